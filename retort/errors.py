@@ -1,0 +1,11 @@
+"""The one exception that speaks to a user."""
+
+from __future__ import annotations
+
+
+class RetortError(Exception):
+    """Bad input or an impossible request.
+
+    The message says which file and row, what was found, what was expected and what to do. Scripts and the command
+    line print it without a traceback and exit with status 2.
+    """

@@ -1,0 +1,236 @@
+"""Schemas of every Parquet table, and the only functions that read and write them.
+
+Every table has an ``id`` or another declared key, is compressed with zstd, carries its schema's name and version and
+its provenance in the file's metadata, and is written to a temporary file that is synced and renamed, so that a table
+that exists is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retort.errors import RetortError
+
+ROW_GROUP_ROWS = 65_536
+METADATA_KEY = b"retort"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, whether it may be null, its unit and what it holds."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    unit: str = ""
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named, versioned schema."""
+
+    name: str
+    version: int
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    @property
+    def names(self) -> list[str]:
+        return [c.name for c in self.columns]
+
+
+_ID = Column("id", pa.int64(), "number of the pair in its split's source, from 0; survives cleaning and every join")
+_TOKENS = pa.list_(pa.int32())
+
+CORPUS = Table(
+    "corpus",
+    1,
+    (_ID, Column("source", pa.string(), "source text"), Column("target", pa.string(), "reference text")),
+)
+
+CLEANING = Table(
+    "cleaning",
+    1,
+    (
+        Column("split", pa.string(), "train, valid or the test set's name"),
+        Column("reason", pa.string(), "why pairs were dropped; 'read' and 'kept' are the totals before and after"),
+        Column("pairs", pa.int64(), "number of pairs", "pairs"),
+    ),
+)
+
+ENCODED = Table(
+    "encoded",
+    1,
+    (
+        _ID,
+        Column("source", _TOKENS, "source token ids, without bos and eos"),
+        Column("target", _TOKENS, "target token ids, without bos and eos"),
+    ),
+)
+
+TRANSLATIONS = Table(
+    "translations",
+    1,
+    (
+        _ID,
+        Column("test_set", pa.string(), "split the source came from: train, valid or the test set's name"),
+        Column("rank", pa.int32(), "0 is the best hypothesis of this source"),
+        Column("text", pa.string(), "detokenised hypothesis"),
+        Column("tokens", _TOKENS, "hypothesis token ids as decoded, without bos and eos"),
+        Column("score", pa.float32(), "the search's own score, higher is better", "nats"),
+        Column("truncated", pa.bool_(), "the search hit its length limit"),
+        Column("empty", pa.bool_(), "no token was produced"),
+        Column("passes", pa.int32(), "decoder passes spent on this source", "passes"),
+    ),
+)
+
+SCORES = Table(
+    "scores",
+    1,
+    (
+        Column("system", pa.string(), "name of the system in the config"),
+        Column("data", pa.string(), "what it was trained on: raw or distilled"),
+        Column("seed", pa.int64(), "seed of the training"),
+        Column("search", pa.string(), "name of the search in the config"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("metric", pa.string(), "BLEU, chrF, TER, or a diagnostic's name"),
+        Column("value", pa.float64(), "the metric's value"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
+LATENCY = Table(
+    "latency",
+    1,
+    (
+        Column("system", pa.string(), "name of the system in the config"),
+        Column("seed", pa.int64(), "seed of the training"),
+        Column("search", pa.string(), "name of the search in the config"),
+        Column("batch_size", pa.int32(), "sentences decoded together", "sentences"),
+        Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),
+        Column("sentences", pa.int32(), "sentences in this batch", "sentences"),
+        Column("model_seconds", pa.float64(), "encoder, decoder and search, synchronised", "s"),
+        Column("total_seconds", pa.float64(), "text to text: tokenising, model, post-processing, detokenising", "s"),
+    ),
+)
+
+TRAINING_LOG = Table(
+    "training_log",
+    1,
+    (
+        Column("update", pa.int64(), "number of optimiser updates done", "updates"),
+        Column("split", pa.string(), "train or valid"),
+        Column("metric", pa.string(), "loss, its parts, BLEU, chrF, learning_rate, tokens_per_second, ..."),
+        Column("value", pa.float64(), "the metric's value"),
+        Column("seconds", pa.float64(), "wall-clock seconds of training so far, all runs of this training added", "s"),
+    ),
+)
+
+
+def write_table(
+    path: Path | str, table: Table, data: pa.Table | Iterable[pa.Table], provenance: dict[str, Any] | None = None
+) -> int:
+    """Write ``data`` (one Arrow table, or any number of them, streamed) as ``table``; returns the number of rows.
+
+    The file appears under its final name only when it is complete and on disk. Raises RetortError when the data does
+    not fit the schema.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"table": table.name, "version": table.version, "provenance": provenance or {}}
+    schema = table.schema.with_metadata({METADATA_KEY: json.dumps(header, sort_keys=True).encode()})
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    rows = 0
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for part in [data] if isinstance(data, pa.Table) else data:
+                _check(part, table, path)
+                writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
+                rows += part.num_rows
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
+    """Open ``path`` and check that it holds ``table`` in this version; raises RetortError if it does not."""
+    path = Path(path)
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except FileNotFoundError:
+        raise RetortError(f"{path}: no such file; expected a {table.name} table in Parquet") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RetortError(
+            f"{path}: not a readable Parquet file ({error}); delete it and run the stage that writes it again"
+        ) from error
+    header = _header(file, path)
+    if (header["table"], header["version"]) != (table.name, table.version):
+        raise RetortError(
+            f"{path}: holds table {header['table']} version {header['version']}, expected {table.name} version "
+            f"{table.version}; delete it and run the stage that writes it again"
+        )
+    missing = set(table.names) - set(file.schema_arrow.names)
+    if missing:
+        raise RetortError(f"{path}: a {table.name} table without column(s) {', '.join(sorted(missing))}")
+    return file
+
+
+def read_table(path: Path | str, table: Table, columns: list[str] | None = None) -> pa.Table:
+    """Read a whole table, checked; the columns come in the schema's order unless named."""
+    data = open_table(path, table).read(columns=columns or table.names)
+    _check(data, table, Path(path), columns)
+    return data
+
+
+def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
+    """Stream a table in parts of at most ``rows`` rows, checked part by part."""
+    for batch in open_table(path, table).iter_batches(batch_size=rows, columns=table.names):
+        part = pa.Table.from_batches([batch])
+        _check(part, table, Path(path))
+        yield part
+
+
+def read_provenance(path: Path | str) -> dict[str, Any]:
+    """The provenance that ``write_table`` stored with the table at ``path``."""
+    return _header(pq.ParquetFile(path), Path(path))["provenance"]
+
+
+def _header(file: pq.ParquetFile, path: Path) -> dict[str, Any]:
+    metadata = file.schema_arrow.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")
+    return json.loads(metadata[METADATA_KEY])
+
+
+def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None = None) -> None:
+    wanted = [c for c in table.columns if columns is None or c.name in columns]
+    for column in wanted:
+        if column.name not in data.column_names:
+            raise RetortError(f"{path}: column {column.name!r} of table {table.name} is missing")
+        found = data.column(column.name)
+        if not _same_type(found.type, column.type):
+            raise RetortError(f"{path}: column {column.name!r} is {found.type}, expected {column.type}")
+        if found.null_count and not column.nullable:
+            row = found.is_null().to_pylist().index(True)
+            raise RetortError(f"{path}: column {column.name!r} is null in row {row}; it must not be")
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(expected):
+        return pa.types.is_list(found) and found.value_type == expected.value_type
+    return found == expected
