@@ -111,6 +111,27 @@ SCORES = Table(
     ),
 )
 
+COMPARISON = Table(
+    "comparison",
+    1,
+    (
+        Column("system", pa.string(), "name of the system in the config"),
+        Column("seed", pa.int64(), "seed of the training"),
+        Column("search", pa.string(), "name of the search in the config"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("baseline", pa.string(), "what it is compared with: <system>/seed<seed>/<search>"),
+        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("value", pa.float64(), "the system's corpus score"),
+        Column("baseline_value", pa.float64(), "the baseline's corpus score"),
+        Column("difference", pa.float64(), "value - baseline_value"),
+        Column("difference_low", pa.float64(), "2.5th percentile of the resampled differences"),
+        Column("difference_high", pa.float64(), "97.5th percentile of the resampled differences"),
+        Column("p_value", pa.float64(), "two-sided, of no difference"),
+        Column("samples", pa.int64(), "bootstrap resamples", "resamples"),
+        Column("signature", pa.string(), "every choice that changes the numbers"),
+    ),
+)
+
 LATENCY = Table(
     "latency",
     1,

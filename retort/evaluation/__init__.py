@@ -1,0 +1,1 @@
+"""Numbers about trained systems: quality, significance, diagnostics and latency."""

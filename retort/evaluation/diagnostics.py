@@ -1,0 +1,65 @@
+"""What goes wrong in translations without always showing in BLEU: repetition, length, empty and truncated outputs.
+
+Repeated tokens are the classic sign of the multi-modality problem of parallel decoding (Gu et al. 2018, section 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+import retort
+from retort.evaluation.quality import Pairs, Score
+
+REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
+    "repeated_token_rate",
+    "length_ratio",
+    "empty_outputs",
+    "truncated_outputs",
+    "decoder_passes",
+)
+
+
+def diagnostics(pairs: Pairs) -> list[Score]:
+    """Every diagnostic of one test set; the signature of each says how it is counted and over how much."""
+    rows, count = pairs.rows, len(pairs.ids)
+    tokens = rows["tokens"].combine_chunks()
+    hypothesis_words, reference_words = words(pairs.hypotheses), words(pairs.references)
+    return [
+        _score(REPEATED, repeated_token_rate(tokens), f"adjacent equal tokens / tokens|tokens:{_total(tokens)}"),
+        _score(
+            LENGTH,
+            hypothesis_words / reference_words if reference_words else float("nan"),
+            f"hypothesis words / reference words, split at white space|reference words:{reference_words}",
+        ),
+        _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
+        _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
+        _score(PASSES, float(np.mean(rows["passes"].to_numpy())), f"mean decoder passes per output|outputs:{count}"),
+    ]
+
+
+def repeated_token_rate(tokens: pa.ListArray) -> float:
+    """Tokens equal to the one before them in the same output, as a share of all tokens; 0 without any token."""
+    values = tokens.flatten().to_numpy(zero_copy_only=False)
+    if not len(values):
+        return 0.0
+    rows = np.repeat(np.arange(len(tokens)), tokens.value_lengths().to_numpy(zero_copy_only=False))
+    repeated = (values[1:] == values[:-1]) & (rows[1:] == rows[:-1])
+    return float(repeated.sum() / len(values))
+
+
+def words(texts: list[str]) -> int:
+    """White-space separated words of all texts."""
+    return sum(len(text.split()) for text in texts)
+
+
+def _score(metric: str, value: float, how: str) -> Score:
+    return Score(metric, float(value), f"{how}|retort:{retort.__version__}")
+
+
+def _total(tokens: pa.ListArray) -> int:
+    return len(tokens.flatten())
+
+
+def _count(flags: pa.ChunkedArray) -> int:
+    return int(np.count_nonzero(flags.to_numpy()))

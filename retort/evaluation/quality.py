@@ -1,0 +1,177 @@
+"""Corpus-level BLEU, chrF and TER of detokenised text, each with its sacreBLEU signature.
+
+Hypotheses meet references by ``id``, never by line order, and both sides must hold the same ids: sacreBLEU itself
+would score one hypothesis against two references without a word. Segment statistics are computed once and can be
+summed over any resample of the segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from retort.errors import RetortError
+from retort.tables import CORPUS, TRANSLATIONS, read_table
+
+SHOWN_IDS = 5
+
+METRICS: dict[str, Callable[[], Any]] = {
+    # force only silences a warning about text that looks tokenised; it does not change the score.
+    "BLEU": lambda: BLEU(force=True),
+    "BLEU-lc": lambda: BLEU(force=True, lowercase=True),
+    "chrF": CHRF,
+    "TER": lambda: TER(case_sensitive=True),
+}
+"""Metric by the name it has in the tables; chrF is chrF2 (character 6-grams, no words, beta 2)."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The best hypotheses of one test set beside their references, in ascending order of id."""
+
+    test_set: str
+    ids: np.ndarray
+    sources: list[str]
+    references: list[str]
+    hypotheses: list[str]
+    rows: pa.Table
+    """The TRANSLATIONS rows of the hypotheses, in the same order."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's value over a test set and the signature of every choice behind it."""
+
+    metric: str
+    value: float
+    signature: str
+
+
+def read_tests(paths: Iterable[Path | str]) -> dict[str, pa.Table]:
+    """Read test sets, named by their files: ``test.<name>.parquet``.
+
+    Raises RetortError on other file names, an empty test set, and a name or an id that stands twice.
+    """
+    tests: dict[str, pa.Table] = {}
+    for path in map(Path, paths):
+        name = path.name.removeprefix("test.").removesuffix(".parquet")
+        if path.name != f"test.{name}.parquet" or not name:
+            raise RetortError(f"{path}: expected a file named test.<test set>.parquet")
+        if name in tests:
+            raise RetortError(f"{path}: a second test set named {name!r}; give each test set once")
+        data = read_table(path, CORPUS).sort_by("id")
+        if not data.num_rows:
+            raise RetortError(f"{path}: an empty test set; expected at least one pair")
+        _refuse_repeated_ids(data["id"], str(path))
+        tests[name] = data
+    if not tests:
+        raise RetortError("no test set given; expected at least one file test.<test set>.parquet")
+    return tests
+
+
+def read_pairs(translations: Path | str, tests: dict[str, pa.Table]) -> list[Pairs]:
+    """Join the best hypotheses (rank 0) of a TRANSLATIONS table to the references, one Pairs per test set.
+
+    Raises RetortError unless the table holds exactly these test sets and, in each, exactly the references' ids.
+    """
+    data = read_table(translations, TRANSLATIONS)
+    data = data.filter(pc.equal(data["rank"], 0))
+    found = set(pc.unique(data["test_set"]).to_pylist())
+    if found != set(tests):
+        raise RetortError(
+            f"{translations}: holds test sets {_names(found)}, expected {_names(tests)}; "
+            "translate the same test sets that are scored"
+        )
+    return [
+        join(data.filter(pc.equal(data["test_set"], name)), corpus, name, str(translations))
+        for name, corpus in tests.items()
+    ]
+
+
+def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -> Pairs:
+    """Join rank-0 ``translations`` of one test set to its ``corpus`` by id.
+
+    ``origin`` names the translations in errors. Raises RetortError when an id is repeated, missing or unknown.
+    """
+    where = f"{origin}, test set {test_set!r}"
+    _refuse_repeated_ids(translations["id"], where)
+    corpus, translations = corpus.sort_by("id"), translations.sort_by("id")
+    expected, found = corpus["id"].to_numpy(), translations["id"].to_numpy()
+    if not np.array_equal(expected, found):
+        missing, extra = np.setdiff1d(expected, found), np.setdiff1d(found, expected)
+        raise RetortError(
+            f"{where}: {len(found)} hypotheses for {len(expected)} references; "
+            f"{len(missing)} ids without a hypothesis{_first(missing)}, "
+            f"{len(extra)} ids without a reference{_first(extra)}; translate this test set again"
+        )
+    return Pairs(
+        test_set,
+        expected,
+        corpus["source"].to_pylist(),
+        corpus["target"].to_pylist(),
+        translations["text"].to_pylist(),
+        translations,
+    )
+
+
+def metric_names(lowercase: bool) -> list[str]:
+    """The quality metrics to compute, in the order of the tables."""
+    return ["BLEU", *(["BLEU-lc"] if lowercase else []), "chrF", "TER"]
+
+
+def segment_statistics(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> tuple[np.ndarray, str]:
+    """The sufficient statistics of every segment, float64 (segments, statistics), and the metric's signature.
+
+    Their sum over segments gives the corpus score. The columns are sacreBLEU's: BLEU has hypothesis length, reference
+    length, 4 matches, 4 totals; chrF has (hypothesis, reference, matching) n-grams for each of 6 orders; TER has
+    edits and reference length. Raises RetortError unless there is one hypothesis for each of at least one reference.
+    """
+    if len(hypotheses) != len(references) or not hypotheses:
+        raise RetortError(
+            f"{metric}: {len(hypotheses)} hypotheses and {len(references)} references; expected as many, at least 1"
+        )
+    scorer = METRICS[metric]()
+    statistics = scorer._extract_corpus_statistics(list(hypotheses), [list(references)])
+    return np.asarray(statistics, dtype=np.float64), str(scorer.get_signature())
+
+
+def corpus_score(metric: str, statistics: np.ndarray) -> float:
+    """The corpus score of segment statistics (segments, statistics), computed by sacreBLEU itself."""
+    return float(METRICS[metric]()._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
+
+
+def quality(pairs: Pairs, lowercase: bool = False) -> list[Score]:
+    """BLEU, chrF and TER of one test set in percent, case-sensitive, and BLEU-lc too when ``lowercase``."""
+    scores = []
+    for metric in metric_names(lowercase):
+        statistics, signature = segment_statistics(metric, pairs.hypotheses, pairs.references)
+        scores.append(Score(metric, corpus_score(metric, statistics), signature))
+    return scores
+
+
+def _refuse_repeated_ids(ids: pa.ChunkedArray, where: str) -> None:
+    values, counts = np.unique(ids.to_numpy(), return_counts=True)
+    repeated = values[counts > 1]
+    if len(repeated):
+        raise RetortError(
+            f"{where}: {len(repeated)} ids stand more than once{_first(repeated)}; each id must be unique; "
+            "run the stage that wrote the file again"
+        )
+
+
+def _first(ids: np.ndarray) -> str:
+    if not len(ids):
+        return ""
+    more = ", ..." if len(ids) > SHOWN_IDS else ""
+    return f" ({', '.join(str(i) for i in ids[:SHOWN_IDS])}{more})"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,43 @@
+"""Which system, seed and search a file belongs to, read from where it lies."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from retort.errors import RetortError
+
+_SEED = re.compile(r"seed(-?\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One system trained with one seed and, where it was decoded, one search."""
+
+    system: str
+    seed: int
+    search: str = ""
+
+    def __str__(self) -> str:
+        return "/".join([self.system, f"seed{self.seed}", *([self.search] if self.search else [])])
+
+
+def run_of_decoding(path: Path | str) -> Run:
+    """The run of a file ``<system>/seed<seed>/<search>.parquet``; raises RetortError for any other path."""
+    path = Path(path)
+    system, seed = _parent(path, path.parent, "<system>/seed<seed>/<search>.parquet")
+    return Run(system, seed, path.stem)
+
+
+def run_of_training(directory: Path | str) -> Run:
+    """The run of a directory ``<system>/seed<seed>``; raises RetortError for any other path."""
+    directory = Path(directory)
+    return Run(*_parent(directory, directory, "<system>/seed<seed>"))
+
+
+def _parent(path: Path, directory: Path, expected: str) -> tuple[str, int]:
+    match = _SEED.fullmatch(directory.name)
+    if not match or not directory.parent.name:
+        raise RetortError(f"{path}: cannot tell which system this is; expected a path that ends in {expected}")
+    return directory.parent.name, int(match[1])

@@ -1,0 +1,42 @@
+"""Small tables for the tests of evaluation and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from retort.tables import CORPUS, TRANSLATIONS, write_table
+
+
+def corpus(path: Path, references: Sequence[str], ids: Sequence[int] | None = None) -> Path:
+    """Write a test set of these references; the source of each is its number."""
+    ids = list(range(len(references)) if ids is None else ids)
+    rows = {"id": ids, "source": [f"source {i}" for i in ids], "target": list(references)}
+    write_table(path, CORPUS, pa.table(rows, schema=CORPUS.schema))
+    return path
+
+
+def translations(
+    path: Path,
+    texts: Sequence[str],
+    ids: Sequence[int] | None = None,
+    test_set: str = "test",
+    ranks: Sequence[int] | None = None,
+) -> Path:
+    """Write hypotheses; a token is a letter's code, a word of one letter a token."""
+    count = len(texts)
+    rows = {
+        "id": list(range(count) if ids is None else ids),
+        "test_set": [test_set] * count,
+        "rank": [0] * count if ranks is None else list(ranks),
+        "text": list(texts),
+        "tokens": [[ord(word[0]) for word in text.split()] for text in texts],
+        "score": [0.0] * count,
+        "truncated": [text.endswith("...") for text in texts],
+        "empty": [not text for text in texts],
+        "passes": [index % 2 + 1 for index in range(count)],
+    }
+    write_table(path, TRANSLATIONS, pa.table(rows, schema=TRANSLATIONS.schema))
+    return path

@@ -1,0 +1,174 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes_evaluation import corpus, translations
+from sacrebleu.significance import PairedTest
+
+from retort.errors import RetortError
+from retort.evaluation.comparison import compare
+from retort.evaluation.quality import METRICS, corpus_score, segment_statistics
+from retort.evaluation.runs import Run, run_of_decoding, run_of_training
+from retort.evaluation.significance import (
+    bleu_of_sums,
+    chrf_of_sums,
+    differences,
+    resampled_scores,
+    resampling_counts,
+    spread,
+)
+
+FORMULAS = {"BLEU": bleu_of_sums, "chrF": chrf_of_sums}
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, list[str]]:
+    """References and three systems that garble 20, 22 and 50 percent of the words."""
+    generator = random.Random(7)
+    words = [f"word{i}" for i in range(40)]
+    references = [" ".join(generator.choices(words, k=generator.randint(3, 15))) for _ in range(200)]
+
+    def garbled(share: float) -> list[str]:
+        return [
+            " ".join(w if generator.random() > share else generator.choice(words) for w in text.split())
+            for text in references
+        ]
+
+    return {"references": references, "good": garbled(0.2), "similar": garbled(0.22), "bad": garbled(0.5)}
+
+
+def statistics(texts: dict[str, list[str]], metric: str, system: str) -> np.ndarray:
+    return segment_statistics(metric, texts[system], texts["references"])[0]
+
+
+@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+def test_the_vectorised_formula_equals_sacrebleus_corpus_score(texts, metric):
+    for system in ("references", "good", "bad"):
+        segments = statistics(texts, metric, system)
+        for part in (segments, *segments[:50, None]):
+            expected = METRICS[metric]()._compute_score_from_stats(part.sum(0).tolist()).score
+            assert FORMULAS[metric](part.sum(0)[None])[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+@pytest.mark.parametrize(
+    ("hypothesis", "reference"), [("", "a b"), ("a", "a"), ("a b", ""), ("x y z w v", "a b c d e"), ("", "")]
+)
+def test_the_vectorised_formula_equals_sacrebleus_on_the_edges(metric, hypothesis, reference):
+    segments, _ = segment_statistics(metric, [hypothesis], [reference])
+    assert FORMULAS[metric](segments)[0] == pytest.approx(corpus_score(metric, segments), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+def test_equal_systems_do_not_differ(texts, metric):
+    good = statistics(texts, metric, "good")
+    (found,) = differences(metric, [good], good, samples=100)
+    assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+def test_clearly_different_systems_differ_and_similar_ones_do_not(texts, metric):
+    good, similar, bad = (statistics(texts, metric, system) for system in ("good", "similar", "bad"))
+    clear, unclear = differences(metric, [bad, similar], good, samples=500)
+    assert clear.p_value == pytest.approx(1 / 501)
+    assert clear.low < clear.difference < clear.high < 0
+    assert unclear.p_value > 0.05
+    assert unclear.low < 0 < unclear.high
+
+
+def test_the_comparison_is_symmetric(texts):
+    good, bad = (statistics(texts, "BLEU", system) for system in ("good", "bad"))
+    (forth,), (back,) = differences("BLEU", [good], bad, 200), differences("BLEU", [bad], good, 200)
+    assert forth.difference == pytest.approx(-back.difference)
+    assert forth.low == pytest.approx(-back.high)
+    assert forth.p_value == back.p_value
+
+
+def test_resampled_scores_agree_with_sacrebleus_paired_bootstrap(texts):
+    metrics = {"BLEU": METRICS["BLEU"](), "chrF": METRICS["chrF"]()}
+    named = [("bad", texts["bad"]), ("good", texts["good"])]
+    _, theirs = PairedTest(named, metrics, [texts["references"]], test_type="bs", n_samples=300)()
+    for metric, column in (("BLEU", "BLEU"), ("chrF", "chrF2")):
+        both = [statistics(texts, metric, system) for system in ("bad", "good")]
+        points, resampled = resampled_scores(metric, both, samples=300)
+        for index in range(2):
+            ordered = np.sort(resampled[index])
+            cut = len(ordered) // 40
+            low, high = ordered[cut], ordered[-cut - 1]
+            assert points[index] == pytest.approx(theirs[column][index].score, abs=1e-6)
+            assert resampled[index].mean() == pytest.approx(theirs[column][index].mean, abs=0.01)
+            assert (high - low) / 2 == pytest.approx(theirs[column][index].ci, abs=0.01)
+        (ours,) = differences(metric, both[1:], both[0], samples=300)
+        # sacreBLEU counts one tail: at most as many resamples as the two-sided test.
+        assert theirs[column][1].p_value <= ours.p_value + 1e-9
+
+
+def test_a_resample_draws_as_many_segments_as_there_are_and_repeats_with_its_seed():
+    counts = np.concatenate(list(resampling_counts(30, 50)))
+    assert counts.shape == (50, 30)
+    assert (counts.sum(axis=1) == 30).all()
+    assert (counts == np.concatenate(list(resampling_counts(30, 50)))).all()
+    assert (counts != np.concatenate(list(resampling_counts(30, 50, seed=2)))).any()
+
+
+def test_blocks_do_not_change_the_resamples(monkeypatch):
+    whole = np.concatenate(list(resampling_counts(31, 10)))
+    monkeypatch.setattr("retort.evaluation.significance.CELLS_AT_ONCE", 70)
+    blocks = list(resampling_counts(31, 10))
+    assert len(blocks) == 5
+    assert (np.concatenate(blocks) == whole).all()
+
+
+def test_different_numbers_of_segments_are_refused(texts):
+    good = statistics(texts, "BLEU", "good")
+    with pytest.raises(RetortError, match="199, 200 segments cannot be compared"):
+        differences("BLEU", [good[:-1]], good, samples=10)
+
+
+def test_spread_over_seeds():
+    assert spread([2.0, 4.0]).mean == 3
+    assert spread([2.0, 4.0]).sd == pytest.approx(2**0.5)
+    assert spread([5.0]).n == 1
+    assert np.isnan(spread([5.0]).sd)
+    assert np.isnan(spread([]).mean)
+
+
+def test_runs_are_read_from_paths(tmp_path: Path):
+    run = run_of_decoding(tmp_path / "ctc-2.1" / "seed12" / "beam5.parquet")
+    assert run == Run("ctc-2.1", 12, "beam5")
+    assert str(run) == "ctc-2.1/seed12/beam5"
+    assert run_of_training("systems/teacher/seed-1") == Run("teacher", -1)
+    with pytest.raises(RetortError, match="cannot tell which system"):
+        run_of_decoding("beam5.parquet")
+
+
+def test_the_comparison_table(tmp_path: Path, texts):
+    test = corpus(tmp_path / "test.test.parquet", texts["references"])
+    paths = {
+        name: translations(tmp_path / name / "seed1" / "beam.parquet", texts[name])
+        for name in ("good", "similar", "bad")
+    }
+    pairs = [(paths["similar"], paths["bad"]), (paths["bad"], paths["good"])]
+    table = compare([test], paths["good"], list(paths.values()), pairs, samples=100).to_pylist()
+    assert [(row["system"], row["baseline"], row["metric"]) for row in table] == [
+        ("similar", "good/seed1/beam", "BLEU"),
+        ("bad", "good/seed1/beam", "BLEU"),
+        ("similar", "good/seed1/beam", "chrF"),
+        ("bad", "good/seed1/beam", "chrF"),
+        ("similar", "bad/seed1/beam", "BLEU"),
+        ("similar", "bad/seed1/beam", "chrF"),
+    ]
+    bad = table[1]
+    assert bad["difference"] == pytest.approx(bad["value"] - bad["baseline_value"])
+    assert bad["difference_low"] <= bad["difference"] <= bad["difference_high"] < 0
+    assert bad["p_value"] < 0.05
+    assert bad["samples"] == 100
+    assert "tok:13a" in bad["signature"] and "bs:100|seed:12345" in bad["signature"]
+
+
+def test_a_run_given_as_two_files_is_refused(tmp_path: Path, texts):
+    test = corpus(tmp_path / "test.test.parquet", texts["references"])
+    paths = [translations(tmp_path / part / "a" / "seed1" / "b.parquet", texts["good"]) for part in "xy"]
+    with pytest.raises(RetortError, match="a/seed1/b is already given"):
+        compare([test], paths[0], paths)

@@ -1,0 +1,50 @@
+"""Compare every system with the baseline by paired bootstrap resampling, in BLEU and chrF."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from retort.config import Evaluation
+from retort.evaluation.comparison import compare
+from retort.evaluation.runs import run_of_decoding
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.tables import COMPARISON, write_table
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__)
+    result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
+    result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
+    result.add_argument(
+        "--baseline", type=Path, required=True, help="its translations, <system>/seed<seed>/<search>.parquet"
+    )
+    result.add_argument("--translations", type=Path, nargs="+", required=True, help="translations of every system")
+    result.add_argument(
+        "--pair",
+        type=Path,
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("SYSTEM", "BASELINE"),
+        help="also compare these two translations, such as distilled with raw training data; may be repeated",
+    )
+    result.add_argument("--output", type=Path, required=True, help="comparison table")
+    return result
+
+
+def main(args: argparse.Namespace) -> None:
+    pairs = [tuple(pair) for pair in args.pair]
+    table = compare(args.tests, args.baseline, args.translations, pairs, args.evaluation.bootstrap_samples)
+    inputs = dict.fromkeys([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
+    facts = provenance(
+        evaluation=args.evaluation.model_dump(mode="json"),
+        translations={str(run_of_decoding(path)): file_digest(path) for path in inputs},
+        tests={path.name: file_digest(path) for path in args.tests},
+    )
+    write_table(args.output, COMPARISON, table, facts)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

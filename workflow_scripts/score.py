@@ -1,0 +1,48 @@
+"""Score the translations of one system, seed and search: BLEU, chrF, TER and diagnostics, one row a test set and
+metric."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pyarrow as pa
+
+from retort.config import Evaluation
+from retort.evaluation.diagnostics import diagnostics
+from retort.evaluation.quality import quality, read_pairs, read_tests
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.tables import SCORES, write_table
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__)
+    result.add_argument("--translations", type=Path, required=True, help="translations table")
+    result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
+    result.add_argument("--system", required=True, help="name of the system")
+    result.add_argument("--data", choices=("raw", "distilled"), required=True, help="what it was trained on")
+    result.add_argument("--seed", type=int, required=True, help="seed of its training")
+    result.add_argument("--search-name", required=True, help="name of the search")
+    result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
+    result.add_argument("--output", type=Path, required=True, help="scores table")
+    return result
+
+
+def main(args: argparse.Namespace) -> None:
+    names = {"system": args.system, "data": args.data, "seed": args.seed, "search": args.search_name}
+    rows = [
+        {**names, "test_set": pairs.test_set, "metric": s.metric, "value": s.value, "signature": s.signature}
+        for pairs in read_pairs(args.translations, read_tests(args.tests))
+        for s in [*quality(pairs, args.evaluation.lowercase), *diagnostics(pairs)]
+    ]
+    facts = provenance(
+        evaluation=args.evaluation.model_dump(mode="json"),
+        translations=file_digest(args.translations),
+        tests={path.name: file_digest(path) for path in args.tests},
+    )
+    write_table(args.output, SCORES, pa.Table.from_pylist(rows, schema=SCORES.schema), facts)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
