@@ -77,6 +77,15 @@ class Carve(Section):
     """Test pairs, at least."""
     largest_component: int = Field(20, ge=1)
     """Pairs that share a side form a component and stay together; larger components stay in train."""
+    ready: dict[Literal["train", "valid", "test"], TextPair] = {}
+    """The carved splits as files of their own, all three, where a mirror may hold them: taken instead of carving when
+    the mirror has them."""
+
+    @model_validator(mode="after")
+    def _ready_is_whole(self) -> Carve:
+        if self.ready and len(self.ready) != 3:
+            raise ValueError(f"ready needs train, valid and test, found {', '.join(self.ready)}")
+        return self
 
 
 class TextCorpus(Section):
