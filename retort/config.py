@@ -67,6 +67,14 @@ class TextPair(Section):
     target: list[TextSource] = Field(min_length=1)
     """Target side, concatenated."""
 
+    @model_validator(mode="after")
+    def _pairs_up(self) -> TextPair:
+        if len(self.source) != len(self.target):
+            raise ValueError(
+                f"{len(self.source)} source and {len(self.target)} target texts; give as many of each, in the same order"
+            )
+        return self
+
 
 class Carve(Section):
     """Carve valid and test out of the training text, for corpora that come without a split."""
@@ -453,8 +461,9 @@ class Config(Section):
         return {"teacher": self.teacher, **self.students}
 
     def seeds_of(self, system: str) -> list[int]:
-        """Seeds a system is trained with."""
-        return self.systems[system].seeds or self.seeds
+        """Seeds a system is trained with; a given checkpoint counts once, under the first of them."""
+        seeds = self.systems[system].seeds or self.seeds
+        return seeds[:1] if self.systems[system].checkpoint else seeds
 
 
 DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
@@ -469,14 +478,11 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
 }
 
 
-def resolve(raw: dict[str, Any]) -> Config:
-    """Validate a raw configuration, every system completed from the top-level model and training sections.
-
-    Raises pydantic.ValidationError.
-    """
+def complete(raw: dict[str, Any]) -> dict[str, Any]:
+    """A raw configuration with every system completed from the top-level model and training sections, unvalidated."""
     raw = dict(raw)
 
-    def complete(system: Any) -> Any:
+    def complete_system(system: Any) -> Any:
         if not isinstance(system, dict):
             return system
         system = dict(system)
@@ -486,11 +492,19 @@ def resolve(raw: dict[str, Any]) -> Config:
                 system[section] = {**base, **own}
         objective = system.get("objective")
         if isinstance(objective, dict) and not system.get("searches"):
-            system["searches"] = DEFAULT_SEARCHES.get(objective.get("name", ""), {})
+            system["searches"] = DEFAULT_SEARCHES.get(str(objective.get("name", "")), {})
         return system
 
     if "teacher" in raw:
-        raw["teacher"] = complete(raw["teacher"])
+        raw["teacher"] = complete_system(raw["teacher"])
     if isinstance(raw.get("students"), dict):
-        raw["students"] = {name: complete(system) for name, system in raw["students"].items()}
-    return Config.model_validate(raw)
+        raw["students"] = {name: complete_system(system) for name, system in raw["students"].items()}
+    return raw
+
+
+def resolve(raw: dict[str, Any]) -> Config:
+    """Validate a raw configuration, every system completed from the top-level model and training sections.
+
+    Raises pydantic.ValidationError.
+    """
+    return Config.model_validate(complete(raw))

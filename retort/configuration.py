@@ -1,0 +1,218 @@
+"""Loading a configuration: every problem found at once, each with its path and what would be right.
+
+``python -m retort.configuration --schema`` prints the JSON schema for editors, ``--table`` the reference of all keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from retort.config import Config, Evaluation, System, TextCorpus, Vocabulary, complete, resolve
+from retort.config_errors import Problem, nearest, problems_of
+from retort.errors import RetortError
+
+CHECKPOINT_FILES = ("model.safetensors", "model.json", "source.model", "target.model")
+VOCABULARY_FILES = ("source.model", "target.model", "vocabulary.json")
+MIRROR_VARIABLE = "RETORT_MIRROR"
+RESERVED_TEST_SETS = ("train", "valid")
+# What must be equal for the teacher's encoder weights to fit a student's.
+ENCODER_SHAPE = ("d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
+
+
+def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None) -> Config:
+    """Validate and complete a configuration given as a mapping or as the path of a YAML or JSON file.
+
+    ``where`` names the source in errors. Raises RetortError that lists every problem, one a line.
+    """
+    if isinstance(source, Mapping):
+        raw, where = dict(source), where or "configuration"
+    else:
+        raw, where = read_yaml(source), where or str(source)
+    raw = {key: value for key, value in raw.items() if value is not None}
+    config: Config | None = None
+    problems: list[Problem] = []
+    try:
+        config = resolve(raw)
+    except ValidationError as error:
+        problems += problems_of(error, raw, Config)
+    problems += [p for p in cross_checks(raw, config) if p not in problems]
+    if problems or config is None:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "\n".join(f"  {p.path or 'configuration'}: {p.message}" for p in problems)
+        raise RetortError(f"{where}: {count}:\n{lines}\nEvery key is described in docs/configuration.md.")
+    return config
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML (or JSON) file; raises RetortError if it cannot be read or repeats a key."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            raw = yaml.load(handle, _UniqueKeyLoader)
+    except FileNotFoundError:
+        raise RetortError(f"{path}: no such file; expected a configuration in YAML") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RetortError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise RetortError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
+    return raw
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a mapping that says a key twice: YAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def to_json(config: Config) -> str:
+    """The resolved configuration as one line of JSON; ``load_config`` of it gives the same configuration."""
+    return json.dumps(config.model_dump(mode="json"), sort_keys=False, ensure_ascii=False)
+
+
+# ---- checks across sections -----------------------------------------------------------------------------------------
+
+
+def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Problem]:
+    """Problems that lie between sections; sections that are broken themselves (``config`` is None) are skipped."""
+    whole = complete(dict(raw)) if config is None else config.model_dump()
+    vocabulary = _part(Vocabulary, whole.get("vocabulary", {}))
+    teacher = _part(System, whole.get("teacher"))
+    given = whole.get("students")
+    students = {n: s for n, v in (given if isinstance(given, dict) else {}).items() if (s := _part(System, v))}
+    yield from _name_checks(raw, whole, students)
+    if teacher is not None:
+        yield from _teacher_checks(teacher)
+    for name, system in {**({"teacher": teacher} if teacher else {}), **students}.items():
+        path = "teacher" if name == "teacher" else f"students.{name}"
+        yield from _seed_checks(f"{path}.seeds", system.seeds)
+        if vocabulary is not None and not vocabulary.joint and system.model.tied == "all" and not system.checkpoint:
+            yield Problem(
+                f"{path}.model.tied", '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary'
+            )
+    if teacher is not None and not teacher.checkpoint:
+        for name, system in students.items():
+            if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
+                yield from _warm_start_checks(f"students.{name}", system, teacher)
+
+
+def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any], students: dict[str, System]) -> Iterator[Problem]:
+    given = whole.get("students")
+    systems = ["teacher", *(str(n) for n in (given if isinstance(given, dict) else {}))]
+    if "teacher" in systems[1:]:
+        yield Problem("students.teacher", "this name is the teacher's; choose another one")
+    evaluation = _part(Evaluation, whole.get("evaluation", {}))
+    if evaluation and evaluation.baseline is not None and evaluation.baseline not in systems:
+        hint = nearest(evaluation.baseline, systems)
+        yield Problem("evaluation.baseline", f"no system is named {evaluation.baseline!r}; {hint}")
+    corpus = raw.get("corpus")
+    tests = corpus.get("tests") if isinstance(corpus, dict) else None
+    for name in tests if isinstance(tests, dict) else ():
+        if name in RESERVED_TEST_SETS:
+            yield Problem(f"corpus.tests.{name}", "this name is a split's; choose another one for the test set")
+    yield from _seed_checks("seeds", raw.get("seeds"))
+    latency = raw.get("latency")
+    sizes = latency.get("batch_sizes") if isinstance(latency, dict) else None
+    if isinstance(sizes, list) and len({str(s) for s in sizes}) < len(sizes):
+        yield Problem("latency.batch_sizes", f"{sizes} repeats a batch size; say each once")
+    distillation = whole.get("distillation")
+    search = distillation.get("search") if isinstance(distillation, dict) else None
+    kind = search.get("kind") if isinstance(search, dict) else None
+    if kind in ("argmax", "mask_predict", "ctc_collapse"):
+        yield Problem("distillation.search.kind", f"an autoregressive teacher cannot use {kind}; say beam or greedy")
+
+
+def _teacher_checks(teacher: System) -> Iterator[Problem]:
+    if teacher.objective.name != "autoregressive":
+        yield Problem(
+            "teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}"
+        )
+    if teacher.data == "distilled":
+        yield Problem("teacher.data", "the teacher makes the distilled data, so it must learn from raw")
+    if teacher.training.warm_start != "none":
+        yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none")
+
+
+def _warm_start_checks(path: str, system: System, teacher: System) -> Iterator[Problem]:
+    for key in ENCODER_SHAPE:
+        own, theirs = getattr(system.model, key), getattr(teacher.model, key)
+        if own != theirs:
+            yield Problem(
+                f"{path}.model.{key}", f"warm_start teacher_encoder needs the teacher's {theirs!r}, found {own!r}"
+            )
+
+
+def _seed_checks(path: str, seeds: Any) -> Iterator[Problem]:
+    if not isinstance(seeds, list):
+        return
+    if len({str(s) for s in seeds}) < len(seeds):
+        yield Problem(path, f"{seeds} repeats a seed; say each once")
+    if any(isinstance(s, int) and s < 0 for s in seeds):
+        yield Problem(path, f"{seeds}: seeds are 0 or above")
+
+
+def _part(model: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(model).validate_python(value)
+    except ValidationError:
+        return None
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def check_files(config: Config) -> None:
+    """Check that everything the configuration names by a path is there; raises RetortError that lists what is not."""
+    problems: list[str] = []
+
+    def directory(key: str, path: str | None, files: tuple[str, ...]) -> None:
+        missing = [f for f in files if not (Path(path) / f).is_file()] if path else []
+        if missing:
+            problems.append(f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}")
+
+    for name, system in config.systems.items():
+        key = "teacher.checkpoint" if name == "teacher" else f"students.{name}.checkpoint"
+        directory(key, system.checkpoint, CHECKPOINT_FILES)
+    directory("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES)
+    if config.distillation.corpus and not Path(config.distillation.corpus).is_file():
+        problems.append(f"distillation.corpus: no file {config.distillation.corpus}; expected a translations table")
+    if problems:
+        raise RetortError("files named in the configuration are missing:\n  " + "\n  ".join(problems))
+
+
+def local_texts(config: Config) -> list[str]:
+    """Local text files the corpus is read from, in order, each once; none for a generated corpus."""
+    if not isinstance(config.corpus, TextCorpus):
+        return []
+    pairs = [config.corpus.train, *([config.corpus.valid] if config.corpus.valid else []), *config.corpus.tests.values()]
+    texts = [text.location for pair in pairs for text in [*pair.source, *pair.target]]
+    mirrored = config.corpus.mirror is not None or MIRROR_VARIABLE in os.environ
+    local = [t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())]
+    return list(dict.fromkeys(local))
+
+
+def main(arguments: list[str]) -> None:
+    """Print the JSON schema (--schema) or the table of keys (--table)."""
+    from retort import config_docs
+
+    writers = {"--schema": config_docs.schema, "--table": config_docs.table}
+    if len(arguments) != 1 or arguments[0] not in writers:
+        sys.exit("usage: python -m retort.configuration --schema | --table")
+    sys.stdout.write(writers[arguments[0]]())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
