@@ -1,0 +1,118 @@
+"""Which training pairs are dropped, and why; every drop is counted.
+
+Memory is bounded by the number of pairs, not by their text: 8 bytes of hash and one byte of verdict a training pair
+(some 40 bytes a pair while the hashes are sorted), and 16 bytes of hash for a held-out pair. Two different texts share
+a hash with a probability of about n * n / 2 ** 65: one in two million for 4 million pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from retort.config import Cleaning
+from retort.tables import CORPUS, iterate_table, open_table
+
+KEPT = "kept"
+READ = "read"
+REASONS = (KEPT, "empty", "too_long", "ratio", "duplicate", "leak", "not_drawn")
+"""Verdicts; the first reason that holds counts. not_drawn: clean, but beyond corpus.train_pairs."""
+_CODE = {reason: code for code, reason in enumerate(REASONS)}
+_RATIO_ALLOWANCE = 3
+
+Verdicts = np.ndarray
+"""One code of ``REASONS`` a row, uint8."""
+
+
+def text_hash(text: str) -> int:
+    """64-bit hash of a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class HeldOut:
+    """Hashes of the texts of valid and test, which must not stand in train."""
+
+    def __init__(self) -> None:
+        self._sources: set[int] = set()
+        self._targets: set[int] = set()
+
+    def add(self, part: pa.Table) -> None:
+        """Add the pairs of a part of a CORPUS table."""
+        self._sources.update(map(text_hash, part.column("source").to_pylist()))
+        self._targets.update(map(text_hash, part.column("target").to_pylist()))
+
+    def holds(self, source: str, target: str) -> bool:
+        """Whether the source is a held-out source, or the target a held-out target."""
+        return text_hash(source) in self._sources or text_hash(target) in self._targets
+
+
+def judge_held_out(path: Path) -> Verdicts:
+    """Verdicts on a valid or test set: only pairs with an empty side go."""
+    verdicts = [_empty_sides(part) for part in iterate_table(path, CORPUS)]
+    return np.concatenate(verdicts) if verdicts else np.zeros(0, np.uint8)
+
+
+def judge_training(path: Path, settings: Cleaning, held_out: HeldOut, draw: int | None, seed: int) -> Verdicts:
+    """Verdicts on the training pairs in the CORPUS table at ``path``.
+
+    ``draw`` keeps so many of the clean pairs, chosen at random with ``seed``.
+    """
+    rows = open_table(path, CORPUS).metadata.num_rows
+    verdicts = np.zeros(rows, np.uint8)
+    hashes = np.zeros(rows, np.uint64)
+    leaks = np.zeros(rows, bool)
+    first = 0
+    for part in iterate_table(path, CORPUS):
+        here = slice(first, first + part.num_rows)
+        verdicts[here] = _empty_sides(part)
+        for row, (source, target) in enumerate(_pairs(part), start=first):
+            if verdicts[row] == _CODE[KEPT]:
+                verdicts[row] = _judge_lengths(source, target, settings)
+            hashes[row] = text_hash(f"{source}\n{target}")
+            leaks[row] = settings.drop_leaks and held_out.holds(source, target)
+        first += part.num_rows
+    if settings.drop_duplicates:
+        candidates = np.flatnonzero(verdicts == _CODE[KEPT])
+        _, firsts = np.unique(hashes[candidates], return_index=True)
+        repeated = np.ones(len(candidates), bool)
+        repeated[firsts] = False
+        verdicts[candidates[repeated]] = _CODE["duplicate"]
+    verdicts[leaks & (verdicts == _CODE[KEPT])] = _CODE["leak"]
+    clean = np.flatnonzero(verdicts == _CODE[KEPT])
+    if draw is not None and draw < len(clean):
+        verdicts[clean] = _CODE["not_drawn"]
+        verdicts[np.random.default_rng(seed).choice(clean, size=draw, replace=False)] = _CODE[KEPT]
+    return verdicts
+
+
+def counts(verdicts: Verdicts) -> dict[str, int]:
+    """Number of pairs read, kept, and dropped by each reason."""
+    found = np.bincount(verdicts, minlength=len(REASONS))
+    return {READ: len(verdicts), **{reason: int(found[code]) for reason, code in _CODE.items()}}
+
+
+def kept(verdicts: Verdicts) -> np.ndarray:
+    """Which rows stay, as booleans."""
+    return verdicts == _CODE[KEPT]
+
+
+def _judge_lengths(source: str, target: str, settings: Cleaning) -> int:
+    lengths = len(source.split()), len(target.split())
+    if max(lengths) > settings.max_words:
+        return _CODE["too_long"]
+    if max(lengths) + _RATIO_ALLOWANCE > settings.max_ratio * (min(lengths) + _RATIO_ALLOWANCE):
+        return _CODE["ratio"]
+    return _CODE[KEPT]
+
+
+def _empty_sides(part: pa.Table) -> np.ndarray:
+    empty = [not source or not target for source, target in _pairs(part)]
+    return np.where(np.array(empty, bool), _CODE["empty"], _CODE[KEPT]).astype(np.uint8)
+
+
+def _pairs(part: pa.Table) -> Iterable[tuple[str, str]]:
+    return zip(part.column("source").to_pylist(), part.column("target").to_pylist(), strict=True)

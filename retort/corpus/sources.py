@@ -1,0 +1,229 @@
+"""Texts: finding them (a path, a download, a mirror), reading them line by line, and checking what was read.
+
+A line ends with "\\n" and with nothing else; the last line may lack it. White space is stripped from the edges of a
+line (so the "\\r" of a file with other line ends goes); inside, text stays as it is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from retort.config import TextPair, TextSource
+from retort.corpus.downloads import base_name, download, is_address
+from retort.errors import RetortError
+
+_CHUNK = 1 << 20
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text on this machine: where the configuration has it from, and where it is read."""
+
+    location: str
+    path: Path
+    origin: Literal["file", "download", "mirror"]
+    sha256: str | None = None
+    member: str | None = None
+    column: int | None = None
+
+    @property
+    def name(self) -> str:
+        """How errors name it."""
+        name = self.location if str(self.path) == self.location else f"{self.location} (read from {self.path})"
+        return name + (f", member {self.member}" if self.member else "")
+
+
+def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
+    """Find ``source`` on this machine; downloads it into ``cache`` if it has an address and there is no mirror.
+
+    A mirror holds the same file, or the plain text that is inside it. Raises RetortError if it is not there.
+    """
+    origin: Literal["file", "download", "mirror"] = "file"
+    path, member = Path(source.location), source.member
+    if is_address(source.location):
+        if mirror is not None:
+            origin = "mirror"
+            path = in_mirror(source, mirror) or _not_in_mirror(source, mirror)
+            member = member if _is_archive(path) else None
+        else:
+            origin = "download"
+            path = download(source.location, cache)
+    if not path.is_file():
+        raise RetortError(f"{path}: no such file; expected a text (paths are relative to the working directory)")
+    return Text(source.location, path, origin, source.sha256, member, source.column)
+
+
+def in_mirror(source: TextSource, mirror: Path) -> Path | None:
+    """Path of ``source`` in ``mirror``, plain or compressed with gzip; None if the mirror does not have it."""
+    return next((path for path in _mirror_candidates(source, mirror) if path.is_file()), None)
+
+
+class TextReader:
+    """Iterates over the lines of a text, once; ``lines`` and ``sha256`` tell what was read when it is through.
+
+    Raises RetortError for bytes that are not UTF-8, a column that a line lacks, a file that cannot be read, and, at the
+    end, a checksum that is not the expected one.
+    """
+
+    def __init__(self, text: Text):
+        self.text = text
+        self.lines = 0
+        self.sha256 = ""
+
+    def __iter__(self) -> Iterator[str]:
+        column = self.text.column
+        for line in self._raw_lines():
+            self.lines += 1
+            if column is not None:
+                fields = line.split("\t")
+                if column >= len(fields):
+                    raise RetortError(
+                        f"{self.text.name}: line {self.lines}: no column {column}: {len(fields)} tab-separated "
+                        f"column(s) found, counted from 0; correct the line or the column"
+                    )
+                line = fields[column]
+            yield line.strip()
+        self._check()
+
+    def _raw_lines(self) -> Iterator[str]:
+        digest = hashlib.sha256()
+        rest, offset, number = b"", 0, 0
+        for chunk in _chunks(self.text):
+            digest.update(chunk)
+            complete, end, tail = (rest + chunk).rpartition(b"\n")
+            rest = tail
+            if end:
+                lines = self._decode(complete, offset, number).split("\n")
+                offset, number = offset + len(complete) + 1, number + len(lines)
+                yield from lines
+        if rest:
+            yield self._decode(rest, offset, number)
+        self.sha256 = digest.hexdigest()
+
+    def _decode(self, data: bytes, offset: int, lines_before: int) -> str:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = lines_before + data.count(b"\n", 0, error.start) + 1
+            raise RetortError(
+                f"{self.text.name}: line {line}, byte {offset + error.start} of the text (from 0): invalid UTF-8 "
+                f"(0x{data[error.start]:02x}: {error.reason}); expected UTF-8: convert the file first"
+            ) from None
+        return text.removeprefix("\ufeff") if offset == 0 else text
+
+    def _check(self) -> None:
+        text = self.text
+        if text.sha256 in (None, self.sha256):
+            return
+        advice = "another text than the configuration asks for: correct the file or the sha256"
+        if text.origin == "download":
+            text.path.unlink(missing_ok=True)
+            advice = (
+                "the downloaded file was removed: run again, and if that finds the same, the text has changed there"
+            )
+        raise RetortError(
+            f"{text.name}: the SHA-256 of the text inside is {self.sha256}, expected {text.sha256}; {advice}"
+        )
+
+
+def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple[str, str]]:
+    """Lines of source and target texts, paired, one pair of texts after the other.
+
+    Raises RetortError if a pair of texts differs in the number of lines.
+    """
+    for source, target in pairs:
+        lines, others = iter(source), iter(target)
+        for line in lines:
+            other = next(others, None)
+            if other is None:
+                break
+            yield line, other
+        for _ in (*_drain(lines), *_drain(others)):
+            pass
+        if source.lines != target.lines:
+            raise RetortError(
+                f"{source.text.name} has {source.lines} lines and {target.text.name} has {target.lines}; expected as "
+                f"many: line i of one translates line i of the other"
+            )
+
+
+def readers(pair: TextPair, mirror: Path | None, cache: Path) -> list[tuple[TextReader, TextReader]]:
+    """Readers of the texts of a split, located."""
+    return [
+        (TextReader(locate(source, mirror, cache)), TextReader(locate(target, mirror, cache)))
+        for source, target in zip(pair.source, pair.target, strict=True)
+    ]
+
+
+def _mirror_candidates(source: TextSource, mirror: Path) -> list[Path]:
+    name = source.mirror_name or base_name(source.location)
+    return [mirror / name, mirror / f"{name}.gz", mirror / name.removesuffix(".gz")]
+
+
+def _not_in_mirror(source: TextSource, mirror: Path) -> Path:
+    looked = ", ".join(str(path) for path in dict.fromkeys(_mirror_candidates(source, mirror)))
+    raise RetortError(
+        f"{source.location}: not in the mirror {mirror} (looked for {looked}); put it there, or do without the mirror "
+        f"(corpus.mirror and the environment variable RETORT_MIRROR) to download it"
+    )
+
+
+def _is_archive(path: Path) -> bool:
+    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+
+
+def _chunks(text: Text) -> Iterator[bytes]:
+    """Bytes of the text inside, decompressed."""
+    with ExitStack() as stack:
+        try:
+            stream = _open(text, stack)
+            first = True
+            while chunk := stream.read(_CHUNK):
+                if first and (chunk.startswith(b"PK\x03\x04") or chunk[257:262] == b"ustar"):
+                    raise RetortError(f"{text.name}: an archive; set member to the name of the text inside it")
+                first = False
+                yield chunk
+        except _UNREADABLE as error:
+            raise RetortError(
+                f"{text.name}: cannot be read: {error or type(error).__name__}; expected plain text, gzip, or a .zip "
+                f"or .tar archive, and a whole file"
+            ) from error
+
+
+def _open(text: Text, stack: ExitStack) -> Any:
+    """A readable binary stream of the text inside, closed with ``stack``."""
+    stream: Any = None
+    if text.member is None:
+        stream = stack.enter_context(open(text.path, "rb"))
+    elif zipfile.is_zipfile(text.path):
+        archive = stack.enter_context(zipfile.ZipFile(text.path))
+        if text.member in archive.namelist():
+            stream = stack.enter_context(archive.open(text.member))
+    else:
+        # As a stream: one pass to the member, no index of an archive that may hold gigabytes.
+        tar = stack.enter_context(tarfile.open(text.path, "r|*"))
+        for entry in tar:
+            if entry.isfile() and entry.name.removeprefix("./") == text.member.removeprefix("./"):
+                stream = tar.extractfile(entry)
+                break
+    if stream is None:
+        raise RetortError(f"{text.name}: no such member in the archive; correct the member's name")
+    if stream.peek(2)[:2] == b"\x1f\x8b":
+        stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
+    return stream
+
+
+def _drain(lines: Iterator[str]) -> Iterator[None]:
+    for _ in lines:
+        yield None

@@ -1,0 +1,45 @@
+"""Read or generate the parallel text, split and clean it, and write the corpus tables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from retort.config import Cleaning, GeneratedCorpus, TextCorpus
+from retort.corpus.preparation import prepare_corpus
+from retort.provenance import provenance
+from retort.scripting import run_script, section
+
+Corpus = Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__)
+    result.add_argument("--corpus", required=True, type=section(Corpus), help="the corpus section, JSON or @file")
+    result.add_argument("--cleaning", default="{}", type=section(Cleaning), help="the cleaning section, JSON or @file")
+    result.add_argument("--output", required=True, type=Path, help="directory of the corpus tables")
+    result.add_argument(
+        "--mirror",
+        type=Path,
+        default=os.environ.get("RETORT_MIRROR") or None,
+        help="directory that holds the texts, used instead of downloading (default: RETORT_MIRROR, or corpus.mirror)",
+    )
+    result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
+    return result
+
+
+def main(args: argparse.Namespace) -> None:
+    """Prepare the corpus."""
+    # Where a mirror lies is no property of the result.
+    corpus = args.corpus.model_dump(mode="json", exclude={"mirror"})
+    facts = provenance(corpus=corpus, cleaning=args.cleaning.model_dump(mode="json"))
+    prepare_corpus(args.corpus, args.cleaning, args.output, args.mirror, args.cache, facts)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

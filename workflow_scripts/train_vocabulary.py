@@ -1,0 +1,37 @@
+"""Train the sentencepiece vocabulary on the training corpus, or take over a given one."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from retort.config import Vocabulary
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.vocabulary import train_vocabulary
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__)
+    result.add_argument(
+        "--vocabulary", required=True, type=section(Vocabulary), help="the vocabulary section, JSON or @file"
+    )
+    result.add_argument("--corpus", required=True, type=Path, help="corpus table of the training pairs")
+    result.add_argument("--seed", type=int, default=1, help="seed of the sample of sentences")
+    result.add_argument("--output", required=True, type=Path, help="directory of the vocabulary")
+    return result
+
+
+def main(args: argparse.Namespace) -> None:
+    """Train the vocabulary."""
+    facts = provenance(
+        vocabulary=args.vocabulary.model_dump(mode="json"), seed=args.seed, corpus=file_digest(args.corpus)
+    )
+    vocabulary = train_vocabulary(args.corpus, args.vocabulary, args.seed, args.output, facts)
+    logging.info("%d source and %d target pieces", vocabulary.source_size, vocabulary.target_size)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
