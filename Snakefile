@@ -1,0 +1,78 @@
+# Retort: distils a slow autoregressive sequence generator into fast students, and measures what was gained and lost.
+#
+#     snakemake --cores all                                          the embedded default, config.yaml
+#     snakemake --cores all --configfile configs/multi30k-en-de.yaml
+#     snakemake --cores all teacher                                  up to a stage; the stages are the rules below
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+include: "rules/common.smk"
+
+
+# Number of jobs that the decoding of the training text is split into: --set-scatter distill=N.
+scattergather:
+    distill=4,
+
+
+include: "rules/corpus.smk"
+include: "rules/train.smk"
+include: "rules/distill.smk"
+include: "rules/evaluate.smk"
+include: "rules/latency.smk"
+include: "rules/report.smk"
+
+
+# ---- targets --------------------------------------------------------------------------------------------------------
+
+
+rule all:
+    default_target: True
+    input:
+        f"{R}/report/report.html",
+
+
+# Stage 1: clean tables, and the same as token ids.
+rule corpus:
+    input:
+        f"{R}/corpus/train.parquet",
+        f"{R}/encoded/train.parquet",
+
+
+# Stage 2: the autoregressive teacher.
+rule teacher:
+    input:
+        checkpoints_of(["teacher"]),
+
+
+# Stage 3: the teacher's translations of the training text.
+rule distill:
+    input:
+        f"{R}/distilled/encoded.parquet",
+
+
+# Stage 4: the students.
+rule students:
+    input:
+        checkpoints_of(run_config.students),
+
+
+# Stage 5: translations of the test sets, their scores and comparisons.
+rule evaluate:
+    input:
+        all_scores,
+        f"{R}/scores/comparison.parquet",
+
+
+# Stage 6: time.
+rule latency:
+    input:
+        f"{R}/latency/latency.parquet",
+
+
+# Stage 7: one page that shows it all.
+rule report:
+    input:
+        f"{R}/report/report.html",

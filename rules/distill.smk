@@ -1,0 +1,52 @@
+# Distillation: the teacher translates the training sources in shards, and the shards become a training set.
+
+
+rule distill_shard:
+    input:
+        unpack(checkpoint_of_teacher),
+        corpus=f"{R}/corpus/train.parquet",
+    output:
+        translations=f"{R}/distilled/shards/{{scatteritem}}.parquet",
+    log:
+        f"{R}/logs/distill_shard/{{scatteritem}}.log",
+    benchmark:
+        f"{R}/benchmarks/distill_shard/{{scatteritem}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    params:
+        script=script("distill_shard"),
+        code=distillation_code,
+        distillation=distillation_section,
+        shard=shard(0),
+        shards=shard(1),
+        checkpoint=directory_of("input.weights"),
+        state=f"{R}/state/distill_shard",
+    shell:
+        "python {params.script:q} --distillation {params.distillation:q} --checkpoint {params.checkpoint:q}"
+        " --corpus {input.corpus:q} --shard {params.shard} --shards {params.shards} --state {params.state:q}"
+        " --threads {threads} --output {output.translations:q} 2> {log:q}"
+
+
+rule gather_distilled:
+    input:
+        **vocabulary_files(),
+        shards=distilled_translations,
+        train=f"{R}/encoded/train.parquet",
+    output:
+        translations=f"{R}/distilled/translations.parquet",
+        encoded=f"{R}/distilled/encoded.parquet",
+    log:
+        f"{R}/logs/gather_distilled/distilled.log",
+    benchmark:
+        f"{R}/benchmarks/gather_distilled/distilled.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("gather_distilled"),
+        code=code("gather_distilled"),
+        vocabulary=directory_of("input.vocabulary"),
+    shell:
+        "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
+        " --vocabulary {params.vocabulary:q} --output-translations {output.translations:q}"
+        " --output-encoded {output.encoded:q} 2> {log:q}"

@@ -1,0 +1,73 @@
+# Evaluation: translate the test sets with every search, score each result, compare systems.
+
+
+rule translate:
+    input:
+        unpack(checkpoint_of_run),
+        tests=TESTS,
+    output:
+        translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
+    log:
+        f"{R}/logs/translate/{{system}}/seed{{seed}}/{{search}}.log",
+    benchmark:
+        f"{R}/benchmarks/translate/{{system}}/seed{{seed}}/{{search}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    params:
+        script=script("translate"),
+        code=translation_code,
+        search=search_section,
+        batch_tokens=decoding_batch_tokens,
+        checkpoint=directory_of("input.weights"),
+    shell:
+        "python {params.script:q} --checkpoint {params.checkpoint:q} --search {params.search:q}"
+        " --search-name {wildcards.search:q} --batch-tokens {params.batch_tokens} --tests {input.tests:q}"
+        " --threads {threads} --output {output.translations:q} 2> {log:q}"
+
+
+rule score:
+    input:
+        translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
+        tests=TESTS,
+    output:
+        scores=f"{R}/scores/{{system}}/seed{{seed}}/{{search}}.parquet",
+    log:
+        f"{R}/logs/score/{{system}}/seed{{seed}}/{{search}}.log",
+    benchmark:
+        f"{R}/benchmarks/score/{{system}}/seed{{seed}}/{{search}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("score"),
+        code=code("score"),
+        evaluation=section("evaluation", "lowercase"),
+        data=data_of,
+    shell:
+        "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
+        " --system {wildcards.system:q} --data {params.data:q} --seed {wildcards.seed}"
+        " --search-name {wildcards.search:q} --evaluation {params.evaluation:q} --output {output.scores:q} 2> {log:q}"
+
+
+rule compare_systems:
+    input:
+        baseline=baseline_translation,
+        translations=all_translations,
+        tests=TESTS,
+    output:
+        comparison=f"{R}/scores/comparison.parquet",
+    log:
+        f"{R}/logs/compare_systems/comparison.log",
+    benchmark:
+        f"{R}/benchmarks/compare_systems/comparison.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("compare_systems"),
+        code=code("compare_systems"),
+        evaluation=section("evaluation", "bootstrap_samples"),
+        pairs=pair_options,
+    shell:
+        "python {params.script:q} --evaluation {params.evaluation:q} --tests {input.tests:q}"
+        " --baseline {input.baseline:q} --translations {input.translations:q} {params.pairs:q}"
+        " --output {output.comparison:q} 2> {log:q}"

@@ -1,0 +1,86 @@
+# The report: one HTML page, its figures and a table of results.
+
+
+rule write_config:
+    output:
+        config=f"{R}/config.json",
+    log:
+        f"{R}/logs/write_config/config.log",
+    benchmark:
+        f"{R}/benchmarks/write_config/config.tsv"
+    localrule: True
+    conda:
+        "../envs/retort.yaml"
+    params:
+        config=whole_config,
+    shell:
+        "printf '%s\\n' {params.config:q} > {output.config:q} 2> {log:q}"
+
+
+rule draw_rules:
+    input:
+        config=f"{R}/config.json",
+    output:
+        graph=f"{R}/report/rulegraph.dot",
+    log:
+        f"{R}/logs/draw_rules/rulegraph.log",
+    benchmark:
+        f"{R}/benchmarks/draw_rules/rulegraph.tsv"
+    localrule: True
+    conda:
+        "../envs/retort.yaml"
+    params:
+        snakefile=snakefile,
+        rules=rules_digest,
+    shell:
+        "python -m snakemake --snakefile {params.snakefile:q} --configfile {input.config:q} --rulegraph --forceall"
+        " --nolock --quiet > {output.graph:q} 2> {log:q}"
+
+
+rule build_report:
+    input:
+        config=f"{R}/config.json",
+        corpus=f"{R}/corpus/corpus.json",
+        cleaning=f"{R}/corpus/cleaning.parquet",
+        tests=TESTS,
+        scores=all_scores,
+        comparison=f"{R}/scores/comparison.parquet",
+        latency=f"{R}/latency/latency.parquet",
+        logs=training_logs,
+        translations=all_translations,
+        graph=f"{R}/report/rulegraph.dot",
+    output:
+        html=report(
+            f"{R}/report/report.html", caption="captions/report.rst", category="Report"
+        ),
+        quality_latency=report(
+            f"{R}/report/quality_latency.png",
+            caption="captions/quality_latency.rst",
+            category="Figures",
+        ),
+        training_curves=report(
+            f"{R}/report/training_curves.png",
+            caption="captions/training_curves.rst",
+            category="Figures",
+        ),
+        results=report(
+            f"{R}/report/results.csv",
+            caption="captions/results.rst",
+            category="Tables",
+        ),
+    log:
+        f"{R}/logs/build_report/report.log",
+    benchmark:
+        f"{R}/benchmarks/build_report/report.tsv"
+    localrule: True
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("build_report"),
+        code=code("build_report"),
+        corpus=directory_of("input.corpus"),
+        directory=directory_of("output.html"),
+    shell:
+        "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q} --scores {input.scores:q}"
+        " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
+        " --translations {input.translations:q} --dag {input.graph:q} --output {params.directory:q} 2> {log:q}"
