@@ -71,7 +71,7 @@ class TextPair(Section):
     def _pairs_up(self) -> TextPair:
         if len(self.source) != len(self.target):
             raise ValueError(
-                f"{len(self.source)} source and {len(self.target)} target texts; give as many of each, in the same order"
+                f"{len(self.source)} source and {len(self.target)} target texts; give as many of each, in one order"
             )
         return self
 

@@ -113,7 +113,7 @@ def _trace(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[str, type
         if key == "[key]":
             continue
         path = f"{path}.{key}" if path else str(key)
-        if _is_section(current):
+        if current is not None and _is_section(current):
             parent = current
             field = current.model_fields.get(str(key))
             annotation = field.annotation if field else None

@@ -93,7 +93,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
     teacher = _part(System, whole.get("teacher"))
     given = whole.get("students")
     students = {n: s for n, v in (given if isinstance(given, dict) else {}).items() if (s := _part(System, v))}
-    yield from _name_checks(raw, whole, students)
+    yield from _name_checks(raw, whole)
     if teacher is not None:
         yield from _teacher_checks(teacher)
     for name, system in {**({"teacher": teacher} if teacher else {}), **students}.items():
@@ -109,7 +109,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
                 yield from _warm_start_checks(f"students.{name}", system, teacher)
 
 
-def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any], students: dict[str, System]) -> Iterator[Problem]:
+def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Problem]:
     given = whole.get("students")
     systems = ["teacher", *(str(n) for n in (given if isinstance(given, dict) else {}))]
     if "teacher" in systems[1:]:
@@ -137,9 +137,7 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any], students: dict[s
 
 def _teacher_checks(teacher: System) -> Iterator[Problem]:
     if teacher.objective.name != "autoregressive":
-        yield Problem(
-            "teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}"
-        )
+        yield Problem("teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}")
     if teacher.data == "distilled":
         yield Problem("teacher.data", "the teacher makes the distilled data, so it must learn from raw")
     if teacher.training.warm_start != "none":
@@ -197,7 +195,11 @@ def local_texts(config: Config) -> list[str]:
     """Local text files the corpus is read from, in order, each once; none for a generated corpus."""
     if not isinstance(config.corpus, TextCorpus):
         return []
-    pairs = [config.corpus.train, *([config.corpus.valid] if config.corpus.valid else []), *config.corpus.tests.values()]
+    pairs = [
+        config.corpus.train,
+        *([config.corpus.valid] if config.corpus.valid else []),
+        *config.corpus.tests.values(),
+    ]
     texts = [text.location for pair in pairs for text in [*pair.source, *pair.target]]
     mirrored = config.corpus.mirror is not None or MIRROR_VARIABLE in os.environ
     local = [t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())]

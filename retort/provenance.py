@@ -120,8 +120,8 @@ def _module_file(module: str, root: Path) -> Path | None:
 
 
 @cache
-def _parse(path: Path, module: str, root: Path, mtime: int) -> tuple[str, tuple[str, ...]]:
-    """Normalised source of ``path`` and the package's modules it imports; ``mtime`` only keys the cache."""
+def _parse(path: Path, module: str, root: Path, _mtime: int) -> tuple[str, tuple[str, ...]]:
+    """Normalised source of ``path`` and the package's modules it imports; ``_mtime`` only keys the cache."""
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except FileNotFoundError:

@@ -375,7 +375,12 @@ def snakefile(wildcards):
 
 def rules_digest(wildcards):
     """Parameter: digest of the rules' files."""
-    return value_digest([path.read_text() for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]])
+    return value_digest(
+        [
+            path.read_text()
+            for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
+        ]
+    )
 
 
 @cache

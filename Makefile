@@ -1,0 +1,45 @@
+# make run: the embedded default run. make test: all tests. Both make .venv first; nothing is installed twice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+PROJECT := pyproject.toml constraints.txt
+
+.PHONY: run test lint format schema clean
+
+run: $(VENV)/.installed
+	$(BIN)/snakemake --cores all
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+# What is generated from the configuration's models.
+schema: $(VENV)/.installed
+	$(BIN)/python -m retort.configuration --schema > config.schema.json
+	$(BIN)/python -m retort.configuration --table > docs/configuration.md
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.installed: requirements.txt $(PROJECT)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --constraint constraints.txt --requirement requirements.txt
+	$(PIP) --no-deps --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(PIP) --constraint constraints.txt --requirement requirements-dev.txt
+	touch $@
