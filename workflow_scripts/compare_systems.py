@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     table = compare(args.tests, args.baseline, args.translations, pairs, args.evaluation.bootstrap_samples)
     inputs = dict.fromkeys([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
     facts = provenance(
+        baseline=str(run_of_decoding(args.baseline)),
         evaluation=args.evaluation.model_dump(mode="json"),
         translations={str(run_of_decoding(path)): file_digest(path) for path in inputs},
         tests={path.name: file_digest(path) for path in args.tests},

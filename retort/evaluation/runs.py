@@ -1,10 +1,12 @@
-"""Which system, seed and search a file belongs to, read from where it lies."""
+"""Which system, seed and search a file belongs to, read from where it lies, and which systems belong together."""
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from retort.errors import RetortError
 
@@ -41,3 +43,17 @@ def _parent(path: Path, directory: Path, expected: str) -> tuple[str, int]:
     if not match or not directory.parent.name:
         raise RetortError(f"{path}: cannot tell which system this is; expected a path that ends in {expected}")
     return directory.parent.name, int(match[1])
+
+
+def data_pairs(systems: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """The pairs (raw, distilled) of systems that differ in their training data only.
+
+    ``systems`` are the resolved sections of the config by name, as plain values. Names, seeds and given checkpoints
+    may differ.
+    """
+    groups: dict[str, dict[str, list[str]]] = {}
+    for name, system in systems.items():
+        rest = {key: value for key, value in system.items() if key not in ("data", "seeds", "checkpoint")}
+        group = groups.setdefault(json.dumps(rest, sort_keys=True), {"raw": [], "distilled": []})
+        group.setdefault(system.get("data", "raw"), []).append(name)
+    return [(raw, distilled) for group in groups.values() for raw in group["raw"] for distilled in group["distilled"]]
