@@ -194,19 +194,20 @@ def _clean(
         if not counted[split][cleaning.KEPT]:
             raise RetortError(f"corpus: no pair of {split} is left after cleaning: {_said(counted[split])}")
         log.info("%s: %s", split, _said(counted[split]))
-        writer = _Watcher(
-            held_out, EntropyMeter(grammar_of(settings)) if isinstance(settings, GeneratedCorpus) else None
-        )
-        parts = writer.watch(_masked(raw[split], cleaning.kept(verdicts)))
+        meter = EntropyMeter(grammar_of(settings)) if isinstance(settings, GeneratedCorpus) else None
+        watcher = _Watcher(None if split == TRAIN else held_out, meter)
+        parts = watcher.watch(_masked(raw[split], cleaning.kept(verdicts)))
         pairs[split] = write_table(staging / table_name(split), CORPUS, parts, provenance)
-        digests[split] = writer.digest.hexdigest()
-        if writer.meter is not None:
-            entropies[split] = writer.meter.result()
+        digests[split] = watcher.digest.hexdigest()
+        if meter is not None:
+            entropies[split] = meter.result()
     rows = [(split, reason, n) for split in raw for reason, n in counted[split].items()]
     columns = dict(zip(CLEANING.names, map(list, zip(*rows, strict=True)), strict=True))
     write_table(staging / "cleaning.parquet", CLEANING, pa.table(columns, schema=CLEANING.schema), provenance)
-    facts: dict[str, Any] = {split: {"pairs": pairs[split], "sha256": digests[split]} for split in raw}
-    facts = {"splits": facts}
+    facts: dict[str, Any] = {
+        "splits": {split: {"pairs": pairs[split], "sha256": digests[split]} for split in raw},
+        "cleaning": counted,
+    }
     if entropies:
         per_train = {key: entropies[TRAIN][key] for key in ("nats_per_sentence", "nats_per_word")}
         facts["true_conditional_entropy"] = {**per_train, "splits": {split: entropies[split] for split in raw}}
@@ -216,7 +217,7 @@ def _clean(
 class _Watcher:
     """Looks at the parts of a split on their way into its table: digest, held-out texts, entropy."""
 
-    def __init__(self, held_out: cleaning.HeldOut, meter: EntropyMeter | None):
+    def __init__(self, held_out: cleaning.HeldOut | None, meter: EntropyMeter | None):
         self.digest = hashlib.sha256()
         self.meter = meter
         self._held_out = held_out
@@ -226,7 +227,8 @@ class _Watcher:
             columns = (part.column(name).to_pylist() for name in CORPUS.names)
             lines = (f"{i}\t{source}\t{target}\n" for i, source, target in zip(*columns, strict=True))
             self.digest.update("".join(lines).encode())
-            self._held_out.add(part)
+            if self._held_out is not None:
+                self._held_out.add(part)
             if self.meter is not None:
                 self.meter.add(part.column("source").to_pylist())
             yield part

@@ -1,0 +1,135 @@
+"""Peak memory and time of the preprocessing, by the number of training pairs.
+
+    python benchmarks/preprocessing_memory.py --pairs 250000 1000000
+
+Text of random words with a Zipf distribution is written as two gzip files; then prepare_corpus, train_vocabulary and
+encode_corpus run as they do in the workflow, each in a process of its own, whose largest resident set the operating
+system reports (peak); own is the part that is not pages of mapped files, which the system takes back when it needs
+them, sampled every 10 ms (Linux). Own memory must grow by a few dozen bytes a pair, not by its text (the vocabulary's
+sample is held in memory: it is bounded by sample_sentences, so compare sizes above it). Prints a table, then one JSON
+line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+HELD_OUT = 1000
+WORDS_A_SENTENCE = (5, 36)
+LEXICON = 50_000
+LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
+
+
+def write_text(path: Path, sentences: int, seed: int) -> int:
+    """Write ``sentences`` lines of random words, a chunk at a time; returns the bytes of the text."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(3, 11, size=LEXICON)
+    lexicon = np.array(["".join(rng.choice(list(LETTERS), size=n)) for n in lengths], dtype=object)
+    written = 0
+    with gzip.open(path, "wb", compresslevel=1) as handle:
+        for first in range(0, sentences, 10_000):
+            counts = rng.integers(*WORDS_A_SENTENCE, size=min(10_000, sentences - first))
+            # The inverse of a Zipf distribution's cumulative function: rank r with probability near 1 / r.
+            words = lexicon[(LEXICON ** rng.random(counts.sum())).astype(int) - 1]
+            ends = np.cumsum(counts)
+            lines = [" ".join(words[end - n : end]) for n, end in zip(counts, ends, strict=True)]
+            content = ("\n".join(lines) + "\n").encode()
+            handle.write(content)
+            written += len(content)
+    return written
+
+
+def own_mib(process: int) -> float:
+    """Anonymous resident memory of a process now, in MiB; 0 where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().split("\n")
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")), 0.0)
+
+
+def run(script: str, *arguments: str | Path) -> tuple[float, float, float]:
+    """Run a workflow script; returns its peak resident set and the own part of it in MiB, and its seconds."""
+    command = [sys.executable, str(ROOT / "workflow_scripts" / script), *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("RETORT_MIRROR", None)
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, env=environment, stderr=errors)
+        own, finished = 0.0, 0
+        while not finished:
+            own = max(own, own_mib(process.pid))
+            finished, status, usage = os.wait4(process.pid, os.WNOHANG)
+            time.sleep(0.01)
+        if status:
+            errors.seek(0)
+            raise SystemExit(f"{script} failed:\n{errors.read().decode()}")
+    return usage.ru_maxrss / 1024, own, time.perf_counter() - start
+
+
+def measure(pairs: int, sample_sentences: int, size: int) -> list[dict[str, float | int | str]]:
+    """Peak memory and time of the three stages on ``pairs`` training pairs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sides: dict[str, dict[str, list[dict[str, str]]]] = {split: {} for split in ("train", "valid", "test")}
+        text_bytes = 0
+        for number, split in enumerate(sides):
+            for offset, side in enumerate(("source", "target")):
+                path = folder / f"{split}.{side}.gz"
+                written = write_text(path, pairs if split == "train" else HELD_OUT, seed=2 * number + offset)
+                text_bytes += written if split == "train" else 0
+                sides[split][side] = [{"location": str(path)}]
+        corpus = {"kind": "text", "train": sides["train"], "valid": sides["valid"], "tests": {"test": sides["test"]}}
+        cleaning = {"max_ratio": 10}
+        vocabulary = {"size": size, "sample_sentences": sample_sentences}
+        train = folder / "corpus" / "train.parquet"
+        stages = {
+            "prepare_corpus": ("--corpus", json.dumps(corpus), "--cleaning", json.dumps(cleaning)),
+            "train_vocabulary": ("--vocabulary", json.dumps(vocabulary), "--corpus", train),
+            "encode_corpus": ("--vocabulary", folder / "vocabulary", "--corpus", train),
+        }
+        outputs = dict(zip(stages, ("corpus", "vocabulary", "encoded"), strict=True))
+        rows = []
+        for stage, arguments in stages.items():
+            peak, own, seconds = run(f"{stage}.py", *arguments, "--output", folder / outputs[stage])
+            rows.append(
+                {
+                    "stage": stage,
+                    "pairs": pairs,
+                    "text_mib": round(text_bytes / 2**20),
+                    "peak_mib": round(peak),
+                    "own_mib": round(own),
+                    "seconds": round(seconds, 1),
+                }
+            )
+        return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, nargs="+", default=[250_000, 1_000_000])
+    parser.add_argument("--sample-sentences", type=int, default=200_000)
+    parser.add_argument("--size", type=int, default=8000)
+    args = parser.parse_args()
+    rows = [row for pairs in args.pairs for row in measure(pairs, args.sample_sentences, args.size)]
+    print(f"{'stage':<18}{'pairs':>12}{'text MiB':>10}{'peak MiB':>10}{'own MiB':>9}{'seconds':>9}")
+    for row in rows:
+        sizes = f"{row['text_mib']:>10}{row['peak_mib']:>10}{row['own_mib']:>9}"
+        print(f"{row['stage']:<18}{row['pairs']:>12,}{sizes}{row['seconds']:>9}")
+    print(json.dumps({"sample_sentences": args.sample_sentences, "size": args.size, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
