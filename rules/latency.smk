@@ -14,7 +14,7 @@ rule measure_latency:
     conda:
         "../envs/retort.yaml"
     # All of the machine, so that no other job disturbs the clock.
-    threads: max(workflow.cores or 1, 1)
+    threads: workflow.resource_settings.cores or 1
     params:
         script=script("measure_latency"),
         code=latency_code,

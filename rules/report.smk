@@ -33,8 +33,8 @@ rule draw_rules:
         snakefile=snakefile,
         rules=rules_digest,
     shell:
-        "python -m snakemake --snakefile {params.snakefile:q} --configfile {input.config:q} --rulegraph --forceall"
-        " --nolock --quiet > {output.graph:q} 2> {log:q}"
+        "python -m snakemake --snakefile {params.snakefile:q} --configfile {input.config:q} --rulegraph"
+        " --forceall --nolock --cores 1 --quiet > {output.graph:q} 2> {log:q}"
 
 
 rule build_report:
