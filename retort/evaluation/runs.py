@@ -11,6 +11,7 @@ from typing import Any
 from retort.errors import RetortError
 
 _SEED = re.compile(r"seed(-?\d+)")
+_RUN = re.compile(r"[^/]+/seed-?\d+")
 
 
 @dataclass(frozen=True, order=True)
@@ -36,6 +37,15 @@ def run_of_training(directory: Path | str) -> Run:
     """The run of a directory ``<system>/seed<seed>``; raises RetortError for any other path."""
     directory = Path(directory)
     return Run(*_parent(directory, directory, "<system>/seed<seed>"))
+
+
+def named_directory(text: str) -> tuple[Run, Path]:
+    """A checkpoint on the command line: a directory ``<system>/seed<seed>``, or ``<system>/seed<seed>=<directory>``
+    for one that lies elsewhere. Raises RetortError for anything else."""
+    name, separator, directory = text.partition("=")
+    if separator and _RUN.fullmatch(name):
+        return run_of_training(name), Path(directory)
+    return run_of_training(text), Path(text)
 
 
 def _parent(path: Path, directory: Path, expected: str) -> tuple[str, int]:

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sacrebleu
-from fakes_evaluation import corpus, translations
 
 from retort.errors import RetortError
 from retort.evaluation.diagnostics import diagnostics
@@ -15,6 +14,7 @@ from retort.evaluation.quality import (
     read_tests,
     segment_statistics,
 )
+from tests.unit.fakes_evaluation import corpus, translations
 
 CAT = "The cat sat on the mat."
 

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes_evaluation import corpus, translations
 from sacrebleu.significance import PairedTest
 
 from retort.errors import RetortError
@@ -18,6 +17,7 @@ from retort.evaluation.significance import (
     resampling_counts,
     spread,
 )
+from tests.unit.fakes_evaluation import corpus, translations
 
 FORMULAS = {"BLEU": bleu_of_sums, "chrF": chrf_of_sums}
 

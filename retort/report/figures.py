@@ -1,0 +1,255 @@
+"""The report's figures, as PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from retort.evaluation.runs import Run
+from retort.report.inputs import Inputs, Row
+from retort.report.labels import place_labels
+from retort.report.summary import Key, latencies, objective, pareto, score_spreads
+
+DPI = 130
+INK, GRID = "#333333", "#dddddd"
+# After Okabe and Ito's palette, readable with colour-blindness; pale ones darkened for text and lines.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B5528A", "#3A9BD1", "#B97F00", "#000000", "#7F5AA2", "#8A6D3B")
+COLUMNS = 4
+TRAIN_BINS = 120
+"""A training curve is averaged in at most so many bins of updates."""
+
+
+def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
+    """BLEU against median latency at batch size 1, one point a system and search; None without both."""
+    timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
+    scores = {k: s["BLEU"] for k, s in score_spreads(inputs, test_set).items() if k in timed and "BLEU" in s}
+    if not scores:
+        return None
+    keys = list(scores)
+    points = [(timed[key].median * 1000, scores[key].mean) for key in keys]
+    colours = _objective_colours(inputs)
+    figure = Figure(figsize=(9.2, 5.8), dpi=DPI, layout="tight")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _style(axes)
+    for key, (x, y) in zip(keys, points, strict=True):
+        colour = colours[objective(inputs, key[0])]
+        filled = _distilled(inputs, key[0])
+        axes.errorbar(x, y, yerr=_bar(scores[key].sd), color=colour, linewidth=1, capsize=2.5, zorder=3)
+        axes.plot(x, y, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=7, zorder=4)
+    front = [points[index] for index in pareto(points)]
+    axes.set_xscale("log")
+    _margins(axes, points)
+    ends = [front[0][0], *[x for x, _ in front], axes.get_xlim()[1]]
+    heights = [axes.get_ylim()[0], *[y for _, y in front], front[-1][1]]
+    axes.step(ends, heights, where="post", color="#888888", linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+    axes.set_xlabel("median latency at batch size 1, text to text (ms, log scale)")
+    axes.set_ylabel(f"BLEU on {test_set}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_minor_locator(LogLocator(subs="all"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    axes.legend(handles=_legend(inputs, keys, colours), frameon=False, fontsize=8, loc="upper center",
+                bbox_to_anchor=(0.5, 1.09), ncols=8, columnspacing=1.4, handletextpad=0.3)  # fmt: skip
+    strokes = [((x, y), (x2, y)) for x, x2, y in zip(ends[1:], ends[2:], heights[1:], strict=False)]
+    strokes += [((x, y), (x, y2)) for x, y, y2 in zip(ends[1:], heights, heights[1:], strict=False)]
+    for key, (x, y) in zip(keys, points, strict=True):
+        bar = _bar(scores[key].sd) or 0
+        strokes.append(((x, y - bar), (x, y + bar)))
+    inks = [colours[objective(inputs, system)] for system, _ in keys]
+    place_labels(canvas, axes, points, _labels(keys), inks, strokes)
+    return _png(figure)
+
+
+def training_curves(inputs: Inputs) -> bytes | None:
+    """Validation BLEU against wall time of all systems; below, loss and BLEU against updates system by system."""
+    logged = [run for run, log in inputs.logs.items() if log]
+    runs = sorted(logged, key=lambda run: (*inputs.order(run.system), run.seed))
+    systems = list(dict.fromkeys(run.system for run in runs))
+    if not systems:
+        return None
+    columns = min(COLUMNS, len(systems))
+    rows = math.ceil(len(systems) / columns)
+    has_quality = any(_series(inputs.logs[run], "valid", "BLEU")[0].size for run in runs)
+    top = 3.4 if has_quality else 0.01
+    figure = Figure(figsize=(max(2.75 * columns, 7.5), top + 3.5 * rows), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    outer = figure.add_gridspec(1 + 2 * rows, columns, height_ratios=[top, *([1.9, 1.6] * rows)])
+    if has_quality:
+        _wall_time(figure.add_subplot(outer[0, :]), inputs, runs, systems)
+    shared: Axes | None = None
+    for index, system in enumerate(systems):
+        row, column = divmod(index, columns)
+        loss = figure.add_subplot(outer[1 + 2 * row, column])
+        bleu = figure.add_subplot(outer[2 + 2 * row, column], sharex=loss, sharey=shared)
+        shared = shared or bleu
+        own = [run for run in runs if run.system == system]
+        _system_curves(loss, bleu, inputs, own)
+        loss.set_title(system, fontsize=9, loc="left", color=INK, fontweight="bold")
+        if column == 0:
+            loss.set_ylabel("loss", fontsize=8)
+            bleu.set_ylabel("valid BLEU", fontsize=8)
+        bleu.set_xlabel("updates", fontsize=8)
+    return _png(figure)
+
+
+def placeholder(text: str) -> bytes:
+    """A figure that only says why there is none: the workflow declares its files, drawn or not."""
+    figure = Figure(figsize=(6, 1), dpi=DPI)
+    FigureCanvasAgg(figure)
+    figure.text(0.5, 0.5, text, ha="center", va="center", color=INK, fontsize=10)
+    return _png(figure)
+
+
+def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) -> None:
+    _style(axes)
+    ends, texts, colours = [], [], []
+    for run in runs:
+        _, values, seconds = _series(inputs.logs[run], "valid", "BLEU")
+        if not values.size:
+            continue
+        colour = COLOURS[systems.index(run.system) % len(COLOURS)]
+        style = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))[systems.index(run.system) // len(COLOURS) % 3]
+        first = run.system not in texts
+        axes.plot(seconds / 60, values, color=colour, linewidth=1.4, alpha=0.95 if first else 0.25, linestyle=style)
+        if first:
+            ends.append((seconds[-1] / 60, float(values[-1])))
+            texts.append(run.system)
+            colours.append(colour)
+    axes.set_xlim(0, max(x for x, _ in ends) * 1.22 or 1)
+    axes.set_title("validation BLEU against wall time", fontsize=9, loc="left", color=INK, fontweight="bold")
+    axes.set_xlabel("minutes of training", fontsize=8)
+    low, high = axes.get_ylim()
+    heights = _apart([y for _, y in ends], (high - low) * 0.062)
+    for (x, y), height, text, colour in zip(ends, heights, texts, colours, strict=True):
+        place = axes.get_xlim()[1] * 0.985
+        axes.plot([x, place * 0.87], [y, height], color=colour, linewidth=0.5, alpha=0.5)
+        axes.text(place * 0.875, height, text, fontsize=7.5, color=colour, va="center")
+
+
+def _system_curves(loss: Axes, bleu: Axes, inputs: Inputs, runs: list[Run]) -> None:
+    for axes in (loss, bleu):
+        _style(axes)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}"))
+    loss.tick_params(labelbottom=False)
+    highest = []
+    for index, run in enumerate(runs):
+        alpha = 1.0 if index == 0 else 0.45
+        updates, values = _binned(*_series(inputs.logs[run], "train", "loss")[:2])
+        if values.size:
+            loss.plot(updates, values, color="#9a9a9a", linewidth=1, alpha=alpha, label="train" if index == 0 else None)
+        valid_updates, valid, _ = _series(inputs.logs[run], "valid", "loss")
+        if valid.size:
+            loss.plot(valid_updates, valid, color=COLOURS[0], linewidth=1.3, alpha=alpha,
+                      label="valid" if index == 0 else None)  # fmt: skip
+        highest += [float(np.percentile(part, 92)) for part in (values, valid) if part.size]
+        quality_updates, quality, _ = _series(inputs.logs[run], "valid", "BLEU")
+        if quality.size:
+            bleu.plot(quality_updates, quality, color=COLOURS[2], linewidth=1.3, alpha=alpha)
+    if not bleu.lines:
+        bleu.text(0.5, 0.5, "not measured", fontsize=8, color="#888888", ha="center", va="center",
+                  transform=bleu.transAxes)  # fmt: skip
+        bleu.tick_params(labelleft=False)
+    if highest and loss.get_ylim()[1] > max(highest) * 1.3:
+        # The first updates would flatten everything after them.
+        loss.set_ylim(top=max(highest) * 1.1)
+    if loss.lines:
+        loss.legend(frameon=False, fontsize=7, loc="upper right")
+
+
+def _series(log: list[Row], split: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Updates, finite values and seconds of one curve, in order of updates."""
+    found = sorted(
+        (row["update"], row["value"], row["seconds"])
+        for row in log
+        if row["split"] == split and row["metric"] == metric and math.isfinite(row["value"])
+    )
+    columns = np.array(found, dtype=np.float64).reshape(-1, 3).T
+    return columns[0], columns[1], columns[2]
+
+
+def _binned(updates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(updates) <= TRAIN_BINS:
+        return updates, values
+    parts = np.array_split(np.arange(len(updates)), TRAIN_BINS)
+    return np.array([updates[part].mean() for part in parts]), np.array([values[part].mean() for part in parts])
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Heights moved apart so that neighbours are ``gap`` apart at least, around where they were."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    blocks: list[list[float]] = []
+    for place, index in enumerate(order):
+        blocks.append([heights[index] - place * gap])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1].extend(last)
+    starts = [float(np.mean(block)) for block in blocks for _ in block]
+    result = [0.0] * len(heights)
+    for place, index in enumerate(order):
+        result[index] = starts[place] + place * gap
+    return result
+
+
+def _objective_colours(inputs: Inputs) -> dict[str, str]:
+    names = dict.fromkeys(objective(inputs, system) for system, _ in latencies(inputs))
+    return {name: COLOURS[index % len(COLOURS)] for index, name in enumerate(names)}
+
+
+def _legend(inputs: Inputs, keys: list[Key], colours: dict[str, str]) -> list[Line2D]:
+    used = dict.fromkeys(objective(inputs, system) for system, _ in keys)
+    marks = [
+        Line2D([], [], marker="o", linestyle="", color=colours[name], label=name or "unknown objective")
+        for name in used
+    ]
+    for label, face in (("raw data", "white"), ("distilled data", INK)):
+        if any(_distilled(inputs, system) == (face == INK) for system, _ in keys):
+            marks.append(Line2D([], [], marker="o", linestyle="", color=INK, markerfacecolor=face, label=label))
+    marks.append(Line2D([], [], color="#888888", linestyle=(0, (4, 3)), label="Pareto front"))
+    return marks
+
+
+def _labels(keys: list[Key]) -> list[str]:
+    several = {system for system, _ in keys if sum(other == system for other, _ in keys) > 1}
+    return [f"{system} · {search}" if system in several else system for system, search in keys]
+
+
+def _distilled(inputs: Inputs, system: str) -> bool:
+    return any(row["data"] == "distilled" for row in inputs.scores if row["system"] == system)
+
+
+def _margins(axes: Axes, points: list[tuple[float, float]]) -> None:
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    reach = max(max(xs) / min(xs), 1.5) ** 0.14
+    axes.set_xlim(min(xs) / reach, max(xs) * reach)
+    rise = max(max(ys) - min(ys), 1.0)
+    axes.set_ylim(min(ys) - 0.14 * rise, max(ys) + 0.14 * rise)
+
+
+def _bar(sd: float) -> float | None:
+    return sd if math.isfinite(sd) else None
+
+
+def _style(axes: Axes) -> None:
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()

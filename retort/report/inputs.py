@@ -1,0 +1,244 @@
+"""Everything a report is made of, read and checked; whatever is not there yet stays empty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from retort.errors import RetortError
+from retort.evaluation.runs import Run, run_of_decoding, run_of_training
+from retort.tables import (
+    CLEANING,
+    COMPARISON,
+    CORPUS,
+    LATENCY,
+    SCORES,
+    TRAINING_LOG,
+    TRANSLATIONS,
+    Table,
+    read_provenance,
+    read_table,
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the parts lie; every part but the config may be missing."""
+
+    config: Path
+    corpus: Path | None = None
+    scores: Sequence[Path] = ()
+    comparison: Path | None = None
+    latency: Path | None = None
+    logs: Sequence[Path] = ()
+    checkpoints: Sequence[tuple[Run, Path]] = ()
+    translations: Sequence[Path] = ()
+    benchmarks: Path | None = None
+    dag: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table the report was made from, and what it says about itself."""
+
+    path: str
+    table: str
+    rows: int
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a rule's jobs took together, from Snakemake's benchmark files."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    longest_seconds: float
+    largest_megabytes: float | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test sentence and its translations by system name."""
+
+    id: int
+    source: str
+    reference: str
+    outputs: dict[str, str]
+
+
+@dataclass
+class Inputs:
+    """The parts, as rows of plain values."""
+
+    config: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    cleaning: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+    comparison: list[Row] = field(default_factory=list)
+    baseline: str = ""
+    latency: list[Row] = field(default_factory=list)
+    latency_provenance: dict[str, Any] = field(default_factory=dict)
+    logs: dict[Run, list[Row]] = field(default_factory=dict)
+    checkpoints: dict[Run, dict[str, Any]] = field(default_factory=dict)
+    samples_of: str = ""
+    sampled: dict[str, Run] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
+    dag: str = ""
+    dag_suffix: str = ""
+    sources: list[Source] = field(default_factory=list)
+
+    @property
+    def systems(self) -> dict[str, dict[str, Any]]:
+        """The config's systems by name, the teacher first."""
+        return {"teacher": self.config.get("teacher") or {}, **(self.config.get("students") or {})}
+
+    def searches(self, system: str) -> list[str]:
+        """Names of a system's searches, in the config's order."""
+        return list(self.systems.get(system, {}).get("searches") or {})
+
+    def order(self, system: str, search: str = "") -> tuple[int, int, str, str]:
+        """Sort key: the config's order of systems and searches, unknown ones last by name."""
+        systems, searches = list(self.systems), self.searches(system)
+        return (
+            systems.index(system) if system in systems else len(systems),
+            searches.index(search) if search in searches else len(searches),
+            system,
+            search,
+        )
+
+
+def read_inputs(paths: Paths) -> Inputs:
+    """Read every part; raises RetortError for a part that is given and not readable."""
+    inputs = Inputs(config=_json(paths.config))
+    for path in paths.scores:
+        inputs.scores += _rows(inputs, path, SCORES)
+    if paths.comparison:
+        inputs.comparison = _rows(inputs, paths.comparison, COMPARISON)
+        first = inputs.comparison[0]["baseline"] if inputs.comparison else ""
+        inputs.baseline = str(inputs.sources[-1].provenance.get("baseline", first))
+    if paths.latency:
+        inputs.latency = _rows(inputs, paths.latency, LATENCY)
+        inputs.latency_provenance = inputs.sources[-1].provenance
+    for path in paths.logs:
+        inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)
+    for run, directory in paths.checkpoints:
+        inputs.checkpoints[run] = _json(directory / "model.json")
+    if paths.corpus:
+        _read_corpus(inputs, paths.corpus)
+        _read_samples(inputs, paths.corpus, paths.translations)
+    if paths.benchmarks:
+        inputs.stages = read_stages(paths.benchmarks)
+    if paths.dag:
+        inputs.dag, inputs.dag_suffix = _text(paths.dag), paths.dag.suffix
+    return inputs
+
+
+def read_stages(directory: Path) -> list[Stage]:
+    """Sum Snakemake's benchmark files ``<directory>/<rule>/**.tsv`` by rule, the longest first."""
+    found: dict[str, list[tuple[float, float | None]]] = {}
+    for path in sorted(directory.rglob("*.tsv")):
+        rule = path.relative_to(directory).parts[0].removesuffix(".tsv")
+        lines = [line.split("\t") for line in _text(path).splitlines() if line.strip()]
+        if not lines or "s" not in lines[0]:
+            raise RetortError(f"{path}: not a Snakemake benchmark file; expected a column 's'; delete it")
+        for line in lines[1:]:
+            job = dict(zip(lines[0], line, strict=False))
+            taken = _number(job.get("s"))
+            if taken is not None:
+                found.setdefault(rule, []).append((taken, _number(job.get("max_rss"))))
+    stages = []
+    for rule, jobs in found.items():
+        seconds = [job[0] for job in jobs]
+        memory = [job[1] for job in jobs if job[1] is not None]
+        stages.append(Stage(rule, len(jobs), sum(seconds), max(seconds), max(memory, default=None)))
+    return sorted(stages, key=lambda stage: -stage.seconds)
+
+
+def sample_ids(ids: list[int], count: int) -> list[int]:
+    """``count`` ids evenly spread over ``ids``, the first one included; all of them when there are fewer."""
+    if count >= len(ids):
+        return list(ids)
+    return [ids[index * len(ids) // count] for index in range(count)]
+
+
+def _read_corpus(inputs: Inputs, directory: Path) -> None:
+    if (directory / "cleaning.parquet").exists():
+        inputs.cleaning = _rows(inputs, directory / "cleaning.parquet", CLEANING)
+    if (directory / "corpus.json").exists():
+        inputs.facts = _json(directory / "corpus.json")
+
+
+def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path]) -> None:
+    """Fill the samples from the first test set, each system with its first search and first seed."""
+    tests = sorted(directory.glob("test.*.parquet"))
+    names = list((inputs.config.get("corpus") or {}).get("tests") or {})
+    tests.sort(key=lambda path: names.index(_test_set(path)) if _test_set(path) in names else len(names))
+    count = (inputs.config.get("report") or {}).get("sample_sentences", 20)
+    if not tests or not count:
+        return
+    inputs.samples_of = _test_set(tests[0])
+    corpus = read_table(tests[0], CORPUS).sort_by("id")
+    ids = sample_ids(corpus["id"].to_pylist(), count)
+    chosen: dict[str, tuple[Run, Path]] = {}
+    for path in sorted(translations, key=lambda path: _sample_order(inputs, run_of_decoding(path))):
+        run = run_of_decoding(path)
+        chosen.setdefault(run.system, (run, path))
+    wanted = pa.array(ids, pa.int64())
+    outputs: dict[int, dict[str, str]] = {}
+    for system, (run, path) in chosen.items():
+        inputs.sampled[system] = run
+        data = read_table(path, TRANSLATIONS, ["id", "test_set", "rank", "text"])
+        data = data.filter(pc.and_(pc.equal(data["test_set"], inputs.samples_of), pc.equal(data["rank"], 0)))
+        for row in data.filter(pc.is_in(data["id"], wanted)).to_pylist():
+            outputs.setdefault(row["id"], {})[system] = row["text"]
+    rows = {row["id"]: row for row in corpus.filter(pc.is_in(corpus["id"], wanted)).to_pylist()}
+    inputs.samples = [Sample(i, rows[i]["source"], rows[i]["target"], outputs.get(i, {})) for i in ids]
+
+
+def _sample_order(inputs: Inputs, run: Run) -> tuple[Any, ...]:
+    return (*inputs.order(run.system, run.search), run.seed)
+
+
+def _test_set(path: Path) -> str:
+    return path.name.removeprefix("test.").removesuffix(".parquet")
+
+
+def _rows(inputs: Inputs, path: Path, table: Table) -> list[Row]:
+    rows = read_table(path, table).to_pylist()
+    inputs.sources.append(Source(str(path), table.name, len(rows), read_provenance(path)))
+    return rows
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise RetortError(f"{path}: not valid JSON ({error}); run the stage that writes it again") from None
+    if not isinstance(value, dict):
+        raise RetortError(f"{path}: holds a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RetortError(f"{path}: cannot be read ({error}); run the stage that writes it") from None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None

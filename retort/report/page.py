@@ -1,0 +1,179 @@
+"""The report as one HTML page without any external resource."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import retort
+from retort.errors import RetortError
+from retort.evaluation.significance import Spread
+from retort.provenance import value_digest
+from retort.report import dag, summary
+from retort.report.inputs import Inputs
+
+TEMPLATE = "report.html.jinja"
+MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
+QUALITY = ("BLEU", "BLEU-lc", "chrF", "TER")
+
+
+def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
+    """The whole page; ``figures`` are PNG files by name (quality_latency, training_curves), None where not drawn."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=number, signed=signed, spread=spread_text, duration=duration, words=repeated_words, json=json_text
+    )
+    sets = summary.test_sets(inputs)
+    return environment.get_template(TEMPLATE).render(
+        inputs=inputs,
+        title=(inputs.config.get("report") or {}).get("title", "Retort"),
+        name=inputs.config.get("name", ""),
+        version=retort.__version__,
+        figures={key: None if png is None else data_uri(png) for key, png in figures.items()},
+        tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
+        gaps={test_set: summary.gaps(inputs, test_set) for test_set in sets},
+        metrics=[metric for metric in QUALITY if any(row["metric"] == metric for row in inputs.scores)],
+        latencies=summary.latencies(inputs),
+        speedups=summary.speedups(inputs),
+        reference=summary.reference_key(inputs),
+        significant=summary.SIGNIFICANT,
+        facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
+        entropy=inputs.facts.get("true_conditional_entropy") or {},
+        cleaning=cleaning_table(inputs.cleaning),
+        total_seconds=sum(stage.seconds for stage in inputs.stages),
+        graph=rule_graph(inputs),
+        signatures=signatures(inputs),
+        devices=devices(inputs),
+        seeds=sorted({row["seed"] for row in inputs.scores}),
+        config_digest=value_digest(inputs.config),
+        code_versions=code_versions(inputs),
+    )
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as a data address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with thousands separated; a dash for none and for not-a-number."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", MINUS).replace(",", "\N{THIN SPACE}")
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A number with its sign."""
+    text = number(value, digits)
+    return text if text in (MISSING, number(0, digits)) or text.startswith(MINUS) else f"+{text}"
+
+
+def spread_text(value: Spread | None, digits: int = 2) -> Markup:
+    """The mean, and the deviation over seeds where there are several."""
+    if value is None:
+        return Markup(MISSING)
+    if not math.isfinite(value.sd):
+        return Markup(number(value.mean, digits))
+    deviation = number(value.sd, digits)
+    return Markup('{} <span class="sd">±{}</span>').format(number(value.mean, digits), deviation)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = int(seconds // 60), int(seconds // 3600)
+    return f"{hours} h {minutes % 60:02d} min" if hours else f"{minutes} min {int(seconds % 60):02d} s"
+
+
+def repeated_words(text: str) -> Markup:
+    """The text, every word that repeats the one before it marked."""
+    words = text.split(" ")
+    marked = [
+        Markup("<mark>{}</mark>").format(word) if index and word and word == words[index - 1] else word
+        for index, word in enumerate(words)
+    ]
+    return Markup(" ").join(marked)
+
+
+def json_text(value: Any) -> str:
+    """Indented JSON, for reading."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested values as (path, text) pairs, in their order; lists stay on one line."""
+    if isinstance(value, Mapping):
+        start = f"{prefix} / " if prefix else ""
+        return [pair for key, part in value.items() for pair in flatten(part, f"{start}{key}")]
+    if isinstance(value, float):
+        return [(prefix, f"{value:.6g}")]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [(prefix, number(value, 0) if abs(value) >= 10_000 else str(value))]
+    return [(prefix, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))]
+
+
+def cleaning_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Splits in columns, reasons in rows: 'read' first and 'kept' last."""
+    splits = list(dict.fromkeys(row["split"] for row in rows))
+    reasons = sorted(
+        dict.fromkeys(row["reason"] for row in rows), key=lambda reason: (reason == "kept") - (reason == "read")
+    )
+    pairs = {(row["reason"], row["split"]): row["pairs"] for row in rows}
+    counts = [(reason, [pairs.get((reason, split)) for split in splits]) for reason in reasons]
+    return {"splits": splits, "rows": counts}
+
+
+def rule_graph(inputs: Inputs) -> Markup | None:
+    """The given SVG without its XML head, or a drawing of the given graph (JSON or snakemake --rulegraph)."""
+    if not inputs.dag.strip():
+        return None
+    if inputs.dag_suffix != ".svg":
+        return Markup(dag.svg(dag.parse(inputs.dag)))
+    start = inputs.dag.find("<svg")
+    if start < 0 or "<script" in inputs.dag.lower():
+        raise RetortError("the rule graph's .svg file holds no <svg> element, or a script; give a plain drawing")
+    return Markup(inputs.dag[start:])
+
+
+def signatures(inputs: Inputs) -> list[tuple[str, list[str]]]:
+    """Every distinct signature by metric; of diagnostics, whose signatures hold counts, only how they are counted."""
+    found: dict[str, dict[str, None]] = {}
+    for row in inputs.scores:
+        text = row["signature"] if row["metric"] in QUALITY else row["signature"].split("|")[0]
+        found.setdefault(row["metric"], {})[text] = None
+    for row in inputs.comparison:
+        found.setdefault(f"difference in {row['metric']}", {})[row["signature"]] = None
+    return [(metric, list(texts)) for metric, texts in found.items()]
+
+
+def devices(inputs: Inputs) -> list[tuple[str, str]]:
+    """What each part ran on, as far as its files say."""
+    trained = dict.fromkeys(str(model["device"]) for model in inputs.checkpoints.values() if model.get("device"))
+    result = [("training", ", ".join(trained))] if trained else []
+    timed = inputs.latency_provenance.get("device")
+    if timed:
+        text = timed if isinstance(timed, str) else ", ".join(f"{key}: {text}" for key, text in flatten(timed))
+        result.append(("latency", text))
+    return result
+
+
+def code_versions(inputs: Inputs) -> list[str]:
+    """Distinct versions of Retort that wrote the tables and the checkpoints."""
+    facts = [source.provenance for source in inputs.sources]
+    facts += [model.get("provenance") or {} for model in inputs.checkpoints.values()]
+    found = {f"{fact['retort']} ({fact.get('git') or 'no git commit'})" for fact in facts if fact.get("retort")}
+    return sorted(found)

@@ -1,0 +1,73 @@
+"""Every number of a run as one long CSV table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from retort.report.inputs import Inputs
+from retort.report.summary import latencies
+
+COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
+LATENCY_SIGNATURE = "text to text, median over batches|batch_size:{size}|batches:{batches}"
+THROUGHPUT_SIGNATURE = "text to text, sentences / total seconds|batch_size:{size}|batches:{batches}"
+
+
+def results_csv(inputs: Inputs) -> str:
+    """The scores, the latency at every batch size, and each training's size and cost.
+
+    One row a system, training data, seed, test set, search and metric; what does not apply is empty.
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_score_rows(inputs))
+    writer.writerows(_latency_rows(inputs))
+    writer.writerows(_training_rows(inputs))
+    return out.getvalue()
+
+
+def _score_rows(inputs: Inputs) -> list[dict[str, Any]]:
+    rows = sorted(inputs.scores, key=lambda row: (*inputs.order(row["system"], row["search"]), row["seed"]))
+    return [{column: row[column] for column in COLUMNS} for row in rows]
+
+
+def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
+    data = {row["system"]: row["data"] for row in inputs.scores}
+    rows = []
+    seeds = sorted({row["seed"] for row in inputs.latency})
+    for seed in seeds:
+        own = Inputs(inputs.config, latency=[row for row in inputs.latency if row["seed"] == seed])
+        for (system, search), sizes in latencies(own).items():
+            where = {"system": system, "data": data.get(system, ""), "seed": seed, "search": search}
+            where["test_set"] = inputs.latency_provenance.get("test_set", "")
+            for size, found in sizes.items():
+                facts = {"size": size, "batches": found.batches}
+                rows += [
+                    {
+                        **where,
+                        "metric": f"latency_ms@{size}",
+                        "value": found.median * 1000,
+                        "signature": LATENCY_SIGNATURE.format(**facts),
+                    },
+                    {
+                        **where,
+                        "metric": f"sentences_per_second@{size}",
+                        "value": found.throughput,
+                        "signature": THROUGHPUT_SIGNATURE.format(**facts),
+                    },
+                ]
+    return rows
+
+
+def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
+    data = {row["system"]: row["data"] for row in inputs.scores}
+    rows = []
+    for run in sorted(inputs.checkpoints, key=lambda run: (*inputs.order(run.system), run.seed)):
+        model = inputs.checkpoints[run]
+        for metric in ("parameters", "updates", "train_seconds"):
+            if model.get(metric) is not None:
+                where = {"system": run.system, "data": model.get("data", data.get(run.system, "")), "seed": run.seed}
+                rows.append({**where, "metric": metric, "value": model[metric], "signature": "model.json"})
+    return rows

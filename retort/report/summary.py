@@ -1,0 +1,279 @@
+"""What the report says, computed from its inputs: spreads over seeds, latency, speed-ups and gaps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from retort.evaluation.runs import Run, data_pairs
+from retort.evaluation.significance import SEED, Spread, spread
+from retort.report.inputs import Inputs, Row
+
+SIGNIFICANT = 0.05
+SPEEDUP_SAMPLES = 1000
+REFERENCE_SYSTEM = "teacher"
+Key = tuple[str, str]
+"""System and search."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A system minus a baseline, its mean over seeds; the interval covers the intervals of all seeds."""
+
+    mean: float
+    low: float
+    high: float
+    significant: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Text-to-text time of batches of one size, all seeds and repeats together."""
+
+    batch_size: int
+    batches: int
+    median: float
+    low: float
+    high: float
+    model_share: float
+    throughput: float
+    """Sentences per second over all batches of this size."""
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster than the reference, and its bootstrap 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+    batches: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the comparison table: a system and search on one test set."""
+
+    system: str
+    search: str
+    data: str
+    objective: str
+    is_baseline: bool
+    parameters: float | None
+    scores: dict[str, Spread]
+    difference: Difference | None
+    latency: Latency | None
+    best: Latency | None
+    speedup: Speedup | None
+    minutes: Spread | None
+    updates: Spread | None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What distilled data gained: two systems that differ in their training data only."""
+
+    objective: str
+    raw: str
+    distilled: str
+    search: str
+    test_set: str
+    scores_raw: dict[str, Spread]
+    scores_distilled: dict[str, Spread]
+    difference: Difference | None
+    """From the comparison table, where it holds this pair."""
+
+    @property
+    def gap(self) -> float:
+        """BLEU of distilled minus raw, means over seeds."""
+        return self.scores_distilled["BLEU"].mean - self.scores_raw["BLEU"].mean
+
+
+def test_sets(inputs: Inputs) -> list[str]:
+    """Names of the scored test sets, the sampled one first."""
+    names = dict.fromkeys(row["test_set"] for row in inputs.scores)
+    return sorted(names, key=lambda name: (name != inputs.samples_of, list(names).index(name)))
+
+
+def score_spreads(inputs: Inputs, test_set: str) -> dict[Key, dict[str, Spread]]:
+    """Mean and deviation over seeds of every metric, by system and search."""
+    values: dict[Key, dict[str, list[float]]] = {}
+    for row in inputs.scores:
+        if row["test_set"] == test_set:
+            metrics = values.setdefault((row["system"], row["search"]), {})
+            metrics.setdefault(row["metric"], []).append(row["value"])
+    keys = sorted(values, key=lambda key: inputs.order(*key))
+    return {key: {metric: spread(found) for metric, found in values[key].items()} for key in keys}
+
+
+def difference(
+    inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str], metric: str = "BLEU"
+) -> Difference | None:
+    """A system's difference to any of these baselines (each seed to its own where there are several)."""
+    wanted = set(baselines)
+    rows = [
+        row
+        for row in inputs.comparison
+        if (row["system"], row["search"], row["test_set"], row["metric"]) == (*key, test_set, metric)
+        and row["baseline"] in wanted
+    ]
+    if not rows:
+        return None
+    return Difference(
+        mean=float(np.mean([row["difference"] for row in rows])),
+        low=min(row["difference_low"] for row in rows),
+        high=max(row["difference_high"] for row in rows),
+        significant=sum(row["p_value"] < SIGNIFICANT for row in rows),
+        seeds=len(rows),
+    )
+
+
+def entries(inputs: Inputs, test_set: str) -> list[Entry]:
+    """The comparison table of one test set, in the config's order."""
+    timed, faster = latencies(inputs), speedups(inputs)
+    result = []
+    for key, scores in score_spreads(inputs, test_set).items():
+        system, search = key
+        sizes = timed.get(key, {})
+        models = [model for run, model in inputs.checkpoints.items() if run.system == system]
+        seconds, updates, parameters = (_numbers(models, name) for name in ("train_seconds", "updates", "parameters"))
+        result.append(
+            Entry(
+                system=system,
+                search=search,
+                data=_data(inputs, system),
+                objective=objective(inputs, system),
+                is_baseline=inputs.baseline.startswith(f"{system}/") and inputs.baseline.endswith(f"/{search}"),
+                parameters=parameters[0] if parameters else None,
+                scores=scores,
+                difference=difference(inputs, key, test_set, [inputs.baseline]),
+                latency=sizes.get(1),
+                best=max(sizes.values(), key=lambda found: found.throughput, default=None),
+                speedup=faster.get((*key, 1)),
+                minutes=spread([value / 60 for value in seconds]) if seconds else None,
+                updates=spread(updates) if updates else None,
+            )
+        )
+    return result
+
+
+def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
+    """Raw against distilled for every pair of systems that differ in nothing else, and every search both have."""
+    scores = score_spreads(inputs, test_set)
+    result = []
+    for raw, distilled in data_pairs(inputs.systems):
+        for search in inputs.searches(raw):
+            below, above = scores.get((raw, search)), scores.get((distilled, search))
+            if not below or not above:
+                continue
+            baselines = [str(Run(raw, seed, search)) for seed in _seeds(inputs, raw)]
+            result.append(
+                Gap(
+                    objective(inputs, raw),
+                    raw,
+                    distilled,
+                    search,
+                    test_set,
+                    below,
+                    above,
+                    difference(inputs, (distilled, search), test_set, baselines),
+                )
+            )
+    return result
+
+
+def latencies(inputs: Inputs) -> dict[Key, dict[int, Latency]]:
+    """Latency by system and search, and by batch size, in the config's order."""
+    groups: dict[Key, dict[int, list[Row]]] = {}
+    for row in inputs.latency:
+        sizes = groups.setdefault((row["system"], row["search"]), {})
+        sizes.setdefault(row["batch_size"], []).append(row)
+    return {
+        key: {size: _latency(size, rows) for size, rows in sorted(groups[key].items())}
+        for key in sorted(groups, key=lambda key: inputs.order(*key))
+    }
+
+
+def _latency(batch_size: int, rows: list[Row]) -> Latency:
+    total = np.array([row["total_seconds"] for row in rows])
+    low, median, high = np.percentile(total, [5, 50, 95])
+    sentences = sum(row["sentences"] for row in rows)
+    return Latency(
+        batch_size=batch_size,
+        batches=len(rows),
+        median=float(median),
+        low=float(low),
+        high=float(high),
+        model_share=float(sum(row["model_seconds"] for row in rows) / max(total.sum(), 1e-12)),
+        throughput=float(sentences / max(total.sum(), 1e-12)),
+    )
+
+
+def reference_key(inputs: Inputs) -> Key:
+    """What speed-ups refer to: the teacher's first beam search, or its first search when it has no beam."""
+    searches = inputs.systems[REFERENCE_SYSTEM].get("searches") or {}
+    beams = [name for name, search in searches.items() if search.get("kind") == "beam"]
+    return REFERENCE_SYSTEM, next(iter([*beams, *searches]), "")
+
+
+def speedups(inputs: Inputs) -> dict[tuple[str, str, int], Speedup]:
+    """Speed-up over the reference by system, search and batch size."""
+    medians: dict[tuple[str, str, int], dict[int, list[float]]] = {}
+    for row in inputs.latency:
+        batches = medians.setdefault((row["system"], row["search"], row["batch_size"]), {})
+        batches.setdefault(row["batch"], []).append(row["total_seconds"])
+    reference = reference_key(inputs)
+    result = {}
+    for (system, search, size), batches in medians.items():
+        base = medians.get((*reference, size))
+        common = sorted(base.keys() & batches.keys()) if base else []
+        if base and common:
+            result[system, search, size] = speedup(
+                [float(np.median(base[batch])) for batch in common],
+                [float(np.median(batches[batch])) for batch in common],
+            )
+    return result
+
+
+def speedup(reference: list[float], system: list[float]) -> Speedup:
+    """Ratio of the median times of the same batches, and its percentile bootstrap interval over batches."""
+    slow, fast = np.array(reference), np.array(system)
+    drawn = np.random.default_rng(SEED).integers(len(slow), size=(SPEEDUP_SAMPLES, len(slow)))
+    ratios = np.median(slow[drawn], axis=1) / np.median(fast[drawn], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return Speedup(float(np.median(slow) / np.median(fast)), float(low), float(high), len(slow))
+
+
+def pareto(points: list[tuple[float, float]]) -> list[int]:
+    """Indices of the (latency, quality) points that no other beats: none is as fast and better, or faster and as
+    good. In order of latency."""
+    front: list[int] = []
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not front or points[index][1] > points[front[-1]][1]:
+            front.append(index)
+    return front
+
+
+def objective(inputs: Inputs, system: str) -> str:
+    """Name of a system's training objective, from the config or its checkpoint."""
+    section = inputs.systems.get(system, {}).get("objective") or next(
+        (model.get("objective") for run, model in inputs.checkpoints.items() if run.system == system), None
+    )
+    return str(section.get("name", "") if isinstance(section, dict) else section or "")
+
+
+def _data(inputs: Inputs, system: str) -> str:
+    return ", ".join(dict.fromkeys(row["data"] for row in inputs.scores if row["system"] == system))
+
+
+def _seeds(inputs: Inputs, system: str) -> list[int]:
+    return sorted({row["seed"] for row in inputs.scores if row["system"] == system})
+
+
+def _numbers(models: list[Row], name: str) -> list[float]:
+    values = [model.get(name) for model in models]
+    return [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]

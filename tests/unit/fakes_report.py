@@ -1,0 +1,216 @@
+"""A whole made-up run on disk: config, corpus, scores, comparison, latency, logs, checkpoints, translations."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from retort.evaluation.comparison import compare
+from retort.evaluation.diagnostics import diagnostics
+from retort.evaluation.quality import quality, read_pairs, read_tests
+from retort.evaluation.runs import Run, data_pairs
+from retort.tables import CLEANING, COMPARISON, LATENCY, SCORES, TRAINING_LOG, write_table
+from tests.unit.fakes_evaluation import corpus, translations
+
+EVIL = "<b>&\"quoted\"</b> 'text'"
+WORDS = ["ein", "der", "die", "Hund", "Mann", "Frau", "Haus", "alt", "neu", "auf", "mit", "Straße", "Kind", "rot", "in"]
+
+# name: objective, data, share of garbled words, seconds at batch 1
+SYSTEMS: dict[str, tuple[str, str, float, float]] = {
+    "teacher": ("autoregressive", "raw", 0.16, 0.120),
+    "shallow-raw": ("autoregressive", "raw", 0.20, 0.040),
+    "shallow": ("autoregressive", "distilled", 0.17, 0.041),
+    "vanilla-raw": ("vanilla", "raw", 0.50, 0.010),
+    "vanilla": ("vanilla", "distilled", 0.33, 0.0101),
+    "cmlm-raw": ("cmlm", "raw", 0.32, 0.026),
+    "cmlm": ("cmlm", "distilled", 0.22, 0.027),
+    "ctc-raw": ("ctc", "raw", 0.30, 0.011),
+    "ctc": ("ctc", "distilled", 0.21, 0.0112),
+    "ctc-deep": ("ctc", "distilled", 0.195, 0.016),
+    "ctc-small": ("ctc", "distilled", 0.26, 0.008),
+    "cmlm-deep": ("cmlm", "distilled", 0.205, 0.034),
+}
+SEARCHES: dict[str, dict[str, tuple[str, float, float]]] = {
+    # kind, factor on errors, factor on time
+    "autoregressive": {"beam5": ("beam", 1.0, 1.0), "greedy": ("greedy", 1.06, 0.6)},
+    "vanilla": {"argmax": ("argmax", 1.0, 1.0)},
+    "cmlm": {"passes4": ("mask_predict", 1.0, 1.0), "passes1": ("mask_predict", 1.7, 0.4)},
+    "ctc": {"collapse": ("ctc_collapse", 1.0, 1.0)},
+}
+
+
+def config(names: list[str], seeds: list[int]) -> dict[str, Any]:
+    """A resolved config of these systems; the name of the run needs escaping."""
+    systems = {
+        name: {
+            "objective": {"name": SYSTEMS[name][0]},
+            "data": SYSTEMS[name][1],
+            "seeds": None,
+            "model": {"encoder_layers": 6 if "deep" in name else 3, "d_model": 64 if "small" in name else 128},
+            "searches": {search: {"kind": kind} for search, (kind, _, _) in SEARCHES[SYSTEMS[name][0]].items()},
+        }
+        for name in names
+    }
+    return {
+        "name": EVIL,
+        "seeds": seeds,
+        "corpus": {"kind": "text", "tests": {"flickr": {}, "coco": {}}},
+        "teacher": systems.pop("teacher"),
+        "students": systems,
+        "report": {"title": f"Report {EVIL}", "sample_sentences": 5},
+    }
+
+
+def run_on_disk(
+    root: Path, names: list[str] | None = None, seeds: tuple[int, ...] = (1,), sentences: int = 40
+) -> dict[str, Any]:
+    """Write a run below ``root``; returns the arguments of ``retort.report.inputs.Paths``."""
+    names, generator = names or list(SYSTEMS), random.Random(5)
+    resolved = config(names, list(seeds))
+    (root / "config.json").write_text(json.dumps(resolved))
+    references = [" ".join(generator.choices(WORDS, k=generator.randint(4, 14))) + "." for _ in range(sentences)]
+    references[0] = EVIL
+    test = corpus(root / "corpus" / "test.flickr.parquet", references)
+    _corpus_facts(root / "corpus")
+    tests = read_tests([test])
+    runs = [Run(name, seed, search) for name in names for seed in seeds for search in SEARCHES[SYSTEMS[name][0]]]
+    files = {run: _translate(root, run, references, generator) for run in runs}
+    scores = []
+    for run, path in files.items():
+        table = root / "scores" / run.system / f"seed{run.seed}" / f"{run.search}.parquet"
+        rows = [
+            {**_names(run), "data": SYSTEMS[run.system][1], "test_set": "flickr", "metric": s.metric, "value": s.value,
+             "signature": s.signature}
+            for (pairs,) in [read_pairs(path, tests)]
+            for s in [*quality(pairs), *diagnostics(pairs)]
+        ]  # fmt: skip
+        write_table(table, SCORES, pa.Table.from_pylist(rows, schema=SCORES.schema), {"retort": "0.1.0", "git": "abc"})
+        scores.append(table)
+    baseline = files[Run("teacher", seeds[0], "beam5")]
+    systems = {"teacher": resolved["teacher"], **resolved["students"]}
+    pairs = [
+        (files[Run(distilled, seed, search)], files[Run(raw, seed, search)])
+        for raw, distilled in data_pairs(systems)
+        for seed in seeds
+        for search in systems[raw]["searches"]
+    ]
+    compared = compare([test], baseline, list(files.values()), pairs, samples=200)
+    write_table(root / "comparison.parquet", COMPARISON, compared, {"baseline": f"teacher/seed{seeds[0]}/beam5"})
+    _latency(root / "latency.parquet", runs, generator)
+    checkpoints = [_train(root, name, seed, generator) for name in names for seed in seeds]
+    _benchmarks(root / "benchmarks")
+    (root / "dag.json").write_text(json.dumps(RULES))
+    return {
+        "config": root / "config.json",
+        "corpus": root / "corpus",
+        "scores": scores,
+        "comparison": root / "comparison.parquet",
+        "latency": root / "latency.parquet",
+        "logs": [directory / "training.parquet" for directory in checkpoints],
+        "checkpoints": [str(directory) for directory in checkpoints],
+        "translations": list(files.values()),
+        "benchmarks": root / "benchmarks",
+        "dag": root / "dag.json",
+    }
+
+
+RULES = [
+    {"rule": "prepare_corpus", "needs": []},
+    {"rule": "train_vocabulary", "needs": ["prepare_corpus"]},
+    {"rule": "encode_corpus", "needs": ["prepare_corpus", "train_vocabulary"]},
+    {"rule": "train_system", "needs": ["encode_corpus", "train_vocabulary", "gather_distilled"]},
+    {"rule": "train_teacher", "needs": ["encode_corpus", "train_vocabulary"]},
+    {"rule": "distill_shard", "needs": ["train_teacher", "prepare_corpus"]},
+    {"rule": "gather_distilled", "needs": ["distill_shard", "encode_corpus", "train_vocabulary"]},
+    {"rule": "translate", "needs": ["train_system", "train_teacher", "prepare_corpus"]},
+    {"rule": "score", "needs": ["translate", "prepare_corpus"]},
+    {"rule": "compare_systems", "needs": ["translate", "prepare_corpus"]},
+    {"rule": "measure_latency", "needs": ["train_system", "train_teacher", "prepare_corpus"]},
+    {"rule": "build_report", "needs": ["score", "compare_systems", "measure_latency", "train_system", "translate"]},
+    {"rule": "all", "needs": ["build_report"]},
+]
+
+
+def _names(run: Run) -> dict[str, Any]:
+    return {"system": run.system, "seed": run.seed, "search": run.search}
+
+
+def _corpus_facts(directory: Path) -> None:
+    rows = [("train", "read", 30000), ("train", "too long", 31), ("train", "duplicate", 1204)]
+    rows += [("train", "kept", 28765), ("valid", "read", 1014), ("valid", "kept", 1014)]
+    table = pa.Table.from_pylist(
+        [dict(zip(("split", "reason", "pairs"), row, strict=True)) for row in rows], schema=CLEANING.schema
+    )
+    write_table(directory / "cleaning.parquet", CLEANING, table)
+    facts = {
+        "splits": {"train": {"pairs": 28765, "sha256": "0123abcd"}, "valid": {"pairs": 1014, "sha256": "4567cdef"}},
+        "true_conditional_entropy": {"nats_per_sentence": 3.642869, "nats_per_word": 0.441426},
+        "note": EVIL,
+        "provenance": {"retort": "0.1.0"},
+    }
+    (directory / "corpus.json").write_text(json.dumps(facts))
+
+
+def _translate(root: Path, run: Run, references: list[str], generator: random.Random) -> Path:
+    objective, _, errors, _ = SYSTEMS[run.system]
+    errors *= SEARCHES[objective][run.search][1] * generator.uniform(0.94, 1.06)
+    texts = []
+    for reference in references:
+        words = reference.split(" ")
+        for index in range(len(words)):
+            if generator.random() < errors:
+                repeat = objective in ("vanilla", "cmlm") and index and generator.random() < 0.5
+                words[index] = words[index - 1] if repeat else generator.choice(WORDS)
+        texts.append(" ".join(words))
+    path = root / "translations" / run.system / f"seed{run.seed}" / f"{run.search}.parquet"
+    return translations(path, texts, test_set="flickr")
+
+
+def _latency(path: Path, runs: list[Run], generator: random.Random) -> None:
+    rows = []
+    for run in runs:
+        objective, _, _, seconds = SYSTEMS[run.system]
+        seconds *= SEARCHES[objective][run.search][2]
+        for size, batches, factor in ((1, 30, 1.0), (8, 4, 2.5), (64, 2, 9.0)):
+            for batch in range(batches):
+                length = 0.7 + 0.6 * random.Random(batch).random()
+                total = seconds * factor * length * generator.uniform(0.95, 1.1)
+                rows.append({**_names(run), "batch_size": size, "batch": batch, "sentences": size,
+                             "model_seconds": total * 0.9, "total_seconds": total})  # fmt: skip
+    facts = {"device": {"processor": "Made-up CPU", "threads": 2}, "test_set": "flickr"}
+    write_table(path, LATENCY, pa.Table.from_pylist(rows, schema=LATENCY.schema), facts)
+
+
+def _train(root: Path, name: str, seed: int, generator: random.Random) -> Path:
+    objective, data, errors, _ = SYSTEMS[name]
+    directory = root / "systems" / name / f"seed{seed}"
+    rows = []
+    for update in range(100, 6001, 100):
+        seconds = update * (0.2 if objective == "autoregressive" else 0.3)
+        loss = 2 + 10 * errors + 6 * math.exp(-update / 700) + generator.gauss(0, 0.05)
+        rows.append((update, "train", "loss", loss, seconds))
+        if update % 500 == 0:
+            rows.append((update, "valid", "loss", loss + 0.2, seconds))
+            bleu = 45 * (1 - errors) * (1 - math.exp(-update / 1800)) + generator.gauss(0, 0.4)
+            rows.append((update, "valid", "BLEU", bleu, seconds))
+    columns = ("update", "split", "metric", "value", "seconds")
+    table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=TRAINING_LOG.schema)
+    write_table(directory / "training.parquet", TRAINING_LOG, table)
+    model = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed, "objective": objective}
+    model |= {"data": data, "seed": seed, "device": "Made-up CPU", "provenance": {"retort": "0.1.0", "git": "abc"}}
+    (directory / "model.json").write_text(json.dumps(model))
+    return directory
+
+
+def _benchmarks(directory: Path) -> None:
+    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    for rule, jobs in {"train_system": (1300.0, 1250.5), "translate": (9.5, 8.5), "prepare_corpus": (3.25,)}.items():
+        for index, seconds in enumerate(jobs):
+            path = directory / rule / "teacher" / f"seed{index}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{head}{seconds}\t0:00:01\t{900 + index}.5\t-\t-\t-\t0\t0\t99\t1.0\n")
