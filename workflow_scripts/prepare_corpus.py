@@ -26,8 +26,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--mirror",
         type=Path,
-        default=os.environ.get("RETORT_MIRROR") or None,
-        help="directory that holds the texts, used instead of downloading (default: RETORT_MIRROR, or corpus.mirror)",
+        help="directory that holds the texts, used instead of downloading (default: corpus.mirror, then RETORT_MIRROR)",
     )
     result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
     return result
@@ -38,7 +37,8 @@ def main(args: argparse.Namespace) -> None:
     # Where a mirror lies is no property of the result.
     corpus = args.corpus.model_dump(mode="json", exclude={"mirror"})
     facts = provenance(corpus=corpus, cleaning=args.cleaning.model_dump(mode="json"))
-    prepare_corpus(args.corpus, args.cleaning, args.output, args.mirror, args.cache, facts)
+    mirror = args.mirror or getattr(args.corpus, "mirror", None) or os.environ.get("RETORT_MIRROR") or None
+    prepare_corpus(args.corpus, args.cleaning, args.output, mirror, args.cache, facts)
 
 
 if __name__ == "__main__":

@@ -205,14 +205,14 @@ def _open(text: Text, stack: ExitStack) -> Any:
     """A readable binary stream of the text inside, closed with ``stack``."""
     stream: Any = None
     if text.member is None:
-        stream = stack.enter_context(open(text.path, "rb"))
+        stream = stack.enter_context(text.path.open("rb"))
     elif zipfile.is_zipfile(text.path):
         archive = stack.enter_context(zipfile.ZipFile(text.path))
         if text.member in archive.namelist():
             stream = stack.enter_context(archive.open(text.member))
     else:
         # As a stream: one pass to the member, no index of an archive that may hold gigabytes.
-        tar = stack.enter_context(tarfile.open(text.path, "r|*"))
+        tar = stack.enter_context(tarfile.TarFile.open(text.path, "r|*"))
         for entry in tar:
             if entry.isfile() and entry.name.removeprefix("./") == text.member.removeprefix("./"):
                 stream = tar.extractfile(entry)

@@ -25,14 +25,14 @@ NESTED = make_series(
 
 
 def test_alternatives_are_distinct_and_add_up():
-    found = dict((words, p) for p, words in alternatives(NESTED))
+    found = {words: p for p, words in alternatives(NESTED)}
     assert len(found) == 6
     assert sum(found.values()) == pytest.approx(1)
     assert found["now", "a", "c"] == pytest.approx(0.3 * 0.2 * 0.5)
 
 
 def test_entropy_length_and_probability_agree_with_enumeration():
-    found = dict((words, p) for p, words in alternatives(NESTED))
+    found = {words: p for p, words in alternatives(NESTED)}
     assert entropy(NESTED) == pytest.approx(-sum(p * math.log(p) for p in found.values()))
     assert expected_words(NESTED) == pytest.approx(sum(p * len(words) for words, p in found.items()))
     for words, p in found.items():

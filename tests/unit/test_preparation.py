@@ -95,9 +95,7 @@ def test_a_failure_leaves_no_output(tmp_path):
 def test_a_split_that_is_empty_after_cleaning(tmp_path):
     write_files(tmp_path / "texts")
     with pytest.raises(RetortError, match="no pair of train is left .*21 too_long, 1 leak"):
-        prepare_corpus(
-            text_corpus(str(tmp_path / "texts")), Cleaning(max_words=1), tmp_path / "corpus"
-        )
+        prepare_corpus(text_corpus(str(tmp_path / "texts")), Cleaning(max_words=1), tmp_path / "corpus")
 
 
 def test_a_draw_of_training_pairs(tmp_path):

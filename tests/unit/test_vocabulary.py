@@ -15,8 +15,8 @@ from retort.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary, train
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     rng = random.Random(1)
-    sources = "the old small green house tree stands sleeps ½ cup of … tea".split()
-    targets = "das alte kleine grüne Haus steht schläft Baum Straße „Tee“".split()
+    sources = ["the", "old", "small", "green", "house", "tree", "stands", "sleeps", "½", "cup", "of", "…", "tea"]
+    targets = ["das", "alte", "kleine", "grüne", "Haus", "steht", "schläft", "Baum", "Straße", "„Tee“"]
     rows = [
         (" ".join(rng.choices(sources, k=rng.randint(2, 9))), " ".join(rng.choices(targets, k=rng.randint(2, 9))))
         for _ in range(400)
