@@ -43,7 +43,7 @@ def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None
         config = resolve(raw)
     except ValidationError as error:
         problems += problems_of(error, raw, Config)
-    problems += [p for p in cross_checks(raw, config) if p not in problems]
+    problems = list(dict.fromkeys([*problems, *cross_checks(raw, config)]))
     if problems or config is None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "\n".join(f"  {p.path or 'configuration'}: {p.message}" for p in problems)
@@ -100,9 +100,9 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         path = "teacher" if name == "teacher" else f"students.{name}"
         yield from _seed_checks(f"{path}.seeds", system.seeds)
         if vocabulary is not None and not vocabulary.joint and system.model.tied == "all" and not system.checkpoint:
-            yield Problem(
-                f"{path}.model.tied", '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary'
-            )
+            own = _own_section(raw, name, "model")
+            where = f"{path}.model.tied" if "tied" in own else "model.tied"
+            yield Problem(where, '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary')
     if teacher is not None and not teacher.checkpoint:
         for name, system in students.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
@@ -153,6 +153,13 @@ def _warm_start_checks(path: str, system: System, teacher: System) -> Iterator[P
             )
 
 
+def _own_section(raw: Mapping[str, Any], name: str, section: str) -> Mapping[str, Any]:
+    """What the user wrote in this section of this system."""
+    system = raw.get("teacher") if name == "teacher" else raw["students"][name]
+    own = system.get(section) if isinstance(system, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
 def _seed_checks(path: str, seeds: Any) -> Iterator[Problem]:
     if not isinstance(seeds, list):
         return
@@ -173,7 +180,10 @@ def _part(model: Any, value: Any) -> Any:
 
 
 def check_files(config: Config) -> None:
-    """Check that everything the configuration names by a path is there; raises RetortError that lists what is not."""
+    """Check that what the configuration names by a path is there and can be an input of the workflow.
+
+    Raises RetortError that lists every problem.
+    """
     problems: list[str] = []
 
     def directory(key: str, path: str | None, files: tuple[str, ...]) -> None:
@@ -181,14 +191,22 @@ def check_files(config: Config) -> None:
         if missing:
             problems.append(f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}")
 
+    def braces(key: str, path: str | None) -> None:
+        if path and set(path) & set("{}"):
+            problems.append(f"{key}: {path!r} holds a brace, which a workflow takes for a wildcard; rename it")
+
     for name, system in config.systems.items():
         key = "teacher.checkpoint" if name == "teacher" else f"students.{name}.checkpoint"
         directory(key, system.checkpoint, CHECKPOINT_FILES)
     directory("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES)
     if config.distillation.corpus and not Path(config.distillation.corpus).is_file():
         problems.append(f"distillation.corpus: no file {config.distillation.corpus}; expected a translations table")
+    for path in [config.vocabulary.path, config.distillation.corpus, *local_texts(config)]:
+        braces("path", path)
+    for system in config.systems.values():
+        braces("checkpoint", system.checkpoint)
     if problems:
-        raise RetortError("files named in the configuration are missing:\n  " + "\n  ".join(problems))
+        raise RetortError("files named in the configuration cannot be used:\n  " + "\n  ".join(problems))
 
 
 def local_texts(config: Config) -> list[str]:

@@ -132,7 +132,8 @@ def training_logs(wildcards):
 
 
 def checkpoint_directory(system, seed):
-    return run_config.systems[system].checkpoint or f"{R}/systems/{system}/seed{seed}"
+    given = run_config.systems[system].checkpoint
+    return os.path.normpath(given) if given else f"{R}/systems/{system}/seed{seed}"
 
 
 def checkpoint_files(system, seed):
@@ -176,7 +177,7 @@ def timed_checkpoints(wildcards):
 
 def vocabulary_files():
     """The run's vocabulary: the given directory's, or the trained one's."""
-    directory = run_config.vocabulary.path or f"{R}/vocabulary"
+    directory = os.path.normpath(run_config.vocabulary.path or f"{R}/vocabulary")
     return {
         "source_vocabulary": f"{directory}/source.model",
         "target_vocabulary": f"{directory}/target.model",

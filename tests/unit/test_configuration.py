@@ -1,0 +1,201 @@
+"""A configuration is complete or refused with every problem, its path and what would be right."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from retort import config_docs
+from retort.configuration import check_files, load_config, local_texts, main, read_yaml, to_json
+from retort.errors import RetortError
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE: dict[str, Any] = {
+    "name": "run",
+    "corpus": {"kind": "generated"},
+    "teacher": {"objective": {"name": "autoregressive"}},
+    "students": {"ctc": {"objective": {"name": "ctc"}, "data": "distilled"}, "v": {"objective": {"name": "vanilla"}}},
+}
+
+
+def problems(**changes: Any) -> list[str]:
+    raw = {**copy.deepcopy(BASE), **changes}
+    with pytest.raises(RetortError) as caught:
+        load_config(raw)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("configuration: ")
+    assert lines[0].endswith(f" {len(lines) - 2} problem{'s' if len(lines) > 3 else ''}:".lstrip())
+    return [line.strip() for line in lines[1:-1]]
+
+
+def with_student(**keys: Any) -> dict[str, Any]:
+    return {"students": {"ctc": {"objective": {"name": "ctc"}, **keys}}}
+
+
+def test_systems_start_from_the_shared_sections() -> None:
+    raw = {**copy.deepcopy(BASE), "training": {"max_updates": 77, "warmup": 7}, "model": {"d_model": 64}}
+    raw["students"]["ctc"]["training"] = {"warmup": 5}
+    config = load_config(raw)
+    assert (config.students["ctc"].training.max_updates, config.students["ctc"].training.warmup) == (77, 5)
+    assert (config.teacher.training.warmup, config.teacher.model.d_model) == (7, 64)
+    assert list(config.students["ctc"].searches) == ["collapse"]
+
+
+def test_the_resolved_configuration_loads_as_itself() -> None:
+    config = load_config(BASE)
+    assert load_config(json.loads(to_json(config))) == config
+
+
+def test_empty_sections_are_as_if_left_out() -> None:
+    assert load_config({**BASE, "training": None, "students": None}) == load_config({**BASE, "students": {}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"sedes": [1]}, "sedes: unknown key; did you mean seeds?"),
+        (with_student(training={"learnin_rate": 1}), "students.ctc.training.learnin_rate: unknown key; did you mean"),
+        (
+            {"students": {"c": {"objective": {"name": "ctcc"}}}},
+            "students.c.objective.name: unknown value 'ctcc'; did you mean ctc?",
+        ),
+        (with_student(objective={"name": "ctc", "upsample": 2}), "students.ctc.objective.upsample: unknown key; did"),
+        (with_student(data="distilld"), "students.ctc.data: unknown value 'distilld'; did you mean distilled?"),
+        (with_student(objective={}), "students.ctc.objective.name: missing"),
+        ({"students": {"a b": {"objective": {"name": "ctc"}}}}, "students.a b: 'a b' is not allowed here; use letters"),
+        ({"name": "../up"}, "name: '../up' is not allowed here; use letters"),
+        ({"corpus": {"kind": "text"}}, "corpus.train: missing; it must be given: Training pairs."),
+        ({"corpus": {"kind": "generated", "train_pairs": 0}}, "corpus.train_pairs: must be greater than or equal to 1"),
+        ({"model": {"d_model": 30, "heads": 4}}, "model: heads (4) must divide d_model (30)"),
+        ({"latency": {"batch_sizes": [1, "x"]}}, "latency.batch_sizes[1]: must be a valid integer"),
+        ({"latency": {"batch_sizes": [1, 1]}}, "latency.batch_sizes: [1, 1] repeats"),
+        ({"seeds": [3, 3]}, "seeds: [3, 3] repeats a seed"),
+        ({"seeds": [-1]}, "seeds: [-1]: seeds are 0 or above"),
+        ({"teacher": {"objective": {"name": "ctc"}}}, "teacher.objective.name: the teacher must be autoregressive"),
+        (
+            {"teacher": {"objective": {"name": "autoregressive"}, "data": "distilled"}},
+            "teacher.data: the teacher makes the distilled data",
+        ),
+        (
+            {"students": {"teacher": {"objective": {"name": "ctc"}}}},
+            "students.teacher: this name is the teacher's",
+        ),
+        ({"evaluation": {"baseline": "tacher"}}, "evaluation.baseline: no system is named 'tacher'; did you mean teac"),
+        (
+            {"distillation": {"search": {"kind": "argmax"}}},
+            "distillation.search.kind: an autoregressive teacher cannot",
+        ),
+        (
+            with_student(searches={"x": {"kind": "beam"}}),
+            "students.ctc: search 'x' is beam, which objective ctc cannot use; it can use ctc_collapse",
+        ),
+        (
+            with_student(training={"warm_start": "teacher_encoder"}, model={"encoder_layers": 2}),
+            "students.ctc.model.encoder_layers: warm_start teacher_encoder needs the teacher's 4, found 2",
+        ),
+    ],
+)
+def test_one_problem(changes: dict[str, Any], expected: str) -> None:
+    found = problems(**changes)
+    assert len(found) == 1, found
+    assert found[0].startswith(expected)
+
+
+def test_tied_embeddings_need_a_joint_vocabulary() -> None:
+    found = problems(vocabulary={"joint": False})
+    assert len(found) == 1
+    assert "model.tied" in found[0]
+    assert "vocabulary.joint" in found[0]
+    load_config({**BASE, "vocabulary": {"joint": False}, "model": {"tied": "output"}})
+
+
+def test_a_problem_of_a_shared_section_is_said_once_where_it_was_written() -> None:
+    found = problems(training={"learnin_rate": 1, "warmup": -1})
+    assert [line.partition(":")[0] for line in found] == ["training.warmup", "training.learnin_rate"]
+    assert problems(training={"max_updates": 5, "warmup": 9}) == ["training: warmup (9) must be below max_updates (5)"]
+
+
+def test_a_system_that_breaks_a_shared_section_itself_is_named() -> None:
+    found = problems(training={"max_updates": 50, "warmup": 9}, **with_student(training={"warmup": 60}))
+    assert found == ["students.ctc.training: warmup (60) must be below max_updates (50)"]
+
+
+def test_all_problems_come_at_once() -> None:
+    found = problems(
+        sedes=1,
+        corpus={"kind": "generated", "sead": 1},
+        evaluation={"baseline": "nobody"},
+        teacher={"objective": {"name": "vanilla"}},
+        students={"teacher": {"objective": {"name": "ctc"}}, "x": {"objective": {"name": "cmlm"}, "daata": "raw"}},
+    )
+    assert {line.partition(":")[0] for line in found} == {
+        *("sedes", "corpus.sead", "evaluation.baseline", "teacher.objective.name", "students.teacher"),
+        "students.x.daata",
+    }
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    with pytest.raises(RetortError, match="no such file"):
+        load_config(path)
+    for text, message in (
+        ("- 1", "expected a mapping"),
+        ("a: [", "not readable as YAML"),
+        ("a: 1\na: 2", "stands twice"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RetortError, match=message):
+            read_yaml(path)
+    path.write_text(yaml.safe_dump({**BASE, "sedes": 1}))
+    with pytest.raises(RetortError, match=r"c\.yaml: 1 problem:"):
+        load_config(path)
+
+
+def test_paths_that_are_not_there_are_all_named(tmp_path: Path) -> None:
+    raw = copy.deepcopy(BASE)
+    raw["teacher"]["checkpoint"] = str(tmp_path)
+    raw["vocabulary"] = {"path": str(tmp_path / "v")}
+    raw["distillation"] = {"corpus": str(tmp_path / "{d}.parquet")}
+    with pytest.raises(RetortError) as caught:
+        check_files(load_config(raw))
+    for part in ("teacher.checkpoint", "vocabulary.path", "distillation.corpus", "holds a brace"):
+        assert part in str(caught.value)
+
+
+def test_local_texts_leave_out_downloads_and_what_a_mirror_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RETORT_MIRROR", raising=False)
+    here = tmp_path / "here.txt"
+    here.write_text("a\n")
+    pair = {"source": [{"location": str(here)}], "target": [{"location": "away.txt"}]}
+    far = {"source": [{"location": "https://example.org/a"}], "target": [{"location": "https://example.org/b"}]}
+    raw = {**BASE, "corpus": {"kind": "text", "train": pair, "valid": far, "tests": {"t": pair}}}
+    assert local_texts(load_config(raw)) == [str(here), "away.txt"]
+    raw["corpus"]["mirror"] = str(tmp_path)
+    assert local_texts(load_config(raw)) == [str(here)]
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))], ids=lambda p: p.stem
+)
+def test_every_configuration_loads(path: Path) -> None:
+    assert load_config(path).name == ("default" if path.stem == "config" else path.stem)
+
+
+def test_generated_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, name in (("--schema", "config.schema.json"), ("--table", "docs/configuration.md")):
+        main([flag])
+        assert capsys.readouterr().out == (ROOT / name).read_text(), f"{name} is out of date: make schema"
+    with pytest.raises(SystemExit):
+        main([])
+
+
+def test_every_key_is_described() -> None:
+    undescribed = [
+        line for line in config_docs.table().splitlines() if line.startswith("| `") and line.endswith("|  |")
+    ]
+    assert {line.split("`")[1] for line in undescribed} <= {"kind", "name"}

@@ -1,0 +1,46 @@
+"""Versions are said once: every other place agrees with requirements.txt."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pins(name: str) -> dict[str, str]:
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith(("#", "-r"))]
+    return {re.sub("[-_.]+", "-", package).lower(): version for package, version in (s.split("==") for s in lines)}
+
+
+def test_every_direct_dependency_is_pinned_exactly() -> None:
+    assert pins("requirements.txt")["torch"] == "2.13.0"
+    for version in [*pins("requirements.txt").values(), *pins("requirements-dev.txt").values()]:
+        assert re.fullmatch(r"\d+(\.\d+)+", version)
+
+
+def test_constraints_hold_the_same_versions() -> None:
+    constraints = pins("constraints.txt")
+    for package, version in {**pins("requirements.txt"), **pins("requirements-dev.txt")}.items():
+        assert constraints[package] == version
+
+
+def test_the_conda_environment_installs_the_same_versions() -> None:
+    environment = yaml.safe_load((ROOT / "envs/retort.yaml").read_text())
+    given = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert sorted(given) == sorted((ROOT / "requirements.txt").read_text().split())
+
+
+def test_the_package_takes_its_dependencies_from_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["dependencies"]["file"] == ["requirements.txt"]
+
+
+def test_no_file_names_an_index() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml", "envs/retort.yaml"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text
+        assert "index" not in text

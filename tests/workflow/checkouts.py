@@ -1,0 +1,92 @@
+"""A copy of the checkout to run Snakemake in, the tiny configuration, and what a dry run would do."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("Snakefile", "rules", "workflow_scripts", "retort", "profiles", "envs", "configs", "config.yaml")
+# Every second of a test run's trainings counts.
+TINY: dict[str, Any] = {
+    "name": "tiny",
+    "corpus": {"kind": "generated", "train_pairs": 300, "valid_pairs": 20, "test_pairs": 20},
+    "vocabulary": {"size": 120},
+    "model": {"d_model": 16, "heads": 2, "ffn": 16, "encoder_layers": 1, "decoder_layers": 1},
+    "training": {
+        "max_updates": 20,
+        "warmup": 5,
+        "batch_tokens": 256,
+        "validate_every": 10,
+        "decode_sentences": 4,
+        "average_best": 2,
+    },
+    "teacher": {"objective": {"name": "autoregressive"}, "searches": {"greedy": {"kind": "greedy"}}},
+    "distillation": {"search": {"kind": "greedy"}},
+    "students": {
+        "vanilla-raw": {"objective": {"name": "vanilla"}},
+        "ctc-distilled": {"objective": {"name": "ctc"}, "data": "distilled"},
+    },
+    "evaluation": {"bootstrap_samples": 20},
+    "latency": {"sentences": 4, "batch_sizes": [1, 4], "warmup": 1},
+    # Nothing of a value may reach the shell as code.
+    "report": {"title": 'It\'s "quoted" $(touch executed) `touch executed`\nsecond line {x} {{y}} %s ; touch executed'},
+}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the workflow in ``path``."""
+
+    path: Path
+
+    def snakemake(self, *arguments: str, succeeds: bool = True) -> str:
+        """Run Snakemake here; returns what it printed."""
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--set-scatter", "distill=2", *arguments]
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
+        done = subprocess.run(
+            command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert (done.returncode == 0) == succeeds, done.stdout
+        return done.stdout
+
+    def configure(self, config: dict[str, Any], name: str = "test.yaml") -> str:
+        """Write a configuration here; returns its name."""
+        (self.path / name).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        return name
+
+    def planned(self, config: dict[str, Any], *arguments: str) -> set[str]:
+        """The jobs a run with this configuration would do, as ``rule`` or ``rule system/seed/search``."""
+        name = self.configure(config)
+        return jobs(self.snakemake("--dry-run", *arguments, "--configfile", name))
+
+
+def jobs(dry_run: str) -> set[str]:
+    """The jobs in the output of a dry run, without the targets."""
+    found: list[str] = []
+    for line in dry_run.splitlines():
+        if match := re.match(r"(?:local)?rule (\w+):", line):
+            found.append(match[1])
+        elif match := re.match(r"    wildcards: (.*)", line):
+            found[-1] += " " + "/".join(value.partition("=")[2] for value in match[1].split(", "))
+    targets = {"all", "corpus", "teacher", "distill", "students", "evaluate", "latency", "report"}
+    return set(found) - targets
+
+
+def copy_checkout(path: Path) -> Checkout:
+    path.mkdir(parents=True)
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, path / name)
+    return Checkout(path)

@@ -1,0 +1,156 @@
+"""What runs again after a change: what depends on it, and nothing else. One real run, then dry runs over it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.workflow.checkouts import TINY, Checkout
+
+pytestmark = pytest.mark.workflow
+
+REPORT = {"build_report"}
+CONFIG = {"write_config", "draw_rules"}
+TEACHER, VANILLA, CTC = "teacher/1", "vanilla-raw/1", "ctc-distilled/1"
+SEARCH = {TEACHER: "greedy", VANILLA: "argmax", CTC: "collapse"}
+
+
+def from_training(*runs: str) -> set[str]:
+    """The jobs that follow from training these runs again."""
+    return {f"train_system {run}" for run in runs} | from_translating(*runs) | {"measure_latency"}
+
+
+def from_translating(*runs: str) -> set[str]:
+    jobs = {f"{rule} {run}/{SEARCH[run]}" for run in runs for rule in ("translate", "score")}
+    return jobs | {"compare_systems"} | REPORT
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    config = copy.deepcopy(TINY)
+    change(config)
+    return config
+
+
+def test_the_run_wrote_its_results_and_left_no_state(finished: Checkout) -> None:
+    run = finished.path / "results/tiny"
+    for name in ("report.html", "quality_latency.png", "training_curves.png", "results.csv"):
+        assert (run / "report" / name).stat().st_size > 0
+    assert json.loads((run / "config.json").read_text())["report"]["title"] == TINY["report"]["title"]
+    assert (run / "logs/train_system/ctc-distilled/seed1.log").is_file()
+    assert (run / "benchmarks/train_system/ctc-distilled/seed1.tsv").is_file()
+    assert not [path for path in (run / "state").rglob("*") if path.is_file()]
+    assert not list(finished.path.rglob("executed"))
+
+
+def test_nothing_runs_twice(finished: Checkout) -> None:
+    assert "Nothing to be done" in finished.snakemake("--dry-run", "--configfile", "tiny.yaml")
+
+
+def test_run_time_knobs_re_run_nothing(finished: Checkout) -> None:
+    knobs = ("--set-threads", "train_system=2", "translate=2", "--set-resources", "train_system:gpu=1")
+    assert finished.planned(TINY, *knobs) == set()
+
+
+def test_the_written_configuration_repeats_the_run(finished: Checkout) -> None:
+    output = finished.snakemake("--dry-run", "--configfile", "results/tiny/config.json")
+    assert "Nothing to be done" in output
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
+    "latency": (lambda c: c["latency"].update(repeats=2), {"measure_latency"} | REPORT | CONFIG),
+    "title": (lambda c: c["report"].update(title="New"), REPORT | CONFIG),
+    "bootstrap": (lambda c: c["evaluation"].update(bootstrap_samples=30), {"compare_systems"} | REPORT | CONFIG),
+    "lower case": (
+        lambda c: c["evaluation"].update(lowercase=True),
+        {f"score {run}/{search}" for run, search in SEARCH.items()} | REPORT | CONFIG,
+    ),
+    "one student's training": (
+        lambda c: c["students"]["vanilla-raw"].update(training={"learning_rate": 0.5}),
+        from_training(VANILLA) | CONFIG,
+    ),
+    "one more search": (
+        lambda c: c["teacher"]["searches"].update(beam2={"kind": "beam", "beam_size": 2}),
+        {"translate teacher/1/beam2", "score teacher/1/beam2", "compare_systems", "measure_latency"} | REPORT | CONFIG,
+    ),
+    "one student less": (
+        lambda c: c["students"].pop("vanilla-raw"),
+        {"compare_systems", "measure_latency"} | REPORT | CONFIG,
+    ),
+    "one more seed": (
+        lambda c: c.update(seeds=[1, 2]),
+        {
+            f"{rule} {run.replace('/1', '/2')}{end}"
+            for run, search in SEARCH.items()
+            for rule, end in (("train_system", ""), ("translate", f"/{search}"), ("score", f"/{search}"))
+        }
+        | {"compare_systems"}
+        | REPORT
+        | CONFIG,
+    ),
+    "the distilling search": (
+        lambda c: c["distillation"]["search"].update(max_ratio=1.5),
+        {"distill_shard 1-of-2", "distill_shard 2-of-2", "gather_distilled"} | from_training(CTC) | CONFIG,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_key_re_runs_what_depends_on_it(finished: Checkout, name: str) -> None:
+    change, expected = CHANGES[name]
+    assert finished.planned(changed(change)) == expected
+
+
+EDITS: dict[str, tuple[str, set[str]]] = {
+    "retort/losses/ctc.py": ("EDITED = 1", from_training(CTC)),
+    "retort/losses/vanilla.py": ("EDITED = 1", from_training(VANILLA)),
+    "retort/search/ctc_collapse.py": ("EDITED = 1", from_training(CTC)),
+    "retort/losses/cmlm.py": ("EDITED = 1", set()),
+    "retort/search/mask_predict.py": ("EDITED = 1", set()),
+    "retort/report/page.py": ("EDITED = 1", REPORT),
+    "workflow_scripts/score.py": (
+        "EDITED = 1",
+        {f"score {run}/{search}" for run, search in SEARCH.items()} | REPORT,
+    ),
+    "retort/losses/vanilla.py, a comment": ("# A comment.", set()),
+    "workflow_scripts/train_system.py, a comment": ("# A comment.", set()),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edited_code_re_runs_what_uses_it(finished: Checkout, name: str) -> None:
+    text, expected = EDITS[name]
+    path = finished.path / name.partition(",")[0]
+    before = path.read_text()
+    path.write_text(f"{before}\n{text}\n")
+    try:
+        assert finished.planned(TINY) == expected
+    finally:
+        path.write_text(before)
+
+
+def test_a_changed_text_file_re_runs_everything_after_it(checkout: Checkout) -> None:
+    sentences = "".join(f"w{i} x{i % 7} y{i % 5}\n" for i in range(60))
+    for name in ("train.txt", "valid.txt", "test.txt"):
+        (checkout.path / name).write_text(sentences.replace("w", name[0]))
+    pair = {
+        split: {side: [{"location": f"{split}.txt"}] for side in ("source", "target")} for split in ("train", "valid")
+    }
+    tests = {"t": {side: [{"location": "test.txt"}] for side in ("source", "target")}}
+    config = {**TINY, "name": "texts", "corpus": {"kind": "text", **pair, "tests": tests}, "vocabulary": {"size": 40}}
+    config["cleaning"] = {"drop_leaks": False}
+    name = checkout.configure(config, "texts.yaml")
+    checkout.snakemake("corpus", "--configfile", name)
+    assert checkout.planned(config, "corpus") == set()
+    (checkout.path / "train.txt").write_text(sentences * 2)
+    assert checkout.planned(config, "corpus") == {"prepare_corpus", "train_vocabulary", "encode_corpus"}
+
+
+def test_a_failing_job_shows_its_message(checkout: Checkout) -> None:
+    name = checkout.configure({**TINY, "name": "failing", "vocabulary": {"size": 5000}}, "failing.yaml")
+    output = checkout.snakemake("corpus", "--configfile", name, succeeds=False)
+    assert "error: train_vocabulary: " in output
+    assert "vocabulary.size" in output

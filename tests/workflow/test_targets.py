@@ -1,0 +1,173 @@
+"""What would run: each configuration, each target, each way to replace a trained thing. Dry runs only."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from retort.config import SEARCHES_OF_OBJECTIVE
+from retort.configuration import CHECKPOINT_FILES, VOCABULARY_FILES, load_config
+from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs
+
+pytestmark = pytest.mark.workflow
+
+TRAININGS = {"train_system teacher/1", "train_system vanilla-raw/1", "train_system ctc-distilled/1"}
+SHARDS = {"distill_shard 1-of-2", "distill_shard 2-of-2"}
+CORPUS = {"prepare_corpus", "train_vocabulary", "encode_corpus"}
+
+
+def tiny(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(TINY), **changes}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_plans_every_system(checkout: Checkout, path: Any) -> None:
+    config = load_config(path)
+    planned = jobs(checkout.snakemake("--dry-run", "--configfile", f"configs/{path.name}"))
+    trained = {f"train_system {system}/{seed}" for system in config.systems for seed in config.seeds_of(system)}
+    assert {job for job in planned if job.startswith("train_system")} == trained
+    assert f"results/{config.name}/" in checkout.snakemake(
+        "--dry-run", "corpus", "--configfile", f"configs/{path.name}"
+    )
+
+
+def test_the_default_configuration_needs_no_flag_and_covers_every_objective(checkout: Checkout) -> None:
+    config = load_config(ROOT / "config.yaml")
+    planned = jobs(checkout.snakemake("--dry-run"))
+    assert {job.split()[1].partition("/")[0] for job in planned if job.startswith("train_system")} == set(
+        config.systems
+    )
+    assert {system.objective.name for system in config.systems.values()} == set(SEARCHES_OF_OBJECTIVE)
+    assert {system.data for system in config.students.values()} == {"raw", "distilled"}
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("corpus", CORPUS),
+        ("teacher", CORPUS | {"train_system teacher/1"}),
+        ("distill", CORPUS | SHARDS | {"train_system teacher/1", "gather_distilled"}),
+        ("students", CORPUS | SHARDS | TRAININGS | {"gather_distilled"}),
+        ("latency", CORPUS | SHARDS | TRAININGS | {"gather_distilled", "measure_latency"}),
+    ],
+)
+def test_a_target_runs_its_stage_and_what_it_needs(checkout: Checkout, target: str, expected: set[str]) -> None:
+    assert checkout.planned(TINY, target) == expected
+
+
+def test_evaluation_and_report_need_everything_before_them(checkout: Checkout) -> None:
+    evaluate = checkout.planned(TINY, "evaluate")
+    runs = ("teacher/1/greedy", "vanilla-raw/1/argmax", "ctc-distilled/1/collapse")
+    assert {f"{rule} {run}" for rule in ("translate", "score") for run in runs} <= evaluate
+    assert evaluate >= TRAININGS | {"compare_systems"}
+    rest = {"measure_latency", "write_config", "draw_rules", "build_report"}
+    assert checkout.planned(TINY, "report") == checkout.planned(TINY) == evaluate | rest
+
+
+def test_the_number_of_shards_is_a_knob(checkout: Checkout) -> None:
+    planned = checkout.planned(TINY, "distill", "--set-scatter", "distill=5")
+    assert len([job for job in planned if job.startswith("distill_shard")]) == 5
+
+
+def test_a_given_configuration_replaces_the_default(checkout: Checkout) -> None:
+    config = tiny(students={})
+    planned = checkout.planned(config)
+    assert {job for job in planned if job.startswith("train_system")} == {"train_system teacher/1"}
+    assert not {job for job in planned if job.startswith("distill")}
+
+
+def test_values_on_the_command_line_override_the_file(checkout: Checkout) -> None:
+    output = checkout.snakemake("--dry-run", "corpus", "--config", "name=other")
+    assert "results/other/corpus/train.parquet" in output
+    name = checkout.configure(TINY)
+    output = checkout.snakemake("--dry-run", "corpus", "-p", "--configfile", name, "--config", "vocabulary={size: 99}")
+    assert '"size": 99' in output
+    assert "results/tiny/" in output
+
+
+def test_several_files_are_layered_in_their_order(checkout: Checkout) -> None:
+    names = checkout.configure(TINY), checkout.configure({"name": "layered", "seeds": [4]}, "second.yaml")
+    planned = jobs(checkout.snakemake("--dry-run", "teacher", "--configfile", *names))
+    assert "train_system teacher/4" in planned
+
+
+def test_seeds_fan_out_and_a_system_may_have_its_own(checkout: Checkout) -> None:
+    config = tiny(seeds=[1, 2])
+    config["students"]["vanilla-raw"]["seeds"] = [7]
+    trained = {job for job in checkout.planned(config) if job.startswith("train_system")}
+    assert trained == {
+        *("train_system teacher/1", "train_system teacher/2", "train_system vanilla-raw/7"),
+        *("train_system ctc-distilled/1", "train_system ctc-distilled/2"),
+    }
+
+
+def give(checkout: Checkout, directory: str, files: tuple[str, ...]) -> str:
+    (checkout.path / directory).mkdir(exist_ok=True)
+    for name in files:
+        (checkout.path / directory / name).touch()
+    return directory
+
+
+def test_given_checkpoints_are_not_trained(checkout: Checkout) -> None:
+    given = give(checkout, "given model's", CHECKPOINT_FILES)
+    config = tiny(seeds=[1, 2])
+    config["teacher"]["checkpoint"] = config["students"]["vanilla-raw"]["checkpoint"] = given
+    planned = checkout.planned(config)
+    assert {job for job in planned if job.startswith("train_system")} == {
+        "train_system ctc-distilled/1",
+        "train_system ctc-distilled/2",
+    }
+    assert planned >= SHARDS | {"translate teacher/1/greedy", "translate vanilla-raw/1/argmax"}
+    assert "translate teacher/2/greedy" not in planned
+
+
+def test_a_given_vocabulary_is_not_trained(checkout: Checkout) -> None:
+    given = give(checkout, "given vocabulary", VOCABULARY_FILES)
+    planned = checkout.planned(tiny(vocabulary={"path": given}), "corpus")
+    assert planned == CORPUS - {"train_vocabulary"}
+
+
+def test_a_given_distilled_table_needs_no_teacher(checkout: Checkout) -> None:
+    (checkout.path / "distilled.parquet").touch()
+    planned = checkout.planned(tiny(distillation={"corpus": "distilled.parquet"}), "students")
+    assert planned == CORPUS | {"gather_distilled", "train_system vanilla-raw/1", "train_system ctc-distilled/1"}
+
+
+def test_a_warm_start_waits_for_the_teacher(checkout: Checkout) -> None:
+    config = tiny()
+    config["students"] = {"warm": {"objective": {"name": "ctc"}, "training": {"warm_start": "teacher_encoder"}}}
+    assert "train_system teacher/1" in checkout.planned(config, "students")
+    output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
+    assert "--teacher results/tiny/systems/teacher/seed1" in output
+
+
+def test_local_texts_are_inputs_whatever_their_names(checkout: Checkout) -> None:
+    name = 'it\'s a "text" $(x).txt'
+    (checkout.path / name).write_text("a\n")
+    text = {"source": [{"location": name}], "target": [{"location": name}]}
+    config = tiny(corpus={"kind": "text", "train": text, "valid": text, "tests": {"t": text}})
+    checkout.configure(config)
+    output = checkout.snakemake("--dry-run", "corpus", "--configfile", "test.yaml")
+    assert f"input: {name}" in output
+    (checkout.path / "{a}.txt").write_text("a\n")
+    text["source"][0]["location"] = "{a}.txt"
+    checkout.configure(config)
+    output = checkout.snakemake("--dry-run", "corpus", "--configfile", "test.yaml", succeeds=False)
+    assert "'{a}.txt' holds a brace" in output
+
+
+def test_bad_configurations_stop_before_anything_runs(checkout: Checkout) -> None:
+    config = tiny(reprot={})
+    config["students"]["vanilla-raw"]["training"] = {"learnin_rate": 1}
+    checkout.configure(config)
+    output = checkout.snakemake("--dry-run", "--configfile", "test.yaml", succeeds=False)
+    assert "test.yaml: 2 problems" in output
+    assert "students.vanilla-raw.training.learnin_rate: unknown key; did you mean learning_rate?" in output
+    assert "reprot: unknown key; did you mean report?" in output
+    config = tiny()
+    config["teacher"]["checkpoint"] = "nowhere"
+    checkout.configure(config)
+    output = checkout.snakemake("--dry-run", "--configfile", "test.yaml", succeeds=False)
+    assert "teacher.checkpoint: nowhere lacks model.safetensors" in output
