@@ -12,6 +12,10 @@ min_version("9.0")
 include: "rules/common.smk"
 
 
+onstart:
+    hold_run()
+
+
 # Number of jobs that the decoding of the training text is split into: --set-scatter distill=N.
 scattergather:
     distill=4,

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from retort.errors import RetortError
+from retort.orphans import end_with_workflow
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -71,6 +72,7 @@ def run_script(
     """
     args = parser.parse_args(arguments)
     start_logging()
+    end_with_workflow()
     try:
         main(args)
     except RetortError as error:

@@ -1,5 +1,6 @@
 # The configuration, and every function that rules share: paths, input functions, parameters.
 
+import fcntl
 import json
 import os
 import shlex
@@ -15,13 +16,7 @@ from snakemake.utils import update_config
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.configuration import (
-    check_files,
-    load_config,
-    local_texts,
-    read_yaml,
-    to_json,
-)
+from retort.configuration import check_files, load_config, local_texts, read_yaml, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import data_pairs
 from retort.provenance import code_digest, value_digest
@@ -37,11 +32,7 @@ def read_configuration():
     where = ", ".join(os.path.relpath(path) for path in given)
     raw = {}
     if not given:
-        default = (
-            Path("config.yaml")
-            if Path("config.yaml").is_file()
-            else ROOT / "config.yaml"
-        )
+        default = Path("config.yaml") if Path("config.yaml").is_file() else ROOT / "config.yaml"
         raw, where = read_yaml(default), str(default)
     for path in given:
         update_config(raw, read_yaml(path))
@@ -58,24 +49,37 @@ except RetortError as error:
 
 R = f"results/{run_config.name}"
 TEACHER_SEED = run_config.seeds_of("teacher")[0]
-TESTS = expand(
-    f"{R}/corpus/test.{{test}}.parquet",
-    test=getattr(run_config.corpus, "tests", None) or ["test"],
-)
+TESTS = expand(f"{R}/corpus/test.{{test}}.parquet", test=getattr(run_config.corpus, "tests", None) or ["test"])
 
 # Jobs use this Python, unless each rule's conda environment brings its own.
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
     python_path = ""
 else:
     python_path = f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
-package_path = (
-    f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}; "
-)
-shell.prefix(
-    f"set -euo pipefail; {python_path}{package_path}".replace("{", "{{").replace(
-        "}", "}}"
-    )
-)
+package_path = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}; "
+# Jobs end themselves when this process is killed: retort/orphans.py.
+parent = "export RETORT_WORKFLOW_PID=$PPID; "
+shell.prefix(f"set -euo pipefail; {python_path}{package_path}{parent}".replace("{", "{{").replace("}", "}}"))
+
+
+def hold_run():
+    """Take the lock of this run, or stop.
+
+    The system releases it when this process ends, however it ends. Snakemake's own lock outlives a killed process and
+    would refuse the next call, so the default profile turns it off.
+    """
+    Path(".snakemake").mkdir(exist_ok=True)
+    handle = open(f".snakemake/{run_config.name}.run-lock", "w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WorkflowError(
+            f"another snakemake works on results/{run_config.name}; wait for it, or choose another name"
+        )
+    held_locks.append(handle)
+
+
+held_locks = []
 
 
 # ---- what runs ------------------------------------------------------------------------------------------------------
@@ -83,20 +87,12 @@ shell.prefix(
 
 def runs():
     """Every system with every seed it is trained with."""
-    return [
-        (system, seed)
-        for system in run_config.systems
-        for seed in run_config.seeds_of(system)
-    ]
+    return [(system, seed) for system in run_config.systems for seed in run_config.seeds_of(system)]
 
 
 def decodings():
     """Every system with every seed and every search it is decoded with."""
-    return [
-        (system, seed, search)
-        for system, seed in runs()
-        for search in run_config.systems[system].searches
-    ]
+    return [(system, seed, search) for system, seed in runs() for search in run_config.systems[system].searches]
 
 
 def first_search(system):
@@ -113,19 +109,12 @@ def all_translations(wildcards):
 
 
 def all_scores(wildcards):
-    return [
-        f"{R}/scores/{system}/seed{seed}/{search}.parquet"
-        for system, seed, search in decodings()
-    ]
+    return [f"{R}/scores/{system}/seed{seed}/{search}.parquet" for system, seed, search in decodings()]
 
 
 def training_logs(wildcards):
     """Logs of the systems trained here; a given checkpoint has none."""
-    return [
-        f"{R}/systems/{s}/seed{k}/training.parquet"
-        for s, k in runs()
-        if not run_config.systems[s].checkpoint
-    ]
+    return [f"{R}/systems/{s}/seed{k}/training.parquet" for s, k in runs() if not run_config.systems[s].checkpoint]
 
 
 # ---- checkpoints and vocabularies, trained here or given by a path --------------------------------------------------
@@ -168,10 +157,7 @@ def all_checkpoints(wildcards):
 
 def timed_checkpoints(wildcards):
     """Input: the checkpoint of the first seed of every system; more seeds of one shape say nothing new on time."""
-    found = [
-        checkpoint_files(system, run_config.seeds_of(system)[0]).values()
-        for system in run_config.systems
-    ]
+    found = [checkpoint_files(system, run_config.seeds_of(system)[0]).values() for system in run_config.systems]
     return list(dict.fromkeys(path for files in found for path in files))
 
 
@@ -188,16 +174,8 @@ def vocabulary_files():
 def training_files(wildcards):
     """Input: what a system is trained on; the teacher's checkpoint too where the training starts from it."""
     system = run_config.systems[wildcards.system]
-    train = (
-        f"{R}/distilled/encoded.parquet"
-        if system.data == "distilled"
-        else f"{R}/encoded/train.parquet"
-    )
-    files = {
-        "train": train,
-        "valid": f"{R}/encoded/valid.parquet",
-        **vocabulary_files(),
-    }
+    train = f"{R}/distilled/encoded.parquet" if system.data == "distilled" else f"{R}/encoded/train.parquet"
+    files = {"train": train, "valid": f"{R}/encoded/valid.parquet", **vocabulary_files()}
     if system.training.warm_start == "teacher_encoder":
         files["teacher"] = checkpoint_files("teacher", TEACHER_SEED)["weights"]
         files["teacher_model"] = checkpoint_files("teacher", TEACHER_SEED)["model"]
@@ -233,9 +211,7 @@ def section(name, *keys):
 
 
 def corpus_section(wildcards):
-    return as_json(
-        run_config.corpus.model_dump(mode="json", exclude_none=True, exclude={"mirror"})
-    )
+    return as_json(run_config.corpus.model_dump(mode="json", exclude_none=True, exclude={"mirror"}))
 
 
 def mirror_option(wildcards, output):
@@ -261,16 +237,7 @@ def system_section(wildcards):
     """Parameter: what the training depends on. Of the searches only the first one, which validates, and no name."""
     system = run_config.systems[wildcards.system]
     value = system.model_dump(mode="json", exclude={"seeds", "checkpoint", "searches"})
-    return as_json(
-        {
-            **value,
-            "searches": {
-                "validation": search_of(
-                    wildcards.system, first_search(wildcards.system)
-                )
-            },
-        }
-    )
+    return as_json({**value, "searches": {"validation": search_of(wildcards.system, first_search(wildcards.system))}})
 
 
 def search_of(system, search):
@@ -312,17 +279,12 @@ def teacher_option(wildcards):
 def baseline_translation(wildcards):
     """Input: the translations every other system is compared with."""
     baseline = run_config.evaluation.baseline or "teacher"
-    return translation(
-        baseline, run_config.seeds_of(baseline)[0], first_search(baseline)
-    )
+    return translation(baseline, run_config.seeds_of(baseline)[0], first_search(baseline))
 
 
 def pair_options(wildcards):
     """Parameter: --pair DISTILLED RAW for systems that differ in their training data only, seed by seed."""
-    systems = {
-        name: system.model_dump(mode="json")
-        for name, system in run_config.systems.items()
-    }
+    systems = {name: system.model_dump(mode="json") for name, system in run_config.systems.items()}
     return [
         option
         for raw, distilled in data_pairs(systems)
@@ -376,20 +338,13 @@ def snakefile(wildcards):
 
 def rules_digest(wildcards):
     """Parameter: digest of the rules' files."""
-    return value_digest(
-        [
-            path.read_text()
-            for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
-        ]
-    )
+    return value_digest([path.read_text() for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]])
 
 
 @cache
 def digest_of_code(name, *modules):
     try:
-        return code_digest(
-            [ROOT / "workflow_scripts" / f"{name}.py"], modules, root=ROOT
-        )
+        return code_digest([ROOT / "workflow_scripts" / f"{name}.py"], modules, root=ROOT)
     except RetortError as error:
         raise WorkflowError(str(error))
 
@@ -407,17 +362,11 @@ def training_code(wildcards):
     """Parameter: the digest, with the loss and the search this system uses, which are imported by their names."""
     system = run_config.systems[wildcards.system]
     search = system.searches[first_search(wildcards.system)]
-    return digest_of_code(
-        "train_system",
-        f"retort.losses.{system.objective.name}",
-        f"retort.search.{search.kind}",
-    )
+    return digest_of_code("train_system", f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}")
 
 
 def distillation_code(wildcards):
-    return digest_of_code(
-        "distill_shard", f"retort.search.{run_config.distillation.search.kind}"
-    )
+    return digest_of_code("distill_shard", f"retort.search.{run_config.distillation.search.kind}")
 
 
 def translation_code(wildcards):
@@ -426,14 +375,8 @@ def translation_code(wildcards):
 
 
 def latency_code(wildcards):
-    kinds = {
-        search.kind
-        for system in run_config.systems.values()
-        for search in system.searches.values()
-    }
-    return digest_of_code(
-        "measure_latency", *(f"retort.search.{kind}" for kind in sorted(kinds))
-    )
+    kinds = {search.kind for system in run_config.systems.values() for search in system.searches.values()}
+    return digest_of_code("measure_latency", *(f"retort.search.{kind}" for kind in sorted(kinds)))
 
 
 wildcard_constraints:

@@ -50,9 +50,7 @@ rule build_report:
         translations=all_translations,
         graph=f"{R}/report/rulegraph.dot",
     output:
-        html=report(
-            f"{R}/report/report.html", caption="captions/report.rst", category="Report"
-        ),
+        html=report(f"{R}/report/report.html", caption="captions/report.rst", category="Report"),
         quality_latency=report(
             f"{R}/report/quality_latency.png",
             caption="captions/quality_latency.rst",
@@ -72,7 +70,6 @@ rule build_report:
         f"{R}/logs/build_report/report.log",
     benchmark:
         f"{R}/benchmarks/build_report/report.tsv"
-    localrule: True
     conda:
         "../envs/retort.yaml"
     params:

@@ -50,7 +50,7 @@ class Checkout:
 
     def snakemake(self, *arguments: str, succeeds: bool = True) -> str:
         """Run Snakemake here; returns what it printed."""
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--set-scatter", "distill=2", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--set-scatter", "distill=2", "--cores", "2", *arguments]
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
         done = subprocess.run(
             command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -108,7 +108,10 @@ EDITS: dict[str, tuple[str, set[str]]] = {
     "retort/losses/ctc.py": ("EDITED = 1", from_training(CTC)),
     "retort/losses/vanilla.py": ("EDITED = 1", from_training(VANILLA)),
     "retort/search/ctc_collapse.py": ("EDITED = 1", from_training(CTC)),
-    "retort/losses/cmlm.py": ("EDITED = 1", set()),
+    "retort/losses/autoregressive.py": (
+        "EDITED = 1",
+        {"distill_shard 1-of-2", "distill_shard 2-of-2", "gather_distilled"} | from_training(TEACHER, CTC),
+    ),
     "retort/search/mask_predict.py": ("EDITED = 1", set()),
     "retort/report/page.py": ("EDITED = 1", REPORT),
     "workflow_scripts/score.py": (
@@ -133,14 +136,17 @@ def test_edited_code_re_runs_what_uses_it(finished: Checkout, name: str) -> None
 
 
 def test_a_changed_text_file_re_runs_everything_after_it(checkout: Checkout) -> None:
-    sentences = "".join(f"w{i} x{i % 7} y{i % 5}\n" for i in range(60))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    sentences = "".join(
+        f"w{letters[i % 26]}{letters[i % 7]} {letters[i % 11 :]} {letters[: i % 13]}.\n" for i in range(90)
+    )
     for name in ("train.txt", "valid.txt", "test.txt"):
         (checkout.path / name).write_text(sentences.replace("w", name[0]))
     pair = {
         split: {side: [{"location": f"{split}.txt"}] for side in ("source", "target")} for split in ("train", "valid")
     }
     tests = {"t": {side: [{"location": "test.txt"}] for side in ("source", "target")}}
-    config = {**TINY, "name": "texts", "corpus": {"kind": "text", **pair, "tests": tests}, "vocabulary": {"size": 40}}
+    config = {**TINY, "name": "texts", "corpus": {"kind": "text", **pair, "tests": tests}, "vocabulary": {"size": 50}}
     config["cleaning"] = {"drop_leaks": False}
     name = checkout.configure(config, "texts.yaml")
     checkout.snakemake("corpus", "--configfile", name)
