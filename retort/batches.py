@@ -1,0 +1,161 @@
+"""Encoded pairs in flat arrays, and length-bucketed batches of padded tensors whose order is a function of the seed.
+
+Shape letters: b batch, s source position, t target position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from retort.errors import RetortError
+from retort.tables import ENCODED, read_table
+from retort.vocabulary import EOS, PAD
+
+LENGTH_STEP = 4
+"""Padded lengths are multiples of this, so that few distinct shapes occur (each new one costs kernel preparation)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded token ids; every sentence ends with eos."""
+
+    ids: Tensor
+    source_bs: Tensor
+    target_bt: Tensor
+
+    @property
+    def target_tokens(self) -> int:
+        """Number of target tokens, eos included, padding not."""
+        return int((self.target_bt != PAD).sum())
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.ids, self.source_bs.to(device), self.target_bt.to(device))
+
+
+class Ragged:
+    """Token sequences of differing lengths in one flat array."""
+
+    def __init__(self, tokens: np.ndarray, offsets: np.ndarray) -> None:
+        self.tokens, self.offsets = tokens, offsets
+
+    @classmethod
+    def from_arrow(cls, column: pa.ChunkedArray) -> Ragged:
+        lists = column.combine_chunks()
+        if isinstance(lists, pa.ChunkedArray):
+            lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
+        offsets = lists.offsets.to_numpy().astype(np.int64)
+        return cls(lists.values.to_numpy(zero_copy_only=False).astype(np.int32), offsets)
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
+        lengths = np.fromiter((len(tokens) for tokens in lists), np.int64, len(lists))
+        flat = np.fromiter((token for tokens in lists for token in tokens), np.int32, int(lengths.sum()))
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def padded(self, rows: np.ndarray, step: int = LENGTH_STEP) -> Tensor:
+        """The rows as int64 [b, t], eos appended, padded to the longest and then to a multiple of ``step``."""
+        lengths = self.lengths[rows]
+        width = -(-(int(lengths.max()) + 1) // step) * step
+        columns = np.arange(width)
+        inside = columns < lengths[:, None]
+        where = np.where(inside, self.offsets[rows][:, None] + columns, 0)
+        padded = np.where(inside, self.tokens[where] if len(self.tokens) else 0, PAD)
+        padded[np.arange(len(rows)), lengths] = EOS
+        return torch.from_numpy(padded.astype(np.int64))
+
+
+class EncodedCorpus:
+    """An encoded table in memory: 4 bytes a token and 16 bytes a sentence side."""
+
+    def __init__(self, ids: np.ndarray, source: Ragged, target: Ragged) -> None:
+        self.ids, self.source, self.target = ids, source, target
+
+    @classmethod
+    def read(cls, path: Path | str, longest: int) -> EncodedCorpus:
+        """Read an encoded table; pairs with a side above ``longest`` tokens, eos included, are an error."""
+        table = read_table(path, ENCODED)
+        corpus = cls(
+            table.column("id").to_numpy(),
+            Ragged.from_arrow(table.column("source")),
+            Ragged.from_arrow(table.column("target")),
+        )
+        if not len(corpus):
+            raise RetortError(f"{path}: holds no pairs; see the cleaning table for what was dropped and why")
+        too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
+        if too_long.any():
+            row = int(too_long.argmax())
+            raise RetortError(
+                f"{path}: {int(too_long.sum())} pair(s) longer than the model's {longest} tokens, first id "
+                f"{corpus.ids[row]} with {corpus.source.lengths[row]} source and {corpus.target.lengths[row]} target "
+                f"tokens; raise model.max_length or lower cleaning.max_words"
+            )
+        return corpus
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        return Batch(torch.from_numpy(self.ids[rows]), self.source.padded(rows), self.target.padded(rows))
+
+    def head(self, count: int) -> EncodedCorpus:
+        """A fixed subset: ``count`` pairs spread evenly over the corpus."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        batch = [self.source.tokens[self.source.offsets[r] : self.source.offsets[r + 1]] for r in rows]
+        target = [self.target.tokens[self.target.offsets[r] : self.target.offsets[r + 1]] for r in rows]
+        return EncodedCorpus(self.ids[rows], Ragged.from_lists(batch), Ragged.from_lists(target))
+
+
+def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:
+    """Rows grouped by length so that rows x padded length stays within ``batch_tokens``; shortest first.
+
+    ``lengths`` exclude eos. ``order`` breaks ties between equal padded lengths (default: row order).
+    """
+    order = np.arange(len(lengths)) if order is None else order
+    padded = -(-(lengths[order] + 1) // LENGTH_STEP) * LENGTH_STEP
+    ranking = np.argsort(padded, kind="stable")
+    order, padded = order[ranking], padded[ranking]
+    groups, start = [], 0
+    while start < len(order):
+        size = _group_size(padded, start, batch_tokens)
+        groups.append(order[start : start + size])
+        start += size
+    return groups
+
+
+def _group_size(padded: np.ndarray, start: int, batch_tokens: int) -> int:
+    """Rows from ``start`` that fit: they are sorted, so the longest row of a group is its last."""
+    most = min(max(1, batch_tokens // int(padded[start])), len(padded) - start)
+    fits = np.arange(1, most + 1) * padded[start : start + most] <= batch_tokens
+    return most if fits.all() else max(1, int(fits.argmin()))
+
+
+def epoch_batches(corpus: EncodedCorpus, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of an epoch, as row numbers: a function of seed and epoch alone, so that training can resume."""
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(corpus))
+    # within a padded length of the longer side, sort the shorter side too
+    longer = np.maximum(corpus.source.lengths, corpus.target.lengths)
+    shorter = np.minimum(corpus.source.lengths, corpus.target.lengths)
+    order = order[np.argsort(shorter[order] // LENGTH_STEP, kind="stable")]
+    groups = length_batches(longer, batch_tokens, order)
+    return [groups[i] for i in generator.permutation(len(groups))]
+
+
+def source_batches(source: Ragged, batch_tokens: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """For decoding: row numbers and padded sources, longest first so that memory trouble shows at once."""
+    for rows in reversed(length_batches(source.lengths, batch_tokens)):
+        yield rows, source.padded(rows)

@@ -1,0 +1,28 @@
+"""Next-token cross entropy of the autoregressive family."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retort.batches import Batch
+from retort.config import Autoregressive
+from retort.losses.base import Loss
+from retort.losses.cross_entropy import linear_cross_entropy
+from retort.models.autoregressive import AutoregressiveModel
+from retort.vocabulary import BOS, PAD
+
+
+def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, generator: torch.Generator) -> Loss:
+    """Mean over target tokens, eos included."""
+    states_btd = model(batch.source_bs, shifted_right(batch.target_bt))
+    real = batch.target_bt != PAD
+    target_n = batch.target_bt[real]
+    smoothing = options.label_smoothing if model.training else 0.0
+    total, plain = linear_cross_entropy(states_btd[real], model.embeddings.output, target_n, smoothing)
+    return Loss(total / len(target_n), {"nll": plain / len(target_n)})
+
+
+def shifted_right(target_bt: Tensor) -> Tensor:
+    """Decoder input: bos, then the target without its last token."""
+    return torch.cat([target_bt.new_full((len(target_bt), 1), BOS), target_bt[:, :-1]], 1)

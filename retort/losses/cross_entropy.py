@@ -1,0 +1,76 @@
+"""Output projection and label-smoothed cross entropy in one operation, chunk by chunk.
+
+The logits of a batch are its largest tensor by far. Here they exist for some hundred positions at a time: each chunk
+is projected, its loss and its gradient are taken in float32 at once, and only the gradients of the (small) states and
+of the projection are kept for the backward pass.
+
+Shape letters: n positions (only those that count), d width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CHUNK = 512
+"""Positions at a time: the largest whose float32 logits over some thousand pieces stay in a processor's cache."""
+CUDA_CHUNK = 8192
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, states_nd: Tensor, weight_vd: Tensor, target_n: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        chunk = CHUNK if states_nd.device.type == "cpu" else CUDA_CHUNK
+        needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
+        v = weight_vd.shape[0]
+        smoothed = states_nd.new_zeros((), dtype=torch.float32)
+        plain = states_nd.new_zeros((), dtype=torch.float32)
+        states_gradient = torch.empty_like(states_nd)
+        weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
+        for start in range(0, len(states_nd), chunk):
+            states, target = states_nd[start : start + chunk], target_n[start : start + chunk, None]
+            logits = functional.linear(states, weight_vd).float()
+            probabilities = torch.softmax(logits, -1)
+            # cheaper than logsumexp: the largest probability is exp(largest logit - logsumexp)
+            normaliser_n = logits.amax(-1) - probabilities.amax(-1).log()
+            nll = (normaliser_n - logits.gather(1, target)[:, 0]).sum()
+            plain += nll
+            if smoothing:
+                uniform = (normaliser_n - logits.mean(-1)).sum()
+                smoothed += (1 - smoothing) * nll + smoothing * uniform
+            if needs_gradient:
+                gradient = probabilities.sub_(smoothing / v)
+                gradient.scatter_add_(1, target, torch.full_like(target, smoothing - 1, dtype=gradient.dtype))
+                gradient = gradient.to(states.dtype)
+                torch.mm(gradient, weight_vd, out=states_gradient[start : start + chunk])
+                weight_gradient += gradient.t() @ states
+        if needs_gradient:
+            ctx.save_for_backward(states_gradient, weight_gradient)
+        return (smoothed if smoothing else plain.clone()), plain
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        states_gradient, weight_gradient = ctx.saved_tensors
+        scale = gradients[0]
+        return (
+            states_gradient * scale.to(states_gradient.dtype),
+            (weight_gradient * scale).to(states_gradient.dtype),
+            None,
+            None,
+        )
+
+
+def linear_cross_entropy(
+    states_nd: Tensor, weight_vd: Tensor, target_n: Tensor, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Sums over positions: the label-smoothed cross entropy, and the plain one (detached), in nats, float32.
+
+    Smoothing spreads its mass over all v classes, the target included (Szegedy et al. 2016, as torch's own).
+    """
+    loss, plain = _LinearCrossEntropy.apply(states_nd, weight_vd, target_n, label_smoothing)
+    return loss, plain.detach()

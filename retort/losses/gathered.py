@@ -1,0 +1,68 @@
+"""Log-probabilities of a few chosen tokens a position, without keeping the logits of the whole vocabulary.
+
+Alignment losses (CTC and its relatives) need, at each slot, only the probabilities of the tokens of the target. The
+forward pass projects chunk by chunk and keeps the chosen entries; the backward pass projects again.
+
+Shape letters: b batch, t slot, d width, v vocabulary, k chosen tokens a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
+
+
+class _GatheredLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor) -> Tensor:
+        b, t, d = states_btd.shape
+        gathered_btk = torch.empty(b, t, tokens_bk.shape[1], dtype=torch.float32, device=states_btd.device)
+        for rows in _chunks(b, t, states_btd.device):
+            logits, normaliser = _project(states_btd[rows], weight_vd)
+            gathered_btk[rows] = logits.gather(2, _spread(tokens_bk[rows], t)) - normaliser
+        ctx.save_for_backward(states_btd, weight_vd, tokens_bk)
+        return gathered_btk
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        states_btd, weight_vd, tokens_bk = ctx.saved_tensors
+        (gradient_btk,) = gradients
+        b, t, d = states_btd.shape
+        states_gradient = torch.empty_like(states_btd)
+        weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
+        for rows in _chunks(b, t, states_btd.device):
+            logits = functional.linear(states_btd[rows], weight_vd).float()
+            full = torch.softmax(logits, -1).mul_(-gradient_btk[rows].sum(-1, keepdim=True))
+            full.scatter_add_(2, _spread(tokens_bk[rows], t), gradient_btk[rows])
+            full = full.to(weight_vd.dtype)
+            states_gradient[rows] = full @ weight_vd
+            weight_gradient += full.flatten(0, 1).t() @ states_btd[rows].reshape(-1, d)
+        return states_gradient, weight_gradient.to(weight_vd.dtype), None
+
+
+def _chunks(b: int, t: int, device: torch.device) -> list[slice]:
+    size = max(1, (CHUNK if device.type == "cpu" else CUDA_CHUNK) // t)
+    return [slice(start, start + size) for start in range(0, b, size)]
+
+
+def _project(states_btd: Tensor, weight_vd: Tensor) -> tuple[Tensor, Tensor]:
+    logits = functional.linear(states_btd, weight_vd).float()
+    largest = torch.softmax(logits, -1).amax(-1, keepdim=True)
+    return logits, logits.amax(-1, keepdim=True) - largest.log()
+
+
+def _spread(tokens_bk: Tensor, t: int) -> Tensor:
+    return tokens_bk[:, None, :].expand(-1, t, -1)
+
+
+def gathered_log_probs(states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor) -> Tensor:
+    """log softmax(states weight') at the sentence's tokens: float32 [b, t, k], differentiable.
+
+    Tokens may repeat within a sentence.
+    """
+    return _GatheredLogProbs.apply(states_btd, weight_vd, tokens_bk)  # type: ignore[no-any-return]

@@ -1,0 +1,17 @@
+"""Position-wise cross entropy with every decoder input masked: the plain non-autoregressive Transformer."""
+
+from __future__ import annotations
+
+import torch
+
+from retort.batches import Batch
+from retort.config import Vanilla
+from retort.losses.base import Loss
+from retort.losses.cmlm import masked_loss
+from retort.models.parallel import ParallelModel
+from retort.vocabulary import PAD
+
+
+def compute(model: ParallelModel, batch: Batch, options: Vanilla, generator: torch.Generator) -> Loss:
+    """Mean over target tokens, eos included, plus length_weight times the length loss."""
+    return masked_loss(model, batch, options, batch.target_bt != PAD)

@@ -1,0 +1,1 @@
+"""Transformers: the parts every model family shares, and one file a family."""

@@ -1,0 +1,80 @@
+"""The autoregressive family: a causal decoder, with a key-value cache for search.
+
+Shape letters: r rows (hypotheses being extended), t target position, s source position, d width, h heads, e head width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from retort.models.transformer import EncoderDecoder, causal_bias
+
+
+@dataclass
+class Cache:
+    """What a search carries from step to step: one entry a layer, all [r, h, positions, e]."""
+
+    length: int
+    keys: list[Tensor]
+    values: list[Tensor]
+    memory: list[tuple[Tensor, Tensor]]
+    memory_bias: Tensor
+
+    def select(self, rows: Tensor, memory_rows: Tensor | None = None) -> None:
+        """Keep the given rows, in this order; the encoder's part is touched only when ``memory_rows`` is given."""
+        self.keys = [key[:, :, : self.length].index_select(0, rows) for key in self.keys]
+        self.values = [value[:, :, : self.length].index_select(0, rows) for value in self.values]
+        if memory_rows is not None:
+            self.memory = [(k.index_select(0, memory_rows), v.index_select(0, memory_rows)) for k, v in self.memory]
+            self.memory_bias = self.memory_bias.index_select(0, memory_rows)
+
+
+class AutoregressiveModel(EncoderDecoder):
+    """P(y_t | x, y_<t)."""
+
+    family = "autoregressive"
+
+    def forward(self, source_bs: Tensor, input_bt: Tensor) -> Tensor:
+        """Decoder states [b, t, d] for teacher-forced inputs (bos and the target without its last token)."""
+        memory_bsd, memory_bias = self.encode(source_bs)
+        bias = causal_bias(input_bt.shape[1], self.dtype, self.device)
+        return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
+
+    def start(self, source_bs: Tensor) -> Cache:
+        """Encode the sources and make an empty cache with one row a source."""
+        memory_bsd, memory_bias = self.encode(source_bs)
+        b, heads = len(source_bs), self.shape.heads
+        memory = []
+        for layer in self.decoder.layers:
+            key, value = layer.cross_attention.keys_values(memory_bsd)
+            memory.append((key.view(b, heads, *key.shape[1:]), value.view(b, heads, *value.shape[1:])))
+        empty = memory_bsd.new_empty(b, heads, 0, self.shape.d_model // heads)
+        layers = range(len(memory))
+        return Cache(0, [empty for _ in layers], [empty for _ in layers], memory, memory_bias.view(b, heads, 1, -1))
+
+    def step(self, token_r: Tensor, cache: Cache) -> Tensor:
+        """Feed one token a row; returns the log-probabilities [r, v] of the next one, in float32, and grows the cache.
+
+        The cache may hold several rows (beams) a source: r is then a multiple of the number of sources, rows of one
+        source adjacent, and the encoder's keys and values are shared by them.
+        """
+        x_r1d = self.embeddings.embed_target(token_r[:, None], cache.length)
+        rows, heads = len(token_r), self.shape.heads
+        sources = cache.memory_bias.shape[0]
+        for i, layer in enumerate(self.decoder.layers):
+            query, key, value = layer.attention.project(layer.attention_block.enter(x_r1d))
+            cache.keys[i] = torch.cat([cache.keys[i][:, :, : cache.length], key.view(rows, heads, 1, -1)], 2)
+            cache.values[i] = torch.cat([cache.values[i][:, :, : cache.length], value.view(rows, heads, 1, -1)], 2)
+            y_r1d = layer.attention.attend(
+                query, cache.keys[i].flatten(0, 1), cache.values[i].flatten(0, 1), query.new_zeros(1, 1, 1)
+            )
+            x_r1d = layer.attention_block.leave(x_r1d, y_r1d)
+            # beams of a source are the query positions of one attention: its memory is read once
+            x_bkd = x_r1d.view(sources, rows // sources, -1)
+            memory = (cache.memory[i][0].flatten(0, 1), cache.memory[i][1].flatten(0, 1))
+            x_r1d = layer.after_attention(x_bkd, memory, cache.memory_bias.flatten(0, 1)).view(rows, 1, -1)
+        cache.length += 1
+        return torch.log_softmax(self.logits(self.decoder.norm(x_r1d[:, 0])).float(), -1)

@@ -1,0 +1,150 @@
+"""Fast building blocks: dropout, attention and embedding whose eager kernels are cheap on a CPU.
+
+Shape letters: b batch, t target position, s source position, d model width, h heads, e head width, n = b * h.
+
+Why not the stock kernels (measured on one thread of an AVX-512 CPU in bfloat16): ``torch.dropout`` draws its bits
+serially and takes as long as a matrix product, ``scaled_dot_product_attention`` is several times slower than
+bmm-softmax-bmm on sentences of some 20 tokens, softmax over a short bfloat16 row is slower than over the same row in
+float32, and an embedding's gradient summed in bfloat16 loses the frequent words. On CUDA the stock kernels are used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MASKED = -1e9
+"""Added to the attention scores of positions that must not be seen; finite, so that no row becomes NaN."""
+
+_MALLOC_TRIM_THRESHOLD, _MALLOC_TOP_PAD, _MALLOC_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+
+
+def keep_pages() -> None:
+    """Let glibc's allocator keep freed memory, so that temporaries do not page-fault anew each step (Linux only)."""
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MALLOC_MMAP_THRESHOLD, 32 << 20)  # the largest that glibc takes
+        mallopt(_MALLOC_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_MALLOC_TOP_PAD, 64 << 20)
+
+
+class _DropoutBits:
+    """Random bits for dropout on a CPU: a counter-free generator re-seeded for every batch, so nothing to save."""
+
+    def __init__(self) -> None:
+        self.reseed(0)
+
+    def reseed(self, *key: int) -> None:
+        self._generator = np.random.SFC64(np.random.SeedSequence(key))
+
+    def keep_mask(self, shape: torch.Size, keep: int) -> Tensor:
+        """int16 tensor: all bits set with probability keep / 32768, else none."""
+        size = math.prod(shape)
+        words = torch.from_numpy(self._generator.random_raw(size // 4 + 1)).view(torch.int16)[:size].view(shape)
+        # 15 random bits below `keep` give a negative difference, whose sign fills the word
+        return words.bitwise_and_(32767).sub_(keep).bitwise_right_shift_(15)
+
+
+_bits = _DropoutBits()
+
+
+def reseed_dropout(*key: int) -> None:
+    """Make every dropout that follows in this process a function of ``key`` (non-negative integers)."""
+    _bits.reseed(*key)
+
+
+class _Dropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
+        keep = round((1 - probability) * 32768)
+        mask = _bits.keep_mask(x.shape, keep)
+        if x.element_size() == 4:
+            mask = mask.to(torch.int32)
+        ctx.save_for_backward(mask)
+        ctx.scale = 32768 / keep
+        return x.contiguous().view(mask.dtype).bitwise_and(mask).view(x.dtype).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors
+        gradient = gradients[0]
+        return gradient.contiguous().view(mask.dtype).bitwise_and(mask).view(gradient.dtype).mul_(ctx.scale), None
+
+
+def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
+    """Inverted dropout of any float tensor; the probability is exact to 1/32768 on a CPU."""
+    if not training or probability == 0.0:
+        return x
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+        return functional.dropout(x, probability)
+    return _Dropout.apply(x, probability)  # type: ignore[no-any-return]
+
+
+class _Attend(torch.autograd.Function):
+    """softmax(q k' + bias) v with a float32 softmax and no kernels that are slow on short rows."""
+
+    @staticmethod
+    def forward(ctx: Any, query_nte: Tensor, key_nse: Tensor, value_nse: Tensor, bias: Tensor) -> Tensor:
+        scores_nts = torch.baddbmm(bias, query_nte, key_nse.transpose(1, 2))
+        weights_nts = torch.softmax(scores_nts.float(), -1).to(scores_nts.dtype)
+        ctx.save_for_backward(query_nte, key_nse, value_nse, weights_nts)
+        return torch.bmm(weights_nts, value_nse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query_nte, key_nse, value_nse, weights_nts = ctx.saved_tensors
+        (gradient_nte,) = gradients
+        value_gradient = torch.bmm(weights_nts.transpose(1, 2), gradient_nte)
+        scores_gradient = torch.bmm(gradient_nte, value_nse.transpose(1, 2)).mul_(weights_nts)
+        scores_gradient = scores_gradient - weights_nts * scores_gradient.sum(-1, keepdim=True)
+        query_gradient = torch.bmm(scores_gradient, key_nse)
+        key_gradient = torch.bmm(scores_gradient.transpose(1, 2), query_nte)
+        return query_gradient, key_gradient, value_gradient, None
+
+
+def attend(
+    query_nte: Tensor, key_nse: Tensor, value_nse: Tensor, bias: Tensor, probability: float = 0.0, training: bool = False
+) -> Tensor:
+    """Scaled dot-product attention.
+
+    ``bias`` is added to the scores and broadcasts to [n, t, s]; ``probability`` is the dropout of the weights.
+    Returns [n, t, e].
+    """
+    query_nte = query_nte * query_nte.shape[-1] ** -0.5
+    if training and probability > 0.0:
+        scores_nts = torch.baddbmm(bias, query_nte, key_nse.transpose(1, 2))
+        weights_nts = torch.softmax(scores_nts.float(), -1).to(scores_nts.dtype)
+        return torch.bmm(dropout(weights_nts, probability, training), value_nse)
+    if query_nte.device.type != "cpu":
+        return functional.scaled_dot_product_attention(query_nte, key_nse, value_nse, attn_mask=bias, scale=1.0)
+    return _Attend.apply(query_nte, key_nse, value_nse, bias)  # type: ignore[no-any-return]
+
+
+class _Embed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, weight_vd: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.shape = weight_vd.shape
+        return functional.embedding(ids, weight_vd)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor]:
+        (ids,) = ctx.saved_tensors
+        (gradient,) = gradients
+        total_vd = torch.zeros(ctx.shape, dtype=torch.float32, device=gradient.device)
+        total_vd.index_add_(0, ids.reshape(-1), gradient.reshape(-1, ctx.shape[1]).float())
+        return None, total_vd.to(gradient.dtype)
+
+
+def embed(ids: Tensor, weight_vd: Tensor) -> Tensor:
+    """Rows of ``weight_vd`` at ``ids``; the gradient is summed in float32 whatever the weight's precision."""
+    return _Embed.apply(ids, weight_vd)  # type: ignore[no-any-return]

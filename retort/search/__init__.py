@@ -1,0 +1,4 @@
+"""Searches, one a file, named as in the config.
+
+A search's module has ``search(model, source_bs, options) -> list[list[Hypothesis]]``, one n-best list a source.
+"""
