@@ -10,31 +10,16 @@ import torch
 from torch import Tensor
 
 from retort.batches import Batch
-from retort.config import Cmlm, Vanilla
+from retort.config import Cmlm
 from retort.losses.base import Loss
-from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.length import length_loss
+from retort.losses.masked import masked_loss
 from retort.models.parallel import ParallelModel
-from retort.vocabulary import MASK, PAD
+from retort.vocabulary import PAD
 
 
 def compute(model: ParallelModel, batch: Batch, options: Cmlm, generator: torch.Generator) -> Loss:
     """Mean over masked tokens, plus length_weight times the mean over sentences of the length loss."""
     return masked_loss(model, batch, options, random_mask(batch.target_bt, generator))
-
-
-def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Vanilla, masked_bt: Tensor) -> Loss:
-    """Cross entropy of the masked tokens given the source and the others."""
-    memory_bsd, memory_bias = model.encode(batch.source_bs)
-    states_btd = model.decode_tokens(batch.target_bt.masked_fill(masked_bt, MASK), memory_bsd, memory_bias)
-    target_n = batch.target_bt[masked_bt]
-    smoothing = options.label_smoothing if model.training else 0.0
-    total, plain = linear_cross_entropy(states_btd[masked_bt], model.embeddings.output, target_n, smoothing)
-    length = length_loss(model, batch, memory_bsd)
-    return Loss(
-        total / len(target_n) + options.length_weight * length,
-        {"nll": plain / len(target_n), "length": length.detach()},
-    )
 
 
 def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from retort.batches import Batch
 from retort.config import Vanilla
 from retort.losses.base import Loss
-from retort.losses.cmlm import masked_loss
+from retort.losses.masked import masked_loss
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import PAD
 

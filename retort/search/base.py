@@ -1,0 +1,45 @@
+"""What a search returns, and what several searches share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from retort.vocabulary import PAD
+
+SPECIAL_IDS = 6
+"""Ids below this are no text: pad, bos, eos, unk, mask, blank. unk is kept in output, the others never appear."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One output: token ids without special ones, the search's score (nats), whether it hit the length limit, and the
+    decoder passes spent."""
+
+    tokens: list[int]
+    score: float
+    truncated: bool
+    passes: int
+
+
+def run_search(model: Any, source_bs: Tensor, options: Any) -> list[list[Hypothesis]]:
+    """Decode a padded batch with the search that ``options.kind`` names; one n-best list a source, best first."""
+    module = import_module(f"retort.search.{options.kind}")
+    return module.search(model, source_bs, options)  # type: ignore[no-any-return]
+
+
+def output_limit(source_bs: Tensor, max_ratio: float, longest: int) -> list[int]:
+    """Longest output of each source in tokens, eos not counted: max_ratio x its length (without eos) + 10."""
+    lengths = (source_bs != PAD).sum(1).tolist()
+    return [min(int(max_ratio * (length - 1)) + 10, longest - 1) for length in lengths]
+
+
+def without_special(tokens: Sequence[int]) -> list[int]:
+    """The tokens that are text: everything but pad, bos, eos, mask and blank."""
+    from retort.vocabulary import UNK
+
+    return [token for token in tokens if token >= SPECIAL_IDS or token == UNK]

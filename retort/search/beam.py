@@ -1,0 +1,107 @@
+"""Beam search with a key-value cache, finished sources dropped as they finish.
+
+Shape letters: b sources still decoding, k beam, v vocabulary, r = b * k rows, t position.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retort.config import Beam
+from retort.models.autoregressive import AutoregressiveModel, Cache
+from retort.search.base import Hypothesis, output_limit
+from retort.vocabulary import BLANK, BOS, EOS, MASK, PAD
+
+FORBIDDEN = [PAD, BOS, MASK, BLANK]
+
+
+@torch.inference_mode()
+def search(model: AutoregressiveModel, source_bs: Tensor, options: Beam) -> list[list[Hypothesis]]:
+    """The ``beam_size`` best finished hypotheses a source, by log P / ((5 + length) / 6) ** length_penalty, where the
+    length counts eos (Wu et al. 2016). A source is done when no open hypothesis can beat its worst kept one."""
+    return _BeamSearch(model, source_bs, options).run()
+
+
+class _BeamSearch:
+    def __init__(self, model: AutoregressiveModel, source_bs: Tensor, options: Beam) -> None:
+        self.model, self.k, self.alpha = model, options.beam_size, options.length_penalty
+        self.device = source_bs.device
+        self.limits = output_limit(source_bs, options.max_ratio, model.shape.max_length)
+        self.finished: list[list[Hypothesis]] = [[] for _ in self.limits]
+        self.open_sources = list(range(len(self.limits)))
+        self.cache: Cache = model.start(source_bs)
+
+    def run(self) -> list[list[Hypothesis]]:
+        b, k = len(self.open_sources), self.k
+        self.cache.select(torch.arange(b, device=self.device).repeat_interleave(k))
+        token_r = torch.full((b * k,), BOS, device=self.device)
+        # the rows of a source start equal: only the first may be extended
+        score_bk = torch.full((b, k), float("-inf"), device=self.device)
+        score_bk[:, 0] = 0.0
+        tokens_rt = torch.zeros((b * k, 0), dtype=torch.long, device=self.device)
+        step = 0
+        while self.open_sources:
+            step += 1
+            log_probs_rv = self.model.step(token_r, self.cache)
+            log_probs_rv[:, FORBIDDEN] = float("-inf")
+            candidates_bkv = score_bk[:, :, None] + log_probs_rv.view(len(score_bk), k, -1)
+            v = log_probs_rv.shape[1]
+            best_bc, index_bc = candidates_bkv.flatten(1).topk(min(2 * k, k * v), dim=1)
+            row_bc, token_bc = index_bc // v, index_bc % v
+            self._finish(best_bc, row_bc, token_bc, tokens_rt, step)
+            score_bk, row_bk, token_bk = self._continue(best_bc, row_bc, token_bc)
+            keep = self._still_open(score_bk, step)
+            score_bk, row_bk, token_bk = score_bk[keep], row_bk[keep], token_bk[keep]
+            rows = (keep[:, None] * k + row_bk).flatten()
+            token_r = token_bk.flatten()
+            tokens_rt = torch.cat([tokens_rt[rows], token_r[:, None]], 1)
+            all_open = len(keep) == len(self.open_sources)
+            self.open_sources = [self.open_sources[i] for i in keep.tolist()]
+            if self.open_sources:
+                self.cache.select(rows, None if all_open else keep)
+        return self.finished
+
+    def _finish(self, best_bc: Tensor, row_bc: Tensor, token_bc: Tensor, tokens_rt: Tensor, step: int) -> None:
+        """Keep candidates that end here: with eos among the k best, or cut at the length limit."""
+        penalty = ((5 + step) / 6) ** self.alpha
+        ends_bc = (token_bc == EOS) & (best_bc > float("-inf"))
+        ends_bc[:, self.k :] = False
+        for i, c in ends_bc.nonzero().tolist():
+            tokens = tokens_rt[i * self.k + int(row_bc[i, c])].tolist()
+            self._keep(i, Hypothesis(tokens, float(best_bc[i, c]) / penalty, False, step))
+        for i, source in enumerate(self.open_sources):
+            if step > self.limits[source] and len(self.finished[source]) < self.k:
+                for c in range(best_bc.shape[1]):
+                    if token_bc[i, c] != EOS and best_bc[i, c] > float("-inf"):
+                        tokens = tokens_rt[i * self.k + int(row_bc[i, c])].tolist()
+                        self._keep(i, Hypothesis(tokens, float(best_bc[i, c]) / penalty, True, step))
+
+    def _keep(self, i: int, hypothesis: Hypothesis) -> None:
+        kept = self.finished[self.open_sources[i]]
+        if hypothesis.truncated and any(hypothesis.tokens == other.tokens for other in kept):
+            return
+        kept.append(hypothesis)
+        kept.sort(key=lambda h: (h.truncated, -h.score))
+        del kept[self.k :]
+
+    def _continue(self, best_bc: Tensor, row_bc: Tensor, token_bc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The k best candidates that do not end."""
+        score_bc = best_bc.masked_fill(token_bc == EOS, float("-inf"))
+        score_bk, index_bk = score_bc.topk(self.k, dim=1)
+        return score_bk, row_bc.gather(1, index_bk), token_bc.gather(1, index_bk)
+
+    def _still_open(self, score_bk: Tensor, step: int) -> Tensor:
+        """Indices of sources that go on."""
+        keep = []
+        for i, (source, best) in enumerate(zip(self.open_sources, score_bk[:, 0].tolist(), strict=True)):
+            kept = self.finished[source]
+            if step > self.limits[source] or best == float("-inf"):
+                continue
+            if len(kept) >= self.k:
+                # log P only falls; the penalty it is divided by is largest at the limit
+                reachable = best / ((5 + self.limits[source] + 1) / 6) ** self.alpha
+                if reachable <= kept[-1].score:
+                    continue
+            keep.append(i)
+        return torch.tensor(keep, dtype=torch.long, device=self.device)

@@ -1,0 +1,38 @@
+"""Best-path decoding of CTC: best token in each slot, adjacent repeats merged, blanks removed.
+
+Shape letters: b sources, t slots, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retort.config import CtcCollapse
+from retort.models.parallel import ParallelModel
+from retort.search.base import Hypothesis, without_special
+from retort.vocabulary import BOS, EOS, MASK, PAD
+
+FORBIDDEN = [PAD, BOS, EOS, MASK]
+
+
+@torch.inference_mode()
+def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> list[list[Hypothesis]]:
+    """One pass; the score is the log-probability of the best path."""
+    memory_bsd, memory_bias = model.encode(source_bs)
+    states_btd, slots_b = model.decode_upsampled(source_bs, memory_bsd, memory_bias, options.upsampling)
+    inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
+    logits = model.logits(states_btd[inside_bt]).float()
+    logits[:, FORBIDDEN] = float("-inf")
+    best, token = torch.log_softmax(logits, -1).max(-1)
+    tokens_bt = torch.full(inside_bt.shape, PAD, device=source_bs.device)
+    tokens_bt[inside_bt] = token
+    score_bt = torch.zeros(inside_bt.shape, device=source_bs.device)
+    score_bt[inside_bt] = best
+    repeated_bt = torch.zeros_like(inside_bt)
+    repeated_bt[:, 1:] = tokens_bt[:, 1:] == tokens_bt[:, :-1]
+    tokens_bt = tokens_bt.masked_fill(repeated_bt, PAD)
+    return [
+        [Hypothesis(without_special(tokens), score, False, 1)]
+        for tokens, score in zip(tokens_bt.tolist(), score_bt.sum(1).tolist(), strict=True)
+    ]
