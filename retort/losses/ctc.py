@@ -24,7 +24,7 @@ def compute(model: ParallelModel, batch: Batch, options: Ctc, generator: torch.G
     A target of n tokens with r adjacent repeats needs n + r slots.
     """
     memory_bsd, memory_bias = model.encode(batch.source_bs)
-    states_btd, slots_b = model.decode_upsampled(batch.source_bs, memory_bsd, memory_bias, options.upsampling)
+    states_btd, slots_b = model.decode_upsampled(batch.source_bs, memory_bsd, memory_bias)
     target_bn = batch.target_bt.masked_fill(batch.target_bt == EOS, PAD)
     length_b = (target_bn != PAD).sum(1)
     repeats_b = ((target_bn[:, 1:] == target_bn[:, :-1]) & (target_bn[:, 1:] != PAD)).sum(1)

@@ -23,9 +23,12 @@ class ParallelModel(EncoderDecoder):
 
     family = "parallel"
 
-    def __init__(self, shape: Model, source_size: int, target_size: int) -> None:
+    def __init__(self, shape: Model, source_size: int, target_size: int, upsampling: int = 0) -> None:
+        """``upsampling`` 0 decodes slots of a predicted length, above 0 so many slots a source token."""
         super().__init__(shape, source_size, target_size)
-        self.length = nn.Linear(shape.d_model, 2 * LENGTH_RANGE + 1)
+        self.upsampling = upsampling
+        if upsampling == 0:
+            self.length = nn.Linear(shape.d_model, 2 * LENGTH_RANGE + 1)
 
     def predict_length(self, source_bs: Tensor, memory_bsd: Tensor) -> Tensor:
         """Length logits [b, l] from the mean encoder state; lengths include eos on both sides."""
@@ -39,12 +42,12 @@ class ParallelModel(EncoderDecoder):
         return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
 
     def decode_upsampled(
-        self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, upsampling: int
+        self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Decoder states [b, upsampling * s, d] for slots that start from the encoder state they stem from (Libovicky
         and Helcl 2018), and the number of slots [b] that are not padding."""
-        slots_bt = (source_bs == PAD).repeat_interleave(upsampling, 1)
-        input_btd = self.embeddings.add_positions(memory_bsd.repeat_interleave(upsampling, 1))
+        slots_bt = (source_bs == PAD).repeat_interleave(self.upsampling, 1)
+        input_btd = self.embeddings.add_positions(memory_bsd.repeat_interleave(self.upsampling, 1))
         bias = padding_bias(slots_bt, self.shape.heads, self.dtype)
         return self.decoder(input_btd, bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
 

@@ -20,7 +20,7 @@ FORBIDDEN = [PAD, BOS, EOS, MASK]
 def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> list[list[Hypothesis]]:
     """One pass; the score is the log-probability of the best path."""
     memory_bsd, memory_bias = model.encode(source_bs)
-    states_btd, slots_b = model.decode_upsampled(source_bs, memory_bsd, memory_bias, options.upsampling)
+    states_btd, slots_b = model.decode_upsampled(source_bs, memory_bsd, memory_bias)
     inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
     logits = model.logits(states_btd[inside_bt]).float()
     logits[:, FORBIDDEN] = float("-inf")
