@@ -70,6 +70,14 @@ class FlatOptimiser:
         self.total.zero_()
         return norm
 
+    def named_master(self, model: nn.Module) -> dict[str, Tensor]:
+        """The float32 weights by the model's parameter names."""
+        start, places = 0, {}
+        for parameter in self.parameters:
+            places[id(parameter)] = slice(start, start + parameter.numel())
+            start += parameter.numel()
+        return {name: self.master[places[id(p)]].view(p.shape) for name, p in model.named_parameters()}
+
     def load_weights(self, master: Tensor) -> None:
         """Put a flat float32 copy of the weights into the optimiser and the model."""
         self.master.copy_(master)

@@ -1,0 +1,54 @@
+"""The training log: rows for Parquet, TensorBoard events, a progress bar on a terminal or plain lines in a file."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from retort.tables import TRAINING_LOG, write_table
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingLog:
+    """Collects (update, split, metric, value, seconds) rows; they travel with the training state."""
+
+    def __init__(self, events: Path, updates: int, rows: list[list[Any]], start: int) -> None:
+        # TensorBoard would otherwise import TensorFlow where it is installed
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.rows = rows
+        self.writer = SummaryWriter(str(events), purge_step=start + 1 if start else None)  # type: ignore[no-untyped-call]
+        self.bar = tqdm(total=updates, initial=start, unit="update", disable=not sys.stderr.isatty())
+
+    def add(self, update: int, split: str, metrics: dict[str, float], seconds: float) -> None:
+        """Record metrics; validations, and training metrics where there is no bar, are also printed."""
+        for name, value in metrics.items():
+            self.rows.append([update, split, name, float(value), seconds])
+            self.writer.add_scalar(f"{split}/{name}", value, update)  # type: ignore[no-untyped-call]
+        line = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if self.bar.disable:
+            logger.info("update %d %s: %s", update, split, line)
+        elif split == "valid":
+            self.bar.write(f"update {update} valid: {line}", file=sys.stderr)
+
+    def advance(self) -> None:
+        self.bar.update()
+
+    def close(self) -> None:
+        self.bar.close()
+        self.writer.close()  # type: ignore[no-untyped-call]
+
+
+def write_log(path: Path, rows: list[list[Any]], provenance: dict[str, Any]) -> None:
+    """Write the collected rows as a TRAINING_LOG table."""
+    columns = list(zip(*rows, strict=True)) if rows else [[] for _ in TRAINING_LOG.columns]
+    data = pa.table({c.name: pa.array(v, c.type) for c, v in zip(TRAINING_LOG.columns, columns, strict=True)})
+    write_table(path, TRAINING_LOG, data, provenance)

@@ -1,0 +1,220 @@
+"""The training loop: batches, updates, validations, averaging, saving and resuming."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retort.batches import Batch, EncodedCorpus, epoch_batches
+from retort.config import Training
+from retort.errors import RetortError
+from retort.models.functional import reseed_dropout
+from retort.models.transformer import EncoderDecoder
+from retort.training.log import TrainingLog
+from retort.training.optimiser import FlatOptimiser, learning_rate
+from retort.training.state import TrainingState
+from retort.training.validation import Validator
+
+LOG_EVERY = 50
+"""Updates between lines of the training log."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """What, with the optimiser's tensors, a training resumes from."""
+
+    update: int = 0
+    epoch: int = 0
+    position: int = 0
+    """Batches of the epoch already used."""
+    seconds: float = 0.0
+    tokens: int = 0
+    since_best: int = 0
+    best: list[tuple[float, int]] = field(default_factory=list)
+    """(validation metric, higher is better; update) of the kept weights, best first."""
+    rows: list[list[Any]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the training metrics since the last line of the log, with their count."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The averaged best weights are in the model; ``scores`` are theirs on the validation set."""
+
+    updates: int
+    epochs: int
+    seconds: float
+    tokens: int
+    stopped_by: str
+    averaged_updates: list[int]
+    scores: dict[str, float]
+    rows: list[list[Any]]
+
+
+class Trainer:
+    """Trains one model; see ``run``."""
+
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        objective: Any,
+        corpus: EncodedCorpus,
+        validator: Validator,
+        settings: Training,
+        seed: int,
+        dtype: torch.dtype,
+        state: TrainingState,
+    ) -> None:
+        self.model, self.objective, self.corpus = model.train(), objective, corpus
+        self.validator, self.settings, self.seed, self.state = validator, settings, seed, state
+        self.compute = import_module(f"retort.losses.{objective.name}").compute
+        self.optimiser = FlatOptimiser(model, settings, dtype)
+        self.progress = Progress()
+        self.kept: dict[int, Tensor] = {}
+        """Weights of the best validated updates."""
+
+    def run(self, log_directory: Any) -> Result:
+        """Train to the end, going on from a saved state if there is one."""
+        self._resume()
+        progress, settings = self.progress, self.settings
+        log = TrainingLog(log_directory, settings.max_updates, progress.rows, progress.update)
+        batches = self._batches()
+        clock = time.monotonic()
+        saved = clock
+        stopped_by = self._stop_reason()
+        while stopped_by is None:
+            self._update(batches)
+            now = time.monotonic()
+            progress.seconds += now - clock
+            clock = now
+            log.advance()
+            if progress.update % LOG_EVERY == 0:
+                self._log_training(log)
+            if progress.update % settings.validate_every == 0 or progress.update == settings.max_updates:
+                self._validate(log)
+                now = time.monotonic()
+                progress.seconds += now - clock
+                clock = now
+            stopped_by = self._stop_reason()
+            if stopped_by is None and now - saved > settings.checkpoint_minutes * 60:
+                self.save()
+                saved = now
+        if not progress.best or (stopped_by == "max_minutes" and progress.rows[-1][0] != progress.update):
+            self._validate(log)
+        self.optimiser.load_weights(self.average())
+        scores = self.validator(self.model)
+        log.add(progress.update, "average", scores, progress.seconds)
+        log.close()
+        return Result(
+            progress.update,
+            progress.epoch,
+            progress.seconds,
+            progress.tokens,
+            stopped_by or "",
+            [update for _, update in progress.best],
+            scores,
+            progress.rows,
+        )
+
+    def average(self) -> Tensor:
+        """Mean of the kept weights."""
+        return torch.stack([self.kept[update] for _, update in self.progress.best]).mean(0)
+
+    def save(self) -> None:
+        """Save the training state."""
+        tensors = self.optimiser.state() | {f"kept.{update}": weights for update, weights in self.kept.items()}
+        self.state.save(self.progress.update, tensors, self.progress.__dict__)
+
+    def _resume(self) -> None:
+        found = self.state.load()
+        if found is None:
+            return
+        tensors, counters = found
+        self.progress = Progress(**{**counters, "best": [tuple(entry) for entry in counters["best"]]})
+        device = self.optimiser.master.device
+        self.kept = {int(n[5:]): t.to(device) for n, t in tensors.items() if n.startswith("kept.")}
+        self.optimiser.load_state({n: t for n, t in tensors.items() if not n.startswith("kept.")})
+        logger.info("going on from update %d", self.progress.update)
+
+    def _batches(self) -> Iterator[Batch]:
+        progress = self.progress
+        while True:
+            groups = epoch_batches(self.corpus, self.settings.batch_tokens, self.seed, progress.epoch)
+            while progress.position < len(groups):
+                progress.position += 1
+                yield self.corpus.batch(groups[progress.position - 1]).to(self.model.device)
+            progress.epoch, progress.position = progress.epoch + 1, 0
+
+    def _update(self, batches: Iterator[Batch]) -> None:
+        progress, sums = self.progress, self.progress.sums
+        update = progress.update + 1
+        for part in range(self.settings.accumulate):
+            batch = next(batches)
+            reseed_dropout(self.seed, update, part)
+            generator = torch.Generator().manual_seed(hash((self.seed, update, part)) & (2**63 - 1))
+            torch.manual_seed(hash((self.seed, update, part)) & (2**63 - 1))
+            loss = self.compute(self.model, batch, self.objective, generator)
+            value = loss.total.item()
+            if value != value or value in (float("inf"), float("-inf")):
+                raise RetortError(
+                    f"update {update}: the loss is {value}; batch with ids {batch.ids[:5].tolist()} ... The weights "
+                    f"before it are kept. Lower training.learning_rate, raise training.warmup, or use "
+                    f"training.precision float32"
+                )
+            (loss.total / self.settings.accumulate).backward()
+            self.optimiser.collect()
+            tokens = batch.target_tokens
+            progress.tokens += tokens
+            for name, x in {"loss": value, **{n: float(v) for n, v in loss.parts.items()}, "tokens": tokens}.items():
+                sums[name] = sums.get(name, 0.0) + x
+            sums["batches"] = sums.get("batches", 0.0) + 1
+        norm = float(self.optimiser.step(update))
+        if norm != norm or norm == float("inf"):
+            raise RetortError(
+                f"update {update}: the gradient norm is {norm}; lower training.learning_rate, raise training.warmup, "
+                f"or use training.precision float32"
+            )
+        sums["gradient_norm"] = sums.get("gradient_norm", 0.0) + norm * self.settings.accumulate
+        progress.update = update
+
+    def _log_training(self, log: TrainingLog) -> None:
+        sums, progress = self.progress.sums, self.progress
+        count = sums.pop("batches")
+        tokens = sums.pop("tokens")
+        metrics = {name: value / count for name, value in sums.items()}
+        before = next((r[4] for r in reversed(progress.rows) if r[1] == "train"), 0.0)
+        metrics["tokens_per_second"] = tokens / max(1e-9, progress.seconds - before)
+        metrics["learning_rate"] = learning_rate(self.settings, progress.update)
+        sums.clear()
+        log.add(progress.update, "train", metrics, progress.seconds)
+
+    def _validate(self, log: TrainingLog) -> None:
+        progress = self.progress
+        scores = self.validator(self.model)
+        log.add(progress.update, "valid", scores, progress.seconds)
+        metric = scores[self.settings.select_by] * (-1 if self.settings.select_by == "loss" else 1)
+        progress.since_best = 0 if not progress.best or metric > progress.best[0][0] else progress.since_best + 1
+        progress.best.append((metric, progress.update))
+        progress.best.sort(key=lambda entry: (-entry[0], -entry[1]))
+        del progress.best[self.settings.average_best :]
+        self.kept[progress.update] = self.optimiser.master.clone()
+        self.kept = {update: self.kept[update] for _, update in progress.best}
+
+    def _stop_reason(self) -> str | None:
+        settings, progress = self.settings, self.progress
+        if progress.update >= settings.max_updates:
+            return "max_updates"
+        if settings.max_minutes is not None and progress.seconds >= settings.max_minutes * 60:
+            return "max_minutes"
+        if settings.patience is not None and progress.since_best >= settings.patience:
+            return "patience"
+        return None

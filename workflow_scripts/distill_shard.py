@@ -1,0 +1,81 @@
+"""Translate one shard of the training sources with the teacher; an interrupted shard goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from retort.config import Distillation
+from retort.decoding import translate_texts, translations_table
+from retort.provenance import code_digest, file_digest, provenance, value_digest
+from retort.scripting import run_script, section
+from retort.tables import CORPUS, TRANSLATIONS, iterate_table, open_table, read_table, write_table
+from retort.training.checkpoint import load_checkpoint
+from retort.training.device import PRECISIONS, describe_device, prepare_device
+
+CHUNK_ROWS = 4096
+"""Sources decoded between saves."""
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--distillation", type=section(Distillation), required=True)
+    arguments.add_argument("--checkpoint", type=Path, required=True, help="the teacher's checkpoint directory")
+    arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
+    arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
+    arguments.add_argument("--shards", type=int, required=True)
+    arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished shards' parts")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    device, settings = prepare_device(args.threads), args.distillation
+    facts = {
+        "distillation": settings.model_dump(mode="json", exclude={"corpus"}),
+        "teacher": file_digest(args.checkpoint / "model.safetensors"),
+        "corpus": file_digest(args.corpus),
+        "code": code_digest([Path(__file__)], extra=[f"retort.search.{settings.search.kind}"]),
+    }
+    parts = args.state / value_digest(facts | {"shard": args.shard, "shards": args.shards})[:24]
+    model = vocabulary = None
+    done = []
+    for number, chunk in enumerate(shard_chunks(args.corpus, args.shard, args.shards)):
+        path = parts / f"part{number:06d}.parquet"
+        done.append(path)
+        if path.exists():
+            continue
+        if model is None:
+            model, vocabulary, _ = load_checkpoint(args.checkpoint, device, PRECISIONS[settings.precision])
+        results = translate_texts(
+            model, vocabulary, chunk.column("source").to_pylist(), settings.search, settings.batch_tokens
+        )
+        write_table(path, TRANSLATIONS, translations_table(chunk.column("id").to_numpy(), "train", results, vocabulary))
+        logging.info("part %d: %d sources", number, chunk.num_rows)
+    facts = provenance(**facts, device=describe_device(device))
+    tables = (read_table(path, TRANSLATIONS) for path in done)
+    write_table(args.output, TRANSLATIONS, tables, facts)
+    shutil.rmtree(parts, ignore_errors=True)
+
+
+def shard_chunks(corpus: Path, shard: int, shards: int) -> Iterator[pa.Table]:
+    """The shard's rows, a contiguous range of the table, in chunks of CHUNK_ROWS."""
+    rows = open_table(corpus, CORPUS).metadata.num_rows
+    first, last = rows * shard // shards, rows * (shard + 1) // shards
+    position, waiting = 0, []
+    for part in iterate_table(corpus, CORPUS, CHUNK_ROWS):
+        start, stop = max(first - position, 0), min(last - position, part.num_rows)
+        if start < stop:
+            waiting.append(part.slice(start, stop - start))
+        position += part.num_rows
+    yield from (chunk for chunk in waiting)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

@@ -1,0 +1,111 @@
+"""Train one system with one seed: a checkpoint and its training log."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from retort.batches import EncodedCorpus
+from retort.config import System
+from retort.errors import RetortError
+from retort.models.functional import reseed_dropout
+from retort.provenance import code_digest, file_digest, provenance, value_digest
+from retort.scripting import run_script, section
+from retort.training.checkpoint import build_model, load_weights, read_weights, save_checkpoint
+from retort.training.device import describe_device, precision, prepare_device
+from retort.training.log import write_log
+from retort.training.loop import Trainer
+from retort.training.state import TrainingState
+from retort.training.validation import Validator
+from retort.vocabulary import Vocabulary
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--system", type=section(System), required=True, help="a system of the config, as JSON")
+    arguments.add_argument("--seed", type=int, required=True)
+    arguments.add_argument("--data", choices=["raw", "distilled"], required=True, help="what --train holds")
+    arguments.add_argument("--train", type=Path, required=True, help="encoded table")
+    arguments.add_argument("--valid", type=Path, required=True, help="encoded table")
+    arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
+    arguments.add_argument("--teacher", type=Path, help="checkpoint to warm-start the encoder from")
+    arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    device, system = prepare_device(args.threads), args.system
+    dtype = precision(system.training.precision, device)
+    vocabulary = Vocabulary.load(args.vocabulary)
+    torch.manual_seed(args.seed)
+    reseed_dropout(args.seed)
+    model = build_model(system.objective, system.model, vocabulary).to(device)
+    if system.training.warm_start == "teacher_encoder":
+        warm_start(model, args.teacher)
+    settings = system.model_dump(mode="json")
+    settings["training"].pop("checkpoint_minutes")
+    inputs = {name: file_digest(path) for name, path in (("train", args.train), ("valid", args.valid))}
+    inputs["vocabulary"] = vocabulary.digest
+    if args.teacher:
+        inputs["teacher"] = file_digest(args.teacher / "model.safetensors")
+    search = next(iter(system.searches.values()))
+    modules = [f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}"]
+    code = code_digest([Path(__file__)], extra=modules)
+    facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
+    key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
+    corpus = EncodedCorpus.read(args.train, system.model.max_length)
+    validator = Validator(
+        EncodedCorpus.read(args.valid, system.model.max_length),
+        vocabulary,
+        system.objective,
+        search,
+        system.training.decode_sentences,
+        system.training.batch_tokens,
+    )
+    state = TrainingState(args.state, key)
+    trainer = Trainer(model, system.objective, corpus, validator, system.training, args.seed, dtype, state)
+    result = trainer.run(args.output / "events")
+    parameters = sum(p.numel() for p in model.parameters())
+    facts = provenance(**facts, device=describe_device(device), precision=str(dtype), settings=value_digest(settings))
+    write_log(args.output / "training.parquet", result.rows, facts)
+    weights = trainer.optimiser.named_master(model)
+    description = {
+        "objective": settings["objective"],
+        "model": settings["model"],
+        "search": search.model_dump(mode="json"),
+        "data": args.data,
+        "seed": args.seed,
+        "parameters": parameters,
+        "training_pairs": len(corpus),
+        "updates": result.updates,
+        "epochs": result.epochs,
+        "target_tokens": result.tokens,
+        "train_seconds": result.seconds,
+        "stopped_by": result.stopped_by,
+        "averaged_updates": result.averaged_updates,
+        "validation": result.scores,
+        "training": settings["training"],
+        "device": describe_device(device),
+        "provenance": facts,
+    }
+    save_checkpoint(args.output, weights, description, vocabulary)
+    state.remove()
+    logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
+
+
+def warm_start(model: torch.nn.Module, teacher: Path | None) -> None:
+    """Copy the teacher's embeddings and encoder."""
+    if teacher is None:
+        raise RetortError("training.warm_start is teacher_encoder, but no --teacher was given")
+    weights = read_weights(teacher)
+    for prefix in ("encoder.", "embeddings."):
+        load_weights(model, weights, teacher, prefix)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

@@ -1,0 +1,53 @@
+"""Translate the test sets with one checkpoint and one search."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from retort.config import Search
+from retort.decoding import decode_table
+from retort.evaluation.runs import test_set_of
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.tables import CORPUS, TRANSLATIONS, iterate_table, write_table
+from retort.training.checkpoint import load_checkpoint
+from retort.training.device import describe_device, prepare_device
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--checkpoint", type=Path, required=True)
+    arguments.add_argument("--search", type=section(Search), required=True, help="a search of the config, as JSON")
+    arguments.add_argument("--search-name", required=True)
+    arguments.add_argument("--batch-tokens", type=int, default=4096)
+    arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="corpus tables test.<name>.parquet")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    device = prepare_device(args.threads)
+    model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
+
+    def parts() -> Iterator[pa.Table]:
+        for path in args.tests:
+            rows = iterate_table(path, CORPUS)
+            yield from decode_table(model, vocabulary, rows, test_set_of(path), args.search, args.batch_tokens)
+
+    facts = provenance(
+        checkpoint=file_digest(args.checkpoint / "model.safetensors"),
+        search={"name": args.search_name, **TypeAdapter(Search).dump_python(args.search, mode="json")},
+        tests={path.name: file_digest(path) for path in args.tests},
+        device=describe_device(device),
+    )
+    write_table(args.output, TRANSLATIONS, parts(), facts)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
