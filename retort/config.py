@@ -412,6 +412,8 @@ class Latency(Section):
     """Batches decoded before the clock starts."""
     repeats: int = Field(1, ge=1)
     """Times the whole sweep is repeated, systems interleaved."""
+    threads: int | None = Field(1, ge=1)
+    """CPU threads of each decoder; null: as many as the job is given."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights."""
 

@@ -68,13 +68,12 @@ def shard_chunks(corpus: Path, shard: int, shards: int) -> Iterator[pa.Table]:
     """The shard's rows, a contiguous range of the table, in chunks of CHUNK_ROWS."""
     rows = open_table(corpus, CORPUS).metadata.num_rows
     first, last = rows * shard // shards, rows * (shard + 1) // shards
-    position, waiting = 0, []
+    position = 0
     for part in iterate_table(corpus, CORPUS, CHUNK_ROWS):
         start, stop = max(first - position, 0), min(last - position, part.num_rows)
         if start < stop:
-            waiting.append(part.slice(start, stop - start))
+            yield part.slice(start, stop - start)
         position += part.num_rows
-    yield from (chunk for chunk in waiting)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from retort.errors import RetortError
+from retort.evaluation.runs import test_set_of
 from retort.tables import CORPUS, TRANSLATIONS, read_table
 
 SHOWN_IDS = 5
@@ -61,9 +62,7 @@ def read_tests(paths: Iterable[Path | str]) -> dict[str, pa.Table]:
     """
     tests: dict[str, pa.Table] = {}
     for path in map(Path, paths):
-        name = path.name.removeprefix("test.").removesuffix(".parquet")
-        if path.name != f"test.{name}.parquet" or not name:
-            raise RetortError(f"{path}: expected a file named test.<test set>.parquet")
+        name = test_set_of(path)
         if name in tests:
             raise RetortError(f"{path}: a second test set named {name!r}; give each test set once")
         data = read_table(path, CORPUS).sort_by("id")

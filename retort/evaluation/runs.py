@@ -67,3 +67,12 @@ def data_pairs(systems: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
         group = groups.setdefault(json.dumps(rest, sort_keys=True), {"raw": [], "distilled": []})
         group.setdefault(system.get("data", "raw"), []).append(name)
     return [(raw, distilled) for group in groups.values() for raw in group["raw"] for distilled in group["distilled"]]
+
+
+def test_set_of(path: Path | str) -> str:
+    """Name of the test set in a file ``test.<name>.parquet``; raises RetortError for other names."""
+    path = Path(path)
+    name = path.name.removeprefix("test.").removesuffix(".parquet")
+    if path.name != f"test.{name}.parquet" or not name:
+        raise RetortError(f"{path}: expected a file named test.<test set>.parquet")
+    return name

@@ -112,7 +112,12 @@ class _Attend(torch.autograd.Function):
 
 
 def attend(
-    query_nte: Tensor, key_nse: Tensor, value_nse: Tensor, bias: Tensor, probability: float = 0.0, training: bool = False
+    query_nte: Tensor,
+    key_nse: Tensor,
+    value_nse: Tensor,
+    bias: Tensor,
+    probability: float = 0.0,
+    training: bool = False,
 ) -> Tensor:
     """Scaled dot-product attention.
 

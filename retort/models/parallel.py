@@ -41,9 +41,7 @@ class ParallelModel(EncoderDecoder):
         bias = padding_bias(input_bt == PAD, self.shape.heads, self.dtype)
         return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
 
-    def decode_upsampled(
-        self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def decode_upsampled(self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> tuple[Tensor, Tensor]:
         """Decoder states [b, upsampling * s, d] for slots that start from the encoder state they stem from (Libovicky
         and Helcl 2018), and the number of slots [b] that are not padding."""
         slots_bt = (source_bs == PAD).repeat_interleave(self.upsampling, 1)

@@ -79,7 +79,9 @@ def read_weights(directory: Path | str) -> dict[str, Tensor]:
     try:
         return load(path.read_bytes())
     except (OSError, SafetensorError) as error:
-        raise RetortError(f"{path}: not readable as safetensors ({error}); train or copy the checkpoint again") from None
+        raise RetortError(
+            f"{path}: not readable as safetensors ({error}); train or copy the checkpoint again"
+        ) from None
 
 
 def load_weights(model: EncoderDecoder, weights: dict[str, Tensor], where: Path | str, prefix: str = "") -> None:

@@ -1,0 +1,108 @@
+"""The command line: ``retort translate``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from pydantic import TypeAdapter, ValidationError
+
+from retort import __version__
+from retort.errors import RetortError
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(prog="retort", description="Fast students of slow sequence generators.")
+    arguments.add_argument("--version", action="version", version=f"retort {__version__}")
+    commands = arguments.add_subparsers(dest="command", required=True)
+    translate = commands.add_parser(
+        "translate", help="translate lines from standard input, or --input, to standard output"
+    )
+    translate.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
+    translate.add_argument("--input", type=Path, help="text file, one segment a line; default: standard input")
+    translate.add_argument("--search", help="""search as JSON, such as '{"kind": "beam", "beam_size": 5}'""")
+    translate.add_argument("--batch-size", type=int, default=32, help="lines translated together (default 32)")
+    translate.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    translate.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    return arguments
+
+
+def main() -> None:
+    args = parser().parse_args()
+    try:
+        translate(args)
+    except RetortError as error:
+        print(f"error: retort: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        # the reader has gone; Python would complain again while flushing at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def translate(args: argparse.Namespace) -> None:
+    """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch."""
+    from retort.config import DEFAULT_SEARCHES, SEARCHES_OF_OBJECTIVE, Search
+    from retort.decoding import translate_texts
+    from retort.training.checkpoint import load_checkpoint
+    from retort.training.device import PRECISIONS, prepare_device
+
+    device = prepare_device(args.threads)
+    model, vocabulary, description = load_checkpoint(args.model, device, PRECISIONS[args.precision])
+    objective = description["objective"]["name"]
+    search = next(iter(DEFAULT_SEARCHES[objective].values()))
+    if args.search:
+        try:
+            search = TypeAdapter(Search).validate_json(args.search)
+        except ValidationError as error:
+            raise RetortError(f"--search {args.search}: {error.errors()[0]['msg']}") from None
+    if search.kind not in SEARCHES_OF_OBJECTIVE[objective]:
+        allowed = " or ".join(SEARCHES_OF_OBJECTIVE[objective])
+        raise RetortError(f"--search {search.kind}: a model trained as {objective} decodes by {allowed}")
+    with open(args.input, "rb") if args.input else sys.stdin.buffer as lines:
+        for texts in _batches(lines, args.batch_size, str(args.input or "standard input")):
+            found = translate_texts(model, vocabulary, texts, search, batch_tokens=1 << 20)
+            out = vocabulary.decode_target([best[0].tokens for best in found])
+            sys.stdout.buffer.write("".join(f"{line}\n" for line in out).encode())
+            sys.stdout.buffer.flush()
+
+
+def _batches(lines: IO[bytes], size: int, name: str) -> Iterator[list[str]]:
+    """Decoded lines in lists of at most ``size``; a pause of the writer ends a batch early."""
+    waiting: list[str] = []
+    rest, number = b"", 0
+    while block := os.read(lines.fileno(), 1 << 16):
+        *whole, rest = (rest + block).split(b"\n")
+        for raw in whole:
+            number += 1
+            waiting.append(_decoded(raw, name, number))
+        while len(waiting) >= size or (waiting and not _more_waits(lines)):
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if rest:
+        waiting.append(_decoded(rest, name, number + 1))
+    for start in range(0, len(waiting), size):
+        yield waiting[start : start + size]
+
+
+def _decoded(raw: bytes, name: str, number: int) -> str:
+    try:
+        return raw.decode("utf-8").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise RetortError(f"{name}: line {number}: byte {error.start} is not valid UTF-8") from None
+
+
+def _more_waits(lines: IO[bytes]) -> bool:
+    """Whether the input has more to read at once; the end of a file counts, and ends the loop."""
+    return bool(select.select([lines], [], [], 0)[0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Timing of decoders on real sentences: warmed up, synchronised, systems interleaved batch by batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from retort.batches import Ragged
+from retort.config import Latency
+from retort.models.transformer import EncoderDecoder
+from retort.search.base import run_search
+from retort.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A system to time: with one search, loaded and ready."""
+
+    system: str
+    seed: int
+    search_name: str
+    search: Any
+    model: EncoderDecoder
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds for one batch of test sentences."""
+
+    timed: Timed
+    batch_size: int
+    batch: int
+    sentences: int
+    model_seconds: float
+    total_seconds: float
+
+
+def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -> Iterator[Timing]:
+    """Time every system on the same batches, one system after the other on each batch.
+
+    Interleaving lets drifts of the machine hit all systems alike; batches with equal numbers hold equal sentences, so
+    ratios can be taken batch by batch.
+    """
+    for size in settings.batch_sizes:
+        batches = test_batches(texts, size, settings.sentences)
+        for timed in systems:
+            for number in range(settings.warmup):
+                time_batch(timed, batches[number % len(batches)])
+        for repeat in range(settings.repeats):
+            for number, batch in enumerate(batches):
+                for timed in systems:
+                    model_seconds, total_seconds = time_batch(timed, batch)
+                    position = repeat * len(batches) + number
+                    yield Timing(timed, size, position, len(batch), model_seconds, total_seconds)
+
+
+def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[str]]:
+    """Consecutive non-empty test sentences in batches of ``size``: ``sentences`` of them, and at least two batches
+    where there are as many sentences. A last batch that would be smaller is left out if there is another."""
+    texts = [text for text in texts if text.strip()]
+    count = min(len(texts), max(sentences, 2 * size))
+    batches = [list(texts[start : start + size]) for start in range(0, count, size)]
+    if len(batches) > 1 and len(batches[-1]) < size:
+        batches.pop()
+    return batches
+
+
+def time_batch(timed: Timed, texts: list[str]) -> tuple[float, float]:
+    """Seconds from token ids to hypotheses (encoder, decoder, search), and from text to text."""
+    device = timed.model.device
+    start = time.perf_counter()
+    source_bs = Ragged.from_lists(timed.vocabulary.encode_source(texts)).padded(torch.arange(len(texts)).numpy(), 1)
+    source_bs = source_bs.to(device)
+    _synchronise(device)
+    model_start = time.perf_counter()
+    found = run_search(timed.model, source_bs, timed.search)
+    _synchronise(device)
+    model_stop = time.perf_counter()
+    timed.vocabulary.decode_target([best[0].tokens for best in found])
+    return model_stop - model_start, time.perf_counter() - start
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
