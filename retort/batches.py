@@ -66,6 +66,10 @@ class Ragged:
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
 
+    def select(self, rows: np.ndarray) -> Ragged:
+        """The given rows, in this order."""
+        return Ragged.from_lists([self.tokens[self.offsets[r] : self.offsets[r + 1]].tolist() for r in rows])
+
     def padded(self, rows: np.ndarray, step: int = LENGTH_STEP) -> Tensor:
         """The rows as int64 [b, t], eos appended, padded to the longest and then to a multiple of ``step``."""
         lengths = self.lengths[rows]
@@ -114,9 +118,7 @@ class EncodedCorpus:
     def head(self, count: int) -> EncodedCorpus:
         """A fixed subset: ``count`` pairs spread evenly over the corpus."""
         rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
-        batch = [self.source.tokens[self.source.offsets[r] : self.source.offsets[r + 1]] for r in rows]
-        target = [self.target.tokens[self.target.offsets[r] : self.target.offsets[r + 1]] for r in rows]
-        return EncodedCorpus(self.ids[rows], Ragged.from_lists(batch), Ragged.from_lists(target))
+        return EncodedCorpus(self.ids[rows], self.source.select(rows), self.target.select(rows))
 
 
 def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:

@@ -336,6 +336,16 @@ def snakefile(wildcards):
     return os.path.relpath(ROOT / "Snakefile")
 
 
+def named_checkpoints(wildcards):
+    """Parameter: every checkpoint as <system>/seed<K>=DIRECTORY."""
+    return [f"{system}/seed{seed}={checkpoint_directory(system, seed)}" for system, seed in runs()]
+
+
+def template_digest(wildcards):
+    """Parameter: digest of the report's page, which is no code."""
+    return value_digest((ROOT / "retort/report/report.html.jinja").read_text())
+
+
 def rules_digest(wildcards):
     """Parameter: digest of the rules' files."""
     return value_digest([path.read_text() for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]])
@@ -379,7 +389,10 @@ def latency_code(wildcards):
     return digest_of_code("measure_latency", *(f"retort.search.{kind}" for kind in sorted(kinds)))
 
 
+SYSTEM = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
 wildcard_constraints:
-    system=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    system=SYSTEM,
     seed=r"\d+",
     search=r"[A-Za-z0-9][A-Za-z0-9._-]*",

@@ -46,6 +46,7 @@ rule build_report:
         scores=all_scores,
         comparison=f"{R}/scores/comparison.parquet",
         latency=f"{R}/latency/latency.parquet",
+        checkpoints=all_checkpoints,
         logs=training_logs,
         translations=all_translations,
         graph=f"{R}/report/rulegraph.dot",
@@ -75,9 +76,13 @@ rule build_report:
     params:
         script=script("build_report"),
         code=code("build_report"),
+        template=template_digest,
         corpus=directory_of("input.corpus"),
+        checkpoints=named_checkpoints,
+        benchmarks=f"{R}/benchmarks",
         directory=directory_of("output.html"),
     shell:
         "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q} --scores {input.scores:q}"
         " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
-        " --translations {input.translations:q} --dag {input.graph:q} --output {params.directory:q} 2> {log:q}"
+        " --checkpoints {params.checkpoints:q} --translations {input.translations:q} --benchmarks {params.benchmarks:q}"
+        " --dag {input.graph:q} --output {params.directory:q} 2> {log:q}"

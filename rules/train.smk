@@ -1,7 +1,8 @@
-# Training: one rule for the teacher and for every student, one job a system and seed.
+# Training: one job a system and seed. The students' rule is the teacher's for other systems; it is a rule of its own
+# because distilled text stands between the two.
 
 
-rule train_system:
+rule train_teacher:
     input:
         unpack(training_files),
     output:
@@ -11,12 +12,14 @@ rule train_system:
         target_vocabulary=f"{R}/systems/{{system}}/seed{{seed}}/target.model",
         log=f"{R}/systems/{{system}}/seed{{seed}}/training.parquet",
     log:
-        f"{R}/logs/train_system/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/train_teacher/{{system}}/seed{{seed}}.log",
     benchmark:
-        f"{R}/benchmarks/train_system/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/train_teacher/{{system}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        system="teacher",
     conda:
         "../envs/retort.yaml"
-    # Two small trainings side by side are faster than one on two threads; --set-threads train_system=N changes it.
+    # Two small trainings side by side are faster than one on two threads; --set-threads changes it.
     threads: 1
     params:
         script=script("train_system"),
@@ -31,3 +34,12 @@ rule train_system:
         "python {params.script:q} --system {params.system:q} --seed {wildcards.seed} --data {params.data:q}"
         " --train {input.train:q} --valid {input.valid:q} --vocabulary {params.vocabulary:q} {params.teacher:q}"
         " --state {params.state:q} --threads {threads} --output {params.checkpoint:q} 2> {log:q}"
+
+
+use rule train_teacher as train_student with:
+    log:
+        f"{R}/logs/train_student/{{system}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/train_student/{{system}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        system=rf"(?!teacher/){SYSTEM}",

@@ -44,15 +44,15 @@ def main(args: argparse.Namespace) -> None:
         "code": code_digest([Path(__file__)], extra=[f"retort.search.{settings.search.kind}"]),
     }
     parts = args.state / value_digest(facts | {"shard": args.shard, "shards": args.shards})[:24]
-    model = vocabulary = None
+    loaded = None
     done = []
     for number, chunk in enumerate(shard_chunks(args.corpus, args.shard, args.shards)):
         path = parts / f"part{number:06d}.parquet"
         done.append(path)
         if path.exists():
             continue
-        if model is None:
-            model, vocabulary, _ = load_checkpoint(args.checkpoint, device, PRECISIONS[settings.precision])
+        loaded = loaded or load_checkpoint(args.checkpoint, device, PRECISIONS[settings.precision])
+        model, vocabulary, _ = loaded
         results = translate_texts(
             model, vocabulary, chunk.column("source").to_pylist(), settings.search, settings.batch_tokens
         )

@@ -54,8 +54,7 @@ def main(args: argparse.Namespace) -> None:
         systems.append(Timed(entry.system, entry.seed, entry.search_name, entry.search, model, vocabulary))
     texts = read_table(args.tests, CORPUS, ["source"]).column("source").to_pylist()
     rows = [
-        (t.timed.system, t.timed.seed, t.timed.search_name, t.batch_size, t.batch, t.sentences)
-        + (t.model_seconds, t.total_seconds)
+        (*t.timed.key, t.batch_size, t.batch, t.sentences, t.model_seconds, t.total_seconds)
         for t in measure(systems, texts, settings)
     ]
     columns = zip(*rows, strict=True)

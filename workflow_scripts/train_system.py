@@ -12,6 +12,7 @@ from retort.batches import EncodedCorpus
 from retort.config import System
 from retort.errors import RetortError
 from retort.models.functional import reseed_dropout
+from retort.models.transformer import EncoderDecoder
 from retort.provenance import code_digest, file_digest, provenance, value_digest
 from retort.scripting import run_script, section
 from retort.training.checkpoint import build_model, load_weights, read_weights, save_checkpoint
@@ -98,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
 
 
-def warm_start(model: torch.nn.Module, teacher: Path | None) -> None:
+def warm_start(model: EncoderDecoder, teacher: Path | None) -> None:
     """Copy the teacher's embeddings and encoder."""
     if teacher is None:
         raise RetortError("training.warm_start is teacher_encoder, but no --teacher was given")

@@ -27,6 +27,11 @@ class Timed:
     model: EncoderDecoder
     vocabulary: Vocabulary
 
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """System, seed and search name."""
+        return self.system, self.seed, self.search_name
+
 
 @dataclass(frozen=True)
 class Timing:

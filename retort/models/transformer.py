@@ -7,6 +7,7 @@ Padding is handled by an additive bias on attention scores; padded rows are comp
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -177,9 +178,11 @@ def _sinusoids(length: int, width: int) -> Tensor:
 class Encoder(nn.Module):
     """Stack of encoder layers with a final norm when pre-norm."""
 
+    layers: Sequence[EncoderLayer]
+
     def __init__(self, shape: Model) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.encoder_layers))
+        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.encoder_layers))  # type: ignore[assignment]
         self.norm = nn.LayerNorm(shape.d_model) if shape.norm == "pre" else nn.Identity()
 
     def forward(self, x_bsd: Tensor, bias: Tensor) -> Tensor:
@@ -191,9 +194,11 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Stack of decoder layers with a final norm when pre-norm."""
 
+    layers: Sequence[DecoderLayer]
+
     def __init__(self, shape: Model) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.decoder_layers))
+        self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.decoder_layers))  # type: ignore[assignment]
         self.norm = nn.LayerNorm(shape.d_model) if shape.norm == "pre" else nn.Identity()
 
     def forward(self, x_btd: Tensor, bias: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 from retort.config import Argmax
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis
-from retort.search.mask_predict import refine
+from retort.search.refinement import refine
 
 
 def search(model: ParallelModel, source_bs: Tensor, options: Argmax) -> list[list[Hypothesis]]:

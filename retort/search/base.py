@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from retort.vocabulary import PAD
+from retort.vocabulary import PAD, UNK
 
 SPECIAL_IDS = 6
 """Ids below this are no text: pad, bos, eos, unk, mask, blank. unk is kept in output, the others never appear."""
@@ -40,6 +40,4 @@ def output_limit(source_bs: Tensor, max_ratio: float, longest: int) -> list[int]
 
 def without_special(tokens: Sequence[int]) -> list[int]:
     """The tokens that are text: everything but pad, bos, eos, mask and blank."""
-    from retort.vocabulary import UNK
-
     return [token for token in tokens if token >= SPECIAL_IDS or token == UNK]

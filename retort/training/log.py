@@ -49,6 +49,6 @@ class TrainingLog:
 
 def write_log(path: Path, rows: list[list[Any]], provenance: dict[str, Any]) -> None:
     """Write the collected rows as a TRAINING_LOG table."""
-    columns = list(zip(*rows, strict=True)) if rows else [[] for _ in TRAINING_LOG.columns]
-    data = pa.table({c.name: pa.array(v, c.type) for c, v in zip(TRAINING_LOG.columns, columns, strict=True)})
+    columns = enumerate(TRAINING_LOG.columns)
+    data = pa.table({column.name: pa.array([row[i] for row in rows], column.type) for i, column in columns})
     write_table(path, TRAINING_LOG, data, provenance)

@@ -123,15 +123,15 @@ RULES = [
     {"rule": "prepare_corpus", "needs": []},
     {"rule": "train_vocabulary", "needs": ["prepare_corpus"]},
     {"rule": "encode_corpus", "needs": ["prepare_corpus", "train_vocabulary"]},
-    {"rule": "train_system", "needs": ["encode_corpus", "train_vocabulary", "gather_distilled"]},
+    {"rule": "train_student", "needs": ["encode_corpus", "train_vocabulary", "gather_distilled"]},
     {"rule": "train_teacher", "needs": ["encode_corpus", "train_vocabulary"]},
     {"rule": "distill_shard", "needs": ["train_teacher", "prepare_corpus"]},
     {"rule": "gather_distilled", "needs": ["distill_shard", "encode_corpus", "train_vocabulary"]},
-    {"rule": "translate", "needs": ["train_system", "train_teacher", "prepare_corpus"]},
+    {"rule": "translate", "needs": ["train_student", "train_teacher", "prepare_corpus"]},
     {"rule": "score", "needs": ["translate", "prepare_corpus"]},
     {"rule": "compare_systems", "needs": ["translate", "prepare_corpus"]},
-    {"rule": "measure_latency", "needs": ["train_system", "train_teacher", "prepare_corpus"]},
-    {"rule": "build_report", "needs": ["score", "compare_systems", "measure_latency", "train_system", "translate"]},
+    {"rule": "measure_latency", "needs": ["train_student", "train_teacher", "prepare_corpus"]},
+    {"rule": "build_report", "needs": ["score", "compare_systems", "measure_latency", "train_student", "translate"]},
     {"rule": "all", "needs": ["build_report"]},
 ]
 
@@ -209,7 +209,7 @@ def _train(root: Path, name: str, seed: int, generator: random.Random) -> Path:
 
 def _benchmarks(directory: Path) -> None:
     head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
-    for rule, jobs in {"train_system": (1300.0, 1250.5), "translate": (9.5, 8.5), "prepare_corpus": (3.25,)}.items():
+    for rule, jobs in {"train_student": (1300.0, 1250.5), "translate": (9.5, 8.5), "prepare_corpus": (3.25,)}.items():
         for index, seconds in enumerate(jobs):
             path = directory / rule / "teacher" / f"seed{index}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)

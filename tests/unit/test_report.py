@@ -229,7 +229,7 @@ def test_sample_ids_are_spread_evenly():
 def test_stages_sum_benchmark_files(tmp_path, arguments):
     stages = read_stages(arguments["benchmarks"])
     assert [(stage.rule, stage.jobs, stage.seconds) for stage in stages] == [
-        ("train_system", 2, 2550.5),
+        ("train_student", 2, 2550.5),
         ("translate", 2, 18.0),
         ("prepare_corpus", 1, 3.25),
     ]

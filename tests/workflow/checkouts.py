@@ -81,6 +81,11 @@ def jobs(dry_run: str) -> set[str]:
     return set(found) - targets
 
 
+def training_rule(run: str) -> str:
+    """The rule that trains a system, or a run ``system/seed``."""
+    return "train_teacher" if run.partition("/")[0] == "teacher" else "train_student"
+
+
 def copy_checkout(path: Path) -> Checkout:
     path.mkdir(parents=True)
     for name in COPIED:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.checkouts import TINY, Checkout
+from tests.workflow.checkouts import TINY, Checkout, training_rule
 
 pytestmark = pytest.mark.workflow
 
@@ -21,7 +21,7 @@ SEARCH = {TEACHER: "greedy", VANILLA: "argmax", CTC: "collapse"}
 
 def from_training(*runs: str) -> set[str]:
     """The jobs that follow from training these runs again."""
-    return {f"train_system {run}" for run in runs} | from_translating(*runs) | {"measure_latency"}
+    return {f"{training_rule(run)} {run}" for run in runs} | from_translating(*runs) | {"measure_latency"}
 
 
 def from_translating(*runs: str) -> set[str]:
@@ -40,8 +40,8 @@ def test_the_run_wrote_its_results_and_left_no_state(finished: Checkout) -> None
     for name in ("report.html", "quality_latency.png", "training_curves.png", "results.csv"):
         assert (run / "report" / name).stat().st_size > 0
     assert json.loads((run / "config.json").read_text())["report"]["title"] == TINY["report"]["title"]
-    assert (run / "logs/train_system/ctc-distilled/seed1.log").is_file()
-    assert (run / "benchmarks/train_system/ctc-distilled/seed1.tsv").is_file()
+    assert (run / "logs/train_student/ctc-distilled/seed1.log").is_file()
+    assert (run / "benchmarks/train_student/ctc-distilled/seed1.tsv").is_file()
     assert not [path for path in (run / "state").rglob("*") if path.is_file()]
     assert not list(finished.path.rglob("executed"))
 
@@ -51,7 +51,7 @@ def test_nothing_runs_twice(finished: Checkout) -> None:
 
 
 def test_run_time_knobs_re_run_nothing(finished: Checkout) -> None:
-    knobs = ("--set-threads", "train_system=2", "translate=2", "--set-resources", "train_system:gpu=1")
+    knobs = ("--set-threads", "train_student=2", "translate=2", "--set-resources", "train_student:gpu=1")
     assert finished.planned(TINY, *knobs) == set()
 
 
@@ -85,7 +85,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
         {
             f"{rule} {run.replace('/1', '/2')}{end}"
             for run, search in SEARCH.items()
-            for rule, end in (("train_system", ""), ("translate", f"/{search}"), ("score", f"/{search}"))
+            for rule, end in ((training_rule(run), ""), ("translate", f"/{search}"), ("score", f"/{search}"))
         }
         | {"compare_systems"}
         | REPORT

@@ -9,12 +9,13 @@ import pytest
 
 from retort.config import SEARCHES_OF_OBJECTIVE
 from retort.configuration import CHECKPOINT_FILES, VOCABULARY_FILES, load_config
-from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs
+from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 
 pytestmark = pytest.mark.workflow
 
-TRAININGS = {"train_system teacher/1", "train_system vanilla-raw/1", "train_system ctc-distilled/1"}
+TRAININGS = {"train_teacher teacher/1", "train_student vanilla-raw/1", "train_student ctc-distilled/1"}
 SHARDS = {"distill_shard 1-of-2", "distill_shard 2-of-2"}
+TRAINING_RULES = ("train_teacher", "train_student")
 CORPUS = {"prepare_corpus", "train_vocabulary", "encode_corpus"}
 
 
@@ -26,8 +27,10 @@ def tiny(**changes: Any) -> dict[str, Any]:
 def test_every_configuration_plans_every_system(checkout: Checkout, path: Any) -> None:
     config = load_config(path)
     planned = jobs(checkout.snakemake("--dry-run", "--configfile", f"configs/{path.name}"))
-    trained = {f"train_system {system}/{seed}" for system in config.systems for seed in config.seeds_of(system)}
-    assert {job for job in planned if job.startswith("train_system")} == trained
+    trained = {
+        f"{training_rule(system)} {system}/{seed}" for system in config.systems for seed in config.seeds_of(system)
+    }
+    assert {job for job in planned if job.startswith(TRAINING_RULES)} == trained
     assert f"results/{config.name}/" in checkout.snakemake(
         "--dry-run", "corpus", "--configfile", f"configs/{path.name}"
     )
@@ -36,7 +39,7 @@ def test_every_configuration_plans_every_system(checkout: Checkout, path: Any) -
 def test_the_default_configuration_needs_no_flag_and_covers_every_objective(checkout: Checkout) -> None:
     config = load_config(ROOT / "config.yaml")
     planned = jobs(checkout.snakemake("--dry-run"))
-    assert {job.split()[1].partition("/")[0] for job in planned if job.startswith("train_system")} == set(
+    assert {job.split()[1].partition("/")[0] for job in planned if job.startswith(TRAINING_RULES)} == set(
         config.systems
     )
     assert {system.objective.name for system in config.systems.values()} == set(SEARCHES_OF_OBJECTIVE)
@@ -47,8 +50,8 @@ def test_the_default_configuration_needs_no_flag_and_covers_every_objective(chec
     ("target", "expected"),
     [
         ("corpus", CORPUS),
-        ("teacher", CORPUS | {"train_system teacher/1"}),
-        ("distill", CORPUS | SHARDS | {"train_system teacher/1", "gather_distilled"}),
+        ("teacher", CORPUS | {"train_teacher teacher/1"}),
+        ("distill", CORPUS | SHARDS | {"train_teacher teacher/1", "gather_distilled"}),
         ("students", CORPUS | SHARDS | TRAININGS | {"gather_distilled"}),
         ("latency", CORPUS | SHARDS | TRAININGS | {"gather_distilled", "measure_latency"}),
     ],
@@ -74,7 +77,7 @@ def test_the_number_of_shards_is_a_knob(checkout: Checkout) -> None:
 def test_a_given_configuration_replaces_the_default(checkout: Checkout) -> None:
     config = tiny(students={})
     planned = checkout.planned(config)
-    assert {job for job in planned if job.startswith("train_system")} == {"train_system teacher/1"}
+    assert {job for job in planned if job.startswith(TRAINING_RULES)} == {"train_teacher teacher/1"}
     assert not {job for job in planned if job.startswith("distill")}
 
 
@@ -90,16 +93,16 @@ def test_values_on_the_command_line_override_the_file(checkout: Checkout) -> Non
 def test_several_files_are_layered_in_their_order(checkout: Checkout) -> None:
     names = checkout.configure(TINY), checkout.configure({"name": "layered", "seeds": [4]}, "second.yaml")
     planned = jobs(checkout.snakemake("--dry-run", "teacher", "--configfile", *names))
-    assert "train_system teacher/4" in planned
+    assert "train_teacher teacher/4" in planned
 
 
 def test_seeds_fan_out_and_a_system_may_have_its_own(checkout: Checkout) -> None:
     config = tiny(seeds=[1, 2])
     config["students"]["vanilla-raw"]["seeds"] = [7]
-    trained = {job for job in checkout.planned(config) if job.startswith("train_system")}
+    trained = {job for job in checkout.planned(config) if job.startswith(TRAINING_RULES)}
     assert trained == {
-        *("train_system teacher/1", "train_system teacher/2", "train_system vanilla-raw/7"),
-        *("train_system ctc-distilled/1", "train_system ctc-distilled/2"),
+        *("train_teacher teacher/1", "train_teacher teacher/2", "train_student vanilla-raw/7"),
+        *("train_student ctc-distilled/1", "train_student ctc-distilled/2"),
     }
 
 
@@ -115,9 +118,9 @@ def test_given_checkpoints_are_not_trained(checkout: Checkout) -> None:
     config = tiny(seeds=[1, 2])
     config["teacher"]["checkpoint"] = config["students"]["vanilla-raw"]["checkpoint"] = given
     planned = checkout.planned(config)
-    assert {job for job in planned if job.startswith("train_system")} == {
-        "train_system ctc-distilled/1",
-        "train_system ctc-distilled/2",
+    assert {job for job in planned if job.startswith(TRAINING_RULES)} == {
+        "train_student ctc-distilled/1",
+        "train_student ctc-distilled/2",
     }
     assert planned >= SHARDS | {"translate teacher/1/greedy", "translate vanilla-raw/1/argmax"}
     assert "translate teacher/2/greedy" not in planned
@@ -132,13 +135,13 @@ def test_a_given_vocabulary_is_not_trained(checkout: Checkout) -> None:
 def test_a_given_distilled_table_needs_no_teacher(checkout: Checkout) -> None:
     (checkout.path / "distilled.parquet").touch()
     planned = checkout.planned(tiny(distillation={"corpus": "distilled.parquet"}), "students")
-    assert planned == CORPUS | {"gather_distilled", "train_system vanilla-raw/1", "train_system ctc-distilled/1"}
+    assert planned == CORPUS | {"gather_distilled", "train_student vanilla-raw/1", "train_student ctc-distilled/1"}
 
 
 def test_a_warm_start_waits_for_the_teacher(checkout: Checkout) -> None:
     config = tiny()
     config["students"] = {"warm": {"objective": {"name": "ctc"}, "training": {"warm_start": "teacher_encoder"}}}
-    assert "train_system teacher/1" in checkout.planned(config, "students")
+    assert "train_teacher teacher/1" in checkout.planned(config, "students")
     output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
     assert "--teacher results/tiny/systems/teacher/seed1" in output
 
