@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from retort.config import Model
-from retort.models.transformer import EncoderDecoder, padding_bias
+from retort.models.transformer import EncoderDecoder, Positions, padding_bias
 from retort.vocabulary import PAD
 
 LENGTH_RANGE = 64
@@ -29,6 +29,8 @@ class ParallelModel(EncoderDecoder):
         self.upsampling = upsampling
         if upsampling == 0:
             self.length = nn.Linear(shape.d_model, 2 * LENGTH_RANGE + 1)
+        else:
+            self.slot_positions = Positions(shape, upsampling)
 
     def predict_length(self, source_bs: Tensor, memory_bsd: Tensor) -> Tensor:
         """Length logits [b, l] from the mean encoder state; lengths include eos on both sides."""
@@ -45,7 +47,7 @@ class ParallelModel(EncoderDecoder):
         """Decoder states [b, upsampling * s, d] for slots that start from the encoder state they stem from (Libovicky
         and Helcl 2018), and the number of slots [b] that are not padding."""
         slots_bt = (source_bs == PAD).repeat_interleave(self.upsampling, 1)
-        input_btd = self.embeddings.add_positions(memory_bsd.repeat_interleave(self.upsampling, 1))
+        input_btd = self.slot_positions(memory_bsd.repeat_interleave(self.upsampling, 1))
         bias = padding_bias(slots_bt, self.shape.heads, self.dtype)
         return self.decoder(input_btd, bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retort.batches import LENGTH_STEP
 from retort.config import Model
 from retort.models.functional import MASKED, attend, dropout, embed
 from retort.vocabulary import PAD
@@ -144,25 +145,36 @@ class Embeddings(nn.Module):
 
     def __init__(self, shape: Model, source_size: int, target_size: int) -> None:
         super().__init__()
-        self.scale, self.probability, self.max_length = math.sqrt(shape.d_model), shape.dropout, shape.max_length
+        self.scale = math.sqrt(shape.d_model)
         self.source = nn.Parameter(_normal(source_size, shape.d_model))
         self.target = self.source if shape.tied == "all" else nn.Parameter(_normal(target_size, shape.d_model))
         self.output = nn.Parameter(_normal(target_size, shape.d_model)) if shape.tied == "none" else self.target
-        if shape.positions == "learned":
-            self.positions = nn.Parameter(torch.randn(shape.max_length, shape.d_model) * 0.02)
-        else:
-            self.register_buffer("positions", _sinusoids(shape.max_length, shape.d_model), persistent=False)
-
-    def add_positions(self, x_btd: Tensor, first: int = 0) -> Tensor:
-        """``x`` plus the embeddings of positions first, first + 1, ..., with dropout."""
-        positions_td = self.positions[first : first + x_btd.shape[1]].to(x_btd.dtype)
-        return dropout(x_btd + positions_td, self.probability, self.training)
+        self.positions = Positions(shape)
 
     def embed_source(self, source_bs: Tensor) -> Tensor:
-        return self.add_positions(embed(source_bs, self.source) * self.scale)
+        return self.positions(embed(source_bs, self.source) * self.scale)
 
     def embed_target(self, target_bt: Tensor, first: int = 0) -> Tensor:
-        return self.add_positions(embed(target_bt, self.target) * self.scale, first)
+        return self.positions(embed(target_bt, self.target) * self.scale, first)
+
+
+class Positions(nn.Module):
+    """Position embeddings, added with dropout: for padded sequences of ``slots`` positions a token."""
+
+    def __init__(self, shape: Model, slots: int = 1) -> None:
+        super().__init__()
+        self.probability = shape.dropout
+        # the longest sequence, too, is padded
+        length = -(-shape.max_length // LENGTH_STEP) * LENGTH_STEP * slots
+        if shape.positions == "learned":
+            self.table = nn.Parameter(torch.randn(length, shape.d_model) * 0.02)
+        else:
+            self.register_buffer("table", _sinusoids(length, shape.d_model), persistent=False)
+
+    def forward(self, x_btd: Tensor, first: int = 0) -> Tensor:
+        """``x`` plus the embeddings of positions first, first + 1, ..."""
+        positions_td = self.table[first : first + x_btd.shape[1]].to(x_btd.dtype)
+        return dropout(x_btd + positions_td, self.probability, self.training)
 
 
 def _normal(rows: int, columns: int) -> Tensor:
