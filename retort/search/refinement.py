@@ -39,7 +39,7 @@ def refine(model: ParallelModel, source_bs: Tensor, length_beam: int, iterations
         best, token = torch.log_softmax(logits, -1).max(-1)
         tokens_nt[masked_nt], log_probs_nt[masked_nt] = token, best
         if i + 1 < iterations:
-            count_n = (length_n * (1 - (i + 1) / iterations)).long()
+            count_n = length_n * (iterations - i - 1) // iterations
             rank_nt = log_probs_nt.masked_fill(~real_nt, 1.0).argsort(1).argsort(1)
             tokens_nt = torch.where(rank_nt < count_n[:, None], MASK, tokens_nt)
     score_n = (log_probs_nt * real_nt).sum(1) / length_n
