@@ -1,0 +1,103 @@
+"""Tiny models with random weights, and fakes whose output is a table, for the tests of models, losses and searches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retort import config
+from retort.batches import Batch, Ragged
+from retort.models.autoregressive import AutoregressiveModel
+from retort.models.parallel import LENGTH_RANGE, ParallelModel
+from retort.vocabulary import PAD
+
+VOCABULARY = 14
+
+
+def tiny_shape(**changes: Any) -> config.Model:
+    small = {"d_model": 16, "heads": 2, "ffn": 24, "encoder_layers": 2, "decoder_layers": 2, "max_length": 40}
+    return config.Model(**(small | {"dropout": 0.0} | changes))
+
+
+def autoregressive(seed: int = 0, **changes: Any) -> AutoregressiveModel:
+    torch.manual_seed(seed)
+    return AutoregressiveModel(tiny_shape(**changes), VOCABULARY, VOCABULARY).eval()
+
+
+def parallel(upsampling: int = 0, seed: int = 0, **changes: Any) -> ParallelModel:
+    torch.manual_seed(seed)
+    return ParallelModel(tiny_shape(**changes), VOCABULARY, VOCABULARY, upsampling).eval()
+
+
+def sentences(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
+    """Random text tokens."""
+    generator = np.random.default_rng(seed)
+    return [generator.integers(6, VOCABULARY, n).tolist() for n in lengths]
+
+
+def padded(lists: Sequence[Sequence[int]], step: int = 1) -> Tensor:
+    return Ragged.from_lists(lists).padded(np.arange(len(lists)), step)
+
+
+def batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], step: int = 1) -> Batch:
+    return Batch(torch.arange(len(sources)), padded(sources, step), padded(targets, step))
+
+
+class Prefixes:
+    """The cache of a ``FakeAutoregressive``: what was fed to each row."""
+
+    def __init__(self, sources: Sequence[int]) -> None:
+        self.rows: list[tuple[int, ...]] = [() for _ in sources]
+
+    def select(self, rows: Tensor, memory_rows: Tensor | None = None) -> None:
+        self.rows = [self.rows[row] for row in rows.tolist()]
+
+
+class FakeAutoregressive:
+    """Next-token probabilities are a function of the tokens so far, bos left out."""
+
+    def __init__(self, probabilities: Callable[[tuple[int, ...]], Sequence[float]], max_length: int) -> None:
+        self.probabilities, self.shape = probabilities, SimpleNamespace(max_length=max_length)
+
+    def start(self, source_bs: Tensor) -> Prefixes:
+        return Prefixes(source_bs[:, 0].tolist())
+
+    def step(self, token_r: Tensor, cache: Prefixes) -> Tensor:
+        cache.rows = [(*row, token) for row, token in zip(cache.rows, token_r.tolist(), strict=True)]
+        return torch.tensor([self.probabilities(row[1:]) for row in cache.rows]).log()
+
+
+class FakeParallel:
+    """Slot logits [t, v] are a function of the pass; length candidates are given. Remembers the decoder's inputs."""
+
+    def __init__(self, slots: Callable[[int], Tensor], lengths: Sequence[int] = (), upsampling: int = 1) -> None:
+        self.slots, self.lengths, self.upsampling = slots, lengths, upsampling
+        self.shape = SimpleNamespace(heads=1, max_length=512)
+        self.inputs: list[Tensor] = []
+
+    def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros(*source_bs.shape, 1), torch.zeros(len(source_bs), 1, source_bs.shape[1])
+
+    def predict_length(self, source_bs: Tensor, memory_bsd: Tensor) -> Tensor:
+        """The earlier in ``lengths``, the more probable."""
+        logits_bl = torch.full((len(source_bs), 2 * LENGTH_RANGE + 1), -100.0)
+        for rank, length in enumerate(self.lengths):
+            classes_b = length - (source_bs != PAD).sum(1) + LENGTH_RANGE
+            logits_bl[torch.arange(len(source_bs)), classes_b] = -float(rank)
+        return logits_bl
+
+    def decode_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
+        self.inputs.append(input_bt.clone())
+        return self.slots(len(self.inputs) - 1)[: input_bt.shape[1]].expand(len(input_bt), -1, -1)
+
+    def decode_upsampled(self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> tuple[Tensor, Tensor]:
+        t = self.upsampling * source_bs.shape[1]
+        return self.slots(0)[:t].expand(len(source_bs), -1, -1), self.upsampling * (source_bs != PAD).sum(1)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return hidden
