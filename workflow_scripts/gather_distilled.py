@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> None:
     vocabulary = Vocabulary.load(args.vocabulary)
     distilled = pa.concat_tables([read_table(path, TRANSLATIONS) for path in args.shards])
     distilled = distilled.filter(pc.equal(distilled.column("rank"), 0)).sort_by("id")
-    train = read_table(args.train, ENCODED)
+    train = read_table(args.train, ENCODED).sort_by("id")
     check_ids(distilled.column("id").to_numpy(), train.column("id").to_numpy(), args)
     if int(pc.max(pc.list_flatten(distilled.column("tokens"))).as_py() or 0) >= vocabulary.target_size:
         raise RetortError(
@@ -40,6 +40,11 @@ def main(args: argparse.Namespace) -> None:
         )
     flawed = pc.or_(distilled.column("truncated"), distilled.column("empty"))
     kept = distilled.filter(pc.invert(flawed))
+    if not kept.num_rows:
+        raise RetortError(
+            f"{args.shards[0]}: all {distilled.num_rows} outputs are empty or cut at the length limit: the teacher has not "
+            f"learned to translate; look at its validation scores, and train it longer"
+        )
     source = train.take(pa.array(np.searchsorted(train.column("id").to_numpy(), kept.column("id").to_numpy())))
     encoded = pa.table({"id": kept.column("id"), "source": source.column("source"), "target": kept.column("tokens")})
     facts = provenance(

@@ -28,12 +28,9 @@ class SelfAttention(nn.Module):
         self.input = nn.Linear(shape.d_model, 3 * shape.d_model)
         self.output = nn.Linear(shape.d_model, shape.d_model)
 
-    def forward(self, x_btd: Tensor, bias: Tensor, past: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """``bias`` broadcasts to [n, t, keys]; ``past`` are keys and values [n, keys, e] that already hold x's own."""
-        query_nte, key_nse, value_nse = self.project(x_btd)
-        if past is not None:
-            key_nse, value_nse = past
-        return self.attend(query_nte, key_nse, value_nse, bias)
+    def forward(self, x_btd: Tensor, bias: Tensor) -> Tensor:
+        """Attention output [b, t, d]; ``bias`` broadcasts to [n, t, t]."""
+        return self.attend(*self.project(x_btd), bias)
 
     def project(self, x_btd: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value, each [n, t, e]."""
