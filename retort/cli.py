@@ -26,10 +26,17 @@ def parser() -> argparse.ArgumentParser:
     translate.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
     translate.add_argument("--input", type=Path, help="text file, one segment a line; default: standard input")
     translate.add_argument("--search", help="""search as JSON, such as '{"kind": "beam", "beam_size": 5}'""")
-    translate.add_argument("--batch-size", type=int, default=32, help="lines translated together (default 32)")
-    translate.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    translate.add_argument("--batch-size", type=_positive, default=32, help="lines translated together (default 32)")
+    translate.add_argument("--threads", type=_positive, default=os.cpu_count() or 1)
     translate.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     return arguments
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
 
 
 def main() -> None:
@@ -66,7 +73,11 @@ def translate(args: argparse.Namespace) -> None:
     if search.kind not in SEARCHES_OF_OBJECTIVE[objective]:
         allowed = " or ".join(SEARCHES_OF_OBJECTIVE[objective])
         raise RetortError(f"--search {search.kind}: a model trained as {objective} decodes by {allowed}")
-    with open(args.input, "rb") if args.input else sys.stdin.buffer as lines:
+    try:
+        opened = open(args.input, "rb") if args.input else sys.stdin.buffer  # noqa: SIM115
+    except OSError as error:
+        raise RetortError(f"--input {args.input}: cannot be read ({error.strerror}); expected a text file") from None
+    with opened as lines:
         for texts in _batches(lines, args.batch_size, str(args.input or "standard input")):
             found = translate_texts(model, vocabulary, texts, search, batch_tokens=1 << 20)
             out = vocabulary.decode_target([best[0].tokens for best in found])

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+from retort.orphans import is_alive
+
+
+def temporary_path(path: Path) -> Path:
+    """Where to write ``path`` until it is complete. What killed processes left there is removed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if pid.isdecimal() and not is_alive(int(pid)):
+            left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
     """Write ``content`` so that ``path`` is either absent, as it was before, or complete and on disk."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as handle:
             handle.write(content)

@@ -27,12 +27,13 @@ def end_with_workflow() -> None:
 
 
 def _watch(pid: int) -> None:
-    while _is_alive(pid):
+    while is_alive(pid):
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     os._exit(EXIT_ORPHANED)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retort.errors import RetortError
+from retort.files import temporary_path
 
 ROW_GROUP_ROWS = 65_536
 METADATA_KEY = b"retort"
@@ -172,7 +173,7 @@ def write_table(
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"table": table.name, "version": table.version, "provenance": provenance or {}}
     schema = table.schema.with_metadata({METADATA_KEY: json.dumps(header, sort_keys=True).encode()})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     rows = 0
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from retort import __version__
 from retort.errors import RetortError
+from retort.files import temporary_path
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def download(address: str, cache: Path, attempts: int = 5, timeout: float = 60.0
     if path.exists():
         return path
     cache.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     for attempt in range(1, attempts + 1):
         try:
             log.info("downloading %s", address)

@@ -68,9 +68,12 @@ def read_description(directory: Path | str) -> dict[str, Any]:
     """The JSON description of a checkpoint."""
     path = Path(directory) / DESCRIPTION
     try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected a checkpoint's directory") from None
+    if not isinstance(description, dict):
+        raise RetortError(f"{path}: not a description of a model; expected a JSON object")
+    return description
 
 
 def read_weights(directory: Path | str) -> dict[str, Tensor]:

@@ -108,7 +108,7 @@ class Trainer:
             if stopped_by is None and now - saved > settings.checkpoint_minutes * 60:
                 self.save()
                 saved = now
-        if not progress.best or (stopped_by == "max_minutes" and progress.rows[-1][0] != progress.update):
+        if not any(update == progress.update and split == "valid" for update, split, *_ in progress.rows):
             self._validate(log)
         self.optimiser.load_weights(self.average())
         scores = self.validator(self.model)

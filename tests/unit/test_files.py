@@ -1,5 +1,6 @@
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -26,3 +27,14 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["b"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, other = tmp_path / f".b.{dead.pid}.tmp", tmp_path / f".b.c.{dead.pid}.tmp"
+    running = tmp_path / f".b.{os.getppid()}.tmp"
+    for path in (left, other, running):
+        path.write_bytes(b"half")
+    write_bytes(tmp_path / "b", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"b", other.name, running.name}

@@ -1,0 +1,91 @@
+"""Small models, random sequences of tokens to copy or to reverse, and a trainer that finishes in seconds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from retort.batches import EncodedCorpus, Ragged
+from retort.config import Autoregressive, Cmlm, Ctc, Model, Training, Vanilla
+from retort.config import Vocabulary as VocabularySettings
+from retort.models.autoregressive import AutoregressiveModel
+from retort.models.functional import reseed_dropout
+from retort.models.parallel import ParallelModel
+from retort.models.transformer import EncoderDecoder
+from retort.search.base import SPECIAL_IDS
+from retort.training.loop import Trainer
+from retort.training.state import TrainingState
+from retort.training.validation import Validator
+from retort.vocabulary import Vocabulary, train_vocabulary
+
+SYMBOLS = 10
+OBJECTIVES = {
+    "autoregressive": Autoregressive(name="autoregressive"),
+    "vanilla": Vanilla(name="vanilla"),
+    "cmlm": Cmlm(name="cmlm"),
+    "ctc": Ctc(name="ctc"),
+}
+
+
+class Numerals:
+    """Stands in for a vocabulary: the text of a token is its number."""
+
+    def decode_target(self, tokens: Sequence[Sequence[int]]) -> list[str]:
+        return [" ".join(map(str, ids)) for ids in tokens]
+
+
+def sequences(pairs: int, seed: int, reverse: bool = False, repeats: bool = True) -> EncodedCorpus:
+    """Random sequences of 2 to 6 tokens of SYMBOLS kinds; the target is the source, or the source from its end."""
+    rng = random.Random(seed)
+    symbols = range(SPECIAL_IDS, SPECIAL_IDS + SYMBOLS)
+    draw = rng.choices if repeats else rng.sample
+    sources = [draw(symbols, k=rng.randint(2, 6)) for _ in range(pairs)]
+    targets = [tokens[::-1] if reverse else tokens for tokens in sources]
+    return EncodedCorpus(np.arange(pairs), Ragged.from_lists(sources), Ragged.from_lists(targets))
+
+
+def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
+    """One layer a side and 32 wide, unless ``shape`` says otherwise."""
+    sizes = {"d_model": 32, "heads": 2, "ffn": 64, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
+    torch.manual_seed(seed)
+    reseed_dropout(seed)
+    model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
+    if objective.name == "autoregressive":
+        return AutoregressiveModel(model, size, size)
+    return ParallelModel(model, size, size, upsampling=objective.upsampling if objective.name == "ctc" else 0)
+
+
+def trainer(
+    state: Path,
+    name: str,
+    train: EncodedCorpus,
+    valid: EncodedCorpus,
+    search: Any,
+    dropout: float = 0.0,
+    **settings: Any,
+) -> Trainer:
+    """A trainer of a small model with the objective of this name, on one thread in float32."""
+    torch.set_num_threads(1)
+    objective = OBJECTIVES[name]
+    defaults = {"batch_tokens": 1024, "precision": "float32", "decode_sentences": 100, "average_best": 1}
+    training = Training(**{**defaults, **settings})
+    validator = Validator(valid, Numerals(), objective, search, training.decode_sentences, 4096)  # type: ignore[arg-type]
+    model = small_model(objective, dropout=dropout)
+    return Trainer(model, objective, train, validator, training, 1, torch.float32, TrainingState(state, "key"))
+
+
+def small_vocabulary(directory: Path, sentences: Sequence[str], joint: bool = True, size: int = 40) -> Vocabulary:
+    """A vocabulary trained on these sentences; the target side of a separate one is trained on their reverse."""
+    import pyarrow as pa
+
+    from retort.tables import CORPUS, write_table
+
+    rows = {"id": range(len(sentences)), "source": sentences, "target": [text[::-1] for text in sentences]}
+    write_table(directory / "corpus.parquet", CORPUS, pa.table(rows, schema=CORPUS.schema))
+    settings = VocabularySettings(size=size, joint=joint)
+    return train_vocabulary(directory / "corpus.parquet", settings, 1, directory / "vocabulary")

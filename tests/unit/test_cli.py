@@ -1,0 +1,164 @@
+"""``retort translate`` on files, pipes and bad input."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from retort import cli
+from retort.config import Argmax, Model, Vanilla
+from retort.decoding import translate_texts
+from retort.training.checkpoint import build_model, load_checkpoint, save_checkpoint
+from tests.unit.fakes_training import small_vocabulary
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = {"d_model": 8, "heads": 2, "ffn": 8, "encoder_layers": 1, "decoder_layers": 1, "max_length": 64}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An untrained model, whose output depends on its input all the same."""
+    directory = tmp_path_factory.mktemp("cli")
+    rng = random.Random(1)
+    words = ["".join(rng.choices("abcdefgü", k=4)) for _ in range(30)]
+    vocabulary = small_vocabulary(directory, [" ".join(rng.choices(words, k=5)) for _ in range(100)])
+    objective, shape = Vanilla(name="vanilla"), Model(**SHAPE)
+    torch.manual_seed(3)
+    model = build_model(objective, shape, vocabulary)
+    description = {"objective": objective.model_dump(), "model": shape.model_dump()}
+    save_checkpoint(directory / "model", dict(model.named_parameters()), description, vocabulary)
+    return directory / "model"
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint):
+    """What a text becomes when it is translated alone."""
+    model, vocabulary, _ = load_checkpoint(checkpoint, torch.device("cpu"))
+
+    def translate(text):
+        found = translate_texts(model, vocabulary, [text], Argmax(kind="argmax"), 4096)
+        return vocabulary.decode_target([found[0][0].tokens])[0]
+
+    return translate
+
+
+@pytest.fixture
+def retort(monkeypatch, capfdbinary, checkpoint):
+    """Run the command in this process; returns its exit status, output and errors."""
+
+    def run(*arguments, stdin=None, model=checkpoint):
+        line = ["retort", "translate", "--model", str(model), "--threads", "1", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", line)
+        if stdin is not None:
+            read, write = os.pipe()
+            os.write(write, stdin)
+            os.close(write)
+            monkeypatch.setattr(sys, "stdin", os.fdopen(read))
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code
+        out, errors = capfdbinary.readouterr()
+        return status, out.decode(), errors.decode()
+
+    return run
+
+
+TEXTS = {
+    "in order": (b"abc\nde f\nabc de\nfade\nbead\n", ["abc", "de f", "abc de", "fade", "bead"]),
+    "empty lines": (b"\nabc\n\n \nde\n\n", ["", "abc", "", "", "de", ""]),
+    "no final newline": (b"abc\nde", ["abc", "de"]),
+    "CRLF": (b"abc\r\nde\r\n\r\n", ["abc", "de", ""]),
+    "CR within a line": (b"abc\rde\n", ["abc\rde"]),
+    "other separators are text": ("abc\u2028de\x0bf\x85a\n".encode(), ["abc\u2028de\x0bf\x85a"]),
+    "nothing": (b"", []),
+}
+
+
+@pytest.mark.parametrize("piped", [True, False], ids=["pipe", "file"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_line_out_for_a_line_in(retort, expected, tmp_path, name, piped):
+    content, lines = TEXTS[name]
+    (tmp_path / "input.txt").write_bytes(content)
+    given = {"stdin": content} if piped else {}
+    options = [] if piped else ["--input", tmp_path / "input.txt"]
+    status, out, errors = retort("--batch-size", 2, *options, **given)
+    assert (status, errors) == (0, "")
+    assert out == "".join(f"{expected(line)}\n" for line in lines)
+    assert len({expected(line) for line in lines}) == len({"".join(line.split()) for line in lines})
+    assert all(bool(expected(line)) == bool(line.strip()) for line in lines)
+
+
+def test_lines_longer_than_a_read_stay_whole(retort, expected, tmp_path):
+    texts = [f"ü{'abcdefg'[i % 7]} " * (i % 5 * 2 + 2) for i in range(3000)]
+    path = tmp_path / "input.txt"
+    path.write_text("".join(f"{text}\n" for text in texts))
+    assert path.stat().st_size > 65536
+    status, out, _ = retort("--input", path, "--batch-size", 3000)
+    found = out.split("\n")
+    assert status == 0 and found.pop() == "" and len(found) == len(texts)
+    assert found == list(map({text: expected(text) for text in set(texts)}.get, texts))
+
+
+def test_a_line_longer_than_the_model_is_cut(retort, expected):
+    status, out, _ = retort(stdin=b"abc " * 500 + b"\nabc\n")
+    assert status == 0 and out.splitlines()[1:] == [expected("abc")]
+
+
+def test_a_search_can_be_chosen(retort):
+    status, out, _ = retort("--search", '{"kind": "argmax", "length_beam": 3}', stdin=b"abc\n")
+    assert status == 0 and out.count("\n") == 1
+
+
+def test_invalid_utf8_is_named_by_line_and_byte(retort, tmp_path):
+    status, out, errors = retort(stdin=b"abc\n\nde\xff\nf\n")
+    assert status == 2 and errors == "error: retort: standard input: line 3: byte 2 is not valid UTF-8\n"
+    (tmp_path / "bad.txt").write_bytes("abc\nü".encode()[:-1])
+    status, out, errors = retort("--input", tmp_path / "bad.txt")
+    assert status == 2 and f"{tmp_path}/bad.txt: line 2: byte 0 is not valid UTF-8" in errors
+
+
+BAD = {
+    "a search of another family": (["--search", '{"kind": "beam"}'], "a model trained as vanilla decodes by argmax"),
+    "an unknown search": (["--search", '{"kind": "guess"}'], "--search"),
+    "no JSON": (["--search", "beam"], "--search beam"),
+    "a missing input": (["--input", "absent.txt"], "absent.txt: cannot be read"),
+    "a directory as input": (["--input", "."], "--input .: cannot be read"),
+    "no batch": (["--batch-size", "0"], "--batch-size: 0 is below 1"),
+    "no thread": (["--threads", "-1"], "--threads: -1 is below 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arguments_exit_with_2_and_say_what_was_wrong(retort, name):
+    arguments, message = BAD[name]
+    status, out, errors = retort(*arguments, stdin=b"abc\n")
+    assert (status, out) == (2, "") and message in errors
+
+
+def test_a_missing_model_is_named(retort, tmp_path):
+    status, out, errors = retort(stdin=b"abc\n", model=tmp_path / "absent")
+    assert (status, out) == (2, "") and errors.startswith(f"error: retort: {tmp_path}/absent/model.json: ")
+    assert errors.count("\n") == 1
+
+
+def test_answers_before_the_pipe_closes_and_ends_quietly_when_the_reader_goes(checkpoint, expected):
+    command = [sys.executable, "-m", "retort.cli", "translate", "--model", checkpoint, "--threads", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        for text in ("abc", "", "de f"):
+            process.stdin.write(f"{text}\n".encode())
+            process.stdin.flush()
+            assert process.stdout.readline().decode() == f"{expected(text)}\n"
+        assert process.poll() is None
+        process.stdout.close()
+        process.stdin.write(b"abc\n")
+        process.stdin.flush()
+        assert process.wait(timeout=60) == 1
+        assert process.stderr.read() == b""

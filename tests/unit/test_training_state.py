@@ -1,0 +1,86 @@
+import shutil
+
+import pytest
+import torch
+
+from retort.training.state import COUNTERS, TENSORS, TrainingState
+
+COUNTS = {"update": 7, "best": [[1.5, 7]], "rows": [[7, "valid", "BLEU", 12.5, 0.25]], "sums": {"loss": 1.0}}
+
+
+def tensors(value: float) -> dict[str, torch.Tensor]:
+    return {"master": torch.full((3,), value), "0.step": torch.tensor(value), "kept.7": torch.arange(4.0)[::2]}
+
+
+def test_round_trip(tmp_path):
+    TrainingState(tmp_path, "key").save(7, tensors(0.1), COUNTS)
+    found, counters = TrainingState(tmp_path, "key").load()
+    assert counters == COUNTS
+    assert set(found) == set(tensors(0.1))
+    assert all(torch.equal(found[name], value) for name, value in tensors(0.1).items())
+
+
+def test_nothing_saved_is_none(tmp_path):
+    assert TrainingState(tmp_path / "absent", "key").load() is None
+
+
+def test_only_the_newest_is_kept(tmp_path):
+    state = TrainingState(tmp_path, "key")
+    for update in (5, 40, 300):
+        state.save(update, tensors(update), {"update": update})
+    assert [path.name for path in state.directory.iterdir()] == ["update000000300"]
+    assert state.load()[1] == {"update": 300}
+
+
+def test_saving_an_update_again_replaces_it(tmp_path):
+    state = TrainingState(tmp_path, "key")
+    for value in (1.0, 2.0):
+        state.save(5, tensors(value), {"value": value})
+    assert state.load()[1] == {"value": 2.0}
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("name", [TENSORS, COUNTERS])
+@pytest.mark.parametrize("damage", [truncate, lambda path: path.unlink(), lambda path: path.write_bytes(b"\xff\0")])
+def test_a_corrupted_state_is_passed_over_for_an_older_one(tmp_path, name, damage):
+    state = TrainingState(tmp_path, "key")
+    state.save(90, tensors(90), {"update": 90})
+    shutil.copytree(state.directory / "update000000090", tmp_path / "older")
+    state.save(1000, tensors(1000), {"update": 1000})
+    shutil.copytree(tmp_path / "older", state.directory / "update000000090")
+    assert state.load()[1] == {"update": 1000}
+    damage(state.directory / "update000001000" / name)
+    found, counters = state.load()
+    assert counters == {"update": 90} and torch.equal(found["master"], torch.full((3,), 90.0))
+    damage(state.directory / "update000000090" / name)
+    assert state.load() is None
+
+
+def test_a_half_written_state_is_not_seen_and_goes_with_the_next_save(tmp_path):
+    state = TrainingState(tmp_path, "key")
+    state.save(5, tensors(5), {"update": 5})
+    half = state.directory / ".update000000009.12345"
+    shutil.copytree(state.directory / "update000000005", half)
+    assert state.load()[1] == {"update": 5}
+    state.save(10, tensors(10), {"update": 10})
+    assert [path.name for path in state.directory.iterdir()] == ["update000000010"]
+
+
+def test_keys_are_separate(tmp_path):
+    one, other = TrainingState(tmp_path, "one"), TrainingState(tmp_path, "other")
+    one.save(5, tensors(5), {"update": 5})
+    assert other.load() is None
+    other.save(6, tensors(6), {"update": 6})
+    other.remove()
+    assert other.load() is None and one.load()[1] == {"update": 5}
+
+
+def test_removing_twice_is_no_error(tmp_path):
+    state = TrainingState(tmp_path, "key")
+    state.save(5, tensors(5), {})
+    state.remove()
+    state.remove()
+    assert not state.directory.exists()
