@@ -1,6 +1,6 @@
 """Beam search with a key-value cache, finished sources dropped as they finish.
 
-Shape letters: b sources still decoding, k beam, v vocabulary, r = b * k rows, t position.
+Shape letters: b sources still decoding, k beam, v vocabulary, r = b * k rows, t position, c candidates, e ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from retort.search.base import Hypothesis, output_limit
 from retort.vocabulary import BLANK, BOS, EOS, MASK, PAD
 
 FORBIDDEN = [PAD, BOS, MASK, BLANK]
+GROUP = 16
+"""Candidates compared before any are sorted; a power of two."""
 
 
 @torch.inference_mode()
@@ -21,6 +23,28 @@ def search(model: AutoregressiveModel, source_bs: Tensor, options: Beam) -> list
     """The ``beam_size`` best finished hypotheses a source, by log P / ((5 + length) / 6) ** length_penalty, where the
     length counts eos (Wu et al. 2016). A source is done when no open hypothesis can beat its worst kept one."""
     return _BeamSearch(model, source_bs, options).run()
+
+
+def largest(x_bn: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Values and indices of the ``count`` largest of each row, in descending order.
+
+    ``topk`` copies and partitions a whole row; here it sees the maxima of groups of 16, and then the members of the
+    ``count`` best groups, among which all of the largest are.
+    """
+    n = x_bn.shape[1]
+    groups = n // GROUP
+    if groups <= count:
+        return x_bn.topk(count, dim=1)
+    maxima_bg = x_bn[:, : groups * GROUP]
+    while maxima_bg.shape[1] > groups:
+        half = maxima_bg.shape[1] // 2
+        maxima_bg = torch.maximum(maxima_bg[:, :half], maxima_bg[:, half:])
+    best_bc = maxima_bg.topk(count, dim=1, sorted=False).indices
+    members_bm = (best_bc[:, :, None] + torch.arange(0, groups * GROUP, groups, device=x_bn.device)).flatten(1)
+    rest_bm = torch.arange(groups * GROUP, n, device=x_bn.device).expand(len(x_bn), -1)
+    members_bm = torch.cat([members_bm, rest_bm], 1)
+    values_bc, chosen_bc = x_bn.gather(1, members_bm).topk(count, dim=1)
+    return values_bc, members_bm.gather(1, chosen_bc)
 
 
 class _BeamSearch:
@@ -45,9 +69,9 @@ class _BeamSearch:
             step += 1
             log_probs_rv = self.model.step(token_r, self.cache)
             log_probs_rv[:, FORBIDDEN] = float("-inf")
-            candidates_bkv = score_bk[:, :, None] + log_probs_rv.view(len(score_bk), k, -1)
             v = log_probs_rv.shape[1]
-            best_bc, index_bc = candidates_bkv.flatten(1).topk(min(2 * k, k * v), dim=1)
+            candidates_bkv = log_probs_rv.view(-1, k, v).add_(score_bk[:, :, None])
+            best_bc, index_bc = largest(candidates_bkv.flatten(1), min(2 * k, k * v))
             row_bc, token_bc = index_bc // v, index_bc % v
             self._finish(best_bc, row_bc, token_bc, tokens_rt, step)
             score_bk, row_bk, token_bk = self._continue(best_bc, row_bc, token_bc)
@@ -67,9 +91,10 @@ class _BeamSearch:
         penalty = ((5 + step) / 6) ** self.alpha
         ends_bc = (token_bc == EOS) & (best_bc > float("-inf"))
         ends_bc[:, self.k :] = False
-        for i, c in ends_bc.nonzero().tolist():
-            tokens = tokens_rt[i * self.k + int(row_bc[i, c])].tolist()
-            self._keep(i, Hypothesis(tokens, float(best_bc[i, c]) / penalty, False, step))
+        source_e = ends_bc.nonzero()[:, 0]
+        tokens_et = tokens_rt[source_e * self.k + row_bc[ends_bc]]
+        for i, tokens, score in zip(source_e.tolist(), tokens_et.tolist(), best_bc[ends_bc].tolist(), strict=True):
+            self._keep(i, Hypothesis(tokens, score / penalty, False, step))
         for i, source in enumerate(self.open_sources):
             if step > self.limits[source] and len(self.finished[source]) < self.k:
                 for c in range(best_bc.shape[1]):
