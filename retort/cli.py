@@ -1,4 +1,4 @@
-"""The command line: ``retort translate``."""
+"""The command line: ``retort translate`` and ``retort export``."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def parser() -> argparse.ArgumentParser:
     translate.add_argument("--batch-size", type=_positive, default=32, help="lines translated together (default 32)")
     translate.add_argument("--threads", type=_positive, default=os.cpu_count() or 1)
     translate.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    export = commands.add_parser("export", help="write an autoregressive checkpoint as a CTranslate2 model")
+    export.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
+    export.add_argument("--output", type=Path, required=True, help="directory to write; must not exist or be empty")
     return arguments
 
 
@@ -42,7 +45,7 @@ def _positive(text: str) -> int:
 def main() -> None:
     args = parser().parse_args()
     try:
-        translate(args)
+        {"translate": translate, "export": export}[args.command](args)
     except RetortError as error:
         print(f"error: retort: {error}", file=sys.stderr)
         sys.exit(2)
@@ -83,6 +86,13 @@ def translate(args: argparse.Namespace) -> None:
             out = vocabulary.decode_target([best[0].tokens for best in found])
             sys.stdout.buffer.write("".join(f"{line}\n" for line in out).encode())
             sys.stdout.buffer.flush()
+
+
+def export(args: argparse.Namespace) -> None:
+    """Convert one checkpoint."""
+    from retort.export import export_ctranslate2
+
+    export_ctranslate2(args.model, args.output)
 
 
 def _batches(lines: IO[bytes], size: int, name: str) -> Iterator[list[str]]:
