@@ -237,7 +237,8 @@ class Training(Section):
     checkpoint_minutes: float = Field(5.0, gt=0)
     """Minutes between saves of the training state."""
     warm_start: Literal["none", "teacher_encoder"] = "none"
-    """What the weights start from."""
+    """What the weights start from. teacher_encoder: the teacher's embeddings and encoder; its layers are the first ones
+    of a deeper encoder."""
 
     @model_validator(mode="after")
     def _fits(self) -> Training:

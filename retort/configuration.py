@@ -147,10 +147,10 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
 def _warm_start_checks(path: str, system: System, teacher: System) -> Iterator[Problem]:
     for key in ENCODER_SHAPE:
         own, theirs = getattr(system.model, key), getattr(teacher.model, key)
-        if own != theirs:
-            yield Problem(
-                f"{path}.model.{key}", f"warm_start teacher_encoder needs the teacher's {theirs!r}, found {own!r}"
-            )
+        least = "at least " if key == "encoder_layers" else ""
+        if own < theirs if least else own != theirs:
+            needed = f"warm_start teacher_encoder needs {least}the teacher's {theirs!r}"
+            yield Problem(f"{path}.model.{key}", f"{needed}, found {own!r}")
 
 
 def _own_section(raw: Mapping[str, Any], name: str, section: str) -> Mapping[str, Any]:

@@ -42,8 +42,8 @@ def main(args: argparse.Namespace) -> None:
     kept = distilled.filter(pc.invert(flawed))
     if not kept.num_rows:
         raise RetortError(
-            f"{args.shards[0]}: all {distilled.num_rows} outputs are empty or cut at the length limit: the teacher has not "
-            f"learned to translate; look at its validation scores, and train it longer"
+            f"{args.shards[0]}: all {distilled.num_rows} outputs are empty or cut at the length limit: the teacher "
+            f"has not learned to translate; look at its validation scores, and train it longer"
         )
     source = train.take(pa.array(np.searchsorted(train.column("id").to_numpy(), kept.column("id").to_numpy())))
     encoded = pa.table({"id": kept.column("id"), "source": source.column("source"), "target": kept.column("tokens")})

@@ -100,11 +100,12 @@ def main(args: argparse.Namespace) -> None:
 
 
 def warm_start(model: EncoderDecoder, teacher: Path | None) -> None:
-    """Copy the teacher's embeddings and encoder."""
+    """Copy the teacher's embeddings and encoder; the layers of a deeper encoder that the teacher lacks stay random."""
     if teacher is None:
         raise RetortError("training.warm_start is teacher_encoder, but no --teacher was given")
     weights = read_weights(teacher)
-    for prefix in ("encoder.", "embeddings."):
+    layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith("encoder.layers.")}
+    for prefix in ("embeddings.", "encoder.norm.", *sorted(layers)):
         load_weights(model, weights, teacher, prefix)
 
 

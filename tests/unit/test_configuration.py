@@ -96,7 +96,7 @@ def test_empty_sections_are_as_if_left_out() -> None:
         ),
         (
             with_student(training={"warm_start": "teacher_encoder"}, model={"encoder_layers": 2}),
-            "students.ctc.model.encoder_layers: warm_start teacher_encoder needs the teacher's 4, found 2",
+            "students.ctc.model.encoder_layers: warm_start teacher_encoder needs at least the teacher's 4, found 2",
         ),
     ],
 )

@@ -111,6 +111,11 @@ def test_a_warm_start_takes_the_teacher_s_encoder_and_embeddings(begun, trained)
         expected = teacher[name] if name.startswith(("encoder.", "embeddings.")) else cold[name]
         assert torch.equal(parameter, expected), name
     assert not torch.equal(warm["embeddings.source"], cold["embeddings.source"])
+    deeper = changed(student, "model", encoder_layers=3)
+    assert torch.equal(
+        dict(begun(deeper, teacher=trained).model.named_parameters())["encoder.layers.0.attention.input.weight"],
+        teacher["encoder.layers.0.attention.input.weight"],
+    )
 
 
 def test_a_warm_start_is_part_of_the_key_and_needs_a_teacher(tables, begun, trained, tmp_path, capsys):
