@@ -18,6 +18,7 @@ class Section(BaseModel):
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -34,11 +35,13 @@ class GeneratedCorpus(Section):
     """Validation pairs to generate."""
     test_pairs: int = Field(500, ge=1)
     """Test pairs to generate."""
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     """Seed of the grammar and of every random choice."""
     synonyms: Probability = 0.5
     """Share of target words that have a synonym, chosen at random each time."""
-    reordering: Probability = 0.5
+    usual_synonym: Probability = 0.7
+    """Probability of the usual one of two synonyms."""
+    reordering: Probability = 0.3
     """Probability that a clause is said in its other word order."""
     optional_words: Probability = 0.3
     """Probability that an optional word is said."""
@@ -113,7 +116,7 @@ class TextCorpus(Section):
     does the same."""
     train_pairs: int | None = Field(None, ge=1)
     """Keep only this many training pairs, drawn at random with ``seed``; null keeps all."""
-    seed: int = 1
+    seed: int = Field(1, ge=0)
     """Seed of that draw."""
 
     @model_validator(mode="after")
@@ -351,7 +354,7 @@ class System(Section):
     """Training targets: the references, or the teacher's translations."""
     checkpoint: str | None = None
     """Directory of a trained checkpoint to use instead of training."""
-    seeds: list[int] | None = Field(None, min_length=1)
+    seeds: list[Seed] | None = Field(None, min_length=1)
     """Seeds of this system; null: the top-level seeds."""
     model: Model = Model()
     """Shape; keys left out come from the top-level model section."""
@@ -433,7 +436,7 @@ class Config(Section):
 
     name: Name
     """Name of the run: everything is written below results/<name>."""
-    seeds: list[int] = Field([1], min_length=1)
+    seeds: list[Seed] = Field([1], min_length=1)
     """Seeds: each system is trained once with each."""
     corpus: Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
     """Where the parallel text comes from."""

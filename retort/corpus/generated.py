@@ -18,7 +18,9 @@ _PATIENCE = 10_000
 
 def grammar_of(settings: GeneratedCorpus) -> Grammar:
     """The grammar that a generated corpus is drawn from."""
-    return Grammar(settings.seed, settings.synonyms, settings.reordering, settings.optional_words)
+    return Grammar(
+        settings.seed, settings.synonyms, settings.usual_synonym, settings.reordering, settings.optional_words
+    )
 
 
 def generate(settings: GeneratedCorpus) -> dict[str, Iterator[tuple[str, str]]]:

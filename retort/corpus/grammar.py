@@ -10,7 +10,7 @@ The target says the verb last, the adjective after its noun, the preposition aft
 end of its noun phrase; determiners and adjectives agree with the class of the noun; some source words share one
 translation. Three kinds of random choices make several translations right:
 
-    synonym        a target word has two variants, drawn anew each time; a noun's variants may differ in class, and
+    synonym        a target word has two variants, one of them the usual one; a noun's variants may differ in class, and
                    its determiner and adjective then agree with the one chosen
     reordering     a clause is said verb last, or verb first with the place and the adverb at its end
     optional_word  a particle opens a clause or not, a marker follows an object or not
@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from retort.corpus.choices import (
-    Choice,
     Expression,
     Series,
     Word,
@@ -79,11 +78,19 @@ class Sentence:
 
 
 class Grammar:
-    """The language pair of a seed and three amounts of choice; see the module."""
+    """The language pair of a seed and its amounts of choice; see the module."""
 
-    def __init__(self, seed: int = 1, synonyms: float = 0.5, reordering: float = 0.5, optional_words: float = 0.3):
-        """``synonyms`` is the share of target words with a synonym; the other two are probabilities."""
+    def __init__(
+        self,
+        seed: int = 1,
+        synonyms: float = 0.5,
+        usual_synonym: float = 0.7,
+        reordering: float = 0.3,
+        optional_words: float = 0.3,
+    ):
+        """``synonyms`` is the share of target words with a synonym; the others are probabilities."""
         self.lexicon: Lexicon = make_lexicon(seed, synonyms)
+        self._usual = usual_synonym
         self._reordering = reordering
         self._optional = optional_words
         self._category: dict[str, tuple[str, int, bool]] = {}
@@ -231,7 +238,7 @@ class Grammar:
 
     def _translate_phrase(self, phrase: NounPhrase) -> Expression:
         options = [self._agreeing(phrase, noun) for noun in self.lexicon.target["noun"][phrase.noun]]
-        return _equally_likely(options)
+        return self._either_variant(options)
 
     def _agreeing(self, phrase: NounPhrase, noun: Variant) -> Expression:
         """A noun phrase around one variant of its noun."""
@@ -242,22 +249,19 @@ class Grammar:
         if phrase.adjective is not None:
             ending = ADJECTIVE_ENDINGS[noun.noun_class]
             variants = self.lexicon.target["adjective"][phrase.adjective]
-            parts.append(_equally_likely([Word(variant.stem + ending) for variant in variants]))
+            parts.append(self._either_variant([Word(variant.stem + ending) for variant in variants]))
         if phrase.number is not None:
             parts.append(self._word("number", phrase.number))
         return Series(tuple(parts))
 
     def _word(self, category: str, index: int) -> Expression:
-        return _equally_likely([Word(variant.stem) for variant in self.lexicon.target[category][index]])
+        return self._either_variant([Word(variant.stem) for variant in self.lexicon.target[category][index]])
+
+    def _either_variant(self, options: Sequence[Expression]) -> Expression:
+        return either(self._usual, options[0], options[1]) if len(options) == 2 else options[0]
 
     def _optional_word(self, word: str) -> Expression:
         return either(self._optional, Word(word), Series(()))
-
-
-def _equally_likely(options: Sequence[Expression]) -> Expression:
-    if len(options) == 1:
-        return options[0]
-    return Choice(tuple((1 / len(options), option) for option in options))
 
 
 class _Parser:

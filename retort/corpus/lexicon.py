@@ -33,7 +33,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Source words by category; their target variants, equally likely; and the target's own function words."""
+    """Source words by category; their target variants, the usual one first; and the target's own function words."""
 
     source: dict[str, tuple[str, ...]]
     target: dict[str, tuple[tuple[Variant, ...], ...]]

@@ -58,8 +58,13 @@ class FlatOptimiser:
         self.gradients.zero_()
 
     def step(self, update: int) -> Tensor:
-        """Update number ``update`` (from 1); returns the gradient norm before clipping."""
+        """Update number ``update`` (from 1); returns the gradient norm before clipping.
+
+        When the norm is not finite, nothing is updated.
+        """
         norm = self.total.norm()
+        if not math.isfinite(float(norm)):
+            return norm
         if self.settings.clip:
             self.total *= (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
         for group in self.adam.param_groups:
