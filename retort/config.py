@@ -18,7 +18,6 @@ class Section(BaseModel):
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Seed = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
@@ -354,7 +353,7 @@ class System(Section):
     """Training targets: the references, or the teacher's translations."""
     checkpoint: str | None = None
     """Directory of a trained checkpoint to use instead of training."""
-    seeds: list[Seed] | None = Field(None, min_length=1)
+    seeds: list[int] | None = Field(None, min_length=1)
     """Seeds of this system; null: the top-level seeds."""
     model: Model = Model()
     """Shape; keys left out come from the top-level model section."""
@@ -436,7 +435,7 @@ class Config(Section):
 
     name: Name
     """Name of the run: everything is written below results/<name>."""
-    seeds: list[Seed] = Field([1], min_length=1)
+    seeds: list[int] = Field([1], min_length=1)
     """Seeds: each system is trained once with each."""
     corpus: Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
     """Where the parallel text comes from."""
