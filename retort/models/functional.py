@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 MASKED = -1e9
@@ -132,6 +132,28 @@ def attend(
     if query_nte.device.type != "cpu":
         return functional.scaled_dot_product_attention(query_nte, key_nse, value_nse, attn_mask=bias, scale=1.0)
     return _Attend.apply(query_nte, key_nse, value_nse, bias)  # type: ignore[no-any-return]
+
+
+ONEDNN_FROM = 1 << 21
+"""Multiplications from which oneDNN's product is worth its longer way there."""
+
+_onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+
+
+class Linear(nn.Linear):
+    """Affine map; see ``linear``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight' + bias; a large float32 product without gradients on a CPU by oneDNN, where torch has it (torch's own
+    product is MKL's, which uses half of an AMD processor's vector width)."""
+    small = x.numel() * weight.shape[0] < ONEDNN_FROM
+    if small or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32 or _onednn is None:
+        return functional.linear(x, weight, bias)
+    return _onednn(x, weight, bias, "none", [], "")  # type: ignore[no-any-return]
 
 
 class _Embed(torch.autograd.Function):

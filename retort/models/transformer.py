@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from retort.batches import LENGTH_STEP
 from retort.config import Model
-from retort.models.functional import MASKED, attend, dropout, embed
+from retort.models.functional import MASKED, Linear, attend, dropout, embed, linear
 from retort.vocabulary import PAD
 
 
@@ -25,8 +25,8 @@ class SelfAttention(nn.Module):
     def __init__(self, shape: Model) -> None:
         super().__init__()
         self.heads, self.probability = shape.heads, shape.attention_dropout
-        self.input = nn.Linear(shape.d_model, 3 * shape.d_model)
-        self.output = nn.Linear(shape.d_model, shape.d_model)
+        self.input = Linear(shape.d_model, 3 * shape.d_model)
+        self.output = Linear(shape.d_model, shape.d_model)
 
     def forward(self, x_btd: Tensor, bias: Tensor) -> Tensor:
         """Attention output [b, t, d]; ``bias`` broadcasts to [n, t, t]."""
@@ -51,9 +51,9 @@ class CrossAttention(nn.Module):
     def __init__(self, shape: Model) -> None:
         super().__init__()
         self.heads, self.probability = shape.heads, shape.attention_dropout
-        self.query = nn.Linear(shape.d_model, shape.d_model)
-        self.memory = nn.Linear(shape.d_model, 2 * shape.d_model)
-        self.output = nn.Linear(shape.d_model, shape.d_model)
+        self.query = Linear(shape.d_model, shape.d_model)
+        self.memory = Linear(shape.d_model, 2 * shape.d_model)
+        self.output = Linear(shape.d_model, shape.d_model)
 
     def keys_values(self, memory_bsd: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the memory, each [n, s, e]; computed once a sentence."""
@@ -80,7 +80,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, shape: Model) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(shape.d_model, shape.ffn), nn.Linear(shape.ffn, shape.d_model)
+        self.inner, self.outer = Linear(shape.d_model, shape.ffn), Linear(shape.ffn, shape.d_model)
         self.probability = shape.dropout
         self.activation = functional.relu if shape.activation == "relu" else functional.gelu
 
@@ -257,4 +257,4 @@ class EncoderDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the target vocabulary, in the model's precision."""
-        return functional.linear(hidden, self.embeddings.output)
+        return linear(hidden, self.embeddings.output)
