@@ -214,6 +214,11 @@ def corpus_section(wildcards):
     return as_json(run_config.corpus.model_dump(mode="json", exclude_none=True, exclude={"mirror"}))
 
 
+def language_option(wildcards):
+    """Parameter: --language SECTION where the right translations are known, nothing elsewhere."""
+    return ["--language", corpus_section(wildcards)] if run_config.corpus.kind == "generated" else []
+
+
 def mirror_option(wildcards, output):
     """Parameter: --mirror DIRECTORY. A mirror holds the same texts, so another one must not re-run anything: Snakemake
     does not track a parameter that takes the output as an argument."""

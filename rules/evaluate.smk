@@ -42,11 +42,13 @@ rule score:
         script=script("score"),
         code=code("score"),
         evaluation=section("evaluation", "lowercase"),
+        language=language_option,
         data=data_of,
     shell:
         "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
         " --system {wildcards.system:q} --data {params.data:q} --seed {wildcards.seed}"
-        " --search-name {wildcards.search:q} --evaluation {params.evaluation:q} --output {output.scores:q} 2> {log:q}"
+        " --search-name {wildcards.search:q} --evaluation {params.evaluation:q} {params.language:q}"
+        " --output {output.scores:q} 2> {log:q}"
 
 
 rule compare_systems:

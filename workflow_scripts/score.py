@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from retort.config import Evaluation
-from retort.evaluation.diagnostics import diagnostics
+from retort.config import Evaluation, GeneratedCorpus
+from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
@@ -25,17 +25,22 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, required=True, help="seed of its training")
     result.add_argument("--search-name", required=True, help="name of the search")
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
+    result.add_argument("--language", type=section(GeneratedCorpus), help="corpus section of a generated corpus, JSON")
     result.add_argument("--output", type=Path, required=True, help="scores table")
     return result
 
 
 def main(args: argparse.Namespace) -> None:
     names = {"system": args.system, "data": args.data, "seed": args.seed, "search": args.search_name}
-    rows = [
-        {**names, "test_set": pairs.test_set, "metric": s.metric, "value": s.value, "signature": s.signature}
-        for pairs in read_pairs(args.translations, read_tests(args.tests))
-        for s in [*quality(pairs, args.evaluation.lowercase), *diagnostics(pairs)]
-    ]
+    rows = []
+    for pairs in read_pairs(args.translations, read_tests(args.tests)):
+        scores = [*quality(pairs, args.evaluation.lowercase), *diagnostics(pairs)]
+        if args.language:
+            scores.append(right_translations(pairs, args.language))
+        rows += [
+            {**names, "test_set": pairs.test_set, "metric": s.metric, "value": s.value, "signature": s.signature}
+            for s in scores
+        ]
     facts = provenance(
         evaluation=args.evaluation.model_dump(mode="json"),
         translations=file_digest(args.translations),

@@ -1,5 +1,7 @@
 """What goes wrong in translations without always showing in BLEU: repetition, length, empty and truncated outputs.
 
+Where the language is made up, right translations can be told from wrong ones without a reference.
+
 Repeated tokens are the classic sign of the multi-modality problem of parallel decoding (Gu et al. 2018, section 3).
 """
 
@@ -9,9 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 import retort
+from retort.config import GeneratedCorpus
+from retort.corpus.generated import grammar_of
 from retort.evaluation.quality import Pairs, Score
 
-REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
+RIGHT, REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
+    "right",
     "repeated_token_rate",
     "length_ratio",
     "empty_outputs",
@@ -36,6 +41,13 @@ def diagnostics(pairs: Pairs) -> list[Score]:
         _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
         _score(PASSES, float(np.mean(rows["passes"].to_numpy())), f"mean decoder passes per output|outputs:{count}"),
     ]
+
+
+def right_translations(pairs: Pairs, language: GeneratedCorpus) -> Score:
+    """Percentage of the outputs that are one of the right translations of their source, whatever the reference says."""
+    grammar = grammar_of(language)
+    right = sum(grammar.valid_target(*texts) for texts in zip(pairs.sources, pairs.hypotheses, strict=True))
+    return _score(RIGHT, 100 * right / len(pairs.ids), f"possible translations / outputs|outputs:{len(pairs.ids)}")
 
 
 def repeated_token_rate(tokens: pa.ListArray) -> float:

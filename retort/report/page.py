@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 import retort
 from retort.errors import RetortError
+from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.significance import Spread
 from retort.provenance import value_digest
 from retort.report import dag, summary
@@ -45,7 +46,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         figures={key: None if png is None else data_uri(png) for key, png in figures.items()},
         tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
         gaps={test_set: summary.gaps(inputs, test_set) for test_set in sets},
-        metrics=[metric for metric in QUALITY if any(row["metric"] == metric for row in inputs.scores)],
+        metrics=[metric for metric in (*QUALITY, RIGHT) if any(row["metric"] == metric for row in inputs.scores)],
         latencies=summary.latencies(inputs),
         speedups=summary.speedups(inputs),
         reference=summary.reference_key(inputs),

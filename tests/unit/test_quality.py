@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import sacrebleu
 
+from retort.config import GeneratedCorpus
+from retort.corpus.choices import alternatives
+from retort.corpus.generated import grammar_of
 from retort.errors import RetortError
-from retort.evaluation.diagnostics import diagnostics
+from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import (
+    Pairs,
     corpus_score,
     metric_names,
     quality,
@@ -137,3 +141,16 @@ def test_diagnostics_of_nothing_but_empty_outputs(tmp_path: Path):
     assert scores["repeated_token_rate"] == 0
     assert scores["length_ratio"] == 0
     assert scores["empty_outputs"] == 2
+
+
+def test_right_translations_need_no_reference():
+    language = GeneratedCorpus(kind="generated")
+    grammar = grammar_of(language)
+    source = "fal kofit bitar gor lor teliru"
+    right = [" ".join(words) for _, words in alternatives(grammar.references(source))]
+    wrong = ["", right[0] + " " + right[0].split()[-1], "no such words"]
+    hypotheses = [*right, *wrong]
+    count = len(hypotheses)
+    pairs = Pairs("test", np.arange(count), [source] * count, ["another"] * count, hypotheses, None)
+    score = right_translations(pairs, language)
+    assert score.value == pytest.approx(100 * 8 / 11) and f"outputs:{count}" in score.signature
