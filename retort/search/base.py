@@ -9,10 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from retort.vocabulary import PAD, UNK
+from retort.vocabulary import BLANK, BOS, MASK, PAD, UNK
 
 SPECIAL_IDS = 6
 """Ids below this are no text: pad, bos, eos, unk, mask, blank. unk is kept in output, the others never appear."""
+
+NO_OUTPUT = [PAD, BOS, MASK, BLANK]
+"""Ids that a search over tokens and eos never chooses."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from retort.config import Beam
 from retort.models.autoregressive import AutoregressiveModel, Cache
-from retort.search.base import Hypothesis, output_limit
-from retort.vocabulary import BLANK, BOS, EOS, MASK, PAD
+from retort.search.base import NO_OUTPUT, Hypothesis, output_limit
+from retort.vocabulary import BOS, EOS
 
-FORBIDDEN = [PAD, BOS, MASK, BLANK]
 GROUP = 16
 """Candidates compared before any are sorted; a power of two."""
 
@@ -68,7 +67,7 @@ class _BeamSearch:
         while self.open_sources:
             step += 1
             log_probs_rv = self.model.step(token_r, self.cache)
-            log_probs_rv[:, FORBIDDEN] = float("-inf")
+            log_probs_rv[:, NO_OUTPUT] = float("-inf")
             v = log_probs_rv.shape[1]
             candidates_bkv = log_probs_rv.view(-1, k, v).add_(score_bk[:, :, None])
             best_bc, index_bc = largest(candidates_bkv.flatten(1), min(2 * k, k * v))

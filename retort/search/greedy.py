@@ -10,10 +10,8 @@ from torch import Tensor
 
 from retort.config import Greedy
 from retort.models.autoregressive import AutoregressiveModel
-from retort.search.base import Hypothesis, output_limit
-from retort.vocabulary import BLANK, BOS, EOS, MASK, PAD
-
-FORBIDDEN = [PAD, BOS, MASK, BLANK]
+from retort.search.base import NO_OUTPUT, Hypothesis, output_limit
+from retort.vocabulary import BOS, EOS
 
 
 @torch.inference_mode()
@@ -30,7 +28,7 @@ def search(model: AutoregressiveModel, source_bs: Tensor, options: Greedy) -> li
     truncated = torch.zeros(count, dtype=torch.bool, device=device)
     while len(open_rows):
         log_probs_bv = model.step(token_b, cache)
-        log_probs_bv[:, FORBIDDEN] = float("-inf")
+        log_probs_bv[:, NO_OUTPUT] = float("-inf")
         best_b, token_b = log_probs_bv.max(1)
         total_b[open_rows] += best_b
         steps.append((open_rows, token_b))

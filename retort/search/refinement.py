@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from retort.models.parallel import ParallelModel, most_probable_lengths
-from retort.search.base import Hypothesis, without_special
-from retort.vocabulary import BLANK, BOS, MASK, PAD
-
-FORBIDDEN = [PAD, BOS, MASK, BLANK]
+from retort.search.base import NO_OUTPUT, Hypothesis, without_special
+from retort.vocabulary import MASK, PAD
 
 
 @torch.inference_mode()
@@ -35,7 +33,7 @@ def refine(model: ParallelModel, source_bs: Tensor, length_beam: int, iterations
         masked_nt = tokens_nt == MASK
         states_ntd = model.decode_tokens(tokens_nt, memory_nsd, bias)
         logits = model.logits(states_ntd[masked_nt]).float()
-        logits[:, FORBIDDEN] = float("-inf")
+        logits[:, NO_OUTPUT] = float("-inf")
         best, token = torch.log_softmax(logits, -1).max(-1)
         tokens_nt[masked_nt], log_probs_nt[masked_nt] = token, best
         if i + 1 < iterations:
