@@ -1,4 +1,4 @@
-"""The JSON schema and the reference of all keys, made from the models in config.py."""
+"""The JSON schema and the reference of all keys, made from the models in retort/config."""
 
 from __future__ import annotations
 

@@ -54,6 +54,9 @@ def _is_inherited(location: tuple[Any, ...], raw: Mapping[str, Any]) -> bool:
     elif location[:1] == ("students",) and len(location) > 1:
         students = raw.get("students")
         system, rest = students.get(location[1]) if isinstance(students, dict) else None, location[2:]
+    elif location[:1] == ("em",) and len(location) > 1 and location[1] in ("student", "teacher"):
+        em = raw.get("em")
+        system, rest = em.get(location[1]) if isinstance(em, dict) else None, location[2:]
     else:
         return False
     if len(rest) < 2 or rest[0] not in SHARED_SECTIONS:
@@ -65,7 +68,7 @@ def _is_inherited(location: tuple[Any, ...], raw: Mapping[str, Any]) -> bool:
 def _section_of_system(path: str) -> str | None:
     parts = path.split(".")
     for section in SHARED_SECTIONS:
-        if parts[-1] == section and parts[0] in ("teacher", "students"):
+        if parts[-1] == section and parts[0] in ("teacher", "students", "em"):
             return section
     return None
 

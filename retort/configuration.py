@@ -15,7 +15,19 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from retort.config import Config, Evaluation, System, TextCorpus, Vocabulary, complete, resolve
+from retort.config import (
+    SEARCHES_OF_OBJECTIVE,
+    Config,
+    Em,
+    Evaluation,
+    Model,
+    System,
+    TextCorpus,
+    Vocabulary,
+    complete,
+    em_iteration,
+    resolve,
+)
 from retort.config_errors import Problem, nearest, problems_of
 from retort.errors import RetortError
 
@@ -96,17 +108,22 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
     yield from _name_checks(raw, whole)
     if teacher is not None:
         yield from _teacher_checks(teacher)
-    for name, system in {**({"teacher": teacher} if teacher else {}), **students}.items():
-        path = "teacher" if name == "teacher" else f"students.{name}"
+    em = _part(Em, whole.get("em", {}))
+    loop = {"em.student": em.student, "em.teacher": em.teacher} if em is not None and em.iterations else {}
+    named = {"teacher": teacher} if teacher else {}
+    for path, system in {**named, **{f"students.{name}": s for name, s in students.items()}, **loop}.items():
         yield from _seed_checks(f"{path}.seeds", system.seeds)
         if vocabulary is not None and not vocabulary.joint and system.model.tied == "all" and not system.checkpoint:
-            own = _own_section(raw, name, "model")
+            own = _own_section(raw, path, "model")
             where = f"{path}.model.tied" if "tied" in own else "model.tied"
             yield Problem(where, '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary')
+        yield from _search_checks(path, system)
     if teacher is not None and not teacher.checkpoint:
-        for name, system in students.items():
+        for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
-                yield from _warm_start_checks(f"students.{name}", system, teacher)
+                yield from _warm_start_checks(path, system, teacher)
+    if teacher is not None and em is not None and em.iterations:
+        yield from _em_checks(em, teacher)
 
 
 def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Problem]:
@@ -114,6 +131,9 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
     systems = ["teacher", *(str(n) for n in (given if isinstance(given, dict) else {}))]
     if "teacher" in systems[1:]:
         yield Problem("students.teacher", "this name is the teacher's; choose another one")
+    for name in systems[1:]:
+        if em_iteration(name):
+            yield Problem(f"students.{name}", "this name is one of the EM loop's; choose another one")
     evaluation = _part(Evaluation, whole.get("evaluation", {}))
     if evaluation and evaluation.baseline is not None and evaluation.baseline not in systems:
         hint = nearest(evaluation.baseline, systems)
@@ -131,7 +151,7 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
     distillation = whole.get("distillation")
     search = distillation.get("search") if isinstance(distillation, dict) else None
     kind = search.get("kind") if isinstance(search, dict) else None
-    if kind in ("argmax", "mask_predict", "ctc_collapse"):
+    if kind is not None and kind not in SEARCHES_OF_OBJECTIVE["autoregressive"]:
         yield Problem("distillation.search.kind", f"an autoregressive teacher cannot use {kind}; say beam or greedy")
 
 
@@ -153,9 +173,37 @@ def _warm_start_checks(path: str, system: System, teacher: System) -> Iterator[P
             yield Problem(f"{path}.model.{key}", f"{needed}, found {own!r}")
 
 
-def _own_section(raw: Mapping[str, Any], name: str, section: str) -> Mapping[str, Any]:
-    """What the user wrote in this section of this system."""
-    system = raw.get("teacher") if name == "teacher" else raw["students"][name]
+def _search_checks(path: str, system: System) -> Iterator[Problem]:
+    if system.data in ("em", "selected"):
+        yield Problem(f"{path}.data", f"{system.data} is made by the EM loop; say raw or distilled")
+    if system.training.warm_start == "previous":
+        yield Problem(f"{path}.training.warm_start", "say em.student_start: warm or em.teacher_start: warm instead")
+    first = next(iter(system.searches.items()), None)
+    if first and first[1].kind == "length_parallel" and first[1].rescore:
+        where = f"{path}.searches.{first[0]}"
+        yield Problem(
+            where, "the first search validates the training, where no teacher rescores; put another one first"
+        )
+
+
+def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
+    if em.teacher_start == "warm" and em.iterations > 1:
+        for key in Model.model_fields:
+            own, theirs = getattr(em.teacher.model, key), getattr(teacher.model, key)
+            if own != theirs and key not in ("dropout", "attention_dropout"):
+                yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {theirs!r}, found {own!r}")
+    for role, system in (("student", em.student), ("teacher", em.teacher)):
+        if system.checkpoint:
+            yield Problem(f"em.{role}.checkpoint", "the loop trains its systems; remove it")
+    if em.teacher.seeds:
+        yield Problem("em.teacher.seeds", "the loop has the seeds of em.student; remove it")
+
+
+def _own_section(raw: Mapping[str, Any], path: str, section: str) -> Mapping[str, Any]:
+    """What the user wrote in this section of the system at ``path``."""
+    system: Any = raw
+    for key in path.split(".", 1):
+        system = system.get(key) if isinstance(system, dict) else None
     own = system.get(section) if isinstance(system, dict) else None
     return own if isinstance(own, dict) else {}
 

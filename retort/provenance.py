@@ -99,7 +99,7 @@ def _closure(modules: Iterable[str], root: Path) -> dict[str, Path]:
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in found or module in UNTRACKED:
+        if module in found or module in UNTRACKED or module.rpartition(".")[0] in UNTRACKED:
             continue
         path = _module_file(module, root)
         if path is None:

@@ -1,0 +1,164 @@
+"""The configuration: pydantic models that are the single source of every key, its type, default and meaning.
+
+``resolve`` turns the YAML a user writes into a ``Config`` in which every system is complete: the top-level ``model``
+and ``training`` sections are what each system starts from, and a system's own sections override them key by key.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from retort.config.base import Name, Section
+from retort.config.corpus import Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
+from retort.config.search import (
+    DEFAULT_SEARCHES,
+    EM_SEARCHES,
+    SEARCHES_OF_OBJECTIVE,
+    Argmax,
+    Beam,
+    CtcCollapse,
+    Greedy,
+    LengthParallel,
+    MaskPredict,
+    Search,
+)
+from retort.config.stages import Distillation, Evaluation, Latency, Report
+from retort.config.systems import Data, Em, Guards, System, em_iteration, em_student, em_systems, em_teacher
+from retort.config.training import Autoregressive, Cmlm, Ctc, Model, Objective, Training, Vanilla
+
+__all__ = [
+    "DEFAULT_SEARCHES",
+    "EM_SEARCHES",
+    "SEARCHES_OF_OBJECTIVE",
+    "Argmax",
+    "Autoregressive",
+    "Beam",
+    "Cleaning",
+    "Cmlm",
+    "Config",
+    "Ctc",
+    "CtcCollapse",
+    "Data",
+    "Distillation",
+    "Em",
+    "Evaluation",
+    "GeneratedCorpus",
+    "Greedy",
+    "Guards",
+    "Latency",
+    "LengthParallel",
+    "MaskPredict",
+    "Model",
+    "Objective",
+    "Report",
+    "Search",
+    "Section",
+    "System",
+    "TextCorpus",
+    "TextPair",
+    "TextSource",
+    "Training",
+    "Vanilla",
+    "Vocabulary",
+    "complete",
+    "em_iteration",
+    "em_student",
+    "em_systems",
+    "em_teacher",
+    "resolve",
+]
+
+
+class Config(Section):
+    """A run of Retort."""
+
+    name: Name
+    """Name of the run: everything is written below results/<name>."""
+    seeds: list[int] = Field([1], min_length=1)
+    """Seeds: each system is trained once with each."""
+    corpus: Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
+    """Where the parallel text comes from."""
+    cleaning: Cleaning = Cleaning()
+    """Which pairs are dropped."""
+    vocabulary: Vocabulary = Vocabulary()
+    """sentencepiece vocabulary."""
+    model: Model = Model()
+    """Shape every system starts from."""
+    training: Training = Training()
+    """Training every system starts from."""
+    teacher: System
+    """The autoregressive teacher."""
+    distillation: Distillation = Distillation()
+    """Decoding of the distilled corpus."""
+    students: dict[Name, System] = {}
+    """The students, by name."""
+    em: Em = Em()
+    """The EM loop."""
+    evaluation: Evaluation = Evaluation()
+    """Scoring."""
+    latency: Latency = Latency()
+    """Timing."""
+    report: Report = Report()
+    """The HTML report."""
+
+    @cached_property
+    def systems(self) -> dict[str, System]:
+        """Every system by name: the teacher, the students, and those of the EM loop."""
+        loop = {name: System.model_validate(s) for name, s in em_systems(self.em.model_dump()).items()}
+        return {"teacher": self.teacher, **self.students, **loop}
+
+    def seeds_of(self, system: str) -> list[int]:
+        """Seeds a system is trained with; a given checkpoint counts once, under the first of them."""
+        if em_iteration(system) and system not in self.students:
+            return self.em.student.seeds or self.seeds
+        section = self.teacher if system == "teacher" else self.students[system]
+        seeds = section.seeds or self.seeds
+        return seeds[:1] if section.checkpoint else seeds
+
+
+def complete(raw: dict[str, Any]) -> dict[str, Any]:
+    """A raw configuration with every system completed from the top-level model and training sections, unvalidated."""
+    raw = dict(raw)
+
+    def complete_system(system: Any, base: Any = raw, searches: Any = DEFAULT_SEARCHES) -> Any:
+        if not isinstance(system, dict) or not isinstance(base, dict):
+            return system
+        system = dict(system)
+        for section in ("model", "training"):
+            inherited, own = base.get(section) or {}, system.get(section) or {}
+            if isinstance(inherited, dict) and isinstance(own, dict):
+                system[section] = {**inherited, **own}
+        objective = system.get("objective")
+        if isinstance(objective, dict) and not system.get("searches"):
+            system["searches"] = searches.get(str(objective.get("name", "")), {})
+        return system
+
+    if "teacher" in raw:
+        raw["teacher"] = complete_system(raw["teacher"])
+    if isinstance(raw.get("students"), dict):
+        raw["students"] = {name: complete_system(system) for name, system in raw["students"].items()}
+    if isinstance(raw.setdefault("em", {}), dict):
+        student, teacher = raw["em"].get("student", {}), raw["em"].get("teacher", {})
+        raw["em"] = {
+            **raw["em"],
+            "student": complete_system(
+                {"objective": {"name": "vanilla"}, **student} if isinstance(student, dict) else student,
+                searches=DEFAULT_SEARCHES | {"vanilla": EM_SEARCHES},
+            ),
+            "teacher": complete_system(
+                {"objective": {"name": "autoregressive"}, **teacher} if isinstance(teacher, dict) else teacher,
+                base=raw.get("teacher"),
+            ),
+        }
+    return raw
+
+
+def resolve(raw: dict[str, Any]) -> Config:
+    """Validate a raw configuration, every system completed from the top-level model and training sections.
+
+    Raises pydantic.ValidationError.
+    """
+    return Config.model_validate(complete(raw))

@@ -1,0 +1,143 @@
+"""Where text comes from, how it is cleaned, and the vocabulary."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from retort.config.base import Name, Probability, Section
+
+
+class GeneratedCorpus(Section):
+    """A made-up language pair from a seeded grammar; see retort/corpus/grammar.py."""
+
+    kind: Literal["generated"]
+    train_pairs: int = Field(8000, ge=1)
+    """Training pairs to generate."""
+    valid_pairs: int = Field(500, ge=1)
+    """Validation pairs to generate."""
+    test_pairs: int = Field(500, ge=1)
+    """Test pairs to generate."""
+    seed: int = Field(1, ge=0)
+    """Seed of the grammar and of every random choice."""
+    synonyms: Probability = 0.5
+    """Share of target words that have a synonym, chosen at random each time."""
+    usual_synonym: Probability = 0.7
+    """Probability of the usual one of two synonyms."""
+    reordering: Probability = 0.3
+    """Probability that a clause is said in its other word order."""
+    optional_words: Probability = 0.3
+    """Probability that an optional word is said."""
+
+
+class TextSource(Section):
+    """One text: a local file, or a public address with its checksum; plain, .gz, or a member of a .zip or .tar.*"""
+
+    location: str
+    """Path or http(s) address."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the text inside, after decompression; null leaves it unchecked and only records it."""
+    member: str | None = None
+    """Name of the file inside a .zip or .tar archive."""
+    column: int | None = Field(None, ge=0)
+    """Column of a tab-separated file, from 0; null takes whole lines."""
+    mirror_name: str | None = None
+    """Path of this text below the mirror directory, plain or .gz; null: the last part of the location."""
+
+
+class TextPair(Section):
+    """A split: one or several source texts and as many target texts, line by line."""
+
+    source: list[TextSource] = Field(min_length=1)
+    """Source side, concatenated."""
+    target: list[TextSource] = Field(min_length=1)
+    """Target side, concatenated."""
+
+    @model_validator(mode="after")
+    def _pairs_up(self) -> TextPair:
+        if len(self.source) != len(self.target):
+            raise ValueError(
+                f"{len(self.source)} source and {len(self.target)} target texts; give as many of each, in one order"
+            )
+        return self
+
+
+class Carve(Section):
+    """Carve valid and test out of the training text, for corpora that come without a split."""
+
+    valid_pairs: int = Field(2500, ge=1)
+    """Validation pairs, at least."""
+    test_pairs: int = Field(2500, ge=1)
+    """Test pairs, at least."""
+    largest_component: int = Field(20, ge=1)
+    """Pairs that share a side form a component and stay together; larger components stay in train."""
+    ready: dict[Literal["train", "valid", "test"], TextPair] = {}
+    """The carved splits as files of their own, all three, where a mirror may hold them: taken instead of carving when
+    the mirror has them."""
+
+    @model_validator(mode="after")
+    def _ready_is_whole(self) -> Carve:
+        if self.ready and len(self.ready) != 3:
+            raise ValueError(f"ready needs train, valid and test, found {', '.join(self.ready)}")
+        return self
+
+
+class TextCorpus(Section):
+    """Parallel text from local files or public downloads."""
+
+    kind: Literal["text"]
+    train: TextPair
+    """Training pairs."""
+    valid: TextPair | None = None
+    """Validation pairs; null when ``carve`` makes them."""
+    tests: dict[Name, TextPair] = {}
+    """Test sets by name; empty when ``carve`` makes one, named test."""
+    carve: Carve | None = None
+    """How to split when there is no valid and no test set."""
+    mirror: str | None = None
+    """Directory that holds the same texts; used instead of downloading. The environment variable RETORT_MIRROR
+    does the same."""
+    train_pairs: int | None = Field(None, ge=1)
+    """Keep only this many training pairs, drawn at random with ``seed``; null keeps all."""
+    seed: int = Field(1, ge=0)
+    """Seed of that draw."""
+
+    @model_validator(mode="after")
+    def _has_splits(self) -> TextCorpus:
+        if self.carve is None and (self.valid is None or not self.tests):
+            raise ValueError("give valid and at least one test set, or carve them out of train with carve")
+        if self.carve is not None and (self.valid is not None or self.tests):
+            raise ValueError("carve makes valid and test itself; remove it, or remove valid and tests")
+        return self
+
+
+class Cleaning(Section):
+    """Which pairs are dropped; every drop is counted in the cleaning table. Valid and test keep all pairs but
+    those with an empty side."""
+
+    max_words: int = Field(100, ge=1)
+    """Drop training pairs with more white-space words on a side."""
+    max_ratio: float = Field(3.0, ge=1)
+    """Drop training pairs whose word counts, plus 3 each so that short pairs pass, differ by more than this factor."""
+    drop_duplicates: bool = True
+    """Drop repeated identical training pairs."""
+    drop_leaks: bool = True
+    """Drop training pairs whose source or target also stands in valid or test."""
+
+
+class Vocabulary(Section):
+    """sentencepiece vocabulary."""
+
+    path: str | None = None
+    """Directory of a vocabulary to use instead of training one (source.model, target.model, vocabulary.json)."""
+    type: Literal["unigram", "bpe"] = "unigram"
+    """Kind of segmentation."""
+    size: int = Field(6000, ge=32)
+    """Number of pieces, special ones included."""
+    joint: bool = True
+    """One vocabulary for both sides."""
+    character_coverage: float = Field(1.0, gt=0.9, le=1)
+    """Share of the characters covered; the rest becomes unknown."""
+    sample_sentences: int = Field(1_000_000, ge=1)
+    """At most so many sentences are read to train it."""

@@ -1,0 +1,107 @@
+"""Searches, and which objective's models each can decode."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from retort.config.base import Section
+
+
+class Greedy(Section):
+    """Left-to-right, best token each step."""
+
+    kind: Literal["greedy"]
+    max_ratio: float = Field(2.0, gt=0)
+    """Longest output: this times the source length, plus 10 tokens."""
+
+
+class Beam(Section):
+    """Left-to-right beam search."""
+
+    kind: Literal["beam"]
+    beam_size: int = Field(5, ge=1)
+    """Hypotheses kept each step."""
+    length_penalty: float = Field(1.0, ge=0)
+    """alpha of ((5 + length) / 6) ** alpha, which divides the log-probability (Wu et al. 2016)."""
+    max_ratio: float = Field(2.0, gt=0)
+    """Longest output: this times the source length, plus 10 tokens."""
+
+
+Deduplication = Literal["none", "remove", "odd"]
+
+
+class Argmax(Section):
+    """One pass over the predicted length, best token at each position."""
+
+    kind: Literal["argmax"]
+    deduplicate: Deduplication = "none"
+    """What happens to a token that equals the one before it. remove: it is deleted, and the output gets shorter.
+    odd: optimal de-duplicated decoding (Sun and Yang 2020): the most probable output of this length without any."""
+    repeat_penalty: float | None = Field(None, ge=0)
+    """Nats that odd takes off for each repeat; null forbids them."""
+    length_beam: int = Field(1, ge=1)
+    """Lengths tried, the most probable ones; the best mean log-probability wins."""
+
+
+class LengthParallel(Section):
+    """One pass for each of several lengths around the predicted one; the teacher chooses (Sun and Yang 2020)."""
+
+    kind: Literal["length_parallel"]
+    candidates: int = Field(9, ge=1)
+    """Lengths tried, half of them below the predicted one. With 1 there is nothing to choose, and no teacher runs."""
+    deduplicate: Deduplication = "odd"
+    """What happens to repeated tokens of a candidate, as for argmax."""
+    repeat_penalty: float | None = Field(None, ge=0)
+    """Nats that odd takes off for each repeat; null forbids them."""
+    rescore: bool = True
+    """The first teacher chooses, all candidates in one pass; false: the best mean log-probability of the model itself
+    wins."""
+    length_penalty: float = Field(1.0, ge=0)
+    """alpha of ((5 + length) / 6) ** alpha, which divides the teacher's log-probability; the length counts eos."""
+
+
+class MaskPredict(Section):
+    """Iterative refinement: the least sure tokens are masked and predicted again."""
+
+    kind: Literal["mask_predict"]
+    iterations: int = Field(4, ge=1)
+    """Decoder passes."""
+    length_beam: int = Field(3, ge=1)
+    """Lengths tried, the most probable ones; the best mean log-probability wins."""
+
+
+class CtcCollapse(Section):
+    """One pass, best token in each slot, repeats merged, blanks removed."""
+
+    kind: Literal["ctc_collapse"]
+
+
+Search = Annotated[Greedy | Beam | Argmax | LengthParallel | MaskPredict | CtcCollapse, Field(discriminator="kind")]
+
+SEARCHES_OF_OBJECTIVE = {
+    "autoregressive": ("greedy", "beam"),
+    "vanilla": ("argmax", "length_parallel"),
+    "cmlm": ("mask_predict", "argmax", "length_parallel"),
+    "ctc": ("ctc_collapse",),
+}
+
+DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
+    "autoregressive": {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
+    "vanilla": {"argmax": Argmax(kind="argmax")},
+    "cmlm": {
+        "passes4": MaskPredict(kind="mask_predict"),
+        "passes1": MaskPredict(kind="mask_predict", iterations=1),
+        "passes10": MaskPredict(kind="mask_predict", iterations=10),
+    },
+    "ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
+}
+
+EM_SEARCHES: dict[str, Search] = {
+    "argmax": Argmax(kind="argmax"),
+    "remove": Argmax(kind="argmax", deduplicate="remove"),
+    "odd": Argmax(kind="argmax", deduplicate="odd"),
+    "parallel9": LengthParallel(kind="length_parallel"),
+}
+"""Searches of the EM loop's students whose objective can be decoded by all of them."""

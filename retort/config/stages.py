@@ -1,0 +1,63 @@
+"""What happens to systems: distillation, scoring, timing, the report."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from retort.config.base import Section
+from retort.config.search import Beam, Search
+
+
+class Distillation(Section):
+    """Decoding of the training sources by the teacher. The number of shards is a run-time knob:
+    snakemake --set-scatter distill=N."""
+
+    corpus: str | None = None
+    """A distilled translations table (Parquet, joined by id) to use instead of decoding."""
+    search: Search = Beam(kind="beam")
+    """Search of the teacher."""
+    batch_tokens: int = Field(8192, ge=16)
+    """Padded source tokens of a decoding batch."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the teacher's weights while decoding."""
+
+
+class Evaluation(Section):
+    """Scoring."""
+
+    bootstrap_samples: int = Field(1000, ge=10)
+    """Resamples of the paired bootstrap."""
+    baseline: str | None = None
+    """System (its first search and seed) every other one is compared with; null: the teacher."""
+    batch_tokens: int = Field(4096, ge=16)
+    """Padded source tokens of a decoding batch."""
+    lowercase: bool = False
+    """Score lower-cased text too, as BLEU-lc."""
+
+
+class Latency(Section):
+    """Latency and throughput over real test sentences."""
+
+    sentences: int = Field(100, ge=1)
+    """Test sentences timed at batch size 1 (and at least two batches of each other size)."""
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 8, 64], min_length=1)
+    """Batch sizes of the sweep."""
+    warmup: int = Field(5, ge=1)
+    """Batches decoded before the clock starts."""
+    repeats: int = Field(1, ge=1)
+    """Times the whole sweep is repeated, systems interleaved."""
+    threads: int | None = Field(1, ge=1)
+    """CPU threads of each decoder; null: as many as the job is given."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights."""
+
+
+class Report(Section):
+    """The HTML report."""
+
+    title: str = "Retort"
+    """Heading."""
+    sample_sentences: int = Field(20, ge=0)
+    """Test sentences shown side by side."""

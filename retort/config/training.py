@@ -1,0 +1,145 @@
+"""Models, their training, and its objectives."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from retort.config.base import Probability, Section
+
+
+class Model(Section):
+    """Shape of a Transformer."""
+
+    d_model: int = Field(128, ge=8)
+    """Width."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; divides d_model."""
+    ffn: int = Field(512, ge=8)
+    """Inner width of the feed-forward blocks."""
+    encoder_layers: int = Field(4, ge=1)
+    """Encoder depth."""
+    decoder_layers: int = Field(4, ge=1)
+    """Decoder depth."""
+    dropout: Probability = 0.1
+    """Dropout of embeddings, residual branches and feed-forward activations."""
+    attention_dropout: Probability = 0.0
+    """Dropout of attention weights."""
+    norm: Literal["pre", "post"] = "pre"
+    """Layer norm before each block, or after each residual sum."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Feed-forward activation."""
+    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    """Position embeddings."""
+    tied: Literal["all", "output", "none"] = "all"
+    """Share embeddings: source, target and output; target and output; or none. "all" needs a joint vocabulary."""
+    max_length: int = Field(256, ge=8)
+    """Longest sequence in tokens, special ones included."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Model:
+        if self.d_model % self.heads:
+            raise ValueError(f"heads ({self.heads}) must divide d_model ({self.d_model})")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        return self
+
+
+class Training(Section):
+    """Optimisation, validation and stopping."""
+
+    max_updates: int = Field(20_000, ge=1)
+    """Optimiser updates."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Stop after so many minutes of training, all runs of this training added; null: no limit."""
+    batch_tokens: int = Field(4096, ge=16)
+    """Padded tokens of the longer side in a batch."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per update."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    warmup: int = Field(1000, ge=0)
+    """Updates of linear warm-up."""
+    schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
+    """Learning rate after warm-up; cosine ends at a hundredth of the peak at max_updates."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Adam's moment decays."""
+    epsilon: float = Field(1e-9, gt=0)
+    """Adam's epsilon."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay, not on biases and norms."""
+    clip: float = Field(1.0, ge=0)
+    """Largest gradient norm; 0 turns clipping off."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of weights and activations in the forward and backward pass; the optimiser keeps float32. auto:
+    bfloat16 where the processor gains from it."""
+    validate_every: int = Field(500, ge=1)
+    """Updates between validations."""
+    decode_sentences: int = Field(200, ge=0)
+    """Validation sentences decoded at each validation for BLEU and chrF; 0 validates by loss alone."""
+    select_by: Literal["loss", "BLEU", "chrF"] = "BLEU"
+    """Validation metric that chooses checkpoints and drives patience."""
+    patience: int | None = Field(None, ge=1)
+    """Stop after so many validations without a better one; null: never."""
+    average_best: int = Field(5, ge=1)
+    """The final weights are the average of the so many best validated ones."""
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    """Minutes between saves of the training state."""
+    warm_start: Literal["none", "teacher_encoder", "previous"] = "none"
+    """What the weights start from. teacher_encoder: the teacher's embeddings and encoder; its layers are the first ones
+    of a deeper encoder. previous is chosen by em.student_start and em.teacher_start: all weights of the iteration
+    before."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Training:
+        if self.warmup >= self.max_updates:
+            raise ValueError(f"warmup ({self.warmup}) must be below max_updates ({self.max_updates})")
+        if self.select_by != "loss" and self.decode_sentences == 0:
+            raise ValueError(f"select_by {self.select_by} needs decode_sentences above 0")
+        return self
+
+
+class Autoregressive(Section):
+    """Next-token cross entropy; the autoregressive model family."""
+
+    name: Literal["autoregressive"]
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+
+
+class Vanilla(Section):
+    """Position-wise cross entropy with a length predictor; the parallel family (Gu et al. 2018 without fertility).
+    The model of Sun and Yang 2020 is length_from: slot, decoder_input: pad and one decoder layer more."""
+
+    name: Literal["vanilla"]
+    length_from: Literal["mean", "slot"] = "mean"
+    """What predicts the length. mean: the mean encoder state, length minus source length. slot: the encoder's state of
+    an empty slot before the source, absolute length."""
+    decoder_input: Literal["mask", "pad"] = "mask"
+    """Token that stands in every decoder slot."""
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+    length_weight: float = Field(0.1, ge=0)
+    """Weight of the length predictor's loss."""
+
+
+class Cmlm(Section):
+    """Conditional masked language model (Ghazvininejad et al. 2019); the parallel family."""
+
+    name: Literal["cmlm"]
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+    length_weight: float = Field(0.1, ge=0)
+    """Weight of the length predictor's loss."""
+
+
+class Ctc(Section):
+    """Connectionist temporal classification over upsampled source positions; the parallel family."""
+
+    name: Literal["ctc"]
+    upsampling: int = Field(2, ge=1)
+    """Decoder slots per source token."""
+
+
+Objective = Annotated[Autoregressive | Vanilla | Cmlm | Ctc, Field(discriminator="name")]
