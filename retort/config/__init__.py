@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from retort.config.base import Name, Section
-from retort.config.corpus import Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
+from retort.config.corpus import Carve, Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
 from retort.config.search import (
     DEFAULT_SEARCHES,
     EM_SEARCHES,
@@ -36,6 +36,7 @@ __all__ = [
     "Argmax",
     "Autoregressive",
     "Beam",
+    "Carve",
     "Cleaning",
     "Cmlm",
     "Config",

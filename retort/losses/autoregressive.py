@@ -9,6 +9,7 @@ from retort.batches import Batch
 from retort.config import Autoregressive
 from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
+from retort.losses.likelihood import target_log_probs
 from retort.models.autoregressive import AutoregressiveModel
 from retort.vocabulary import BOS, PAD
 
@@ -21,6 +22,14 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, g
     smoothing = options.label_smoothing if model.training else 0.0
     total, plain = linear_cross_entropy(states_btd[real], model.embeddings.output, target_n, smoothing)
     return Loss(total / len(target_n), {"nll": plain / len(target_n)})
+
+
+@torch.no_grad()
+def log_likelihood(model: AutoregressiveModel, batch: Batch, options: Autoregressive) -> Tensor:
+    """log P(y | x) of each pair, eos included: nats [b]."""
+    return target_log_probs(
+        model(batch.source_bs, shifted_right(batch.target_bt)), model.embeddings.output, batch.target_bt
+    )
 
 
 def shifted_right(target_bt: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from retort.batches import Batch
 from retort.config import Cmlm
 from retort.losses.base import Loss
-from retort.losses.masked import masked_loss
+from retort.losses.masked import masked_log_likelihood, masked_loss
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import PAD
 
@@ -20,6 +20,11 @@ from retort.vocabulary import PAD
 def compute(model: ParallelModel, batch: Batch, options: Cmlm, generator: torch.Generator) -> Loss:
     """Mean over masked tokens, plus length_weight times the mean over sentences of the length loss."""
     return masked_loss(model, batch, options, random_mask(batch.target_bt, generator))
+
+
+def log_likelihood(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
+    """log P(y | x) of each pair, in one pass, its length included: nats [b]."""
+    return masked_log_likelihood(model, batch)
 
 
 def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:

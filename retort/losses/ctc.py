@@ -23,17 +23,28 @@ def compute(model: ParallelModel, batch: Batch, options: Ctc, generator: torch.G
 
     A target of n tokens with r adjacent repeats needs n + r slots.
     """
+    nll_b, length_b, feasible_b = sentence_nll(model, batch)
+    total = torch.where(feasible_b, nll_b, 0.0).sum() / (length_b * feasible_b).sum().clamp(min=1)
+    return Loss(total, {"nll": total.detach(), "infeasible": (~feasible_b).float().mean()})
+
+
+@torch.no_grad()
+def log_likelihood(model: ParallelModel, batch: Batch, options: Ctc) -> Tensor:
+    """log P(y | x) of each pair: nats [b]; -inf where the target does not fit into the slots."""
+    nll_b, _, feasible_b = sentence_nll(model, batch)
+    return torch.where(feasible_b, -nll_b, float("-inf"))
+
+
+def sentence_nll(model: ParallelModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """-log P(y | x), target tokens without eos, and whether the slots can hold the target, each [b]."""
     memory_bsd, memory_bias = model.encode(batch.source_bs)
     states_btd, slots_b = model.decode_upsampled(batch.source_bs, memory_bsd, memory_bias)
     target_bn = batch.target_bt.masked_fill(batch.target_bt == EOS, PAD)
     length_b = (target_bn != PAD).sum(1)
     repeats_b = ((target_bn[:, 1:] == target_bn[:, :-1]) & (target_bn[:, 1:] != PAD)).sum(1)
-    feasible_b = slots_b >= length_b + repeats_b
     tokens_bk = torch.cat([target_bn.new_full((len(target_bn), 1), BLANK), target_bn], 1)
     log_probs_btk = gathered_log_probs(states_btd, model.embeddings.output, tokens_bk)
-    nll_b = ctc_nll(log_probs_btk, target_bn, slots_b, length_b)
-    total = torch.where(feasible_b, nll_b, 0.0).sum() / (length_b * feasible_b).sum().clamp(min=1)
-    return Loss(total, {"nll": total.detach(), "infeasible": (~feasible_b).float().mean()})
+    return ctc_nll(log_probs_btk, target_bn, slots_b, length_b), length_b, slots_b >= length_b + repeats_b
 
 
 def ctc_nll(log_probs_btk: Tensor, target_bn: Tensor, slots_b: Tensor, length_b: Tensor) -> Tensor:

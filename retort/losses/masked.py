@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Cmlm, Vanilla
 from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.length import length_loss
+from retort.losses.length import length_log_probs, length_loss
+from retort.losses.likelihood import target_log_probs
 from retort.models.parallel import ParallelModel
-from retort.vocabulary import MASK
+from retort.vocabulary import MASK, PAD
 
 
 def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Vanilla, masked_bt: Tensor) -> Loss:
@@ -25,3 +27,13 @@ def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Vanilla, mas
         total / len(target_n) + options.length_weight * length,
         {"nll": plain / len(target_n), "length": length.detach()},
     )
+
+
+@torch.no_grad()
+def masked_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
+    """log P(length | x) + sum of log P(y_t | x, length), eos included, all tokens masked: nats, float32 [b]."""
+    memory_bsd, memory_bias = model.encode(batch.source_bs)
+    input_bt = batch.target_bt.masked_fill(batch.target_bt != PAD, MASK)
+    states_btd = model.decode_tokens(input_bt, memory_bsd, memory_bias)
+    tokens_b = target_log_probs(states_btd, model.embeddings.output, batch.target_bt)
+    return tokens_b + length_log_probs(model, batch, memory_bsd)

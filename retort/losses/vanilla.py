@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Vanilla
 from retort.losses.base import Loss
-from retort.losses.masked import masked_loss
+from retort.losses.masked import masked_log_likelihood, masked_loss
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import PAD
 
@@ -15,3 +16,8 @@ from retort.vocabulary import PAD
 def compute(model: ParallelModel, batch: Batch, options: Vanilla, generator: torch.Generator) -> Loss:
     """Mean over target tokens, eos included, plus length_weight times the length loss."""
     return masked_loss(model, batch, options, batch.target_bt != PAD)
+
+
+def log_likelihood(model: ParallelModel, batch: Batch, options: Vanilla) -> Tensor:
+    """log P(y | x) of each pair, its length included: nats [b]."""
+    return masked_log_likelihood(model, batch)

@@ -39,7 +39,10 @@ class AutoregressiveModel(EncoderDecoder):
 
     def forward(self, source_bs: Tensor, input_bt: Tensor) -> Tensor:
         """Decoder states [b, t, d] for teacher-forced inputs (bos and the target without its last token)."""
-        memory_bsd, memory_bias = self.encode(source_bs)
+        return self.decode(input_bt, *self.encode(source_bs))
+
+    def decode(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
+        """Decoder states [b, t, d] for teacher-forced inputs, given the encoder's output and its bias."""
         bias = causal_bias(input_bt.shape[1], self.dtype, self.device)
         return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from retort.config import Model
+from retort.models.functional import embed
 from retort.models.transformer import EncoderDecoder, Positions, padding_bias
-from retort.vocabulary import PAD
+from retort.vocabulary import MASK, PAD
 
 LENGTH_RANGE = 64
-"""The length predictor's classes: target length minus source length, from -64 to 64 (as fairseq's offset option)."""
+"""Classes of a length predictor relative to the source: from -64 to 64 tokens more (as fairseq's offset option)."""
 
 
 class ParallelModel(EncoderDecoder):
@@ -23,24 +25,54 @@ class ParallelModel(EncoderDecoder):
 
     family = "parallel"
 
-    def __init__(self, shape: Model, source_size: int, target_size: int, upsampling: int = 0) -> None:
-        """``upsampling`` 0 decodes slots of a predicted length, above 0 so many slots a source token."""
+    def __init__(
+        self,
+        shape: Model,
+        source_size: int,
+        target_size: int,
+        upsampling: int = 0,
+        length_from: str = "mean",
+        decoder_input: str = "mask",
+    ) -> None:
+        """``upsampling`` 0 decodes slots of a predicted length, above 0 so many slots a source token.
+
+        ``length_from`` "slot" puts an empty slot before the source, whose encoder state predicts the length, and
+        ``decoder_input`` "pad" fills the decoder's slots with pad's embedding (both Sun and Yang 2020, as in their code).
+        """
         super().__init__(shape, source_size, target_size)
-        self.upsampling = upsampling
+        self.upsampling, self.length_slot, self.pad_input = upsampling, length_from == "slot", decoder_input == "pad"
         if upsampling == 0:
-            self.length = nn.Linear(shape.d_model, 2 * LENGTH_RANGE + 1)
+            classes = shape.max_length + 1 if self.length_slot else 2 * LENGTH_RANGE + 1
+            self.length = nn.Linear(shape.d_model, classes)
         else:
             self.slot_positions = Positions(shape, upsampling)
 
+    def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding; with a length slot, s is one more."""
+        if not self.length_slot:
+            return super().encode(source_bs)
+        padded_bs = functional.pad(source_bs == PAD, (1, 0), value=False)
+        bias = padding_bias(padded_bs, self.shape.heads, self.dtype)
+        embedded_bsd = embed(source_bs, self.embeddings.source) * self.embeddings.scale
+        return self.encoder(self.embeddings.positions(functional.pad(embedded_bsd, (0, 0, 1, 0))), bias), bias
+
     def predict_length(self, source_bs: Tensor, memory_bsd: Tensor) -> Tensor:
-        """Length logits [b, l] from the mean encoder state; lengths include eos on both sides."""
+        """Length logits [b, l], from the slot's or the mean encoder state; lengths include eos on both sides."""
+        if self.length_slot:
+            return self.length(memory_bsd[:, 0])
         present_bs1 = (source_bs != PAD)[:, :, None].to(memory_bsd.dtype)
         mean_bd = (memory_bsd * present_bs1).sum(1) / present_bs1.sum(1)
         return self.length(mean_bd)
 
+    def length_offset(self, source_length_b: Tensor) -> Tensor:
+        """What a class of the length predictor lacks to the length [b]."""
+        return torch.zeros_like(source_length_b) if self.length_slot else source_length_b - LENGTH_RANGE
+
     def decode_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """Decoder states [b, t, d] for slots that hold mask or given tokens; padded slots are hidden."""
         bias = padding_bias(input_bt == PAD, self.shape.heads, self.dtype)
+        if self.pad_input:
+            input_bt = input_bt.masked_fill(input_bt == MASK, PAD)
         return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
 
     def decode_upsampled(self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,12 +84,14 @@ class ParallelModel(EncoderDecoder):
         return self.decoder(input_btd, bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
 
 
-def length_class(source_length: Tensor, target_length: Tensor) -> Tensor:
-    """Class of the length predictor for lengths that include eos."""
-    return (target_length - source_length).clamp(-LENGTH_RANGE, LENGTH_RANGE) + LENGTH_RANGE
+def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> Tensor:
+    """Class [b] of the length predictor for target lengths that include eos."""
+    offset_b = model.length_offset((source_bs != PAD).sum(1))
+    return (length_b - offset_b).clamp(0, model.length.out_features - 1)
 
 
-def most_probable_lengths(logits_bl: Tensor, source_length_b: Tensor, count: int, longest: int) -> Tensor:
-    """The ``count`` most probable target lengths [b, count], eos included, each from 1 to ``longest``."""
-    classes_bk = torch.topk(logits_bl, count, dim=-1).indices
-    return (source_length_b[:, None] + classes_bk - LENGTH_RANGE).clamp(1, longest)
+def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, count: int) -> Tensor:
+    """The ``count`` most probable target lengths [b, count], eos included, each from 1 to the model's longest."""
+    classes_bk = torch.topk(model.predict_length(source_bs, memory_bsd).float(), count, dim=-1).indices
+    offset_b = model.length_offset((source_bs != PAD).sum(1))
+    return (offset_b[:, None] + classes_bk).clamp(1, model.shape.max_length)

@@ -161,8 +161,8 @@ class Positions(nn.Module):
     def __init__(self, shape: Model, slots: int = 1) -> None:
         super().__init__()
         self.probability = shape.dropout
-        # the longest sequence, too, is padded
-        length = -(-shape.max_length // LENGTH_STEP) * LENGTH_STEP * slots
+        # the longest sequence, too, is padded, and may have a slot before it
+        length = (-(-shape.max_length // LENGTH_STEP) * LENGTH_STEP + 1) * slots
         if shape.positions == "learned":
             self.table = nn.Parameter(torch.randn(length, shape.d_model) * 0.02)
         else:

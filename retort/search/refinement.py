@@ -19,10 +19,7 @@ def refine(model: ParallelModel, source_bs: Tensor, length_beam: int, iterations
     probabilities of the others stay as they were."""
     b = len(source_bs)
     memory_bsd, memory_bias = model.encode(source_bs)
-    source_length_b = (source_bs != PAD).sum(1)
-    lengths_bc = most_probable_lengths(
-        model.predict_length(source_bs, memory_bsd).float(), source_length_b, length_beam, model.shape.max_length
-    )
+    lengths_bc = most_probable_lengths(model, source_bs, memory_bsd, length_beam)
     c, length_n = lengths_bc.shape[1], lengths_bc.flatten()
     memory_nsd = memory_bsd.repeat_interleave(c, 0)
     bias = memory_bias.view(b, model.shape.heads, 1, -1).repeat_interleave(c, 0).flatten(0, 1)

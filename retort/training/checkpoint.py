@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.config import Ctc, Model, Objective
+from retort.config import Ctc, Model, Objective, Vanilla
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
@@ -33,7 +33,11 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
     sizes = (vocabulary.source_size, vocabulary.target_size)
     if objective.name == "autoregressive":
         return AutoregressiveModel(shape, *sizes)
-    return ParallelModel(shape, *sizes, upsampling=objective.upsampling if isinstance(objective, Ctc) else 0)
+    if isinstance(objective, Ctc):
+        return ParallelModel(shape, *sizes, upsampling=objective.upsampling)
+    if isinstance(objective, Vanilla):
+        return ParallelModel(shape, *sizes, length_from=objective.length_from, decoder_input=objective.decoder_input)
+    return ParallelModel(shape, *sizes)
 
 
 def save_checkpoint(

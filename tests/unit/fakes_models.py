@@ -91,6 +91,9 @@ class FakeParallel:
             logits_bl[torch.arange(len(source_bs)), classes_b] = -float(rank)
         return logits_bl
 
+    def length_offset(self, source_length_b: Tensor) -> Tensor:
+        return source_length_b - LENGTH_RANGE
+
     def decode_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         self.inputs.append(input_bt.clone())
         return self.slots(len(self.inputs) - 1)[: input_bt.shape[1]].expand(len(input_bt), -1, -1)
