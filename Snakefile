@@ -10,6 +10,7 @@ min_version("9.0")
 
 
 include: "rules/common.smk"
+include: "rules/em_common.smk"
 
 
 onstart:
@@ -24,6 +25,7 @@ scattergather:
 include: "rules/corpus.smk"
 include: "rules/train.smk"
 include: "rules/distill.smk"
+include: "rules/em.smk"
 include: "rules/evaluate.smk"
 include: "rules/latency.smk"
 include: "rules/report.smk"
@@ -61,6 +63,21 @@ rule distill:
 rule students:
     input:
         checkpoints_of(run_config.students),
+
+
+# The EM loop: all of its iterations, or one (em2, ...) with those it needs.
+rule em:
+    input:
+        files_of_iterations(*range(1, run_config.em.iterations + 1)),
+
+
+for t in range(1, run_config.em.iterations + 1):
+
+    rule:
+        name:
+            em_student(t)
+        input:
+            files_of_iterations(t),
 
 
 # Stage 5: translations of the test sets, their scores and comparisons.

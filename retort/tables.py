@@ -97,12 +97,55 @@ TRANSLATIONS = Table(
     ),
 )
 
+SELECTION = Table(
+    "selection",
+    1,
+    (
+        _ID,
+        Column("text", pa.string(), "detokenised candidate that was chosen"),
+        Column("tokens", _TOKENS, "its token ids as decoded, without bos and eos"),
+        Column("rank", pa.int32(), "its place in the n-best list, from 0"),
+        Column("candidates", pa.int32(), "distinct candidates, after detokenisation, to choose from"),
+        Column("score", pa.float32(), "the score that chose it, higher is better", "nats"),
+        Column("first_score", pa.float32(), "the same score of the candidate at the head of the n-best list", "nats"),
+        Column("truncated", pa.bool_(), "the search hit its length limit; chosen for want of a better one"),
+        Column("empty", pa.bool_(), "no token was produced; chosen for want of a better one"),
+    ),
+)
+
+GUARDS = Table(
+    "guards",
+    1,
+    (
+        Column("iteration", pa.int32(), "the iteration that the chosen candidates are for"),
+        Column("seed", pa.int64(), "seed of the loop"),
+        Column("metric", pa.string(), "what is measured of the chosen candidates"),
+        Column("value", pa.float64(), "its value"),
+        Column("first", pa.float64(), "the same of the first teacher's own translations", nullable=True),
+        Column("least", pa.float64(), "the bound: below it the loop ends", nullable=True),
+    ),
+)
+
+MULTIMODALITY = Table(
+    "multimodality",
+    1,
+    (
+        Column("system", pa.string(), "name of the system in the config"),
+        Column("seed", pa.int64(), "seed of the training"),
+        Column("data", pa.string(), "whose held-out pairs these are: those of the references (raw) or of the EM loop"),
+        Column("sentences", pa.int64(), "pairs the model gives a probability", "pairs"),
+        Column("infeasible", pa.int64(), "pairs it cannot give one, left out", "pairs"),
+        Column("tokens", pa.int64(), "target tokens of those sentences, eos included", "tokens"),
+        Column("nats", pa.float64(), "their summed -log p(y | x), length included", "nats"),
+    ),
+)
+
 SCORES = Table(
     "scores",
     1,
     (
         Column("system", pa.string(), "name of the system in the config"),
-        Column("data", pa.string(), "what it was trained on: raw or distilled"),
+        Column("data", pa.string(), "what it was trained on: raw, distilled, em or selected"),
         Column("seed", pa.int64(), "seed of the training"),
         Column("search", pa.string(), "name of the search in the config"),
         Column("test_set", pa.string(), "name of the test set"),

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
@@ -16,6 +17,7 @@ from snakemake.utils import update_config
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
+from retort.config import em_iteration, em_student, em_teacher
 from retort.configuration import check_files, load_config, local_texts, read_yaml, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import data_pairs
@@ -85,9 +87,14 @@ held_locks = []
 # ---- what runs ------------------------------------------------------------------------------------------------------
 
 
-def runs():
-    """Every system with every seed it is trained with."""
-    return [(system, seed) for system in run_config.systems for seed in run_config.seeds_of(system)]
+def runs(systems=run_config.systems):
+    """Every system (of the named ones) with every seed it is trained with; of the EM loop, as far as it went."""
+    return [
+        (system, seed)
+        for system in systems
+        for seed in run_config.seeds_of(system)
+        if em_iteration(system) < 2 or loop_reaches(em_iteration(system), seed)
+    ]
 
 
 def decodings():
@@ -147,7 +154,7 @@ def checkpoint_of_teacher(wildcards):
 
 def checkpoints_of(systems):
     """The files of all checkpoints of the named systems."""
-    found = [checkpoint_files(s, k).values() for s, k in runs() if s in systems]
+    found = [checkpoint_files(s, k).values() for s, k in runs(systems)]
     return list(dict.fromkeys(path for files in found for path in files))
 
 
@@ -157,7 +164,7 @@ def all_checkpoints(wildcards):
 
 def timed_checkpoints(wildcards):
     """Input: the checkpoint of the first seed of every system; more seeds of one shape say nothing new on time."""
-    found = [checkpoint_files(system, run_config.seeds_of(system)[0]).values() for system in run_config.systems]
+    found = [checkpoint_files(s, k).values() for s, k in runs() if k == run_config.seeds_of(s)[0]]
     return list(dict.fromkeys(path for files in found for path in files))
 
 
@@ -172,14 +179,29 @@ def vocabulary_files():
 
 
 def training_files(wildcards):
-    """Input: what a system is trained on; the teacher's checkpoint too where the training starts from it."""
-    system = run_config.systems[wildcards.system]
-    train = f"{R}/distilled/encoded.parquet" if system.data == "distilled" else f"{R}/encoded/train.parquet"
+    """Input: what a system is trained on; the checkpoint that it starts from too."""
+    name, seed = wildcards.system, int(wildcards.seed)
+    train = {
+        "raw": f"{R}/encoded/train.parquet",
+        "distilled": f"{R}/distilled/encoded.parquet",
+        "em": f"{iteration_directory(em_iteration(name), seed)}/train.parquet",
+        "selected": f"{iteration_directory(em_iteration(name), seed)}/selected.parquet",
+    }[run_config.systems[name].data]
     files = {"train": train, "valid": f"{R}/encoded/valid.parquet", **vocabulary_files()}
-    if system.training.warm_start == "teacher_encoder":
-        files["teacher"] = checkpoint_files("teacher", TEACHER_SEED)["weights"]
-        files["teacher_model"] = checkpoint_files("teacher", TEACHER_SEED)["model"]
+    if start := starting_run(name, seed):
+        files["start"] = checkpoint_files(*start)["weights"]
+        files["start_model"] = checkpoint_files(*start)["model"]
     return files
+
+
+def starting_run(system, seed):
+    """System and seed of the checkpoint that a training starts from, if it starts from one."""
+    kind, iteration = run_config.systems[system].training.warm_start, em_iteration(system)
+    if kind == "none":
+        return None
+    if kind == "teacher_encoder":
+        return "teacher", TEACHER_SEED
+    return teacher_of(iteration - 1, seed) if system == em_teacher(iteration) else (em_student(iteration - 1), seed)
 
 
 def distilled_translations(wildcards):
@@ -191,6 +213,26 @@ def distilled_translations(wildcards):
 def corpus_texts(wildcards):
     """Input: local text files; texts that are downloaded are none."""
     return local_texts(run_config)
+
+
+def multimodality_files(wildcards):
+    """Input: a parallel model, and pairs of its training text that it has not seen."""
+    system, seed = wildcards.system, int(wildcards.seed)
+    pairs = {
+        "em": f"{iteration_directory(em_iteration(system), seed)}/held_out.parquet",
+        "raw": f"{R}/encoded/valid.parquet",
+    }[run_config.systems[system].data]
+    return {**checkpoint_files(system, seed), "held_out": pairs}
+
+
+def all_multimodality(wildcards):
+    """Input: the multi-modality of all text that parallel systems are trained on, as far as there are unseen pairs."""
+    return [
+        f"{R}/multimodality/{system}/seed{seed}.parquet"
+        for system, seed in runs()
+        if run_config.systems[system].data in ("raw", "em")
+        and run_config.systems[system].objective.name != "autoregressive"
+    ]
 
 
 # ---- parameters: only what a rule needs, so that nothing else re-runs it --------------------------------------------
@@ -249,6 +291,12 @@ def search_of(system, search):
     return run_config.systems[system].searches[search].model_dump(mode="json")
 
 
+def rescores(system, search):
+    """Whether a search of a system asks the teacher."""
+    found = search_of(system, search)
+    return bool(found.get("rescore")) and found["candidates"] > 1
+
+
 def search_section(wildcards):
     return as_json(search_of(wildcards.system, wildcards.search))
 
@@ -263,6 +311,7 @@ def timed_systems(wildcards):
                 "checkpoint": checkpoint_directory(system, seed),
                 "search_name": search,
                 "search": search_of(system, search),
+                "teacher": checkpoint_directory("teacher", TEACHER_SEED) if rescores(system, search) else None,
             }
             for system, seed, search in decodings()
             if seed == run_config.seeds_of(system)[0]
@@ -274,11 +323,22 @@ def data_of(wildcards):
     return run_config.systems[wildcards.system].data
 
 
-def teacher_option(wildcards):
-    """Parameter: --teacher DIRECTORY for a training that starts from the teacher, nothing for the others."""
-    if run_config.systems[wildcards.system].training.warm_start != "teacher_encoder":
-        return []
-    return ["--teacher", checkpoint_directory("teacher", TEACHER_SEED)]
+def start_option(wildcards):
+    """Parameter: --start DIRECTORY for a training that starts from a checkpoint, nothing for the others."""
+    start = starting_run(wildcards.system, int(wildcards.seed))
+    return ["--start", checkpoint_directory(*start)] if start else []
+
+
+def rescoring_files(wildcards):
+    """Input: the checkpoint of the teacher where the search in the wildcards rescores with it."""
+    needed = rescores(wildcards.system, wildcards.search)
+    return checkpoint_files("teacher", TEACHER_SEED).values() if needed else []
+
+
+def rescoring_option(wildcards):
+    """Parameter: --teacher DIRECTORY for a search that rescores, nothing for the others."""
+    needed = rescores(wildcards.system, wildcards.search)
+    return ["--teacher", checkpoint_directory("teacher", TEACHER_SEED)] if needed else []
 
 
 def baseline_translation(wildcards):
@@ -288,18 +348,19 @@ def baseline_translation(wildcards):
 
 
 def pair_options(wildcards):
-    """Parameter: --pair DISTILLED RAW for systems that differ in their training data only, seed by seed."""
+    """Parameter: --pair SYSTEM BASELINE, seed by seed, for systems that differ in their training data only, and for the
+    iterations of the EM loop, each search against the same one of the first iteration."""
     systems = {name: system.model_dump(mode="json") for name, system in run_config.systems.items()}
+    pairs = [(distilled, raw, first_search(distilled)) for raw, distilled in data_pairs(systems)]
+    searches = run_config.em.student.searches
+    pairs += [(em_student(t), em_student(1), s) for t in range(2, run_config.em.iterations + 1) for s in searches]
+    done = runs()
     return [
         option
-        for raw, distilled in data_pairs(systems)
-        for seed in run_config.seeds_of(distilled)
-        if seed in run_config.seeds_of(raw)
-        for option in (
-            "--pair",
-            translation(distilled, seed, first_search(distilled)),
-            translation(raw, seed, first_search(raw)),
-        )
+        for system, baseline, search in pairs
+        for seed in run_config.seeds_of(system)
+        if (system, seed) in done and (baseline, seed) in done
+        for option in ("--pair", translation(system, seed, search), translation(baseline, seed, search))
     ]
 
 
@@ -384,6 +445,12 @@ def distillation_code(wildcards):
     return digest_of_code("distill_shard", f"retort.search.{run_config.distillation.search.kind}")
 
 
+def multimodality_code(wildcards):
+    return digest_of_code(
+        "measure_multimodality", f"retort.losses.{run_config.systems[wildcards.system].objective.name}"
+    )
+
+
 def translation_code(wildcards):
     kind = run_config.systems[wildcards.system].searches[wildcards.search].kind
     return digest_of_code("translate", f"retort.search.{kind}")
@@ -401,3 +468,4 @@ wildcard_constraints:
     system=SYSTEM,
     seed=r"\d+",
     search=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    iteration=r"\d+",

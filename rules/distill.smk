@@ -21,11 +21,12 @@ rule distill_shard:
         shard=shard(0),
         shards=shard(1),
         checkpoint=directory_of("input.weights"),
+        best=1,
         state=f"{R}/state/distill_shard",
     shell:
         "python {params.script:q} --distillation {params.distillation:q} --checkpoint {params.checkpoint:q}"
-        " --corpus {input.corpus:q} --shard {params.shard} --shards {params.shards} --state {params.state:q}"
-        " --threads {threads} --output {output.translations:q} 2> {log:q}"
+        " --corpus {input.corpus:q} --shard {params.shard} --shards {params.shards} --best {params.best}"
+        " --state {params.state:q} --threads {threads} --output {output.translations:q} 2> {log:q}"
 
 
 rule gather_distilled:
@@ -46,7 +47,8 @@ rule gather_distilled:
         script=script("gather_distilled"),
         code=code("gather_distilled"),
         vocabulary=directory_of("input.vocabulary"),
+        held_out=[],
     shell:
         "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output-translations {output.translations:q}"
-        " --output-encoded {output.encoded:q} 2> {log:q}"
+        " --output-encoded {output.encoded:q} {params.held_out:q} 2> {log:q}"

@@ -4,6 +4,7 @@
 rule translate:
     input:
         unpack(checkpoint_of_run),
+        teacher=rescoring_files,
         tests=TESTS,
     output:
         translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
@@ -20,8 +21,9 @@ rule translate:
         search=search_section,
         batch_tokens=decoding_batch_tokens,
         checkpoint=directory_of("input.weights"),
+        teacher=rescoring_option,
     shell:
-        "python {params.script:q} --checkpoint {params.checkpoint:q} --search {params.search:q}"
+        "python {params.script:q} --checkpoint {params.checkpoint:q} {params.teacher:q} --search {params.search:q}"
         " --search-name {wildcards.search:q} --batch-tokens {params.batch_tokens} --tests {input.tests:q}"
         " --threads {threads} --output {output.translations:q} 2> {log:q}"
 
@@ -73,3 +75,26 @@ rule compare_systems:
         "python {params.script:q} --evaluation {params.evaluation:q} --tests {input.tests:q}"
         " --baseline {input.baseline:q} --translations {input.translations:q} {params.pairs:q}"
         " --output {output.comparison:q} 2> {log:q}"
+
+
+rule measure_multimodality:
+    input:
+        unpack(multimodality_files),
+    output:
+        multimodality=f"{R}/multimodality/{{system}}/seed{{seed}}.parquet",
+    log:
+        f"{R}/logs/measure_multimodality/{{system}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/measure_multimodality/{{system}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    params:
+        script=script("measure_multimodality"),
+        code=multimodality_code,
+        data=data_of,
+        checkpoint=directory_of("input.weights"),
+    shell:
+        "python {params.script:q} --checkpoint {params.checkpoint:q} --held-out {input.held_out:q}"
+        " --system {wildcards.system:q} --seed {wildcards.seed} --data {params.data:q} --threads {threads}"
+        " --output {output.multimodality:q} 2> {log:q}"

@@ -48,6 +48,8 @@ rule build_report:
         latency=f"{R}/latency/latency.parquet",
         checkpoints=all_checkpoints,
         logs=training_logs,
+        multimodality=all_multimodality,
+        guards=all_guards,
         translations=all_translations,
         graph=f"{R}/report/rulegraph.dot",
     output:

@@ -1,4 +1,7 @@
-"""Translate one shard of the training sources with the teacher; an interrupted shard goes on where it stopped."""
+"""Translate one shard of the training sources with an autoregressive model: its best hypothesis, or several.
+
+An interrupted shard goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,12 @@ CHUNK_ROWS = 4096
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--distillation", type=section(Distillation), required=True)
-    arguments.add_argument("--checkpoint", type=Path, required=True, help="the teacher's checkpoint directory")
+    arguments.add_argument("--checkpoint", type=Path, required=True, help="directory of the autoregressive checkpoint")
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
     arguments.add_argument("--shards", type=int, required=True)
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished shards' parts")
+    arguments.add_argument("--best", type=int, default=1, help="hypotheses kept of each source (default 1)")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
@@ -41,6 +45,7 @@ def main(args: argparse.Namespace) -> None:
         "distillation": settings.model_dump(mode="json", exclude={"corpus"}),
         "teacher": file_digest(args.checkpoint / "model.safetensors"),
         "corpus": file_digest(args.corpus),
+        "best": args.best,
         "code": code_digest([Path(__file__)], extra=[f"retort.search.{settings.search.kind}"]),
     }
     parts = args.state / value_digest(facts | {"shard": args.shard, "shards": args.shards})[:24]
@@ -56,7 +61,8 @@ def main(args: argparse.Namespace) -> None:
         results = translate_texts(
             model, vocabulary, chunk.column("source").to_pylist(), settings.search, settings.batch_tokens
         )
-        write_table(path, TRANSLATIONS, translations_table(chunk.column("id").to_numpy(), "train", results, vocabulary))
+        ids = chunk.column("id").to_numpy()
+        write_table(path, TRANSLATIONS, translations_table(ids, "train", results, vocabulary, args.best))
         logging.info("part %d: %d sources", number, chunk.num_rows)
     facts = provenance(**facts, device=describe_device(device))
     tables = (read_table(path, TRANSLATIONS) for path in done)

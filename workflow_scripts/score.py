@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 
-from retort.config import Evaluation, GeneratedCorpus
+from retort.config import Data, Evaluation, GeneratedCorpus
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.provenance import file_digest, provenance
@@ -21,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--translations", type=Path, required=True, help="translations table")
     result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
     result.add_argument("--system", required=True, help="name of the system")
-    result.add_argument("--data", choices=("raw", "distilled"), required=True, help="what it was trained on")
+    result.add_argument("--data", choices=get_args(Data), required=True, help="what it was trained on")
     result.add_argument("--seed", type=int, required=True, help="seed of its training")
     result.add_argument("--search-name", required=True, help="name of the search")
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from retort.batches import EncodedCorpus
-from retort.config import System
+from retort.config import Data, System
 from retort.errors import RetortError
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.provenance import code_digest, file_digest, provenance, value_digest
 from retort.scripting import run_script, section
-from retort.training.checkpoint import build_model, load_weights, read_weights, save_checkpoint
+from retort.training.checkpoint import build_model, load_weights, read_description, read_weights, save_checkpoint
 from retort.training.device import describe_device, precision, prepare_device
 from retort.training.log import write_log
 from retort.training.loop import Trainer
@@ -28,11 +29,11 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--system", type=section(System), required=True, help="a system of the config, as JSON")
     arguments.add_argument("--seed", type=int, required=True)
-    arguments.add_argument("--data", choices=["raw", "distilled"], required=True, help="what --train holds")
+    arguments.add_argument("--data", choices=get_args(Data), required=True, help="what --train holds")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table")
     arguments.add_argument("--valid", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
-    arguments.add_argument("--teacher", type=Path, help="checkpoint to warm-start the encoder from")
+    arguments.add_argument("--start", type=Path, help="checkpoint to start from, as training.warm_start says")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
@@ -46,14 +47,14 @@ def main(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     reseed_dropout(args.seed)
     model = build_model(system.objective, system.model, vocabulary).to(device)
-    if system.training.warm_start == "teacher_encoder":
-        warm_start(model, args.teacher)
+    if system.training.warm_start != "none":
+        warm_start(model, args.start, system.training.warm_start, vocabulary)
     settings = system.model_dump(mode="json")
     settings["training"].pop("checkpoint_minutes")
     inputs = {name: file_digest(path) for name, path in (("train", args.train), ("valid", args.valid))}
     inputs["vocabulary"] = vocabulary.digest
-    if args.teacher:
-        inputs["teacher"] = file_digest(args.teacher / "model.safetensors")
+    if args.start:
+        inputs["start"] = file_digest(args.start / "model.safetensors")
     search = next(iter(system.searches.values()))
     modules = [f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}"]
     code = code_digest([Path(__file__)], extra=modules)
@@ -99,14 +100,18 @@ def main(args: argparse.Namespace) -> None:
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
 
 
-def warm_start(model: EncoderDecoder, teacher: Path | None) -> None:
-    """Copy the teacher's embeddings and encoder; the layers of a deeper encoder that the teacher lacks stay random."""
-    if teacher is None:
-        raise RetortError("training.warm_start is teacher_encoder, but no --teacher was given")
-    weights = read_weights(teacher)
+def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary: Vocabulary) -> None:
+    """Copy all weights of a checkpoint (previous), or its embeddings and encoder (teacher_encoder); the layers of a
+    deeper encoder that it lacks stay random."""
+    if start is None:
+        raise RetortError(f"training.warm_start is {kind}, but no --start was given")
+    if read_description(start).get("vocabulary") != vocabulary.digest:
+        raise RetortError(f"{start}: trained with another vocabulary; its weights are of no use here: train it again")
+    weights = read_weights(start)
     layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith("encoder.layers.")}
-    for prefix in ("embeddings.", "encoder.norm.", *sorted(layers)):
-        load_weights(model, weights, teacher, prefix)
+    prefixes = [""] if kind == "previous" else ["embeddings.", "encoder.norm.", *sorted(layers)]
+    for prefix in prefixes:
+        load_weights(model, weights, start, prefix)
 
 
 if __name__ == "__main__":

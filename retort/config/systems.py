@@ -94,6 +94,8 @@ class Em(Section):
     """The same for the teacher; warm: it goes on from the iteration before, the first one from the teacher."""
     batch_tokens: int = Field(1024, ge=16)
     """Padded source tokens of a batch that is decoded to candidates."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the weights while candidates are decoded."""
     guards: Guards = Guards()
     """When the loop ends early."""
 

@@ -12,11 +12,10 @@ from retort.vocabulary import PAD
 
 def length_loss(model: ParallelModel, batch: Batch, memory_bsd: Tensor) -> Tensor:
     """Mean over sentences, in nats."""
-    return -length_log_probs(model, batch, memory_bsd).mean()
+    return -length_log_probs(model, batch.source_bs, memory_bsd, (batch.target_bt != PAD).sum(1)).mean()
 
 
-def length_log_probs(model: ParallelModel, batch: Batch, memory_bsd: Tensor) -> Tensor:
-    """log P(length | source) [b] of the targets' lengths, eos included."""
-    log_probs_bl = torch.log_softmax(model.predict_length(batch.source_bs, memory_bsd).float(), -1)
-    target_b = length_class(model, batch.source_bs, (batch.target_bt != PAD).sum(1))
-    return log_probs_bl.gather(1, target_b[:, None])[:, 0]
+def length_log_probs(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, length_b: Tensor) -> Tensor:
+    """log P(length | source) [b] of target lengths that include eos."""
+    log_probs_bl = torch.log_softmax(model.predict_length(source_bs, memory_bsd).float(), -1)
+    return log_probs_bl.gather(1, length_class(model, source_bs, length_b)[:, None])[:, 0]

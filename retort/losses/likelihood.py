@@ -1,6 +1,6 @@
 """Log-probabilities of whole targets, without keeping the logits of a batch.
 
-Shape letters: b batch, t target position, n positions that count, d width, v vocabulary.
+Shape letters: b batch, u distinct rows of states, t target position, d width, v vocabulary.
 """
 
 from __future__ import annotations
@@ -14,16 +14,24 @@ from retort.vocabulary import PAD
 
 
 @torch.no_grad()
-def target_log_probs(states_btd: Tensor, weight_vd: Tensor, target_bt: Tensor) -> Tensor:
-    """Sum over each sentence's tokens, eos included, of log softmax(states weight'): nats, float32 [b]."""
-    real_bt = target_bt != PAD
-    states_nd, target_n = states_btd[real_bt], target_bt[real_bt]
-    chunk = CHUNK if states_nd.device.type == "cpu" else CUDA_CHUNK
-    log_probs_bt = torch.zeros(target_bt.shape, device=states_btd.device)
-    log_probs_n = []
-    for start in range(0, len(states_nd), chunk):
-        logits = functional.linear(states_nd[start : start + chunk], weight_vd).float()
-        chosen = logits.gather(1, target_n[start : start + chunk, None])[:, 0]
-        log_probs_n.append(chosen - logits.logsumexp(-1))
-    log_probs_bt[real_bt] = torch.cat(log_probs_n)
-    return log_probs_bt.sum(1)
+def target_log_probs(states_utd: Tensor, weight_vd: Tensor, target_bt: Tensor, row_b: Tensor | None = None) -> Tensor:
+    """Sum over each sentence's tokens, eos included, of log softmax(states weight'): nats, float32 [b].
+
+    ``row_b`` says which row of states a target belongs to, where several share one; by default there is one for each.
+    """
+    u, t, _ = states_utd.shape
+    v = len(weight_vd)
+    device = states_utd.device
+    row_b = torch.arange(u, device=device) if row_b is None else row_b
+    order = row_b.argsort(stable=True)
+    row_b, target_bt = row_b[order], target_bt[order]
+    log_probs_bt = torch.zeros(target_bt.shape, device=device)
+    size = max(1, (CHUNK if device.type == "cpu" else CUDA_CHUNK) // t)
+    bounds = torch.searchsorted(row_b, torch.arange(0, u + size, size, device=device)).tolist()
+    for start, first, last in zip(range(0, u, size), bounds, bounds[1:], strict=False):
+        logits_ctv = functional.linear(states_utd[start : start + size], weight_vd).float()
+        place_bt = (row_b[first:last, None] - start) * t + torch.arange(t, device=device)
+        chosen_bt = logits_ctv.flatten().take(place_bt * v + target_bt[first:last])
+        log_probs_bt[first:last] = chosen_bt - logits_ctv.logsumexp(-1).flatten().take(place_bt)
+    sums_b = (log_probs_bt * (target_bt != PAD)).sum(1)
+    return torch.empty_like(sums_b).scatter_(0, order, sums_b)

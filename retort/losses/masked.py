@@ -32,8 +32,12 @@ def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Vanilla, mas
 @torch.no_grad()
 def masked_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
     """log P(length | x) + sum of log P(y_t | x, length), eos included, all tokens masked: nats, float32 [b]."""
-    memory_bsd, memory_bias = model.encode(batch.source_bs)
-    input_bt = batch.target_bt.masked_fill(batch.target_bt != PAD, MASK)
-    states_btd = model.decode_tokens(input_bt, memory_bsd, memory_bias)
-    tokens_b = target_log_probs(states_btd, model.embeddings.output, batch.target_bt)
-    return tokens_b + length_log_probs(model, batch, memory_bsd)
+    length_b = (batch.target_bt != PAD).sum(1)
+    # no token is given, so targets of one source and length share their states: most candidates of a source do
+    distinct_us, row_b = torch.unique(torch.cat([batch.source_bs, length_b[:, None]], 1), dim=0, return_inverse=True)
+    source_us, length_u1 = distinct_us[:, :-1], distinct_us[:, -1:]
+    memory_usd, memory_bias = model.encode(source_us)
+    input_ut = torch.where(torch.arange(batch.target_bt.shape[1], device=length_u1.device) < length_u1, MASK, PAD)
+    states_utd = model.decode_tokens(input_ut, memory_usd, memory_bias)
+    tokens_b = target_log_probs(states_utd, model.embeddings.output, batch.target_bt, row_b)
+    return tokens_b + length_log_probs(model, source_us, memory_usd, length_u1[:, 0])[row_b]

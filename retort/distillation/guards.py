@@ -1,0 +1,100 @@
+"""Guards of the EM loop: what the E-step chose, beside what the first teacher says of the same sentences.
+
+Candidates that a parallel model likes tend to be short and generic; the paper bounds their quality ("pseudo-bound").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import sacrebleu
+
+from retort.config import Guards
+from retort.tables import GUARDS
+
+LENGTH, DISTINCT, QUALITY, LIKELIHOOD = "length", "distinct_words", "BLEU", "log_likelihood"
+CHANGED, CANDIDATES, GAIN = "changed", "candidates", "gain"
+MEANING = {
+    LENGTH: "mean length in tokens",
+    DISTINCT: "distinct words",
+    QUALITY: "BLEU against the references",
+    LIKELIHOOD: "log p a token under the first teacher, nats",
+    CHANGED: "share of sources whose choice is not the first candidate",
+    CANDIDATES: "distinct candidates a source",
+    GAIN: "score of the choice minus that of the first candidate, nats a sentence",
+}
+
+
+def measure(
+    selection: pa.Table,
+    first: pa.Table,
+    gold: pa.Table,
+    log_likelihood: Callable[[pa.Table], float],
+    guards: Guards,
+) -> list[dict[str, Any]]:
+    """Rows of the GUARDS table (without iteration and seed); the tables hold the same ids in the same order.
+
+    ``selection`` is a SELECTION table, ``first`` has the first teacher's text and tokens, ``gold`` the references as
+    target; ``log_likelihood`` gives the mean log p a token of a table's tokens.
+    """
+    references = gold["target"].to_pylist()
+    rows = []
+    for metric, of, bound in (
+        (LENGTH, mean_length, lambda value: guards.length * value),
+        (DISTINCT, distinct_words, lambda value: guards.distinct_words * value),
+        (QUALITY, lambda table: bleu(table, references), lambda value: guards.quality * value),
+        (LIKELIHOOD, log_likelihood, lambda value: value - guards.likelihood),
+    ):
+        value, base = of(selection), of(first)
+        rows.append({"metric": metric, "value": value, "first": base, "least": bound(base)})
+    score, first_score = (selection[name].to_numpy().astype(float) for name in ("score", "first_score"))
+    finite = np.isfinite(score) & np.isfinite(first_score)
+    facts = {
+        CHANGED: float((selection["rank"].to_numpy() > 0).mean()),
+        CANDIDATES: float(selection["candidates"].to_numpy().mean()),
+        GAIN: float((score - first_score)[finite].mean()) if finite.any() else 0.0,
+    }
+    return rows + [{"metric": metric, "value": value, "first": None, "least": None} for metric, value in facts.items()]
+
+
+def missed(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """The bounds that are missed, as sentences; none when the loop may go on."""
+    return [
+        f"{MEANING[row['metric']]} is {row['value']:.4g}, below the bound of {row['least']:.4g} "
+        f"(the first teacher's own translations: {row['first']:.4g})"
+        for row in rows
+        if row["least"] is not None and not row["value"] >= row["least"]
+    ]
+
+
+def verdict(table: pa.Table) -> str:
+    """Why the loop ends before this GUARDS table's iteration; empty when it goes on."""
+    rows = table.to_pylist()
+    reasons = missed(rows)
+    if not reasons:
+        return ""
+    where = f"EM iteration {rows[0]['iteration']} (seed {rows[0]['seed']})"
+    return f"{where}: the loop ends here, the chosen candidates are too poor: {'; '.join(reasons)}"
+
+
+def mean_length(table: pa.Table) -> float:
+    """Tokens a sentence, eos included."""
+    return float(np.mean(table["tokens"].combine_chunks().value_lengths().to_numpy())) + 1
+
+
+def distinct_words(table: pa.Table) -> float:
+    """Number of distinct white-space separated words."""
+    return float(len({word for text in table["text"].to_pylist() for word in text.split()}))
+
+
+def bleu(table: pa.Table, references: list[str]) -> float:
+    """Corpus BLEU of the texts."""
+    return float(sacrebleu.corpus_bleu(table["text"].to_pylist(), [references], force=True).score)
+
+
+def guards_table(rows: list[dict[str, Any]], iteration: int, seed: int) -> pa.Table:
+    """The GUARDS table of one iteration."""
+    return pa.Table.from_pylist([{"iteration": iteration, "seed": seed, **row} for row in rows], schema=GUARDS.schema)

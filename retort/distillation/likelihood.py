@@ -1,0 +1,36 @@
+"""Log-likelihood of given targets under any model."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+
+from retort.batches import Batch, Ragged, length_batches
+from retort.models.transformer import EncoderDecoder
+
+
+@torch.inference_mode()
+def log_likelihoods(
+    model: EncoderDecoder,
+    objective: Any,
+    source: Ragged,
+    target: Ragged,
+    batch_tokens: int,
+    source_row: np.ndarray | None = None,
+) -> np.ndarray:
+    """log p(y | x) of every target, in nats: unsmoothed, without dropout, eos and length included.
+
+    ``source_row`` names the source of each target; by default target i belongs to source i. -inf where the model
+    cannot produce the target.
+    """
+    compute = import_module(f"retort.losses.{objective.name}").log_likelihood
+    source_row = np.arange(len(target)) if source_row is None else source_row
+    longest = np.maximum(source.lengths[source_row], target.lengths)
+    result = np.zeros(len(target))
+    for rows in length_batches(longest, batch_tokens):
+        batch = Batch(torch.from_numpy(rows), source.padded(source_row[rows]), target.padded(rows))
+        result[rows] = compute(model, batch.to(model.device), objective).cpu().numpy()
+    return result

@@ -1,0 +1,150 @@
+# The EM loop. Iteration 1 trains on the distilled text. For every later one: candidates of the autoregressive model so
+# far, the choice among them, its guards, a new autoregressive model (train_student, em<t>-teacher), its translations,
+# a new parallel model (train_student, em<t>).
+
+
+use rule distill_shard as decode_candidates with:
+    input:
+        unpack(checkpoint_of_candidates),
+        corpus=f"{R}/corpus/train.parquet",
+    output:
+        translations=f"{R}/em/iteration{{iteration}}/seed{{seed}}/candidates/{{scatteritem}}.parquet",
+    log:
+        f"{R}/logs/decode_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.log",
+    benchmark:
+        f"{R}/benchmarks/decode_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
+    params:
+        script=script("distill_shard"),
+        code=candidate_code,
+        distillation=candidate_section,
+        shard=shard(0),
+        shards=shard(1),
+        checkpoint=directory_of("input.weights"),
+        best=number_of_candidates,
+        state=f"{R}/state/decode_candidates",
+
+
+rule select_candidates:
+    input:
+        unpack(scoring_files),
+        candidates=candidates_of,
+        train=f"{R}/encoded/train.parquet",
+    output:
+        selected=f"{R}/em/iteration{{iteration}}/seed{{seed}}/selected/{{scatteritem}}.parquet",
+    log:
+        f"{R}/logs/select_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.log",
+    benchmark:
+        f"{R}/benchmarks/select_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    params:
+        script=script("select_candidates"),
+        code=choice_code,
+        em=choice_section,
+        student=directory_of("input.student_weights"),
+        teacher=directory_of("input.teacher_weights"),
+        first_teacher=directory_of("input.first_weights"),
+    shell:
+        "python {params.script:q} --em {params.em:q} --candidates {input.candidates:q} --train {input.train:q}"
+        " --student {params.student:q} --teacher {params.teacher:q} --first-teacher {params.first_teacher:q}"
+        " --threads {threads} --output {output.selected:q} 2> {log:q}"
+
+
+# A checkpoint of Snakemake: how many iterations there are depends on what it finds.
+checkpoint check_iteration:
+    input:
+        unpack(checkpoint_of_teacher),
+        selected=gather.distill(f"{R}/em/iteration{{{{iteration}}}}/seed{{{{seed}}}}/selected/{{scatteritem}}.parquet"),
+        first=f"{R}/distilled/translations.parquet",
+        corpus=f"{R}/corpus/train.parquet",
+        train=f"{R}/encoded/train.parquet",
+    output:
+        guards=f"{R}/em/iteration{{iteration}}/seed{{seed}}/guards.parquet",
+    log:
+        f"{R}/logs/check_iteration/iteration{{iteration}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/check_iteration/iteration{{iteration}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    params:
+        script=script("check_iteration"),
+        code=guards_code,
+        guards=guards_section,
+        first_teacher=directory_of("input.weights"),
+    shell:
+        "python {params.script:q} --guards {params.guards:q} --iteration {wildcards.iteration} --seed {wildcards.seed}"
+        " --selected {input.selected:q} --first {input.first:q} --first-teacher {params.first_teacher:q}"
+        " --corpus {input.corpus:q} --train {input.train:q} --threads {threads} --output {output.guards:q} 2> {log:q}"
+
+
+rule gather_selected:
+    input:
+        **vocabulary_files(),
+        selected=gather.distill(f"{R}/em/iteration{{{{iteration}}}}/seed{{{{seed}}}}/selected/{{scatteritem}}.parquet"),
+        guards=f"{R}/em/iteration{{iteration}}/seed{{seed}}/guards.parquet",
+        train=f"{R}/encoded/train.parquet",
+    output:
+        selected=f"{R}/em/iteration{{iteration}}/seed{{seed}}/selected.parquet",
+    log:
+        f"{R}/logs/gather_selected/iteration{{iteration}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/gather_selected/iteration{{iteration}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("gather_selected"),
+        code=code("gather_selected"),
+        vocabulary=directory_of("input.vocabulary"),
+    shell:
+        "python {params.script:q} --selected {input.selected:q} --guards {input.guards:q} --train {input.train:q}"
+        " --vocabulary {params.vocabulary:q} --output {output.selected:q} 2> {log:q}"
+
+
+use rule distill_shard as decode_iteration with:
+    input:
+        unpack(checkpoint_of_iteration),
+        corpus=f"{R}/corpus/train.parquet",
+    output:
+        translations=f"{R}/em/iteration{{iteration}}/seed{{seed}}/shards/{{scatteritem}}.parquet",
+    log:
+        f"{R}/logs/decode_iteration/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.log",
+    benchmark:
+        f"{R}/benchmarks/decode_iteration/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
+
+
+use rule gather_distilled as gather_first with:
+    output:
+        translations=f"{R}/em/iteration1/translations.parquet",
+        encoded=f"{R}/em/iteration1/train.parquet",
+        held_out=f"{R}/em/iteration1/held_out.parquet",
+    log:
+        f"{R}/logs/gather_first/iteration1.log",
+    benchmark:
+        f"{R}/benchmarks/gather_first/iteration1.tsv"
+    params:
+        script=script("gather_distilled"),
+        code=code("gather_distilled"),
+        vocabulary=directory_of("input.vocabulary"),
+        held_out=held_out_options,
+
+
+use rule gather_distilled as gather_iteration with:
+    input:
+        **vocabulary_files(),
+        shards=gather.distill(f"{R}/em/iteration{{{{iteration}}}}/seed{{{{seed}}}}/shards/{{scatteritem}}.parquet"),
+        train=f"{R}/encoded/train.parquet",
+    output:
+        translations=f"{R}/em/iteration{{iteration}}/seed{{seed}}/translations.parquet",
+        encoded=f"{R}/em/iteration{{iteration}}/seed{{seed}}/train.parquet",
+        held_out=f"{R}/em/iteration{{iteration}}/seed{{seed}}/held_out.parquet",
+    log:
+        f"{R}/logs/gather_iteration/iteration{{iteration}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/gather_iteration/iteration{{iteration}}/seed{{seed}}.tsv"
+    params:
+        script=script("gather_distilled"),
+        code=code("gather_distilled"),
+        vocabulary=directory_of("input.vocabulary"),
+        held_out=held_out_options,

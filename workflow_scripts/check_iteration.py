@@ -1,0 +1,77 @@
+"""Guards of the EM loop: compare the candidates chosen for an iteration with the first teacher's own translations."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
+
+from retort.batches import Ragged
+from retort.config import Guards, Objective
+from retort.distillation.gathering import check_ids
+from retort.distillation.guards import guards_table, measure, verdict
+from retort.distillation.likelihood import log_likelihoods
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, read_table, write_table
+from retort.training.checkpoint import load_checkpoint
+from retort.training.device import prepare_device
+
+BATCH_TOKENS = 8192
+"""Padded tokens scored together."""
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--guards", type=section(Guards), required=True, help="the em.guards section, JSON")
+    arguments.add_argument("--iteration", type=int, required=True)
+    arguments.add_argument("--seed", type=int, required=True)
+    arguments.add_argument("--selected", type=Path, nargs="+", required=True, help="selection tables")
+    arguments.add_argument("--first", type=Path, required=True, help="the first teacher's translations of the sources")
+    arguments.add_argument("--first-teacher", type=Path, required=True, help="its checkpoint")
+    arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
+    arguments.add_argument("--train", type=Path, required=True, help="the same, encoded")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    selection = pa.concat_tables([read_table(path, SELECTION) for path in args.selected]).sort_by("id")
+    gold = read_table(args.corpus, CORPUS).sort_by("id")
+    check_ids(selection["id"].to_numpy(), gold["id"].to_numpy(), args.corpus, args.selected)
+    first = read_table(args.first, TRANSLATIONS)
+    first = first.filter(pc.equal(first["rank"], 0)).sort_by("id")
+    check_ids(first["id"].to_numpy(), gold["id"].to_numpy(), args.corpus, [args.first])
+    model, _, description = load_checkpoint(args.first_teacher, prepare_device(args.threads))
+    objective: Any = TypeAdapter(Objective).validate_python(description["objective"])
+    train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
+    count = min(args.guards.sentences, gold.num_rows)
+    sample = pa.array(np.unique(np.linspace(0, gold.num_rows - 1, count).astype(np.int64)))
+    sources = Ragged.from_arrow(train["source"].take(sample))
+
+    def log_likelihood(table: pa.Table) -> float:
+        targets = Ragged.from_arrow(table["tokens"].take(sample))
+        nats = log_likelihoods(model, objective, sources, targets, BATCH_TOKENS)
+        return float(nats.sum() / (targets.lengths + 1).sum())
+
+    rows = measure(selection, first, gold, log_likelihood, args.guards)
+    facts = provenance(
+        guards=args.guards.model_dump(mode="json"),
+        selected=[file_digest(path) for path in args.selected],
+        first_teacher=file_digest(args.first_teacher / "model.safetensors"),
+    )
+    table = guards_table(rows, args.iteration, args.seed)
+    write_table(args.output, GUARDS, table, facts)
+    logging.info("%s", {row["metric"]: row["value"] for row in rows})
+    logging.info("%s", verdict(table) or "all bounds are met")
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

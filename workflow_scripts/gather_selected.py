@@ -1,0 +1,41 @@
+"""Gather the chosen candidates by id into an encoded table, for the next autoregressive model to train on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+
+from retort.distillation.gathering import gather
+from retort.distillation.guards import verdict
+from retort.errors import RetortError
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script
+from retort.tables import ENCODED, GUARDS, SELECTION, read_provenance, read_table, write_table
+from retort.vocabulary import Vocabulary
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--selected", type=Path, nargs="+", required=True, help="selection tables")
+    arguments.add_argument("--guards", type=Path, required=True, help="guards table of this iteration")
+    arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
+    arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    if reason := verdict(read_table(args.guards, GUARDS)):
+        raise RetortError(f"{reason}. Take the iteration before, or loosen em.guards")
+    selection = pa.concat_tables([read_table(path, SELECTION) for path in args.selected])
+    encoded, counts = gather(selection, args.train, Vocabulary.load(args.vocabulary), args.selected)
+    facts = provenance(selection=read_provenance(args.selected[0]), train=file_digest(args.train), **counts)
+    write_table(args.output, ENCODED, encoded, facts)
+    logging.info("%s", counts)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

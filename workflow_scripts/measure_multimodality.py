@@ -1,0 +1,55 @@
+"""NCM: the multi-modality of a corpus, measured by a non-autoregressive model on held-out pairs of it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from retort.batches import EncodedCorpus
+from retort.config import Data, Objective
+from retort.errors import RetortError
+from retort.evaluation.multimodality import multimodality
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script
+from retort.tables import MULTIMODALITY, write_table
+from retort.training.checkpoint import load_checkpoint
+from retort.training.device import prepare_device
+
+BATCH_TOKENS = 8192
+"""Padded tokens scored together."""
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--checkpoint", type=Path, required=True, help="directory of a non-autoregressive model")
+    arguments.add_argument("--held-out", type=Path, required=True, help="encoded table of pairs it was not trained on")
+    arguments.add_argument("--system", required=True, help="name of the system")
+    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--data", choices=get_args(Data), required=True, help="whose pairs these are")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
+    objective: Any = TypeAdapter(Objective).validate_python(description["objective"])
+    if objective.name == "autoregressive":
+        raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
+    corpus = EncodedCorpus.read(args.held_out, model.shape.max_length)
+    found = multimodality(model, objective, corpus, BATCH_TOKENS)
+    row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(found)}
+    facts = provenance(
+        checkpoint=file_digest(args.checkpoint / "model.safetensors"), held_out=file_digest(args.held_out)
+    )
+    write_table(args.output, MULTIMODALITY, pa.Table.from_pylist([row], schema=MULTIMODALITY.schema), facts)
+    logging.info("NCM %.4f nats a token, %d pairs, %d infeasible", found.ncm, found.sentences, found.infeasible)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

@@ -1,0 +1,92 @@
+"""The E-step for one shard: of each source's candidates, the one the parallel model finds likeliest."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import TypeAdapter
+
+from retort.batches import Ragged
+from retort.config import Em, Objective
+from retort.distillation.likelihood import log_likelihoods
+from retort.distillation.selection import candidate_groups, select
+from retort.errors import RetortError
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.tables import ENCODED, SELECTION, read_table, write_table
+from retort.training.checkpoint import load_checkpoint
+from retort.training.device import describe_device, prepare_device
+
+BATCH_TOKENS = 8192
+"""Padded tokens scored together."""
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--em", type=section(Em), required=True, help="the em section, JSON")
+    arguments.add_argument("--candidates", type=Path, required=True, help="translations table with n-best lists")
+    arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
+    arguments.add_argument("--student", type=Path, required=True, help="checkpoint of the parallel model")
+    arguments.add_argument("--teacher", type=Path, required=True, help="checkpoint that decoded the candidates")
+    arguments.add_argument("--first-teacher", type=Path, required=True, help="checkpoint trained on the references")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    device = prepare_device(args.threads)
+    models = {name: load_checkpoint(path, device) for name, path in scorers(args).items()}
+    vocabularies = {vocabulary.digest for _, vocabulary, _ in models.values()}
+    if len(vocabularies) > 1:
+        where = ", ".join(str(path) for path in scorers(args).values())
+        raise RetortError(f"{where}: trained with different vocabularies; they must share one to score each other")
+    train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
+    ids, sources = train.column("id").to_numpy(), Ragged.from_arrow(train.column("source"))
+
+    def parts() -> Iterator[pa.Table]:
+        for frame in candidate_groups(args.candidates):
+            rows = np.searchsorted(ids, frame["id"].to_numpy())
+            if (ids[rows.clip(max=len(ids) - 1)] != frame["id"]).any():
+                raise RetortError(f"{args.candidates}: holds ids that {args.train} lacks; decode the candidates again")
+            targets = Ragged.from_lists(frame["tokens"].tolist())
+            scores = {name: likelihood(model, sources, targets, rows) for name, model in models.items()}
+            yield select(pd.concat([frame, pd.DataFrame(scores)], axis=1), args.em)
+
+    facts = provenance(
+        em=args.em.model_dump(mode="json", include={"choose_by", "normalise", "likelihood_floor"}),
+        candidates=file_digest(args.candidates),
+        scorers={name: file_digest(path / "model.safetensors") for name, path in scorers(args).items()},
+        device=describe_device(device),
+    )
+    rows = write_table(args.output, SELECTION, parts(), facts)
+    logging.info("%d sources", rows)
+
+
+def scorers(args: argparse.Namespace) -> dict[str, Path]:
+    """The models that the choice needs, by the column their scores go to."""
+    found = {}
+    if args.em.choose_by != "autoregressive":
+        found["parallel"] = args.student
+    if args.em.choose_by != "parallel":
+        found["autoregressive"] = args.teacher
+    if args.em.likelihood_floor is not None:
+        found["first"] = args.first_teacher
+    return found
+
+
+def likelihood(loaded: Any, sources: Ragged, targets: Ragged, rows: np.ndarray) -> np.ndarray:
+    model, _, description = loaded
+    objective: Any = TypeAdapter(Objective).validate_python(description["objective"])
+    return log_likelihoods(model, objective, sources, targets, BATCH_TOKENS, rows)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
