@@ -37,6 +37,8 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
+        # what does not wait for the EM loop is named too, so that it is done beside it
+        scores_of(["teacher", *run_config.students]),
         f"{R}/report/report.html",
 
 

@@ -97,9 +97,9 @@ def runs(systems=run_config.systems):
     ]
 
 
-def decodings():
-    """Every system with every seed and every search it is decoded with."""
-    return [(system, seed, search) for system, seed in runs() for search in run_config.systems[system].searches]
+def decodings(systems=run_config.systems):
+    """Every system (of the named ones) with every seed and every search it is decoded with."""
+    return [(system, seed, search) for system, seed in runs(systems) for search in run_config.systems[system].searches]
 
 
 def first_search(system):
@@ -115,8 +115,12 @@ def all_translations(wildcards):
     return [translation(*decoding) for decoding in decodings()]
 
 
+def scores_of(systems):
+    return [f"{R}/scores/{system}/seed{seed}/{search}.parquet" for system, seed, search in decodings(systems)]
+
+
 def all_scores(wildcards):
-    return [f"{R}/scores/{system}/seed{seed}/{search}.parquet" for system, seed, search in decodings()]
+    return scores_of(run_config.systems)
 
 
 def training_logs(wildcards):
@@ -225,14 +229,18 @@ def multimodality_files(wildcards):
     return {**checkpoint_files(system, seed), "held_out": pairs}
 
 
-def all_multimodality(wildcards):
-    """Input: the multi-modality of all text that parallel systems are trained on, as far as there are unseen pairs."""
+def multimodality_of(systems):
+    """Measures of the text that parallel systems (of the named ones) are trained on, where there are unseen pairs."""
     return [
         f"{R}/multimodality/{system}/seed{seed}.parquet"
-        for system, seed in runs()
+        for system, seed in runs(systems)
         if run_config.systems[system].data in ("raw", "em")
         and run_config.systems[system].objective.name != "autoregressive"
     ]
+
+
+def all_multimodality(wildcards):
+    return multimodality_of(run_config.systems)
 
 
 # ---- parameters: only what a rule needs, so that nothing else re-runs it --------------------------------------------

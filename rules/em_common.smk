@@ -105,15 +105,10 @@ def all_guards(wildcards):
 
 def files_of_iterations(*iterations):
     """An input function: the checkpoints, scores and multi-modality of the given iterations."""
+    systems = [system for system in run_config.systems if em_iteration(system) in iterations]
 
     def get(wildcards):
-        systems = [s for s in run_config.systems if em_iteration(s) in iterations]
-        scores = [path for path in all_scores(wildcards) if path.split("/")[-3] in systems]
-        return [
-            *checkpoints_of(systems),
-            *scores,
-            *(path for path in all_multimodality(wildcards) if path.split("/")[-2] in systems),
-        ]
+        return [*checkpoints_of(systems), *scores_of(systems), *multimodality_of(systems)]
 
     return get
 

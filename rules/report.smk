@@ -64,6 +64,11 @@ rule build_report:
             caption="captions/training_curves.rst",
             category="Figures",
         ),
+        em_iterations=report(
+            f"{R}/report/em_iterations.png",
+            caption="captions/em_iterations.rst",
+            category="Figures",
+        ),
         results=report(
             f"{R}/report/results.csv",
             caption="captions/results.rst",
@@ -86,5 +91,6 @@ rule build_report:
     shell:
         "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q} --scores {input.scores:q}"
         " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
+        " --multimodality {input.multimodality:q} --guards {input.guards:q}"
         " --checkpoints {params.checkpoints:q} --translations {input.translations:q} --benchmarks {params.benchmarks:q}"
         " --dag {input.graph:q} --output {params.directory:q} 2> {log:q}"

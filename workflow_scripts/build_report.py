@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retort.evaluation.runs import named_directory
 from retort.files import write_bytes
-from retort.report.figures import placeholder, quality_latency, training_curves
+from retort.report.figures import em_iterations, placeholder, quality_latency, training_curves
 from retort.report.inputs import Paths, read_inputs
 from retort.report.page import render
 from retort.report.results import results_csv
@@ -33,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--translations", type=Path, nargs="*", default=[], help="<system>/seed<seed>/<search>.parquet, for samples"
     )
+    result.add_argument("--multimodality", type=Path, nargs="*", default=[], help="multimodality tables")
+    result.add_argument("--guards", type=Path, nargs="*", default=[], help="guards tables of the EM loop")
     result.add_argument("--benchmarks", type=Path, help="directory of Snakemake's benchmark files, <rule>/**.tsv")
     result.add_argument("--dag", type=Path, help="rule graph: .svg, .json, or the output of snakemake --rulegraph")
     result.add_argument("--output", type=Path, required=True, help="directory of the report")
@@ -47,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
     figures = {
         "quality_latency": quality_latency(inputs, sets[0]) if sets else None,
         "training_curves": training_curves(inputs),
+        "em_iterations": em_iterations(inputs, sets[0]) if sets else None,
     }
     for name, png in figures.items():
         write_bytes(args.output / f"{name}.png", png or placeholder(f"{name}: nothing to draw yet"))

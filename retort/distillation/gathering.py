@@ -21,8 +21,8 @@ def gather(
     """An ENCODED table of the training sources with the ``decoded`` targets, and how many were left out.
 
     ``decoded`` has the columns id, tokens, truncated and empty, and every id of ``train`` once; ``names`` are its
-    files. Outputs that are empty or cut at the length limit are left out. Raises RetortError if nothing is left, if ids are
-    missing, unknown or repeated, and if tokens are not the vocabulary's.
+    files. Outputs that are empty or cut at the length limit are left out. Raises RetortError if nothing is left, if ids
+    are missing, unknown or repeated, and if tokens are not the vocabulary's.
     """
     decoded = decoded.sort_by("id")
     pairs = read_table(train, ENCODED).sort_by("id")

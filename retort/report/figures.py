@@ -14,8 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from retort.evaluation.runs import Run
+from retort.evaluation.significance import Spread
 from retort.report.inputs import Inputs, Row
 from retort.report.labels import place_labels
+from retort.report.loop import iterations
 from retort.report.summary import Key, latencies, objective, pareto, score_spreads
 
 DPI = 130
@@ -99,6 +101,44 @@ def training_curves(inputs: Inputs) -> bytes | None:
             bleu.set_ylabel("valid BLEU", fontsize=8)
         bleu.set_xlabel("updates", fontsize=8)
     return _png(figure)
+
+
+def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
+    """NCM and BLEU of every search against the EM iteration, means over seeds; None without two iterations."""
+    found = iterations(inputs, test_set)
+    if len(found) < 2:
+        return None
+    figure = Figure(figsize=(7.6, 3.2), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    measured = [row for row in found if row.modality]
+    for axes, label in ((left, "NCM (nats a token)"), (right, f"BLEU on {test_set}")):
+        _style(axes)
+        axes.set_xlabel("EM iteration")
+        axes.set_ylabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    spreads = [(row.number, row.modality.ncm) for row in measured if row.modality]
+    _line(left, spreads, COLOURS[0], "")
+    for index, search in enumerate(found[0].scores):
+        spreads = [(row.number, row.scores[search]) for row in found if search in row.scores]
+        _line(right, spreads, COLOURS[index % len(COLOURS)], search)
+    right.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _line(axes: Axes, points: Sequence[tuple[int, Spread]], colour: str, label: str) -> None:
+    numbers = [number for number, _ in points]
+    bars = [_bar(value.sd) or 0.0 for _, value in points]
+    axes.errorbar(
+        numbers,
+        [v.mean for _, v in points],
+        yerr=bars,
+        color=colour,
+        marker="o",
+        capsize=2.5,
+        linewidth=1.4,
+        label=label,
+    )
 
 
 def placeholder(text: str) -> bytes:

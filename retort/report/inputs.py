@@ -11,13 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.config import em_systems
 from retort.errors import RetortError
 from retort.evaluation.runs import Run, run_of_decoding, run_of_training
 from retort.tables import (
     CLEANING,
     COMPARISON,
     CORPUS,
+    GUARDS,
     LATENCY,
+    MULTIMODALITY,
     SCORES,
     TRAINING_LOG,
     TRANSLATIONS,
@@ -41,6 +44,8 @@ class Paths:
     logs: Sequence[Path] = ()
     checkpoints: Sequence[tuple[Run, Path]] = ()
     translations: Sequence[Path] = ()
+    multimodality: Sequence[Path] = ()
+    guards: Sequence[Path] = ()
     benchmarks: Path | None = None
     dag: Path | None = None
 
@@ -88,6 +93,8 @@ class Inputs:
     baseline: str = ""
     latency: list[Row] = field(default_factory=list)
     latency_provenance: dict[str, Any] = field(default_factory=dict)
+    multimodality: list[Row] = field(default_factory=list)
+    guards: list[pa.Table] = field(default_factory=list)
     logs: dict[Run, list[Row]] = field(default_factory=dict)
     checkpoints: dict[Run, dict[str, Any]] = field(default_factory=dict)
     samples_of: str = ""
@@ -100,8 +107,12 @@ class Inputs:
 
     @property
     def systems(self) -> dict[str, dict[str, Any]]:
-        """The config's systems by name, the teacher first."""
-        return {"teacher": self.config.get("teacher") or {}, **(self.config.get("students") or {})}
+        """The config's systems by name: the teacher, the students, those of the EM loop."""
+        return {
+            "teacher": self.config.get("teacher") or {},
+            **(self.config.get("students") or {}),
+            **em_systems(self.config.get("em") or {}),
+        }
 
     def searches(self, system: str) -> list[str]:
         """Names of a system's searches, in the config's order."""
@@ -130,6 +141,9 @@ def read_inputs(paths: Paths) -> Inputs:
     if paths.latency:
         inputs.latency = _rows(inputs, paths.latency, LATENCY)
         inputs.latency_provenance = inputs.sources[-1].provenance
+    for path in paths.multimodality:
+        inputs.multimodality += _rows(inputs, path, MULTIMODALITY)
+    inputs.guards = [read_table(path, GUARDS) for path in paths.guards]
     for path in paths.logs:
         inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)
     for run, directory in paths.checkpoints:

@@ -13,11 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import retort
+from retort.distillation.guards import MEANING
 from retort.errors import RetortError
 from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.significance import Spread
 from retort.provenance import value_digest
-from retort.report import dag, summary
+from retort.report import dag, loop, summary
 from retort.report.inputs import Inputs
 
 TEMPLATE = "report.html.jinja"
@@ -38,6 +39,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         number=number, signed=signed, spread=spread_text, duration=duration, words=repeated_words, json=json_text
     )
     sets = summary.test_sets(inputs)
+    loops = {test_set: loop.iterations(inputs, test_set) for test_set in sets}
     return environment.get_template(TEMPLATE).render(
         inputs=inputs,
         title=(inputs.config.get("report") or {}).get("title", "Retort"),
@@ -47,6 +49,11 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
         gaps={test_set: summary.gaps(inputs, test_set) for test_set in sets},
         metrics=[metric for metric in (*QUALITY, RIGHT) if any(row["metric"] == metric for row in inputs.scores)],
+        loops={test_set: found for test_set, found in loops.items() if found},
+        loop_kept=loop.kept(next(iter(loops.values()), [])),
+        loop_ended=loop.ended(inputs),
+        modalities=loop.modalities(inputs),
+        guarded={metric: MEANING[metric] for metric in loop.GUARDED},
         latencies=summary.latencies(inputs),
         speedups=summary.speedups(inputs),
         reference=summary.reference_key(inputs),

@@ -11,11 +11,12 @@ from retort.report.summary import latencies
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
 LATENCY_SIGNATURE = "text to text, median over batches|batch_size:{size}|batches:{batches}"
+NCM_SIGNATURE = "held-out -log p(y|x) / tokens, nats|pairs:{sentences}|infeasible:{infeasible}|tokens:{tokens}"
 THROUGHPUT_SIGNATURE = "text to text, sentences / total seconds|batch_size:{size}|batches:{batches}"
 
 
 def results_csv(inputs: Inputs) -> str:
-    """The scores, the latency at every batch size, and each training's size and cost.
+    """The scores, the latency at every batch size, each training's size and cost, and NCM.
 
     One row a system, training data, seed, test set, search and metric; what does not apply is empty.
     """
@@ -25,6 +26,7 @@ def results_csv(inputs: Inputs) -> str:
     writer.writerows(_score_rows(inputs))
     writer.writerows(_latency_rows(inputs))
     writer.writerows(_training_rows(inputs))
+    writer.writerows(_modality_rows(inputs))
     return out.getvalue()
 
 
@@ -70,4 +72,13 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
             if model.get(metric) is not None:
                 where = {"system": run.system, "data": model.get("data", data.get(run.system, "")), "seed": run.seed}
                 rows.append({**where, "metric": metric, "value": model[metric], "signature": "model.json"})
+    return rows
+
+
+def _modality_rows(inputs: Inputs) -> list[dict[str, Any]]:
+    rows = []
+    for row in sorted(inputs.multimodality, key=lambda row: (*inputs.order(row["system"]), row["seed"])):
+        where = {"system": row["system"], "data": row["data"], "seed": row["seed"]}
+        signature = NCM_SIGNATURE.format(**row)
+        rows.append({**where, "metric": "NCM", "value": row["nats"] / max(row["tokens"], 1), "signature": signature})
     return rows
