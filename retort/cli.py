@@ -26,6 +26,9 @@ def parser() -> argparse.ArgumentParser:
     translate.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
     translate.add_argument("--input", type=Path, help="text file, one segment a line; default: standard input")
     translate.add_argument("--search", help="""search as JSON, such as '{"kind": "beam", "beam_size": 5}'""")
+    translate.add_argument(
+        "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
+    )
     translate.add_argument("--batch-size", type=_positive, default=32, help="lines translated together (default 32)")
     translate.add_argument("--threads", type=_positive, default=os.cpu_count() or 1)
     translate.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
@@ -61,11 +64,12 @@ def translate(args: argparse.Namespace) -> None:
     """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch."""
     from retort.config import DEFAULT_SEARCHES, SEARCHES_OF_OBJECTIVE, Search
     from retort.decoding import translate_texts
-    from retort.training.checkpoint import load_checkpoint
+    from retort.search.base import needs_teacher
+    from retort.training.checkpoint import load_checkpoint, load_teacher
     from retort.training.device import PRECISIONS, prepare_device
 
-    device = prepare_device(args.threads)
-    model, vocabulary, description = load_checkpoint(args.model, device, PRECISIONS[args.precision])
+    device, precision = prepare_device(args.threads), PRECISIONS[args.precision]
+    model, vocabulary, description = load_checkpoint(args.model, device, precision)
     objective = description["objective"]["name"]
     search = next(iter(DEFAULT_SEARCHES[objective].values()))
     if args.search:
@@ -76,13 +80,14 @@ def translate(args: argparse.Namespace) -> None:
     if search.kind not in SEARCHES_OF_OBJECTIVE[objective]:
         allowed = " or ".join(SEARCHES_OF_OBJECTIVE[objective])
         raise RetortError(f"--search {search.kind}: a model trained as {objective} decodes by {allowed}")
+    teacher = load_teacher(args.teacher, args.model, vocabulary, device, precision) if needs_teacher(search) else None
     try:
         opened = open(args.input, "rb") if args.input else sys.stdin.buffer  # noqa: SIM115
     except OSError as error:
         raise RetortError(f"--input {args.input}: cannot be read ({error.strerror}); expected a text file") from None
     with opened as lines:
         for texts in _batches(lines, args.batch_size, str(args.input or "standard input")):
-            found = translate_texts(model, vocabulary, texts, search, batch_tokens=1 << 20)
+            found = translate_texts(model, vocabulary, texts, search, batch_tokens=1 << 20, teacher=teacher)
             out = vocabulary.decode_target([best[0].tokens for best in found])
             sys.stdout.buffer.write("".join(f"{line}\n" for line in out).encode())
             sys.stdout.buffer.flush()

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from retort.batches import Ragged, source_batches
+from retort.models.autoregressive import AutoregressiveModel
 from retort.models.transformer import EncoderDecoder
 from retort.search.base import Hypothesis, run_search
 from retort.tables import TRANSLATIONS
@@ -16,10 +17,15 @@ from retort.vocabulary import Vocabulary
 
 
 def translate_texts(
-    model: EncoderDecoder, vocabulary: Vocabulary, texts: Sequence[str], search: Any, batch_tokens: int
+    model: EncoderDecoder,
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    search: Any,
+    batch_tokens: int,
+    teacher: AutoregressiveModel | None = None,
 ) -> list[list[Hypothesis]]:
     """n-best lists in the order of the texts. A source longer than the model allows is cut and counts as truncated;
-    an empty one gives an empty hypothesis."""
+    an empty one gives an empty hypothesis. ``teacher`` is for searches that need one."""
     longest = model.shape.max_length - 1
     encoded = vocabulary.encode_source(texts)
     cut = [len(tokens) > longest for tokens in encoded]
@@ -27,7 +33,8 @@ def translate_texts(
     source = Ragged.from_lists([encoded[i][:longest] for i in filled])
     results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, False, 0)] for _ in texts]
     for rows, source_bs in source_batches(source, batch_tokens) if filled else ():
-        for row, found in zip(rows, run_search(model, source_bs.to(model.device), search), strict=True):
+        decoded = run_search(model, source_bs.to(model.device), search, teacher)
+        for row, found in zip(rows, decoded, strict=True):
             i = filled[row]
             results[i] = [Hypothesis(h.tokens, h.score, h.truncated or cut[i], h.passes) for h in found]
     return results
@@ -60,8 +67,10 @@ def decode_table(
     test_set: str,
     search: Any,
     batch_tokens: int,
+    teacher: AutoregressiveModel | None = None,
 ) -> Iterator[pa.Table]:
-    """Translate the parts of a corpus table one by one."""
+    """Translate the parts of a corpus table one by one; ``teacher`` is for searches that need one."""
     for part in parts:
-        results = translate_texts(model, vocabulary, part.column("source").to_pylist(), search, batch_tokens)
+        texts = part.column("source").to_pylist()
+        results = translate_texts(model, vocabulary, texts, search, batch_tokens, teacher)
         yield translations_table(part.column("id").to_numpy(), test_set, results, vocabulary)

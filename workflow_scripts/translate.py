@@ -14,8 +14,9 @@ from retort.decoding import decode_table
 from retort.evaluation.runs import test_set_of
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
+from retort.search.base import needs_teacher
 from retort.tables import CORPUS, TRANSLATIONS, iterate_table, write_table
-from retort.training.checkpoint import load_checkpoint
+from retort.training.checkpoint import load_checkpoint, load_teacher
 from retort.training.device import describe_device, prepare_device
 
 
@@ -24,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--checkpoint", type=Path, required=True)
     arguments.add_argument("--search", type=section(Search), required=True, help="a search of the config, as JSON")
     arguments.add_argument("--search-name", required=True)
+    arguments.add_argument("--teacher", type=Path, help="checkpoint, if the search has a teacher score its candidates")
     arguments.add_argument("--batch-tokens", type=int, default=4096)
     arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="corpus tables test.<name>.parquet")
     arguments.add_argument("--threads", type=int, default=1)
@@ -34,14 +36,20 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
+    teacher, teacher_facts = None, {}
+    if needs_teacher(args.search):
+        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary, device)
+        teacher_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
 
     def parts() -> Iterator[pa.Table]:
         for path in args.tests:
             rows = iterate_table(path, CORPUS)
-            yield from decode_table(model, vocabulary, rows, test_set_of(path), args.search, args.batch_tokens)
+            test_set = test_set_of(path)
+            yield from decode_table(model, vocabulary, rows, test_set, args.search, args.batch_tokens, teacher)
 
     facts = provenance(
         checkpoint=file_digest(args.checkpoint / "model.safetensors"),
+        **teacher_facts,
         search={"name": args.search_name, **TypeAdapter(Search).dump_python(args.search, mode="json")},
         tests={path.name: file_digest(path) for path in args.tests},
         device=describe_device(device),

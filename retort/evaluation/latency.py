@@ -11,6 +11,7 @@ import torch
 
 from retort.batches import Ragged
 from retort.config import Latency
+from retort.models.autoregressive import AutoregressiveModel
 from retort.models.transformer import EncoderDecoder
 from retort.search.base import run_search
 from retort.vocabulary import Vocabulary
@@ -18,7 +19,7 @@ from retort.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Timed:
-    """A system to time: with one search, loaded and ready."""
+    """A system to time: with one search, loaded and ready, and the teacher if the search needs one."""
 
     system: str
     seed: int
@@ -26,6 +27,7 @@ class Timed:
     search: Any
     model: EncoderDecoder
     vocabulary: Vocabulary
+    teacher: AutoregressiveModel | None = None
 
     @property
     def key(self) -> tuple[str, int, str]:
@@ -76,7 +78,7 @@ def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[s
 
 
 def time_batch(timed: Timed, texts: list[str]) -> tuple[float, float]:
-    """Seconds from token ids to hypotheses (encoder, decoder, search), and from text to text."""
+    """Seconds from token ids to hypotheses (encoder, decoder, search, its teacher too), and from text to text."""
     device = timed.model.device
     start = time.perf_counter()
     longest = timed.model.shape.max_length - 1  # longer sources are cut, as in translating
@@ -85,7 +87,7 @@ def time_batch(timed: Timed, texts: list[str]) -> tuple[float, float]:
     source_bs = source_bs.to(device)
     _synchronise(device)
     model_start = time.perf_counter()
-    found = run_search(timed.model, source_bs, timed.search)
+    found = run_search(timed.model, source_bs, timed.search, timed.teacher)
     _synchronise(device)
     model_stop = time.perf_counter()
     timed.vocabulary.decode_target([best[0].tokens for best in found])

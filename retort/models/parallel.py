@@ -37,7 +37,7 @@ class ParallelModel(EncoderDecoder):
         """``upsampling`` 0 decodes slots of a predicted length, above 0 so many slots a source token.
 
         ``length_from`` "slot" puts an empty slot before the source, whose encoder state predicts the length, and
-        ``decoder_input`` "pad" fills the decoder's slots with pad's embedding (both Sun and Yang 2020, as in their code).
+        ``decoder_input`` "pad" fills the decoder's slots with pad's embedding (both as in Sun and Yang's code of 2020).
         """
         super().__init__(shape, source_size, target_size)
         self.upsampling, self.length_slot, self.pad_input = upsampling, length_from == "slot", decoder_input == "pad"

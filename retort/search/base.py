@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from retort.errors import RetortError
 from retort.vocabulary import BLANK, BOS, MASK, PAD, UNK
 
 SPECIAL_IDS = 6
@@ -29,10 +30,25 @@ class Hypothesis:
     passes: int
 
 
-def run_search(model: Any, source_bs: Tensor, options: Any) -> list[list[Hypothesis]]:
-    """Decode a padded batch with the search that ``options.kind`` names; one n-best list a source, best first."""
+def run_search(model: Any, source_bs: Tensor, options: Any, teacher: Any = None) -> list[list[Hypothesis]]:
+    """Decode a padded batch with the search that ``options.kind`` names; one n-best list a source, best first.
+
+    ``teacher`` is the AutoregressiveModel that chooses among the candidates of a search that ``needs_teacher``.
+    """
     module = import_module(f"retort.search.{options.kind}")
-    return module.search(model, source_bs, options)  # type: ignore[no-any-return]
+    if not needs_teacher(options):
+        return module.search(model, source_bs, options)  # type: ignore[no-any-return]
+    if teacher is None:
+        raise RetortError(
+            f"search {options.kind} with rescore needs an autoregressive teacher, and there is none; give one, or set "
+            f"rescore to false or candidates to 1"
+        )
+    return module.search(model, source_bs, options, teacher)  # type: ignore[no-any-return]
+
+
+def needs_teacher(options: Any) -> bool:
+    """Whether a search has a teacher score its candidates: it rescores, and has more than one."""
+    return bool(getattr(options, "rescore", False)) and options.candidates > 1
 
 
 def output_limit(source_bs: Tensor, max_ratio: float, longest: int) -> list[int]:

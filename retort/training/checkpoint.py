@@ -68,6 +68,30 @@ def load_checkpoint(
     return model.to(device=device, dtype=dtype).eval(), vocabulary, description
 
 
+def load_teacher(
+    directory: Path | None,
+    student: Path,
+    vocabulary: Vocabulary,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> AutoregressiveModel:
+    """The autoregressive model that scores the candidates of the checkpoint ``student``, which has this vocabulary;
+    raises RetortError if there is none, or if it has another vocabulary."""
+    if directory is None:
+        raise RetortError(
+            f"{student}: the search has a teacher score its candidates, and none is given; give the directory of an "
+            f"autoregressive checkpoint as its teacher"
+        )
+    teacher, found, _ = load_checkpoint(directory, device, dtype)
+    if not isinstance(teacher, AutoregressiveModel):
+        raise RetortError(f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive one")
+    if found.digest != vocabulary.digest:
+        raise RetortError(
+            f"{directory}: the teacher's vocabulary is not that of {student}; give a teacher with the same vocabulary"
+        )
+    return teacher
+
+
 def read_description(directory: Path | str) -> dict[str, Any]:
     """The JSON description of a checkpoint."""
     path = Path(directory) / DESCRIPTION

@@ -29,9 +29,12 @@ def autoregressive(seed: int = 0, **changes: Any) -> AutoregressiveModel:
     return AutoregressiveModel(tiny_shape(**changes), VOCABULARY, VOCABULARY).eval()
 
 
-def parallel(upsampling: int = 0, seed: int = 0, **changes: Any) -> ParallelModel:
+def parallel(
+    upsampling: int = 0, seed: int = 0, length_from: str = "mean", decoder_input: str = "mask", **changes: Any
+) -> ParallelModel:
     torch.manual_seed(seed)
-    return ParallelModel(tiny_shape(**changes), VOCABULARY, VOCABULARY, upsampling).eval()
+    shape = tiny_shape(**changes)
+    return ParallelModel(shape, VOCABULARY, VOCABULARY, upsampling, length_from, decoder_input).eval()
 
 
 def sentences(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:

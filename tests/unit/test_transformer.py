@@ -160,15 +160,77 @@ def test_step_by_step_equals_teacher_forcing(changes):
     check(4, 8)
 
 
-def test_length_classes_and_lengths_are_inverse():
-    source, target = torch.tensor([5, 5, 70, 1]), torch.tensor([9, 2, 6, 30])
-    classes = length_class(source, target)
-    logits = torch.nn.functional.one_hot(classes, 2 * LENGTH_RANGE + 1).float()
-    assert most_probable_lengths(logits, source, 1, 99)[:, 0].tolist() == target.tolist()
-    assert length_class(torch.tensor([200, 1]), torch.tensor([1, 200])).tolist() == [0, 2 * LENGTH_RANGE]
+def predicting(model, logits_bl):
+    """The model with these length logits, whatever the source."""
+    model.predict_length = lambda source_bs, memory_bsd: logits_bl
+    return model
+
+
+@pytest.mark.parametrize("length_from", ["mean", "slot"])
+def test_length_classes_and_lengths_are_inverse(length_from):
+    model = parallel(length_from=length_from, max_length=99)
+    source, length_b = padded(sentences([4, 4, 69, 0])), torch.tensor([9, 2, 6, 30])
+    classes = length_class(model, source, length_b)
+    logits = torch.nn.functional.one_hot(classes, model.length.out_features).float()
+    assert most_probable_lengths(predicting(model, logits), source, None, 1)[:, 0].tolist() == length_b.tolist()
+
+
+def test_lengths_out_of_the_classes_range_take_the_last_class():
+    lists = sentences([199, 0])
+    assert length_class(parallel(), padded(lists), torch.tensor([1, 200])).tolist() == [0, 2 * LENGTH_RANGE]
+    slot = parallel(length_from="slot", max_length=99)
+    assert length_class(slot, padded(lists), torch.tensor([1, 200])).tolist() == [1, 99]
 
 
 def test_the_most_probable_lengths_come_first_and_stay_in_range():
     logits = torch.zeros(2, 2 * LENGTH_RANGE + 1)
     logits[:, LENGTH_RANGE + 3], logits[:, LENGTH_RANGE - 1], logits[:, LENGTH_RANGE - 6] = 3.0, 2.0, 1.0
-    assert most_probable_lengths(logits, torch.tensor([8, 4]), 3, 10).tolist() == [[10, 7, 2], [7, 3, 1]]
+    model = predicting(parallel(max_length=10), logits)
+    assert most_probable_lengths(model, padded(sentences([7, 3])), None, 3).tolist() == [[10, 7, 2], [7, 3, 1]]
+
+
+def test_a_slot_predicts_lengths_that_do_not_depend_on_the_source_s():
+    logits = torch.zeros(2, 41)
+    logits[:, 40], logits[:, 7], logits[:, 0] = 3.0, 2.0, 1.0
+    model = predicting(parallel(length_from="slot"), logits)
+    assert most_probable_lengths(model, padded(sentences([7, 3])), None, 3).tolist() == [[40, 7, 1]] * 2
+
+
+@pytest.mark.parametrize("decoder_input", ["mask", "pad"])
+def test_padding_changes_nothing_of_a_model_with_a_length_slot(norm, decoder_input):
+    model = parallel(length_from="slot", decoder_input=decoder_input, norm=norm)
+    slots = torch.where(padded(sentences([8, 4, 5])) == PAD, PAD, MASK)
+    memory = model.encode(SOURCES)
+    assert memory[0].shape[1] == SOURCES.shape[1] + 1
+    together, lengths = model.decode_tokens(slots, *memory), model.predict_length(SOURCES, memory[0])
+    wider = torch.nn.functional.pad(SOURCES, (0, 3), value=PAD)
+    torch.testing.assert_close(model.predict_length(wider, model.encode(wider)[0]), lengths, **CLOSE)
+    for row in range(3):
+        source = alone(SOURCES, row)
+        memory = model.encode(source)
+        torch.testing.assert_close(lengths[row], model.predict_length(source, memory[0])[0], **CLOSE)
+        apart = model.decode_tokens(alone(slots, row), *memory)
+        torch.testing.assert_close(together[row, : apart.shape[1]], apart[0], **CLOSE)
+    assert not torch.isclose(lengths[0], lengths[1], atol=1e-3).all()
+
+
+def test_slots_filled_with_pad_are_seen_and_are_not_mask():
+    """Pad's embedding stands in a slot that counts, unlike padding."""
+    masked, padding = parallel(decoder_input="mask"), parallel(decoder_input="pad")
+    slots = torch.where(padded(sentences([8, 4, 5])) == PAD, PAD, MASK)
+    memory = masked.encode(SOURCES)
+    states = padding.decode_tokens(slots, *memory)
+    assert not torch.isclose(states, masked.decode_tokens(slots, *memory), atol=1e-3).all(2)[slots == MASK].any()
+    padding.embeddings.target.data[MASK] = 7.0
+    assert torch.equal(padding.decode_tokens(slots, *memory), states)
+    fewer = slots.masked_fill(torch.arange(slots.shape[1]) == 3, PAD)
+    assert not torch.isclose(padding.decode_tokens(fewer, *memory)[:, 0], states[:, 0], atol=1e-4).all(1).any()
+    # given tokens stay what they are
+    assert torch.equal(padding.decode_tokens(TARGETS, *memory), masked_like(padding).decode_tokens(TARGETS, *memory))
+
+
+def masked_like(model):
+    """The same weights, with mask as the decoder's input."""
+    twin = parallel(decoder_input="mask")
+    twin.load_state_dict(model.state_dict())
+    return twin

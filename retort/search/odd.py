@@ -1,0 +1,52 @@
+"""Optimal de-duplicated decoding: the most probable output of a given length without repeats (Sun and Yang 2020).
+
+Shape letters: n rows, t slot, k most probable tokens of a slot, j those of the slot before it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retort.vocabulary import PAD
+
+TOKENS_PER_SLOT = 3
+"""Most probable tokens of a slot that are enough: its two neighbours can forbid no more than two of them."""
+
+FORBIDDEN = 1e9
+"""Nats that a repeat costs when none is allowed: more than any output can win back, and finite, so that an output that
+cannot avoid them has as few as possible. In float64 it leaves log-probabilities 7 digits after the point."""
+
+
+def without_repeats(
+    log_probs_ntk: Tensor, tokens_ntk: Tensor, length_n: Tensor, penalty: float | None
+) -> tuple[Tensor, Tensor]:
+    """The sequences y that maximise sum_t log p_t(y_t) - penalty * (number of t with y_t = y_{t-1}).
+
+    Takes the most probable tokens of each slot with their log-probabilities (nats), min(TOKENS_PER_SLOT, vocabulary) of
+    them or more, and the slots [n] of each row; what lies beyond those does not matter. ``penalty`` None forbids
+    repeats where they can be avoided. Returns tokens and their log-probabilities, both [n, t], pad and 0 beyond a row's
+    slots.
+    """
+    outside_nt = torch.arange(tokens_ntk.shape[1], device=tokens_ntk.device) >= length_n[:, None]
+    score_ntk = log_probs_ntk.double().masked_fill(outside_nt[:, :, None], 0.0)
+    moves_ntjk = _moves(tokens_ntk, outside_nt, FORBIDDEN if penalty is None else penalty)
+    best_nk, back = score_ntk[:, 0], []
+    for move_njk, here_nk in zip(moves_ntjk.unbind(1), score_ntk[:, 1:].unbind(1), strict=True):
+        before_nk, from_nk = (best_nk[:, :, None] + move_njk).max(1)
+        best_nk = before_nk + here_nk
+        back.append(from_nk)
+    path = [best_nk.argmax(1, keepdim=True)]
+    for from_nk in reversed(back):
+        path.append(from_nk.gather(1, path[-1]))
+    path_nt1 = torch.stack(path[::-1], 1)
+    tokens_nt = tokens_ntk.gather(2, path_nt1)[:, :, 0].masked_fill(outside_nt, PAD)
+    return tokens_nt, log_probs_ntk.gather(2, path_nt1)[:, :, 0].masked_fill(outside_nt, 0.0)
+
+
+def _moves(tokens_ntk: Tensor, outside_nt: Tensor, penalty: float) -> Tensor:
+    """What going from token j of a slot to token k of the next adds to the score [n, t - 1, j, k]; beyond a row's slots
+    a path stays where it is."""
+    repeated_ntjk = tokens_ntk[:, :-1, :, None] == tokens_ntk[:, 1:, None, :]
+    stay_jk = torch.eye(tokens_ntk.shape[2], dtype=torch.float64, device=tokens_ntk.device).log()
+    return torch.where(outside_nt[:, 1:, None, None], stay_jk, repeated_ntjk.double() * -penalty)
