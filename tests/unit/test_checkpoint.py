@@ -11,6 +11,7 @@ from retort.errors import RetortError
 from retort.training.checkpoint import (
     build_model,
     load_checkpoint,
+    load_teacher,
     load_weights,
     read_description,
     read_weights,
@@ -90,6 +91,26 @@ def test_the_vocabulary_of_another_training_is_refused(tmp_path, joint, separate
     separate.copy_to(tmp_path)
     with pytest.raises(RetortError, match=f"{tmp_path}: its vocabulary is not the one"):
         load_checkpoint(tmp_path, CPU)
+
+
+def test_a_teacher_has_the_vocabulary_of_its_student(tmp_path, joint, separate):
+    student, teacher = tmp_path / "student", tmp_path / "teacher"
+    expected = saved(teacher, joint)
+    found = load_teacher(teacher, student, joint, CPU, torch.bfloat16)
+    assert type(found) is type(expected) and found.dtype == torch.bfloat16 and not found.training
+    with pytest.raises(RetortError, match=f"{teacher}: the teacher's vocabulary is not that of {student};"):
+        load_teacher(teacher, student, separate, CPU)
+
+
+def test_a_teacher_is_autoregressive(tmp_path, joint):
+    saved(tmp_path, joint, OBJECTIVES[1])
+    with pytest.raises(RetortError, match=f"{tmp_path}: a parallel model cannot be a teacher"):
+        load_teacher(tmp_path, tmp_path / "student", joint, CPU)
+
+
+def test_a_teacher_that_is_not_given_is_asked_for(tmp_path, joint):
+    with pytest.raises(RetortError, match=f"{tmp_path}: the search has a teacher score its candidates, and none is"):
+        load_teacher(None, tmp_path, joint, CPU)
 
 
 @pytest.mark.parametrize("damage", ["missing", "shape"])

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from retort import cli
-from retort.config import Argmax, Model, Vanilla
+from retort.config import Argmax, Autoregressive, LengthParallel, Model, Vanilla
 from retort.decoding import translate_texts
 from retort.training.checkpoint import build_model, load_checkpoint, save_checkpoint
+from retort.vocabulary import Vocabulary
 from tests.unit.fakes_training import small_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,15 +24,30 @@ SHAPE = {"d_model": 8, "heads": 2, "ffn": 8, "encoder_layers": 1, "decoder_layer
 def checkpoint(tmp_path_factory):
     """An untrained model, whose output depends on its input all the same."""
     directory = tmp_path_factory.mktemp("cli")
-    rng = random.Random(1)
+    return saved(directory / "model", Vanilla(name="vanilla"), 3, random_vocabulary(directory, 1))
+
+
+@pytest.fixture(scope="module")
+def teacher(checkpoint):
+    """An untrained autoregressive model with the same vocabulary; "foreign", beside it, has another."""
+    directory, objective = checkpoint.parent, Autoregressive(name="autoregressive")
+    saved(directory / "foreign", objective, 4, random_vocabulary(directory / "other", 2))
+    return saved(directory / "teacher", objective, 4, Vocabulary.load(checkpoint))
+
+
+def random_vocabulary(directory, seed):
+    rng = random.Random(seed)
     words = ["".join(rng.choices("abcdefgü", k=4)) for _ in range(30)]
-    vocabulary = small_vocabulary(directory, [" ".join(rng.choices(words, k=5)) for _ in range(100)])
-    objective, shape = Vanilla(name="vanilla"), Model(**SHAPE)
-    torch.manual_seed(3)
+    return small_vocabulary(directory, [" ".join(rng.choices(words, k=5)) for _ in range(100)])
+
+
+def saved(directory, objective, seed, vocabulary):
+    shape = Model(**SHAPE)
+    torch.manual_seed(seed)
     model = build_model(objective, shape, vocabulary)
     description = {"objective": objective.model_dump(), "model": shape.model_dump()}
-    save_checkpoint(directory / "model", dict(model.named_parameters()), description, vocabulary)
-    return directory / "model"
+    save_checkpoint(directory, dict(model.named_parameters()), description, vocabulary)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +129,34 @@ def test_a_line_longer_than_the_model_is_cut(retort, expected):
 def test_a_search_can_be_chosen(retort):
     status, out, _ = retort("--search", '{"kind": "argmax", "length_beam": 3}', stdin=b"abc\n")
     assert status == 0 and out.count("\n") == 1
+
+
+LENGTH_PARALLEL = ["--search", '{"kind": "length_parallel", "candidates": 5}']
+
+
+def test_a_teacher_chooses(retort, checkpoint, teacher):
+    status, out, errors = retort(*LENGTH_PARALLEL, "--teacher", teacher, stdin=b"abc de\nfade\n\n")
+    assert (status, errors) == (0, "")
+    model, vocabulary, _ = load_checkpoint(checkpoint, torch.device("cpu"))
+    chooser, _, _ = load_checkpoint(teacher, torch.device("cpu"))
+    search = LengthParallel(kind="length_parallel", candidates=5)
+    found = translate_texts(model, vocabulary, ["abc de", "fade", ""], search, 4096, chooser)
+    assert out.split("\n") == [*vocabulary.decode_target([best[0].tokens for best in found]), ""]
+    assert [len(best) > 1 for best in found] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, "the search has a teacher score its candidates, and none is given"),
+        ("model", "a parallel model cannot be a teacher"),
+        ("foreign", "the teacher's vocabulary is not that of"),
+    ],
+)
+def test_a_teacher_that_cannot_choose_is_refused(retort, checkpoint, teacher, given, message):
+    options = ["--teacher", checkpoint.parent / given] if given else []
+    status, out, errors = retort(*LENGTH_PARALLEL, *options, stdin=b"abc\n")
+    assert (status, out) == (2, "") and message in errors and str(checkpoint) in errors
 
 
 def test_invalid_utf8_is_named_by_line_and_byte(retort, tmp_path):

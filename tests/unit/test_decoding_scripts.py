@@ -10,10 +10,12 @@ import pytest
 
 from retort.provenance import file_digest
 from retort.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, read_provenance, read_table, write_table
+from retort.training.checkpoint import load_teacher
 from retort.vocabulary import Vocabulary
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import distill_shard, gather_distilled, measure_latency, translate
 
+LENGTH_PARALLEL = {"kind": "length_parallel", "candidates": 5}
 DISTILLATION = {"search": GREEDY, "batch_tokens": 512}
 
 
@@ -310,6 +312,47 @@ def test_the_size_of_batches_changes_no_translation(tables, teacher, student, tm
         for tokens in (16, 4096)
     ]
     assert texts[0].to_pylist() == texts[1].to_pylist() and any(texts[0].to_pylist())
+
+
+def test_a_teacher_chooses_and_is_written_down(tables, teacher, student, tmp_path):
+    output = tmp_path / "out.parquet"
+    found = translated(tables, student, output, LENGTH_PARALLEL, "--teacher", teacher)
+    assert set(found["passes"].to_pylist()) == {2}
+    assert read_provenance(output)["teacher"] == file_digest(teacher / "model.safetensors")
+    own = translated(tables, student, output, {**LENGTH_PARALLEL, "rescore": False}, "--teacher", teacher)
+    assert set(own["passes"].to_pylist()) == {1} and own["text"].to_pylist() != found["text"].to_pylist()
+    assert "teacher" not in read_provenance(output)
+
+
+def test_a_search_that_needs_a_teacher_does_not_go_without(tables, student, tmp_path, capsys):
+    for options, message in (((), "none is given"), (("--teacher", student), "cannot be a teacher")):
+        with pytest.raises(SystemExit) as end:
+            translated(tables, student, tmp_path / "out.parquet", LENGTH_PARALLEL, *options)
+        assert end.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path, monkeypatch, capsys):
+    loads = []
+    monkeypatch.setattr(measure_latency, "load_teacher", lambda *given: loads.append(given) or load_teacher(*given))
+    entry = {
+        "system": "vanilla",
+        "seed": 1,
+        "checkpoint": str(student),
+        "search_name": "nine",
+        "search": LENGTH_PARALLEL,
+    }
+    chosen = {**entry, "teacher": str(teacher)}
+    systems = [chosen, {**chosen, "seed": 2}, {**chosen, "search_name": "a", "search": ARGMAX}]
+    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "repeats": 1}
+    output = tmp_path / "latency.parquet"
+    options = ("--latency", json.dumps(settings), "--tests", tables.test, "--output", output)
+    call(measure_latency, "--systems", json.dumps(systems), *options)
+    assert read_table(output, LATENCY).num_rows == 6 and len(loads) == 1
+    assert read_provenance(output)["teachers"] == {str(teacher): file_digest(teacher / "model.safetensors")}
+    with pytest.raises(SystemExit):
+        call(measure_latency, "--systems", json.dumps([entry]), *options)
+    assert f"{student}: the search has a teacher score its candidates" in capsys.readouterr().err
 
 
 def test_a_source_longer_than_the_model_is_cut_and_counted(tables, teacher, tmp_path):

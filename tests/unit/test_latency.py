@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from retort.config import Argmax, Greedy, Latency
+from retort.config import Argmax, Greedy, Latency, LengthParallel
 from retort.evaluation import latency
 from retort.evaluation.latency import Timed, measure
 from tests.unit.fakes_training import OBJECTIVES, small_model
@@ -25,8 +25,9 @@ class Digits:
         return ["".join(map(str, ids)) for ids in tokens]
 
 
-def timed(system, objective="vanilla", search=None):
-    return Timed(system, 1, "s", search or Argmax(kind="argmax"), small_model(OBJECTIVES[objective]).eval(), Digits())
+def timed(system, objective="vanilla", search=None, teacher=None):
+    model = small_model(OBJECTIVES[objective]).eval()
+    return Timed(system, 1, "s", search or Argmax(kind="argmax"), model, Digits(), teacher)
 
 
 def test_batches_are_whole_and_skip_empty_sentences():
@@ -82,6 +83,23 @@ def test_what_is_timed(monkeypatch):
     monkeypatch.setattr(Digits, "encode_source", taking(30.0, Digits.encode_source))
     monkeypatch.setattr(Digits, "decode_target", taking(200.0, Digits.decode_target))
     assert latency.time_batch(timed("one"), TEXTS[:2]) == (5.0, 235.0)
+
+
+def test_the_teacher_s_scoring_is_timed(monkeypatch):
+    clock = [0.0]
+    teacher = small_model(OBJECTIVES["autoregressive"]).eval()
+    encode = teacher.encode
+
+    def slowly(source_bs):
+        clock[0] += 7.0
+        return encode(source_bs)
+
+    monkeypatch.setattr(teacher, "encode", slowly)
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    search = LengthParallel(kind="length_parallel", candidates=3)
+    assert latency.time_batch(timed("one", search=search, teacher=teacher), TEXTS[:2]) == (7.0, 7.0)
+    alone = search.model_copy(update={"rescore": False})
+    assert latency.time_batch(timed("one", search=alone, teacher=teacher), TEXTS[:2]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("size", [1, 2])

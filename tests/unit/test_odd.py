@@ -109,8 +109,8 @@ def test_what_lies_beyond_a_row_s_slots_does_not_matter(penalty, beyond):
     log_probs_ntk, tokens_ntk = random_log_probs(9, 6, 2, n=8).topk(3, -1)
     for row, length in enumerate(lengths):
         log_probs_ntk[row, length:] = beyond
-        # the last slot's tokens again: nothing there may count as a repeat
-        tokens_ntk[row, length:] = tokens_ntk[row, length - 1]
+        # the last slot's best token again: nothing there may count as a repeat
+        tokens_ntk[row, length:] = tokens_ntk[row, length - 1, 0]
     tokens_nt, log_probs_nt = without_repeats(log_probs_ntk, tokens_ntk, torch.tensor(lengths), penalty)
     for row, length in enumerate(lengths):
         alone = (x[row : row + 1, :length] for x in (log_probs_ntk, tokens_ntk))
