@@ -51,8 +51,7 @@ rule select_candidates:
         " --threads {threads} --output {output.selected:q} 2> {log:q}"
 
 
-# A checkpoint of Snakemake: how many iterations there are depends on what it finds.
-checkpoint check_iteration:
+rule check_iteration:
     input:
         unpack(checkpoint_of_teacher),
         selected=gather.distill(f"{R}/em/iteration{{{{iteration}}}}/seed{{{{seed}}}}/selected/{{scatteritem}}.parquet"),
@@ -77,6 +76,25 @@ checkpoint check_iteration:
         "python {params.script:q} --guards {params.guards:q} --iteration {wildcards.iteration} --seed {wildcards.seed}"
         " --selected {input.selected:q} --first {input.first:q} --first-teacher {params.first_teacher:q}"
         " --corpus {input.corpus:q} --train {input.train:q} --threads {threads} --output {output.guards:q} 2> {log:q}"
+
+
+# A checkpoint of Snakemake: how far the loop goes depends on what it finds.
+checkpoint gather_guards:
+    input:
+        guards=guards_of_seeds,
+    output:
+        guards=f"{R}/em/iteration{{iteration}}/guards.parquet",
+    log:
+        f"{R}/logs/gather_guards/iteration{{iteration}}.log",
+    benchmark:
+        f"{R}/benchmarks/gather_guards/iteration{{iteration}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("gather_guards"),
+        code=code("gather_guards"),
+    shell:
+        "python {params.script:q} --guards {input.guards:q} --output {output.guards:q} 2> {log:q}"
 
 
 rule gather_selected:

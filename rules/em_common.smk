@@ -1,6 +1,6 @@
 # What the rules of the EM loop share: which model does what in which iteration, and how far the loop goes.
 
-from retort.distillation.guards import verdict
+from retort.distillation.guards import verdicts
 from retort.tables import GUARDS, read_table
 
 
@@ -17,8 +17,7 @@ def iteration_directory(iteration, seed):
 def loop_reaches(iteration, seed):
     """Whether the guards let the loop come to this iteration. Snakemake asks again when they are measured."""
     for t in range(2, iteration + 1):
-        guards = checkpoints.check_iteration.get(iteration=t, seed=seed).output.guards
-        reason = verdict(read_table(guards, GUARDS))
+        reason = verdicts(read_table(checkpoints.gather_guards.get(iteration=t).output.guards, GUARDS))[seed]
         if reason:
             if reason not in told:
                 logger.warning(f"{reason}. The report names the iteration kept; em.guards holds the bounds.")
@@ -28,6 +27,13 @@ def loop_reaches(iteration, seed):
 
 
 told = set()
+
+
+def guards_of_seeds(wildcards):
+    """Input: an iteration's guards, of every seed that came to the iteration before."""
+    t = int(wildcards.iteration)
+    seeds = [seed for seed in run_config.seeds_of(em_student(1)) if loop_reaches(t - 1, seed)]
+    return [f"{iteration_directory(t, seed)}/guards.parquet" for seed in seeds]
 
 
 def candidate_decoder(wildcards):
@@ -94,13 +100,12 @@ def checkpoint_of_iteration(wildcards):
 
 def all_guards(wildcards):
     """Input: the guards of every iteration that was tried."""
-    found = []
-    for seed in run_config.seeds_of(em_student(1)) if run_config.em.iterations else []:
-        for t in range(2, run_config.em.iterations + 1):
-            found.append(f"{iteration_directory(t, seed)}/guards.parquet")
-            if not loop_reaches(t, seed):
-                break
-    return found
+    seeds = run_config.seeds_of(em_student(1)) if run_config.em.iterations else []
+    return [
+        f"{R}/em/iteration{t}/guards.parquet"
+        for t in range(2, run_config.em.iterations + 1)
+        if any(loop_reaches(t - 1, seed) for seed in seeds)
+    ]
 
 
 def files_of_iterations(*iterations):

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from retort.batches import Ragged
 from retort.config import Guards, Objective
 from retort.distillation.gathering import check_ids
-from retort.distillation.guards import guards_table, measure, verdict
+from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import log_likelihoods
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
     table = guards_table(rows, args.iteration, args.seed)
     write_table(args.output, GUARDS, table, facts)
     logging.info("%s", {row["metric"]: row["value"] for row in rows})
-    logging.info("%s", verdict(table) or "all bounds are met")
+    logging.info("%s", verdicts(table)[args.seed] or "all bounds are met")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.distillation.gathering import gather
-from retort.distillation.guards import verdict
+from retort.distillation.guards import verdicts
 from retort.errors import RetortError
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script
@@ -28,8 +28,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    if reason := verdict(read_table(args.guards, GUARDS)):
-        raise RetortError(f"{reason}. Take the iteration before, or loosen em.guards")
+    for reason in verdicts(read_table(args.guards, GUARDS)).values():
+        if reason:
+            raise RetortError(f"{reason}. Take the iteration before, or loosen em.guards")
     selection = pa.concat_tables([read_table(path, SELECTION) for path in args.selected])
     encoded, counts = gather(selection, args.train, Vocabulary.load(args.vocabulary), args.selected)
     facts = provenance(selection=read_provenance(args.selected[0]), train=file_digest(args.train), **counts)

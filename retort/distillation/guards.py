@@ -70,14 +70,16 @@ def missed(rows: Iterable[dict[str, Any]]) -> list[str]:
     ]
 
 
-def verdict(table: pa.Table) -> str:
-    """Why the loop ends before this GUARDS table's iteration; empty when it goes on."""
+def verdicts(table: pa.Table) -> dict[int, str]:
+    """Why the loop ends before this GUARDS table's iteration, by seed; empty where it goes on."""
+    found = {}
     rows = table.to_pylist()
-    reasons = missed(rows)
-    if not reasons:
-        return ""
-    where = f"EM iteration {rows[0]['iteration']} (seed {rows[0]['seed']})"
-    return f"{where}: the loop ends here, the chosen candidates are too poor: {'; '.join(reasons)}"
+    for seed in sorted({row["seed"] for row in rows}):
+        own = [row for row in rows if row["seed"] == seed]
+        reasons = "; ".join(missed(own))
+        where = f"EM iteration {own[0]['iteration']} (seed {seed})"
+        found[seed] = f"{where}: the loop ends here, the chosen candidates are too poor: {reasons}" if reasons else ""
+    return found
 
 
 def mean_length(table: pa.Table) -> float:

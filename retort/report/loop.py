@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retort.config import em_student, em_teacher
-from retort.distillation.guards import CHANGED, DISTINCT, LENGTH, LIKELIHOOD, QUALITY, verdict
+from retort.distillation.guards import CHANGED, DISTINCT, LENGTH, LIKELIHOOD, QUALITY, verdicts
 from retort.evaluation.significance import Spread, spread
 from retort.report.inputs import Inputs
 from retort.report.summary import Difference, difference, score_spreads
@@ -101,7 +101,7 @@ def kept(loop: list[Iteration]) -> Iteration | None:
 
 def ended(inputs: Inputs) -> list[str]:
     """Why the loop ended early, one sentence a seed where it did."""
-    return [reason for table in inputs.guards if (reason := verdict(table))]
+    return [reason for table in inputs.guards for reason in verdicts(table).values() if reason]
 
 
 def _validation(inputs: Inputs, system: str) -> Spread | None:
