@@ -46,6 +46,30 @@ TINY: dict[str, Any] = {
     # Nothing of a value may reach the shell as code.
     "report": {"title": 'It\'s "quoted" $(touch executed) `touch executed`\nsecond line {x} {{y}} %s ; touch executed'},
 }
+# Two iterations of the EM loop with two seeds, and nothing else. Tiny models are too poor for any bound.
+TINY_EM: dict[str, Any] = {
+    **{
+        key: TINY[key] for key in ("corpus", "vocabulary", "model", "training", "distillation", "evaluation", "latency")
+    },
+    "name": "tiny-em",
+    "seeds": [1, 2],
+    "teacher": {**TINY["teacher"], "seeds": [1]},
+    "em": {
+        "iterations": 2,
+        "candidates": 3,
+        "held_out": 50,
+        "student": {
+            "searches": {
+                "argmax": {"kind": "argmax"},
+                "odd": {"kind": "argmax", "deduplicate": "odd"},
+                "parallel3": {"kind": "length_parallel", "candidates": 3},
+            }
+        },
+        # as good as the teacher it starts from
+        "teacher": {"training": {"max_updates": 10, "learning_rate": 1e-5}},
+        "guards": {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 100},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -79,12 +103,12 @@ def jobs(dry_run: str) -> set[str]:
     """The jobs in the output of a dry run, without the targets."""
     found: list[str] = []
     for line in dry_run.splitlines():
-        if match := re.match(r"(?:local)?rule (\w+):", line):
+        if match := re.match(r"(?:(?:local)?rule|checkpoint) (\w+):", line):
             found.append(match[1])
         elif match := re.match(r"    wildcards: (.*)", line):
             found[-1] += " " + "/".join(value.partition("=")[2] for value in match[1].split(", "))
-    targets = {"all", "corpus", "teacher", "distill", "students", "evaluate", "latency", "report"}
-    return set(found) - targets
+    targets = {"all", "corpus", "teacher", "distill", "students", "em", "evaluate", "latency", "report"}
+    return {job for job in found if job not in targets and not re.fullmatch(r"em\d+", job)}
 
 
 def training_rule(run: str) -> str:
