@@ -29,7 +29,14 @@ from retort.vocabulary import Vocabulary
 from tests.unit.fakes_models import batch
 from tests.unit.fakes_runs import SHAPE, TRAIN_PAIRS, call, make_tables
 from tests.unit.fakes_training import small_vocabulary
-from workflow_scripts import check_iteration, gather_guards, gather_selected, measure_multimodality, select_candidates
+from workflow_scripts import (
+    check_iteration,
+    gather_distilled,
+    gather_guards,
+    gather_selected,
+    measure_multimodality,
+    select_candidates,
+)
 
 CANDIDATES = 5
 CPU = torch.device("cpu")
@@ -189,6 +196,32 @@ def test_candidates_of_other_sources_are_refused(tables, models, candidates, tmp
     with pytest.raises(RetortError, match=r"other.parquet: holds ids that .*train.parquet lacks"):
         run(select_candidates, *selecting(tables, models, other, tmp_path / "out.parquet"))
     assert not (tmp_path / "out.parquet").exists()
+
+
+# ---- gather_distilled -----------------------------------------------------------------------------------------------
+
+
+def test_best_candidates_train_the_student_but_for_those_held_out(tables, candidates, tmp_path):
+    """N-best lists serve as distilled text too: their first candidates."""
+
+    def gathered(name, *options):
+        paths = {part: tmp_path / f"{name}.{part}.parquet" for part in ("translations", "encoded")}
+        call(
+            gather_distilled,
+            *("--shards", candidates, "--train", tables.encoded / "train.parquet", "--vocabulary", tables.vocabulary),
+            *("--output-translations", paths["translations"], "--output-encoded", paths["encoded"], *options),
+        )
+        assert set(read_table(paths["translations"], TRANSLATIONS)["rank"].to_pylist()) == {0}
+        return read_table(paths["encoded"], ENCODED).to_pylist()
+
+    held_out = tmp_path / "held.parquet"
+    every, kept = gathered("all"), gathered("some", "--held-out", 10, "--output-held-out", held_out)
+    apart = read_table(held_out, ENCODED).to_pylist()
+    first = [
+        row for row in read_table(candidates, TRANSLATIONS).to_pylist() if not row["rank"] and not row["truncated"]
+    ]
+    assert [(row["id"], row["target"]) for row in every] == [(row["id"], row["tokens"]) for row in first]
+    assert len(apart) in (9, 10) and sorted(kept + apart, key=lambda row: row["id"]) == every
 
 
 # ---- check_iteration, gather_guards, gather_selected ----------------------------------------------------------------
