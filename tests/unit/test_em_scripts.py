@@ -86,7 +86,7 @@ def foreign(tables, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def candidates(tables, vocabulary):
-    """Random candidates: the third is cut, the last repeats the one before; one source has only such."""
+    """Random candidates: the third is cut, the last repeats the one before; of one source all are cut."""
     generator = random.Random(2)
     pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
     rows = []
