@@ -121,7 +121,7 @@ def em_teacher(iteration: int) -> str:
 def em_iteration(system: str) -> int:
     """Iteration of a system of the EM loop; 0 for all others."""
     number = system.removeprefix("em").removesuffix("-teacher")
-    return int(number) if system.startswith("em") and number.isdigit() else 0
+    return int(number) if system.startswith("em") and number.isdecimal() else 0
 
 
 def em_systems(em: dict[str, Any]) -> dict[str, dict[str, Any]]:

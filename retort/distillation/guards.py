@@ -55,7 +55,7 @@ def measure(
     facts = {
         CHANGED: float((selection["rank"].to_numpy() > 0).mean()),
         CANDIDATES: float(selection["candidates"].to_numpy().mean()),
-        GAIN: float((score - first_score)[finite].mean()) if finite.any() else 0.0,
+        GAIN: float((score[finite] - first_score[finite]).mean()) if finite.any() else 0.0,
     }
     return rows + [{"metric": metric, "value": value, "first": None, "least": None} for metric, value in facts.items()]
 

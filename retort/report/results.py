@@ -76,9 +76,9 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def _modality_rows(inputs: Inputs) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in sorted(inputs.multimodality, key=lambda row: (*inputs.order(row["system"]), row["seed"])):
         where = {"system": row["system"], "data": row["data"], "seed": row["seed"]}
-        signature = NCM_SIGNATURE.format(**row)
-        rows.append({**where, "metric": "NCM", "value": row["nats"] / max(row["tokens"], 1), "signature": signature})
+        value = row["nats"] / row["tokens"] if row["tokens"] else ""
+        rows.append({**where, "metric": "NCM", "value": value, "signature": NCM_SIGNATURE.format(**row)})
     return rows

@@ -10,11 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from retort.distillation.guards import CHANGED, LENGTH, QUALITY, guards_table
 from retort.evaluation.comparison import compare
 from retort.evaluation.diagnostics import diagnostics
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.evaluation.runs import Run, data_pairs
-from retort.tables import CLEANING, COMPARISON, LATENCY, SCORES, TRAINING_LOG, write_table
+from retort.tables import CLEANING, COMPARISON, GUARDS, LATENCY, MULTIMODALITY, SCORES, TRAINING_LOG, write_table
 from tests.unit.fakes_evaluation import corpus, translations
 
 EVIL = "<b>&\"quoted\"</b> 'text'"
@@ -35,6 +36,14 @@ SYSTEMS: dict[str, tuple[str, str, float, float]] = {
     "ctc-small": ("ctc", "distilled", 0.26, 0.008),
     "cmlm-deep": ("cmlm", "distilled", 0.205, 0.034),
 }
+# the EM loop: iteration 2 is the better one, and the guards end it before iteration 3
+LOOP: dict[str, tuple[str, str, float, float]] = {
+    "em1": ("cmlm", "em", 0.30, 0.020),
+    "em2-teacher": ("autoregressive", "selected", 0.18, 0.110),
+    "em2": ("cmlm", "em", 0.20, 0.021),
+}
+ITERATIONS = 3
+ALL = SYSTEMS | LOOP
 SEARCHES: dict[str, dict[str, tuple[str, float, float]]] = {
     # kind, factor on errors, factor on time
     "autoregressive": {"beam5": ("beam", 1.0, 1.0), "greedy": ("greedy", 1.06, 0.6)},
@@ -46,22 +55,29 @@ SEARCHES: dict[str, dict[str, tuple[str, float, float]]] = {
 
 def config(names: list[str], seeds: list[int]) -> dict[str, Any]:
     """A resolved config of these systems; the name of the run needs escaping."""
-    systems = {
+    systems: dict[str, Any] = {
         name: {
-            "objective": {"name": SYSTEMS[name][0]},
-            "data": SYSTEMS[name][1],
+            "objective": {"name": ALL[name][0]},
+            "data": ALL[name][1],
             "seeds": None,
             "model": {"encoder_layers": 6 if "deep" in name else 3, "d_model": 64 if "small" in name else 128},
-            "searches": {search: {"kind": kind} for search, (kind, _, _) in SEARCHES[SYSTEMS[name][0]].items()},
+            "searches": {search: {"kind": kind} for search, (kind, _, _) in SEARCHES[ALL[name][0]].items()},
         }
         for name in names
     }
+    loop = {
+        role: {**systems.pop(name, {}), "training": {}}
+        for role, name in (("student", "em1"), ("teacher", "em2-teacher"))
+    }
+    systems.pop("em2", None)
+    starts = {"student_start": "cold", "teacher_start": "warm"}
     return {
         "name": EVIL,
         "seeds": seeds,
         "corpus": {"kind": "text", "tests": {"flickr": {}, "coco": {}}},
         "teacher": systems.pop("teacher"),
         "students": systems,
+        "em": {"iterations": ITERATIONS if "em1" in names else 0, **loop, **starts},
         "report": {"title": f"Report {EVIL}", "sample_sentences": 5},
     }
 
@@ -78,13 +94,13 @@ def run_on_disk(
     test = corpus(root / "corpus" / "test.flickr.parquet", references)
     _corpus_facts(root / "corpus")
     tests = read_tests([test])
-    runs = [Run(name, seed, search) for name in names for seed in seeds for search in SEARCHES[SYSTEMS[name][0]]]
+    runs = [Run(name, seed, search) for name in names for seed in seeds for search in SEARCHES[ALL[name][0]]]
     files = {run: _translate(root, run, references, generator) for run in runs}
     scores = []
     for run, path in files.items():
         table = root / "scores" / run.system / f"seed{run.seed}" / f"{run.search}.parquet"
         rows = [
-            {**_names(run), "data": SYSTEMS[run.system][1], "test_set": "flickr", "metric": s.metric, "value": s.value,
+            {**_names(run), "data": ALL[run.system][1], "test_set": "flickr", "metric": s.metric, "value": s.value,
              "signature": s.signature}
             for (pairs,) in [read_pairs(path, tests)]
             for s in [*quality(pairs), *diagnostics(pairs)]
@@ -99,6 +115,7 @@ def run_on_disk(
         for seed in seeds
         for search in systems[raw]["searches"]
     ]
+    pairs += [(files[run], files[Run("em1", run.seed, run.search)]) for run in runs if run.system == "em2"]
     compared = compare([test], baseline, list(files.values()), pairs, samples=200)
     write_table(root / "comparison.parquet", COMPARISON, compared, {"baseline": f"teacher/seed{seeds[0]}/beam5"})
     _latency(root / "latency.parquet", runs, generator)
@@ -114,6 +131,10 @@ def run_on_disk(
         "logs": [directory / "training.parquet" for directory in checkpoints],
         "checkpoints": [str(directory) for directory in checkpoints],
         "translations": list(files.values()),
+        "multimodality": [
+            _modality(root, name, seed) for name in names if ALL[name][0] != "autoregressive" for seed in seeds
+        ],
+        "guards": [_guards(root, t, seeds) for t in (2, 3) if "em1" in names],
         "benchmarks": root / "benchmarks",
         "dag": root / "dag.json",
     }
@@ -157,7 +178,7 @@ def _corpus_facts(directory: Path) -> None:
 
 
 def _translate(root: Path, run: Run, references: list[str], generator: random.Random) -> Path:
-    objective, _, errors, _ = SYSTEMS[run.system]
+    objective, _, errors, _ = ALL[run.system]
     errors *= SEARCHES[objective][run.search][1] * generator.uniform(0.94, 1.06)
     texts = []
     for reference in references:
@@ -174,7 +195,7 @@ def _translate(root: Path, run: Run, references: list[str], generator: random.Ra
 def _latency(path: Path, runs: list[Run], generator: random.Random) -> None:
     rows = []
     for run in runs:
-        objective, _, _, seconds = SYSTEMS[run.system]
+        objective, _, _, seconds = ALL[run.system]
         seconds *= SEARCHES[objective][run.search][2]
         for size, batches, factor in ((1, 30, 1.0), (8, 4, 2.5), (64, 2, 9.0)):
             for batch in range(batches):
@@ -187,7 +208,7 @@ def _latency(path: Path, runs: list[Run], generator: random.Random) -> None:
 
 
 def _train(root: Path, name: str, seed: int, generator: random.Random) -> Path:
-    objective, data, errors, _ = SYSTEMS[name]
+    objective, data, errors, _ = ALL[name]
     directory = root / "systems" / name / f"seed{seed}"
     rows = []
     for update in range(100, 6001, 100):
@@ -202,9 +223,36 @@ def _train(root: Path, name: str, seed: int, generator: random.Random) -> Path:
     table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=TRAINING_LOG.schema)
     write_table(directory / "training.parquet", TRAINING_LOG, table)
     model = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed, "objective": objective}
+    model |= {"validation": {"BLEU": 50 * (1 - errors) + seed}}
     model |= {"data": data, "seed": seed, "device": "Made-up CPU", "provenance": {"retort": "0.1.0", "git": "abc"}}
     (directory / "model.json").write_text(json.dumps(model))
     return directory
+
+
+def _modality(root: Path, name: str, seed: int) -> Path:
+    """Two nats a token and the system's share of errors; a seed's tokens are a hundred times it more."""
+    tokens = 1000 + 100 * seed
+    row = {"system": name, "seed": seed, "data": ALL[name][1], "sentences": 100, "infeasible": seed, "tokens": tokens,
+           "nats": tokens * (2 + ALL[name][2])}  # fmt: skip
+    path = root / "multimodality" / name / f"seed{seed}.parquet"
+    write_table(path, MULTIMODALITY, pa.Table.from_pylist([row], schema=MULTIMODALITY.schema))
+    return path
+
+
+def _guards(root: Path, iteration: int, seeds: list[int] | tuple[int, ...]) -> Path:
+    """In iteration 3, the last seed's candidates are too short."""
+    tables = []
+    for seed in seeds:
+        short = iteration == 3 and seed == seeds[-1]
+        rows = [
+            {"metric": LENGTH, "value": 5.0 if short else 10.0 + seed, "first": 12.0, "least": 9.0},
+            {"metric": QUALITY, "value": 30.0, "first": 32.0, "least": 20.0},
+            {"metric": CHANGED, "value": 0.2 * seed, "first": None, "least": None},
+        ]
+        tables.append(guards_table(rows, iteration, seed))
+    path = root / "guards" / f"{iteration}.parquet"
+    write_table(path, GUARDS, pa.concat_tables(tables))
+    return path
 
 
 def _benchmarks(directory: Path) -> None:

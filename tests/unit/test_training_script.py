@@ -1,6 +1,7 @@
 """train_system by hand: what it writes, what decides whether a state is its own, and where it starts from."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -105,7 +106,7 @@ def test_validation_is_on_the_validation_set(begun):
 def test_a_warm_start_takes_the_teacher_s_encoder_and_embeddings(begun, trained):
     student = changed(STUDENT, "training", warm_start="teacher_encoder")
     cold = dict(begun(STUDENT).model.named_parameters())
-    warm = dict(begun(student, teacher=trained).model.named_parameters())
+    warm = dict(begun(student, start=trained).model.named_parameters())
     teacher = read_weights(trained)
     for name, parameter in warm.items():
         expected = teacher[name] if name.startswith(("encoder.", "embeddings.")) else cold[name]
@@ -113,9 +114,41 @@ def test_a_warm_start_takes_the_teacher_s_encoder_and_embeddings(begun, trained)
     assert not torch.equal(warm["embeddings.source"], cold["embeddings.source"])
     deeper = changed(student, "model", encoder_layers=3)
     assert torch.equal(
-        dict(begun(deeper, teacher=trained).model.named_parameters())["encoder.layers.0.attention.input.weight"],
+        dict(begun(deeper, start=trained).model.named_parameters())["encoder.layers.0.attention.input.weight"],
         teacher["encoder.layers.0.attention.input.weight"],
     )
+
+
+def test_a_start_from_the_iteration_before_takes_all_weights(begun, trained):
+    again = changed(FEW, "training", warm_start="previous")
+    previous, warm = read_weights(trained), dict(begun(again, start=trained, seed=2).model.named_parameters())
+    assert set(previous) == set(warm)
+    for name, parameter in warm.items():
+        assert torch.equal(parameter, previous[name]), name
+
+
+@pytest.mark.parametrize(
+    "system",
+    [changed(TEACHER, "model", ffn=48), STUDENT, changed(TEACHER, "model", decoder_layers=2)],
+    ids=["width", "family", "depth"],
+)
+def test_a_start_from_weights_of_another_shape_is_refused(tables, trained, tmp_path, capsys, system):
+    system = changed(system, "training", warm_start="previous")
+    with pytest.raises(SystemExit) as end:
+        call(train_system, *tables.training(system, tmp_path / "output", tmp_path / "state", start=trained))
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and f"{trained}: weight " in error and "expected [" in error
+
+
+@pytest.mark.parametrize("kind", ["previous", "teacher_encoder"])
+def test_a_start_with_another_vocabulary_is_refused(tables, trained, tmp_path, capsys, kind):
+    other = shutil.copytree(trained, tmp_path / "other")
+    description = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps(description | {"vocabulary": "0123"}))
+    system = changed(FEW, "training", warm_start=kind)
+    with pytest.raises(SystemExit) as end:
+        call(train_system, *tables.training(system, tmp_path / "output", tmp_path / "state", start=other))
+    assert end.value.code == 2 and f"{other}: trained with another vocabulary" in capsys.readouterr().err
 
 
 def test_a_warm_start_is_part_of_the_key_and_needs_a_teacher(tables, begun, trained, tmp_path, capsys):
@@ -128,11 +161,11 @@ def test_a_warm_start_is_part_of_the_key_and_needs_a_teacher(tables, begun, trai
         weights = bytearray((other / "model.safetensors").read_bytes())
         weights[-1] ^= 1
         (other / "model.safetensors").write_bytes(weights)
-    keys = {begun(student, teacher=teacher).state.directory.name for teacher in (trained, other)}
+    keys = {begun(student, start=teacher).state.directory.name for teacher in (trained, other)}
     assert len(keys) == 2
     with pytest.raises(SystemExit) as end:
         call(train_system, *tables.training(student, tmp_path / "output", tmp_path / "state"))
-    assert end.value.code == 2 and "no --teacher was given" in capsys.readouterr().err
+    assert end.value.code == 2 and "no --start was given" in capsys.readouterr().err
 
 
 def test_a_pair_longer_than_the_model_is_named(tables, tmp_path, capsys):
