@@ -26,6 +26,7 @@ from retort.config import (
     Vocabulary,
     complete,
     em_iteration,
+    em_student,
     resolve,
 )
 from retort.config_errors import Problem, nearest, problems_of
@@ -134,6 +135,9 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
     for name in systems[1:]:
         if em_iteration(name):
             yield Problem(f"students.{name}", "this name is one of the EM loop's; choose another one")
+    em = _part(Em, whole.get("em", {}))
+    if em is not None and em.iterations:
+        systems.append(em_student(1))
     evaluation = _part(Evaluation, whole.get("evaluation", {}))
     if evaluation and evaluation.baseline is not None and evaluation.baseline not in systems:
         hint = nearest(evaluation.baseline, systems)
@@ -192,6 +196,9 @@ def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
             own, theirs = getattr(em.teacher.model, key), getattr(teacher.model, key)
             if own != theirs and key not in ("dropout", "attention_dropout"):
                 yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {theirs!r}, found {own!r}")
+    if em.student.model.max_length < teacher.model.max_length:
+        longest = f"it scores what the teacher says: needs at least the teacher's {teacher.model.max_length} tokens"
+        yield Problem("em.student.model.max_length", f"{longest}, found {em.student.model.max_length}")
     for role, system in (("student", em.student), ("teacher", em.teacher)):
         if system.checkpoint:
             yield Problem(f"em.{role}.checkpoint", "the loop trains its systems; remove it")

@@ -85,8 +85,8 @@ class Em(Section):
     student: System = System(objective=Vanilla(name="vanilla"))
     """The parallel system of every iteration, named em1, em2, ..."""
     teacher: System = System(objective=Autoregressive(name="autoregressive"))
-    """The autoregressive system of iteration 2 and later, named em2-teacher, ...; keys left out come from the
-    teacher."""
+    """The autoregressive system of iteration 2 and later, named em2-teacher, ...; keys of model and training left out
+    come from the teacher."""
     student_start: Literal["cold", "warm"] = "cold"
     """cold: each iteration's student starts as its training.warm_start says, so that all have trained equally long.
     warm: it goes on from the iteration before."""
