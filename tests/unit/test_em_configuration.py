@@ -156,6 +156,10 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
             with_em(student={"training": {"warm_start": "teacher_encoder"}}),
             "em.student.model.ffn: warm_start teacher_encoder needs the teacher's 200, found 96",
         ),
+        (
+            with_em(student={"model": {"max_length": 16}}),
+            "em.student.model.max_length: it scores what the teacher says: needs at least the teacher's 256 tokens",
+        ),
         (with_em(student={"checkpoint": "x"}), "em.student.checkpoint: the loop trains its systems; remove it"),
         (with_em(teacher={"checkpoint": "x"}), "em.teacher.checkpoint: the loop trains its systems; remove it"),
         (with_em(teacher={"seeds": [1]}), "em.teacher.seeds: the loop has the seeds of em.student; remove it"),
