@@ -11,7 +11,7 @@ def teacher_of(iteration, seed):
 
 def iteration_directory(iteration, seed):
     """Directory of an iteration's tables; the corpus of the first one is the same for all seeds."""
-    return f"{R}/em/iteration{iteration}" + (f"/seed{seed}" if iteration > 1 else "")
+    return f"{R}/em/iteration1" if iteration < 2 else f"{R}/em/iteration{iteration}/seed{seed}"
 
 
 def loop_reaches(iteration, seed):
