@@ -86,6 +86,7 @@ for t in range(1, run_config.em.iterations + 1):
 rule evaluate:
     input:
         all_scores,
+        all_multimodality,
         f"{R}/scores/comparison.parquet",
 
 

@@ -17,11 +17,13 @@ REPORT = {"build_report"}
 CONFIG = {"write_config", "draw_rules"}
 TEACHER, VANILLA, CTC = "teacher/1", "vanilla-raw/1", "ctc-distilled/1"
 SEARCH = {TEACHER: "greedy", VANILLA: "argmax", CTC: "collapse"}
+MEASURED = (VANILLA,)  # for its multi-modality
 
 
 def from_training(*runs: str) -> set[str]:
     """The jobs that follow from training these runs again."""
-    return {f"{training_rule(run)} {run}" for run in runs} | from_translating(*runs) | {"measure_latency"}
+    measures = {f"measure_multimodality {run}" for run in runs if run in MEASURED}
+    return {f"{training_rule(run)} {run}" for run in runs} | from_translating(*runs) | {"measure_latency"} | measures
 
 
 def from_translating(*runs: str) -> set[str]:
@@ -87,7 +89,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
             for run, search in SEARCH.items()
             for rule, end in ((training_rule(run), ""), ("translate", f"/{search}"), ("score", f"/{search}"))
         }
-        | {"compare_systems"}
+        | {"compare_systems", "measure_multimodality vanilla-raw/2"}
         | REPORT
         | CONFIG,
     ),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retort.config import SEARCHES_OF_OBJECTIVE
+from retort.config import SEARCHES_OF_OBJECTIVE, em_iteration
 from retort.configuration import CHECKPOINT_FILES, VOCABULARY_FILES, load_config
 from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 
@@ -28,7 +28,10 @@ def test_every_configuration_plans_every_system(checkout: Checkout, path: Any) -
     config = load_config(path)
     planned = jobs(checkout.snakemake("--dry-run", "--configfile", f"configs/{path.name}"))
     trained = {
-        f"{training_rule(system)} {system}/{seed}" for system in config.systems for seed in config.seeds_of(system)
+        f"{training_rule(system)} {system}/{seed}"
+        for system in config.systems
+        if em_iteration(system) < 2  # the rest is planned when the guards are known
+        for seed in config.seeds_of(system)
     }
     assert {job for job in planned if job.startswith(TRAINING_RULES)} == trained
     assert f"results/{config.name}/" in checkout.snakemake(
@@ -39,9 +42,9 @@ def test_every_configuration_plans_every_system(checkout: Checkout, path: Any) -
 def test_the_default_configuration_needs_no_flag_and_covers_every_objective(checkout: Checkout) -> None:
     config = load_config(ROOT / "config.yaml")
     planned = jobs(checkout.snakemake("--dry-run"))
-    assert {job.split()[1].partition("/")[0] for job in planned if job.startswith(TRAINING_RULES)} == set(
-        config.systems
-    )
+    known = {system for system in config.systems if em_iteration(system) < 2}
+    assert {job.split()[1].partition("/")[0] for job in planned if job.startswith(TRAINING_RULES)} == known
+    assert config.em.iterations == 2
     assert {system.objective.name for system in config.systems.values()} == set(SEARCHES_OF_OBJECTIVE)
     assert {system.data for system in config.students.values()} == {"raw", "distilled"}
 
@@ -143,7 +146,7 @@ def test_a_warm_start_waits_for_the_teacher(checkout: Checkout) -> None:
     config["students"] = {"warm": {"objective": {"name": "ctc"}, "training": {"warm_start": "teacher_encoder"}}}
     assert "train_teacher teacher/1" in checkout.planned(config, "students")
     output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
-    assert "--teacher results/tiny/systems/teacher/seed1" in output
+    assert "--start results/tiny/systems/teacher/seed1" in output
 
 
 def test_local_texts_are_inputs_whatever_their_names(checkout: Checkout) -> None:
