@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
+from retort.models.functional import linear
 from retort.vocabulary import PAD
 
 
@@ -29,7 +29,7 @@ def target_log_probs(states_utd: Tensor, weight_vd: Tensor, target_bt: Tensor, r
     size = max(1, (CHUNK if device.type == "cpu" else CUDA_CHUNK) // t)
     bounds = torch.searchsorted(row_b, torch.arange(0, u + size, size, device=device)).tolist()
     for start, first, last in zip(range(0, u, size), bounds, bounds[1:], strict=False):
-        logits_ctv = functional.linear(states_utd[start : start + size], weight_vd).float()
+        logits_ctv = linear(states_utd[start : start + size], weight_vd).float()
         place_bt = (row_b[first:last, None] - start) * t + torch.arange(t, device=device)
         chosen_bt = logits_ctv.flatten().take(place_bt * v + target_bt[first:last])
         log_probs_bt[first:last] = chosen_bt - logits_ctv.logsumexp(-1).flatten().take(place_bt)
