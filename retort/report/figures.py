@@ -122,7 +122,7 @@ def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
     for index, search in enumerate(found[0].scores):
         spreads = [(row.number, row.scores[search]) for row in found if search in row.scores]
         _line(right, spreads, COLOURS[index % len(COLOURS)], search)
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.2)
     return _png(figure)
 
 
@@ -264,7 +264,8 @@ def _labels(keys: list[Key]) -> list[str]:
 
 
 def _distilled(inputs: Inputs, system: str) -> bool:
-    return any(row["data"] == "distilled" for row in inputs.scores if row["system"] == system)
+    """Whether a system was trained on text that a teacher made, the EM loop's included."""
+    return any(row["data"] != "raw" for row in inputs.scores if row["system"] == system)
 
 
 def _margins(axes: Axes, points: list[tuple[float, float]]) -> None:
