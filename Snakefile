@@ -10,6 +10,7 @@ min_version("9.0")
 
 
 include: "rules/common.smk"
+include: "rules/parameters.smk"
 include: "rules/em_common.smk"
 
 

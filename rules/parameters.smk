@@ -1,0 +1,225 @@
+# Parameters of the rules: each takes only what it needs, so that nothing else re-runs it; the code it can run is one
+# of them, as a digest.
+
+
+def as_json(value):
+    return json.dumps(value, ensure_ascii=False)
+
+
+def section(name, *keys):
+    """Parameter: a section of the configuration as JSON; only the named keys, if any are named."""
+
+    def get(wildcards):
+        value = getattr(run_config, name).model_dump(mode="json", exclude_none=True)
+        return as_json({key: value[key] for key in keys or value if key in value})
+
+    return get
+
+
+def corpus_section(wildcards):
+    return as_json(run_config.corpus.model_dump(mode="json", exclude_none=True, exclude={"mirror"}))
+
+
+def language_option(wildcards):
+    """Parameter: --language SECTION where the right translations are known, nothing elsewhere."""
+    return ["--language", corpus_section(wildcards)] if run_config.corpus.kind == "generated" else []
+
+
+def mirror_option(wildcards, output):
+    """Parameter: --mirror DIRECTORY. A mirror holds the same texts, so another one must not re-run anything: Snakemake
+    does not track a parameter that takes the output as an argument."""
+    mirror = getattr(run_config.corpus, "mirror", None)
+    return ["--mirror", mirror] if mirror else []
+
+
+def decoding_batch_tokens(wildcards):
+    return run_config.evaluation.batch_tokens
+
+
+def vocabulary_section(wildcards):
+    return as_json(run_config.vocabulary.model_dump(mode="json", exclude={"path"}))
+
+
+def distillation_section(wildcards):
+    return as_json(run_config.distillation.model_dump(mode="json", exclude={"corpus"}))
+
+
+def system_section(wildcards):
+    """Parameter: what the training depends on. Of the searches only the first one, which validates, and no name."""
+    system = run_config.systems[wildcards.system]
+    value = system.model_dump(mode="json", exclude={"seeds", "checkpoint", "searches"})
+    return as_json({**value, "searches": {"validation": search_of(wildcards.system, first_search(wildcards.system))}})
+
+
+def search_of(system, search):
+    return run_config.systems[system].searches[search].model_dump(mode="json")
+
+
+def rescores(system, search):
+    """Whether a search of a system asks the teacher."""
+    found = search_of(system, search)
+    return bool(found.get("rescore")) and found["candidates"] > 1
+
+
+def search_section(wildcards):
+    return as_json(search_of(wildcards.system, wildcards.search))
+
+
+def timed_systems(wildcards):
+    """Parameter: the systems to time, each with its first seed and all its searches."""
+    return as_json(
+        [
+            {
+                "system": system,
+                "seed": seed,
+                "checkpoint": checkpoint_directory(system, seed),
+                "search_name": search,
+                "search": search_of(system, search),
+                "teacher": checkpoint_directory("teacher", TEACHER_SEED) if rescores(system, search) else None,
+            }
+            for system, seed, search in decodings()
+            if seed == run_config.seeds_of(system)[0]
+        ]
+    )
+
+
+def data_of(wildcards):
+    return run_config.systems[wildcards.system].data
+
+
+def start_option(wildcards):
+    """Parameter: --start DIRECTORY for a training that starts from a checkpoint, nothing for the others."""
+    start = starting_run(wildcards.system, int(wildcards.seed))
+    return ["--start", checkpoint_directory(*start)] if start else []
+
+
+def rescoring_files(wildcards):
+    """Input: the checkpoint of the teacher where the search in the wildcards rescores with it."""
+    needed = rescores(wildcards.system, wildcards.search)
+    return checkpoint_files("teacher", TEACHER_SEED).values() if needed else []
+
+
+def rescoring_option(wildcards):
+    """Parameter: --teacher DIRECTORY for a search that rescores, nothing for the others."""
+    needed = rescores(wildcards.system, wildcards.search)
+    return ["--teacher", checkpoint_directory("teacher", TEACHER_SEED)] if needed else []
+
+
+def baseline_translation(wildcards):
+    """Input: the translations every other system is compared with."""
+    baseline = run_config.evaluation.baseline or "teacher"
+    return translation(baseline, run_config.seeds_of(baseline)[0], first_search(baseline))
+
+
+def pair_options(wildcards):
+    """Parameter: --pair SYSTEM BASELINE, seed by seed, for systems that differ in their training data only, and for the
+    iterations of the EM loop, each search against the same one of the first iteration."""
+    systems = {name: system.model_dump(mode="json") for name, system in run_config.systems.items()}
+    pairs = [(distilled, raw, first_search(distilled)) for raw, distilled in data_pairs(systems)]
+    searches = run_config.em.student.searches
+    pairs += [(em_student(t), em_student(1), s) for t in range(2, run_config.em.iterations + 1) for s in searches]
+    done = runs()
+    return [
+        option
+        for system, baseline, search in pairs
+        for seed in run_config.seeds_of(system)
+        if (system, seed) in done and (baseline, seed) in done
+        for option in ("--pair", translation(system, seed, search), translation(baseline, seed, search))
+    ]
+
+
+def whole_config(wildcards):
+    return to_json(run_config)
+
+
+def shard(position):
+    """Parameter: the shard's number from 0 (position 0) or the number of shards (1), of a scatter item like 2-of-4."""
+
+    def get(wildcards):
+        return int(wildcards.scatteritem.split("-of-")[position]) - (1 - position)
+
+    return get
+
+
+def directory_of(path):
+    """Parameter: the directory of the named input or output file, as in "input.weights"."""
+    kind, name = path.split(".")
+
+    def get(wildcards, input, output):
+        files = {"input": input, "output": output}[kind][name]
+        return os.path.dirname(files if isinstance(files, str) else files[0])
+
+    return get
+
+
+def script(name):
+    """Parameter: path of a rule's script."""
+
+    def get(wildcards):
+        return os.path.relpath(ROOT / "workflow_scripts" / f"{name}.py")
+
+    return get
+
+
+def snakefile(wildcards):
+    """Parameter: path of the workflow's main file."""
+    return os.path.relpath(ROOT / "Snakefile")
+
+
+def named_checkpoints(wildcards):
+    """Parameter: every checkpoint as <system>/seed<K>=DIRECTORY."""
+    return [f"{system}/seed{seed}={checkpoint_directory(system, seed)}" for system, seed in runs()]
+
+
+def template_digest(wildcards):
+    """Parameter: digest of the report's page, which is no code."""
+    return value_digest((ROOT / "retort/report/report.html.jinja").read_text())
+
+
+def rules_digest(wildcards):
+    """Parameter: digest of the rules' files."""
+    return value_digest([path.read_text() for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]])
+
+
+@cache
+def digest_of_code(name, *modules):
+    try:
+        return code_digest([ROOT / "workflow_scripts" / f"{name}.py"], modules, root=ROOT)
+    except RetortError as error:
+        raise WorkflowError(str(error))
+
+
+def code(name):
+    """Parameter: digest of all code that the script can run, so that an edit re-runs what uses it."""
+
+    def get(wildcards):
+        return digest_of_code(name)
+
+    return get
+
+
+def training_code(wildcards):
+    """Parameter: the digest, with the loss and the search this system uses, which are imported by their names."""
+    system = run_config.systems[wildcards.system]
+    search = system.searches[first_search(wildcards.system)]
+    return digest_of_code("train_system", f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}")
+
+
+def distillation_code(wildcards):
+    return digest_of_code("distill_shard", f"retort.search.{run_config.distillation.search.kind}")
+
+
+def multimodality_code(wildcards):
+    return digest_of_code(
+        "measure_multimodality", f"retort.losses.{run_config.systems[wildcards.system].objective.name}"
+    )
+
+
+def translation_code(wildcards):
+    kind = run_config.systems[wildcards.system].searches[wildcards.search].kind
+    return digest_of_code("translate", f"retort.search.{kind}")
+
+
+def latency_code(wildcards):
+    kinds = {search.kind for system in run_config.systems.values() for search in system.searches.values()}
+    return digest_of_code("measure_latency", *(f"retort.search.{kind}" for kind in sorted(kinds)))
