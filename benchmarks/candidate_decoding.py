@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from retort.batches import Ragged
-from retort.config import Beam, Objective
+from retort.config import Beam
 from retort.decoding import translate_texts
-from retort.distillation.likelihood import log_likelihoods
+from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.tables import CORPUS, read_table
-from retort.training.checkpoint import load_checkpoint
+from retort.training.checkpoint import load_checkpoint, objective_of
 from retort.training.device import PRECISIONS, prepare_device
 
 Setting = tuple[str, int, int]
@@ -64,12 +63,12 @@ def main(args: argparse.Namespace) -> None:
 def score_rate(args: argparse.Namespace, device: Any, texts: list[str], found: Any) -> float:
     """Candidates a second that the student gives a log-likelihood."""
     student, vocabulary, description = load_checkpoint(args.student, device)
-    objective: Any = TypeAdapter(Objective).validate_python(description["objective"])
+    objective = objective_of(description)
     source = Ragged.from_lists(vocabulary.encode_source(texts))
     target = Ragged.from_lists([h.tokens for best in found for h in best])
     row = np.repeat(np.arange(len(texts)), [len(best) for best in found])
     start = time.perf_counter()
-    log_likelihoods(student, objective, source, target, 8192, row)
+    log_likelihoods(student, objective, source, target, BATCH_TOKENS, row)
     return len(target) / (time.perf_counter() - start)
 
 

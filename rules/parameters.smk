@@ -57,8 +57,7 @@ def search_of(system, search):
 
 def rescores(system, search):
     """Whether a search of a system asks the teacher."""
-    found = search_of(system, search)
-    return bool(found.get("rescore")) and found["candidates"] > 1
+    return getattr(run_config.systems[system].searches[search], "needs_teacher", False)
 
 
 def search_section(wildcards):

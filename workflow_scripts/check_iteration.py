@@ -5,26 +5,21 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
 
 from retort.batches import Ragged
-from retort.config import Guards, Objective
+from retort.config import Guards
 from retort.distillation.gathering import check_ids
 from retort.distillation.guards import guards_table, measure, verdicts
-from retort.distillation.likelihood import log_likelihoods
+from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
 from retort.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, read_table, write_table
-from retort.training.checkpoint import load_checkpoint
+from retort.training.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
-
-BATCH_TOKENS = 8192
-"""Padded tokens scored together."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     first = first.filter(pc.equal(first["rank"], 0)).sort_by("id")
     check_ids(first["id"].to_numpy(), gold["id"].to_numpy(), args.corpus, [args.first])
     model, _, description = load_checkpoint(args.first_teacher, prepare_device(args.threads))
-    objective: Any = TypeAdapter(Objective).validate_python(description["objective"])
+    objective = objective_of(description)
     train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
     count = min(args.guards.sentences, gold.num_rows)
     sample = pa.array(np.unique(np.linspace(0, gold.num_rows - 1, count).astype(np.int64)))

@@ -5,23 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pyarrow as pa
-from pydantic import TypeAdapter
 
 from retort.batches import EncodedCorpus
-from retort.config import Data, Objective
+from retort.config import Data
+from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script
 from retort.tables import MULTIMODALITY, write_table
-from retort.training.checkpoint import load_checkpoint
+from retort.training.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
-
-BATCH_TOKENS = 8192
-"""Padded tokens scored together."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
-    objective: Any = TypeAdapter(Objective).validate_python(description["objective"])
+    objective = objective_of(description)
     if objective.name == "autoregressive":
         raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.shape.max_length)

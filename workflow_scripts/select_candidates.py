@@ -11,21 +11,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pydantic import TypeAdapter
 
 from retort.batches import Ragged
-from retort.config import Em, Objective
-from retort.distillation.likelihood import log_likelihoods
+from retort.config import Em
+from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
 from retort.tables import ENCODED, SELECTION, read_table, write_table
-from retort.training.checkpoint import load_checkpoint
+from retort.training.checkpoint import load_checkpoint, objective_of
 from retort.training.device import describe_device, prepare_device
-
-BATCH_TOKENS = 8192
-"""Padded tokens scored together."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -84,7 +80,7 @@ def scorers(args: argparse.Namespace) -> dict[str, Path]:
 
 def likelihood(loaded: Any, sources: Ragged, targets: Ragged, rows: np.ndarray) -> np.ndarray:
     model, _, description = loaded
-    objective: Any = TypeAdapter(Objective).validate_python(description["objective"])
+    objective = objective_of(description)
     return log_likelihoods(model, objective, sources, targets, BATCH_TOKENS, rows)
 
 

@@ -61,6 +61,11 @@ class LengthParallel(Section):
     length_penalty: float = Field(1.0, ge=0)
     """alpha of ((5 + length) / 6) ** alpha, which divides the teacher's log-probability; the length counts eos."""
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher scores candidates: only where there is a choice."""
+        return self.rescore and self.candidates > 1
+
 
 class MaskPredict(Section):
     """Iterative refinement: the least sure tokens are masked and predicted again."""

@@ -11,6 +11,9 @@ import torch
 from retort.batches import Batch, Ragged, length_batches
 from retort.models.transformer import EncoderDecoder
 
+BATCH_TOKENS = 8192
+"""Padded tokens of the longer side scored together where nothing else is asked for."""
+
 
 @torch.inference_mode()
 def log_likelihoods(

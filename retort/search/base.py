@@ -47,8 +47,8 @@ def run_search(model: Any, source_bs: Tensor, options: Any, teacher: Any = None)
 
 
 def needs_teacher(options: Any) -> bool:
-    """Whether a search has a teacher score its candidates: it rescores, and has more than one."""
-    return bool(getattr(options, "rescore", False)) and options.candidates > 1
+    """Whether a search has a teacher score its candidates."""
+    return bool(getattr(options, "needs_teacher", False))
 
 
 def output_limit(source_bs: Tensor, max_ratio: float, longest: int) -> list[int]:

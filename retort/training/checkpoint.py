@@ -60,12 +60,16 @@ def load_checkpoint(
     if vocabulary.digest != description.get("vocabulary"):
         raise RetortError(f"{directory}: its vocabulary is not the one the model was trained with; restore both")
     try:
-        objective = TypeAdapter(Objective).validate_python(description["objective"])
-        model = build_model(objective, Model.model_validate(description["model"]), vocabulary)
+        model = build_model(objective_of(description), Model.model_validate(description["model"]), vocabulary)
     except (KeyError, ValidationError) as error:
         raise RetortError(f"{directory / DESCRIPTION}: not a description of a model: {error}") from None
     load_weights(model, read_weights(directory), directory)
     return model.to(device=device, dtype=dtype).eval(), vocabulary, description
+
+
+def objective_of(description: dict[str, Any]) -> Any:
+    """The objective that a checkpoint's description names, a section of the configuration."""
+    return TypeAdapter(Objective).validate_python(description["objective"])
 
 
 def load_teacher(
