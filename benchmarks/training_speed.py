@@ -39,6 +39,7 @@ from torch.nn import functional
 from retort.batches import Batch, EncodedCorpus, Ragged, epoch_batches
 from retort.config import Autoregressive, Model, Training
 from retort.losses.autoregressive import compute, shifted_right
+from retort.losses.base import Step
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.functional import reseed_dropout
 from retort.training.device import prepare_device
@@ -134,7 +135,7 @@ class RetortTrainer:
 
     def update(self, batch: Batch, number: int) -> float:
         reseed_dropout(SEED, number)
-        loss = compute(self.model, batch, OBJECTIVE, torch.Generator())
+        loss = compute(self.model, batch, OBJECTIVE, Step(torch.Generator()))
         value = loss.total.item()
         loss.total.backward()
         self.optimiser.collect()
@@ -142,7 +143,7 @@ class RetortTrainer:
         return value
 
     def held_out(self, batch: Batch) -> float:
-        return float(compute(self.model, batch, OBJECTIVE, torch.Generator()).parts["nll"])
+        return float(compute(self.model, batch, OBJECTIVE, Step(torch.Generator())).parts["nll"])
 
 
 def work(kind: str, task: Task, connection: Connection) -> None:

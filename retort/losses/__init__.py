@@ -1,4 +1,4 @@
 """Training objectives, one a file, named as in the config.
 
-An objective's module has ``compute(model, batch, options, generator) -> Loss``; the others hold what they share.
+An objective's module has ``compute(model, batch, options, step) -> Loss``; the others hold what they share.
 """

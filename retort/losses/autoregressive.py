@@ -7,14 +7,14 @@ from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Autoregressive
-from retort.losses.base import Loss
+from retort.losses.base import Loss, Step
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.likelihood import target_log_probs
 from retort.models.autoregressive import AutoregressiveModel
 from retort.vocabulary import BOS, PAD
 
 
-def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, generator: torch.Generator) -> Loss:
+def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, step: Step) -> Loss:
     """Mean over target tokens, eos included."""
     states_btd = model(batch.source_bs, shifted_right(batch.target_bt))
     real = batch.target_bt != PAD

@@ -1,10 +1,21 @@
-"""What an objective returns."""
+"""What an objective is given besides the batch, and what it returns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where in training a batch stands; a function of seed and update alone, so that training can resume."""
+
+    generator: torch.Generator
+    """Random draws of this batch (on the CPU)."""
+    progress: float = 1.0
+    """Updates done, as a share of training.max_updates: 0 at the first update; 1 in validation."""
 
 
 @dataclass(frozen=True)

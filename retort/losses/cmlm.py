@@ -11,15 +11,15 @@ from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Cmlm
-from retort.losses.base import Loss
+from retort.losses.base import Loss, Step
 from retort.losses.masked import masked_log_likelihood, masked_loss
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import PAD
 
 
-def compute(model: ParallelModel, batch: Batch, options: Cmlm, generator: torch.Generator) -> Loss:
+def compute(model: ParallelModel, batch: Batch, options: Cmlm, step: Step) -> Loss:
     """Mean over masked tokens, plus length_weight times the mean over sentences of the length loss."""
-    return masked_loss(model, batch, options, random_mask(batch.target_bt, generator))
+    return masked_loss(model, batch, options, random_mask(batch.target_bt, step.generator))
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:

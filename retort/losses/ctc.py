@@ -12,13 +12,13 @@ from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Ctc
-from retort.losses.base import Loss
+from retort.losses.base import Loss, Step
 from retort.losses.gathered import gathered_log_probs
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import BLANK, EOS, PAD
 
 
-def compute(model: ParallelModel, batch: Batch, options: Ctc, generator: torch.Generator) -> Loss:
+def compute(model: ParallelModel, batch: Batch, options: Ctc, step: Step) -> Loss:
     """Mean over the target tokens (no eos) of the sentences whose slots can hold their target; the others are counted.
 
     A target of n tokens with r adjacent repeats needs n + r slots.

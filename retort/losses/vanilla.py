@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Vanilla
-from retort.losses.base import Loss
+from retort.losses.base import Loss, Step
 from retort.losses.masked import masked_log_likelihood, masked_loss
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import PAD
 
 
-def compute(model: ParallelModel, batch: Batch, options: Vanilla, generator: torch.Generator) -> Loss:
+def compute(model: ParallelModel, batch: Batch, options: Vanilla, step: Step) -> Loss:
     """Mean over target tokens, eos included, plus length_weight times the length loss."""
     return masked_loss(model, batch, options, batch.target_bt != PAD)
 

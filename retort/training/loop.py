@@ -15,6 +15,7 @@ from torch import Tensor
 from retort.batches import Batch, EncodedCorpus, epoch_batches
 from retort.config import Training
 from retort.errors import RetortError
+from retort.losses.base import Step
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.training.log import TrainingLog
@@ -162,7 +163,8 @@ class Trainer:
             reseed_dropout(self.seed, update, part)
             generator = torch.Generator().manual_seed(hash((self.seed, update, part)) & (2**63 - 1))
             torch.manual_seed(hash((self.seed, update, part)) & (2**63 - 1))
-            loss = self.compute(self.model, batch, self.objective, generator)
+            step = Step(generator, progress.update / self.settings.max_updates)
+            loss = self.compute(self.model, batch, self.objective, step)
             value = loss.total.item()
             if value != value or value in (float("inf"), float("-inf")):
                 raise RetortError(

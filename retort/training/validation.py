@@ -9,6 +9,7 @@ import sacrebleu
 import torch
 
 from retort.batches import EncodedCorpus, length_batches
+from retort.losses.base import Step
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.search.base import run_search
@@ -37,14 +38,14 @@ class Validator:
     @torch.no_grad()
     def loss(self, model: EncoderDecoder) -> dict[str, float]:
         module = import_module(f"retort.losses.{self.objective.name}")
-        generator = torch.Generator().manual_seed(0)
+        step = Step(torch.Generator().manual_seed(0))
         reseed_dropout(0)
         sums: dict[str, float] = {}
         total = 0
         for rows in length_batches(self.corpus.target.lengths, self.tokens):
             batch = self.corpus.batch(rows)
             weight = batch.target_tokens
-            loss = module.compute(model, batch.to(model.device), self.objective, generator)
+            loss = module.compute(model, batch.to(model.device), self.objective, step)
             for name, value in {"loss": loss.total, **loss.parts}.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * weight
             total += weight

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from retort import config
 from retort.losses import ctc
+from retort.losses.base import Step
 from retort.losses.ctc import ctc_nll
 from retort.losses.gathered import gathered_log_probs
 from retort.vocabulary import BLANK, PAD
@@ -74,10 +75,10 @@ def test_sentences_that_do_not_fit_are_counted_and_left_out():
     model, options = parallel(upsampling=2), config.Ctc(name="ctc", upsampling=2)
     # slots are 2 x (length + eos): the first needs 5 of 4, the second 4 of 4, the third 5 of 6
     sources, targets = [[7], [8], [9, 6]], [[6, 7, 7, 8], [6, 7, 8, 9], [7, 7, 7]]
-    loss = ctc.compute(model, batch(sources, targets), options, torch.Generator())
+    loss = ctc.compute(model, batch(sources, targets), options, Step(torch.Generator()))
     assert loss.parts["infeasible"] == pytest.approx(1 / 3)
     assert loss.total.isfinite()
-    rest = ctc.compute(model, batch(sources[1:], targets[1:]), options, torch.Generator())
+    rest = ctc.compute(model, batch(sources[1:], targets[1:]), options, Step(torch.Generator()))
     assert rest.parts["infeasible"] == 0
     torch.testing.assert_close(loss.total, rest.total)
     parameters = list(model.parameters())
@@ -89,7 +90,7 @@ def test_sentences_that_do_not_fit_are_counted_and_left_out():
 
 def test_a_batch_without_any_sentence_that_fits_has_a_loss_of_zero():
     model, options = parallel(upsampling=1), config.Ctc(name="ctc", upsampling=1)
-    loss = ctc.compute(model, batch([[7]], [[6, 7, 8]]), options, torch.Generator())
+    loss = ctc.compute(model, batch([[7]], [[6, 7, 8]]), options, Step(torch.Generator()))
     loss.total.backward()
     assert (loss.total, loss.parts["infeasible"]) == (0, 1)
     assert all((p.grad == 0).all() for p in model.parameters())

@@ -12,6 +12,7 @@ from retort.batches import Ragged
 from retort.distillation.likelihood import log_likelihoods
 from retort.losses import autoregressive as next_token
 from retort.losses import cmlm, ctc, likelihood, vanilla
+from retort.losses.base import Step
 from retort.vocabulary import BLANK, BOS, MASK, PAD
 from tests.unit.fakes_models import autoregressive, batch, padded, parallel, sentences
 
@@ -130,7 +131,7 @@ def test_a_loss_is_minus_the_mean_log_likelihood(name, monkeypatch):
     objective, options, build = OBJECTIVES[name]
     monkeypatch.setattr(cmlm, "random_mask", lambda target_bt, generator: target_bt != PAD)
     model, pairs = build(), batch(SOURCES, TARGETS)
-    loss = objective.compute(model, pairs, options, torch.Generator())
+    loss = objective.compute(model, pairs, options, Step(torch.Generator()))
     tokens = pairs.target_tokens - (len(SOURCES) if name == "ctc" else 0)
     nats = tokens * loss.parts["nll"] + len(SOURCES) * loss.parts.get("length", 0.0)
     torch.testing.assert_close(objective.log_likelihood(model, pairs, options).sum(), -nats)

@@ -5,6 +5,7 @@ from torch.nn import functional
 from retort import config
 from retort.losses import autoregressive as next_token
 from retort.losses import cmlm, ctc, vanilla
+from retort.losses.base import Step
 from retort.losses.cross_entropy import CHUNK, linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
 from retort.losses.length import length_loss
@@ -14,7 +15,7 @@ from retort.vocabulary import MASK, PAD
 from tests.unit.fakes_models import autoregressive, batch, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
-GENERATOR = torch.Generator()
+STEP = Step(torch.Generator())
 # objective's module, its options, a model for it
 OBJECTIVES = {
     "autoregressive": (next_token, config.Autoregressive(name="autoregressive"), autoregressive),
@@ -74,7 +75,7 @@ def test_gathered_log_probs_equal_those_of_the_whole_vocabulary(t):
 def test_padding_does_not_change_a_loss(name):
     objective, options, build = OBJECTIVES[name]
     model = build()
-    tight, wide = (objective.compute(model, batch(SOURCES, TARGETS, step), options, GENERATOR) for step in (1, 16))
+    tight, wide = (objective.compute(model, batch(SOURCES, TARGETS, step), options, STEP) for step in (1, 16))
     torch.testing.assert_close(wide.total, tight.total)
     torch.testing.assert_close(wide.parts, tight.parts)
 
@@ -83,11 +84,11 @@ def test_padding_does_not_change_a_loss(name):
 def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(name):
     objective, options, build = OBJECTIVES[name]
     model = build().train()
-    whole = objective.compute(model, batch(SOURCES, TARGETS), options, GENERATOR)
+    whole = objective.compute(model, batch(SOURCES, TARGETS), options, STEP)
     weights, parts = [], []
     for source, target in zip(SOURCES, TARGETS, strict=True):
         weights.append(len(target) + (name != "ctc"))
-        parts.append(objective.compute(model, batch([source], [target]), options, GENERATOR))
+        parts.append(objective.compute(model, batch([source], [target]), options, STEP))
     # the length predictor's loss is a mean over sentences instead
     length = 0.1 * torch.stack([p.parts["length"] for p in parts]) if name == "vanilla" else torch.zeros(4)
     tokens = torch.stack([p.total for p in parts]) - length
@@ -99,8 +100,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(name):
 def test_labels_are_smoothed_in_training_only(name):
     objective, options, build = OBJECTIVES[name]
     model, pairs = build(), batch(SOURCES, TARGETS)
-    evaluated = objective.compute(model, pairs, options, GENERATOR)
-    trained = objective.compute(model.train(), pairs, options, GENERATOR)
+    evaluated = objective.compute(model, pairs, options, STEP)
+    trained = objective.compute(model.train(), pairs, options, STEP)
     extra = 0.1 * evaluated.parts.get("length", 0.0)
     torch.testing.assert_close(evaluated.total, evaluated.parts["nll"] + extra)
     torch.testing.assert_close(trained.parts["nll"], evaluated.parts["nll"])
@@ -115,7 +116,7 @@ def test_the_next_token_loss_is_that_of_a_step_by_step_decoder():
         for t in range(pairs.target_bt.shape[1]):
             log_probs, token = model.step(token, cache), pairs.target_bt[:, t]
             total -= log_probs.gather(1, token[:, None])[:, 0][token != PAD].sum()
-    loss = next_token.compute(model, pairs, config.Autoregressive(name="autoregressive"), GENERATOR)
+    loss = next_token.compute(model, pairs, config.Autoregressive(name="autoregressive"), STEP)
     torch.testing.assert_close(loss.parts["nll"], total / pairs.target_tokens)
 
 
@@ -135,8 +136,8 @@ def test_the_masked_loss_counts_masked_tokens_given_the_others():
 def test_fully_masked_cmlm_is_the_vanilla_objective(monkeypatch):
     model, pairs = parallel(), batch(SOURCES, TARGETS)
     monkeypatch.setattr(cmlm, "random_mask", lambda target_bt, generator: target_bt != PAD)
-    found = cmlm.compute(model, pairs, config.Cmlm(name="cmlm"), GENERATOR)
-    assert torch.equal(found.total, vanilla.compute(model, pairs, config.Vanilla(name="vanilla"), GENERATOR).total)
+    found = cmlm.compute(model, pairs, config.Cmlm(name="cmlm"), STEP)
+    assert torch.equal(found.total, vanilla.compute(model, pairs, config.Vanilla(name="vanilla"), STEP).total)
 
 
 def test_random_masks_are_uniform_in_number_and_place():

@@ -85,8 +85,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, value):
     learner = short(tmp_path, accumulate=2)
     compute, before, calls = learner.compute, [], itertools.count(1)
 
-    def poisoned(model, batch, objective, generator):
-        loss = compute(model, batch, objective, generator)
+    def poisoned(model, batch, objective, step):
+        loss = compute(model, batch, objective, step)
         if next(calls) < 6:
             before[:] = [learner.optimiser.master.clone()]
             return loss
@@ -103,8 +103,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path):
     learner = short(tmp_path, checkpoint_minutes=1e-9)
     compute = learner.compute
 
-    def poisoned(model, batch, objective, generator):
-        loss = compute(model, batch, objective, generator)
+    def poisoned(model, batch, objective, step):
+        loss = compute(model, batch, objective, step)
         if learner.progress.update == 4:
             loss.total.register_hook(lambda gradient: gradient * math.nan)
         return loss
@@ -249,3 +249,16 @@ def test_precision_names():
     cpu = torch.device("cpu")
     assert precision("float32", cpu) is torch.float32 and precision("bfloat16", cpu) is torch.bfloat16
     assert precision("auto", cpu) in (torch.float32, torch.bfloat16)
+
+
+def test_the_loss_is_told_how_much_of_the_training_is_done(tmp_path):
+    learner = short(tmp_path, max_updates=4, warmup=1, accumulate=2)
+    compute, seen = learner.compute, []
+
+    def watched(model, batch, objective, step):
+        seen.append(step.progress)
+        return compute(model, batch, objective, step)
+
+    learner.compute = watched
+    learner.run(tmp_path / "events")
+    assert seen == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
