@@ -52,7 +52,7 @@ class Guards(Section):
 
     length: float = Field(0.85, ge=0)
     """Least mean length in tokens, as a ratio."""
-    distinct_words: float = Field(0.8, ge=0)
+    distinct_words: float = Field(0.65, ge=0)
     """Least number of distinct words, as a ratio."""
     quality: float = Field(0.8, ge=0)
     """Least BLEU against the references, as a ratio."""

@@ -47,7 +47,7 @@ def measured(chosen, first, guards, likelihoods=(-1.0, -0.5)):
 
 def test_values_by_hand():
     chosen = selection(texts("der Hund", "der Mann der Hund", "ja", lengths=[2, 5, 2]))
-    rows, found = measured(chosen, texts(*REFERENCES, lengths=[5, 6, 10]), Guards())
+    rows, found = measured(chosen, texts(*REFERENCES, lengths=[5, 6, 10]), Guards(distinct_words=0.8))
     assert (found[LENGTH]["value"], found[LENGTH]["first"]) == pytest.approx((4, 8))
     assert (found[DISTINCT]["value"], found[DISTINCT]["first"]) == (4, 16)
     assert found[QUALITY]["first"] == pytest.approx(100)
