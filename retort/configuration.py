@@ -142,6 +142,10 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
     if evaluation and evaluation.baseline is not None and evaluation.baseline not in systems:
         hint = nearest(evaluation.baseline, systems)
         yield Problem("evaluation.baseline", f"no system is named {evaluation.baseline!r}; {hint}")
+    for system, baseline in (evaluation.baselines if evaluation else {}).items():
+        for name in [n for n in (system, baseline) if n not in systems]:
+            hint = nearest(name, systems)
+            yield Problem(f"evaluation.baselines.{system}", f"no system is named {name!r}; {hint}")
     corpus = raw.get("corpus")
     tests = corpus.get("tests") if isinstance(corpus, dict) else None
     for name in tests if isinstance(tests, dict) else ():

@@ -111,20 +111,25 @@ def baseline_translation(wildcards):
 
 
 def pair_options(wildcards):
-    """Parameter: --pair SYSTEM BASELINE, seed by seed, for systems that differ in their training data only, and for the
-    iterations of the EM loop, each search against the same one of the first iteration."""
+    """Parameter: --pair SYSTEM BASELINE, seed by seed, for systems that differ in their training data only, for the
+    iterations of the EM loop, each search against the same one of the first iteration, and for evaluation.baselines."""
     systems = {name: system.model_dump(mode="json") for name, system in run_config.systems.items()}
     pairs = [(distilled, raw, first_search(distilled)) for raw, distilled in data_pairs(systems)]
     searches = run_config.em.student.searches
     pairs += [(em_student(t), em_student(1), s) for t in range(2, run_config.em.iterations + 1) for s in searches]
     done = runs()
-    return [
-        option
+    options = [
+        ("--pair", translation(system, seed, search), translation(baseline, seed, search))
         for system, baseline, search in pairs
         for seed in run_config.seeds_of(system)
         if (system, seed) in done and (baseline, seed) in done
-        for option in ("--pair", translation(system, seed, search), translation(baseline, seed, search))
     ]
+    baselines = run_config.evaluation.baselines
+    for system, seed, search in decodings(baselines):
+        seeds = run_config.seeds_of(baselines[system])
+        other = translation(baselines[system], seed if seed in seeds else seeds[0], first_search(baselines[system]))
+        options.append(("--pair", translation(system, seed, search), other))
+    return [part for option in options for part in option]
 
 
 def whole_config(wildcards):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from retort.config.base import Section
+from retort.config.base import Name, Section
 from retort.config.search import Beam, Search
 
 
@@ -31,6 +31,9 @@ class Evaluation(Section):
     """Resamples of the paired bootstrap."""
     baseline: str | None = None
     """System (its first search and seed) every other one is compared with; null: the teacher."""
+    baselines: dict[Name, str] = {}
+    """Another baseline for some systems, by name: each seed is compared with the same one of that system, or with its
+    first seed where it lacks that one."""
     batch_tokens: int = Field(4096, ge=16)
     """Padded source tokens of a decoding batch."""
     lowercase: bool = False

@@ -63,6 +63,8 @@ class Entry:
     data: str
     objective: str
     is_baseline: bool
+    baseline: str
+    """System of ``difference``."""
     parameters: float | None
     scores: dict[str, Spread]
     difference: Difference | None
@@ -147,10 +149,11 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 search=search,
                 data=_data(inputs, system),
                 objective=objective(inputs, system),
+                baseline=_baseline(inputs, system),
                 is_baseline=inputs.baseline.startswith(f"{system}/") and inputs.baseline.endswith(f"/{search}"),
                 parameters=parameters[0] if parameters else None,
                 scores=scores,
-                difference=difference(inputs, key, test_set, [inputs.baseline]),
+                difference=difference(inputs, key, test_set, _baselines(inputs, system)),
                 latency=sizes.get(1),
                 best=max(sizes.values(), key=lambda found: found.throughput, default=None),
                 speedup=faster.get((*key, 1)),
@@ -159,6 +162,19 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
             )
         )
     return result
+
+
+def _baseline(inputs: Inputs, system: str) -> str:
+    own = ((inputs.config.get("evaluation") or {}).get("baselines") or {}).get(system)
+    return str(own or inputs.baseline.split("/")[0])
+
+
+def _baselines(inputs: Inputs, system: str) -> list[str]:
+    """What a system's translations were compared with, as in the comparison table."""
+    baseline = _baseline(inputs, system)
+    if inputs.baseline.startswith(f"{baseline}/"):
+        return [inputs.baseline]
+    return [str(Run(baseline, seed, inputs.searches(baseline)[0])) for seed in _seeds(inputs, baseline)]
 
 
 def gaps(inputs: Inputs, test_set: str) -> list[Gap]:

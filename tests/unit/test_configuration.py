@@ -87,6 +87,11 @@ def test_empty_sections_are_as_if_left_out() -> None:
         ),
         ({"evaluation": {"baseline": "tacher"}}, "evaluation.baseline: no system is named 'tacher'; did you mean teac"),
         (
+            {"evaluation": {"baselines": {"teacher": "tacher"}}},
+            "evaluation.baselines.teacher: no system is named 'tach",
+        ),
+        ({"evaluation": {"baselines": {"tacher": "teacher"}}}, "evaluation.baselines.tacher: no system is named 'tach"),
+        (
             {"distillation": {"search": {"kind": "argmax"}}},
             "distillation.search.kind: an autoregressive teacher cannot",
         ),

@@ -2,6 +2,7 @@ import argparse
 import csv
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -147,6 +148,19 @@ def test_entries_follow_the_config_and_hold_the_baseline(inputs):
     assert ctc.difference.seeds == 2 and ctc.data == "distilled" and ctc.objective == "ctc"
     assert ctc.parameters == 4_321_000 and ctc.updates.mean == 6000
     assert ctc.minutes.mean == pytest.approx(21 + 1.5 / 60)
+
+
+def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
+    own = replace(inputs, config={**inputs.config, "evaluation": {"baselines": {"ctc": "ctc-raw"}}})
+    entries = {entry.system: entry for entry in summary.entries(own, "flickr")}
+    assert (entries["ctc"].baseline, entries["vanilla"].baseline) == ("ctc-raw", "teacher")
+    rows = [
+        row["difference"]
+        for row in inputs.comparison
+        if (row["system"], row["metric"]) == ("ctc", "BLEU") and row["baseline"].startswith("ctc-raw/")
+    ]
+    assert len(rows) == 2 and entries["ctc"].difference.mean == pytest.approx(sum(rows) / 2)
+    assert entries["vanilla"].difference == summary.entries(inputs, "flickr")[-1].difference
 
 
 def test_latency_by_hand():
