@@ -41,3 +41,13 @@ def masked_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
     states_utd = model.decode_tokens(input_ut, memory_usd, memory_bias)
     tokens_b = target_log_probs(states_utd, model.embeddings.output, batch.target_bt, row_b)
     return tokens_b + length_log_probs(model, source_us, memory_usd, length_u1[:, 0])[row_b]
+
+
+def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:
+    """Boolean [b, t]: a uniformly random number of each sentence's tokens, at uniformly random places."""
+    real = target_bt != PAD
+    draws = torch.rand((2, *target_bt.shape), generator=generator).to(target_bt.device)
+    length = real.sum(1)
+    count = (draws[0, :, 0] * length).long() + 1
+    places = draws[1].masked_fill(~real, 2.0).argsort(1).argsort(1)
+    return places < count[:, None]
