@@ -90,6 +90,7 @@ SEARCHES_OF_OBJECTIVE = {
     "vanilla": ("argmax", "length_parallel"),
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
     "axe": ("argmax", "length_parallel"),
+    "oaxe": ("argmax", "length_parallel"),
     "ctc": ("ctc_collapse",),
 }
 
@@ -102,6 +103,10 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "passes10": MaskPredict(kind="mask_predict", iterations=10),
     },
     "axe": {
+        "argmax": Argmax(kind="argmax"),
+        "lengths5": Argmax(kind="argmax", length_beam=5),
+    },
+    "oaxe": {
         "argmax": Argmax(kind="argmax"),
         "lengths5": Argmax(kind="argmax", length_beam=5),
     },

@@ -152,6 +152,20 @@ class Axe(Section):
     """Weight of the length predictor's loss."""
 
 
+class Oaxe(Section):
+    """Order-agnostic cross entropy: of the best order of the target's tokens (Du et al. 2021); the parallel family."""
+
+    name: Literal["oaxe"]
+    warmup_share: Probability = 0.5
+    """Share of the training that comes before, with the position-wise cross entropy of vanilla."""
+    truncation: Probability = 0.15
+    """Tokens that get a lower probability even in the best order are left out of the training loss."""
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+    length_weight: float = Field(0.1, ge=0)
+    """Weight of the length predictor's loss."""
+
+
 class Ctc(Section):
     """Connectionist temporal classification over upsampled source positions; the parallel family."""
 
@@ -160,4 +174,4 @@ class Ctc(Section):
     """Decoder slots per source token."""
 
 
-Objective = Annotated[Autoregressive | Vanilla | Cmlm | Axe | Ctc, Field(discriminator="name")]
+Objective = Annotated[Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Ctc, Field(discriminator="name")]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from retort.batches import Batch
-from retort.config import Cmlm, Vanilla
+from retort.config import Cmlm, Oaxe, Vanilla
 from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.length import length_log_probs, length_loss
@@ -15,7 +15,7 @@ from retort.models.parallel import ParallelModel
 from retort.vocabulary import MASK, PAD
 
 
-def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Vanilla, masked_bt: Tensor) -> Loss:
+def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Oaxe | Vanilla, masked_bt: Tensor) -> Loss:
     """Cross entropy of the masked tokens given the source and the others."""
     memory_bsd, memory_bias = model.encode(batch.source_bs)
     states_btd = model.decode_tokens(batch.target_bt.masked_fill(masked_bt, MASK), memory_bsd, memory_bias)
