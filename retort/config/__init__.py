@@ -27,7 +27,7 @@ from retort.config.search import (
 )
 from retort.config.stages import Distillation, Evaluation, Latency, Report
 from retort.config.systems import Data, Em, Guards, System, em_iteration, em_student, em_systems, em_teacher
-from retort.config.training import Autoregressive, Cmlm, Ctc, Model, Objective, Training, Vanilla
+from retort.config.training import Autoregressive, Axe, Cmlm, Ctc, Model, Oaxe, Objective, Training, Vanilla
 
 __all__ = [
     "DEFAULT_SEARCHES",
@@ -35,6 +35,7 @@ __all__ = [
     "SEARCHES_OF_OBJECTIVE",
     "Argmax",
     "Autoregressive",
+    "Axe",
     "Beam",
     "Carve",
     "Cleaning",
@@ -53,6 +54,7 @@ __all__ = [
     "LengthParallel",
     "MaskPredict",
     "Model",
+    "Oaxe",
     "Objective",
     "Report",
     "Search",

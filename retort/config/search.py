@@ -89,6 +89,8 @@ SEARCHES_OF_OBJECTIVE = {
     "autoregressive": ("greedy", "beam"),
     "vanilla": ("argmax", "length_parallel"),
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
+    "axe": ("argmax", "length_parallel"),
+    "oaxe": ("argmax", "length_parallel"),
     "ctc": ("ctc_collapse",),
 }
 
@@ -99,6 +101,14 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "passes4": MaskPredict(kind="mask_predict"),
         "passes1": MaskPredict(kind="mask_predict", iterations=1),
         "passes10": MaskPredict(kind="mask_predict", iterations=10),
+    },
+    "axe": {
+        "argmax": Argmax(kind="argmax"),
+        "lengths5": Argmax(kind="argmax", length_beam=5),
+    },
+    "oaxe": {
+        "argmax": Argmax(kind="argmax"),
+        "lengths5": Argmax(kind="argmax", length_beam=5),
     },
     "ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
 }

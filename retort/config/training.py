@@ -134,6 +134,38 @@ class Cmlm(Section):
     """Weight of the length predictor's loss."""
 
 
+class Axe(Section):
+    """Aligned cross entropy: of the best monotonic alignment of targets and slots, where slots that are left out hold a
+    blank (Ghazvininejad et al. 2020); the parallel family."""
+
+    name: Literal["axe"]
+    skip_target: float = Field(2.0, ge=1)
+    """Price of a target that no slot is left for, as a multiple of its cross entropy in the slot it is charged to."""
+    length_multiplier: float = Field(1.1, ge=1)
+    """Decoder slots per token of the target's length: of the true length in training, of a predicted one in search."""
+    masking: Literal["full", "random"] = "full"
+    """Decoder slots in training. full: mask in all of them, as in search. random: some hold tokens of the target, as in
+    cmlm; all targets are aligned, those too."""
+    label_smoothing: Probability = 0.1
+    """Share of the loss that is each slot's cross entropy with the uniform distribution."""
+    length_weight: float = Field(0.1, ge=0)
+    """Weight of the length predictor's loss."""
+
+
+class Oaxe(Section):
+    """Order-agnostic cross entropy: of the best order of the target's tokens (Du et al. 2021); the parallel family."""
+
+    name: Literal["oaxe"]
+    warmup_share: Probability = 0.5
+    """Share of the training that comes before, with the position-wise cross entropy of vanilla."""
+    truncation: Probability = 0.15
+    """Tokens that get a lower probability even in the best order are left out of the training loss."""
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+    length_weight: float = Field(0.1, ge=0)
+    """Weight of the length predictor's loss."""
+
+
 class Ctc(Section):
     """Connectionist temporal classification over upsampled source positions; the parallel family."""
 
@@ -142,4 +174,4 @@ class Ctc(Section):
     """Decoder slots per source token."""
 
 
-Objective = Annotated[Autoregressive | Vanilla | Cmlm | Ctc, Field(discriminator="name")]
+Objective = Annotated[Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Ctc, Field(discriminator="name")]

@@ -6,15 +6,13 @@ occurs, as one-pass decoding needs (the official code never masks all; fairseq's
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Cmlm
 from retort.losses.base import Loss, Step
-from retort.losses.masked import masked_log_likelihood, masked_loss
+from retort.losses.masked import masked_log_likelihood, masked_loss, random_mask
 from retort.models.parallel import ParallelModel
-from retort.vocabulary import PAD
 
 
 def compute(model: ParallelModel, batch: Batch, options: Cmlm, step: Step) -> Loss:
@@ -25,13 +23,3 @@ def compute(model: ParallelModel, batch: Batch, options: Cmlm, step: Step) -> Lo
 def log_likelihood(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
     """log P(y | x) of each pair, in one pass, its length included: nats [b]."""
     return masked_log_likelihood(model, batch)
-
-
-def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:
-    """Boolean [b, t]: a uniformly random number of each sentence's tokens, at uniformly random places."""
-    real = target_bt != PAD
-    draws = torch.rand((2, *target_bt.shape), generator=generator).to(target_bt.device)
-    length = real.sum(1)
-    count = (draws[0, :, 0] * length).long() + 1
-    places = draws[1].masked_fill(~real, 2.0).argsort(1).argsort(1)
-    return places < count[:, None]

@@ -66,3 +66,12 @@ def gathered_log_probs(states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor)
     Tokens may repeat within a sentence.
     """
     return _GatheredLogProbs.apply(states_btd, weight_vd, tokens_bk)  # type: ignore[no-any-return]
+
+
+def uniform_log_probs(states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor, log_probs_btk: Tensor) -> Tensor:
+    """Mean over the vocabulary of log softmax(states weight'): float32 [b, t], differentiable.
+
+    ``log_probs`` are the gathered ones of ``tokens``; the first token's also tells the normaliser.
+    """
+    direction_bd = weight_vd.float().mean(0) - weight_vd[tokens_bk[:, 0]].float()
+    return log_probs_btk[:, :, 0] + torch.einsum("btd,bd->bt", states_btd.float(), direction_bd)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from retort.batches import Batch
-from retort.config import Cmlm, Vanilla
+from retort.config import Cmlm, Oaxe, Vanilla
 from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.length import length_log_probs, length_loss
@@ -15,7 +15,7 @@ from retort.models.parallel import ParallelModel
 from retort.vocabulary import MASK, PAD
 
 
-def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Vanilla, masked_bt: Tensor) -> Loss:
+def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Oaxe | Vanilla, masked_bt: Tensor) -> Loss:
     """Cross entropy of the masked tokens given the source and the others."""
     memory_bsd, memory_bias = model.encode(batch.source_bs)
     states_btd = model.decode_tokens(batch.target_bt.masked_fill(masked_bt, MASK), memory_bsd, memory_bias)
@@ -41,3 +41,13 @@ def masked_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
     states_utd = model.decode_tokens(input_ut, memory_usd, memory_bias)
     tokens_b = target_log_probs(states_utd, model.embeddings.output, batch.target_bt, row_b)
     return tokens_b + length_log_probs(model, source_us, memory_usd, length_u1[:, 0])[row_b]
+
+
+def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:
+    """Boolean [b, t]: a uniformly random number of each sentence's tokens, at uniformly random places."""
+    real = target_bt != PAD
+    draws = torch.rand((2, *target_bt.shape), generator=generator).to(target_bt.device)
+    length = real.sum(1)
+    count = (draws[0, :, 0] * length).long() + 1
+    places = draws[1].masked_fill(~real, 2.0).argsort(1).argsort(1)
+    return places < count[:, None]

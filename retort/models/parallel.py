@@ -33,14 +33,18 @@ class ParallelModel(EncoderDecoder):
         upsampling: int = 0,
         length_from: str = "mean",
         decoder_input: str = "mask",
+        blank: bool = False,
+        length_multiplier: float = 1.0,
     ) -> None:
         """``upsampling`` 0 decodes slots of a predicted length, above 0 so many slots a source token.
 
         ``length_from`` "slot" puts an empty slot before the source, whose encoder state predicts the length, and
         ``decoder_input`` "pad" fills the decoder's slots with pad's embedding (both as in Sun and Yang's code of 2020).
+        ``blank`` lets slots of a predicted length hold a blank, and ``length_multiplier`` gives more of them than that.
         """
         super().__init__(shape, source_size, target_size)
         self.upsampling, self.length_slot, self.pad_input = upsampling, length_from == "slot", decoder_input == "pad"
+        self.blank, self.length_multiplier = blank, length_multiplier
         if upsampling == 0:
             classes = shape.max_length + 1 if self.length_slot else 2 * LENGTH_RANGE + 1
             self.length = nn.Linear(shape.d_model, classes)
@@ -67,6 +71,10 @@ class ParallelModel(EncoderDecoder):
     def length_offset(self, source_length_b: Tensor) -> Tensor:
         """What a class of the length predictor lacks to the length [b]."""
         return torch.zeros_like(source_length_b) if self.length_slot else source_length_b - LENGTH_RANGE
+
+    def slot_count(self, length: Tensor) -> Tensor:
+        """Decoder slots for targets of these lengths, which include eos; never more than the model's longest."""
+        return (length * self.length_multiplier + 0.5).long().clamp(max=self.shape.max_length)
 
     def decode_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """Decoder states [b, t, d] for slots that hold mask or given tokens; padded slots are hidden."""

@@ -16,7 +16,7 @@ from retort.config import Argmax, LengthParallel
 from retort.models.parallel import ParallelModel, most_probable_lengths
 from retort.search.base import NO_OUTPUT, Hypothesis, without_special
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
-from retort.vocabulary import MASK, PAD
+from retort.vocabulary import BLANK, MASK, PAD
 
 
 class LengthCandidates:
@@ -26,10 +26,11 @@ class LengthCandidates:
         self, model: ParallelModel, memory_bsd: Tensor, memory_bias: Tensor, source_n: Tensor, length_n: Tensor
     ) -> None:
         """``source_n`` are the numbers of the rows' sources, in ascending order, ``length_n`` their lengths with eos;
-        every source has a row."""
-        self.model, self.source_n, self.length_n = model, source_n, length_n
+        every source has a row. From here on a row's length is the number of its slots."""
+        self.model, self.source_n, self.length_n = model, source_n, model.slot_count(length_n)
+        self.forbidden = [token for token in NO_OUTPUT if not (token == BLANK and model.blank)]
         self.memory_nsd, self.memory_bias = repeated_memory(memory_bsd, memory_bias, source_n)
-        self.real_nt = torch.arange(int(length_n.max()), device=length_n.device) < length_n[:, None]
+        self.real_nt = torch.arange(int(self.length_n.max()), device=length_n.device) < self.length_n[:, None]
 
     @classmethod
     def most_probable(cls, model: ParallelModel, source_bs: Tensor, count: int) -> LengthCandidates:
@@ -47,7 +48,7 @@ class LengthCandidates:
         """One pass: log-probabilities [m, v] in nats, float32, of what the masked slots hold."""
         states_ntd = self.model.decode_tokens(tokens_nt, self.memory_nsd, self.memory_bias)
         logits = self.model.logits(states_ntd[tokens_nt == MASK]).float()
-        logits[:, NO_OUTPUT] = float("-inf")
+        logits[:, self.forbidden] = float("-inf")
         return torch.log_softmax(logits, -1)
 
     def fill(self, options: Argmax | LengthParallel) -> list[list[Hypothesis]]:

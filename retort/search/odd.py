@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.vocabulary import PAD
+from retort.vocabulary import BLANK, PAD
 
 TOKENS_PER_SLOT = 3
 """Most probable tokens of a slot that are enough: its two neighbours can forbid no more than two of them."""
@@ -46,7 +46,8 @@ def without_repeats(
 
 def _moves(tokens_ntk: Tensor, outside_nt: Tensor, penalty: float) -> Tensor:
     """What going from token j of a slot to token k of the next adds to the score [n, t - 1, j, k]; beyond a row's slots
-    a path stays where it is."""
-    repeated_ntjk = tokens_ntk[:, :-1, :, None] == tokens_ntk[:, 1:, None, :]
+    a path stays where it is. Blanks are no repeats: they are deleted."""
+    here_nt1k = tokens_ntk[:, 1:, None, :]
+    repeated_ntjk = (tokens_ntk[:, :-1, :, None] == here_nt1k) & (here_nt1k != BLANK)
     stay_jk = torch.eye(tokens_ntk.shape[2], dtype=torch.float64, device=tokens_ntk.device).log()
     return torch.where(outside_nt[:, 1:, None, None], stay_jk, repeated_ntjk.double() * -penalty)

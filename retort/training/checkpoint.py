@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.config import Ctc, Model, Objective, Vanilla
+from retort.config import Axe, Ctc, Model, Objective, Vanilla
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
@@ -37,6 +37,8 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
         return ParallelModel(shape, *sizes, upsampling=objective.upsampling)
     if isinstance(objective, Vanilla):
         return ParallelModel(shape, *sizes, length_from=objective.length_from, decoder_input=objective.decoder_input)
+    if isinstance(objective, Axe):
+        return ParallelModel(shape, *sizes, blank=True, length_multiplier=objective.length_multiplier)
     return ParallelModel(shape, *sizes)
 
 

@@ -30,11 +30,18 @@ def autoregressive(seed: int = 0, **changes: Any) -> AutoregressiveModel:
 
 
 def parallel(
-    upsampling: int = 0, seed: int = 0, length_from: str = "mean", decoder_input: str = "mask", **changes: Any
+    upsampling: int = 0,
+    seed: int = 0,
+    length_from: str = "mean",
+    decoder_input: str = "mask",
+    blank: bool = False,
+    length_multiplier: float = 1.0,
+    **changes: Any,
 ) -> ParallelModel:
     torch.manual_seed(seed)
     shape = tiny_shape(**changes)
-    return ParallelModel(shape, VOCABULARY, VOCABULARY, upsampling, length_from, decoder_input).eval()
+    choices = (upsampling, length_from, decoder_input, blank, length_multiplier)
+    return ParallelModel(shape, VOCABULARY, VOCABULARY, *choices).eval()
 
 
 def sentences(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
@@ -81,6 +88,7 @@ class FakeParallel:
     def __init__(self, slots: Callable[[int], Tensor], lengths: Sequence[int] = (), upsampling: int = 1) -> None:
         self.slots, self.lengths, self.upsampling = slots, lengths, upsampling
         self.shape = SimpleNamespace(heads=1, max_length=512)
+        self.blank = False
         self.inputs: list[Tensor] = []
 
     def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,6 +101,9 @@ class FakeParallel:
             classes_b = length - (source_bs != PAD).sum(1) + LENGTH_RANGE
             logits_bl[torch.arange(len(source_bs)), classes_b] = -float(rank)
         return logits_bl
+
+    def slot_count(self, length: Tensor) -> Tensor:
+        return length
 
     def length_offset(self, source_length_b: Tensor) -> Tensor:
         return source_length_b - LENGTH_RANGE

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retort.config import Autoregressive, Cmlm, Ctc, Model, Vanilla
+from retort.config import Autoregressive, Axe, Cmlm, Ctc, Model, Vanilla
 from retort.errors import RetortError
 from retort.training.checkpoint import (
     build_model,
@@ -25,6 +25,7 @@ OBJECTIVES = [
     Autoregressive(name="autoregressive"),
     Vanilla(name="vanilla"),
     Cmlm(name="cmlm"),
+    Axe(name="axe", length_multiplier=1.3),
     Ctc(name="ctc", upsampling=3),
 ]
 
@@ -65,7 +66,8 @@ def test_round_trip(tmp_path, joint, objective, shape):
     assert {name: p.tolist() for name, p in model.named_parameters()} == {n: p.tolist() for n, p in weights.items()}
     source_bs = torch.tensor([[6, 7, 8, 2], [9, 2, 0, 0]])
     assert torch.equal(found.encode(source_bs)[0], model.encode(source_bs)[0])
-    assert getattr(found, "upsampling", None) == getattr(model, "upsampling", None)
+    for choice in ("upsampling", "blank", "length_multiplier"):
+        assert getattr(found, choice, None) == getattr(model, choice, None)
 
 
 def test_weights_are_stored_in_float32_and_loaded_in_the_wanted_precision(tmp_path, joint):

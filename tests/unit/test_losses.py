@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from retort import config
 from retort.losses import autoregressive as next_token
-from retort.losses import cmlm, ctc, vanilla
+from retort.losses import axe, cmlm, ctc, oaxe, vanilla
 from retort.losses.base import Step
 from retort.losses.cross_entropy import CHUNK, linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
@@ -20,6 +20,8 @@ STEP = Step(torch.Generator())
 OBJECTIVES = {
     "autoregressive": (next_token, config.Autoregressive(name="autoregressive"), autoregressive),
     "vanilla": (vanilla, config.Vanilla(name="vanilla"), parallel),
+    "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
+    "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
     "ctc": (ctc, config.Ctc(name="ctc", upsampling=3), lambda: parallel(3)),
 }
 
@@ -90,13 +92,13 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(name):
         weights.append(len(target) + (name != "ctc"))
         parts.append(objective.compute(model, batch([source], [target]), options, STEP))
     # the length predictor's loss is a mean over sentences instead
-    length = 0.1 * torch.stack([p.parts["length"] for p in parts]) if name == "vanilla" else torch.zeros(4)
+    length = 0.1 * torch.stack([p.parts["length"] for p in parts]) if "length" in parts[0].parts else torch.zeros(4)
     tokens = torch.stack([p.total for p in parts]) - length
     expected = (tokens * torch.tensor(weights)).sum() / sum(weights) + length.mean()
     torch.testing.assert_close(whole.total, expected)
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "vanilla"])
+@pytest.mark.parametrize("name", ["autoregressive", "vanilla", "axe", "oaxe"])
 def test_labels_are_smoothed_in_training_only(name):
     objective, options, build = OBJECTIVES[name]
     model, pairs = build(), batch(SOURCES, TARGETS)

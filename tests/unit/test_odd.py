@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
-from retort.vocabulary import PAD
+from retort.vocabulary import BLANK, PAD
 
 PENALTIES = [None, 0.0, 0.3, 1.0, 5.0]
 
@@ -23,7 +23,8 @@ def random_log_probs(t, v, seed, n=1):
 
 
 def repeats(tokens):
-    return sum(a == b for a, b in itertools.pairwise(tokens))
+    """Blanks may follow each other."""
+    return sum(a == b != BLANK for a, b in itertools.pairwise(tokens))
 
 
 def value(log_probs, tokens, penalty):
