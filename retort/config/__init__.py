@@ -27,7 +27,18 @@ from retort.config.search import (
 )
 from retort.config.stages import Distillation, Evaluation, Latency, Report
 from retort.config.systems import Data, Em, Guards, System, em_iteration, em_student, em_systems, em_teacher
-from retort.config.training import Autoregressive, Cmlm, Ctc, Model, Objective, Training, Vanilla
+from retort.config.training import (
+    Autoregressive,
+    Cmlm,
+    Ctc,
+    Glancing,
+    Glat,
+    GlatCtc,
+    Model,
+    Objective,
+    Training,
+    Vanilla,
+)
 
 __all__ = [
     "DEFAULT_SEARCHES",
@@ -47,6 +58,9 @@ __all__ = [
     "Em",
     "Evaluation",
     "GeneratedCorpus",
+    "Glancing",
+    "Glat",
+    "GlatCtc",
     "Greedy",
     "Guards",
     "Latency",

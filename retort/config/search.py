@@ -89,7 +89,9 @@ SEARCHES_OF_OBJECTIVE = {
     "autoregressive": ("greedy", "beam"),
     "vanilla": ("argmax", "length_parallel"),
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
+    "glat": ("argmax", "length_parallel"),
     "ctc": ("ctc_collapse",),
+    "glat_ctc": ("ctc_collapse",),
 }
 
 DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
@@ -100,7 +102,9 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "passes1": MaskPredict(kind="mask_predict", iterations=1),
         "passes10": MaskPredict(kind="mask_predict", iterations=10),
     },
+    "glat": {"argmax": Argmax(kind="argmax")},
     "ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
+    "glat_ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
 }
 
 EM_SEARCHES: dict[str, Search] = {

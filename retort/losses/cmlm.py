@@ -12,7 +12,7 @@ from torch import Tensor
 from retort.batches import Batch
 from retort.config import Cmlm
 from retort.losses.base import Loss, Step
-from retort.losses.masked import masked_log_likelihood, masked_loss
+from retort.losses.masked import lowest, masked_log_likelihood, masked_loss
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import PAD
 
@@ -33,5 +33,4 @@ def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:
     draws = torch.rand((2, *target_bt.shape), generator=generator).to(target_bt.device)
     length = real.sum(1)
     count = (draws[0, :, 0] * length).long() + 1
-    places = draws[1].masked_fill(~real, 2.0).argsort(1).argsort(1)
-    return places < count[:, None]
+    return lowest(draws[1], real, count)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.config import Ctc, Model, Objective, Vanilla
+from retort.config import Model, Objective
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
@@ -25,6 +25,9 @@ from retort.vocabulary import Vocabulary
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
+MODEL_OPTIONS = {"upsampling", "length_from", "decoder_input"}
+"""Keys of an objective's section that say how the model of the parallel family is built."""
+
 
 def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> EncoderDecoder:
     """A freshly initialised model of the family that the objective trains."""
@@ -33,11 +36,7 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
     sizes = (vocabulary.source_size, vocabulary.target_size)
     if objective.name == "autoregressive":
         return AutoregressiveModel(shape, *sizes)
-    if isinstance(objective, Ctc):
-        return ParallelModel(shape, *sizes, upsampling=objective.upsampling)
-    if isinstance(objective, Vanilla):
-        return ParallelModel(shape, *sizes, length_from=objective.length_from, decoder_input=objective.decoder_input)
-    return ParallelModel(shape, *sizes)
+    return ParallelModel(shape, *sizes, **objective.model_dump(include=MODEL_OPTIONS))
 
 
 def save_checkpoint(

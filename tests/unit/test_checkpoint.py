@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retort.config import Autoregressive, Cmlm, Ctc, Model, Vanilla
+from retort.config import Autoregressive, Cmlm, Ctc, Glat, GlatCtc, Model, Vanilla
 from retort.errors import RetortError
 from retort.training.checkpoint import (
     build_model,
@@ -26,6 +26,8 @@ OBJECTIVES = [
     Vanilla(name="vanilla"),
     Cmlm(name="cmlm"),
     Ctc(name="ctc", upsampling=3),
+    Glat(name="glat"),
+    GlatCtc(name="glat_ctc", upsampling=3),
 ]
 
 
