@@ -27,7 +27,20 @@ from retort.config.search import (
 )
 from retort.config.stages import Distillation, Evaluation, Latency, Report
 from retort.config.systems import Data, Em, Guards, System, em_iteration, em_student, em_systems, em_teacher
-from retort.config.training import Autoregressive, Axe, Cmlm, Ctc, Model, Oaxe, Objective, Training, Vanilla
+from retort.config.training import (
+    Autoregressive,
+    Axe,
+    Cmlm,
+    Ctc,
+    Glancing,
+    Glat,
+    GlatCtc,
+    Model,
+    Oaxe,
+    Objective,
+    Training,
+    Vanilla,
+)
 
 __all__ = [
     "DEFAULT_SEARCHES",
@@ -48,6 +61,9 @@ __all__ = [
     "Em",
     "Evaluation",
     "GeneratedCorpus",
+    "Glancing",
+    "Glat",
+    "GlatCtc",
     "Greedy",
     "Guards",
     "Latency",

@@ -91,7 +91,9 @@ SEARCHES_OF_OBJECTIVE = {
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
     "axe": ("argmax", "length_parallel"),
     "oaxe": ("argmax", "length_parallel"),
+    "glat": ("argmax", "length_parallel"),
     "ctc": ("ctc_collapse",),
+    "glat_ctc": ("ctc_collapse",),
 }
 
 DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
@@ -110,7 +112,9 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "argmax": Argmax(kind="argmax"),
         "lengths5": Argmax(kind="argmax", length_beam=5),
     },
+    "glat": {"argmax": Argmax(kind="argmax")},
     "ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
+    "glat_ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
 }
 
 EM_SEARCHES: dict[str, Search] = {

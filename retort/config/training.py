@@ -174,4 +174,32 @@ class Ctc(Section):
     """Decoder slots per source token."""
 
 
-Objective = Annotated[Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Ctc, Field(discriminator="name")]
+class Glancing(Section):
+    """A glancing objective shows the decoder some of the target: this ratio times the distance of a first guess to it.
+    The ratio goes linearly from start, at the first update, to end, at training.max_updates."""
+
+    start: float = Field(0.5, ge=0, lt=1)
+    """Ratio of what is revealed to what the first guess has wrong, at the first update."""
+    end: float = Field(0.3, ge=0, lt=1)
+    """The same at training.max_updates."""
+
+
+class Glat(Glancing):
+    """Glancing (Qian et al. 2021): cross entropy of the tokens not revealed; the parallel family."""
+
+    name: Literal["glat"]
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+    length_weight: float = Field(0.1, ge=0)
+    """Weight of the length predictor's loss."""
+
+
+class GlatCtc(Glancing):
+    """Glancing along the best CTC alignment (Qian et al. 2021; Gu and Kong 2021); the parallel family."""
+
+    name: Literal["glat_ctc"]
+    upsampling: int = Field(2, ge=1)
+    """Decoder slots per source token."""
+
+
+Objective = Annotated[Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Glat | Ctc | GlatCtc, Field(discriminator="name")]

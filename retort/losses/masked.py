@@ -1,4 +1,4 @@
-"""Cross entropy of masked target tokens and of the length: what the vanilla and the masked objectives share."""
+"""Cross entropy of masked target tokens and of the length: what the objectives with a predicted length share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from retort.batches import Batch
-from retort.config import Cmlm, Oaxe, Vanilla
+from retort.config import Cmlm, Glat, Oaxe, Vanilla
 from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.length import length_log_probs, length_loss
@@ -15,9 +15,15 @@ from retort.models.parallel import ParallelModel
 from retort.vocabulary import MASK, PAD
 
 
-def masked_loss(model: ParallelModel, batch: Batch, options: Cmlm | Oaxe | Vanilla, masked_bt: Tensor) -> Loss:
-    """Cross entropy of the masked tokens given the source and the others."""
-    memory_bsd, memory_bias = model.encode(batch.source_bs)
+def masked_loss(
+    model: ParallelModel,
+    batch: Batch,
+    options: Vanilla | Cmlm | Oaxe | Glat,
+    masked_bt: Tensor,
+    encoded: tuple[Tensor, Tensor] | None = None,
+) -> Loss:
+    """Cross entropy of the masked tokens given the source, which may be ``encoded`` already, and the others."""
+    memory_bsd, memory_bias = model.encode(batch.source_bs) if encoded is None else encoded
     states_btd = model.decode_tokens(batch.target_bt.masked_fill(masked_bt, MASK), memory_bsd, memory_bias)
     target_n = batch.target_bt[masked_bt]
     smoothing = options.label_smoothing if model.training else 0.0
@@ -49,5 +55,9 @@ def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:
     draws = torch.rand((2, *target_bt.shape), generator=generator).to(target_bt.device)
     length = real.sum(1)
     count = (draws[0, :, 0] * length).long() + 1
-    places = draws[1].masked_fill(~real, 2.0).argsort(1).argsort(1)
-    return places < count[:, None]
+    return lowest(draws[1], real, count)
+
+
+def lowest(draws_bt: Tensor, real_bt: Tensor, count_b: Tensor) -> Tensor:
+    """Boolean [b, t]: the ``count`` real places of a sentence whose draws, from 0 to 1, are the lowest."""
+    return draws_bt.masked_fill(~real_bt, 2.0).argsort(1).argsort(1) < count_b[:, None]

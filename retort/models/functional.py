@@ -13,6 +13,8 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,14 @@ class _DropoutBits:
     def reseed(self, *key: int) -> None:
         self._generator = np.random.SFC64(np.random.SeedSequence(key))
 
+    @property
+    def state(self) -> Any:
+        return self._generator.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._generator.state = state
+
     def keep_mask(self, shape: torch.Size, keep: int) -> Tensor:
         """int16 tensor: all bits set with probability keep / 32768, else none."""
         size = math.prod(shape)
@@ -60,6 +70,15 @@ _bits = _DropoutBits()
 def reseed_dropout(*key: int) -> None:
     """Make every dropout that follows in this process a function of ``key`` (non-negative integers)."""
     _bits.reseed(*key)
+
+
+@contextmanager
+def rewound_dropout(device: torch.device) -> Iterator[None]:
+    """Once the block is left, dropout draws again what it drew in the block, on this device."""
+    state = _bits.state
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+    _bits.state = state
 
 
 class _Dropout(torch.autograd.Function):
@@ -175,3 +194,11 @@ class _Embed(torch.autograd.Function):
 def embed(ids: Tensor, weight_vd: Tensor) -> Tensor:
     """Rows of ``weight_vd`` at ``ids``; the gradient is summed in float32 whatever the weight's precision."""
     return _Embed.apply(ids, weight_vd)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def most_probable(states: Tensor, weight_vd: Tensor) -> Tensor:
+    """Row of ``weight_vd`` with the largest product with each state [..., d]: ids [...], whose scores are not kept."""
+    chunk = 512 if states.device.type == "cpu" else 8192
+    rows = [linear(part, weight_vd).argmax(-1) for part in states.flatten(0, -2).split(chunk)]
+    return torch.cat(rows).view(states.shape[:-1])

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.config import Axe, Ctc, Model, Objective, Vanilla
+from retort.config import Model, Objective
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
@@ -25,6 +25,9 @@ from retort.vocabulary import Vocabulary
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
+MODEL_OPTIONS = {"upsampling", "length_from", "decoder_input", "length_multiplier"}
+"""Keys of an objective's section that say how the model of the parallel family is built."""
+
 
 def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> EncoderDecoder:
     """A freshly initialised model of the family that the objective trains."""
@@ -33,13 +36,8 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
     sizes = (vocabulary.source_size, vocabulary.target_size)
     if objective.name == "autoregressive":
         return AutoregressiveModel(shape, *sizes)
-    if isinstance(objective, Ctc):
-        return ParallelModel(shape, *sizes, upsampling=objective.upsampling)
-    if isinstance(objective, Vanilla):
-        return ParallelModel(shape, *sizes, length_from=objective.length_from, decoder_input=objective.decoder_input)
-    if isinstance(objective, Axe):
-        return ParallelModel(shape, *sizes, blank=True, length_multiplier=objective.length_multiplier)
-    return ParallelModel(shape, *sizes)
+    options = objective.model_dump(include=MODEL_OPTIONS)
+    return ParallelModel(shape, *sizes, blank=objective.name == "axe", **options)
 
 
 def save_checkpoint(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from retort.batches import EncodedCorpus, Ragged
-from retort.config import Autoregressive, Cmlm, Ctc, Model, Training, Vanilla
+from retort.config import Autoregressive, Cmlm, Ctc, Glat, GlatCtc, Model, Training, Vanilla
 from retort.config import Vocabulary as VocabularySettings
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.functional import reseed_dropout
@@ -28,7 +28,9 @@ OBJECTIVES = {
     "autoregressive": Autoregressive(name="autoregressive"),
     "vanilla": Vanilla(name="vanilla"),
     "cmlm": Cmlm(name="cmlm"),
+    "glat": Glat(name="glat"),
     "ctc": Ctc(name="ctc"),
+    "glat_ctc": GlatCtc(name="glat_ctc"),
 }
 
 
@@ -57,7 +59,7 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
     model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
     if objective.name == "autoregressive":
         return AutoregressiveModel(model, size, size)
-    return ParallelModel(model, size, size, upsampling=objective.upsampling if objective.name == "ctc" else 0)
+    return ParallelModel(model, size, size, upsampling=getattr(objective, "upsampling", 0))
 
 
 def trainer(

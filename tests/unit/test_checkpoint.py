@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retort.config import Autoregressive, Axe, Cmlm, Ctc, Model, Vanilla
+from retort.config import Autoregressive, Axe, Cmlm, Ctc, Glat, GlatCtc, Model, Vanilla
 from retort.errors import RetortError
 from retort.training.checkpoint import (
     build_model,
@@ -27,6 +27,8 @@ OBJECTIVES = [
     Cmlm(name="cmlm"),
     Axe(name="axe", length_multiplier=1.3),
     Ctc(name="ctc", upsampling=3),
+    Glat(name="glat"),
+    GlatCtc(name="glat_ctc", upsampling=3),
 ]
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 from retort import config
 from retort.losses import ctc
 from retort.losses.base import Step
-from retort.losses.ctc import ctc_nll
+from retort.losses.ctc_alignments import best_alignment, ctc_nll
 from retort.losses.gathered import gathered_log_probs
 from retort.vocabulary import BLANK, PAD
 from tests.unit.fakes_models import batch, parallel
@@ -110,3 +110,50 @@ def test_the_loss_falls_as_the_target_becomes_likely():
         optimiser.step()
     assert loss < 0.1
     assert [token for token, _ in groupby(states[0].argmax(-1).tolist()) if token != BLANK] == [7, 7, 8]
+
+
+def collapsed(path: list[int]) -> list[int]:
+    return [token for token, _ in groupby(path) if token]
+
+
+TARGETS = [[1], [3, 1], [2, 2], [1, 2, 1], [1, 1, 2], [3, 2, 3, 2], [1, 2, 2, 1], [2, 2, 2], [3, 3, 1, 2, 2], []]
+
+
+def test_the_best_alignment_is_the_best_of_all_alignments_whatever_shares_its_batch():
+    """Targets with and without repeats, that fill the slots, are empty, or do not fit; one batch, and each alone."""
+    torch.manual_seed(7)
+    slots = [5, 6, 3, 6, 4, 6, 5, 5, 6, 4]
+    scores = [3 * torch.randn(t, 4) for t in slots]
+    width = max(map(len, TARGETS))
+    target = torch.tensor([[*tokens, *[PAD] * (width - len(tokens))] for tokens in TARGETS])
+    gathered = torch.stack(
+        [
+            functional.pad(x[:, [0, *row]], (0, 0, 0, 8 - len(x)), value=9.0)
+            for x, row in zip(scores, target, strict=True)
+        ]
+    )
+    lengths = torch.tensor([len(tokens) for tokens in TARGETS])
+    together = best_alignment(gathered, target, torch.tensor(slots), lengths)
+    assert together.shape == (len(TARGETS), 8)
+    infeasible = 0
+    for row, (x, tokens) in enumerate(zip(scores, TARGETS, strict=True)):
+        paths = [path for path in product(range(4), repeat=len(x)) if collapsed(path) == tokens]
+        if not paths:
+            infeasible += 1
+            continue
+        expected = max(paths, key=lambda path: x[range(len(x)), path].sum().item())
+        assert [[0, *tokens][c] for c in together[row, : len(x)].tolist()] == list(expected)
+        if tokens:
+            chosen = x[None][:, :, [0, *tokens]]
+            alone = best_alignment(chosen, torch.tensor([tokens]), torch.tensor([len(x)]), torch.tensor([len(tokens)]))
+            assert alone[0].tolist() == together[row, : len(x)].tolist()
+    assert infeasible == 1
+
+
+def test_the_best_alignment_needs_no_normalised_scores():
+    torch.manual_seed(8)
+    scores, target = torch.randn(2, 7, 4), torch.tensor([[7, 7, 8], [8, 9, PAD]])
+    arguments = target, torch.tensor([7, 4]), torch.tensor([3, 2])
+    found = best_alignment(scores, *arguments)
+    shifted = best_alignment(scores + 5 * torch.randn(2, 7, 1), *arguments)
+    assert torch.equal(found[0], shifted[0]) and torch.equal(found[1, :4], shifted[1, :4])

@@ -11,7 +11,7 @@ from retort import config
 from retort.batches import Ragged
 from retort.distillation.likelihood import log_likelihoods
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, likelihood, oaxe, vanilla
+from retort.losses import axe, cmlm, ctc, glat, glat_ctc, likelihood, oaxe, vanilla
 from retort.losses.base import Step
 from retort.vocabulary import BLANK, BOS, MASK, PAD
 from tests.unit.fakes_models import autoregressive, batch, padded, parallel, sentences
@@ -32,9 +32,11 @@ OBJECTIVES = {
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
     "axe": (axe, config.Axe(name="axe"), lambda: parallel(blank=True, length_multiplier=1.5)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe"), parallel),
+    "glat": (glat, config.Glat(name="glat"), parallel),
     "ctc": (ctc, config.Ctc(name="ctc", upsampling=2), lambda: parallel(2)),
+    "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=2), lambda: parallel(2)),
 }
-PARALLEL = ["vanilla", "slot and pad", "cmlm", "oaxe"]
+PARALLEL = ["vanilla", "slot and pad", "cmlm", "oaxe", "glat"]
 
 
 @pytest.mark.parametrize("chunk", [1, 11, 512])
@@ -116,13 +118,14 @@ def all_alignments(model, source, target):
     return math.log(total) if total else -math.inf
 
 
-def test_a_ctc_log_likelihood_sums_over_alignments_and_may_be_minus_infinity():
-    _, options, build = OBJECTIVES["ctc"]
+@pytest.mark.parametrize("name", ["ctc", "glat_ctc"])
+def test_a_ctc_log_likelihood_sums_over_alignments_and_may_be_minus_infinity(name):
+    objective, options, build = OBJECTIVES[name]
     # one source token and eos are four slots, two are six
     sources = [[7], [7], [8], [8], [9, 6], [9]]
     targets = [[6], [7, 8], [8, 8, 8], [6, 7, 8, 9, 6], [6, 6, 7], []]
     model = build()
-    found = ctc.log_likelihood(model, batch(sources, targets), options).tolist()
+    found = objective.log_likelihood(model, batch(sources, targets), options).tolist()
     expected = [all_alignments(model, source, target) for source, target in zip(sources, targets, strict=True)]
     assert expected[2] == expected[3] == -math.inf
     assert found == pytest.approx(expected, rel=1e-5)
@@ -134,7 +137,7 @@ def test_a_loss_is_minus_the_mean_log_likelihood(name, monkeypatch):
     monkeypatch.setattr(cmlm, "random_mask", lambda target_bt, generator: target_bt != PAD)
     model, pairs = build(), batch(SOURCES, TARGETS)
     loss = objective.compute(model, pairs, options, Step(torch.Generator()))
-    tokens = pairs.target_tokens - (len(SOURCES) if name == "ctc" else 0)
+    tokens = pairs.target_tokens - (len(SOURCES) if "ctc" in name else 0)
     nats = tokens * loss.parts["nll"] + len(SOURCES) * loss.parts.get("length", 0.0)
     torch.testing.assert_close(objective.log_likelihood(model, pairs, options).sum(), -nats)
 

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from retort import config
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, oaxe, vanilla
+from retort.losses import axe, cmlm, ctc, glat, glat_ctc, oaxe, vanilla
 from retort.losses.base import Step
 from retort.losses.cross_entropy import CHUNK, linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
@@ -22,7 +22,10 @@ OBJECTIVES = {
     "vanilla": (vanilla, config.Vanilla(name="vanilla"), parallel),
     "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
+    # with ratios of 0 nothing is revealed in training either
+    "glat": (glat, config.Glat(name="glat", start=0, end=0), parallel),
     "ctc": (ctc, config.Ctc(name="ctc", upsampling=3), lambda: parallel(3)),
+    "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=3, start=0, end=0), lambda: parallel(3)),
 }
 
 
@@ -89,16 +92,16 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(name):
     whole = objective.compute(model, batch(SOURCES, TARGETS), options, STEP)
     weights, parts = [], []
     for source, target in zip(SOURCES, TARGETS, strict=True):
-        weights.append(len(target) + (name != "ctc"))
+        weights.append(len(target) + ("ctc" not in name))
         parts.append(objective.compute(model, batch([source], [target]), options, STEP))
     # the length predictor's loss is a mean over sentences instead
-    length = 0.1 * torch.stack([p.parts["length"] for p in parts]) if "length" in parts[0].parts else torch.zeros(4)
+    length = 0.1 * torch.stack([p.parts.get("length", torch.zeros(())) for p in parts])
     tokens = torch.stack([p.total for p in parts]) - length
     expected = (tokens * torch.tensor(weights)).sum() / sum(weights) + length.mean()
     torch.testing.assert_close(whole.total, expected)
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "vanilla", "axe", "oaxe"])
+@pytest.mark.parametrize("name", ["autoregressive", "vanilla", "axe", "oaxe", "glat"])
 def test_labels_are_smoothed_in_training_only(name):
     objective, options, build = OBJECTIVES[name]
     model, pairs = build(), batch(SOURCES, TARGETS)

@@ -23,7 +23,9 @@ SEARCHES = {
     "autoregressive": Greedy(kind="greedy"),
     "vanilla": Argmax(kind="argmax"),
     "cmlm": MaskPredict(kind="mask_predict", length_beam=1),
+    "glat": Argmax(kind="argmax"),
     "ctc": CtcCollapse(kind="ctc_collapse"),
+    "glat_ctc": CtcCollapse(kind="ctc_collapse"),
 }
 TIMES = ("seconds", "tokens_per_second")
 
@@ -46,12 +48,14 @@ def correct(model, corpus, search) -> float:
         ("autoregressive", True, 500),
         ("vanilla", False, 200),
         ("cmlm", False, 250),
+        ("glat", False, 150),
         ("ctc", True, 250),
+        ("glat_ctc", True, 250),
     ],
 )
 def test_learns_to_copy_or_to_reverse(tmp_path, name, reverse, updates):
     # CTC needs a blank between repeated tokens, and takes long to learn that.
-    train, valid = (sequences(count, seed, reverse, name != "ctc") for count, seed in ((4000, 1), (200, 2)))
+    train, valid = (sequences(count, seed, reverse, "ctc" not in name) for count, seed in ((4000, 1), (200, 2)))
     settings = {"max_updates": updates, "warmup": 60, "learning_rate": 0.01, "schedule": "cosine"}
     learner = trainer(
         tmp_path, name, train, valid, SEARCHES[name], batch_tokens=512, validate_every=updates // 2, **settings

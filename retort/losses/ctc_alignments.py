@@ -1,0 +1,143 @@
+"""Alignments of connectionist temporal classification (Graves et al. 2006): their sum, and the best one.
+
+An alignment writes the target into the slots, in order, with any token repeated and blanks anywhere, and a blank at
+least between equal neighbours. A target of n tokens with r equal neighbours needs n + r slots.
+
+Shape letters: b batch, t slot, n target token, k = n + 1 classes of a sentence (blank and its own tokens), d width,
+u = 2 n + 1 states of an alignment (a blank, and each token followed by a blank).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from retort.batches import Batch
+from retort.losses.base import Loss
+from retort.losses.gathered import gathered_log_probs
+from retort.models.parallel import ParallelModel
+from retort.vocabulary import BLANK, EOS, PAD
+
+
+class CtcTarget(NamedTuple):
+    """What is written into the slots."""
+
+    tokens_bn: Tensor
+    """Target tokens without eos."""
+    length_b: Tensor
+    """Their number."""
+    slots_b: Tensor
+    """Slots that they need."""
+    classes_bk: Tensor
+    """The tokens that the classes stand for: blank, and the target's."""
+
+
+def ctc_target(batch: Batch) -> CtcTarget:
+    """The targets of a batch."""
+    tokens_bn = batch.target_bt.masked_fill(batch.target_bt == EOS, PAD)
+    real_bn = tokens_bn != PAD
+    length_b = real_bn.sum(1)
+    repeats_b = ((tokens_bn[:, 1:] == tokens_bn[:, :-1]) & real_bn[:, 1:]).sum(1)
+    classes_bk = torch.cat([tokens_bn.new_full((len(tokens_bn), 1), BLANK), tokens_bn], 1)
+    return CtcTarget(tokens_bn, length_b, length_b + repeats_b, classes_bk)
+
+
+def ctc_loss(model: ParallelModel, target: CtcTarget, states_btd: Tensor, slots_b: Tensor) -> Loss:
+    """Mean over the target tokens (no eos) of the sentences whose slots can hold their target; the others are
+    counted."""
+    feasible_b = slots_b >= target.slots_b
+    nll_b = sentence_nll(model, target, states_btd, slots_b)
+    total = torch.where(feasible_b, nll_b, 0.0).sum() / (target.length_b * feasible_b).sum().clamp(min=1)
+    return Loss(total, {"nll": total.detach(), "infeasible": (~feasible_b).float().mean()})
+
+
+@torch.no_grad()
+def ctc_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
+    """log P(y | x) of each pair: nats [b]; -inf where the target does not fit into the slots."""
+    target = ctc_target(batch)
+    states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
+    nll_b = sentence_nll(model, target, states_btd, slots_b)
+    return torch.where(slots_b >= target.slots_b, -nll_b, float("-inf"))
+
+
+def sentence_nll(model: ParallelModel, target: CtcTarget, states_btd: Tensor, slots_b: Tensor) -> Tensor:
+    """-log P(y | x) [b], from decoder states of which the first ``slots_b`` count."""
+    log_probs_btk = gathered_log_probs(states_btd, model.embeddings.output, target.classes_bk)
+    return ctc_nll(log_probs_btk, target.tokens_bn, slots_b, target.length_b)
+
+
+def ctc_nll(log_probs_btk: Tensor, target_bn: Tensor, slots_b: Tensor, length_b: Tensor) -> Tensor:
+    """-log P(target) [b]: the sum over alignments that merge repeats and drop blanks; inf where none fits.
+
+    Class 0 of ``log_probs`` is the blank, class i + 1 the i-th token of the sentence's own target.
+    """
+    # equal tokens must be equal classes, or the kernel would not ask for a blank between them
+    same_bnn = target_bn[:, :, None] == target_bn[:, None, :]
+    classes_bn = same_bnn.int().argmax(2) + 1
+    return _Ctc.apply(log_probs_btk, classes_bn, slots_b, length_b)  # type: ignore[no-any-return]
+
+
+class _Ctc(torch.autograd.Function):
+    """torch's CTC kernel with the true gradient: its own assumes classes that sum to one and adds their softmax."""
+
+    @staticmethod
+    def forward(ctx: Any, log_probs_btk: Tensor, classes_bn: Tensor, slots_b: Tensor, length_b: Tensor) -> Tensor:
+        log_probs_tbk = log_probs_btk.transpose(0, 1).contiguous()
+        slots, lengths = slots_b.tolist(), length_b.tolist()
+        nll_b, log_alpha = torch._ctc_loss(log_probs_tbk, classes_bn, slots, lengths, 0, False)
+        ctx.save_for_backward(log_probs_tbk, classes_bn, nll_b, log_alpha)
+        ctx.lengths = (slots, lengths)
+        return nll_b
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        log_probs_tbk, classes_bn, nll_b, log_alpha = ctx.saved_tensors
+        slots, lengths = ctx.lengths
+        # sentences without an alignment have a gradient of zero: whether that is right is for the caller to say
+        gradient_b = torch.where(torch.isfinite(nll_b), gradients[0], 0.0).contiguous()
+        finite_b = torch.where(torch.isfinite(nll_b), nll_b, 0.0)
+        gradient_tbk = torch.ops.aten._ctc_loss_backward(
+            gradient_b, log_probs_tbk, classes_bn, slots, lengths, finite_b, log_alpha, 0, True
+        )
+        inside = torch.arange(len(log_probs_tbk), device=gradient_tbk.device)[:, None] < torch.tensor(
+            slots, device=gradient_tbk.device
+        )
+        softmax_tbk = log_probs_tbk.exp() * gradient_b[None, :, None] * inside[:, :, None]
+        return (gradient_tbk - softmax_tbk).transpose(0, 1), None, None, None
+
+
+@torch.no_grad()
+def best_alignment(scores_btk: Tensor, target_bn: Tensor, slots_b: Tensor, length_b: Tensor) -> Tensor:
+    """Class [b, t] of each slot in the alignment with the largest sum of scores (the Viterbi path).
+
+    The classes are those of ``ctc_nll``; log-probabilities less a constant of each slot serve as well. Beyond a
+    sentence's slots, and where no alignment fits, what is returned means nothing.
+    """
+    b, t, k = scores_btk.shape
+    state_u = torch.arange(2 * k - 1, device=scores_btk.device)
+    class_u = torch.where(state_u % 2 == 1, (state_u + 1) // 2, 0)
+    emission_tbu = scores_btk.float()[:, :, class_u].transpose(0, 1)
+    # a token may follow another one directly where the two differ
+    jump_bu = torch.full((b, 2 * k - 1), float("-inf"), device=scores_btk.device)
+    jump_bu[:, 3::2] = jump_bu[:, 3::2].masked_fill(target_bn[:, 1:] != target_bn[:, :-1], 0.0)
+    inside_tb1 = (torch.arange(t, device=slots_b.device)[:, None] < slots_b)[:, :, None]
+    best_bu = emission_tbu[0].masked_fill(state_u > 1, float("-inf"))
+    steps_tbu = torch.zeros(emission_tbu.shape, dtype=torch.int8, device=scores_btk.device)
+    for i in range(1, t):
+        before_bu = functional.pad(best_bu, (2, 0), value=float("-inf"))
+        choices_3bu = torch.stack([best_bu, before_bu[:, 1:-1], before_bu[:, :-2] + jump_bu])
+        reached_bu, step_bu = choices_3bu.max(0)
+        best_bu = torch.where(inside_tb1[i], reached_bu + emission_tbu[i], best_bu)
+        steps_tbu[i] = step_bu * inside_tb1[i]
+    # the last state is the last token or the blank after it
+    last_b1 = 2 * length_b[:, None]
+    token_b1 = (last_b1 - 1).clamp(min=0)
+    place_b1 = torch.where(best_bu.gather(1, token_b1) > best_bu.gather(1, last_b1), token_b1, last_b1)
+    places = []
+    for step_bu in steps_tbu.flip(0):
+        places.append(place_b1)
+        place_b1 = (place_b1 - step_bu.gather(1, place_b1)).clamp(min=0)
+    return class_u[torch.cat(places[::-1], 1)]

@@ -1,0 +1,67 @@
+"""Glancing for CTC (Qian et al. 2021; Gu and Kong 2021): slots of the best alignment are revealed.
+
+Shape letters: b batch, t slot, k classes of a sentence (blank and its own tokens), d width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retort.batches import Batch
+from retort.config import GlatCtc
+from retort.losses.base import Loss, Step
+from retort.losses.ctc_alignments import CtcTarget, best_alignment, ctc_log_likelihood, ctc_loss, ctc_target
+from retort.losses.glancing import first_guess, glancing_ratio
+from retort.models.functional import most_probable
+from retort.models.parallel import ParallelModel
+from retort.vocabulary import PAD
+
+
+def compute(model: ParallelModel, batch: Batch, options: GlatCtc, step: Step) -> Loss:
+    """The CTC loss over all slots, revealed ones included: mean over target tokens (no eos).
+
+    ``revealed`` is the share of slots that were; none are in evaluation.
+    """
+    encoded, target = model.encode(batch.source_bs), ctc_target(batch)
+    given_bt, revealed = None, torch.zeros((), device=model.device)
+    if model.training:
+        ratio = glancing_ratio(options, step.progress)
+        given_bt, revealed = glanced(model, batch.source_bs, target, encoded, ratio, step.generator)
+    states_btd, slots_b = model.decode_upsampled(batch.source_bs, *encoded, given_bt)
+    loss = ctc_loss(model, target, states_btd, slots_b)
+    return Loss(loss.total, loss.parts | {"revealed": revealed})
+
+
+def log_likelihood(model: ParallelModel, batch: Batch, options: GlatCtc) -> Tensor:
+    """log P(y | x) of each pair, nothing revealed: nats [b]; -inf where the target does not fit into the slots."""
+    return ctc_log_likelihood(model, batch)
+
+
+@torch.no_grad()
+def glanced(
+    model: ParallelModel,
+    source_bs: Tensor,
+    target: CtcTarget,
+    encoded: tuple[Tensor, Tensor],
+    ratio: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Tokens or blanks of the best alignment in the revealed slots, pad in the others [b, t], and the share of the
+    slots that are revealed.
+
+    Each slot of a sentence is revealed with probability ratio x share of its slots where the guess differs from the
+    best alignment; none where the target does not fit.
+    """
+    states_btd = first_guess(model, lambda: model.decode_upsampled(source_bs, *encoded)[0])
+    slots_b = model.upsampling * (source_bs != PAD).sum(1)
+    inside_bt = torch.arange(states_btd.shape[1], device=slots_b.device) < slots_b[:, None]
+    # the normaliser of a slot is the same for all alignments, and may be left out
+    scores_btk = states_btd.float() @ model.embeddings.output[target.classes_bk].float().transpose(1, 2)
+    class_bt = best_alignment(scores_btk, target.tokens_bn, slots_b, target.length_b)
+    aligned_bt = target.classes_bk.gather(1, class_bt)
+    inside_bt = inside_bt & (slots_b >= target.slots_b)[:, None]
+    wrong_bt = (most_probable(states_btd, model.embeddings.output) != aligned_bt) & inside_bt
+    draws_bt = torch.rand(inside_bt.shape, generator=generator).to(slots_b.device)
+    revealed_bt = (draws_bt < ratio * (wrong_bt.sum(1) / slots_b)[:, None]) & inside_bt
+    return aligned_bt.masked_fill(~revealed_bt, PAD), revealed_bt.sum() / slots_b.sum()
