@@ -56,6 +56,8 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         guarded={metric: MEANING[metric] for metric in loop.GUARDED},
         latencies=summary.latencies(inputs),
         speedups=summary.speedups(inputs),
+        shares=summary.SHARES,
+        training_shares=summary.training_shares(inputs),
         reference=summary.reference_key(inputs),
         significant=summary.SIGNIFICANT,
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),

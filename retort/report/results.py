@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from retort.report.inputs import Inputs
-from retort.report.summary import latencies
+from retort.report.summary import SHARES, latencies, training_shares
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
 LATENCY_SIGNATURE = "text to text, median over batches|batch_size:{size}|batches:{batches}"
@@ -68,10 +68,13 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     for run in sorted(inputs.checkpoints, key=lambda run: (*inputs.order(run.system), run.seed)):
         model = inputs.checkpoints[run]
+        where = {"system": run.system, "data": model.get("data", data.get(run.system, "")), "seed": run.seed}
         for metric in ("parameters", "updates", "train_seconds"):
             if model.get(metric) is not None:
-                where = {"system": run.system, "data": model.get("data", data.get(run.system, "")), "seed": run.seed}
                 rows.append({**where, "metric": metric, "value": model[metric], "signature": "model.json"})
+        own = Inputs(inputs.config, logs={run: inputs.logs.get(run, [])})
+        for metric, found in training_shares(own).get(run.system, {}).items():
+            rows.append({**where, "metric": metric, "value": found.mean, "signature": f"share of {SHARES[metric]}"})
     return rows
 
 

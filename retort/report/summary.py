@@ -15,6 +15,14 @@ from retort.report.inputs import Inputs, Row
 SIGNIFICANT = 0.05
 SPEEDUP_SAMPLES = 1000
 REFERENCE_SYSTEM = "teacher"
+SHARES = {
+    "infeasible": "sentences whose target does not fit into the slots: they train nothing",
+    "truncated": "target tokens dropped from the loss for their low probability",
+    "skipped": "target tokens that no slot was left for",
+    "blanks": "slots aligned with a blank",
+    "revealed": "target tokens, or slots, shown to the decoder",
+}
+"""What objectives count while they train, each as a share."""
 Key = tuple[str, str]
 """System and search."""
 
@@ -227,6 +235,17 @@ def _latency(batch_size: int, rows: list[Row]) -> Latency:
         model_share=float(sum(row["model_seconds"] for row in rows) / max(total.sum(), 1e-12)),
         throughput=float(sentences / max(total.sum(), 1e-12)),
     )
+
+
+def training_shares(inputs: Inputs) -> dict[str, dict[str, Spread]]:
+    """Mean over a training of each of ``SHARES`` that a system's objective counts, by system in the config's order."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for run in sorted(inputs.logs, key=lambda run: (*inputs.order(run.system), run.seed)):
+        for metric in SHARES:
+            rows = [row["value"] for row in inputs.logs[run] if (row["split"], row["metric"]) == ("train", metric)]
+            if rows:
+                found.setdefault(run.system, {}).setdefault(metric, []).append(float(np.mean(rows)))
+    return {system: {metric: spread(means) for metric, means in own.items()} for system, own in found.items()}
 
 
 def reference_key(inputs: Inputs) -> Key:

@@ -163,6 +163,20 @@ def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
     assert entries["vanilla"].difference == summary.entries(inputs, "flickr")[-1].difference
 
 
+def test_what_an_objective_counts_is_a_mean_over_its_training(inputs, report):
+    means = [seed * 3050 / 1e6 for seed in (1, 2)]
+    shares = summary.training_shares(inputs)
+    assert list(shares) == ["ctc-raw", "ctc"] and list(shares["ctc"]) == ["infeasible"]
+    assert shares["ctc"]["infeasible"].mean == pytest.approx(sum(means) / 2)
+    rows = list(csv.DictReader((report / "results.csv").open()))
+    found = {
+        row["seed"]: float(row["value"]) for row in rows if (row["system"], row["metric"]) == ("ctc", "infeasible")
+    }
+    assert found == pytest.approx({"1": means[0], "2": means[1]})
+    html = (report / "report.html").read_text()
+    assert "they train nothing" in html and "<td>0.46</td>" in html
+
+
 def test_latency_by_hand():
     rows = [
         {"system": "teacher", "seed": 1, "search": "beam", "batch_size": size, "batch": batch, "sentences": size,
