@@ -122,6 +122,9 @@ class Vanilla(Section):
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0)
     """Weight of the length predictor's loss."""
+    deep_supervision: bool = False
+    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
+    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
 class Cmlm(Section):
@@ -172,6 +175,9 @@ class Ctc(Section):
     name: Literal["ctc"]
     upsampling: int = Field(2, ge=1)
     """Decoder slots per source token."""
+    deep_supervision: bool = False
+    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
+    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
 class Glancing(Section):
@@ -192,6 +198,9 @@ class Glat(Glancing):
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0)
     """Weight of the length predictor's loss."""
+    deep_supervision: bool = False
+    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
+    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
 class GlatCtc(Glancing):
@@ -200,6 +209,9 @@ class GlatCtc(Glancing):
     name: Literal["glat_ctc"]
     upsampling: int = Field(2, ge=1)
     """Decoder slots per source token."""
+    deep_supervision: bool = False
+    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
+    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
 Objective = Annotated[Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Glat | Ctc | GlatCtc, Field(discriminator="name")]

@@ -14,8 +14,8 @@ from retort.models.parallel import ParallelModel
 def compute(model: ParallelModel, batch: Batch, options: Ctc, step: Step) -> Loss:
     """Mean over the target tokens (no eos) of the sentences whose slots can hold their target; the others are
     counted."""
-    states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
-    return ctc_loss(model, ctc_target(batch), states_btd, slots_b)
+    layers, slots_b = model.layers_of_upsampled(batch.source_bs, *model.encode(batch.source_bs))
+    return ctc_loss(model, ctc_target(batch), layers, slots_b)
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Ctc) -> Tensor:

@@ -3,8 +3,8 @@
 An alignment writes the target into the slots, in order, with any token repeated and blanks anywhere, and a blank at
 least between equal neighbours. A target of n tokens with r equal neighbours needs n + r slots.
 
-Shape letters: b batch, t slot, n target token, k = n + 1 classes of a sentence (blank and its own tokens), d width,
-u = 2 n + 1 states of an alignment (a blank, and each token followed by a blank).
+Shape letters: b batch, l layer, t slot, n target token, k = n + 1 classes of a sentence (blank and its own tokens), d
+width, u = 2 n + 1 states of an alignment (a blank, and each token followed by a blank).
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ def ctc_target(batch: Batch) -> CtcTarget:
     return CtcTarget(tokens_bn, length_b, length_b + repeats_b, classes_bk)
 
 
-def ctc_loss(model: ParallelModel, target: CtcTarget, states_btd: Tensor, slots_b: Tensor) -> Loss:
+def ctc_loss(model: ParallelModel, target: CtcTarget, layers: list[Tensor], slots_b: Tensor) -> Loss:
     """Mean over the target tokens (no eos) of the sentences whose slots can hold their target; the others are
-    counted."""
+    counted. The total is the mean over the ``layers`` that predict, ``nll`` that of the last one."""
     feasible_b = slots_b >= target.slots_b
-    nll_b = sentence_nll(model, target, states_btd, slots_b)
-    total = torch.where(feasible_b, nll_b, 0.0).sum() / (target.length_b * feasible_b).sum().clamp(min=1)
-    return Loss(total, {"nll": total.detach(), "infeasible": (~feasible_b).float().mean()})
+    tokens = (target.length_b * feasible_b).sum().clamp(min=1)
+    nll_lb = torch.stack([sentence_nll(model, target, states_btd, slots_b) for states_btd in layers])
+    nll_l = torch.where(feasible_b, nll_lb, 0.0).sum(1) / tokens
+    return Loss(nll_l.mean(), {"nll": nll_l[-1].detach(), "infeasible": (~feasible_b).float().mean()})
 
 
 @torch.no_grad()

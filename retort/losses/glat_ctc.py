@@ -28,8 +28,8 @@ def compute(model: ParallelModel, batch: Batch, options: GlatCtc, step: Step) ->
     if model.training:
         ratio = glancing_ratio(options, step.progress)
         given_bt, revealed = glanced(model, batch.source_bs, target, encoded, ratio, step.generator)
-    states_btd, slots_b = model.decode_upsampled(batch.source_bs, *encoded, given_bt)
-    loss = ctc_loss(model, target, states_btd, slots_b)
+    layers, slots_b = model.layers_of_upsampled(batch.source_bs, *encoded, given_bt)
+    loss = ctc_loss(model, target, layers, slots_b)
     return Loss(loss.total, loss.parts | {"revealed": revealed})
 
 

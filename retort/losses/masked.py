@@ -22,12 +22,17 @@ def masked_loss(
     masked_bt: Tensor,
     encoded: tuple[Tensor, Tensor] | None = None,
 ) -> Loss:
-    """Cross entropy of the masked tokens given the source, which may be ``encoded`` already, and the others."""
+    """Cross entropy of the masked tokens given the source, which may be ``encoded`` already, and the others: the mean
+    over the layers that predict, and in ``nll`` the last one's."""
     memory_bsd, memory_bias = model.encode(batch.source_bs) if encoded is None else encoded
-    states_btd = model.decode_tokens(batch.target_bt.masked_fill(masked_bt, MASK), memory_bsd, memory_bias)
+    layers = model.layers_of_tokens(batch.target_bt.masked_fill(masked_bt, MASK), memory_bsd, memory_bias)
     target_n = batch.target_bt[masked_bt]
     smoothing = options.label_smoothing if model.training else 0.0
-    total, plain = linear_cross_entropy(states_btd[masked_bt], model.embeddings.output, target_n, smoothing)
+    weight_vd = model.embeddings.output
+    totals, nlls = zip(
+        *(linear_cross_entropy(x[masked_bt], weight_vd, target_n, smoothing) for x in layers), strict=True
+    )
+    total, plain = torch.stack(totals).mean(), nlls[-1]
     length = length_loss(model, batch, memory_bsd)
     return Loss(
         total / len(target_n) + options.length_weight * length,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retort.config import Model
-from retort.models.functional import embed
+from retort.models.functional import Linear, embed, most_probable
 from retort.models.transformer import EncoderDecoder, Positions, padding_bias
 from retort.vocabulary import MASK, PAD
 
@@ -35,12 +35,14 @@ class ParallelModel(EncoderDecoder):
         decoder_input: str = "mask",
         blank: bool = False,
         length_multiplier: float = 1.0,
+        deep_supervision: bool = False,
     ) -> None:
         """``upsampling`` 0 decodes slots of a predicted length, above 0 so many slots a source token.
 
         ``length_from`` "slot" puts an empty slot before the source, whose encoder state predicts the length, and
         ``decoder_input`` "pad" fills the decoder's slots with pad's embedding (both as in Sun and Yang's code of 2020).
         ``blank`` lets slots of a predicted length hold a blank, and ``length_multiplier`` gives more of them than that.
+        With ``deep_supervision`` every decoder layer predicts, and the next one is told what (Huang et al. 2022).
         """
         super().__init__(shape, source_size, target_size)
         self.upsampling, self.length_slot, self.pad_input = upsampling, length_from == "slot", decoder_input == "pad"
@@ -50,6 +52,13 @@ class ParallelModel(EncoderDecoder):
             self.length = nn.Linear(shape.d_model, classes)
         else:
             self.slot_positions = Positions(shape, upsampling)
+        self.deep_supervision = deep_supervision
+        if deep_supervision:
+            told = [Linear(2 * shape.d_model, shape.d_model) for _ in range(shape.decoder_layers - 1)]
+            for layer in told:
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            self.told = nn.ModuleList(told)
 
     def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding; with a length slot, s is one more."""
@@ -78,10 +87,14 @@ class ParallelModel(EncoderDecoder):
 
     def decode_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """Decoder states [b, t, d] for slots that hold mask or given tokens; padded slots are hidden."""
+        return self.layers_of_tokens(input_bt, memory_bsd, memory_bias)[-1]
+
+    def layers_of_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> list[Tensor]:
+        """What ``decode_tokens`` returns, of each layer that predicts, the last one last."""
         bias = padding_bias(input_bt == PAD, self.shape.heads, self.dtype)
         if self.pad_input:
             input_bt = input_bt.masked_fill(input_bt == MASK, PAD)
-        return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
+        return self._decode(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
 
     def decode_upsampled(
         self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None = None
@@ -89,14 +102,36 @@ class ParallelModel(EncoderDecoder):
         """Decoder states [b, upsampling * s, d] for slots that start from the encoder state they stem from (Libovicky
         and Helcl 2018), or from the embedding of a given token that is not pad, and the number of slots [b] that are
         not padding."""
+        layers, slots_b = self.layers_of_upsampled(source_bs, memory_bsd, memory_bias, given_bt)
+        return layers[-1], slots_b
+
+    def layers_of_upsampled(
+        self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """What ``decode_upsampled`` returns, with the states of each layer that predicts, the last one last."""
         slots_bt = (source_bs == PAD).repeat_interleave(self.upsampling, 1)
         input_btd = memory_bsd.repeat_interleave(self.upsampling, 1)
         if given_bt is not None:
-            given_btd = embed(given_bt, self.embeddings.target) * self.embeddings.scale
-            input_btd = torch.where((given_bt != PAD)[:, :, None], given_btd, input_btd)
-        input_btd = self.slot_positions(input_btd)
+            input_btd = torch.where((given_bt != PAD)[:, :, None], self._embed(given_bt), input_btd)
         bias = padding_bias(slots_bt, self.shape.heads, self.dtype)
-        return self.decoder(input_btd, bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
+        return self._decode(self.slot_positions(input_btd), bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
+
+    def _decode(self, x_btd: Tensor, bias: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> list[Tensor]:
+        """States [b, t, d] of each layer that predicts: of the last one alone, unless there is deep supervision."""
+        if not self.deep_supervision:
+            return [self.decoder(x_btd, bias, memory_bsd, memory_bias)]
+        layers: list[Tensor] = []
+        for i, layer in enumerate(self.decoder.layers):
+            if layers:
+                predicted_bt = most_probable(layers[-1], self.embeddings.output)
+                x_btd = self.told[i - 1](torch.cat([x_btd, self._embed(predicted_bt)], -1))
+            x_btd = layer(x_btd, bias, layer.cross_attention.keys_values(memory_bsd), memory_bias)
+            layers.append(self.decoder.norm(x_btd))
+        return layers
+
+    def _embed(self, tokens_bt: Tensor) -> Tensor:
+        """Embeddings [b, t, d] of target tokens, without positions."""
+        return embed(tokens_bt, self.embeddings.target) * self.embeddings.scale
 
 
 def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> Tensor:

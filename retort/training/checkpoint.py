@@ -25,7 +25,7 @@ from retort.vocabulary import Vocabulary
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
-MODEL_OPTIONS = {"upsampling", "length_from", "decoder_input", "length_multiplier"}
+MODEL_OPTIONS = {"upsampling", "length_from", "decoder_input", "length_multiplier", "deep_supervision"}
 """Keys of an objective's section that say how the model of the parallel family is built."""
 
 

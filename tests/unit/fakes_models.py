@@ -36,11 +36,12 @@ def parallel(
     decoder_input: str = "mask",
     blank: bool = False,
     length_multiplier: float = 1.0,
+    deep_supervision: bool = False,
     **changes: Any,
 ) -> ParallelModel:
     torch.manual_seed(seed)
     shape = tiny_shape(**changes)
-    choices = (upsampling, length_from, decoder_input, blank, length_multiplier)
+    choices = (upsampling, length_from, decoder_input, blank, length_multiplier, deep_supervision)
     return ParallelModel(shape, VOCABULARY, VOCABULARY, *choices).eval()
 
 

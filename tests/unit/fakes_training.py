@@ -18,6 +18,7 @@ from retort.models.functional import reseed_dropout
 from retort.models.parallel import ParallelModel
 from retort.models.transformer import EncoderDecoder
 from retort.search.base import SPECIAL_IDS
+from retort.training.checkpoint import MODEL_OPTIONS
 from retort.training.loop import Trainer
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
@@ -59,7 +60,7 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
     model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
     if objective.name == "autoregressive":
         return AutoregressiveModel(model, size, size)
-    return ParallelModel(model, size, size, upsampling=getattr(objective, "upsampling", 0))
+    return ParallelModel(model, size, size, **objective.model_dump(include=MODEL_OPTIONS))
 
 
 def trainer(

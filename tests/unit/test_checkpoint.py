@@ -27,7 +27,7 @@ OBJECTIVES = [
     Cmlm(name="cmlm"),
     Axe(name="axe", length_multiplier=1.3),
     Ctc(name="ctc", upsampling=3),
-    Glat(name="glat"),
+    Glat(name="glat", deep_supervision=True),
     GlatCtc(name="glat_ctc", upsampling=3),
 ]
 
@@ -58,7 +58,11 @@ def saved(directory, vocabulary, objective=OBJECTIVES[0], **shape):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.name)
-@pytest.mark.parametrize("shape", [{}, {"tied": "none", "positions": "learned", "norm": "post"}], ids=["tied", "none"])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"tied": "none", "positions": "learned", "norm": "post", "decoder_layers": 3}],
+    ids=["tied", "none"],
+)
 def test_round_trip(tmp_path, joint, objective, shape):
     model = saved(tmp_path, joint, objective, **shape)
     found, vocabulary, description = load_checkpoint(tmp_path, CPU)
@@ -68,7 +72,7 @@ def test_round_trip(tmp_path, joint, objective, shape):
     assert {name: p.tolist() for name, p in model.named_parameters()} == {n: p.tolist() for n, p in weights.items()}
     source_bs = torch.tensor([[6, 7, 8, 2], [9, 2, 0, 0]])
     assert torch.equal(found.encode(source_bs)[0], model.encode(source_bs)[0])
-    for choice in ("upsampling", "blank", "length_multiplier"):
+    for choice in ("upsampling", "blank", "length_multiplier", "deep_supervision"):
         assert getattr(found, choice, None) == getattr(model, choice, None)
 
 

@@ -17,12 +17,12 @@ from tests.unit.fakes_models import batch, padded, parallel, sentences
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 # objective's module, its options, a model for it, the decoder's method
 OBJECTIVES = {
-    "glat": (glat, config.Glat(name="glat", start=0.9, end=0.9), parallel, "decode_tokens"),
+    "glat": (glat, config.Glat(name="glat", start=0.9, end=0.9), parallel, "layers_of_tokens"),
     "glat_ctc": (
         glat_ctc,
         config.GlatCtc(name="glat_ctc", upsampling=3, start=0.9, end=0.9),
         lambda **changes: parallel(3, **changes),
-        "decode_upsampled",
+        "layers_of_upsampled",
     ),
 }
 
@@ -88,7 +88,7 @@ def test_both_passes_have_the_same_dropout_and_each_step_another(name, monkeypat
     reseed_dropout(1)
     for _ in range(2):
         objective.compute(model, batch(SOURCES, TARGETS), nothing, step())
-    one, again, other, last = (c.result if name == "glat" else c.result[0] for c in calls)
+    one, again, other, last = ((c.result if name == "glat" else c.result[0])[0] for c in calls)
     assert torch.equal(one, again) and torch.equal(other, last)
     assert not torch.isclose(one, other, atol=1e-3).all(2).any()
 
@@ -194,7 +194,7 @@ def test_tokens_and_blanks_of_the_best_alignment_stand_in_revealed_slots(monkeyp
     model, options = parallel(2).train(), config.GlatCtc(name="glat_ctc", start=0.99, end=0.99)
     pairs = batch([[7, 8, 9], [6], [8, 6]], [[6, 7], [7, 8, 9, 6, 7], [9, 9]])
     guesses(monkeypatch, glat_ctc, torch.zeros(3, 8, dtype=torch.long))
-    calls = spied(monkeypatch, model, "decode_upsampled")
+    calls = spied(monkeypatch, model, "layers_of_upsampled")
     loss = glat_ctc.compute(model, pairs, options, step())
     given = calls[1].given[3]
     assert (given[1] == PAD).all() and (given[2, 6:] == PAD).all()

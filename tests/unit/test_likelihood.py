@@ -35,8 +35,18 @@ OBJECTIVES = {
     "glat": (glat, config.Glat(name="glat"), parallel),
     "ctc": (ctc, config.Ctc(name="ctc", upsampling=2), lambda: parallel(2)),
     "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=2), lambda: parallel(2)),
+    "vanilla, deep": (
+        vanilla,
+        config.Vanilla(name="vanilla", deep_supervision=True),
+        lambda: parallel(deep_supervision=True),
+    ),
+    "ctc, deep": (
+        ctc,
+        config.Ctc(name="ctc", deep_supervision=True),
+        lambda: parallel(2, deep_supervision=True),
+    ),
 }
-PARALLEL = ["vanilla", "slot and pad", "cmlm", "oaxe", "glat"]
+PARALLEL = ["vanilla", "slot and pad", "cmlm", "oaxe", "glat", "vanilla, deep"]
 
 
 @pytest.mark.parametrize("chunk", [1, 11, 512])
@@ -118,7 +128,7 @@ def all_alignments(model, source, target):
     return math.log(total) if total else -math.inf
 
 
-@pytest.mark.parametrize("name", ["ctc", "glat_ctc"])
+@pytest.mark.parametrize("name", ["ctc", "glat_ctc", "ctc, deep"])
 def test_a_ctc_log_likelihood_sums_over_alignments_and_may_be_minus_infinity(name):
     objective, options, build = OBJECTIVES[name]
     # one source token and eos are four slots, two are six

@@ -26,6 +26,16 @@ OBJECTIVES = {
     "glat": (glat, config.Glat(name="glat", start=0, end=0), parallel),
     "ctc": (ctc, config.Ctc(name="ctc", upsampling=3), lambda: parallel(3)),
     "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=3, start=0, end=0), lambda: parallel(3)),
+    "vanilla, deep": (
+        vanilla,
+        config.Vanilla(name="vanilla", deep_supervision=True),
+        lambda: parallel(deep_supervision=True),
+    ),
+    "ctc, deep": (
+        ctc,
+        config.Ctc(name="ctc", deep_supervision=True),
+        lambda: parallel(2, deep_supervision=True),
+    ),
 }
 
 
