@@ -209,16 +209,19 @@ def test_tokens_and_blanks_of_the_best_alignment_stand_in_revealed_slots(monkeyp
 
 
 def test_each_slot_is_revealed_with_the_ratio_times_the_share_of_wrong_slots(monkeypatch):
-    model, target = parallel(2).train(), batch([[7, 8]] * 2000, [[6, 7]] * 2000)
-    aligned = torch.tensor([0, 1, 0, 2, 2, 0])
+    model, target = parallel(2).train(), batch([[7, 8]] * 2000, [[6, 7]] * 2000, step=4)
+    # the last two slots are padding
+    aligned = torch.tensor([0, 1, 0, 2, 2, 0, 1, 1])
     monkeypatch.setattr(glat_ctc, "best_alignment", lambda *given: aligned.expand(2000, -1))
-    right = torch.tensor([BLANK, 6, BLANK, 7, 7, BLANK])
-    guess = torch.where(torch.tensor([True, False, False, True, True, True]), right, 9)
+    right = torch.tensor([BLANK, 6, BLANK, 7, 7, BLANK, 6, 6])
+    guess = torch.where(torch.tensor([True, False, False, True, True, True, False, False]), right, 9)
     guesses(monkeypatch, glat_ctc, guess.expand(2000, -1))
     encoded = model.encode(target.source_bs)
     given, share = glat_ctc.glanced(
         model, target.source_bs, glat_ctc.ctc_target(target), encoded, 0.6, torch.Generator().manual_seed(4)
     )
+    assert (given[:, 6:] == PAD).all()
+    given, right = given[:, :6], right[:6]
     revealed = given != PAD
     assert torch.equal(given[revealed], right.expand(2000, -1)[revealed])
     assert (revealed.double().mean(0) - 0.6 * 2 / 6).abs().max() < 5 * (0.16 / 2000) ** 0.5
