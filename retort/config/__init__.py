@@ -20,14 +20,16 @@ from retort.config.search import (
     Argmax,
     Beam,
     CtcCollapse,
+    DagPath,
     Greedy,
+    JointViterbi,
     LengthParallel,
     MaskPredict,
     Search,
 )
 from retort.config.stages import Distillation, Evaluation, Latency, Report
 from retort.config.systems import Data, Em, Guards, System, em_iteration, em_student, em_systems, em_teacher
-from retort.config.training import Autoregressive, Cmlm, Ctc, Model, Objective, Training, Vanilla
+from retort.config.training import Autoregressive, Cmlm, Ctc, Dag, Model, Objective, Training, Vanilla
 
 __all__ = [
     "DEFAULT_SEARCHES",
@@ -42,6 +44,8 @@ __all__ = [
     "Config",
     "Ctc",
     "CtcCollapse",
+    "Dag",
+    "DagPath",
     "Data",
     "Distillation",
     "Em",
@@ -49,6 +53,7 @@ __all__ = [
     "GeneratedCorpus",
     "Greedy",
     "Guards",
+    "JointViterbi",
     "Latency",
     "LengthParallel",
     "MaskPredict",

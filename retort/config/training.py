@@ -142,4 +142,16 @@ class Ctc(Section):
     """Decoder slots per source token."""
 
 
-Objective = Annotated[Autoregressive | Vanilla | Cmlm | Ctc, Field(discriminator="name")]
+class Dag(Section):
+    """Directed acyclic graph over upsampled source positions (Huang et al. 2022); the parallel family. A vertex has a
+    distribution over tokens and one over the vertices that follow it."""
+
+    name: Literal["dag"]
+    upsampling: int = Field(4, ge=1)
+    """Vertices per source token; the paper has 8. Time and memory grow with its square."""
+    glance: tuple[Probability, Probability] = (0.5, 0.1)
+    """Share of the wrong tokens of the target's best path that are shown to the decoder, at the first and at the last
+    update (linear between them). It costs a second decoder pass; [0, 0] does without."""
+
+
+Objective = Annotated[Autoregressive | Vanilla | Cmlm | Ctc | Dag, Field(discriminator="name")]

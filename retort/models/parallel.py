@@ -75,13 +75,22 @@ class ParallelModel(EncoderDecoder):
             input_bt = input_bt.masked_fill(input_bt == MASK, PAD)
         return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
 
-    def decode_upsampled(self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> tuple[Tensor, Tensor]:
+    def decode_upsampled(
+        self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Decoder states [b, upsampling * s, d] for slots that start from the encoder state they stem from (Libovicky
-        and Helcl 2018), and the number of slots [b] that are not padding."""
+        and Helcl 2018), and the number of slots [b] that are not padding.
+
+        Where ``given_bt`` [b, upsampling * s] is no PAD, the slot starts from that target token's embedding instead.
+        """
         slots_bt = (source_bs == PAD).repeat_interleave(self.upsampling, 1)
-        input_btd = self.slot_positions(memory_bsd.repeat_interleave(self.upsampling, 1))
+        input_btd = memory_bsd.repeat_interleave(self.upsampling, 1)
+        if given_bt is not None:
+            given_btd = embed(given_bt, self.embeddings.target) * self.embeddings.scale
+            input_btd = torch.where((given_bt == PAD)[:, :, None], input_btd, given_btd)
         bias = padding_bias(slots_bt, self.shape.heads, self.dtype)
-        return self.decoder(input_btd, bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
+        states_btd = self.decoder(self.slot_positions(input_btd), bias, memory_bsd, memory_bias)
+        return states_btd, (~slots_bt).sum(1)
 
 
 def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> Tensor:

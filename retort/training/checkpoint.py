@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.config import Ctc, Model, Objective, Vanilla
+from retort.config import Ctc, Dag, Model, Objective, Vanilla
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.dag import DagModel
 from retort.models.parallel import ParallelModel
 from retort.models.transformer import EncoderDecoder
 from retort.vocabulary import Vocabulary
@@ -35,6 +36,8 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
         return AutoregressiveModel(shape, *sizes)
     if isinstance(objective, Ctc):
         return ParallelModel(shape, *sizes, upsampling=objective.upsampling)
+    if isinstance(objective, Dag):
+        return DagModel(shape, *sizes, upsampling=objective.upsampling)
     if isinstance(objective, Vanilla):
         return ParallelModel(shape, *sizes, length_from=objective.length_from, decoder_input=objective.decoder_input)
     return ParallelModel(shape, *sizes)

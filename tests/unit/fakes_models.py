@@ -13,6 +13,7 @@ from torch import Tensor
 from retort import config
 from retort.batches import Batch, Ragged
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.dag import DagModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.vocabulary import PAD
 
@@ -35,6 +36,11 @@ def parallel(
     torch.manual_seed(seed)
     shape = tiny_shape(**changes)
     return ParallelModel(shape, VOCABULARY, VOCABULARY, upsampling, length_from, decoder_input).eval()
+
+
+def dag_model(upsampling: int = 4, seed: int = 0, **changes: Any) -> DagModel:
+    torch.manual_seed(seed)
+    return DagModel(tiny_shape(**changes), VOCABULARY, VOCABULARY, upsampling).eval()
 
 
 def sentences(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from retort.batches import EncodedCorpus, Ragged
-from retort.config import Autoregressive, Cmlm, Ctc, Model, Training, Vanilla
+from retort.config import Autoregressive, Cmlm, Ctc, Dag, Model, Training, Vanilla
 from retort.config import Vocabulary as VocabularySettings
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.dag import DagModel
 from retort.models.functional import reseed_dropout
 from retort.models.parallel import ParallelModel
 from retort.models.transformer import EncoderDecoder
@@ -29,6 +30,7 @@ OBJECTIVES = {
     "vanilla": Vanilla(name="vanilla"),
     "cmlm": Cmlm(name="cmlm"),
     "ctc": Ctc(name="ctc"),
+    "dag": Dag(name="dag", upsampling=3),
 }
 
 
@@ -57,6 +59,8 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
     model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
     if objective.name == "autoregressive":
         return AutoregressiveModel(model, size, size)
+    if objective.name == "dag":
+        return DagModel(model, size, size, objective.upsampling)
     return ParallelModel(model, size, size, upsampling=objective.upsampling if objective.name == "ctc" else 0)
 
 

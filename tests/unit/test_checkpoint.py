@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retort.config import Autoregressive, Cmlm, Ctc, Model, Vanilla
+from retort.config import Autoregressive, Cmlm, Ctc, Dag, Model, Vanilla
 from retort.errors import RetortError
 from retort.training.checkpoint import (
     build_model,
@@ -26,6 +26,7 @@ OBJECTIVES = [
     Vanilla(name="vanilla"),
     Cmlm(name="cmlm"),
     Ctc(name="ctc", upsampling=3),
+    Dag(name="dag", upsampling=3),
 ]
 
 

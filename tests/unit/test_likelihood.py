@@ -11,10 +11,10 @@ from retort import config
 from retort.batches import Ragged
 from retort.distillation.likelihood import log_likelihoods
 from retort.losses import autoregressive as next_token
-from retort.losses import cmlm, ctc, likelihood, vanilla
+from retort.losses import cmlm, ctc, dag, likelihood, vanilla
 from retort.losses.base import Step
 from retort.vocabulary import BLANK, BOS, MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, padded, parallel, sentences
+from tests.unit.fakes_models import autoregressive, batch, dag_model, padded, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 # candidates of three sources: some have a source and a length in common
@@ -31,6 +31,7 @@ OBJECTIVES = {
     ),
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
     "ctc": (ctc, config.Ctc(name="ctc", upsampling=2), lambda: parallel(2)),
+    "dag": (dag, config.Dag(name="dag"), dag_model),
 }
 PARALLEL = ["vanilla", "slot and pad", "cmlm"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retort.batches import length_batches
-from retort.config import Argmax, CtcCollapse, Greedy, MaskPredict
+from retort.config import Argmax, CtcCollapse, DagPath, Greedy, MaskPredict
 from retort.errors import RetortError
 from retort.losses.base import Loss
 from retort.search.base import run_search
@@ -24,6 +24,7 @@ SEARCHES = {
     "vanilla": Argmax(kind="argmax"),
     "cmlm": MaskPredict(kind="mask_predict", length_beam=1),
     "ctc": CtcCollapse(kind="ctc_collapse"),
+    "dag": DagPath(kind="dag_path"),
 }
 TIMES = ("seconds", "tokens_per_second")
 
@@ -47,11 +48,13 @@ def correct(model, corpus, search) -> float:
         ("vanilla", False, 200),
         ("cmlm", False, 250),
         ("ctc", True, 250),
+        ("dag", True, 250),
     ],
 )
 def test_learns_to_copy_or_to_reverse(tmp_path, name, reverse, updates):
-    # CTC needs a blank between repeated tokens, and takes long to learn that.
-    train, valid = (sequences(count, seed, reverse, name != "ctc") for count, seed in ((4000, 1), (200, 2)))
+    # CTC needs a blank between repeated tokens, and takes long to learn that; the searches of a graph drop repeats.
+    repeats = name not in ("ctc", "dag")
+    train, valid = (sequences(count, seed, reverse, repeats) for count, seed in ((4000, 1), (200, 2)))
     settings = {"max_updates": updates, "warmup": 60, "learning_rate": 0.01, "schedule": "cosine"}
     learner = trainer(
         tmp_path, name, train, valid, SEARCHES[name], batch_tokens=512, validate_every=updates // 2, **settings
