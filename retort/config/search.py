@@ -83,7 +83,30 @@ class CtcCollapse(Section):
     kind: Literal["ctc_collapse"]
 
 
-Search = Annotated[Greedy | Beam | Argmax | LengthParallel | MaskPredict | CtcCollapse, Field(discriminator="kind")]
+class DagPath(Section):
+    """One pass, and the path through the graph that is best at each step (Huang et al. 2022)."""
+
+    kind: Literal["dag_path"]
+    method: Literal["greedy", "lookahead"] = "lookahead"
+    """What the next vertex is chosen by. greedy: its transition. lookahead: its transition and its best token."""
+    beta: float = Field(1.0, ge=0)
+    """Weight of the log-probability of that token in lookahead."""
+
+
+class JointViterbi(Section):
+    """One pass, and the path and tokens of the graph that are best together (Shao et al. 2022)."""
+
+    kind: Literal["joint_viterbi"]
+    beta: float = Field(1.0, ge=0)
+    """Exponent of the length in tokens, eos included, that divides the log-probability."""
+    max_ratio: float = Field(2.0, gt=0)
+    """Longest output: this times the source length, plus 10 tokens."""
+
+
+Search = Annotated[
+    Greedy | Beam | Argmax | LengthParallel | MaskPredict | CtcCollapse | DagPath | JointViterbi,
+    Field(discriminator="kind"),
+]
 
 SEARCHES_OF_OBJECTIVE = {
     "autoregressive": ("greedy", "beam"),
@@ -94,6 +117,7 @@ SEARCHES_OF_OBJECTIVE = {
     "glat": ("argmax", "length_parallel"),
     "ctc": ("ctc_collapse",),
     "glat_ctc": ("ctc_collapse",),
+    "dag": ("dag_path", "joint_viterbi"),
 }
 
 DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
@@ -115,6 +139,11 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
     "glat": {"argmax": Argmax(kind="argmax")},
     "ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
     "glat_ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
+    "dag": {
+        "lookahead": DagPath(kind="dag_path"),
+        "greedy": DagPath(kind="dag_path", method="greedy"),
+        "viterbi": JointViterbi(kind="joint_viterbi"),
+    },
 }
 
 EM_SEARCHES: dict[str, Search] = {

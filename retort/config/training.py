@@ -108,7 +108,15 @@ class Autoregressive(Section):
     """Probability mass spread over the whole vocabulary."""
 
 
-class Vanilla(Section):
+class DeepSupervision(Section):
+    """An objective of which every decoder layer can predict."""
+
+    deep_supervision: bool = False
+    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
+    one before predicted, in decoding too (Huang et al. 2022)."""
+
+
+class Vanilla(DeepSupervision):
     """Position-wise cross entropy with a length predictor; the parallel family (Gu et al. 2018 without fertility).
     The model of Sun and Yang 2020 is length_from: slot, decoder_input: pad and one decoder layer more."""
 
@@ -122,9 +130,6 @@ class Vanilla(Section):
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0)
     """Weight of the length predictor's loss."""
-    deep_supervision: bool = False
-    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
-    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
 class Cmlm(Section):
@@ -169,15 +174,12 @@ class Oaxe(Section):
     """Weight of the length predictor's loss."""
 
 
-class Ctc(Section):
+class Ctc(DeepSupervision):
     """Connectionist temporal classification over upsampled source positions; the parallel family."""
 
     name: Literal["ctc"]
     upsampling: int = Field(2, ge=1)
     """Decoder slots per source token."""
-    deep_supervision: bool = False
-    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
-    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
 class Glancing(Section):
@@ -190,7 +192,7 @@ class Glancing(Section):
     """The same at training.max_updates."""
 
 
-class Glat(Glancing):
+class Glat(Glancing, DeepSupervision):
     """Glancing (Qian et al. 2021): cross entropy of the tokens not revealed; the parallel family."""
 
     name: Literal["glat"]
@@ -198,20 +200,28 @@ class Glat(Glancing):
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0)
     """Weight of the length predictor's loss."""
-    deep_supervision: bool = False
-    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
-    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
-class GlatCtc(Glancing):
+class GlatCtc(Glancing, DeepSupervision):
     """Glancing along the best CTC alignment (Qian et al. 2021; Gu and Kong 2021); the parallel family."""
 
     name: Literal["glat_ctc"]
     upsampling: int = Field(2, ge=1)
     """Decoder slots per source token."""
-    deep_supervision: bool = False
-    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
-    one before predicted, in decoding too (Huang et al. 2022)."""
 
 
-Objective = Annotated[Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Glat | Ctc | GlatCtc, Field(discriminator="name")]
+class Dag(Glancing):
+    """Directed acyclic graph over upsampled source positions (Huang et al. 2022); the parallel family. A vertex has a
+    distribution over tokens and one over the vertices that follow it. A first guess is compared with the target along
+    the target's best path; a ratio of 0 does without one."""
+
+    name: Literal["dag"]
+    upsampling: int = Field(4, ge=1)
+    """Vertices per source token; the paper has 8. Time and memory grow with its square."""
+    end: float = Field(0.1, ge=0, lt=1)
+    """The same at training.max_updates."""
+
+
+Objective = Annotated[
+    Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag, Field(discriminator="name")
+]

@@ -19,6 +19,7 @@ from retort.config import Model, Objective
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.dag import DagModel
 from retort.models.parallel import ParallelModel
 from retort.models.transformer import EncoderDecoder
 from retort.vocabulary import Vocabulary
@@ -37,6 +38,8 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
     if objective.name == "autoregressive":
         return AutoregressiveModel(shape, *sizes)
     options = objective.model_dump(include=MODEL_OPTIONS)
+    if objective.name == "dag":
+        return DagModel(shape, *sizes, **options)
     return ParallelModel(shape, *sizes, blank=objective.name == "axe", **options)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from retort import config
 from retort.batches import Batch, Ragged
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.dag import DagModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.vocabulary import PAD
 
@@ -43,6 +44,11 @@ def parallel(
     shape = tiny_shape(**changes)
     choices = (upsampling, length_from, decoder_input, blank, length_multiplier, deep_supervision)
     return ParallelModel(shape, VOCABULARY, VOCABULARY, *choices).eval()
+
+
+def dag_model(upsampling: int = 4, seed: int = 0, **changes: Any) -> DagModel:
+    torch.manual_seed(seed)
+    return DagModel(tiny_shape(**changes), VOCABULARY, VOCABULARY, upsampling).eval()
 
 
 def sentences(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from retort.batches import EncodedCorpus, Ragged
-from retort.config import Autoregressive, Cmlm, Ctc, Glat, GlatCtc, Model, Training, Vanilla
+from retort.config import Autoregressive, Cmlm, Ctc, Dag, Glat, GlatCtc, Model, Training, Vanilla
 from retort.config import Vocabulary as VocabularySettings
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.dag import DagModel
 from retort.models.functional import reseed_dropout
 from retort.models.parallel import ParallelModel
 from retort.models.transformer import EncoderDecoder
@@ -32,6 +33,7 @@ OBJECTIVES = {
     "glat": Glat(name="glat"),
     "ctc": Ctc(name="ctc"),
     "glat_ctc": GlatCtc(name="glat_ctc"),
+    "dag": Dag(name="dag", upsampling=3),
 }
 
 
@@ -60,7 +62,9 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
     model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
     if objective.name == "autoregressive":
         return AutoregressiveModel(model, size, size)
-    return ParallelModel(model, size, size, **objective.model_dump(include=MODEL_OPTIONS))
+    options = objective.model_dump(include=MODEL_OPTIONS)
+    family = DagModel if objective.name == "dag" else ParallelModel
+    return family(model, size, size, **options)
 
 
 def trainer(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retort.config import Autoregressive, Axe, Cmlm, Ctc, Glat, GlatCtc, Model, Vanilla
+from retort.config import Autoregressive, Axe, Cmlm, Ctc, Dag, Glat, GlatCtc, Model, Vanilla
 from retort.errors import RetortError
 from retort.training.checkpoint import (
     build_model,
@@ -29,6 +29,7 @@ OBJECTIVES = [
     Ctc(name="ctc", upsampling=3),
     Glat(name="glat", deep_supervision=True),
     GlatCtc(name="glat_ctc", upsampling=3),
+    Dag(name="dag", upsampling=3),
 ]
 
 

@@ -11,10 +11,10 @@ from retort import config
 from retort.batches import Ragged
 from retort.distillation.likelihood import log_likelihoods
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, glat, glat_ctc, likelihood, oaxe, vanilla
+from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, likelihood, oaxe, vanilla
 from retort.losses.base import Step
 from retort.vocabulary import BLANK, BOS, MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, padded, parallel, sentences
+from tests.unit.fakes_models import autoregressive, batch, dag_model, padded, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 # candidates of three sources: some have a source and a length in common
@@ -45,6 +45,7 @@ OBJECTIVES = {
         config.Ctc(name="ctc", deep_supervision=True),
         lambda: parallel(2, deep_supervision=True),
     ),
+    "dag": (dag, config.Dag(name="dag"), dag_model),
 }
 PARALLEL = ["vanilla", "slot and pad", "cmlm", "oaxe", "glat", "vanilla, deep"]
 

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from retort import config
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, glat, glat_ctc, oaxe, vanilla
+from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
 from retort.losses.base import Step
 from retort.losses.cross_entropy import CHUNK, linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
@@ -12,7 +12,7 @@ from retort.losses.length import length_loss
 from retort.losses.masked import masked_loss
 from retort.models.parallel import LENGTH_RANGE
 from retort.vocabulary import MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, parallel, sentences
+from tests.unit.fakes_models import autoregressive, batch, dag_model, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 STEP = Step(torch.Generator())
@@ -36,6 +36,7 @@ OBJECTIVES = {
         config.Ctc(name="ctc", deep_supervision=True),
         lambda: parallel(2, deep_supervision=True),
     ),
+    "dag": (dag, config.Dag(name="dag", start=0.0, end=0.0), dag_model),
 }
 
 

@@ -13,6 +13,7 @@ from tests.unit.fakes_models import (
     FakeAutoregressive,
     FakeParallel,
     autoregressive,
+    dag_model,
     padded,
     parallel,
     sentences,
@@ -25,6 +26,8 @@ SEARCHES = {
     "argmax": (config.Argmax(kind="argmax", length_beam=2), parallel),
     "mask_predict": (config.MaskPredict(kind="mask_predict", iterations=4, length_beam=3), parallel),
     "ctc_collapse": (config.CtcCollapse(kind="ctc_collapse"), lambda seed: parallel(2, seed)),
+    "dag_path": (config.DagPath(kind="dag_path"), lambda seed: dag_model(4, seed)),
+    "joint_viterbi": (config.JointViterbi(kind="joint_viterbi"), lambda seed: dag_model(4, seed)),
 }
 
 

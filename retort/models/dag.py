@@ -1,0 +1,47 @@
+"""A directed acyclic graph of the parallel family's upsampled slots, its vertices (Huang et al. 2022, section 3.1).
+
+Shape letters: b batch, t vertex, i and j vertices of a transition, d model width, h heads, e head width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from retort.config import Model
+from retort.models.functional import MASKED, Linear
+from retort.models.parallel import ParallelModel
+
+
+class DagModel(ParallelModel):
+    """P(token | vertex) as the parallel family has it, and P(next vertex | vertex)."""
+
+    def __init__(self, shape: Model, source_size: int, target_size: int, upsampling: int) -> None:
+        """``upsampling`` is the number of vertices a source token."""
+        super().__init__(shape, source_size, target_size, upsampling=upsampling)
+        # of the decoder's state and the vertex's position, side by side: a query, a key and a logit of each head's gate
+        width = 2 * shape.d_model + shape.heads
+        self.from_state, self.from_position = Linear(shape.d_model, width), Linear(shape.d_model, width, bias=False)
+        for layer in (self.from_state, self.from_position):
+            nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(self.from_state.bias)
+
+    def transitions(self, states_btd: Tensor, vertices_b: Tensor) -> Tensor:
+        """P(j follows i), float32 [b, i, j]: rows sum to one, except that nothing follows the last vertex and padding.
+
+        A mixture over heads of attention to the vertices behind i; ``vertices_b`` counts those that are no padding.
+        """
+        b, t, d = states_btd.shape
+        heads = self.shape.heads
+        positions_td = self.slot_positions.table[:t].to(states_btd.dtype)
+        packed = (self.from_state(states_btd) + self.from_position(positions_td)).float()
+        query, key, gate_bth = packed.split([d, d, heads], 2)
+        query_bhte = (query * (d // heads) ** -0.5).view(b, t, heads, -1).transpose(1, 2)
+        key_bhte = key.view(b, t, heads, -1).transpose(1, 2)
+        place_t = torch.arange(t, device=states_btd.device)
+        hidden_bij = (place_t <= place_t[:, None]) | (place_t >= vertices_b[:, None, None])
+        bias_bij = torch.zeros(b, t, t, device=states_btd.device).masked_fill_(hidden_bij, MASKED)
+        weights_bhij = torch.softmax(query_bhte @ key_bhte.transpose(2, 3) + bias_bij[:, None], -1)
+        has_next_bt1 = (place_t < vertices_b[:, None] - 1)[:, :, None]
+        gate_bhi = (torch.softmax(gate_bth, -1) * has_next_bt1).transpose(1, 2)
+        return (weights_bhij * gate_bhi[:, :, :, None]).sum(1)
