@@ -39,13 +39,15 @@ def test_every_configuration_plans_every_system(checkout: Checkout, path: Any) -
     )
 
 
-def test_the_default_configuration_needs_no_flag_and_covers_every_objective(checkout: Checkout) -> None:
+def test_the_default_configuration_needs_no_flag_and_trains_every_kind_of_student(checkout: Checkout) -> None:
     config = load_config(ROOT / "config.yaml")
     planned = jobs(checkout.snakemake("--dry-run"))
     known = {system for system in config.systems if em_iteration(system) < 2}
     assert {job.split()[1].partition("/")[0] for job in planned if job.startswith(TRAINING_RULES)} == known
     assert config.em.iterations == 2
-    assert {system.objective.name for system in config.systems.values()} == set(SEARCHES_OF_OBJECTIVE)
+    # oaxe and glat are left out: variants, and minutes
+    trained = {system.objective.name for system in config.systems.values()}
+    assert set(SEARCHES_OF_OBJECTIVE) - trained == {"oaxe", "glat"}
     assert {system.data for system in config.students.values()} == {"raw", "distilled"}
 
 
