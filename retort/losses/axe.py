@@ -117,10 +117,13 @@ def alignment(log_probs_bjk: Tensor, slots_b: Tensor, length_b: Tensor, skip_tar
         best_bk = torch.minimum(one[:, 1:] + prediction_bk, one[:, :-1] + target_bk)
         values.append(functional.pad(torch.minimum(best_bk, two[:, :-1] + align_bk), (1, 0), value=float("inf")))
     value_sbk = torch.stack(values)
-    ways_wsbk[ALIGN, 1:] += value_sbk[:-2, :, :-1]
-    ways_wsbk[SKIP_PREDICTION, 1:] += value_sbk[1:-1, :, 1:]
-    ways_wsbk[SKIP_TARGET, 1:] += value_sbk[1:-1, :, :-1]
-    return _walk_back(ways_wsbk.argmin(0), log_probs_bjk, slots_b, length_b, skip_target)
+    align_sbk = ways_wsbk[ALIGN, 1:] + value_sbk[:-2, :, :-1]
+    prediction_sbk = ways_wsbk[SKIP_PREDICTION, 1:] + value_sbk[1:-1, :, 1:]
+    target_sbk = ways_wsbk[SKIP_TARGET, 1:] + value_sbk[1:-1, :, :-1]
+    # several times faster than argmin
+    skip_sbk = (align_sbk > torch.minimum(prediction_sbk, target_sbk)).byte()
+    way_sbk = skip_sbk * (SKIP_PREDICTION + (prediction_sbk > target_sbk).byte())
+    return _walk_back(functional.pad(way_sbk, (0, 0, 0, 0, 1, 0)), log_probs_bjk, slots_b, length_b, skip_target)
 
 
 def _ways(log_probs_bjk: Tensor, skip_target: float) -> Tensor:
@@ -146,7 +149,7 @@ def _walk_back(way_sbk: Tensor, log_probs_bjk: Tensor, slots_b: Tensor, length_b
     entries, weights = [], []
     for _ in range(j + k - 1):
         open_b = (i_b + j_b) > 0
-        way_b = way_bn.gather(1, ((i_b + j_b) * k + i_b)[:, None])[:, 0]
+        way_b = way_bn.gather(1, ((i_b + j_b) * k + i_b)[:, None])[:, 0].long()
         class_b = torch.where(way_b == SKIP_PREDICTION, 0, i_b)
         entries.append((j_b - 1).clamp(min=0) * k + class_b)
         weights.append(price_w[way_b] * open_b)
