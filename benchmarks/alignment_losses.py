@@ -20,6 +20,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -48,33 +49,24 @@ OBJECTIVES: dict[str, tuple[Any, dict[str, Any]]] = {
 BASELINE = "cross entropy"
 
 
-class Decoded:
-    """Stands in for a model whose encoder and decoder have run on a batch: only what comes after them is computed."""
+def decoded(model: ParallelModel, batch: Batch) -> ParallelModel:
+    """A copy of the model with the same weights, whose encoder and decoder have run: they return what they found."""
+    fixed = copy(model)
+    memory = tuple(x.detach() for x in model.encode(batch.source_bs))
+    states: list[Tensor] = []
 
-    def __init__(self, model: ParallelModel, batch: Batch) -> None:
-        self.model, self.memory, self.training = model, tuple(x.detach() for x in model.encode(batch.source_bs)), True
-        self.states: Any = None
+    def decode(*inputs: Tensor) -> list[Tensor]:
+        if not states:
+            states.extend(x.detach().requires_grad_() for x in model._decode(*inputs))
+        return states
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def encode(self, source_bs: Tensor) -> tuple[Tensor, ...]:
-        return self.memory
-
-    def decode_tokens(self, input_bt: Tensor, *memory: Tensor) -> Tensor:
-        if self.states is None:
-            self.states = self.model.decode_tokens(input_bt, *memory).detach().requires_grad_()
-        return self.states
-
-    def decode_upsampled(self, source_bs: Tensor, *memory: Tensor) -> tuple[Tensor, Tensor]:
-        if self.states is None:
-            states_btd, slots_b = self.model.decode_upsampled(source_bs, *memory)
-            self.states = states_btd.detach().requires_grad_(), slots_b
-        return self.states
+    fixed.encode = lambda source_bs: memory  # type: ignore[method-assign]
+    fixed._decode = decode  # type: ignore[method-assign]
+    return fixed
 
 
 def torch_ctc(model: ParallelModel, batch: Batch, options: None, step: Step) -> Loss:
-    """The same value as losses/ctc.py gives, by torch."""
+    """What losses/ctc.py computes where all targets fit into the slots, by torch."""
     states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
     target_bn = batch.target_bt.masked_fill(batch.target_bt == EOS, PAD)
     length_b = (target_bn != PAD).sum(1)
@@ -90,7 +82,7 @@ def losses_of(options: Any) -> Callable[..., Loss]:
     return torch_ctc if options is None else import_module(f"retort.losses.{options.name}").compute
 
 
-def seconds(model: Any, batch: Batch, options: Any) -> float:
+def seconds(model: ParallelModel, batch: Batch, options: Any) -> float:
     """Processor time of a forward and backward pass."""
     reseed_dropout(SEED)
     step = Step(torch.Generator().manual_seed(SEED))
@@ -112,7 +104,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
         models[name] = model.to(PRECISIONS[args.precision])
     times: dict[str, dict[str, list[float]]] = {part: {name: [] for name in models} for part in ("step", "loss")}
     for batch in batches:
-        fixed = {name: Decoded(model, batch) for name, model in models.items()}
+        fixed = {name: decoded(model, batch) for name, model in models.items()}
         for turn in range(args.repeats + 1):
             for name, (options, _) in OBJECTIVES.items():
                 for part, model in (("step", models[name]), ("loss", fixed[name])):
