@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
+from retort.models.functional import linear
 
 
 class _GatheredLogProbs(torch.autograd.Function):
@@ -35,13 +35,15 @@ class _GatheredLogProbs(torch.autograd.Function):
         b, t, d = states_btd.shape
         states_gradient = torch.empty_like(states_btd)
         weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
+        weight_dv = weight_vd.t().contiguous()
         for rows in _chunks(b, t, states_btd.device):
-            logits = functional.linear(states_btd[rows], weight_vd).float()
+            logits = linear(states_btd[rows], weight_vd).float()
             full = torch.softmax(logits, -1).mul_(-gradient_btk[rows].sum(-1, keepdim=True))
             full.scatter_add_(2, _spread(tokens_bk[rows], t), gradient_btk[rows])
             full = full.to(weight_vd.dtype)
-            states_gradient[rows] = full @ weight_vd
-            weight_gradient += full.flatten(0, 1).t() @ states_btd[rows].reshape(-1, d)
+            states_gradient[rows] = linear(full, weight_dv)
+            states_dn = states_btd[rows].reshape(-1, d).t().contiguous()
+            weight_gradient += linear(full.flatten(0, 1).t(), states_dn)
         return states_gradient, weight_gradient.to(weight_vd.dtype), None
 
 
@@ -51,7 +53,7 @@ def _chunks(b: int, t: int, device: torch.device) -> list[slice]:
 
 
 def _project(states_btd: Tensor, weight_vd: Tensor) -> tuple[Tensor, Tensor]:
-    logits = functional.linear(states_btd, weight_vd).float()
+    logits = linear(states_btd, weight_vd).float()
     largest = torch.softmax(logits, -1).amax(-1, keepdim=True)
     return logits, logits.amax(-1, keepdim=True) - largest.log()
 
