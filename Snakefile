@@ -12,10 +12,17 @@ min_version("9.0")
 include: "rules/common.smk"
 include: "rules/parameters.smk"
 include: "rules/em_common.smk"
+include: "rules/devices.smk"
+include: "rules/cluster.smk"
 
 
 onstart:
     hold_run()
+    prepare_cluster()
+
+
+onsuccess:
+    forget_finished_states()
 
 
 # Number of jobs that the decoding of the training text is split into: --set-scatter distill=N.

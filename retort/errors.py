@@ -1,4 +1,4 @@
-"""The one exception that speaks to a user."""
+"""The exceptions that speak to a user."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class RetortError(Exception):
     The message says which file and row, what was found, what was expected and what to do. Scripts and the command
     line print it without a traceback and exit with status 2.
     """
+
+
+class OutOfTime(Exception):
+    """The time that a job has is nearly over; its state is saved, and the same command goes on from it."""

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort.errors import RetortError
+from retort.errors import OutOfTime, RetortError
 from retort.orphans import end_with_workflow
 
 EXIT_BAD_INPUT = 2
+EXIT_OUT_OF_TIME = 75
+"""As EX_TEMPFAIL of sysexits.h: not finished, try again."""
 EXIT_INTERRUPTED = 130
 
 
@@ -60,6 +65,25 @@ def start_logging(level: int = logging.INFO) -> None:
     logging.captureWarnings(True)
 
 
+def deadline(minutes: float | None) -> float:
+    """The reading of ``time.monotonic`` by which a job with so many minutes should have stopped by itself.
+
+    A tenth of its time, at most five minutes, is left for what came before this process and for the last save.
+    """
+    if minutes is None:
+        return math.inf
+    return time.monotonic() - time_since_start() + 60 * minutes - min(300.0, 6 * minutes)
+
+
+def time_since_start() -> float:
+    """Seconds that this process has run; 0 where the system does not tell."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, AttributeError):
+        return 0.0
+
+
 def run_script(
     parser: argparse.ArgumentParser,
     main: Callable[[argparse.Namespace], None],
@@ -67,8 +91,8 @@ def run_script(
 ) -> None:
     """Parse the command line (or ``arguments``) and run ``main``.
 
-    A RetortError becomes one ``error:`` line on stderr, with the script's name, and exit status 2; any other exception
-    is a defect and keeps its traceback.
+    A RetortError becomes one ``error:`` line on stderr, with the script's name, and exit status 2; an OutOfTime one
+    line and status 75; any other exception is a defect and keeps its traceback.
     """
     args = parser.parse_args(arguments)
     start_logging()
@@ -78,6 +102,9 @@ def run_script(
     except RetortError as error:
         print(f"error: {Path(parser.prog).stem}: {error}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except OutOfTime as stop:
+        print(f"{Path(parser.prog).stem}: {stop}", file=sys.stderr)
+        sys.exit(EXIT_OUT_OF_TIME)
     except KeyboardInterrupt:
         print(f"error: {Path(parser.prog).stem}: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -11,6 +11,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
+from snakemake_interface_executor_plugins.settings import ExecMode
 from snakemake.utils import update_config
 
 # The package of this checkout, whatever else is installed, for the workflow here and for the scripts of every job.
@@ -71,7 +72,7 @@ def hold_run():
     would refuse the next call, so the default profile turns it off.
     """
     Path(".snakemake").mkdir(exist_ok=True)
-    handle = open(f".snakemake/{run_config.name}.run-lock", "w")
+    handle = open(f".snakemake/{run_config.name}.run-lock", "a+")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -14,6 +14,8 @@ rule distill_shard:
     conda:
         "../envs/retort.yaml"
     threads: 1
+    resources:
+        gpu=gpus_of_job,
     params:
         script=script("distill_shard"),
         code=distillation_code,
@@ -23,10 +25,11 @@ rule distill_shard:
         checkpoint=directory_of("input.weights"),
         best=1,
         state=f"{R}/state/distill_shard",
+        limits=kept_state,
     shell:
         "python {params.script:q} --distillation {params.distillation:q} --checkpoint {params.checkpoint:q}"
         " --corpus {input.corpus:q} --shard {params.shard} --shards {params.shards} --best {params.best}"
-        " --state {params.state:q} --threads {threads} --output {output.translations:q} 2> {log:q}"
+        " --state {params.state:q} {params.limits:q} --threads {threads} --output {output.translations:q} 2> {log:q}"
 
 
 rule gather_distilled:

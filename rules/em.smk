@@ -22,6 +22,7 @@ use rule distill_shard as decode_candidates with:
         checkpoint=directory_of("input.weights"),
         best=number_of_candidates,
         state=f"{R}/state/decode_candidates",
+        limits=kept_state,
 
 
 rule select_candidates:
@@ -38,6 +39,8 @@ rule select_candidates:
     conda:
         "../envs/retort.yaml"
     threads: 1
+    resources:
+        gpu=gpus_of_job,
     params:
         script=script("select_candidates"),
         code=choice_code,
@@ -67,6 +70,8 @@ rule check_iteration:
     conda:
         "../envs/retort.yaml"
     threads: 1
+    resources:
+        gpu=gpus_of_job,
     params:
         script=script("check_iteration"),
         code=guards_code,

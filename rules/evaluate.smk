@@ -15,6 +15,8 @@ rule translate:
     conda:
         "../envs/retort.yaml"
     threads: 1
+    resources:
+        gpu=gpus_of_job,
     params:
         script=script("translate"),
         code=translation_code,
@@ -89,6 +91,8 @@ rule measure_multimodality:
     conda:
         "../envs/retort.yaml"
     threads: 1
+    resources:
+        gpu=gpus_of_job,
     params:
         script=script("measure_multimodality"),
         code=multimodality_code,

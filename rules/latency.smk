@@ -15,6 +15,8 @@ rule measure_latency:
         "../envs/retort.yaml"
     # All of the machine, so that no other job disturbs the clock.
     threads: workflow.resource_settings.cores or 1
+    resources:
+        gpu=gpus_of_job,
     params:
         script=script("measure_latency"),
         code=latency_code,

@@ -21,6 +21,8 @@ rule train_teacher:
         "../envs/retort.yaml"
     # Two small trainings side by side are faster than one on two threads; --set-threads changes it.
     threads: 1
+    resources:
+        gpu=gpus_of_job,
     params:
         script=script("train_system"),
         code=training_code,
@@ -30,10 +32,11 @@ rule train_teacher:
         vocabulary=directory_of("input.vocabulary"),
         checkpoint=directory_of("output.weights"),
         state=f"{R}/state/train_system",
+        limits=limits_of_job,
     shell:
         "python {params.script:q} --system {params.system:q} --seed {wildcards.seed} --data {params.data:q}"
         " --train {input.train:q} --valid {input.valid:q} --vocabulary {params.vocabulary:q} {params.start:q}"
-        " --state {params.state:q} --threads {threads} --output {params.checkpoint:q} 2> {log:q}"
+        " --state {params.state:q} {params.limits:q} --threads {threads} --output {params.checkpoint:q} 2> {log:q}"
 
 
 use rule train_teacher as train_student with:

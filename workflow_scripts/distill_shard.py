@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from retort.config import Distillation
 from retort.decoding import translate_texts, translations_table
+from retort.files import write_bytes
 from retort.provenance import code_digest, file_digest, provenance, value_digest
 from retort.scripting import run_script, section
 from retort.tables import CORPUS, TRANSLATIONS, iterate_table, open_table, read_table, write_table
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--shards", type=int, required=True)
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished shards' parts")
     arguments.add_argument("--best", type=int, default=1, help="hypotheses kept of each source (default 1)")
+    arguments.add_argument("--keep-state", action="store_true", help="leave the parts of the finished shard")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
@@ -67,7 +69,10 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(**facts, device=describe_device(device))
     tables = (read_table(path, TRANSLATIONS) for path in done)
     write_table(args.output, TRANSLATIONS, tables, facts)
-    shutil.rmtree(parts, ignore_errors=True)
+    if args.keep_state:
+        write_bytes(parts / "finished", b"")
+    else:
+        shutil.rmtree(parts, ignore_errors=True)
 
 
 def shard_chunks(corpus: Path, shard: int, shards: int) -> Iterator[pa.Table]:

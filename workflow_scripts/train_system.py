@@ -15,7 +15,7 @@ from retort.errors import RetortError
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.provenance import code_digest, file_digest, provenance, value_digest
-from retort.scripting import run_script, section
+from retort.scripting import deadline, run_script, section
 from retort.training.checkpoint import build_model, load_weights, read_description, read_weights, save_checkpoint
 from retort.training.device import describe_device, precision, prepare_device
 from retort.training.log import write_log
@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
     arguments.add_argument("--start", type=Path, help="checkpoint to start from, as training.warm_start says")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
+    arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
+    arguments.add_argument("--keep-state", action="store_true", help="leave the state of the finished training")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
     return arguments
@@ -70,7 +72,12 @@ def main(args: argparse.Namespace) -> None:
         system.training.batch_tokens,
     )
     state = TrainingState(args.state, key)
-    trainer = Trainer(model, system.objective, corpus, validator, system.training, args.seed, dtype, state)
+    training = system.training
+    trainer = Trainer(
+        *(model, system.objective, corpus, validator, training, args.seed, dtype, state),
+        deadline=deadline(args.time_limit),
+        keep_state=args.keep_state,
+    )
     result = trainer.run(args.output / "events")
     parameters = sum(p.numel() for p in model.parameters())
     facts = provenance(**facts, device=describe_device(device), precision=str(dtype), settings=value_digest(settings))
@@ -96,7 +103,10 @@ def main(args: argparse.Namespace) -> None:
         "provenance": facts,
     }
     save_checkpoint(args.output, weights, description, vocabulary)
-    state.remove()
+    if args.keep_state:
+        state.finish()
+    else:
+        state.remove()
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
 
 

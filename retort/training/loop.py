@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from retort.batches import Batch, EncodedCorpus, epoch_batches
 from retort.config import Training
-from retort.errors import RetortError
+from retort.errors import OutOfTime, RetortError
 from retort.losses.base import Step
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
@@ -74,9 +75,14 @@ class Trainer:
         seed: int,
         dtype: torch.dtype,
         state: TrainingState,
+        deadline: float = math.inf,
+        keep_state: bool = False,
     ) -> None:
+        """``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
+        ``keep_state``: leave the state of the finished training too, from which its results come again at once."""
         self.model, self.objective, self.corpus = model.train(), objective, corpus
         self.validator, self.settings, self.seed, self.state = validator, settings, seed, state
+        self.deadline, self.keep_state = deadline, keep_state
         self.compute = import_module(f"retort.losses.{objective.name}").compute
         self.optimiser = FlatOptimiser(model, settings, dtype)
         self.progress = Progress()
@@ -106,11 +112,16 @@ class Trainer:
                 progress.seconds += now - clock
                 clock = now
             stopped_by = self._stop_reason()
-            if stopped_by is None and now - saved > settings.checkpoint_minutes * 60:
+            if stopped_by is None and (now > self.deadline or now - saved > settings.checkpoint_minutes * 60):
                 self.save()
                 saved = now
+                if now > self.deadline:
+                    log.close()
+                    raise OutOfTime(f"out of time after update {progress.update}; its state is saved")
         if not any(update == progress.update and split == "valid" for update, split, *_ in progress.rows):
             self._validate(log)
+        if self.keep_state:
+            self.save()
         self.optimiser.load_weights(self.average())
         scores = self.validator(self.model)
         log.add(progress.update, "average", scores, progress.seconds)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from retort.files import write_bytes, write_json
 
-TENSORS, COUNTERS = "tensors.safetensors", "counters.json"
+TENSORS, COUNTERS, FINISHED = "tensors.safetensors", "counters.json", "finished"
 
 
 class TrainingState:
@@ -51,6 +51,10 @@ class TrainingState:
             except (OSError, ValueError, SafetensorError):
                 continue
         return None
+
+    def finish(self) -> None:
+        """Mark the state as that of a finished training, which whoever has its results may remove."""
+        write_bytes(self.directory / FINISHED, b"")
 
     def remove(self) -> None:
         """Forget the state: the training is finished."""

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("Snakefile", "rules", "workflow_scripts", "retort", "profiles", "envs", "configs", "config.yaml")
+COPIED = ("Snakefile", "rules", "workflow_scripts", "retort", "profiles", "slurm", "envs", "configs", "config.yaml")
 # Every second of a test run's trainings counts.
 TINY: dict[str, Any] = {
     "name": "tiny",

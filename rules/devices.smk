@@ -1,0 +1,23 @@
+# GPUs of this machine: as many jobs at once as there are, each with one of its own. A cluster sees to its own.
+
+
+def local_devices():
+    """Names of the GPUs that this process may use; none where jobs go to other machines."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if workflow.resource_settings.nodes is not None or workflow.exec_mode != ExecMode.DEFAULT:
+        return []
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    return [str(number) for number in range(len(list(Path(os.sep, "dev").glob("nvidia[0-9]*"))))]
+
+
+def gpus_of_job(wildcards):
+    """Resource: a GPU, where there is one."""
+    return 1 if DEVICES else 0
+
+
+DEVICES = local_devices()
+if DEVICES:
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", len(DEVICES))
+    os.environ.update(RETORT_DEVICES=",".join(DEVICES))
