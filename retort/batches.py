@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from retort.errors import RetortError
-from retort.tables import ENCODED, read_table
+from retort.tables import ENCODED, iterate_table
 from retort.vocabulary import EOS, PAD
 
 LENGTH_STEP = 4
@@ -51,7 +51,16 @@ class Ragged:
         if isinstance(lists, pa.ChunkedArray):
             lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
         offsets = lists.offsets.to_numpy().astype(np.int64)
-        return cls(lists.values.to_numpy(zero_copy_only=False).astype(np.int32), offsets)
+        tokens = lists.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
+        return cls(tokens.astype(np.int32), offsets - offsets[0])
+
+    @classmethod
+    def joined(cls, parts: list[Ragged]) -> Ragged:
+        """The sequences of all parts; takes the parts out of the list."""
+        lengths = np.concatenate([part.lengths for part in parts])
+        tokens = np.concatenate([part.tokens for part in parts])
+        parts.clear()
+        return cls(tokens, np.concatenate([[0], np.cumsum(lengths)]))
 
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
@@ -91,14 +100,16 @@ class EncodedCorpus:
     @classmethod
     def read(cls, path: Path | str, longest: int) -> EncodedCorpus:
         """Read an encoded table; pairs with a side above ``longest`` tokens, eos included, are an error."""
-        table = read_table(path, ENCODED)
-        corpus = cls(
-            table.column("id").to_numpy(),
-            Ragged.from_arrow(table.column("source")),
-            Ragged.from_arrow(table.column("target")),
-        )
-        if not len(corpus):
+        ids: list[np.ndarray] = []
+        source: list[Ragged] = []
+        target: list[Ragged] = []
+        for part in iterate_table(path, ENCODED):
+            ids.append(part.column("id").to_numpy())
+            source.append(Ragged.from_arrow(part.column("source")))
+            target.append(Ragged.from_arrow(part.column("target")))
+        if not sum(map(len, ids)):
             raise RetortError(f"{path}: holds no pairs; see the cleaning table for what was dropped and why")
+        corpus = cls(np.concatenate(ids), Ragged.joined(source), Ragged.joined(target))
         too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
         if too_long.any():
             row = int(too_long.argmax())

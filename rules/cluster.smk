@@ -1,6 +1,7 @@
 # Runs whose jobs go to SLURM (profiles/slurm): what the main process sees to before it submits any.
 
 import getpass
+import re
 import shutil
 import subprocess
 import time
@@ -29,19 +30,32 @@ def prepare_cluster():
 def choose_status_command(settings):
     """squeue where SLURM keeps no accounts.
 
-    The executor would ask sacct, which fails there every time, and wait for ever for jobs that are long done.
+    The executor would ask sacct, which fails there every time, and wait for ever for jobs that are long done. It would
+    ask sacct again where SLURM forgets jobs before squeue is asked, so that is an error.
     """
-    if settings.status_command == "sacct" and output_of("sacct", "-X", "-n", "--starttime", "now") is None:
+    if output_of("sacct", "-X", "-n", "--starttime", "now") is not None:
+        return
+    if settings.status_command == "sacct":
         logger.info("SLURM keeps no accounts here: states of jobs come from squeue.")
         settings.status_command = "squeue"
+    remembered = re.search(r"^MinJobAge\s*=\s*(\d+)", output_of("scontrol", "show", "config") or "", re.MULTILINE)
+    needed = 3 * settings.init_seconds_before_status_checks
+    if remembered and int(remembered[1]) < needed:
+        raise WorkflowError(
+            f"SLURM keeps no accounts here and forgets jobs after {remembered[1]} seconds, sooner than they are asked for; "
+            f"give --slurm-init-seconds-before-status-checks {int(remembered[1]) // 3}"
+        )
 
 
 def check_arrays(settings):
     """The executor waits until all jobs of an array are ready, so the limit of jobs must not hold some of them back."""
-    rules_of_arrays = settings.array_jobs or ""
+    arrays = {name.strip() for name in (settings.array_jobs or "").split(",")}
     seeds = len(run_config.seeds_of(em_student(1))) if run_config.em.iterations else 1
     needed, limit = 2 * len(gather.distill("{scatteritem}")) * seeds, workflow.resource_settings.nodes
-    if rules_of_arrays and needed > limit:
+    if (
+        arrays & {"all", "distill_shard", "decode_candidates", "select_candidates", "decode_iteration"}
+        and needed > limit
+    ):
         raise WorkflowError(
             f"{needed // 2} shards in job arrays need at least --jobs {needed}, found {limit}; "
             f"give more, fewer shards (--set-scatter distill=N) or no arrays (--slurm-array-jobs none)"

@@ -44,3 +44,16 @@ def test_no_file_names_an_index() -> None:
         text = (ROOT / name).read_text()
         assert "://" not in text
         assert "index" not in text
+
+
+def test_the_container_installs_the_same_versions() -> None:
+    lines = (ROOT / "Containerfile").read_text().splitlines()
+    environment = yaml.safe_load((ROOT / "envs/retort.yaml").read_text())["dependencies"]
+    python, pip = (next(e for e in environment if str(e).startswith(name)).split("=")[-1] for name in ("python", "pip"))
+    assert any(line.startswith(f"FROM docker.io/library/python:{python}-") for line in lines)
+    text = " ".join(lines)
+    assert f"pip=={pip}" in text
+    assert "--constraint /tmp/constraints.txt --requirement /tmp/requirements.txt" in text
+    assert "COPY requirements.txt constraints.txt /tmp/" in lines
+    # no version is said here again
+    assert re.findall(r"(\w+)==", text) == ["pip"]

@@ -120,7 +120,9 @@ def copy_checkout(path: Path) -> Checkout:
     path.mkdir(parents=True)
     for name in COPIED:
         source = ROOT / name
-        if source.is_dir():
+        if source.is_symlink():
+            (path / name).symlink_to(source.readlink())
+        elif source.is_dir():
             shutil.copytree(source, path / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, path / name)
