@@ -151,6 +151,16 @@ def test_a_warm_start_waits_for_the_teacher(checkout: Checkout) -> None:
     assert "--start results/tiny/systems/teacher/seed1" in output
 
 
+def test_a_training_that_asks_the_teacher_waits_for_it(checkout: Checkout) -> None:
+    config = tiny()
+    config["students"] = {"own": {"objective": {"name": "imitation"}}}
+    assert "train_teacher teacher/1" in checkout.planned(config, "students")
+    output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
+    assert "--teacher results/tiny/systems/teacher/seed1" in output
+    config["students"]["own"]["objective"] |= {"labels": "hard", "beta": {"share": 1}}
+    assert "train_teacher teacher/1" not in checkout.planned(config, "students")
+
+
 def test_local_texts_are_inputs_whatever_their_names(checkout: Checkout) -> None:
     name = 'it\'s a "text" $(x).txt'
     (checkout.path / name).write_text("a\n")
