@@ -28,7 +28,7 @@ from torch import Tensor
 from retort.batches import Ragged, source_batches
 from retort.config import Beam
 from retort.export import export_ctranslate2, model_pieces
-from retort.losses.autoregressive import shifted_right
+from retort.losses.next_token import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.search.base import run_search
 from retort.tables import CORPUS, read_table

@@ -38,8 +38,9 @@ from torch.nn import functional
 
 from retort.batches import Batch, EncodedCorpus, Ragged, epoch_batches
 from retort.config import Autoregressive, Model, Training
-from retort.losses.autoregressive import compute, shifted_right
+from retort.losses.autoregressive import compute
 from retort.losses.base import Step
+from retort.losses.next_token import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.functional import reseed_dropout
 from retort.training.device import prepare_device

@@ -37,7 +37,7 @@ VOCABULARY_FILES = ("source.model", "target.model", "vocabulary.json")
 MIRROR_VARIABLE = "RETORT_MIRROR"
 RESERVED_TEST_SETS = ("train", "valid")
 # What must be equal for the teacher's encoder weights to fit a student's.
-ENCODER_SHAPE = ("d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
+ENCODER_SHAPE = ("family", "d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
 
 
 def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None) -> Config:
@@ -166,6 +166,8 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
 def _teacher_checks(teacher: System) -> Iterator[Problem]:
     if teacher.objective.name != "autoregressive":
         yield Problem("teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}")
+    if teacher.model.family == "gru":
+        yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
     if teacher.data == "distilled":
         yield Problem("teacher.data", "the teacher makes the distilled data, so it must learn from raw")
     if teacher.training.warm_start != "none":
@@ -195,6 +197,8 @@ def _search_checks(path: str, system: System) -> Iterator[Problem]:
 
 
 def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
+    if em.teacher.model.family == "gru" != teacher.model.family:
+        yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
     if em.teacher_start == "warm" and em.iterations > 1:
         for key in Model.model_fields:
             own, theirs = getattr(em.teacher.model, key), getattr(teacher.model, key)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from retort.errors import RetortError
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.transformer import CrossAttention, Decoder, Encoder, FeedForward, SelfAttention
+from retort.models.transformer import CrossAttention, Decoder, Encoder, FeedForward, Positions, SelfAttention
 from retort.training.checkpoint import load_checkpoint
 from retort.vocabulary import SOURCE_MODEL, TARGET_MODEL
 
@@ -31,8 +31,8 @@ def export_ctranslate2(checkpoint_directory: Path | str, output_directory: Path 
     model, vocabulary, description = load_checkpoint(checkpoint_directory, torch.device("cpu"))
     if not isinstance(model, AutoregressiveModel):
         raise RetortError(
-            f"{checkpoint_directory}: trained as {description['objective']['name']}; CTranslate2 decodes left to right "
-            f"only: give the checkpoint of an autoregressive system"
+            f"{checkpoint_directory}: a {model.family} model trained as {description['objective']['name']}; "
+            f"CTranslate2 decodes left to right only, with Transformers: give the checkpoint of an autoregressive one"
         )
     output = Path(output_directory)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -66,12 +66,13 @@ def _convert(model: AutoregressiveModel, specs: Any) -> Any:
         activation=activations.RELU if shape.activation == "relu" else activations.GELU,
         no_final_norm=shape.norm == "post",
     )
-    embeddings = model.embeddings
+    embeddings, positions = model.embeddings, model.embeddings.positions
+    assert isinstance(positions, Positions)
     spec.encoder.embeddings[0].weight = _array(embeddings.source)
     spec.decoder.embeddings.weight = _array(embeddings.target)
     spec.decoder.projection.weight = _array(embeddings.output)
     for side in (spec.encoder, spec.decoder):
-        side.position_encodings.encodings = _array(embeddings.positions.table[: shape.max_length])
+        side.position_encodings.encodings = _array(positions.table[: shape.max_length])
     _encoder(spec.encoder, model.encoder)
     _decoder(spec.decoder, model.decoder)
     spec.config.add_source_eos = True

@@ -18,7 +18,7 @@ from snakemake.utils import update_config
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.config import em_iteration, em_student, em_teacher
+from retort.config import AUTOREGRESSIVE, em_iteration, em_student, em_teacher
 from retort.configuration import check_files, load_config, local_texts, read_yaml, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import data_pairs
@@ -196,7 +196,14 @@ def training_files(wildcards):
     if start := starting_run(name, seed):
         files["start"] = checkpoint_files(*start)["weights"]
         files["start_model"] = checkpoint_files(*start)["model"]
+    if asks_teacher(name):
+        files |= {f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()}
     return files
+
+
+def asks_teacher(system):
+    """Whether the teacher labels the training of a system."""
+    return getattr(run_config.systems[system].objective, "needs_teacher", False)
 
 
 def starting_run(system, seed):
@@ -236,7 +243,7 @@ def multimodality_of(systems):
         f"{R}/multimodality/{system}/seed{seed}.parquet"
         for system, seed in runs(systems)
         if run_config.systems[system].data in ("raw", "em")
-        and run_config.systems[system].objective.name != "autoregressive"
+        and run_config.systems[system].objective.name not in AUTOREGRESSIVE
     ]
 
 

@@ -92,6 +92,12 @@ def start_option(wildcards):
     return ["--start", checkpoint_directory(*start)] if start else []
 
 
+def teacher_option(wildcards):
+    """Parameter: --teacher DIRECTORY for a training that asks the teacher, nothing for the others."""
+    asked = asks_teacher(wildcards.system)
+    return ["--teacher", checkpoint_directory("teacher", TEACHER_SEED)] if asked else []
+
+
 def rescoring_files(wildcards):
     """Input: the checkpoint of the teacher where the search in the wildcards rescores with it."""
     needed = rescores(wildcards.system, wildcards.search)

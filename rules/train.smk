@@ -29,6 +29,7 @@ rule train_teacher:
         system=system_section,
         data=data_of,
         start=start_option,
+        teacher=teacher_option,
         vocabulary=directory_of("input.vocabulary"),
         checkpoint=directory_of("output.weights"),
         state=f"{R}/state/train_system",
@@ -36,7 +37,8 @@ rule train_teacher:
     shell:
         "python {params.script:q} --system {params.system:q} --seed {wildcards.seed} --data {params.data:q}"
         " --train {input.train:q} --valid {input.valid:q} --vocabulary {params.vocabulary:q} {params.start:q}"
-        " --state {params.state:q} {params.limits:q} --threads {threads} --output {params.checkpoint:q} 2> {log:q}"
+        " {params.teacher:q} --state {params.state:q} {params.limits:q} --threads {threads}"
+        " --output {params.checkpoint:q} 2> {log:q}"
 
 
 use rule train_teacher as train_student with:

@@ -16,7 +16,14 @@ from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.provenance import code_digest, file_digest, provenance, value_digest
 from retort.scripting import deadline, run_script, section
-from retort.training.checkpoint import build_model, load_weights, read_description, read_weights, save_checkpoint
+from retort.training.checkpoint import (
+    build_model,
+    load_teacher,
+    load_weights,
+    read_description,
+    read_weights,
+    save_checkpoint,
+)
 from retort.training.device import describe_device, precision, prepare_device
 from retort.training.log import write_log
 from retort.training.loop import Trainer
@@ -34,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--valid", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
     arguments.add_argument("--start", type=Path, help="checkpoint to start from, as training.warm_start says")
+    arguments.add_argument("--teacher", type=Path, help="checkpoint that an objective asks, such as imitation")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
     arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
     arguments.add_argument("--keep-state", action="store_true", help="leave the state of the finished training")
@@ -57,6 +65,12 @@ def main(args: argparse.Namespace) -> None:
     inputs["vocabulary"] = vocabulary.digest
     if args.start:
         inputs["start"] = file_digest(args.start / "model.safetensors")
+    teacher = None
+    if getattr(system.objective, "needs_teacher", False):
+        if args.teacher is None:
+            raise RetortError(f"objective {system.objective.name} asks a teacher, but no --teacher was given")
+        teacher = load_teacher(args.teacher, args.vocabulary, vocabulary, device, dtype)
+        inputs["teacher"] = file_digest(args.teacher / "model.safetensors")
     search = next(iter(system.searches.values()))
     modules = [f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}"]
     code = code_digest([Path(__file__)], extra=modules)
@@ -74,7 +88,7 @@ def main(args: argparse.Namespace) -> None:
     state = TrainingState(args.state, key)
     training = system.training
     trainer = Trainer(
-        *(model, system.objective, corpus, validator, training, args.seed, dtype, state),
+        *(model, system.objective, corpus, validator, training, args.seed, dtype, state, teacher),
         deadline=deadline(args.time_limit),
         keep_state=args.keep_state,
     )

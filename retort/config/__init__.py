@@ -30,6 +30,7 @@ from retort.config.search import (
 from retort.config.stages import Distillation, Evaluation, Latency, Report
 from retort.config.systems import Data, Em, Guards, System, em_iteration, em_student, em_systems, em_teacher
 from retort.config.training import (
+    AUTOREGRESSIVE,
     Autoregressive,
     Axe,
     Cmlm,
@@ -38,14 +39,18 @@ from retort.config.training import (
     Glancing,
     Glat,
     GlatCtc,
+    Imitation,
+    Mixture,
     Model,
     Oaxe,
     Objective,
+    Rollout,
     Training,
     Vanilla,
 )
 
 __all__ = [
+    "AUTOREGRESSIVE",
     "DEFAULT_SEARCHES",
     "EM_SEARCHES",
     "SEARCHES_OF_OBJECTIVE",
@@ -71,14 +76,17 @@ __all__ = [
     "GlatCtc",
     "Greedy",
     "Guards",
+    "Imitation",
     "JointViterbi",
     "Latency",
     "LengthParallel",
     "MaskPredict",
+    "Mixture",
     "Model",
     "Oaxe",
     "Objective",
     "Report",
+    "Rollout",
     "Search",
     "Section",
     "System",

@@ -110,6 +110,7 @@ Search = Annotated[
 
 SEARCHES_OF_OBJECTIVE = {
     "autoregressive": ("greedy", "beam"),
+    "imitation": ("greedy", "beam"),
     "vanilla": ("argmax", "length_parallel"),
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
     "axe": ("argmax", "length_parallel"),
@@ -122,6 +123,7 @@ SEARCHES_OF_OBJECTIVE = {
 
 DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
     "autoregressive": {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
+    "imitation": {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
     "vanilla": {"argmax": Argmax(kind="argmax")},
     "cmlm": {
         "passes4": MaskPredict(kind="mask_predict"),

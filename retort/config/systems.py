@@ -8,9 +8,12 @@ from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
 from retort.config.search import SEARCHES_OF_OBJECTIVE, Search
-from retort.config.training import Autoregressive, Model, Objective, Training, Vanilla
+from retort.config.training import AUTOREGRESSIVE, Autoregressive, Model, Objective, Training, Vanilla
 
 Data = Literal["raw", "distilled", "em", "selected"]
+
+
+OR_AUTOREGRESSIVE = " or ".join(AUTOREGRESSIVE)
 
 
 class System(Section):
@@ -42,6 +45,8 @@ class System(Section):
                     f"search {name!r} is {search.kind}, which objective {self.objective.name} cannot use; "
                     f"it can use {' or '.join(allowed)}"
                 )
+        if self.model.family == "gru" and self.objective.name not in AUTOREGRESSIVE:
+            raise ValueError(f"a recurrent model cannot be trained as {self.objective.name}; say {OR_AUTOREGRESSIVE}")
         return self
 
 
@@ -101,7 +106,7 @@ class Em(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Em:
-        if self.student.objective.name == "autoregressive":
+        if self.student.objective.name in AUTOREGRESSIVE:
             raise ValueError("student must be a parallel system, such as objective: {name: vanilla}")
         if self.teacher.objective.name != "autoregressive":
             raise ValueError(f"teacher must be autoregressive, not {self.teacher.objective.name}")

@@ -10,8 +10,12 @@ from retort.config.base import Probability, Section
 
 
 class Model(Section):
-    """Shape of a Transformer."""
+    """Shape of a model."""
 
+    family: Literal["transformer", "gru"] = "transformer"
+    """Transformer; or recurrent: bidirectional GRU encoder, GRU decoder with attention. A recurrent one decodes left to
+    right, d_model is the width of its embeddings and of each direction of its encoder, its decoder's states are twice
+    as wide, and of the keys below it has the depths, dropout, tied and max_length."""
     d_model: int = Field(128, ge=8)
     """Width."""
     heads: int = Field(4, ge=1)
@@ -43,6 +47,11 @@ class Model(Section):
             raise ValueError(f"heads ({self.heads}) must divide d_model ({self.d_model})")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"sinusoidal positions need an even d_model, not {self.d_model}")
+        if self.family == "gru" and self.decoder_layers > self.encoder_layers:
+            raise ValueError(
+                f"each decoder layer of a recurrent model starts from the encoder layer with its number, and there are "
+                f"{self.encoder_layers} encoder and {self.decoder_layers} decoder layers"
+            )
         return self
 
 
@@ -222,6 +231,69 @@ class Dag(Glancing):
     """The same at training.max_updates."""
 
 
+class Mixture(Section):
+    """Share of the training sentences whose prefixes are the data's; the others' are the student's own. A function of
+    progress, which goes from 0 at the first update to 1 at training.max_updates."""
+
+    schedule: Literal["exponential", "linear", "reverse_sigmoid", "constant"] = "exponential"
+    """exponential: share ** progress. linear: from 1 to share. reverse_sigmoid: 1 / (1 + exp(20 (progress - 1/2))),
+    whatever share says. constant: share."""
+    share: float = Field(0.005, ge=0, le=1)
+    """At the last update, or throughout."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Mixture:
+        if self.schedule == "exponential" and self.share == 0:
+            raise ValueError("an exponential schedule never reaches a share of 0; take a small one, or linear")
+        return self
+
+
+class Rollout(Section):
+    """How the student's own prefixes are decoded, without dropout and without gradients."""
+
+    kind: Literal["greedy", "sample"] = "greedy"
+    """Best token at each step, or one drawn from the top_k best."""
+    top_k: int = Field(5, ge=1)
+    """Tokens that sample draws from, by their probabilities."""
+    max_ratio: float = Field(2.0, gt=0)
+    """Longest output: this times the source length, plus 10 tokens."""
+    updates: int = Field(1, ge=1)
+    """Updates whose prefixes are decoded at once, with the weights before the first of them."""
+
+
+class Imitation(Section):
+    """Next-token prediction of what the teacher would say, at prefixes of the data and of the student itself (ImitKD,
+    Lin et al. 2020); the autoregressive family. At the data's prefixes alone (beta: {schedule: constant, share: 1})
+    labels: full is word-level distillation (Kim and Rush 2016)."""
+
+    name: Literal["imitation"]
+    labels: Literal["hard", "full"] = "full"
+    """hard: the data's token at the data's prefixes, the teacher's most probable one at the student's. full: the
+    teacher's distribution at both."""
+    top_k: int | None = Field(None, ge=1)
+    """Of the teacher's distribution only so many most probable tokens, made to sum to one; null: all of it."""
+    beta: Mixture = Mixture()
+    """Share of sentences that keep the data's prefixes."""
+    rollout: Rollout = Rollout()
+    """Decoding of the student's own prefixes."""
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary; with hard labels only."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the student's own prefixes are ever used."""
+        return (self.beta.schedule, self.beta.share) not in (("constant", 1), ("linear", 1), ("exponential", 1))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher is asked for labels."""
+        return self.labels == "full" or self.mixes
+
+
+AUTOREGRESSIVE = ("autoregressive", "imitation")
+"""Objectives that train models which decode left to right."""
+
 Objective = Annotated[
-    Autoregressive | Vanilla | Cmlm | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag, Field(discriminator="name")
+    Autoregressive | Imitation | Vanilla | Cmlm | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag,
+    Field(discriminator="name"),
 ]

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Autoregressive
 from retort.losses.base import Loss, Step
-from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.likelihood import target_log_probs
+from retort.losses.next_token import next_token_log_likelihood, next_token_loss
 from retort.models.autoregressive import AutoregressiveModel
-from retort.vocabulary import BOS, PAD
 
 
 def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, step: Step) -> Loss:
     """Mean over target tokens, eos included."""
-    states_btd = model(batch.source_bs, shifted_right(batch.target_bt))
-    real = batch.target_bt != PAD
-    target_n = batch.target_bt[real]
-    smoothing = options.label_smoothing if model.training else 0.0
-    total, plain = linear_cross_entropy(states_btd[real], model.embeddings.output, target_n, smoothing)
-    return Loss(total / len(target_n), {"nll": plain / len(target_n)})
+    return next_token_loss(model, batch, options.label_smoothing)
 
 
-@torch.no_grad()
 def log_likelihood(model: AutoregressiveModel, batch: Batch, options: Autoregressive) -> Tensor:
     """log P(y | x) of each pair, eos included: nats [b]."""
-    return target_log_probs(
-        model(batch.source_bs, shifted_right(batch.target_bt)), model.embeddings.output, batch.target_bt
-    )
-
-
-def shifted_right(target_bt: Tensor) -> Tensor:
-    """Decoder input: bos, then the target without its last token."""
-    return torch.cat([target_bt.new_full((len(target_bt), 1), BOS), target_bt[:, :-1]], 1)
+    return next_token_log_likelihood(model, batch)

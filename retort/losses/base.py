@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from retort.models.autoregressive import AutoregressiveModel
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,10 @@ class Step:
     """Random draws of this batch (on the CPU)."""
     progress: float = 1.0
     """Updates done, as a share of training.max_updates: 0 at the first update; 1 in validation."""
+    teacher: AutoregressiveModel | None = None
+    """The trained model that an objective asks, in evaluation mode."""
+    prepared: Any = None
+    """What the objective's ``prepare``, if it has one, made for this batch."""
 
 
 @dataclass(frozen=True)

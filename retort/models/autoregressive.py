@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retort.models.transformer import EncoderDecoder, causal_bias
+from retort.models.transformer import Transformer, causal_bias
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Cache:
             self.memory_bias = self.memory_bias.index_select(0, memory_rows)
 
 
-class AutoregressiveModel(EncoderDecoder):
+class AutoregressiveModel(Transformer):
     """P(y_t | x, y_<t)."""
 
     family = "autoregressive"

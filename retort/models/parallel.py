@@ -13,14 +13,14 @@ from torch.nn import functional
 
 from retort.config import Model
 from retort.models.functional import Linear, embed, most_probable
-from retort.models.transformer import EncoderDecoder, Positions, padding_bias
+from retort.models.transformer import Positions, Transformer, padding_bias
 from retort.vocabulary import MASK, PAD
 
 LENGTH_RANGE = 64
 """Classes of a length predictor relative to the source: from -64 to 64 tokens more (as fairseq's offset option)."""
 
 
-class ParallelModel(EncoderDecoder):
+class ParallelModel(Transformer):
     """P(y_t | x, length, given tokens), all t at once."""
 
     family = "parallel"

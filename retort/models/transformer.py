@@ -146,7 +146,7 @@ class Embeddings(nn.Module):
         self.source = nn.Parameter(_normal(source_size, shape.d_model))
         self.target = self.source if shape.tied == "all" else nn.Parameter(_normal(target_size, shape.d_model))
         self.output = nn.Parameter(_normal(target_size, shape.d_model)) if shape.tied == "none" else self.target
-        self.positions = Positions(shape)
+        self.positions = Positions(shape) if shape.family == "transformer" else NoPositions(shape)
 
     def embed_source(self, source_bs: Tensor) -> Tensor:
         return self.positions(embed(source_bs, self.source) * self.scale)
@@ -172,6 +172,17 @@ class Positions(nn.Module):
         """``x`` plus the embeddings of positions first, first + 1, ..."""
         positions_td = self.table[first : first + x_btd.shape[1]].to(x_btd.dtype)
         return dropout(x_btd + positions_td, self.probability, self.training)
+
+
+class NoPositions(nn.Module):
+    """Dropout alone, for a recurrent model."""
+
+    def __init__(self, shape: Model) -> None:
+        super().__init__()
+        self.probability = shape.dropout
+
+    def forward(self, x_btd: Tensor, first: int = 0) -> Tensor:
+        return dropout(x_btd, self.probability, self.training)
 
 
 def _normal(rows: int, columns: int) -> Tensor:
@@ -228,7 +239,7 @@ def causal_bias(length: int, dtype: torch.dtype, device: torch.device) -> Tensor
 
 
 class EncoderDecoder(nn.Module):
-    """What every family shares: embeddings, encoder, decoder. ``family`` names the subclass in checkpoints."""
+    """What every model shares: embeddings and the output projection. ``family`` names the subclass in errors."""
 
     family = ""
 
@@ -236,11 +247,6 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.shape = shape
         self.embeddings = Embeddings(shape, source_size, target_size)
-        self.encoder, self.decoder = Encoder(shape), Decoder(shape)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -250,11 +256,23 @@ class EncoderDecoder(nn.Module):
     def device(self) -> torch.device:
         return self.embeddings.source.device
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores over the target vocabulary, in the model's precision."""
+        return linear(hidden, self.embeddings.output)
+
+
+class Transformer(EncoderDecoder):
+    """Encoder and decoder of the Transformer."""
+
+    def __init__(self, shape: Model, source_size: int, target_size: int) -> None:
+        super().__init__(shape, source_size, target_size)
+        self.encoder, self.decoder = Encoder(shape), Decoder(shape)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
     def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding."""
         bias = padding_bias(source_bs == PAD, self.shape.heads, self.dtype)
         return self.encoder(self.embeddings.embed_source(source_bs), bias), bias
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores over the target vocabulary, in the model's precision."""
-        return linear(hidden, self.embeddings.output)

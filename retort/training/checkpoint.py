@@ -15,12 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.config import Model, Objective
+from retort.config import AUTOREGRESSIVE, Model, Objective
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.dag import DagModel
 from retort.models.parallel import ParallelModel
+from retort.models.recurrent import RecurrentModel
 from retort.models.transformer import EncoderDecoder
 from retort.vocabulary import Vocabulary
 
@@ -35,8 +36,8 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
     if shape.tied == "all" and not vocabulary.joint:
         raise RetortError("model.tied is all, but the vocabulary is not joint; set model.tied to output or none")
     sizes = (vocabulary.source_size, vocabulary.target_size)
-    if objective.name == "autoregressive":
-        return AutoregressiveModel(shape, *sizes)
+    if objective.name in AUTOREGRESSIVE:
+        return (RecurrentModel if shape.family == "gru" else AutoregressiveModel)(shape, *sizes)
     options = objective.model_dump(include=MODEL_OPTIONS)
     if objective.name == "dag":
         return DagModel(shape, *sizes, **options)
@@ -82,8 +83,8 @@ def load_teacher(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> AutoregressiveModel:
-    """The autoregressive model that scores the candidates of the checkpoint ``student``, which has this vocabulary;
-    raises RetortError if there is none, or if it has another vocabulary."""
+    """The autoregressive model that scores the candidates of a student, or labels its training; ``student``, a path for
+    errors, has this vocabulary. Raises RetortError if there is no teacher, or if it has another vocabulary."""
     if directory is None:
         raise RetortError(
             f"{student}: the search has a teacher score its candidates, and none is given; give the directory of an "
@@ -91,7 +92,9 @@ def load_teacher(
         )
     teacher, found, _ = load_checkpoint(directory, device, dtype)
     if not isinstance(teacher, AutoregressiveModel):
-        raise RetortError(f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive one")
+        raise RetortError(
+            f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive Transformer"
+        )
     if found.digest != vocabulary.digest:
         raise RetortError(
             f"{directory}: the teacher's vocabulary is not that of {student}; give a teacher with the same vocabulary"

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +17,7 @@ from retort.batches import Batch, EncodedCorpus, epoch_batches
 from retort.config import Training
 from retort.errors import OutOfTime, RetortError
 from retort.losses.base import Step
+from retort.models.autoregressive import AutoregressiveModel
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.training.log import TrainingLog
@@ -62,6 +63,15 @@ class Result:
     rows: list[list[Any]]
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A batch, its epoch, and how many batches of the epoch are used once it is."""
+
+    batch: Batch
+    epoch: int
+    position: int
+
+
 class Trainer:
     """Trains one model; see ``run``."""
 
@@ -75,15 +85,20 @@ class Trainer:
         seed: int,
         dtype: torch.dtype,
         state: TrainingState,
+        teacher: AutoregressiveModel | None = None,
         deadline: float = math.inf,
         keep_state: bool = False,
     ) -> None:
-        """``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
+        """``teacher``: the trained model that the objective asks, if it asks one.
+        ``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
         ``keep_state``: leave the state of the finished training too, from which its results come again at once."""
         self.model, self.objective, self.corpus = model.train(), objective, corpus
         self.validator, self.settings, self.seed, self.state = validator, settings, seed, state
         self.deadline, self.keep_state = deadline, keep_state
-        self.compute = import_module(f"retort.losses.{objective.name}").compute
+        module = import_module(f"retort.losses.{objective.name}")
+        self.compute, self.prepare, self.teacher = module.compute, getattr(module, "prepare", None), teacher
+        self.prepared_updates = objective.rollout.updates if self.prepare else 1
+        """Updates whose batches are prepared together; between them no state is saved."""
         self.optimiser = FlatOptimiser(model, settings, dtype)
         self.progress = Progress()
         self.kept: dict[int, Tensor] = {}
@@ -94,7 +109,7 @@ class Trainer:
         self._resume()
         progress, settings = self.progress, self.settings
         log = TrainingLog(log_directory, settings.max_updates, progress.rows, progress.update)
-        batches = self._batches()
+        batches = self._prepared_batches()
         clock = time.monotonic()
         saved = clock
         stopped_by = self._stop_reason()
@@ -112,7 +127,9 @@ class Trainer:
                 progress.seconds += now - clock
                 clock = now
             stopped_by = self._stop_reason()
-            if stopped_by is None and (now > self.deadline or now - saved > settings.checkpoint_minutes * 60):
+            whole = progress.update % self.prepared_updates == 0
+            due = now > self.deadline or now - saved > settings.checkpoint_minutes * 60
+            if stopped_by is None and whole and due:
                 self.save()
                 saved = now
                 if now > self.deadline:
@@ -157,24 +174,45 @@ class Trainer:
         self.optimiser.load_state({n: t for n, t in tensors.items() if not n.startswith("kept.")})
         logger.info("going on from update %d", self.progress.update)
 
-    def _batches(self) -> Iterator[Batch]:
-        progress = self.progress
+    def _batches(self) -> Iterator[Planned]:
+        """The batches from where progress stands."""
+        epoch, position = self.progress.epoch, self.progress.position
         while True:
-            groups = epoch_batches(self.corpus, self.settings.batch_tokens, self.seed, progress.epoch)
-            while progress.position < len(groups):
-                progress.position += 1
-                yield self.corpus.batch(groups[progress.position - 1]).to(self.model.device)
-            progress.epoch, progress.position = progress.epoch + 1, 0
+            groups = epoch_batches(self.corpus, self.settings.batch_tokens, self.seed, epoch)
+            for used in range(position, len(groups)):
+                yield Planned(self.corpus.batch(groups[used]).to(self.model.device), epoch, used + 1)
+            epoch, position = epoch + 1, 0
 
-    def _update(self, batches: Iterator[Batch]) -> None:
+    def _prepared_batches(self) -> Iterator[tuple[Planned, Step]]:
+        """The batches with their steps. Those of ``prepared_updates`` updates are prepared at once, before the first of
+        them: when the first is asked for, the model has the weights it is trained from."""
+        batches, settings = self._batches(), self.settings
+        done = self.progress.update
+        while True:
+            updates = range(done, min(done + self.prepared_updates, settings.max_updates))
+            numbers = [(update, part) for update in updates for part in range(settings.accumulate)]
+            planned = [next(batches) for _ in numbers]
+            steps = [
+                Step(torch.Generator().manual_seed(self._seed_of(n + 1, part)), n / settings.max_updates, self.teacher)
+                for n, part in numbers
+            ]
+            if self.prepare:
+                prepared = self.prepare(self.model, [p.batch for p in planned], self.objective, steps)
+                steps = [replace(step, prepared=own) for step, own in zip(steps, prepared, strict=True)]
+            yield from zip(planned, steps, strict=True)
+            done = updates.stop
+
+    def _seed_of(self, update: int, part: int) -> int:
+        return hash((self.seed, update, part)) & (2**63 - 1)
+
+    def _update(self, batches: Iterator[tuple[Planned, Step]]) -> None:
         progress, sums = self.progress, self.progress.sums
         update = progress.update + 1
         for part in range(self.settings.accumulate):
-            batch = next(batches)
+            planned, step = next(batches)
+            batch, progress.epoch, progress.position = planned.batch, planned.epoch, planned.position
             reseed_dropout(self.seed, update, part)
-            generator = torch.Generator().manual_seed(hash((self.seed, update, part)) & (2**63 - 1))
-            torch.manual_seed(hash((self.seed, update, part)) & (2**63 - 1))
-            step = Step(generator, progress.update / self.settings.max_updates)
+            torch.manual_seed(self._seed_of(update, part))
             loss = self.compute(self.model, batch, self.objective, step)
             value = loss.total.item()
             if value != value or value in (float("inf"), float("-inf")):

@@ -15,6 +15,7 @@ from retort.batches import Batch, Ragged
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.dag import DagModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
+from retort.models.recurrent import RecurrentModel
 from retort.vocabulary import PAD
 
 VOCABULARY = 14
@@ -28,6 +29,11 @@ def tiny_shape(**changes: Any) -> config.Model:
 def autoregressive(seed: int = 0, **changes: Any) -> AutoregressiveModel:
     torch.manual_seed(seed)
     return AutoregressiveModel(tiny_shape(**changes), VOCABULARY, VOCABULARY).eval()
+
+
+def recurrent(seed: int = 0, **changes: Any) -> RecurrentModel:
+    torch.manual_seed(seed)
+    return RecurrentModel(tiny_shape(family="gru", **changes), VOCABULARY, VOCABULARY).eval()
 
 
 def parallel(

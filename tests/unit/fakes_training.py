@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from retort.batches import EncodedCorpus, Ragged
-from retort.config import Autoregressive, Cmlm, Ctc, Dag, Glat, GlatCtc, Model, Training, Vanilla
+from retort.config import AUTOREGRESSIVE, Autoregressive, Cmlm, Ctc, Dag, Glat, GlatCtc, Model, Training, Vanilla
 from retort.config import Vocabulary as VocabularySettings
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.dag import DagModel
@@ -60,7 +60,7 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
     torch.manual_seed(seed)
     reseed_dropout(seed)
     model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
-    if objective.name == "autoregressive":
+    if objective.name in AUTOREGRESSIVE:
         return AutoregressiveModel(model, size, size)
     options = objective.model_dump(include=MODEL_OPTIONS)
     family = DagModel if objective.name == "dag" else ParallelModel

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retort.config import Autoregressive, Axe, Cmlm, Ctc, Dag, Glat, GlatCtc, Model, Vanilla
+from retort.config import Autoregressive, Axe, Cmlm, Ctc, Dag, Glat, GlatCtc, Imitation, Model, Vanilla
 from retort.errors import RetortError
+from retort.models.recurrent import RecurrentModel
 from retort.training.checkpoint import (
     build_model,
     load_checkpoint,
@@ -30,6 +31,7 @@ OBJECTIVES = [
     Glat(name="glat", deep_supervision=True),
     GlatCtc(name="glat_ctc", upsampling=3),
     Dag(name="dag", upsampling=3),
+    Imitation(name="imitation"),
 ]
 
 
@@ -47,6 +49,16 @@ def joint(tmp_path_factory, sentences):
 @pytest.fixture(scope="module")
 def separate(tmp_path_factory, sentences):
     return small_vocabulary(tmp_path_factory.mktemp("separate"), sentences, joint=False, size=36)
+
+
+def test_a_recurrent_model_comes_back_and_is_no_teacher(tmp_path, joint):
+    model = saved(tmp_path, joint, Imitation(name="imitation"), family="gru")
+    loaded, _, _ = load_checkpoint(tmp_path, CPU)
+    assert isinstance(loaded, RecurrentModel)
+    found = dict(loaded.named_parameters())
+    assert all(torch.equal(p, found[name]) for name, p in model.named_parameters())
+    with pytest.raises(RetortError, match="a recurrent model cannot be a teacher"):
+        load_teacher(tmp_path, tmp_path, joint, CPU)
 
 
 def saved(directory, vocabulary, objective=OBJECTIVES[0], **shape):

@@ -77,6 +77,15 @@ def test_empty_sections_are_as_if_left_out() -> None:
         ({"seeds": [3, 3]}, "seeds: [3, 3] repeats a seed"),
         ({"seeds": [-1]}, "seeds: [-1]: seeds are 0 or above"),
         ({"teacher": {"objective": {"name": "ctc"}}}, "teacher.objective.name: the teacher must be autoregressive"),
+        ({"teacher": {"objective": {"name": "imitation"}}}, "teacher.objective.name: the teacher must be autoregress"),
+        (
+            {"teacher": {"objective": {"name": "autoregressive"}, "model": {"family": "gru"}}},
+            "teacher.model.family: the teacher must be a Transformer",
+        ),
+        (
+            with_student(model={"family": "gru"}),
+            "students.ctc: a recurrent model cannot be trained as ctc; say autoregressive or imitation",
+        ),
         (
             {"teacher": {"objective": {"name": "autoregressive"}, "data": "distilled"}},
             "teacher.data: the teacher makes the distilled data",

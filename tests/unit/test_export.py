@@ -10,7 +10,7 @@ from retort.batches import Ragged
 from retort.cli import main
 from retort.errors import RetortError
 from retort.export import export_ctranslate2
-from retort.losses.autoregressive import shifted_right
+from retort.losses.next_token import shifted_right
 from retort.search.base import run_search
 from retort.training.checkpoint import build_model, save_checkpoint
 from retort.vocabulary import BLANK, BOS, EOS, MASK, PAD
@@ -97,7 +97,7 @@ def vocabulary_pieces(path):
 def test_other_families_and_full_directories_are_refused(tmp_path, vocabulary):
     pytest.importorskip("ctranslate2")
     saved(tmp_path / "ctc", vocabulary, config.Ctc(name="ctc"))
-    with pytest.raises(RetortError, match="trained as ctc; CTranslate2 decodes left to right only"):
+    with pytest.raises(RetortError, match="trained as ctc; CTranslate2 decodes left to right only, with Transformers"):
         export_ctranslate2(tmp_path / "ctc", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     saved(tmp_path / "teacher", vocabulary, AUTOREGRESSIVE)

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from retort import config
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
+from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, imitation, oaxe, vanilla
 from retort.losses.base import Step
 from retort.losses.cross_entropy import CHUNK, linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
@@ -19,6 +19,11 @@ STEP = Step(torch.Generator())
 # objective's module, its options, a model for it
 OBJECTIVES = {
     "autoregressive": (next_token, config.Autoregressive(name="autoregressive"), autoregressive),
+    "imitation": (
+        imitation,
+        config.Imitation(name="imitation", labels="hard", beta=config.Mixture(schedule="constant", share=1)),
+        autoregressive,
+    ),
     "vanilla": (vanilla, config.Vanilla(name="vanilla"), parallel),
     "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
@@ -112,7 +117,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(name):
     torch.testing.assert_close(whole.total, expected)
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "vanilla", "axe", "oaxe", "glat"])
+@pytest.mark.parametrize("name", ["autoregressive", "imitation", "vanilla", "axe", "oaxe", "glat"])
 def test_labels_are_smoothed_in_training_only(name):
     objective, options, build = OBJECTIVES[name]
     model, pairs = build(), batch(SOURCES, TARGETS)

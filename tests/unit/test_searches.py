@@ -16,6 +16,7 @@ from tests.unit.fakes_models import (
     dag_model,
     padded,
     parallel,
+    recurrent,
     sentences,
 )
 
@@ -23,6 +24,8 @@ ONE = padded([[7]])
 SEARCHES = {
     "greedy": (config.Greedy(kind="greedy"), autoregressive),
     "beam": (config.Beam(kind="beam", beam_size=3), autoregressive),
+    "greedy, recurrent": (config.Greedy(kind="greedy"), recurrent),
+    "beam, recurrent": (config.Beam(kind="beam", beam_size=3), recurrent),
     "argmax": (config.Argmax(kind="argmax", length_beam=2), parallel),
     "mask_predict": (config.MaskPredict(kind="mask_predict", iterations=4, length_beam=3), parallel),
     "ctc_collapse": (config.CtcCollapse(kind="ctc_collapse"), lambda seed: parallel(2, seed)),

@@ -168,6 +168,35 @@ def test_a_warm_start_is_part_of_the_key_and_needs_a_teacher(tables, begun, trai
     assert end.value.code == 2 and "no --start was given" in capsys.readouterr().err
 
 
+IMITATION = {**FEW, "objective": {"name": "imitation", "beta": {"schedule": "constant", "share": 0.5}}}
+
+
+def test_a_teacher_labels_the_training_and_is_part_of_the_key(tables, begun, trained, tmp_path, capsys):
+    asked = begun(IMITATION, teacher=trained)
+    assert not asked.teacher.training and asked.teacher.dtype == asked.model.dtype
+    weights = read_weights(trained)
+    assert all(torch.equal(p, weights[name]) for name, p in asked.teacher.named_parameters())
+    other = shutil.copytree(trained, tmp_path / "other")
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    assert begun(IMITATION, teacher=other).state.directory.name != asked.state.directory.name
+    assert begun(FEW, teacher=trained).teacher is None
+    with pytest.raises(SystemExit) as end:
+        call(train_system, *tables.training(IMITATION, tmp_path / "output", tmp_path / "state"))
+    assert end.value.code == 2 and "no --teacher was given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("family", ["transformer", "gru"])
+def test_a_student_that_imitates_is_trained(tables, trained, tmp_path, family):
+    student = changed(IMITATION, "model", family=family)
+    found = tables.train(student, tmp_path / "student", teacher=trained)
+    facts = json.loads((found / "model.json").read_text())
+    assert facts["provenance"]["inputs"]["teacher"] == file_digest(trained / "model.safetensors")
+    model, _, _ = load_checkpoint(found, torch.device("cpu"))
+    assert model.shape.family == family
+
+
 def test_a_pair_longer_than_the_model_is_named(tables, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         tables.train(changed(FEW, "model", max_length=16), tmp_path / "output")

@@ -1,0 +1,66 @@
+"""Left-to-right decoding of one output a source, with a cache; finished rows are dropped as they finish.
+
+Shape letters: b sources (still decoding), v vocabulary, t position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from retort.models.autoregressive import AutoregressiveModel
+from retort.search.base import NO_OUTPUT
+from retort.vocabulary import BOS, EOS
+
+Choose = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Chooses the next token from log-probabilities [b, v]: its log-probability [b] and its id [b]."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One output a source."""
+
+    tokens_bt: Tensor
+    """Token ids, eos after the end."""
+    length_b: Tensor
+    """Tokens, the last of which is eos, or the one beyond the limit."""
+    score_b: Tensor
+    """Sum of the log-probabilities, in nats."""
+    truncated_b: Tensor
+    """Whether the output hit its limit."""
+
+
+@torch.no_grad()
+def extend(model: AutoregressiveModel, source_bs: Tensor, limits: list[int], choose: Choose) -> Outputs:
+    """Outputs of at most ``limits`` tokens, eos not counted, each token as ``choose`` says."""
+    count, device = len(source_bs), source_bs.device
+    limit_b = torch.tensor(limits, device=device)
+    cache = model.start(source_bs)
+    token_b = torch.full((count,), BOS, device=device)
+    total_b = torch.zeros(count, device=device)
+    open_rows = torch.arange(count, device=device)
+    steps: list[tuple[Tensor, Tensor]] = []
+    ended = torch.zeros(count, dtype=torch.long, device=device)
+    truncated = torch.zeros(count, dtype=torch.bool, device=device)
+    while len(open_rows):
+        log_probs_bv = model.step(token_b, cache)
+        log_probs_bv[:, NO_OUTPUT] = float("-inf")
+        best_b, token_b = choose(log_probs_bv)
+        total_b[open_rows] += best_b
+        steps.append((open_rows, token_b))
+        cut_b = (len(steps) > limit_b[open_rows]) & (token_b != EOS)
+        stop_b = cut_b | (token_b == EOS)
+        if bool(stop_b.any()):
+            ended[open_rows[stop_b]] = len(steps)
+            truncated[open_rows[cut_b]] = True
+            keep = (~stop_b).nonzero()[:, 0]
+            open_rows, token_b = open_rows[keep], token_b[keep]
+            if len(open_rows):
+                cache.select(keep, keep)
+    tokens_bt = torch.full((count, len(steps)), EOS, device=device)
+    for position, (rows, tokens) in enumerate(steps):
+        tokens_bt[rows, position] = tokens
+    return Outputs(tokens_bt, ended, total_b, truncated)
