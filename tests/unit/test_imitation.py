@@ -288,6 +288,14 @@ def test_prefixes_made_together_are_those_made_one_batch_after_the_other(student
     assert not student.training
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_student_goes_on_in_the_mode_it_was_in(student, training):
+    student.train(training)
+    prepare(student, [batch(SOURCES, TARGETS)], options(), [step()])
+    assert student.training == training
+    student.eval()
+
+
 def test_one_share_for_all_batches_of_a_call(student):
     pairs = [batch(SOURCES, TARGETS)] * 2
     found = prepare(student, pairs, options(beta=Mixture(schedule="linear", share=0)), [step(None, p) for p in (0, 1)])
