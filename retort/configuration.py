@@ -119,6 +119,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
             where = f"{path}.model.tied" if "tied" in own else "model.tied"
             yield Problem(where, '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary')
         yield from _search_checks(path, system)
+        yield from _interpolation_checks(path, system, whole.get("distillation"))
     if teacher is not None and not teacher.checkpoint:
         for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
@@ -168,8 +169,8 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
         yield Problem("teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
-    if teacher.data == "distilled":
-        yield Problem("teacher.data", "the teacher makes the distilled data, so it must learn from raw")
+    if teacher.data in ("distilled", "interpolated"):
+        yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start != "none":
         yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none")
 
@@ -181,6 +182,12 @@ def _warm_start_checks(path: str, system: System, teacher: System) -> Iterator[P
         if own < theirs if least else own != theirs:
             needed = f"warm_start teacher_encoder needs {least}the teacher's {theirs!r}"
             yield Problem(f"{path}.model.{key}", f"{needed}, found {own!r}")
+
+
+def _interpolation_checks(path: str, system: System, distillation: Any) -> Iterator[Problem]:
+    search = distillation.get("search") if isinstance(distillation, dict) else None
+    if system.data == "interpolated" and isinstance(search, dict) and search.get("kind", "beam") != "beam":
+        yield Problem(f"{path}.data", f"interpolated needs distillation.search.kind beam, not {search['kind']}")
 
 
 def _search_checks(path: str, system: System) -> Iterator[Problem]:

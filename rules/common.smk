@@ -189,6 +189,7 @@ def training_files(wildcards):
     train = {
         "raw": f"{R}/encoded/train.parquet",
         "distilled": f"{R}/distilled/encoded.parquet",
+        "interpolated": f"{R}/interpolated/encoded.parquet",
         "em": f"{iteration_directory(em_iteration(name), seed)}/train.parquet",
         "selected": f"{iteration_directory(em_iteration(name), seed)}/selected.parquet",
     }[run_config.systems[name].data]

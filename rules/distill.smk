@@ -55,3 +55,45 @@ rule gather_distilled:
         "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output-translations {output.translations:q}"
         " --output-encoded {output.encoded:q} {params.held_out:q} 2> {log:q}"
+
+
+# For systems on interpolated text: all that the beam holds, and of that what is nearest to the reference.
+use rule distill_shard as decode_beam with:
+    output:
+        translations=f"{R}/interpolated/shards/{{scatteritem}}.parquet",
+    log:
+        f"{R}/logs/decode_beam/{{scatteritem}}.log",
+    benchmark:
+        f"{R}/benchmarks/decode_beam/{{scatteritem}}.tsv"
+    params:
+        script=script("distill_shard"),
+        code=distillation_code,
+        distillation=distillation_section,
+        shard=shard(0),
+        shards=shard(1),
+        checkpoint=directory_of("input.weights"),
+        best=size_of_beam,
+        state=f"{R}/state/decode_beam",
+
+
+rule gather_interpolated:
+    input:
+        **vocabulary_files(),
+        shards=gather.distill(f"{R}/interpolated/shards/{{scatteritem}}.parquet"),
+        corpus=f"{R}/corpus/train.parquet",
+        train=f"{R}/encoded/train.parquet",
+    output:
+        encoded=f"{R}/interpolated/encoded.parquet",
+    log:
+        f"{R}/logs/gather_interpolated/interpolated.log",
+    benchmark:
+        f"{R}/benchmarks/gather_interpolated/interpolated.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("gather_interpolated"),
+        code=code("gather_interpolated"),
+        vocabulary=directory_of("input.vocabulary"),
+    shell:
+        "python {params.script:q} --shards {input.shards:q} --corpus {input.corpus:q} --train {input.train:q}"
+        " --vocabulary {params.vocabulary:q} --output {output.encoded:q} 2> {log:q}"

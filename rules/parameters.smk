@@ -44,6 +44,10 @@ def distillation_section(wildcards):
     return as_json(run_config.distillation.model_dump(mode="json", exclude={"corpus"}))
 
 
+def size_of_beam(wildcards):
+    return run_config.distillation.search.beam_size
+
+
 def system_section(wildcards):
     """Parameter: what the training depends on. Of the searches only the first one, which validates, and no name."""
     system = run_config.systems[wildcards.system]

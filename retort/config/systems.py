@@ -10,7 +10,7 @@ from retort.config.base import Name, Section
 from retort.config.search import SEARCHES_OF_OBJECTIVE, Search
 from retort.config.training import AUTOREGRESSIVE, Autoregressive, Model, Objective, Training, Vanilla
 
-Data = Literal["raw", "distilled", "em", "selected"]
+Data = Literal["raw", "distilled", "interpolated", "em", "selected"]
 
 
 OR_AUTOREGRESSIVE = " or ".join(AUTOREGRESSIVE)
@@ -22,8 +22,9 @@ class System(Section):
     objective: Objective
     """Training objective; it decides the model family."""
     data: Data = "raw"
-    """Training targets: the references (raw), or the teacher's translations (distilled). Systems of the EM loop have
-    its texts: the translations of an iteration's autoregressive model (em), or the candidates chosen for it
+    """Training targets: the references (raw); the teacher's translations (distilled); or, of the hypotheses in the
+    teacher's beam, the one with the best sentence BLEU against the reference (interpolated). Systems of the EM loop
+    have its texts: the translations of an iteration's autoregressive model (em), or the candidates chosen for it
     (selected)."""
     checkpoint: str | None = None
     """Directory of a trained checkpoint to use instead of training."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
 from retort.models.functional import linear
@@ -29,17 +28,18 @@ class _SoftCrossEntropy(torch.autograd.Function):
         total = states_nd.new_zeros((), dtype=torch.float32)
         states_gradient = torch.empty_like(states_nd)
         weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
+        weight_dv = weight_vd.t().contiguous()
         for start in range(0, len(states_nd), chunk):
             rows = slice(start, start + chunk)
             states, target_cv = states_nd[rows], distributions(rows)
-            logits = functional.linear(states, weight_vd).float()
+            logits = linear(states, weight_vd).float()
             probabilities = torch.softmax(logits, -1)
             # as in linear_cross_entropy: cheaper than logsumexp
             normaliser_c = logits.amax(-1) - probabilities.amax(-1).log()
             total += normaliser_c.sum() - torch.dot(target_cv.flatten(), logits.flatten())
             gradient = probabilities.sub_(target_cv).to(states.dtype)
-            torch.mm(gradient, weight_vd, out=states_gradient[rows])
-            weight_gradient += gradient.t() @ states
+            states_gradient[rows] = linear(gradient, weight_dv)
+            weight_gradient += linear(gradient.t(), states.t().contiguous())
         ctx.save_for_backward(states_gradient, weight_gradient)
         return total
 

@@ -83,6 +83,10 @@ def test_empty_sections_are_as_if_left_out() -> None:
             "teacher.model.family: the teacher must be a Transformer",
         ),
         (
+            with_student(data="interpolated") | {"distillation": {"search": {"kind": "greedy"}}},
+            "students.ctc.data: interpolated needs distillation.search.kind beam, not greedy",
+        ),
+        (
             with_student(model={"family": "gru"}),
             "students.ctc: a recurrent model cannot be trained as ctc; say autoregressive or imitation",
         ),

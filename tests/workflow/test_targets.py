@@ -151,6 +151,14 @@ def test_a_warm_start_waits_for_the_teacher(checkout: Checkout) -> None:
     assert "--start results/tiny/systems/teacher/seed1" in output
 
 
+def test_interpolated_text_is_chosen_from_the_beam(checkout: Checkout) -> None:
+    config = tiny()
+    config["students"] = {"near": {"objective": {"name": "autoregressive"}, "data": "interpolated"}}
+    planned = checkout.planned(config, "students")
+    assert {"decode_beam 1-of-2", "decode_beam 2-of-2", "gather_interpolated"} <= planned
+    assert not {job for job in planned if job.startswith(("distill_shard", "gather_distilled"))}
+
+
 def test_a_training_that_asks_the_teacher_waits_for_it(checkout: Checkout) -> None:
     config = tiny()
     config["students"] = {"own": {"objective": {"name": "imitation"}}}
