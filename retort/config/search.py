@@ -113,6 +113,7 @@ SEARCHES_OF_OBJECTIVE = {
     "imitation": ("greedy", "beam"),
     "vanilla": ("argmax", "length_parallel"),
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
+    "janus": ("greedy", "beam", "mask_predict", "argmax", "length_parallel"),
     "axe": ("argmax", "length_parallel"),
     "oaxe": ("argmax", "length_parallel"),
     "glat": ("argmax", "length_parallel"),
@@ -126,6 +127,13 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
     "imitation": {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
     "vanilla": {"argmax": Argmax(kind="argmax")},
     "cmlm": {
+        "passes4": MaskPredict(kind="mask_predict"),
+        "passes1": MaskPredict(kind="mask_predict", iterations=1),
+        "passes10": MaskPredict(kind="mask_predict", iterations=10),
+    },
+    "janus": {
+        "beam5": Beam(kind="beam"),
+        "greedy": Greedy(kind="greedy"),
         "passes4": MaskPredict(kind="mask_predict"),
         "passes1": MaskPredict(kind="mask_predict", iterations=1),
         "passes10": MaskPredict(kind="mask_predict", iterations=10),

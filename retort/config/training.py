@@ -115,6 +115,9 @@ class Autoregressive(Section):
     name: Literal["autoregressive"]
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
+    r_drop: float = Field(0.0, ge=0)
+    """Weight of the symmetric divergence between two passes of training with different dropout (Wu et al. 2021), whose
+    cross entropies are added; 0 does without the second pass."""
 
 
 class DeepSupervision(Section):
@@ -145,6 +148,33 @@ class Cmlm(Section):
     """Conditional masked language model (Ghazvininejad et al. 2019); the parallel family."""
 
     name: Literal["cmlm"]
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+    length_weight: float = Field(0.1, ge=0)
+    """Weight of the length predictor's loss."""
+
+
+class Janus(Section):
+    """One model with an autoregressive and a parallel mode, and an auxiliary distribution that sees what the parallel
+    mode sees and the masked tokens on its left (Liang et al. 2022). Weights are those of the released code; the paper's
+    figure has kl_autoregressive_parallel 0. All kl weights 0: joint training alone."""
+
+    name: Literal["janus"]
+    masking: Literal["uniform", "span"] = "uniform"
+    """Masked target tokens in training. uniform: as for cmlm, all of them now and then, as decoding in one pass needs.
+    span: spans with a mean length of 2 over at most 70 % of the tokens, as released for translation."""
+    autoregressive_weight: float = Field(1.0, ge=0)
+    """Weight of the autoregressive cross entropy."""
+    parallel_weight: float = Field(0.5, ge=0)
+    """Weight of the parallel cross entropy of masked tokens."""
+    auxiliary_weight: float = Field(0.5, ge=0)
+    """Weight of the auxiliary cross entropy of masked tokens."""
+    kl_autoregressive_auxiliary: float = Field(3.0, ge=0)
+    """Weight of the symmetric divergence between the autoregressive and the auxiliary distribution."""
+    kl_auxiliary_parallel: float = Field(1.0, ge=0)
+    """Weight of that between the auxiliary and the parallel distribution."""
+    kl_autoregressive_parallel: float = Field(1.0, ge=0)
+    """Weight of that between the autoregressive and the parallel distribution."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0)
@@ -294,6 +324,6 @@ AUTOREGRESSIVE = ("autoregressive", "imitation")
 """Objectives that train models which decode left to right."""
 
 Objective = Annotated[
-    Autoregressive | Imitation | Vanilla | Cmlm | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag,
+    Autoregressive | Imitation | Vanilla | Cmlm | Janus | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag,
     Field(discriminator="name"),
 ]
