@@ -114,6 +114,7 @@ SEARCHES_OF_OBJECTIVE = {
     "vanilla": ("argmax", "length_parallel"),
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
     "janus": ("greedy", "beam", "mask_predict", "argmax", "length_parallel"),
+    "bart_janus": ("greedy", "beam"),
     "axe": ("argmax", "length_parallel"),
     "oaxe": ("argmax", "length_parallel"),
     "glat": ("argmax", "length_parallel"),
@@ -138,6 +139,7 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "passes1": MaskPredict(kind="mask_predict", iterations=1),
         "passes10": MaskPredict(kind="mask_predict", iterations=10),
     },
+    "bart_janus": {"greedy": Greedy(kind="greedy")},
     "axe": {
         "argmax": Argmax(kind="argmax"),
         "lengths5": Argmax(kind="argmax", length_beam=5),

@@ -95,10 +95,10 @@ class Training(Section):
     """The final weights are the average of the so many best validated ones."""
     checkpoint_minutes: float = Field(5.0, gt=0)
     """Minutes between saves of the training state."""
-    warm_start: Literal["none", "teacher_encoder", "previous"] = "none"
+    warm_start: Literal["none", "teacher_encoder", "pretrained", "previous"] = "none"
     """What the weights start from. teacher_encoder: the teacher's embeddings and encoder; its layers are the first ones
-    of a deeper encoder. previous is chosen by em.student_start and em.teacher_start: all weights of the iteration
-    before."""
+    of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining. previous is chosen
+    by em.student_start and em.teacher_start: all weights of the iteration before."""
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
@@ -179,6 +179,18 @@ class Janus(Section):
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0)
     """Weight of the length predictor's loss."""
+
+
+class BartJanus(Section):
+    """Pre-training of the same model on corrupted text (Liang et al. 2022), for the section pretraining alone."""
+
+    name: Literal["bart_janus"]
+    mask_ratio: Probability = 0.3
+    """Share of the tokens in spans; half of these are replaced by one mask each, the others are to be copied."""
+    span_length: float = Field(3.0, gt=0)
+    """Mean length of a span; those of length 0 insert a mask."""
+    rotate: Probability = 0.0
+    """Probability that an input begins with another of its tokens, and ends with the first ones."""
 
 
 class Axe(Section):
@@ -324,6 +336,6 @@ AUTOREGRESSIVE = ("autoregressive", "imitation")
 """Objectives that train models which decode left to right."""
 
 Objective = Annotated[
-    Autoregressive | Imitation | Vanilla | Cmlm | Janus | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag,
+    Autoregressive | Imitation | Vanilla | Cmlm | Janus | BartJanus | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag,
     Field(discriminator="name"),
 ]

@@ -39,7 +39,7 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
     sizes = (vocabulary.source_size, vocabulary.target_size)
     if objective.name in AUTOREGRESSIVE:
         return (RecurrentModel if shape.family == "gru" else AutoregressiveModel)(shape, *sizes)
-    if objective.name == "janus":
+    if objective.name in ("janus", "bart_janus"):
         return JanusModel(shape, *sizes)
     options = objective.model_dump(include=MODEL_OPTIONS)
     if objective.name == "dag":
