@@ -75,6 +75,12 @@ rule students:
         checkpoints_of(run_config.students),
 
 
+# Before the systems that start from it: a model pre-trained on monolingual text, where there is some.
+rule pretraining:
+    input:
+        [*checkpoint_files(PRETRAINED, run_config.seeds_of(PRETRAINED)[0]).values()] if run_config.pretraining else [],
+
+
 # The EM loop: all of its iterations, or one (em2, ...) with those it needs.
 rule em:
     input:

@@ -8,7 +8,7 @@ import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,6 +26,12 @@ def parser() -> argparse.ArgumentParser:
     translate.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
     translate.add_argument("--input", type=Path, help="text file, one segment a line; default: standard input")
     translate.add_argument("--search", help="""search as JSON, such as '{"kind": "beam", "beam_size": 5}'""")
+    translate.add_argument(
+        "--mode",
+        choices=["ar", "nar"],
+        help="left to right, or in parallel; default: as its objective has it",
+    )
+    translate.add_argument("--passes", type=_positive, help="decoder passes of the parallel mode")
     translate.add_argument(
         "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
     )
@@ -62,7 +68,6 @@ def main() -> None:
 
 def translate(args: argparse.Namespace) -> None:
     """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch."""
-    from retort.config import DEFAULT_SEARCHES, SEARCHES_OF_OBJECTIVE, Search
     from retort.decoding import translate_texts
     from retort.search.base import needs_teacher
     from retort.training.checkpoint import load_checkpoint, load_teacher
@@ -70,16 +75,7 @@ def translate(args: argparse.Namespace) -> None:
 
     device, precision = prepare_device(args.threads), PRECISIONS[args.precision]
     model, vocabulary, description = load_checkpoint(args.model, device, precision)
-    objective = description["objective"]["name"]
-    search = next(iter(DEFAULT_SEARCHES[objective].values()))
-    if args.search:
-        try:
-            search = TypeAdapter(Search).validate_json(args.search)
-        except ValidationError as error:
-            raise RetortError(f"--search {args.search}: {error.errors()[0]['msg']}") from None
-    if search.kind not in SEARCHES_OF_OBJECTIVE[objective]:
-        allowed = " or ".join(SEARCHES_OF_OBJECTIVE[objective])
-        raise RetortError(f"--search {search.kind}: a model trained as {objective} decodes by {allowed}")
+    search = _search(args, description["objective"]["name"])
     teacher = load_teacher(args.teacher, args.model, vocabulary, device, precision) if needs_teacher(search) else None
     try:
         opened = open(args.input, "rb") if args.input else sys.stdin.buffer  # noqa: SIM115
@@ -91,6 +87,35 @@ def translate(args: argparse.Namespace) -> None:
             out = vocabulary.decode_target([best[0].tokens for best in found])
             sys.stdout.buffer.write("".join(f"{line}\n" for line in out).encode())
             sys.stdout.buffer.flush()
+
+
+def _search(args: argparse.Namespace, objective: str) -> Any:
+    """The search that the arguments choose for a model trained with this objective."""
+    from retort.config import DEFAULT_SEARCHES, SEARCHES_OF_OBJECTIVE, MaskPredict, Search
+
+    allowed = SEARCHES_OF_OBJECTIVE[objective]
+    decodes = f"a model trained as {objective} decodes by {' or '.join(allowed)}"
+    if args.search:
+        if args.mode or args.passes:
+            raise RetortError("--search says how to decode; leave out --mode and --passes")
+        try:
+            search = TypeAdapter(Search).validate_json(args.search)
+        except ValidationError as error:
+            raise RetortError(f"--search {args.search}: {error.errors()[0]['msg']}") from None
+        if search.kind not in allowed:
+            raise RetortError(f"--search {search.kind}: {decodes}")
+        return search
+    if args.passes:
+        if args.mode == "ar":
+            raise RetortError(f"--passes {args.passes}: only the parallel mode has passes; say --mode nar")
+        if "mask_predict" not in allowed:
+            raise RetortError(f"--passes {args.passes}: {decodes}, which has no choice of passes")
+        return MaskPredict(kind="mask_predict", iterations=args.passes)
+    left_to_right = SEARCHES_OF_OBJECTIVE["autoregressive"]
+    for found in DEFAULT_SEARCHES[objective].values():
+        if args.mode is None or (found.kind in left_to_right) == (args.mode == "ar"):
+            return found
+    raise RetortError(f"--mode {args.mode}: {decodes}, and has no such mode")
 
 
 def export(args: argparse.Namespace) -> None:

@@ -16,11 +16,13 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from retort.config import (
+    PRETRAINED,
     SEARCHES_OF_OBJECTIVE,
     Config,
     Em,
     Evaluation,
     Model,
+    Pretraining,
     System,
     TextCorpus,
     Vocabulary,
@@ -112,7 +114,8 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
     em = _part(Em, whole.get("em", {}))
     loop = {"em.student": em.student, "em.teacher": em.teacher} if em is not None and em.iterations else {}
     named = {"teacher": teacher} if teacher else {}
-    for path, system in {**named, **{f"students.{name}": s for name, s in students.items()}, **loop}.items():
+    every = {**named, **{f"students.{name}": s for name, s in students.items()}, **loop}
+    for path, system in every.items():
         yield from _seed_checks(f"{path}.seeds", system.seeds)
         if vocabulary is not None and not vocabulary.joint and system.model.tied == "all" and not system.checkpoint:
             own = _own_section(raw, path, "model")
@@ -120,10 +123,12 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
             yield Problem(where, '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary')
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
+    pretraining = _part(Pretraining, whole.get("pretraining"))
+    yield from _pretraining_checks(pretraining, vocabulary, every)
     if teacher is not None and not teacher.checkpoint:
         for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
-                yield from _warm_start_checks(path, system, teacher)
+                yield from _warm_start_checks(path, system, "teacher_encoder needs", "the teacher's", teacher)
     if teacher is not None and em is not None and em.iterations:
         yield from _em_checks(em, teacher)
 
@@ -131,8 +136,9 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
 def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Problem]:
     given = whole.get("students")
     systems = ["teacher", *(str(n) for n in (given if isinstance(given, dict) else {}))]
-    if "teacher" in systems[1:]:
-        yield Problem("students.teacher", "this name is the teacher's; choose another one")
+    for name, whose in (("teacher", "the teacher's"), (PRETRAINED, "pretraining's")):
+        if name in systems[1:]:
+            yield Problem(f"students.{name}", f"this name is {whose}; choose another one")
     for name in systems[1:]:
         if em_iteration(name):
             yield Problem(f"students.{name}", "this name is one of the EM loop's; choose another one")
@@ -171,17 +177,49 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
     if teacher.data in ("distilled", "interpolated"):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
-    if teacher.training.warm_start != "none":
-        yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none")
+    if teacher.training.warm_start not in ("none", PRETRAINED):
+        yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none or pretrained")
 
 
-def _warm_start_checks(path: str, system: System, teacher: System) -> Iterator[Problem]:
-    for key in ENCODER_SHAPE:
-        own, theirs = getattr(system.model, key), getattr(teacher.model, key)
-        least = "at least " if key == "encoder_layers" else ""
+def _warm_start_checks(
+    path: str, system: System, needs: str, whose: str, start: System, keys: tuple[str, ...] = ENCODER_SHAPE
+) -> Iterator[Problem]:
+    for key in keys:
+        own, theirs = getattr(system.model, key), getattr(start.model, key)
+        least = "at least " if key.endswith("_layers") else ""
         if own < theirs if least else own != theirs:
-            needed = f"warm_start teacher_encoder needs {least}the teacher's {theirs!r}"
-            yield Problem(f"{path}.model.{key}", f"{needed}, found {own!r}")
+            yield Problem(f"{path}.model.{key}", f"warm_start {needs} {least}{whose} {theirs!r}, found {own!r}")
+
+
+def _pretraining_checks(
+    pretraining: Pretraining | None, vocabulary: Vocabulary | None, systems: Mapping[str, System]
+) -> Iterator[Problem]:
+    for path, system in systems.items():
+        if system.objective.name == "bart_janus":
+            yield Problem(f"{path}.objective.name", "bart_janus is for pretraining.system; say janus")
+        if system.training.warm_start != PRETRAINED or system.checkpoint:
+            continue
+        if pretraining is None:
+            yield Problem(f"{path}.training.warm_start", "there is no pretraining section to start from")
+        elif not pretraining.system.checkpoint:
+            start, keys = pretraining.system, (*ENCODER_SHAPE, "decoder_layers", "tied")
+            yield from _warm_start_checks(path, system, "pretrained needs", "pretraining.system's", start, keys)
+    if pretraining is None:
+        return
+    system = pretraining.system
+    if system.objective.name != "bart_janus":
+        yield Problem(
+            "pretraining.system.objective.name", f"pre-training is by bart_janus, not {system.objective.name}"
+        )
+    if system.data != "monolingual":
+        yield Problem("pretraining.system.data", f"pre-training is on monolingual text; leave out {system.data}")
+    if system.training.warm_start != "none":
+        yield Problem("pretraining.system.training.warm_start", "pre-training starts from nothing; say none")
+    if system.model.max_length <= pretraining.block_tokens:
+        least = pretraining.block_tokens + 1
+        yield Problem("pretraining.block_tokens", f"blocks with eos need model.max_length of {least} or more")
+    if vocabulary is not None and not vocabulary.joint:
+        yield Problem("vocabulary.joint", "pretraining has one text for both sides and needs a joint vocabulary")
 
 
 def _interpolation_checks(path: str, system: System, distillation: Any) -> Iterator[Problem]:
@@ -193,6 +231,8 @@ def _interpolation_checks(path: str, system: System, distillation: Any) -> Itera
 def _search_checks(path: str, system: System) -> Iterator[Problem]:
     if system.data in ("em", "selected"):
         yield Problem(f"{path}.data", f"{system.data} is made by the EM loop; say raw or distilled")
+    if system.data == "monolingual":
+        yield Problem(f"{path}.data", "monolingual text has no translations; say raw or distilled")
     if system.training.warm_start == "previous":
         yield Problem(f"{path}.training.warm_start", "say em.student_start: warm or em.teacher_start: warm instead")
     first = next(iter(system.searches.items()), None)
@@ -265,15 +305,17 @@ def check_files(config: Config) -> None:
         if path and set(path) & set("{}"):
             problems.append(f"{key}: {path!r} holds a brace, which a workflow takes for a wildcard; rename it")
 
-    for name, system in config.systems.items():
-        key = "teacher.checkpoint" if name == "teacher" else f"students.{name}.checkpoint"
+    keys = {"teacher": "teacher", PRETRAINED: "pretraining.system"}
+    for name, system in config.trained.items():
+        key = f"{keys.get(name, f'students.{name}')}.checkpoint"
         directory(key, system.checkpoint, CHECKPOINT_FILES)
     directory("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES)
     if config.distillation.corpus and not Path(config.distillation.corpus).is_file():
         problems.append(f"distillation.corpus: no file {config.distillation.corpus}; expected a translations table")
-    for path in [config.vocabulary.path, config.distillation.corpus, *local_texts(config)]:
+    texts = [*local_texts(config), *local_monolingual_texts(config)]
+    for path in [config.vocabulary.path, config.distillation.corpus, *texts]:
         braces("path", path)
-    for system in config.systems.values():
+    for system in config.trained.values():
         braces("checkpoint", system.checkpoint)
     if problems:
         raise RetortError("files named in the configuration cannot be used:\n  " + "\n  ".join(problems))
@@ -288,10 +330,17 @@ def local_texts(config: Config) -> list[str]:
         *([config.corpus.valid] if config.corpus.valid else []),
         *config.corpus.tests.values(),
     ]
-    texts = [text.location for pair in pairs for text in [*pair.source, *pair.target]]
-    mirrored = config.corpus.mirror is not None or MIRROR_VARIABLE in os.environ
-    local = [t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())]
-    return list(dict.fromkeys(local))
+    return _local([text.location for pair in pairs for text in [*pair.source, *pair.target]], config)
+
+
+def local_monolingual_texts(config: Config) -> list[str]:
+    """The same of the text that a model is pre-trained on."""
+    return _local([text.location for text in config.pretraining.texts], config) if config.pretraining else []
+
+
+def _local(texts: list[str], config: Config) -> list[str]:
+    mirrored = getattr(config.corpus, "mirror", None) is not None or MIRROR_VARIABLE in os.environ
+    return list(dict.fromkeys(t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())))
 
 
 def main(arguments: list[str]) -> None:

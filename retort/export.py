@@ -29,7 +29,7 @@ def export_ctranslate2(checkpoint_directory: Path | str, output_directory: Path 
     """
     specs = _specs()
     model, vocabulary, description = load_checkpoint(checkpoint_directory, torch.device("cpu"))
-    if not isinstance(model, AutoregressiveModel):
+    if not isinstance(model, AutoregressiveModel) or model.family != AutoregressiveModel.family:
         raise RetortError(
             f"{checkpoint_directory}: a {model.family} model trained as {description['objective']['name']}; "
             f"CTranslate2 decodes left to right only, with Transformers: give the checkpoint of an autoregressive one"

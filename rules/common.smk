@@ -18,8 +18,8 @@ from snakemake.utils import update_config
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.config import AUTOREGRESSIVE, em_iteration, em_student, em_teacher
-from retort.configuration import check_files, load_config, local_texts, read_yaml, to_json
+from retort.config import AUTOREGRESSIVE, PRETRAINED, em_iteration, em_student, em_teacher
+from retort.configuration import check_files, load_config, local_monolingual_texts, local_texts, read_yaml, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import data_pairs
 from retort.provenance import code_digest, value_digest
@@ -105,7 +105,7 @@ def decodings(systems=run_config.systems):
 
 def first_search(system):
     """Name of the search that stands for a system in comparisons."""
-    return next(iter(run_config.systems[system].searches))
+    return next(iter(run_config.trained[system].searches))
 
 
 def translation(system, seed, search):
@@ -133,7 +133,7 @@ def training_logs(wildcards):
 
 
 def checkpoint_directory(system, seed):
-    given = run_config.systems[system].checkpoint
+    given = run_config.trained[system].checkpoint
     return os.path.normpath(given) if given else f"{R}/systems/{system}/seed{seed}"
 
 
@@ -192,8 +192,10 @@ def training_files(wildcards):
         "interpolated": f"{R}/interpolated/encoded.parquet",
         "em": f"{iteration_directory(em_iteration(name), seed)}/train.parquet",
         "selected": f"{iteration_directory(em_iteration(name), seed)}/selected.parquet",
-    }[run_config.systems[name].data]
-    files = {"train": train, "valid": f"{R}/encoded/valid.parquet", **vocabulary_files()}
+        "monolingual": f"{R}/pretraining/train.parquet",
+    }[run_config.trained[name].data]
+    valid = f"{R}/pretraining/valid.parquet" if name == PRETRAINED else f"{R}/encoded/valid.parquet"
+    files = {"train": train, "valid": valid, **vocabulary_files()}
     if start := starting_run(name, seed):
         files["start"] = checkpoint_files(*start)["weights"]
         files["start_model"] = checkpoint_files(*start)["model"]
@@ -204,14 +206,16 @@ def training_files(wildcards):
 
 def asks_teacher(system):
     """Whether the teacher labels the training of a system."""
-    return getattr(run_config.systems[system].objective, "needs_teacher", False)
+    return getattr(run_config.trained[system].objective, "needs_teacher", False)
 
 
 def starting_run(system, seed):
     """System and seed of the checkpoint that a training starts from, if it starts from one."""
-    kind, iteration = run_config.systems[system].training.warm_start, em_iteration(system)
+    kind, iteration = run_config.trained[system].training.warm_start, em_iteration(system)
     if kind == "none":
         return None
+    if kind == PRETRAINED:
+        return PRETRAINED, run_config.seeds_of(PRETRAINED)[0]
     if kind == "teacher_encoder":
         return "teacher", TEACHER_SEED
     return teacher_of(iteration - 1, seed) if system == em_teacher(iteration) else (em_student(iteration - 1), seed)
@@ -226,6 +230,11 @@ def distilled_translations(wildcards):
 def corpus_texts(wildcards):
     """Input: local text files; texts that are downloaded are none."""
     return local_texts(run_config)
+
+
+def monolingual_texts(wildcards):
+    """Input: local text files to pre-train on."""
+    return local_monolingual_texts(run_config)
 
 
 def multimodality_files(wildcards):

@@ -75,3 +75,35 @@ rule encode_corpus:
     shell:
         "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.train:q} {input.valid:q}"
         " --threads {threads} --output {params.directory:q} 2> {log:q}"
+
+
+rule prepare_monolingual:
+    input:
+        **vocabulary_files(),
+        texts=monolingual_texts,
+        held_out=[f"{R}/corpus/valid.parquet", *TESTS],
+    output:
+        train=f"{R}/pretraining/train.parquet",
+        valid=f"{R}/pretraining/valid.parquet",
+    log:
+        f"{R}/logs/prepare_monolingual/pretraining.log",
+    benchmark:
+        f"{R}/benchmarks/prepare_monolingual/pretraining.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 4
+    params:
+        script=script("prepare_monolingual"),
+        code=code("prepare_monolingual"),
+        texts=pretraining_key("texts"),
+        block_tokens=pretraining_key("block_tokens"),
+        valid_blocks=pretraining_key("valid_blocks"),
+        mirror=mirror_option,
+        cleaning=section("cleaning"),
+        vocabulary=directory_of("input.vocabulary"),
+        directory=directory_of("output.train"),
+    shell:
+        "python {params.script:q} --texts {params.texts:q} --held-out {input.held_out:q} --cleaning {params.cleaning:q}"
+        " --vocabulary {params.vocabulary:q} --block-tokens {params.block_tokens:q}"
+        " --valid-blocks {params.valid_blocks:q} {params.mirror:q} --threads {threads}"
+        " --output {params.directory:q} 2> {log:q}"

@@ -25,6 +25,16 @@ def language_option(wildcards):
     return ["--language", corpus_section(wildcards)] if run_config.corpus.kind == "generated" else []
 
 
+def pretraining_key(key):
+    """Parameter: a key of the pretraining section, as JSON; the rule runs only where there is one."""
+
+    def get(wildcards):
+        value = run_config.pretraining and run_config.pretraining.model_dump(mode="json", exclude_none=True)[key]
+        return as_json(value)
+
+    return get
+
+
 def mirror_option(wildcards, output):
     """Parameter: --mirror DIRECTORY. A mirror holds the same texts, so another one must not re-run anything: Snakemake
     does not track a parameter that takes the output as an argument."""
@@ -50,13 +60,13 @@ def size_of_beam(wildcards):
 
 def system_section(wildcards):
     """Parameter: what the training depends on. Of the searches only the first one, which validates, and no name."""
-    system = run_config.systems[wildcards.system]
+    system = run_config.trained[wildcards.system]
     value = system.model_dump(mode="json", exclude={"seeds", "checkpoint", "searches"})
     return as_json({**value, "searches": {"validation": search_of(wildcards.system, first_search(wildcards.system))}})
 
 
 def search_of(system, search):
-    return run_config.systems[system].searches[search].model_dump(mode="json")
+    return run_config.trained[system].searches[search].model_dump(mode="json")
 
 
 def rescores(system, search):
@@ -87,7 +97,7 @@ def timed_systems(wildcards):
 
 
 def data_of(wildcards):
-    return run_config.systems[wildcards.system].data
+    return run_config.trained[wildcards.system].data
 
 
 def start_option(wildcards):
@@ -214,7 +224,7 @@ def code(name):
 
 def training_code(wildcards):
     """Parameter: the digest, with the loss and the search this system uses, which are imported by their names."""
-    system = run_config.systems[wildcards.system]
+    system = run_config.trained[wildcards.system]
     search = system.searches[first_search(wildcards.system)]
     return digest_of_code("train_system", f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}")
 

@@ -47,4 +47,13 @@ use rule train_teacher as train_student with:
     benchmark:
         f"{R}/benchmarks/train_student/{{system}}/seed{{seed}}.tsv"
     wildcard_constraints:
-        system=rf"(?!teacher/){SYSTEM}",
+        system=rf"(?!(teacher|{PRETRAINED})/){SYSTEM}",
+
+
+use rule train_teacher as pretrain with:
+    log:
+        f"{R}/logs/pretrain/{{system}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/pretrain/{{system}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        system=PRETRAINED,

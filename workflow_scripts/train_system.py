@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 
 from retort.batches import EncodedCorpus
-from retort.config import Data, System
+from retort.config import PRETRAINED, Data, System
 from retort.errors import RetortError
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
@@ -125,16 +125,18 @@ def main(args: argparse.Namespace) -> None:
 
 
 def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary: Vocabulary) -> None:
-    """Copy all weights of a checkpoint (previous), or its embeddings and encoder (teacher_encoder); the layers of a
-    deeper encoder that it lacks stay random."""
+    """Copy all weights of a checkpoint (previous), its embeddings and encoder (teacher_encoder), or these and the
+    decoder (pretrained, which has learned no lengths); the layers that it lacks stay random."""
     if start is None:
         raise RetortError(f"training.warm_start is {kind}, but no --start was given")
     if read_description(start).get("vocabulary") != vocabulary.digest:
         raise RetortError(f"{start}: trained with another vocabulary; its weights are of no use here: train it again")
     weights = read_weights(start)
-    layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith("encoder.layers.")}
-    prefixes = [""] if kind == "previous" else ["embeddings.", "encoder.norm.", *sorted(layers)]
-    for prefix in prefixes:
+    sides = ("encoder", "decoder") if kind == PRETRAINED else ("encoder",)
+    stacks = tuple(f"{side}.layers." for side in sides)
+    layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
+    prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(layers)]
+    for prefix in [""] if kind == "previous" else prefixes:
         load_weights(model, weights, start, prefix)
 
 

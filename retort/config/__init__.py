@@ -28,11 +28,23 @@ from retort.config.search import (
     Search,
 )
 from retort.config.stages import Distillation, Evaluation, Latency, Report
-from retort.config.systems import Data, Em, Guards, System, em_iteration, em_student, em_systems, em_teacher
+from retort.config.systems import (
+    PRETRAINED,
+    Data,
+    Em,
+    Guards,
+    Pretraining,
+    System,
+    em_iteration,
+    em_student,
+    em_systems,
+    em_teacher,
+)
 from retort.config.training import (
     AUTOREGRESSIVE,
     Autoregressive,
     Axe,
+    BartJanus,
     Cmlm,
     Ctc,
     Dag,
@@ -40,6 +52,7 @@ from retort.config.training import (
     Glat,
     GlatCtc,
     Imitation,
+    Janus,
     Mixture,
     Model,
     Oaxe,
@@ -53,10 +66,12 @@ __all__ = [
     "AUTOREGRESSIVE",
     "DEFAULT_SEARCHES",
     "EM_SEARCHES",
+    "PRETRAINED",
     "SEARCHES_OF_OBJECTIVE",
     "Argmax",
     "Autoregressive",
     "Axe",
+    "BartJanus",
     "Beam",
     "Carve",
     "Cleaning",
@@ -77,6 +92,7 @@ __all__ = [
     "Greedy",
     "Guards",
     "Imitation",
+    "Janus",
     "JointViterbi",
     "Latency",
     "LengthParallel",
@@ -85,6 +101,7 @@ __all__ = [
     "Model",
     "Oaxe",
     "Objective",
+    "Pretraining",
     "Report",
     "Rollout",
     "Search",
@@ -130,6 +147,8 @@ class Config(Section):
     """The students, by name."""
     em: Em = Em()
     """The EM loop."""
+    pretraining: Pretraining | None = None
+    """Pre-training on monolingual text; null: none."""
     evaluation: Evaluation = Evaluation()
     """Scoring."""
     latency: Latency = Latency()
@@ -143,13 +162,18 @@ class Config(Section):
         loop = {name: System.model_validate(s) for name, s in em_systems(self.em.model_dump()).items()}
         return {"teacher": self.teacher, **self.students, **loop}
 
+    @cached_property
+    def trained(self) -> dict[str, System]:
+        """Every system by name, with the pre-trained one, which is no rival of the others."""
+        return {**({PRETRAINED: self.pretraining.system} if self.pretraining else {}), **self.systems}
+
     def seeds_of(self, system: str) -> list[int]:
         """Seeds a system is trained with; a given checkpoint counts once, under the first of them."""
         if em_iteration(system) and system not in self.students:
             return self.em.student.seeds or self.seeds
-        section = self.teacher if system == "teacher" else self.students[system]
+        section = self.trained[system]
         seeds = section.seeds or self.seeds
-        return seeds[:1] if section.checkpoint else seeds
+        return seeds[:1] if section.checkpoint or system == PRETRAINED else seeds
 
 
 def complete(raw: dict[str, Any]) -> dict[str, Any]:
@@ -173,6 +197,13 @@ def complete(raw: dict[str, Any]) -> dict[str, Any]:
         raw["teacher"] = complete_system(raw["teacher"])
     if isinstance(raw.get("students"), dict):
         raw["students"] = {name: complete_system(system) for name, system in raw["students"].items()}
+    if isinstance(raw.get("pretraining"), dict):
+        own = raw["pretraining"].get("system") or {}
+        if isinstance(own, dict):
+            training = {"select_by": "loss", "decode_sentences": 0}
+            base = {**raw, "training": {**(raw.get("training") or {}), **training, "warm_start": "none"}}
+            system = {"objective": {"name": "bart_janus"}, "data": "monolingual", **own}
+            raw["pretraining"] = {**raw["pretraining"], "system": complete_system(system, base)}
     if isinstance(raw.setdefault("em", {}), dict):
         student, teacher = raw["em"].get("student", {}), raw["em"].get("teacher", {})
         raw["em"] = {

@@ -113,6 +113,8 @@ SEARCHES_OF_OBJECTIVE = {
     "imitation": ("greedy", "beam"),
     "vanilla": ("argmax", "length_parallel"),
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
+    "janus": ("greedy", "beam", "mask_predict", "argmax", "length_parallel"),
+    "bart_janus": ("greedy", "beam"),
     "axe": ("argmax", "length_parallel"),
     "oaxe": ("argmax", "length_parallel"),
     "glat": ("argmax", "length_parallel"),
@@ -130,6 +132,14 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "passes1": MaskPredict(kind="mask_predict", iterations=1),
         "passes10": MaskPredict(kind="mask_predict", iterations=10),
     },
+    "janus": {
+        "beam5": Beam(kind="beam"),
+        "greedy": Greedy(kind="greedy"),
+        "passes4": MaskPredict(kind="mask_predict"),
+        "passes1": MaskPredict(kind="mask_predict", iterations=1),
+        "passes10": MaskPredict(kind="mask_predict", iterations=10),
+    },
+    "bart_janus": {"greedy": Greedy(kind="greedy")},
     "axe": {
         "argmax": Argmax(kind="argmax"),
         "lengths5": Argmax(kind="argmax", length_beam=5),

@@ -7,10 +7,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
+from retort.config.corpus import TextSource
 from retort.config.search import SEARCHES_OF_OBJECTIVE, Search
-from retort.config.training import AUTOREGRESSIVE, Autoregressive, Model, Objective, Training, Vanilla
+from retort.config.training import AUTOREGRESSIVE, Autoregressive, BartJanus, Model, Objective, Training, Vanilla
 
-Data = Literal["raw", "distilled", "interpolated", "em", "selected"]
+Data = Literal["raw", "distilled", "interpolated", "em", "selected", "monolingual"]
+
+PRETRAINED = "pretrained"
+"""Name of the pre-trained system."""
 
 
 OR_AUTOREGRESSIVE = " or ".join(AUTOREGRESSIVE)
@@ -25,7 +29,7 @@ class System(Section):
     """Training targets: the references (raw); the teacher's translations (distilled); or, of the hypotheses in the
     teacher's beam, the one with the best sentence BLEU against the reference (interpolated). Systems of the EM loop
     have its texts: the translations of an iteration's autoregressive model (em), or the candidates chosen for it
-    (selected)."""
+    (selected); that of pretraining, its text (monolingual)."""
     checkpoint: str | None = None
     """Directory of a trained checkpoint to use instead of training."""
     seeds: list[int] | None = Field(None, min_length=1)
@@ -49,6 +53,21 @@ class System(Section):
         if self.model.family == "gru" and self.objective.name not in AUTOREGRESSIVE:
             raise ValueError(f"a recurrent model cannot be trained as {self.objective.name}; say {OR_AUTOREGRESSIVE}")
         return self
+
+
+class Pretraining(Section):
+    """Pre-training on monolingual text (BART-JANUS: Liang et al. 2022). Systems whose training.warm_start is pretrained
+    start from it, of whatever family."""
+
+    texts: list[TextSource] = Field(min_length=1)
+    """Text of any of the two languages, one sentence a line, in the order of the documents. It is cleaned as
+    cleaning says."""
+    block_tokens: int = Field(128, ge=4)
+    """Consecutive whole lines are joined to at most so many tokens; longer lines are left out."""
+    valid_blocks: int = Field(200, ge=1)
+    """Blocks that validate, spread over the text."""
+    system: System = System(objective=BartJanus(name="bart_janus"))
+    """Objective, shape and training, once, with its first seed. Checkpoints are chosen by the loss."""
 
 
 class Guards(Section):

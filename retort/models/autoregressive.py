@@ -1,6 +1,7 @@
 """The autoregressive family: a causal decoder, with a key-value cache for search.
 
-Shape letters: r rows (hypotheses being extended), t target position, s source position, d width, h heads, e head width.
+Shape letters: r rows (hypotheses being extended), q positions fed at once, t target position, s source position,
+d width, v vocabulary, h heads, e head width.
 """
 
 from __future__ import annotations
@@ -64,20 +65,28 @@ class AutoregressiveModel(Transformer):
         The cache may hold several rows (beams) a source: r is then a multiple of the number of sources, rows of one
         source adjacent, and the encoder's keys and values are shared by them.
         """
-        x_r1d = self.embeddings.embed_target(token_r[:, None], cache.length)
-        rows, heads = len(token_r), self.shape.heads
-        sources = cache.memory_bias.shape[0]
+        x_rqd = self.step_input(token_r, cache.length)
+        rows, width, d = x_rqd.shape
+        heads, sources = self.shape.heads, cache.memory_bias.shape[0]
         for i, layer in enumerate(self.decoder.layers):
-            query, key, value = layer.attention.project(layer.attention_block.enter(x_r1d))
-            cache.keys[i] = torch.cat([cache.keys[i][:, :, : cache.length], key.view(rows, heads, 1, -1)], 2)
-            cache.values[i] = torch.cat([cache.values[i][:, :, : cache.length], value.view(rows, heads, 1, -1)], 2)
-            y_r1d = layer.attention.attend(
+            query, key, value = layer.attention.project(layer.attention_block.enter(x_rqd))
+            # only the first position, the token's, is seen from later on
+            key, value = (x.view(rows, heads, width, -1)[:, :, :1] for x in (key, value))
+            cache.keys[i] = torch.cat([cache.keys[i][:, :, : cache.length], key], 2)
+            cache.values[i] = torch.cat([cache.values[i][:, :, : cache.length], value], 2)
+            if i + 1 == len(self.decoder.layers):
+                query, x_rqd = query[:, -1:], x_rqd[:, -1:]
+            y_rqd = layer.attention.attend(
                 query, cache.keys[i].flatten(0, 1), cache.values[i].flatten(0, 1), query.new_zeros(1, 1, 1)
             )
-            x_r1d = layer.attention_block.leave(x_r1d, y_r1d)
+            x_rqd = layer.attention_block.leave(x_rqd, y_rqd)
             # beams of a source are the query positions of one attention: its memory is read once
-            x_bkd = x_r1d.view(sources, rows // sources, -1)
+            x_bkd = x_rqd.reshape(sources, -1, d)
             memory = (cache.memory[i][0].flatten(0, 1), cache.memory[i][1].flatten(0, 1))
-            x_r1d = layer.after_attention(x_bkd, memory, cache.memory_bias.flatten(0, 1)).view(rows, 1, -1)
+            x_rqd = layer.after_attention(x_bkd, memory, cache.memory_bias.flatten(0, 1)).view(rows, -1, d)
         cache.length += 1
-        return torch.log_softmax(self.logits(self.decoder.norm(x_r1d[:, 0])).float(), -1)
+        return torch.log_softmax(self.logits(self.decoder.norm(x_rqd[:, -1])).float(), -1)
+
+    def step_input(self, token_r: Tensor, position: int) -> Tensor:
+        """What a step feeds to the decoder [r, q, d]: the token, and last what predicts the next one: the same here."""
+        return self.embeddings.embed_target(token_r[:, None], position)

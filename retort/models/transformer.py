@@ -168,10 +168,11 @@ class Positions(nn.Module):
         else:
             self.register_buffer("table", _sinusoids(length, shape.d_model), persistent=False)
 
-    def forward(self, x_btd: Tensor, first: int = 0) -> Tensor:
-        """``x`` plus the embeddings of positions first, first + 1, ..."""
-        positions_td = self.table[first : first + x_btd.shape[1]].to(x_btd.dtype)
-        return dropout(x_btd + positions_td, self.probability, self.training)
+    def forward(self, x_btd: Tensor, first: int | Tensor = 0) -> Tensor:
+        """``x`` plus the embeddings of positions first, first + 1, ..., or of the positions [b, t] that are given."""
+        t = x_btd.shape[1]
+        positions = embed(first, self.table) if isinstance(first, Tensor) else self.table[first : first + t]
+        return dropout(x_btd + positions.to(x_btd.dtype), self.probability, self.training)
 
 
 class NoPositions(nn.Module):

@@ -20,6 +20,7 @@ from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.dag import DagModel
+from retort.models.janus import JanusModel
 from retort.models.parallel import ParallelModel
 from retort.models.recurrent import RecurrentModel
 from retort.models.transformer import EncoderDecoder
@@ -38,6 +39,8 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
     sizes = (vocabulary.source_size, vocabulary.target_size)
     if objective.name in AUTOREGRESSIVE:
         return (RecurrentModel if shape.family == "gru" else AutoregressiveModel)(shape, *sizes)
+    if objective.name in ("janus", "bart_janus"):
+        return JanusModel(shape, *sizes)
     options = objective.model_dump(include=MODEL_OPTIONS)
     if objective.name == "dag":
         return DagModel(shape, *sizes, **options)

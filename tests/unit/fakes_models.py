@@ -14,6 +14,7 @@ from retort import config
 from retort.batches import Batch, Ragged
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.dag import DagModel
+from retort.models.janus import JanusModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.models.recurrent import RecurrentModel
 from retort.vocabulary import PAD
@@ -55,6 +56,11 @@ def parallel(
 def dag_model(upsampling: int = 4, seed: int = 0, **changes: Any) -> DagModel:
     torch.manual_seed(seed)
     return DagModel(tiny_shape(**changes), VOCABULARY, VOCABULARY, upsampling).eval()
+
+
+def janus_model(seed: int = 0, **changes: Any) -> JanusModel:
+    torch.manual_seed(seed)
+    return JanusModel(tiny_shape(**changes), VOCABULARY, VOCABULARY).eval()
 
 
 def sentences(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:

@@ -11,11 +11,25 @@ import numpy as np
 import torch
 
 from retort.batches import EncodedCorpus, Ragged
-from retort.config import AUTOREGRESSIVE, Autoregressive, Cmlm, Ctc, Dag, Glat, GlatCtc, Model, Training, Vanilla
+from retort.config import (
+    AUTOREGRESSIVE,
+    Autoregressive,
+    BartJanus,
+    Cmlm,
+    Ctc,
+    Dag,
+    Glat,
+    GlatCtc,
+    Janus,
+    Model,
+    Training,
+    Vanilla,
+)
 from retort.config import Vocabulary as VocabularySettings
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.dag import DagModel
 from retort.models.functional import reseed_dropout
+from retort.models.janus import JanusModel
 from retort.models.parallel import ParallelModel
 from retort.models.transformer import EncoderDecoder
 from retort.search.base import SPECIAL_IDS
@@ -30,6 +44,8 @@ OBJECTIVES = {
     "autoregressive": Autoregressive(name="autoregressive"),
     "vanilla": Vanilla(name="vanilla"),
     "cmlm": Cmlm(name="cmlm"),
+    "janus": Janus(name="janus"),
+    "bart_janus": BartJanus(name="bart_janus"),
     "glat": Glat(name="glat"),
     "ctc": Ctc(name="ctc"),
     "glat_ctc": GlatCtc(name="glat_ctc"),
@@ -62,6 +78,8 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
     model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
     if objective.name in AUTOREGRESSIVE:
         return AutoregressiveModel(model, size, size)
+    if objective.name in ("janus", "bart_janus"):
+        return JanusModel(model, size, size)
     options = objective.model_dump(include=MODEL_OPTIONS)
     family = DagModel if objective.name == "dag" else ParallelModel
     return family(model, size, size, **options)

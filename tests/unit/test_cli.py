@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from retort import cli
-from retort.config import Argmax, Autoregressive, LengthParallel, Model, Vanilla
+from retort.config import Argmax, Autoregressive, Beam, Janus, LengthParallel, MaskPredict, Model, Vanilla
 from retort.decoding import translate_texts
 from retort.training.checkpoint import build_model, load_checkpoint, save_checkpoint
 from retort.vocabulary import Vocabulary
@@ -129,6 +129,52 @@ def test_a_line_longer_than_the_model_is_cut(retort, expected):
 def test_a_search_can_be_chosen(retort):
     status, out, _ = retort("--search", '{"kind": "argmax", "length_beam": 3}', stdin=b"abc\n")
     assert status == 0 and out.count("\n") == 1
+
+
+MODES = {
+    "default": ([], Beam(kind="beam")),
+    "ar": (["--mode", "ar"], Beam(kind="beam")),
+    "nar": (["--mode", "nar"], MaskPredict(kind="mask_predict")),
+    "passes": (["--mode", "nar", "--passes", "2"], MaskPredict(kind="mask_predict", iterations=2)),
+    "passes alone": (["--passes", "1"], MaskPredict(kind="mask_predict", iterations=1)),
+}
+
+
+@pytest.fixture(scope="module")
+def janus(checkpoint):
+    return saved(checkpoint.parent / "janus", Janus(name="janus"), 5, Vocabulary.load(checkpoint))
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_one_checkpoint_translates_in_either_mode(retort, janus, name):
+    options, search = MODES[name]
+    status, out, errors = retort(*options, stdin=b"abc de\nfade bead\n", model=janus)
+    assert (status, errors) == (0, "")
+    model, vocabulary, _ = load_checkpoint(janus, torch.device("cpu"))
+    found = translate_texts(model, vocabulary, ["abc de", "fade bead"], search, 4096)
+    assert out.splitlines() == vocabulary.decode_target([best[0].tokens for best in found])
+
+
+def test_a_model_with_two_modes_can_choose_for_another(retort, janus):
+    status, _, errors = retort(*LENGTH_PARALLEL, "--teacher", janus, stdin=b"abc de\n")
+    assert (status, errors) == (0, "")
+
+
+NO_MODE = {
+    "no autoregressive mode": ("model", ["--mode", "ar"], "length_parallel, and has no such mode"),
+    "no parallel mode": ("teacher", ["--mode", "nar"], "beam, and has no such mode"),
+    "no passes": ("model", ["--passes", "3"], "length_parallel, which has no choice of passes"),
+    "passes from left to right": ("janus", ["--mode", "ar", "--passes", "3"], "only the parallel mode has passes"),
+    "both": ("janus", ["--mode", "ar", "--search", '{"kind": "greedy"}'], "leave out --mode and --passes"),
+    "no pass": ("janus", ["--passes", "0"], "--passes: 0 is below 1"),
+}
+
+
+@pytest.mark.parametrize("name", NO_MODE)
+def test_a_mode_that_a_model_lacks_is_an_error(retort, janus, teacher, name):
+    model, options, message = NO_MODE[name]
+    status, out, errors = retort(*options, stdin=b"abc\n", model=janus.parent / model)
+    assert (status, out) == (2, "") and message in errors
 
 
 LENGTH_PARALLEL = ["--search", '{"kind": "length_parallel", "candidates": 5}']

@@ -96,10 +96,11 @@ def vocabulary_pieces(path):
 
 def test_other_families_and_full_directories_are_refused(tmp_path, vocabulary):
     pytest.importorskip("ctranslate2")
-    saved(tmp_path / "ctc", vocabulary, config.Ctc(name="ctc"))
-    with pytest.raises(RetortError, match="trained as ctc; CTranslate2 decodes left to right only, with Transformers"):
-        export_ctranslate2(tmp_path / "ctc", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    for objective in (config.Ctc(name="ctc"), config.Janus(name="janus")):
+        saved(tmp_path / objective.name, vocabulary, objective)
+        with pytest.raises(RetortError, match=f"trained as {objective.name}; CTranslate2 decodes left to right only"):
+            export_ctranslate2(tmp_path / objective.name, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
     saved(tmp_path / "teacher", vocabulary, AUTOREGRESSIVE)
     with pytest.raises(RetortError, match="exists already and is not an empty directory"):
         export_ctranslate2(tmp_path / "teacher", tmp_path / "ctc")

@@ -11,10 +11,10 @@ from retort import config
 from retort.batches import Ragged
 from retort.distillation.likelihood import log_likelihoods
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, likelihood, oaxe, vanilla
+from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, janus, likelihood, oaxe, vanilla
 from retort.losses.base import Step
 from retort.vocabulary import BLANK, BOS, MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, dag_model, padded, parallel, sentences
+from tests.unit.fakes_models import autoregressive, batch, dag_model, janus_model, padded, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 # candidates of three sources: some have a source and a length in common
@@ -30,6 +30,7 @@ OBJECTIVES = {
         lambda: parallel(length_from="slot", decoder_input="pad"),
     ),
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
+    "janus": (janus, config.Janus(name="janus"), janus_model),
     "axe": (axe, config.Axe(name="axe"), lambda: parallel(blank=True, length_multiplier=1.5)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe"), parallel),
     "glat": (glat, config.Glat(name="glat"), parallel),
@@ -47,7 +48,7 @@ OBJECTIVES = {
     ),
     "dag": (dag, config.Dag(name="dag"), dag_model),
 }
-PARALLEL = ["vanilla", "slot and pad", "cmlm", "oaxe", "glat", "vanilla, deep"]
+PARALLEL = ["vanilla", "slot and pad", "cmlm", "janus", "oaxe", "glat", "vanilla, deep"]
 
 
 @pytest.mark.parametrize("chunk", [1, 11, 512])
@@ -145,11 +146,12 @@ def test_a_ctc_log_likelihood_sums_over_alignments_and_may_be_minus_infinity(nam
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if "axe" not in name])
 def test_a_loss_is_minus_the_mean_log_likelihood(name, monkeypatch):
     objective, options, build = OBJECTIVES[name]
-    monkeypatch.setattr(cmlm, "random_mask", lambda target_bt, generator: target_bt != PAD)
+    for module in (cmlm, janus):
+        monkeypatch.setattr(module, "random_mask", lambda target_bt, generator: target_bt != PAD)
     model, pairs = build(), batch(SOURCES, TARGETS)
     loss = objective.compute(model, pairs, options, Step(torch.Generator()))
     tokens = pairs.target_tokens - (len(SOURCES) if "ctc" in name else 0)
-    nats = tokens * loss.parts["nll"] + len(SOURCES) * loss.parts.get("length", 0.0)
+    nats = tokens * loss.parts.get("parallel", loss.parts["nll"]) + len(SOURCES) * loss.parts.get("length", 0.0)
     torch.testing.assert_close(objective.log_likelihood(model, pairs, options).sum(), -nats)
 
 

@@ -10,6 +10,8 @@ from retort.losses.cross_entropy import CHUNK, linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
 from retort.losses.length import length_loss
 from retort.losses.masked import masked_loss
+from retort.losses.next_token import shifted_right
+from retort.models.functional import reseed_dropout
 from retort.models.parallel import LENGTH_RANGE
 from retort.vocabulary import MASK, PAD
 from tests.unit.fakes_models import autoregressive, batch, dag_model, parallel, sentences
@@ -188,3 +190,24 @@ def test_the_length_loss_asks_for_the_difference_of_lengths():
     right, wrong = (batch(sentences([3, 6]), sentences(lengths)) for lengths in ([5, 8], [5, 7]))
     assert length_loss(model, right, model.encode(right.source_bs)[0]).item() == pytest.approx(0.0, abs=1e-3)
     assert length_loss(model, wrong, model.encode(wrong.source_bs)[0]).item() == pytest.approx(15.0, abs=1e-3)
+
+
+def test_r_drop_adds_a_second_pass_and_the_distance_of_the_two():
+    model, pairs = autoregressive(dropout=0.3).train(), batch(SOURCES, TARGETS)
+    plain = config.Autoregressive(name="autoregressive", label_smoothing=0.0)
+    options = plain.model_copy(update={"r_drop": 4.0})
+    reseed_dropout(7)
+    found = next_token.compute(model, pairs, options, STEP)
+    reseed_dropout(7)
+    passes, log_probs = [], []
+    for _ in range(2):
+        states = model(pairs.source_bs, shifted_right(pairs.target_bt))[pairs.target_bt != PAD]
+        log_probs.append(torch.log_softmax(model.logits(states), -1))
+        passes.append(functional.nll_loss(log_probs[-1], pairs.target_bt[pairs.target_bt != PAD]))
+    p, q = log_probs
+    divergence = ((p.exp() - q.exp()) * (p - q)).sum() / 2 / pairs.target_tokens
+    assert divergence > 1e-3
+    torch.testing.assert_close(found.parts["divergence"], divergence.detach())
+    torch.testing.assert_close(found.total, (passes[0] + passes[1] + 4 * divergence) / 2)
+    one, without = (next_token.compute(model.eval(), pairs, o, STEP) for o in (options, plain))
+    assert torch.equal(one.total, without.total) and "divergence" not in one.parts

@@ -107,7 +107,7 @@ def jobs(dry_run: str) -> set[str]:
             found.append(match[1])
         elif match := re.match(r"    wildcards: (.*)", line):
             found[-1] += " " + "/".join(value.partition("=")[2] for value in match[1].split(", "))
-    targets = {"all", "corpus", "teacher", "distill", "students", "em", "evaluate", "latency", "report"}
+    targets = {"all", "corpus", "teacher", "pretraining", "distill", "students", "em", "evaluate", "latency", "report"}
     return {job for job in found if job not in targets and not re.fullmatch(r"em\d+", job)}
 
 

@@ -1,0 +1,33 @@
+"""Pre-training of a model with two modes on corrupted text (BART-JANUS: Liang et al. 2022)."""
+
+from __future__ import annotations
+
+from retort.batches import Batch
+from retort.config import BartJanus
+from retort.losses.base import Loss, Step
+from retort.losses.corruption import corrupt
+from retort.losses.joint import AUTOREGRESSIVE, AUXILIARY, PARALLEL, joint_loss
+from retort.models.janus import JanusModel
+
+PAIRS = {(AUXILIARY, PARALLEL): 1.0, (AUTOREGRESSIVE, AUXILIARY): 1.0}
+
+
+def compute(model: JanusModel, batch: Batch, options: BartJanus, step: Step) -> Loss:
+    """Half of the sum of three cross entropies and two divergences, a target token, eos included.
+
+    The batch's source is its target, and is corrupted here, differently in each epoch. The masked tokens' losses are
+    divided by the number of all tokens too. There is no label smoothing and no length loss.
+    """
+    source_bs, masked_bt = corrupt(batch.target_bt, options, step.generator)
+    joint = joint_loss(model, source_bs, batch.target_bt, masked_bt, PAIRS, 0.0)
+    tokens, masked = batch.target_tokens, masked_bt.sum().clamp(min=1)
+    autoregressive, auxiliary, parallel = joint.nlls
+    return Loss(
+        (joint.autoregressive + joint.auxiliary + joint.parallel + joint.divergence) / (2 * tokens),
+        {
+            "nll": autoregressive / tokens,
+            "auxiliary": auxiliary / masked,
+            "parallel": parallel / masked,
+            "divergence": joint.divergence.detach() / masked,
+        },
+    )

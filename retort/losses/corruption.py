@@ -1,0 +1,59 @@
+"""Corruption of monolingual text for pre-training, as in BART (Lewis et al. 2020) with the two kinds of spans of
+BART-JANUS (Liang et al. 2022).
+
+A span that is to be predicted becomes one mask in the encoder's input; one that is to be copied stays there. Both kinds
+are masked for the decoder. A span of length 0 puts a mask into the encoder's input, and masks nothing.
+
+Shape letters: b batch, t target position, s source position; the k-th span of a sentence is at place k of its row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retort.batches import LENGTH_STEP
+from retort.config import BartJanus
+from retort.losses.spans import Spans, covered, random_spans
+from retort.vocabulary import EOS, MASK, PAD
+
+
+def corrupt(tokens_bt: Tensor, options: BartJanus, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The encoder's input [b, s] and the tokens that are masked for the decoder, boolean [b, t]; never eos."""
+    text_bt = tokens_bt.masked_fill(tokens_bt == EOS, PAD)
+    spans = random_spans(text_bt, options.mask_ratio, options.span_length, generator)
+    draws_bt = torch.rand(tokens_bt.shape, generator=generator).to(tokens_bt.device)
+    source_bs = infilled(tokens_bt, spans, draws_bt < 0.5)
+    draws_2b = torch.rand((2, len(tokens_bt)), generator=generator).to(tokens_bt.device)
+    return rotated(source_bs, draws_2b[0] < options.rotate, draws_2b[1]), covered(spans)
+
+
+def infilled(tokens_bt: Tensor, spans: Spans, predict_bt: Tensor) -> Tensor:
+    """The encoder's input [b, s], given which spans are to be predicted.
+
+    Of overlapping spans the one that begins inside of another has no mask of its own. Masks are inserted only into
+    sentences that do not get longer by them than they were, so that the longest still fits.
+    """
+    predicted = Spans(spans.start_bt, spans.length_bt, spans.chosen_bt & predict_bt & (spans.length_bt > 0))
+    rest = Spans(spans.start_bt + 1, spans.length_bt - 1, predicted.chosen_bt)
+    inside_bt = covered(rest)
+    begins_bt = torch.zeros_like(inside_bt).scatter_(1, spans.start_bt, predicted.chosen_bt) & ~inside_bt
+    body_bt = tokens_bt.masked_fill(covered(predicted), PAD).masked_fill(begins_bt, MASK)
+    empty_bt = spans.chosen_bt & (spans.length_bt == 0)
+    inserted_bt = torch.zeros_like(inside_bt).scatter_(1, spans.start_bt, empty_bt) & ~inside_bt
+    inserted_bt &= ((body_bt != PAD).sum(1) + inserted_bt.sum(1) <= (tokens_bt != PAD).sum(1))[:, None]
+    both_bs = torch.stack([torch.where(inserted_bt, MASK, PAD), body_bt], 2).flatten(1)
+    order_bs = (both_bs == PAD).long().argsort(dim=1, stable=True)
+    width = -(-int((both_bs != PAD).sum(1).max()) // LENGTH_STEP) * LENGTH_STEP
+    return both_bs.gather(1, order_bs[:, :width])
+
+
+def rotated(source_bs: Tensor, chosen_b: Tensor, draws_b: Tensor) -> Tensor:
+    """The chosen sources begin with another of their tokens, and the first ones stand at the end, before eos."""
+    length_b1 = ((source_bs != PAD).sum(1) - 1)[:, None]
+    offset_b1 = 1 + (draws_b[:, None] * (length_b1 - 1)).long()
+    place_s = torch.arange(source_bs.shape[1], device=source_bs.device)
+    from_bs = torch.where(
+        (place_s < length_b1) & chosen_b[:, None], (place_s + offset_b1) % length_b1.clamp(min=1), place_s
+    )
+    return source_bs.gather(1, from_bs)

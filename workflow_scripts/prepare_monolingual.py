@@ -1,0 +1,58 @@
+"""Read monolingual text, clean it, encode it, and write blocks of it to pre-train on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from itertools import chain
+from pathlib import Path
+
+from retort.config import Cleaning, TextSource
+from retort.corpus.monolingual import prepare_monolingual
+from retort.corpus.sources import TextReader, locate
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.vocabulary import Vocabulary
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(description=__doc__)
+    result.add_argument("--texts", required=True, type=section(list[TextSource]), help="texts of the config, as JSON")
+    result.add_argument("--held-out", required=True, type=Path, nargs="+", help="corpus tables of valid and tests")
+    result.add_argument("--cleaning", default="{}", type=section(Cleaning), help="the cleaning section, JSON or @file")
+    result.add_argument("--vocabulary", required=True, type=Path, help="directory of the vocabulary")
+    result.add_argument("--block-tokens", required=True, type=int, help="most tokens of a block, without eos")
+    result.add_argument("--valid-blocks", required=True, type=int, help="blocks kept for validation")
+    result.add_argument("--mirror", type=Path, help="directory that holds the texts, used instead of downloading")
+    result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
+    result.add_argument("--threads", type=int, default=1, help="threads that encode")
+    result.add_argument("--output", required=True, type=Path, help="directory of the encoded tables")
+    return result
+
+
+def main(args: argparse.Namespace) -> None:
+    """Prepare the text."""
+    given = args.mirror or os.environ.get("RETORT_MIRROR") or None
+    readers = [TextReader(locate(text, Path(given) if given else None, args.cache)) for text in args.texts]
+    vocabulary = Vocabulary.load(args.vocabulary, args.threads)
+    facts = provenance(
+        texts=[text.model_dump(mode="json") for text in args.texts],
+        held_out={path.name: file_digest(path) for path in args.held_out},
+        cleaning=args.cleaning.model_dump(mode="json"),
+        vocabulary=vocabulary.digest,
+    )
+    prepare_monolingual(
+        chain.from_iterable(readers),
+        args.held_out,
+        args.cleaning,
+        vocabulary,
+        args.block_tokens,
+        args.valid_blocks,
+        args.output,
+        facts,
+    )
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
