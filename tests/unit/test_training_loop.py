@@ -23,6 +23,8 @@ SEARCHES = {
     "autoregressive": Greedy(kind="greedy"),
     "vanilla": Argmax(kind="argmax"),
     "cmlm": MaskPredict(kind="mask_predict", length_beam=1),
+    "janus": MaskPredict(kind="mask_predict", length_beam=1),
+    "bart_janus": Greedy(kind="greedy"),
     "glat": Argmax(kind="argmax"),
     "ctc": CtcCollapse(kind="ctc_collapse"),
     "glat_ctc": CtcCollapse(kind="ctc_collapse"),
