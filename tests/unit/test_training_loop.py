@@ -29,8 +29,6 @@ SEARCHES = {
     "ctc": CtcCollapse(kind="ctc_collapse"),
     "glat_ctc": CtcCollapse(kind="ctc_collapse"),
     "dag": DagPath(kind="dag_path"),
-    "janus": Greedy(kind="greedy"),
-    "bart_janus": Greedy(kind="greedy"),
 }
 TIMES = ("seconds", "tokens_per_second")
 
