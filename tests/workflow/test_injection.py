@@ -113,10 +113,21 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
         "students": {"v": {"objective": {"name": "vanilla"}, "searches": SEARCHES}},
     }
     table = {**TINY, "name": "nasty", "corpus": text_corpus(), "distillation": {"corpus": f"distilled {NASTY}"}}
+    started = {
+        **TINY,
+        "name": "nasty",
+        "corpus": text_corpus(),
+        "vocabulary": {"path": outside("vocabulary")},
+        "pretraining": {"texts": [{"location": f"{outside('text')}/a"}]},
+        "students": {
+            "v": {"objective": {"name": "vanilla"}, "data": "interpolated", "training": {"warm_start": "pretrained"}}
+        },
+    }
     plans = [
         commands(nasty, given),
         commands(nasty, em, "results/nasty/em/iteration2/seed1/train.parquet"),
         commands(nasty, table),
+        commands(nasty, started, "students"),
     ]
     seen = [{rule: arguments(command, tmp_path) for rule, command in plan.items()} for plan in plans]
     assert set().union(*seen) == all_rules()
@@ -129,6 +140,9 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
     for plan in (seen[0], seen[1], seen[2]):
         assert {f"{outside('text')}/a", f"{outside('text')}/b", outside("text")} <= set(values(plan["prepare_corpus"]))
     assert f"distilled {NASTY}" in seen[2]["gather_distilled"]
+    assert f"{outside('text')}/a" in values(seen[3]["prepare_monolingual"])
+    for rule in ("prepare_monolingual", "pretrain", "gather_interpolated"):
+        assert vocabulary in seen[3][rule], rule
 
 
 def test_the_written_configuration_is_the_configuration(nasty: Checkout, tmp_path: Path) -> None:
