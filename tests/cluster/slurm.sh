@@ -7,6 +7,7 @@
 #
 # It has 8 CPUs and 200 GB, whatever the machine has, two GPUs that are none, and kills jobs that use more memory than they asked for.
 set -euo pipefail
+PATH=$PATH:/usr/local/sbin:/usr/sbin
 dir=${2:-/var/tmp/retort-slurm}
 conf=/etc/slurm
 mark='# written by tests/cluster/slurm.sh'

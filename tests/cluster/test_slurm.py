@@ -53,7 +53,8 @@ TRAININGS = (("train_teacher", "teacher"), ("train_student", "vanilla-raw"))
 
 def why_not() -> str:
     """Why there is no SLURM to test with, if there is none."""
-    if not shutil.which("slurmctld") or not shutil.which("slurmd"):
+    daemons = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin"  # which users need not have on their path
+    if not all(shutil.which(name, path=daemons) for name in ("slurmctld", "slurmd")):
         return "SLURM is not installed; as root on Debian: tests/cluster/slurm.sh install"
     if os.getuid() != 0:
         return "starting SLURM takes root"
