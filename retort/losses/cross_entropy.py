@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CHUNK = 512
-"""Positions at a time: the largest whose float32 logits over some thousand pieces stay in a processor's cache."""
-CUDA_CHUNK = 8192
+from retort.models.functional import chunk_size
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -25,7 +23,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, states_nd: Tensor, weight_vd: Tensor, target_n: Tensor, smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        chunk = CHUNK if states_nd.device.type == "cpu" else CUDA_CHUNK
+        chunk = chunk_size(states_nd.device)
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         v = weight_vd.shape[0]
         smoothed = states_nd.new_zeros((), dtype=torch.float32)
@@ -55,14 +53,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        states_gradient, weight_gradient = ctx.saved_tensors
-        scale = gradients[0]
-        return (
-            states_gradient * scale.to(states_gradient.dtype),
-            (weight_gradient * scale).to(states_gradient.dtype),
-            None,
-            None,
-        )
+        return *scaled_gradients(ctx, gradients[0]), None, None
+
+
+def scaled_gradients(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The saved gradients of states and projection, which were taken in the forward pass, times that of the loss."""
+    states_gradient, weight_gradient = ctx.saved_tensors
+    return states_gradient * scale.to(states_gradient.dtype), (weight_gradient * scale).to(states_gradient.dtype)
 
 
 def linear_cross_entropy(

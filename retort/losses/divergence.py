@@ -14,14 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
+from retort.losses.cross_entropy import scaled_gradients
+from retort.models.functional import chunk_size
 
 
 class _LinearDivergence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_knd: Tensor, weight_vd: Tensor, pairs: Mapping[tuple[int, int], float]) -> Tensor:
         k, n, d = states_knd.shape
-        chunk = max(1, (CHUNK if states_knd.device.type == "cpu" else CUDA_CHUNK) // k)
+        chunk = max(1, chunk_size(states_knd.device) // k)
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         total = torch.zeros((), dtype=torch.float32, device=states_knd.device)
         states_gradient = torch.empty_like(states_knd)
@@ -50,13 +51,7 @@ class _LinearDivergence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        states_gradient, weight_gradient = ctx.saved_tensors
-        (scale,) = gradients
-        return (
-            states_gradient * scale.to(states_gradient.dtype),
-            (weight_gradient * scale).to(states_gradient.dtype),
-            None,
-        )
+        return *scaled_gradients(ctx, gradients[0]), None
 
 
 def linear_divergence(states_knd: Tensor, weight_vd: Tensor, pairs: Mapping[tuple[int, int], float]) -> Tensor:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
-from retort.models.functional import linear
+from retort.models.functional import chunk_size, linear
 
 
 class _GatheredLogProbs(torch.autograd.Function):
@@ -48,7 +47,7 @@ class _GatheredLogProbs(torch.autograd.Function):
 
 
 def _chunks(b: int, t: int, device: torch.device) -> list[slice]:
-    size = max(1, (CHUNK if device.type == "cpu" else CUDA_CHUNK) // t)
+    size = max(1, chunk_size(device) // t)
     return [slice(start, start + size) for start in range(0, b, size)]
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
-from retort.models.functional import linear
+from retort.models.functional import chunk_size, linear
 from retort.vocabulary import PAD
 
 
@@ -26,7 +25,7 @@ def target_log_probs(states_utd: Tensor, weight_vd: Tensor, target_bt: Tensor, r
     order = row_b.argsort(stable=True)
     row_b, target_bt = row_b[order], target_bt[order]
     log_probs_bt = torch.zeros(target_bt.shape, device=device)
-    size = max(1, (CHUNK if device.type == "cpu" else CUDA_CHUNK) // t)
+    size = max(1, chunk_size(device) // t)
     bounds = torch.searchsorted(row_b, torch.arange(0, u + size, size, device=device)).tolist()
     for start, first, last in zip(range(0, u, size), bounds, bounds[1:], strict=False):
         logits_ctv = linear(states_utd[start : start + size], weight_vd).float()

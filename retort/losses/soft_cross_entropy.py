@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retort.losses.cross_entropy import CHUNK, CUDA_CHUNK
-from retort.models.functional import linear
+from retort.losses.cross_entropy import scaled_gradients
+from retort.models.functional import chunk_size, linear
 
 Distributions = Callable[[slice], Tensor]
 """Gives the distributions [c, v], float32 and each summing to one, of a slice of the positions."""
@@ -24,7 +24,7 @@ Distributions = Callable[[slice], Tensor]
 class _SoftCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_nd: Tensor, weight_vd: Tensor, distributions: Distributions) -> Tensor:
-        chunk = CHUNK if states_nd.device.type == "cpu" else CUDA_CHUNK
+        chunk = chunk_size(states_nd.device)
         total = states_nd.new_zeros((), dtype=torch.float32)
         states_gradient = torch.empty_like(states_nd)
         weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
@@ -45,13 +45,7 @@ class _SoftCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        states_gradient, weight_gradient = ctx.saved_tensors
-        scale = gradients[0]
-        return (
-            states_gradient * scale.to(states_gradient.dtype),
-            (weight_gradient * scale).to(states_gradient.dtype),
-            None,
-        )
+        return *scaled_gradients(ctx, gradients[0]), None
 
 
 def soft_cross_entropy(states_nd: Tensor, weight_vd: Tensor, distributions: Distributions) -> Tensor:

@@ -22,6 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+CHUNK = 512
+"""Positions at a time: the largest whose float32 logits over some thousand pieces stay in a processor's cache."""
+CUDA_CHUNK = 8192
+
 MASKED = -1e9
 """Added to the attention scores of positions that must not be seen; finite, so that no row becomes NaN."""
 
@@ -196,9 +200,14 @@ def embed(ids: Tensor, weight_vd: Tensor) -> Tensor:
     return _Embed.apply(ids, weight_vd)  # type: ignore[no-any-return]
 
 
+def chunk_size(device: torch.device) -> int:
+    """Positions whose scores over the vocabulary are computed at a time."""
+    return CHUNK if device.type == "cpu" else CUDA_CHUNK
+
+
 @torch.no_grad()
 def most_probable(states: Tensor, weight_vd: Tensor) -> Tensor:
     """Row of ``weight_vd`` with the largest product with each state [..., d]: ids [...], whose scores are not kept."""
-    chunk = 512 if states.device.type == "cpu" else 8192
-    rows = [linear(part, weight_vd).argmax(-1) for part in states.flatten(0, -2).split(chunk)]
+    parts = states.flatten(0, -2).split(chunk_size(states.device))
+    rows = [linear(part, weight_vd).argmax(-1) for part in parts]
     return torch.cat(rows).view(states.shape[:-1])

@@ -13,11 +13,10 @@ from retort.errors import RetortError
 from retort.losses import autoregressive as next_token
 from retort.losses import imitation
 from retort.losses.base import Step
-from retort.losses.cross_entropy import CHUNK
 from retort.losses.imitation import Prefixes, data_share, prepare, rollouts
 from retort.losses.next_token import shifted_right
 from retort.losses.soft_cross_entropy import soft_cross_entropy, softmax_distributions
-from retort.models.functional import reseed_dropout
+from retort.models.functional import CHUNK, reseed_dropout
 from retort.search.greedy import search as greedy
 from retort.vocabulary import BOS, EOS, PAD
 from tests.unit.fakes_models import FakeAutoregressive, autoregressive, batch, sentences

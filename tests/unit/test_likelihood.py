@@ -55,7 +55,7 @@ PARALLEL = ["vanilla", "slot and pad", "cmlm", "janus", "oaxe", "glat", "vanilla
 @pytest.mark.parametrize("rows", [None, [3, 0, 0, 2, 3, 4, 0], [4, 4], [1]])
 def test_sums_equal_those_of_the_whole_softmax(monkeypatch, rows, chunk):
     """Five rows of five states: one a chunk, two a chunk, all in one; targets share rows in any order."""
-    monkeypatch.setattr(likelihood, "CHUNK", chunk)
+    monkeypatch.setattr(likelihood, "chunk_size", lambda device: chunk)
     torch.manual_seed(1)
     states, weight = torch.randn(5, 5, 6), torch.randn(11, 6)
     row = torch.arange(5) if rows is None else torch.tensor(rows)

@@ -6,12 +6,12 @@ from retort import config
 from retort.losses import autoregressive as next_token
 from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, imitation, oaxe, vanilla
 from retort.losses.base import Step
-from retort.losses.cross_entropy import CHUNK, linear_cross_entropy
+from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
 from retort.losses.length import length_loss
 from retort.losses.masked import masked_loss
 from retort.losses.next_token import shifted_right
-from retort.models.functional import reseed_dropout
+from retort.models.functional import CHUNK, reseed_dropout
 from retort.models.parallel import LENGTH_RANGE
 from retort.vocabulary import MASK, PAD
 from tests.unit.fakes_models import autoregressive, batch, dag_model, parallel, sentences
