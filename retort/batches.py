@@ -6,7 +6,7 @@ Shape letters: b batch, s source position, t target position.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from retort.errors import RetortError
-from retort.tables import ENCODED, iterate_table
+from retort.tables import ENCODED, MIXED, Table, iterate_table
 from retort.vocabulary import EOS, PAD
 
 LENGTH_STEP = 4
@@ -29,14 +29,36 @@ class Batch:
     ids: Tensor
     source_bs: Tensor
     target_bt: Tensor
+    distilled_b: Tensor | None = None
+    """Which targets are the teacher's; None where the text does not mix them with others."""
+    weight_b: Tensor | None = None
+    """What each sample counts in the loss, from 0 to 1; None: all count 1."""
+
+    @property
+    def weights(self) -> Tensor:
+        """What each sample counts in the loss: float32 [b]."""
+        return torch.ones(len(self.source_bs), device=self.source_bs.device) if self.weight_b is None else self.weight_b
 
     @property
     def target_tokens(self) -> int:
         """Number of target tokens, eos included, padding not."""
         return int((self.target_bt != PAD).sum())
 
+    def weights_at(self, chosen_bt: Tensor) -> Tensor:
+        """The weight of each chosen position's sample: float32 [n]."""
+        return self.weights[:, None].expand_as(chosen_bt)[chosen_bt]
+
     def to(self, device: torch.device) -> Batch:
-        return Batch(self.ids, self.source_bs.to(device), self.target_bt.to(device))
+        moved = [None if x is None else x.to(device) for x in (self.distilled_b, self.weight_b)]
+        return Batch(self.ids, self.source_bs.to(device), self.target_bt.to(device), *moved)
+
+    def weighted(self, weight_b: Tensor) -> Batch:
+        """The batch with these weights, without the samples whose weight is 0; with all of them if that is all."""
+        rows = weight_b.nonzero()[:, 0]
+        if not 0 < len(rows) < len(weight_b):
+            return replace(self, weight_b=weight_b)
+        distilled_b = None if self.distilled_b is None else self.distilled_b[rows]
+        return Batch(self.ids[rows.cpu()], self.source_bs[rows], self.target_bt[rows], distilled_b, weight_b[rows])
 
 
 class Ragged:
@@ -94,22 +116,27 @@ class Ragged:
 class EncodedCorpus:
     """An encoded table in memory: 4 bytes a token and 16 bytes a sentence side."""
 
-    def __init__(self, ids: np.ndarray, source: Ragged, target: Ragged) -> None:
-        self.ids, self.source, self.target = ids, source, target
+    def __init__(self, ids: np.ndarray, source: Ragged, target: Ragged, distilled: np.ndarray | None = None) -> None:
+        """``distilled`` says which targets are the teacher's, where the table mixes them with references."""
+        self.ids, self.source, self.target, self.distilled = ids, source, target, distilled
 
     @classmethod
-    def read(cls, path: Path | str, longest: int) -> EncodedCorpus:
-        """Read an encoded table; pairs with a side above ``longest`` tokens, eos included, are an error."""
+    def read(cls, path: Path | str, longest: int, table: Table = ENCODED) -> EncodedCorpus:
+        """Read an encoded or a mixed table; pairs with a side above ``longest`` tokens, eos included, are an error."""
         ids: list[np.ndarray] = []
+        distilled: list[np.ndarray] = []
         source: list[Ragged] = []
         target: list[Ragged] = []
-        for part in iterate_table(path, ENCODED):
+        for part in iterate_table(path, table):
+            if table is MIXED:
+                distilled.append(part.column("distilled").to_numpy())
             ids.append(part.column("id").to_numpy())
             source.append(Ragged.from_arrow(part.column("source")))
             target.append(Ragged.from_arrow(part.column("target")))
         if not sum(map(len, ids)):
             raise RetortError(f"{path}: holds no pairs; see the cleaning table for what was dropped and why")
-        corpus = cls(np.concatenate(ids), Ragged.joined(source), Ragged.joined(target))
+        kinds = np.concatenate(distilled) if distilled else None
+        corpus = cls(np.concatenate(ids), Ragged.joined(source), Ragged.joined(target), kinds)
         too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
         if too_long.any():
             row = int(too_long.argmax())
@@ -124,12 +151,17 @@ class EncodedCorpus:
         return len(self.ids)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        return Batch(torch.from_numpy(self.ids[rows]), self.source.padded(rows), self.target.padded(rows))
+        distilled_b = None if self.distilled is None else torch.from_numpy(self.distilled[rows])
+        return Batch(torch.from_numpy(self.ids[rows]), self.source.padded(rows), self.target.padded(rows), distilled_b)
+
+    def select(self, rows: np.ndarray) -> EncodedCorpus:
+        """The given rows, in this order."""
+        distilled = None if self.distilled is None else self.distilled[rows]
+        return EncodedCorpus(self.ids[rows], self.source.select(rows), self.target.select(rows), distilled)
 
     def head(self, count: int) -> EncodedCorpus:
         """A fixed subset: ``count`` pairs spread evenly over the corpus."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
-        return EncodedCorpus(self.ids[rows], self.source.select(rows), self.target.select(rows))
+        return self.select(np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)))
 
 
 def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from retort.config import (
+    AGREEING,
     PRETRAINED,
     SEARCHES_OF_OBJECTIVE,
     Config,
@@ -123,6 +124,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
             yield Problem(where, '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary')
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
+        yield from _evaluator_checks(path, system, students)
     pretraining = _part(Pretraining, whole.get("pretraining"))
     yield from _pretraining_checks(pretraining, vocabulary, every)
     if teacher is not None and not teacher.checkpoint:
@@ -175,7 +177,7 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
         yield Problem("teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
-    if teacher.data in ("distilled", "interpolated"):
+    if teacher.data in ("distilled", "mixed", "interpolated"):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
         yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none or pretrained")
@@ -228,6 +230,20 @@ def _interpolation_checks(path: str, system: System, distillation: Any) -> Itera
         yield Problem(f"{path}.data", f"interpolated needs distillation.search.kind beam, not {search['kind']}")
 
 
+def _evaluator_checks(path: str, system: System, students: Mapping[str, System]) -> Iterator[Problem]:
+    if system.mixture is None or system.mixture.kind != "selective":
+        return
+    name, where = system.mixture.evaluator, f"{path}.mixture.evaluator"
+    evaluator = students.get(name)
+    if evaluator is None:
+        yield Problem(where, f"no student is named {name!r}; {nearest(name, students)}")
+    elif evaluator.data != "distilled":
+        yield Problem(where, f"an evaluator is trained on distilled data, and {name} on {evaluator.data}")
+    elif evaluator.objective.name not in AGREEING:
+        able = " or ".join(AGREEING)
+        yield Problem(where, f"{name} has objective {evaluator.objective.name}, which cannot evaluate; {able} can")
+
+
 def _search_checks(path: str, system: System) -> Iterator[Problem]:
     if system.data in ("em", "selected"):
         yield Problem(f"{path}.data", f"{system.data} is made by the EM loop; say raw or distilled")
@@ -257,6 +273,8 @@ def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
     for role, system in (("student", em.student), ("teacher", em.teacher)):
         if system.checkpoint:
             yield Problem(f"em.{role}.checkpoint", "the loop trains its systems; remove it")
+        if system.data == "mixed":
+            yield Problem(f"em.{role}.data", "the loop's systems have its own texts; remove it")
     if em.teacher.seeds:
         yield Problem("em.teacher.seeds", "the loop has the seeds of em.student; remove it")
 

@@ -81,6 +81,31 @@ ENCODED = Table(
     ),
 )
 
+MIXED = Table(
+    "mixed",
+    1,
+    (
+        *ENCODED.columns,
+        Column("distilled", pa.bool_(), "whether the target is the teacher's; else it is the reference"),
+        Column(
+            "similarity",
+            pa.float32(),
+            "sentence chrF of the teacher's translation of this source and its reference; null where there is none",
+            nullable=True,
+        ),
+    ),
+)
+
+AGREEMENT = Table(
+    "agreement",
+    1,
+    (
+        _ID,
+        Column("accuracy", pa.float32(), "share of a model's slots whose most probable token is the reference's"),
+        Column("score", pa.float32(), "what selective KD compares: the accuracy, or its square root"),
+    ),
+)
+
 TRANSLATIONS = Table(
     "translations",
     1,

@@ -189,6 +189,7 @@ def training_files(wildcards):
     train = {
         "raw": f"{R}/encoded/train.parquet",
         "distilled": f"{R}/distilled/encoded.parquet",
+        "mixed": f"{R}/mixed/train.parquet",
         "interpolated": f"{R}/interpolated/encoded.parquet",
         "em": f"{iteration_directory(em_iteration(name), seed)}/train.parquet",
         "selected": f"{iteration_directory(em_iteration(name), seed)}/selected.parquet",
@@ -201,7 +202,18 @@ def training_files(wildcards):
         files["start_model"] = checkpoint_files(*start)["model"]
     if asks_teacher(name):
         files |= {f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()}
+    if evaluator := evaluating_run(name, seed):
+        files["agreement"] = f"{R}/agreement/{evaluator[0]}/seed{evaluator[1]}.parquet"
     return files
+
+
+def evaluating_run(system, seed):
+    """System and seed of the model that chooses among the targets of a system, if one does."""
+    mixture = run_config.trained[system].mixture
+    if mixture is None or mixture.kind != "selective":
+        return None
+    seeds = run_config.seeds_of(mixture.evaluator)
+    return mixture.evaluator, seed if seed in seeds else seeds[0]
 
 
 def asks_teacher(system):

@@ -97,3 +97,52 @@ rule gather_interpolated:
     shell:
         "python {params.script:q} --shards {input.shards:q} --corpus {input.corpus:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output {output.encoded:q} 2> {log:q}"
+
+
+# For systems on mixed text: the references and the teacher's translations side by side.
+rule gather_mixed:
+    input:
+        **vocabulary_files(),
+        translations=f"{R}/distilled/translations.parquet",
+        corpus=f"{R}/corpus/train.parquet",
+        train=f"{R}/encoded/train.parquet",
+    output:
+        train=f"{R}/mixed/train.parquet",
+    log:
+        f"{R}/logs/gather_mixed/mixed.log",
+    benchmark:
+        f"{R}/benchmarks/gather_mixed/mixed.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("gather_mixed"),
+        code=code("gather_mixed"),
+        vocabulary=directory_of("input.vocabulary"),
+    shell:
+        "python {params.script:q} --translations {input.translations:q} --corpus {input.corpus:q}"
+        " --train {input.train:q} --vocabulary {params.vocabulary:q} --output {output.train:q} 2> {log:q}"
+
+
+# For selective mixtures: what a student on distilled text gets right of the references.
+rule measure_agreement:
+    input:
+        unpack(checkpoint_of_run),
+        train=f"{R}/encoded/train.parquet",
+    output:
+        agreement=f"{R}/agreement/{{system}}/seed{{seed}}.parquet",
+    log:
+        f"{R}/logs/measure_agreement/{{system}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/measure_agreement/{{system}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    resources:
+        gpu=gpus_of_job,
+    params:
+        script=script("measure_agreement"),
+        code=agreement_code,
+        checkpoint=directory_of("input.weights"),
+    shell:
+        "python {params.script:q} --checkpoint {params.checkpoint:q} --train {input.train:q} --threads {threads}"
+        " --output {output.agreement:q} 2> {log:q}"

@@ -112,6 +112,11 @@ def teacher_option(wildcards):
     return ["--teacher", checkpoint_directory("teacher", TEACHER_SEED)] if asked else []
 
 
+def agreement_option(wildcards, input):
+    """Parameter: --agreement FILE for a training whose targets another model chooses, nothing for the others."""
+    return ["--agreement", input.agreement] if "agreement" in input.keys() else []
+
+
 def rescoring_files(wildcards):
     """Input: the checkpoint of the teacher where the search in the wildcards rescores with it."""
     needed = rescores(wildcards.system, wildcards.search)
@@ -237,6 +242,10 @@ def multimodality_code(wildcards):
     return digest_of_code(
         "measure_multimodality", f"retort.losses.{run_config.systems[wildcards.system].objective.name}"
     )
+
+
+def agreement_code(wildcards):
+    return digest_of_code("measure_agreement", f"retort.losses.{run_config.systems[wildcards.system].objective.name}")
 
 
 def translation_code(wildcards):

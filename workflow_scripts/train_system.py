@@ -16,6 +16,7 @@ from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.provenance import code_digest, file_digest, provenance, value_digest
 from retort.scripting import deadline, run_script, section
+from retort.tables import ENCODED, MIXED
 from retort.training.checkpoint import (
     build_model,
     load_teacher,
@@ -29,7 +30,11 @@ from retort.training.log import write_log
 from retort.training.loop import Trainer
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
+from retort.training.weighting import samples_of_kinds, weighting_of
 from retort.vocabulary import Vocabulary
+
+SAMPLED = 500
+"""Training pairs of each kind whose loss is logged at each validation, where there are kinds."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,11 +42,12 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--system", type=section(System), required=True, help="a system of the config, as JSON")
     arguments.add_argument("--seed", type=int, required=True)
     arguments.add_argument("--data", choices=get_args(Data), required=True, help="what --train holds")
-    arguments.add_argument("--train", type=Path, required=True, help="encoded table")
+    arguments.add_argument("--train", type=Path, required=True, help="encoded table, or a mixed one")
     arguments.add_argument("--valid", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
     arguments.add_argument("--start", type=Path, help="checkpoint to start from, as training.warm_start says")
     arguments.add_argument("--teacher", type=Path, help="checkpoint that an objective asks, such as imitation")
+    arguments.add_argument("--agreement", type=Path, help="agreement table of a selective mixture's evaluator")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
     arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
     arguments.add_argument("--keep-state", action="store_true", help="leave the state of the finished training")
@@ -71,12 +77,15 @@ def main(args: argparse.Namespace) -> None:
             raise RetortError(f"objective {system.objective.name} asks a teacher, but no --teacher was given")
         teacher = load_teacher(args.teacher, args.vocabulary, vocabulary, device, dtype)
         inputs["teacher"] = file_digest(args.teacher / "model.safetensors")
+    if args.agreement:
+        inputs["agreement"] = file_digest(args.agreement)
     search = next(iter(system.searches.values()))
     modules = [f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}"]
     code = code_digest([Path(__file__)], extra=modules)
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
     key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
-    corpus = EncodedCorpus.read(args.train, system.model.max_length)
+    table = MIXED if args.data == "mixed" else ENCODED
+    corpus = EncodedCorpus.read(args.train, system.model.max_length, table)
     validator = Validator(
         EncodedCorpus.read(args.valid, system.model.max_length),
         vocabulary,
@@ -84,13 +93,18 @@ def main(args: argparse.Namespace) -> None:
         search,
         system.training.decode_sentences,
         system.training.batch_tokens,
+        samples_of_kinds(corpus, SAMPLED),
     )
     state = TrainingState(args.state, key)
-    training = system.training
+    training, weighting = system.training, weighting_of(system, corpus, args.train, args.agreement)
+    if system.mixture and system.mixture.kind == "selective":
+        # of each source's two samples one is left
+        training = training.model_copy(update={"batch_tokens": 2 * training.batch_tokens})
     trainer = Trainer(
         *(model, system.objective, corpus, validator, training, args.seed, dtype, state, teacher),
         deadline=deadline(args.time_limit),
         keep_state=args.keep_state,
+        weighting=weighting,
     )
     result = trainer.run(args.output / "events")
     parameters = sum(p.numel() for p in model.parameters())
@@ -113,6 +127,7 @@ def main(args: argparse.Namespace) -> None:
         "averaged_updates": result.averaged_updates,
         "validation": result.scores,
         "training": settings["training"],
+        **{name: settings[name] for name in ("mixture", "self_paced") if settings[name]},
         "device": describe_device(device),
         "provenance": facts,
     }

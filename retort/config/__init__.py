@@ -13,6 +13,15 @@ from pydantic import Field
 
 from retort.config.base import Name, Section
 from retort.config.corpus import Carve, Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
+from retort.config.mixing import (
+    AGREEING,
+    WEIGHTED,
+    DataMixture,
+    SelectiveMixture,
+    SelfPaced,
+    UnionMixture,
+    WeightedMixture,
+)
 from retort.config.search import (
     DEFAULT_SEARCHES,
     EM_SEARCHES,
@@ -58,16 +67,19 @@ from retort.config.training import (
     Oaxe,
     Objective,
     Rollout,
+    Taught,
     Training,
     Vanilla,
 )
 
 __all__ = [
+    "AGREEING",
     "AUTOREGRESSIVE",
     "DEFAULT_SEARCHES",
     "EM_SEARCHES",
     "PRETRAINED",
     "SEARCHES_OF_OBJECTIVE",
+    "WEIGHTED",
     "Argmax",
     "Autoregressive",
     "Axe",
@@ -82,6 +94,7 @@ __all__ = [
     "Dag",
     "DagPath",
     "Data",
+    "DataMixture",
     "Distillation",
     "Em",
     "Evaluation",
@@ -106,13 +119,18 @@ __all__ = [
     "Rollout",
     "Search",
     "Section",
+    "SelectiveMixture",
+    "SelfPaced",
     "System",
+    "Taught",
     "TextCorpus",
     "TextPair",
     "TextSource",
     "Training",
+    "UnionMixture",
     "Vanilla",
     "Vocabulary",
+    "WeightedMixture",
     "complete",
     "em_iteration",
     "em_student",

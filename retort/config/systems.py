@@ -8,10 +8,11 @@ from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
 from retort.config.corpus import TextSource
+from retort.config.mixing import AGREEING, WEIGHTED, DataMixture, SelfPaced
 from retort.config.search import SEARCHES_OF_OBJECTIVE, Search
 from retort.config.training import AUTOREGRESSIVE, Autoregressive, BartJanus, Model, Objective, Training, Vanilla
 
-Data = Literal["raw", "distilled", "interpolated", "em", "selected", "monolingual"]
+Data = Literal["raw", "distilled", "mixed", "interpolated", "em", "selected", "monolingual"]
 
 PRETRAINED = "pretrained"
 """Name of the pre-trained system."""
@@ -26,10 +27,14 @@ class System(Section):
     objective: Objective
     """Training objective; it decides the model family."""
     data: Data = "raw"
-    """Training targets: the references (raw); the teacher's translations (distilled); or, of the hypotheses in the
-    teacher's beam, the one with the best sentence BLEU against the reference (interpolated). Systems of the EM loop
-    have its texts: the translations of an iteration's autoregressive model (em), or the candidates chosen for it
-    (selected); that of pretraining, its text (monolingual)."""
+    """Training targets: the references (raw); the teacher's translations (distilled); both (mixed); or, of the
+    hypotheses in the teacher's beam, the one with the best sentence BLEU against the reference (interpolated).
+    Systems of the EM loop have its texts: the translations of an iteration's autoregressive model (em), or the
+    candidates chosen for it (selected); that of pretraining, its text (monolingual)."""
+    mixture: DataMixture | None = None
+    """How mixed data are used; null: union."""
+    self_paced: SelfPaced | None = None
+    """Samples that wait until the model is ready for them; null: none."""
     checkpoint: str | None = None
     """Directory of a trained checkpoint to use instead of training."""
     seeds: list[int] | None = Field(None, min_length=1)
@@ -52,6 +57,20 @@ class System(Section):
                 )
         if self.model.family == "gru" and self.objective.name not in AUTOREGRESSIVE:
             raise ValueError(f"a recurrent model cannot be trained as {self.objective.name}; say {OR_AUTOREGRESSIVE}")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> System:
+        name, mixture, paced = self.objective.name, self.mixture, self.self_paced
+        if mixture and self.data != "mixed":
+            raise ValueError(f"mixture is of data: mixed, found data: {self.data}")
+        if name not in WEIGHTED and (paced or (mixture and mixture.kind != "union")):
+            what = "self_paced" if paced else f"a {mixture.kind if mixture else ''} mixture"
+            raise ValueError(f"objective {name} gives samples no weights, as {what} needs; say {' or '.join(WEIGHTED)}")
+        if paced and paced.criterion == "agreement" and name not in AGREEING:
+            raise ValueError(f"objective {name} has no slots that agree with a target; say {' or '.join(AGREEING)}")
+        if paced and paced.criterion == "similarity" and self.data != "mixed":
+            raise ValueError(f"similarity is that of the two targets of data: mixed, found data: {self.data}")
         return self
 
 

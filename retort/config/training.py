@@ -128,7 +128,22 @@ class DeepSupervision(Section):
     one before predicted, in decoding too (Huang et al. 2022)."""
 
 
-class Vanilla(DeepSupervision):
+class Taught(Section):
+    """An objective whose slots are the target's tokens, which the teacher can label."""
+
+    teacher_weight: float = Field(0.0, ge=0)
+    """Weight of the divergence from the teacher's distribution of each token, given those before it, to the slot's; at
+    the teacher's own translations where data are mixed, else at all targets. 0: no teacher is asked."""
+    teacher_top_k: int | None = Field(None, ge=1)
+    """Of the teacher's distribution only so many most probable tokens, made to sum to one; null: all of it."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher is asked for its distribution."""
+        return self.teacher_weight > 0
+
+
+class Vanilla(DeepSupervision, Taught):
     """Position-wise cross entropy with a length predictor; the parallel family (Gu et al. 2018 without fertility).
     The model of Sun and Yang 2020 is length_from: slot, decoder_input: pad and one decoder layer more."""
 
@@ -144,7 +159,7 @@ class Vanilla(DeepSupervision):
     """Weight of the length predictor's loss."""
 
 
-class Cmlm(Section):
+class Cmlm(Taught):
     """Conditional masked language model (Ghazvininejad et al. 2019); the parallel family."""
 
     name: Literal["cmlm"]
@@ -243,7 +258,7 @@ class Glancing(Section):
     """The same at training.max_updates."""
 
 
-class Glat(Glancing, DeepSupervision):
+class Glat(Glancing, DeepSupervision, Taught):
     """Glancing (Qian et al. 2021): cross entropy of the tokens not revealed; the parallel family."""
 
     name: Literal["glat"]

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from retort.batches import Batch
 from retort.config import Axe
-from retort.losses.base import Loss, Step
+from retort.losses.base import LEAST_WEIGHT, Loss, Step
 from retort.losses.gathered import gathered_log_probs, uniform_log_probs
 from retort.losses.length import length_log_probs, length_loss
 from retort.losses.masked import random_mask
@@ -46,20 +46,22 @@ def compute(model: ParallelModel, batch: Batch, options: Axe, step: Step) -> Los
     tokens_bk = functional.pad(batch.target_bt, (1, 0), value=BLANK)
     log_probs_bjk = gathered_log_probs(states_bjd, model.embeddings.output, tokens_bk)
     weights_bjk = alignment(log_probs_bjk, slots_b, length_b, options.skip_target)
-    tokens, aligned = length_b.sum(), -(weights_bjk * log_probs_bjk).sum()
-    total = aligned
+    aligned_b = -(weights_bjk * log_probs_bjk).sum((1, 2))
+    total_b = aligned_b
     if model.training and options.label_smoothing:
         uniform_bj = uniform_log_probs(states_bjd, model.embeddings.output, tokens_bk, log_probs_bjk)
-        total = total + options.label_smoothing * (-uniform_bj[input_bj != PAD].sum() - aligned)
+        uniform_b = -uniform_bj.masked_fill(input_bj == PAD, 0.0).sum(1)
+        total_b = total_b + options.label_smoothing * (uniform_b - aligned_b)
     length = length_loss(model, batch, memory_bsd)
-    slots, blanks, used = slots_b.sum(), weights_bjk[:, :, 0].sum(), (weights_bjk[:, :, 1:] > 0).any(2).sum()
+    counted = (length_b * batch.weights).sum().clamp(min=LEAST_WEIGHT)
+    tokens, used = length_b.sum(), (weights_bjk[:, :, 1:] > 0).any(2).sum()
     parts = {
-        "nll": aligned.detach() / tokens,
+        "nll": (aligned_b.detach() * batch.weights).sum() / counted,
         "length": length.detach(),
-        "blanks": blanks / slots,
+        "blanks": weights_bjk[:, :, 0].sum() / slots_b.sum(),
         "skipped": (tokens - used) / tokens,
     }
-    return Loss(total / tokens + options.length_weight * length, parts)
+    return Loss((total_b * batch.weights).sum() / counted + options.length_weight * length, parts)
 
 
 @torch.no_grad()

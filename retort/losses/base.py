@@ -10,6 +10,9 @@ from torch import Tensor
 
 from retort.models.autoregressive import AutoregressiveModel
 
+LEAST_WEIGHT = torch.finfo(torch.float32).tiny
+"""What sums of weights are divided by at least, so that a batch of which nothing counts has a loss of 0."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -27,7 +30,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Loss:
-    """``total`` is the scalar to minimise, a mean a target token; ``parts`` are detached scalars for the log."""
+    """``total`` is the scalar to minimise, a mean a target token, each with its sample's weight; ``parts`` are detached
+    scalars for the log."""
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)

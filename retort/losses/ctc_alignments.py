@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from retort.batches import Batch
-from retort.losses.base import Loss
+from retort.losses.base import LEAST_WEIGHT, Loss
 from retort.losses.gathered import gathered_log_probs
+from retort.models.functional import most_probable
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import BLANK, EOS, PAD
 
@@ -45,13 +46,13 @@ def ctc_target(batch: Batch) -> CtcTarget:
     return CtcTarget(tokens_bn, length_b, length_b + repeats_b, classes_bk)
 
 
-def ctc_loss(model: ParallelModel, target: CtcTarget, layers: list[Tensor], slots_b: Tensor) -> Loss:
-    """Mean over the target tokens (no eos) of the sentences whose slots can hold their target; the others are
-    counted. The total is the mean over the ``layers`` that predict, ``nll`` that of the last one."""
+def ctc_loss(model: ParallelModel, target: CtcTarget, layers: list[Tensor], slots_b: Tensor, weight_b: Tensor) -> Loss:
+    """Mean over the target tokens (no eos) of the sentences whose slots can hold their target, each with its weight;
+    the others are counted. The total is the mean over the ``layers`` that predict, ``nll`` that of the last one."""
     feasible_b = slots_b >= target.slots_b
-    tokens = (target.length_b * feasible_b).sum().clamp(min=1)
+    tokens = (target.length_b * feasible_b * weight_b).sum().clamp(min=LEAST_WEIGHT)
     nll_lb = torch.stack([sentence_nll(model, target, states_btd, slots_b) for states_btd in layers])
-    nll_l = torch.where(feasible_b, nll_lb, 0.0).sum(1) / tokens
+    nll_l = (torch.where(feasible_b, nll_lb, 0.0) * weight_b).sum(1) / tokens
     return Loss(nll_l.mean(), {"nll": nll_l[-1].detach(), "infeasible": (~feasible_b).float().mean()})
 
 
@@ -62,6 +63,27 @@ def ctc_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
     states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
     nll_b = sentence_nll(model, target, states_btd, slots_b)
     return torch.where(slots_b >= target.slots_b, -nll_b, float("-inf"))
+
+
+@torch.no_grad()
+def ctc_agreement(model: ParallelModel, batch: Batch) -> Tensor:
+    """Share of each sentence's slots whose most probable token is that of the target's best alignment: [b]; 0 where the
+    target does not fit."""
+    target = ctc_target(batch)
+    states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
+    aligned_bt, inside_bt = best_tokens(model, target, states_btd, slots_b)
+    right_bt = (most_probable(states_btd, model.embeddings.output) == aligned_bt) & inside_bt
+    return right_bt.sum(1) / slots_b
+
+
+def best_tokens(model: ParallelModel, target: CtcTarget, states_btd: Tensor, slots_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens or blanks of the best alignment in the slots [b, t], and in which slots they mean something: none of a
+    sentence whose target does not fit."""
+    inside_bt = torch.arange(states_btd.shape[1], device=slots_b.device) < slots_b[:, None]
+    # the normaliser of a slot is the same for all alignments, and may be left out
+    scores_btk = states_btd.float() @ model.embeddings.output[target.classes_bk].float().transpose(1, 2)
+    class_bt = best_alignment(scores_btk, target.tokens_bn, slots_b, target.length_b)
+    return target.classes_bk.gather(1, class_bt), inside_bt & (slots_b >= target.slots_b)[:, None]
 
 
 def sentence_nll(model: ParallelModel, target: CtcTarget, states_btd: Tensor, slots_b: Tensor) -> Tensor:

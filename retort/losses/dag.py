@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from retort.batches import Batch
 from retort.config import Dag
-from retort.losses.base import Loss, Step
+from retort.losses.base import LEAST_WEIGHT, Loss, Step
 from retort.losses.gathered import gathered_log_probs
 from retort.losses.glancing import glancing_ratio
 from retort.losses.paths import best_path, best_scores, sum_of_paths
@@ -24,7 +24,8 @@ from retort.vocabulary import PAD
 
 
 def compute(model: DagModel, batch: Batch, options: Dag, step: Step) -> Loss:
-    """Mean over the target tokens, eos included, of the sentences that have a path; the others are counted.
+    """Mean over the target tokens, eos included, of the sentences that have a path, each with its weight; the others
+    are counted.
 
     (The paper takes the mean over sentences of their mean over tokens.)
     """
@@ -35,8 +36,8 @@ def compute(model: DagModel, batch: Batch, options: Dag, step: Step) -> Loss:
         given_bt = glance(model, batch, memory_bsd, memory_bias, ratio, step.generator)
     log_prob_b = _log_prob(model, batch, memory_bsd, memory_bias, given_bt)
     reached_b = log_prob_b.isfinite()
-    tokens = ((batch.target_bt != PAD).sum(1) * reached_b).sum().clamp(min=1)
-    total = -torch.where(reached_b, log_prob_b, 0.0).sum() / tokens
+    tokens = ((batch.target_bt != PAD).sum(1) * reached_b * batch.weights).sum().clamp(min=LEAST_WEIGHT)
+    total = -(torch.where(reached_b, log_prob_b, 0.0) * batch.weights).sum() / tokens
     parts = {"nll": total.detach(), "infeasible": (~reached_b).float().mean()}
     if given_bt is not None:
         parts["revealed"] = (given_bt != PAD).sum() / (batch.target_bt != PAD).sum()

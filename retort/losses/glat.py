@@ -12,7 +12,7 @@ from retort.batches import Batch
 from retort.config import Glat
 from retort.losses.base import Loss, Step
 from retort.losses.glancing import first_guess, glancing_ratio
-from retort.losses.masked import lowest, masked_log_likelihood, masked_loss
+from retort.losses.masked import lowest, masked_agreement, masked_log_likelihood, masked_loss
 from retort.models.functional import most_probable
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import MASK, PAD
@@ -30,13 +30,18 @@ def compute(model: ParallelModel, batch: Batch, options: Glat, step: Step) -> Lo
     if model.training:
         ratio = glancing_ratio(options, step.progress)
         revealed_bt = revealed(model, batch.target_bt, encoded, ratio, step.generator)
-    loss = masked_loss(model, batch, options, real_bt & ~revealed_bt, encoded)
+    loss = masked_loss(model, batch, options, real_bt & ~revealed_bt, encoded, step.teacher)
     return Loss(loss.total, loss.parts | {"revealed": revealed_bt.sum() / real_bt.sum()})
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
     """log P(y | x) of each pair, its length included and nothing revealed: nats [b]."""
     return masked_log_likelihood(model, batch)
+
+
+def agreement(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
+    """Share of each target's tokens that are most probable in their slots, nothing revealed: [b]."""
+    return masked_agreement(model, batch)
 
 
 def revealed(

@@ -1,6 +1,6 @@
 """Glancing for CTC (Qian et al. 2021; Gu and Kong 2021): slots of the best alignment are revealed.
 
-Shape letters: b batch, t slot, k classes of a sentence (blank and its own tokens), d width.
+Shape letters: b batch, t slot, d width.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.batches import Batch
 from retort.config import GlatCtc
 from retort.losses.base import Loss, Step
-from retort.losses.ctc_alignments import CtcTarget, best_alignment, ctc_log_likelihood, ctc_loss, ctc_target
+from retort.losses.ctc_alignments import CtcTarget, best_tokens, ctc_agreement, ctc_log_likelihood, ctc_loss, ctc_target
 from retort.losses.glancing import first_guess, glancing_ratio
 from retort.models.functional import most_probable
 from retort.models.parallel import ParallelModel
@@ -29,13 +29,18 @@ def compute(model: ParallelModel, batch: Batch, options: GlatCtc, step: Step) ->
         ratio = glancing_ratio(options, step.progress)
         given_bt, revealed = glanced(model, batch.source_bs, target, encoded, ratio, step.generator)
     layers, slots_b = model.layers_of_upsampled(batch.source_bs, *encoded, given_bt)
-    loss = ctc_loss(model, target, layers, slots_b)
+    loss = ctc_loss(model, target, layers, slots_b, batch.weights)
     return Loss(loss.total, loss.parts | {"revealed": revealed})
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: GlatCtc) -> Tensor:
     """log P(y | x) of each pair, nothing revealed: nats [b]; -inf where the target does not fit into the slots."""
     return ctc_log_likelihood(model, batch)
+
+
+def agreement(model: ParallelModel, batch: Batch, options: GlatCtc) -> Tensor:
+    """Share of each sentence's slots that are as in the target's best alignment, nothing revealed: [b]."""
+    return ctc_agreement(model, batch)
 
 
 @torch.no_grad()
@@ -55,12 +60,7 @@ def glanced(
     """
     states_btd = first_guess(model, lambda: model.decode_upsampled(source_bs, *encoded)[0])
     slots_b = model.upsampling * (source_bs != PAD).sum(1)
-    inside_bt = torch.arange(states_btd.shape[1], device=slots_b.device) < slots_b[:, None]
-    # the normaliser of a slot is the same for all alignments, and may be left out
-    scores_btk = states_btd.float() @ model.embeddings.output[target.classes_bk].float().transpose(1, 2)
-    class_bt = best_alignment(scores_btk, target.tokens_bn, slots_b, target.length_b)
-    aligned_bt = target.classes_bk.gather(1, class_bt)
-    inside_bt = inside_bt & (slots_b >= target.slots_b)[:, None]
+    aligned_bt, inside_bt = best_tokens(model, target, states_btd, slots_b)
     wrong_bt = (most_probable(states_btd, model.embeddings.output) != aligned_bt) & inside_bt
     draws_bt = torch.rand(inside_bt.shape, generator=generator).to(slots_b.device)
     revealed_bt = (draws_bt < ratio * (wrong_bt.sum(1) / slots_b)[:, None]) & inside_bt

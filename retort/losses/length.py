@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from retort.batches import Batch
+from retort.losses.base import LEAST_WEIGHT
 from retort.models.parallel import ParallelModel, length_class
 from retort.vocabulary import PAD
 
 
 def length_loss(model: ParallelModel, batch: Batch, memory_bsd: Tensor) -> Tensor:
-    """Mean over sentences, in nats."""
-    return -length_log_probs(model, batch.source_bs, memory_bsd, (batch.target_bt != PAD).sum(1)).mean()
+    """Mean over sentences, each with its weight, in nats."""
+    log_probs_b = length_log_probs(model, batch.source_bs, memory_bsd, (batch.target_bt != PAD).sum(1))
+    return -(log_probs_b * batch.weights).sum() / batch.weights.sum().clamp(min=LEAST_WEIGHT)
 
 
 def length_log_probs(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, length_b: Tensor) -> Tensor:

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from retort.batches import Batch
-from retort.config import Cmlm, Glat, Oaxe, Vanilla
-from retort.losses.base import Loss
+from retort.config import Cmlm, Glat, Oaxe, Taught, Vanilla
+from retort.losses.base import LEAST_WEIGHT, Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.length import length_log_probs, length_loss
 from retort.losses.likelihood import target_log_probs
+from retort.losses.teaching import taught_loss
+from retort.models.autoregressive import AutoregressiveModel
+from retort.models.functional import most_probable
 from retort.models.parallel import ParallelModel
 from retort.vocabulary import MASK, PAD
 
@@ -21,23 +24,26 @@ def masked_loss(
     options: Vanilla | Cmlm | Oaxe | Glat,
     masked_bt: Tensor,
     encoded: tuple[Tensor, Tensor] | None = None,
+    teacher: AutoregressiveModel | None = None,
 ) -> Loss:
     """Cross entropy of the masked tokens given the source, which may be ``encoded`` already, and the others: the mean
-    over the layers that predict, and in ``nll`` the last one's."""
+    over the layers that predict, and in ``nll`` the last one's. A ``teacher`` labels them too, as ``options`` say."""
     memory_bsd, memory_bias = model.encode(batch.source_bs) if encoded is None else encoded
     layers = model.layers_of_tokens(batch.target_bt.masked_fill(masked_bt, MASK), memory_bsd, memory_bias)
-    target_n = batch.target_bt[masked_bt]
+    target_n, counts_n = batch.target_bt[masked_bt], batch.weights_at(masked_bt)
     smoothing = options.label_smoothing if model.training else 0.0
     weight_vd = model.embeddings.output
     totals, nlls = zip(
-        *(linear_cross_entropy(x[masked_bt], weight_vd, target_n, smoothing) for x in layers), strict=True
+        *(linear_cross_entropy(x[masked_bt], weight_vd, target_n, smoothing, counts_n) for x in layers), strict=True
     )
-    total, plain = torch.stack(totals).mean(), nlls[-1]
+    total, plain, tokens = torch.stack(totals).mean(), nlls[-1], counts_n.sum().clamp(min=LEAST_WEIGHT)
     length = length_loss(model, batch, memory_bsd)
-    return Loss(
-        total / len(target_n) + options.length_weight * length,
-        {"nll": plain / len(target_n), "length": length.detach()},
-    )
+    parts = {"nll": plain / tokens, "length": length.detach()}
+    if teacher is not None and isinstance(options, Taught) and model.training:
+        taught = taught_loss(model, teacher, batch, layers, masked_bt, options.teacher_top_k)
+        parts["taught"] = taught.detach() / tokens
+        total = total + options.teacher_weight * taught
+    return Loss(total / tokens + options.length_weight * length, parts)
 
 
 @torch.no_grad()
@@ -52,6 +58,15 @@ def masked_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
     states_utd = model.decode_tokens(input_ut, memory_usd, memory_bias)
     tokens_b = target_log_probs(states_utd, model.embeddings.output, batch.target_bt, row_b)
     return tokens_b + length_log_probs(model, source_us, memory_usd, length_u1[:, 0])[row_b]
+
+
+@torch.no_grad()
+def masked_agreement(model: ParallelModel, batch: Batch) -> Tensor:
+    """Share of each target's tokens, eos included, that are most probable in their slots, all tokens masked: [b]."""
+    real_bt = batch.target_bt != PAD
+    states_btd = model.decode_tokens(batch.target_bt.masked_fill(real_bt, MASK), *model.encode(batch.source_bs))
+    right_bt = (most_probable(states_btd, model.embeddings.output) == batch.target_bt) & real_bt
+    return right_bt.sum(1) / real_bt.sum(1)
 
 
 def random_mask(target_bt: Tensor, generator: torch.Generator) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retort.batches import Batch
 from retort.config import Oaxe
-from retort.losses.base import Loss, Step
+from retort.losses.base import LEAST_WEIGHT, Loss, Step
 from retort.losses.gathered import gathered_log_probs, uniform_log_probs
 from retort.losses.length import length_loss
 from retort.losses.masked import masked_log_likelihood, masked_loss
@@ -37,15 +37,16 @@ def compute(model: ParallelModel, batch: Batch, options: Oaxe, step: Step) -> Lo
     order_bt = best_order(log_probs_bti, real_bt.sum(1))
     aligned_bt = log_probs_bti.gather(2, order_bt[:, :, None])[:, :, 0]
     truncated_bt = real_bt & (aligned_bt.detach().exp() < options.truncation)
-    tokens = real_bt.sum()
-    nll = -aligned_bt[real_bt].sum()
+    counts_bt = batch.weights[:, None] * real_bt
+    tokens = counts_bt.sum().clamp(min=LEAST_WEIGHT)
+    nll = -(aligned_bt * counts_bt).sum()
     total = nll
     if model.training:
         uniform_bt = uniform_log_probs(states_btd, model.embeddings.output, batch.target_bt, log_probs_bti)
-        kept, uniform = -aligned_bt[real_bt & ~truncated_bt].sum(), -uniform_bt[real_bt].sum()
+        kept, uniform = -(aligned_bt * counts_bt * ~truncated_bt).sum(), -(uniform_bt * counts_bt).sum()
         total = (1 - options.label_smoothing) * kept + options.label_smoothing * uniform
     length = length_loss(model, batch, memory_bsd)
-    parts = {"nll": nll.detach() / tokens, "length": length.detach(), "truncated": truncated_bt.sum() / tokens}
+    parts = {"nll": nll.detach() / tokens, "length": length.detach(), "truncated": truncated_bt.sum() / real_bt.sum()}
     return Loss(total / tokens + options.length_weight * length, parts)
 
 

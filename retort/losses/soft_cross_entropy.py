@@ -23,7 +23,9 @@ Distributions = Callable[[slice], Tensor]
 
 class _SoftCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states_nd: Tensor, weight_vd: Tensor, distributions: Distributions) -> Tensor:
+    def forward(
+        ctx: Any, states_nd: Tensor, weight_vd: Tensor, distributions: Distributions, counts_n: Tensor
+    ) -> Tensor:
         chunk = chunk_size(states_nd.device)
         total = states_nd.new_zeros((), dtype=torch.float32)
         states_gradient = torch.empty_like(states_nd)
@@ -31,27 +33,31 @@ class _SoftCrossEntropy(torch.autograd.Function):
         weight_dv = weight_vd.t().contiguous()
         for start in range(0, len(states_nd), chunk):
             rows = slice(start, start + chunk)
-            states, target_cv = states_nd[rows], distributions(rows)
+            states, counts_c1, target_cv = states_nd[rows], counts_n[rows, None], distributions(rows)
             logits = linear(states, weight_vd).float()
             probabilities = torch.softmax(logits, -1)
             # as in linear_cross_entropy: cheaper than logsumexp
             normaliser_c = logits.amax(-1) - probabilities.amax(-1).log()
-            total += normaliser_c.sum() - torch.dot(target_cv.flatten(), logits.flatten())
-            gradient = probabilities.sub_(target_cv).to(states.dtype)
+            gradient = (probabilities.sub_(target_cv) * counts_c1).to(states.dtype)
+            target_cv = target_cv * counts_c1
+            total += (normaliser_c * counts_c1[:, 0]).sum() - torch.dot(target_cv.flatten(), logits.flatten())
             states_gradient[rows] = linear(gradient, weight_dv)
             weight_gradient += linear(gradient.t(), states.t().contiguous())
         ctx.save_for_backward(states_gradient, weight_gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        return *scaled_gradients(ctx, gradients[0]), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return *scaled_gradients(ctx, gradients[0]), None, None
 
 
-def soft_cross_entropy(states_nd: Tensor, weight_vd: Tensor, distributions: Distributions) -> Tensor:
-    """Sum over positions of - sum_v q_v log softmax(states weight')_v, in nats, float32; differentiable in states and
-    weight."""
-    return _SoftCrossEntropy.apply(states_nd, weight_vd, distributions)  # type: ignore[no-any-return]
+def soft_cross_entropy(
+    states_nd: Tensor, weight_vd: Tensor, distributions: Distributions, counts_n: Tensor | None = None
+) -> Tensor:
+    """Sum over positions of - sum_v q_v log softmax(states weight')_v, in nats, float32, each position counting
+    ``counts_n`` (float32), or 1; differentiable in states and weight."""
+    counts_n = torch.ones(len(states_nd), device=states_nd.device) if counts_n is None else counts_n
+    return _SoftCrossEntropy.apply(states_nd, weight_vd, distributions, counts_n)  # type: ignore[no-any-return]
 
 
 def softmax_distributions(states_nd: Tensor, weight_vd: Tensor, top_k: int | None = None) -> Distributions:

@@ -24,6 +24,7 @@ from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
+from retort.training.weighting import Weighting
 
 LOG_EVERY = 50
 """Updates between lines of the training log."""
@@ -47,6 +48,8 @@ class Progress:
     rows: list[list[Any]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     """Sums of the training metrics since the last line of the log, with their count."""
+    weighting: dict[str, Any] = field(default_factory=dict)
+    """State of the weights of samples."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,15 @@ class Trainer:
         teacher: AutoregressiveModel | None = None,
         deadline: float = math.inf,
         keep_state: bool = False,
+        weighting: Weighting | None = None,
     ) -> None:
         """``teacher``: the trained model that the objective asks, if it asks one.
+        ``weighting``: gives each batch's samples their weights; without it all count the same.
         ``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
         ``keep_state``: leave the state of the finished training too, from which its results come again at once."""
         self.model, self.objective, self.corpus = model.train(), objective, corpus
         self.validator, self.settings, self.seed, self.state = validator, settings, seed, state
-        self.deadline, self.keep_state = deadline, keep_state
+        self.deadline, self.keep_state, self.weighting = deadline, keep_state, weighting
         module = import_module(f"retort.losses.{objective.name}")
         self.compute, self.prepare, self.teacher = module.compute, getattr(module, "prepare", None), teacher
         self.prepared_updates = objective.rollout.updates if self.prepare else 1
@@ -211,6 +216,8 @@ class Trainer:
         for part in range(self.settings.accumulate):
             planned, step = next(batches)
             batch, progress.epoch, progress.position = planned.batch, planned.epoch, planned.position
+            if self.weighting:
+                batch = self.weighting(self.model, batch, step, progress.weighting)
             reseed_dropout(self.seed, update, part)
             torch.manual_seed(self._seed_of(update, part))
             loss = self.compute(self.model, batch, self.objective, step)
@@ -244,6 +251,8 @@ class Trainer:
         metrics = {name: value / count for name, value in sums.items()}
         before = next((r[4] for r in reversed(progress.rows) if r[1] == "train"), 0.0)
         metrics["tokens_per_second"] = tokens / max(1e-9, progress.seconds - before)
+        if self.weighting:
+            metrics |= self.weighting.metrics(progress.weighting)
         metrics["learning_rate"] = learning_rate(self.settings, progress.update)
         sums.clear()
         log.add(progress.update, "train", metrics, progress.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -20,30 +21,40 @@ class Validator:
     """Scores a model on held-out pairs; the references are the encoded ones, decoded."""
 
     def __init__(
-        self, corpus: EncodedCorpus, vocabulary: Vocabulary, objective: Any, search: Any, sentences: int, tokens: int
+        self,
+        corpus: EncodedCorpus,
+        vocabulary: Vocabulary,
+        objective: Any,
+        search: Any,
+        sentences: int,
+        tokens: int,
+        others: Mapping[str, EncodedCorpus] | None = None,
     ) -> None:
+        """``others``: further pairs, whose loss is scored too, by name."""
         self.corpus, self.vocabulary, self.objective, self.search = corpus, vocabulary, objective, search
-        self.tokens = tokens
+        self.tokens, self.others = tokens, others or {}
         self.subset = corpus.head(sentences) if sentences else None
 
     def __call__(self, model: EncoderDecoder) -> dict[str, float]:
-        """loss (training objective without smoothing, mean a target token), its parts, BLEU and chrF."""
+        """loss (training objective without smoothing, mean a target token), its parts, BLEU and chrF; loss_<name> of
+        other pairs."""
         model.eval()
-        scores = self.loss(model)
+        scores = self.loss(model, self.corpus)
+        scores |= {f"loss_{name}": self.loss(model, corpus)["loss"] for name, corpus in self.others.items()}
         if self.subset is not None:
             scores |= self.quality(model, self.subset)
         model.train()
         return scores
 
     @torch.no_grad()
-    def loss(self, model: EncoderDecoder) -> dict[str, float]:
+    def loss(self, model: EncoderDecoder, corpus: EncodedCorpus) -> dict[str, float]:
         module = import_module(f"retort.losses.{self.objective.name}")
         step = Step(torch.Generator().manual_seed(0))
         reseed_dropout(0)
         sums: dict[str, float] = {}
         total = 0
-        for rows in length_batches(self.corpus.target.lengths, self.tokens):
-            batch = self.corpus.batch(rows)
+        for rows in length_batches(corpus.target.lengths, self.tokens):
+            batch = corpus.batch(rows)
             weight = batch.target_tokens
             loss = module.compute(model, batch.to(model.device), self.objective, step)
             for name, value in {"loss": loss.total, **loss.parts}.items():

@@ -1,0 +1,32 @@
+"""Text with two targets of each source: the reference and, where it is of use, the teacher's translation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from sacrebleu.metrics.chrf import CHRF
+
+from retort.tables import MIXED
+
+
+def mix(raw: pa.Table, distilled: pa.Table, similarity: dict[int, float]) -> pa.Table:
+    """A MIXED table of two ENCODED ones, by id, the reference first; ``distilled`` may lack sources.
+
+    ``similarity`` is that of the targets of each source that has both.
+    """
+    parts = [
+        part.append_column("distilled", pa.array(np.full(part.num_rows, flag)))
+        for part, flag in ((raw, False), (distilled, True))
+    ]
+    both = pa.concat_tables(parts).sort_by([("id", "ascending"), ("distilled", "ascending")])
+    values = [similarity.get(number) for number in both["id"].to_pylist()]
+    return both.append_column("similarity", pa.array(values, MIXED.schema.field("similarity").type))
+
+
+def similarities(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
+    """Sentence chrF of each pair of texts, from 0 to 100."""
+    metric = CHRF()
+    pairs = zip(hypotheses, references, strict=True)
+    return [metric.sentence_score(hypothesis, [reference]).score for hypothesis, reference in pairs]

@@ -1,0 +1,214 @@
+"""What each sample of a batch counts: mixed targets, selective KD, and samples that wait (self-paced).
+
+Weights are functions of the batch, of progress, and of a state that travels with the training's: the last values of the
+criterion, and counts for the log.
+
+Shape letters: b batch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retort.batches import Batch, EncodedCorpus
+from retort.config import DataMixture, SelfPaced, System
+from retort.errors import RetortError
+from retort.losses.base import Step
+from retort.models.transformer import EncoderDecoder
+from retort.tables import AGREEMENT, MIXED, Table, read_table
+from retort.vocabulary import PAD
+
+RAW, DISTILLED = "raw", "distilled"
+TIES = 1e-6
+"""Times a random number, added to each value, so that of equal ones as many are kept as the quantile says."""
+
+
+class Scores:
+    """A number of each source, found by its id."""
+
+    def __init__(self, ids: np.ndarray, values: np.ndarray) -> None:
+        """Ids may come again, with the same number."""
+        self.ids, rows = np.unique(ids, return_index=True)
+        self.values = values[rows].astype(np.float32)
+
+    @classmethod
+    def read(cls, path: Path, table: Table, column: str, ids: np.ndarray) -> Scores:
+        """Those of a table's column; raises RetortError unless it has all of ``ids``."""
+        found = read_table(path, table, ["id", column])
+        scores = cls(found["id"].to_numpy(), found[column].to_numpy())
+        missing = np.setdiff1d(ids, scores.ids)
+        if len(missing):
+            raise RetortError(
+                f"{path}: lacks {len(missing)} id(s) of the training text, {missing[:5].tolist()}; make it again"
+            )
+        return scores
+
+    def of(self, ids: Tensor) -> Tensor:
+        """The numbers of these sources, which must be known: float32 [b], on the CPU."""
+        return torch.from_numpy(self.values[self.ids.searchsorted(ids.cpu().numpy())])
+
+
+class Weighting:
+    """Gives the samples of a batch their weights, and drops those that count nothing."""
+
+    def __init__(
+        self,
+        objective: Any,
+        mixture: DataMixture | None = None,
+        paced: SelfPaced | None = None,
+        similarity: Scores | None = None,
+        evaluator: Scores | None = None,
+    ) -> None:
+        """``similarity`` of the two targets of each source, in chrF; ``evaluator``: its score of each reference."""
+        self.objective, self.mixture, self.paced = objective, mixture, paced
+        self.similarity, self.evaluator = similarity, evaluator
+        self.module = import_module(f"retort.losses.{objective.name}")
+
+    def __call__(self, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]) -> Batch:
+        """The batch, weighted; ``state`` is empty at first, and is changed."""
+        mixed = batch.weighted(self._mixture_weights(batch, step.progress))
+        share = quantile_at(self.paced, step.progress) if self.paced else 1.0
+        paced = mixed
+        if self.paced and share < 1:
+            paced = mixed.weighted(mixed.weights * self._paced_weights(self.paced, share, model, mixed, step, state))
+        _count(state, batch, paced)
+        return paced
+
+    def metrics(self, state: dict[str, Any]) -> dict[str, float]:
+        """The share of samples that counted since this was last asked, of all of them and of each kind."""
+        counts: dict[str, list[int]] = state.pop("counts", {})
+        return {name: kept / seen for name, (kept, seen) in counts.items() if seen}
+
+    def _mixture_weights(self, batch: Batch, progress: float) -> Tensor:
+        weight_b, mixture = torch.ones_like(batch.weights), self.mixture
+        if mixture is None or mixture.kind == "union":
+            return weight_b
+        distilled_b = _distilled(batch)
+        if mixture.kind == "weighted":
+            return torch.where(distilled_b, mixture.weight * weight_b, (1 - mixture.weight) * weight_b)
+        if self.evaluator is None:
+            raise RetortError("a selective mixture needs an evaluator's scores of the references, and there are none")
+        chosen_b = choose_distilled(self.evaluator.of(batch.ids), mixture.start, mixture.slope, progress)
+        return (chosen_b.to(distilled_b.device) == distilled_b).float()
+
+    def _paced_weights(
+        self, paced: SelfPaced, share: float, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]
+    ) -> Tensor:
+        values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
+        if not paced.random:
+            values_b = self._values(paced, model, batch).cpu() + TIES * values_b
+        distilled_b = torch.zeros(len(values_b), dtype=torch.bool)
+        if batch.distilled_b is not None:
+            distilled_b = batch.distilled_b.cpu()
+        waiting = {RAW: ~distilled_b, DISTILLED: distilled_b}
+        if paced.criterion == "similarity":
+            waiting.pop(DISTILLED)
+        weight_b = torch.ones(len(values_b))
+        windows = state.setdefault("windows", {})
+        for kind, chosen_b in waiting.items():
+            if chosen_b.any():
+                windows[kind] = last_values(windows.get(kind, []), values_b[chosen_b], paced.window)
+                weight_b[chosen_b] = weights_within(values_b[chosen_b], windows[kind], share, paced.weights)
+        return weight_b.to(batch.weights.device)
+
+    def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:
+        """What makes each sample hard [b], the more the larger; without dropout."""
+        if paced.criterion == "similarity":
+            if self.similarity is None:
+                raise RetortError("the similarity of two targets is asked for, and there is none")
+            # a reference that nothing stands beside waits for nothing
+            return 1 - self.similarity.of(batch.ids).nan_to_num(100.0) / 100
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            if paced.criterion == "agreement":
+                values_b = 1 - self.module.agreement(model, batch, self.objective)
+            else:
+                length_b = (batch.target_bt != PAD).sum(1)
+                values_b = -self.module.log_likelihood(model, batch, self.objective) / length_b
+        model.train(training)
+        return values_b
+
+
+def samples_of_kinds(corpus: EncodedCorpus, count: int) -> dict[str, EncodedCorpus]:
+    """A fixed sample of the pairs of each kind, where there are kinds: ``count`` of them, spread evenly."""
+    if corpus.distilled is None:
+        return {}
+    rows = {RAW: np.flatnonzero(~corpus.distilled), DISTILLED: np.flatnonzero(corpus.distilled)}
+    return {
+        kind: corpus.select(own[np.linspace(0, len(own) - 1, min(count, len(own))).astype(np.int64)])
+        for kind, own in rows.items()
+    }
+
+
+def weighting_of(system: System, corpus: EncodedCorpus, train: Path, agreement: Path | None) -> Weighting | None:
+    """The weights of samples, where they differ."""
+    mixture, paced = system.mixture, system.self_paced
+    selective = mixture is not None and mixture.kind == "selective"
+    if paced is None and (mixture is None or mixture.kind == "union"):
+        return None
+    similarity = evaluator = None
+    if paced and paced.criterion == "similarity":
+        similarity = Scores.read(train, MIXED, "similarity", corpus.ids)
+    if selective:
+        if agreement is None:
+            raise RetortError("a selective mixture needs its evaluator's table, but no --agreement was given")
+        evaluator = Scores.read(agreement, AGREEMENT, "score", corpus.ids)
+    return Weighting(system.objective, mixture, paced, similarity, evaluator)
+
+
+def choose_distilled(score_b: Tensor, start: float, slope: float, progress: float) -> Tensor:
+    """Which sources have the teacher's translation for their target (selective KD, Liu et al. 2023)."""
+    return score_b < start + slope * progress
+
+
+def quantile_at(paced: SelfPaced, progress: float) -> float:
+    """Share of the samples that are within the bound: 1 where none waits."""
+    if progress < paced.warmup:
+        return 1.0
+    return min(1.0, paced.start + (1 - paced.start) * (progress - paced.warmup) / (paced.full - paced.warmup))
+
+
+def last_values(window: list[float], values_b: Tensor, size: int) -> list[float]:
+    """The window with the finite ones of these values, and at most ``size`` of the latest."""
+    return [*window, *values_b[values_b.isfinite()].tolist()][-size:]
+
+
+def weights_within(values_b: Tensor, window: list[float], share: float, kind: str) -> Tensor:
+    """Self-paced weights [b]: the bound is the quantile ``share`` of the window."""
+    if not window:
+        return torch.ones(len(values_b))
+    bound = float(np.quantile(window, share))
+    if kind == "hard":
+        # what is not a number is for the training loop to report
+        return (~(values_b > bound)).float()
+    return (1 - values_b / max(bound, TIES)).clamp(min=0).float()
+
+
+def _distilled(batch: Batch) -> Tensor:
+    if batch.distilled_b is None:
+        raise RetortError("the training text does not say which targets are the teacher's; it must be a mixed table")
+    return batch.distilled_b
+
+
+def _count(state: dict[str, Any], batch: Batch, kept: Batch) -> None:
+    """Add to the counts of samples that count, and of all."""
+    counts = state.setdefault("counts", {})
+    seen, counted_b = _kinds(batch), kept.weights > 0
+    for name, kind_b in _kinds(kept).items():
+        number, total = counts.get(name, (0, 0))
+        counts[name] = [number + int((kind_b & counted_b).sum()), total + int(seen[name].sum())]
+
+
+def _kinds(batch: Batch) -> dict[str, Tensor]:
+    """The samples of each kind, by what their share is called in the log."""
+    kinds = {"kept": torch.ones_like(batch.weights, dtype=torch.bool)}
+    if batch.distilled_b is not None:
+        kinds |= {f"kept_{RAW}": ~batch.distilled_b, f"kept_{DISTILLED}": batch.distilled_b}
+    return kinds

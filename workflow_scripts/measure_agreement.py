@@ -1,0 +1,58 @@
+"""How far a parallel model agrees with the references of the training text: what selective KD chooses targets by."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from retort.batches import EncodedCorpus, length_batches
+from retort.config import AGREEING
+from retort.distillation.likelihood import BATCH_TOKENS
+from retort.errors import RetortError
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script
+from retort.tables import AGREEMENT, write_table
+from retort.training.checkpoint import load_checkpoint, objective_of
+from retort.training.device import prepare_device
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--checkpoint", type=Path, required=True, help="directory of the evaluator")
+    arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+@torch.inference_mode()
+def main(args: argparse.Namespace) -> None:
+    model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
+    objective = objective_of(description)
+    if objective.name not in AGREEING:
+        raise RetortError(f"{args.checkpoint}: objective {objective.name} cannot evaluate; {' or '.join(AGREEING)} can")
+    agreement = import_module(f"retort.losses.{objective.name}").agreement
+    corpus = EncodedCorpus.read(args.train, model.shape.max_length)
+    accuracy = np.zeros(len(corpus), np.float32)
+    for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), BATCH_TOKENS):
+        accuracy[rows] = agreement(model, corpus.batch(rows).to(model.device), objective).cpu().numpy()
+    # as the released code of Liu et al. 2023 compares
+    score = accuracy if "ctc" in objective.name else np.sqrt(accuracy)
+    table = pa.table({"id": corpus.ids, "accuracy": accuracy, "score": score}, schema=AGREEMENT.schema)
+    facts = provenance(
+        checkpoint=file_digest(args.checkpoint / "model.safetensors"),
+        train=file_digest(args.train),
+        accuracy=float(accuracy.mean()),
+    )
+    write_table(args.output, AGREEMENT, table, facts)
+    logging.info("mean accuracy %.4f", accuracy.mean())
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
