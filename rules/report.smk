@@ -64,6 +64,11 @@ rule build_report:
             caption="captions/training_curves.rst",
             category="Figures",
         ),
+        mixed_training=report(
+            f"{R}/report/mixed_training.png",
+            caption="captions/mixed_training.rst",
+            category="Figures",
+        ),
         em_iterations=report(
             f"{R}/report/em_iterations.png",
             caption="captions/em_iterations.rst",

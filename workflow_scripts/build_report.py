@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retort.evaluation.runs import named_directory
 from retort.files import write_bytes
-from retort.report.figures import em_iterations, placeholder, quality_latency, training_curves
+from retort.report.figures import em_iterations, mixed_training, placeholder, quality_latency, training_curves
 from retort.report.inputs import Paths, read_inputs
 from retort.report.page import render
 from retort.report.results import results_csv
@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> None:
     figures = {
         "quality_latency": quality_latency(inputs, sets[0]) if sets else None,
         "training_curves": training_curves(inputs),
+        "mixed_training": mixed_training(inputs),
         "em_iterations": em_iterations(inputs, sets[0]) if sets else None,
     }
     for name, png in figures.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from sacrebleu.metrics.chrf import CHRF
 
-from retort.tables import MIXED
+from retort.tables import ENCODED, MIXED
 
 
 def mix(raw: pa.Table, distilled: pa.Table, similarity: dict[int, float]) -> pa.Table:
@@ -17,7 +17,7 @@ def mix(raw: pa.Table, distilled: pa.Table, similarity: dict[int, float]) -> pa.
     ``similarity`` is that of the targets of each source that has both.
     """
     parts = [
-        part.append_column("distilled", pa.array(np.full(part.num_rows, flag)))
+        part.cast(ENCODED.schema).append_column("distilled", pa.array(np.full(part.num_rows, flag)))
         for part, flag in ((raw, False), (distilled, True))
     ]
     both = pa.concat_tables(parts).sort_by([("id", "ascending"), ("distilled", "ascending")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ from retort.evaluation.significance import Spread
 from retort.report.inputs import Inputs, Row
 from retort.report.labels import place_labels
 from retort.report.loop import iterations
+from retort.report.mixing import mixed_systems
 from retort.report.summary import Key, latencies, objective, pareto, score_spreads
 
 DPI = 130
@@ -25,6 +27,8 @@ INK, GRID = "#333333", "#dddddd"
 # After Okabe and Ito's palette, readable with colour-blindness; pale ones darkened for text and lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B5528A", "#3A9BD1", "#B97F00", "#000000", "#7F5AA2", "#8A6D3B")
 COLUMNS = 4
+KINDS: dict[str, Literal["--", "-"]] = {"raw": "--", "distilled": "-"}
+"""Line styles of what concerns references, and the teacher's translations."""
 TRAIN_BINS = 120
 """A training curve is averaged in at most so many bins of updates."""
 
@@ -123,6 +127,32 @@ def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
         spreads = [(row.number, row.scores[search]) for row in found if search in row.scores]
         _line(right, spreads, COLOURS[index % len(COLOURS)], search)
     right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.2)
+    return _png(figure)
+
+
+def mixed_training(inputs: Inputs) -> bytes | None:
+    """Share of the samples that count, and loss on references and on translations of training pairs, against updates;
+    the first seed of each system. None where no system's samples differ."""
+    systems = [found.system for found in mixed_systems(inputs)]
+    if not systems:
+        return None
+    figure = Figure(figsize=(9.2, 3.6), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for axes, label in ((left, "share of samples that count"), (right, "loss on training pairs")):
+        _style(axes)
+        axes.set_xlabel("updates")
+        axes.set_ylabel(label)
+    first = {run.system: run for run in sorted(inputs.logs, key=lambda run: -run.seed)}
+    for index, system in enumerate(systems):
+        log, colour = inputs.logs[first[system]], COLOURS[index % len(COLOURS)]
+        for axes, split, name in ((left, "train", "kept"), (right, "valid", "loss")):
+            for kind, style in KINDS.items():
+                updates, values, _ = _series(log, split, f"{name}_{kind}")
+                axes.plot(*_binned(updates, values), color=colour, linestyle=style, linewidth=1.3)
+    handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(systems)]
+    handles += [Line2D([], [], color=INK, linestyle=style, label=kind) for kind, style in KINDS.items()]
+    figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside upper center", ncols=5)
     return _png(figure)
 
 

@@ -18,7 +18,7 @@ from retort.errors import RetortError
 from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.significance import Spread
 from retort.provenance import value_digest
-from retort.report import dag, loop, summary
+from retort.report import dag, loop, mixing, summary
 from retort.report.inputs import Inputs
 
 TEMPLATE = "report.html.jinja"
@@ -53,6 +53,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         loop_kept=loop.kept(next(iter(loops.values()), [])),
         loop_ended=loop.ended(inputs),
         modalities=loop.modalities(inputs),
+        mixed=mixing.mixed_systems(inputs),
         guarded={metric: MEANING[metric] for metric in loop.GUARDED},
         latencies=summary.latencies(inputs),
         speedups=summary.speedups(inputs),

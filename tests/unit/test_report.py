@@ -49,6 +49,7 @@ def arguments_of(config: Path, **parts) -> dict:
 def test_all_files_are_written(report):
     assert sorted(path.name for path in report.iterdir()) == [
         "em_iterations.png",
+        "mixed_training.png",
         "quality_latency.png",
         "report.html",
         "results.csv",
