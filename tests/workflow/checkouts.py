@@ -46,7 +46,8 @@ TINY: dict[str, Any] = {
     # Nothing of a value may reach the shell as code.
     "report": {"title": 'It\'s "quoted" $(touch executed) `touch executed`\nsecond line {x} {{y}} %s ; touch executed'},
 }
-# Two iterations of the EM loop with two seeds, and nothing else. Tiny models are too poor for any bound.
+# Two iterations of the EM loop with two seeds, and beside it a student that has both targets of each source, chosen by
+# another one. Tiny models are too poor for any bound.
 TINY_EM: dict[str, Any] = {
     **{
         key: TINY[key] for key in ("corpus", "vocabulary", "model", "training", "distillation", "evaluation", "latency")
@@ -54,6 +55,16 @@ TINY_EM: dict[str, Any] = {
     "name": "tiny-em",
     "seeds": [1, 2],
     "teacher": {**TINY["teacher"], "seeds": [1]},
+    "students": {
+        "ctc": {"objective": {"name": "ctc"}, "data": "distilled", "seeds": [1]},
+        "mixed": {
+            "objective": {"name": "ctc"},
+            "data": "mixed",
+            "mixture": {"kind": "selective", "evaluator": "ctc"},
+            "self_paced": {"criterion": "agreement", "window": 50},
+            "seeds": [1],
+        },
+    },
     "em": {
         "iterations": 2,
         "candidates": 3,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from retort.tables import ENCODED, GUARDS, MULTIMODALITY, SELECTION, read_table
+from retort.tables import AGREEMENT, ENCODED, GUARDS, MIXED, MULTIMODALITY, SELECTION, read_table
 from tests.workflow.checkouts import TINY_EM, Checkout, copy_checkout
 
 pytestmark = pytest.mark.workflow
@@ -67,6 +68,16 @@ def test_the_second_iteration_starts_from_what_the_first_chose(loop: Checkout) -
     first = json.loads((run / "systems/em1/seed1/model.json").read_text())["provenance"]["inputs"]["train"]
     second = json.loads((run / "systems/em2/seed1/model.json").read_text())["provenance"]["inputs"]["train"]
     assert first != second
+
+
+def test_a_student_beside_the_loop_has_both_targets_of_each_source(loop: Checkout) -> None:
+    run = directory(loop)
+    mixed = read_table(run / "mixed/train.parquet", MIXED)
+    assert mixed.filter(pc.invert(mixed["distilled"])).num_rows == 300 < mixed.num_rows
+    assert read_table(run / "agreement/ctc/seed1.parquet", AGREEMENT).num_rows == 300
+    facts = json.loads((run / "systems/mixed/seed1/model.json").read_text())
+    assert facts["mixture"]["evaluator"] == "ctc" and {"train", "agreement"} <= set(facts["provenance"]["inputs"])
+    assert "selective by ctc, self-paced by agreement, hard" in (run / "report/report.html").read_text()
 
 
 def test_nothing_runs_twice(loop: Checkout) -> None:

@@ -120,7 +120,13 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
         "vocabulary": {"path": outside("vocabulary")},
         "pretraining": {"texts": [{"location": f"{outside('text')}/a"}]},
         "students": {
-            "v": {"objective": {"name": "vanilla"}, "data": "interpolated", "training": {"warm_start": "pretrained"}}
+            "v": {"objective": {"name": "vanilla"}, "data": "interpolated", "training": {"warm_start": "pretrained"}},
+            "d": {"objective": {"name": "vanilla"}, "data": "distilled", "checkpoint": outside("model")},
+            "m": {
+                "objective": {"name": "ctc"},
+                "data": "mixed",
+                "mixture": {"kind": "selective", "evaluator": "d"},
+            },
         },
     }
     plans = [
@@ -141,8 +147,9 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
         assert {f"{outside('text')}/a", f"{outside('text')}/b", outside("text")} <= set(values(plan["prepare_corpus"]))
     assert f"distilled {NASTY}" in seen[2]["gather_distilled"]
     assert f"{outside('text')}/a" in values(seen[3]["prepare_monolingual"])
-    for rule in ("prepare_monolingual", "pretrain", "gather_interpolated"):
+    for rule in ("prepare_monolingual", "pretrain", "gather_interpolated", "gather_mixed"):
         assert vocabulary in seen[3][rule], rule
+    assert checkpoint in seen[3]["measure_agreement"]
 
 
 def test_the_written_configuration_is_the_configuration(nasty: Checkout, tmp_path: Path) -> None:

@@ -159,6 +159,23 @@ def test_interpolated_text_is_chosen_from_the_beam(checkout: Checkout) -> None:
     assert not {job for job in planned if job.startswith(("distill_shard", "gather_distilled"))}
 
 
+def test_mixed_text_has_the_distilled_beside_it_and_an_evaluator_s_table_where_it_is_selective(
+    checkout: Checkout,
+) -> None:
+    config = tiny()
+    config["students"] = {
+        "kd": {"objective": {"name": "ctc"}, "data": "distilled", "seeds": [3]},
+        "both": {"objective": {"name": "ctc"}, "data": "mixed"},
+    }
+    planned = checkout.planned(config, "students")
+    assert planned >= SHARDS | {"gather_distilled", "gather_mixed"}
+    assert not {job for job in planned if job.startswith("measure_agreement")}
+    config["students"]["both"]["mixture"] = {"kind": "selective", "evaluator": "kd"}
+    assert "measure_agreement kd/3" in checkout.planned(config, "students")
+    output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
+    assert "--agreement results/tiny/agreement/kd/seed3.parquet" in output
+
+
 def test_a_training_that_asks_the_teacher_waits_for_it(checkout: Checkout) -> None:
     config = tiny()
     config["students"] = {"own": {"objective": {"name": "imitation"}}}
