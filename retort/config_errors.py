@@ -134,7 +134,7 @@ def _explain(path: str, parent: type[BaseModel] | None, detail: dict[str, Any]) 
         return path, f"unknown key; {nearest(key, parent.model_fields if parent else ())}"
     if kind == "missing":
         field = parent.model_fields.get(key) if parent else None
-        meaning = f": {field.description}" if field is not None and field.description else ""
+        meaning = f": {' '.join(field.description.split())}" if field is not None and field.description else ""
         return path, f"missing; it must be given{meaning}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag_key = str(context["discriminator"]).strip("'")
