@@ -1,7 +1,9 @@
 """What each sample of a batch counts: mixed targets, selective KD, and samples that wait (self-paced).
 
 Weights are functions of the batch, of progress, and of a state that travels with the training's: the last values of the
-criterion, and counts for the log.
+criterion, how many more samples were kept than should have been, and counts for the log. While a loss falls, new values
+are lower than the last ones, and too much would be kept: the surplus lowers the quantile, so that the share kept is the
+one that random choice keeps.
 
 Shape letters: b batch.
 """
@@ -110,11 +112,15 @@ class Weighting:
         if paced.criterion == "similarity":
             waiting.pop(DISTILLED)
         weight_b = torch.ones(len(values_b))
-        windows = state.setdefault("windows", {})
+        windows, surplus = state.setdefault("windows", {}), state.setdefault("surplus", {})
         for kind, chosen_b in waiting.items():
             if chosen_b.any():
-                windows[kind] = last_values(windows.get(kind, []), values_b[chosen_b], paced.window)
-                weight_b[chosen_b] = weights_within(values_b[chosen_b], windows[kind], share, paced.weights)
+                own_b = values_b[chosen_b]
+                windows[kind] = last_values(windows.get(kind, []), own_b, paced.window)
+                before = surplus.get(kind, 0.0)
+                within = min(max(share - before / paced.window, 0.0), 1.0)
+                weight_b[chosen_b] = weights_within(own_b, windows[kind], within, paced.weights)
+                surplus[kind] = before + int((weight_b[chosen_b] > 0).sum()) - share * len(own_b)
         return weight_b.to(batch.weights.device)
 
     def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:

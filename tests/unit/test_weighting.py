@@ -189,6 +189,21 @@ def test_of_equal_values_as_many_are_kept_as_the_quantile_says(monkeypatch):
     assert weighting.metrics(state)["kept"] == 0.5
 
 
+def test_the_share_kept_stays_where_it_should_while_the_loss_falls(monkeypatch):
+    """Each batch is easier than all before it, and would be kept as a whole."""
+    generator = torch.Generator().manual_seed(2)
+    weighting = Weighting(VANILLA, None, SelfPaced(window=400, full=1.0))
+    falling = iter(range(1000, 0, -1))
+    monkeypatch.setattr(weighting, "_values", lambda *given: next(falling) / 5 + torch.rand(40, generator=generator))
+    state, pairs = {}, mixed(40)
+    for number in range(80):
+        weighting(parallel(), pairs, step(0.1), state)
+        if number == 39:
+            weighting.metrics(state)
+    found = weighting.metrics(state)
+    assert found == pytest.approx({"kept": 0.5, "kept_raw": 0.5, "kept_distilled": 0.5}, abs=0.03)
+
+
 def test_unlike_references_wait_and_no_translation_does():
     similarity = Scores(np.arange(4), np.array([80.0, 20.0, np.nan, 60.0]))
     weighting = Weighting(VANILLA, None, SelfPaced(criterion="similarity"), similarity)
