@@ -170,7 +170,7 @@ SCORES = Table(
     1,
     (
         Column("system", pa.string(), "name of the system in the config"),
-        Column("data", pa.string(), "what it was trained on: raw, distilled, em or selected"),
+        Column("data", pa.string(), "what it was trained on: raw, distilled, mixed, ..."),
         Column("seed", pa.int64(), "seed of the training"),
         Column("search", pa.string(), "name of the search in the config"),
         Column("test_set", pa.string(), "name of the test set"),
