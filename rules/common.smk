@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shlex
 import sys
 from functools import cache
@@ -52,6 +53,8 @@ except RetortError as error:
 
 R = f"results/{run_config.name}"
 TEACHER_SEED = run_config.seeds_of("teacher")[0]
+# Systems whose targets another system chooses.
+SELECTIVE = [name for name, s in run_config.systems.items() if s.mixture and s.mixture.kind == "selective"]
 TESTS = expand(f"{R}/corpus/test.{{test}}.parquet", test=getattr(run_config.corpus, "tests", None) or ["test"])
 
 # Jobs use this Python, unless each rule's conda environment brings its own.
@@ -209,11 +212,11 @@ def training_files(wildcards):
 
 def evaluating_run(system, seed):
     """System and seed of the model that chooses among the targets of a system, if one does."""
-    mixture = run_config.trained[system].mixture
-    if mixture is None or mixture.kind != "selective":
+    if system not in SELECTIVE:
         return None
-    seeds = run_config.seeds_of(mixture.evaluator)
-    return mixture.evaluator, seed if seed in seeds else seeds[0]
+    evaluator = run_config.systems[system].mixture.evaluator
+    seeds = run_config.seeds_of(evaluator)
+    return evaluator, seed if seed in seeds else seeds[0]
 
 
 def asks_teacher(system):
@@ -274,6 +277,11 @@ def all_multimodality(wildcards):
 
 
 SYSTEM = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+def names_as_pattern(*names):
+    """A regular expression of these names alone."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:

@@ -1,5 +1,5 @@
 # Training: one job a system and seed. The students' rule is the teacher's for other systems; it is a rule of its own
-# because distilled text stands between the two.
+# because distilled text stands between the two; and so is that of students whose targets another student chooses.
 
 
 rule train_teacher:
@@ -48,7 +48,16 @@ use rule train_teacher as train_student with:
     benchmark:
         f"{R}/benchmarks/train_student/{{system}}/seed{{seed}}.tsv"
     wildcard_constraints:
-        system=rf"(?!(teacher|{PRETRAINED})/){SYSTEM}",
+        system=rf"(?!({names_as_pattern('teacher', PRETRAINED, *SELECTIVE)})/){SYSTEM}",
+
+
+use rule train_teacher as train_selective with:
+    log:
+        f"{R}/logs/train_selective/{{system}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/train_selective/{{system}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        system=names_as_pattern(*SELECTIVE),
 
 
 use rule train_teacher as pretrain with:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retort.config import SEARCHES_OF_OBJECTIVE, em_iteration
+from retort.config import SEARCHES_OF_OBJECTIVE, System, em_iteration
 from retort.configuration import CHECKPOINT_FILES, VOCABULARY_FILES, load_config
 from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.workflow
 
 TRAININGS = {"train_teacher teacher/1", "train_student vanilla-raw/1", "train_student ctc-distilled/1"}
 SHARDS = {"distill_shard 1-of-2", "distill_shard 2-of-2"}
-TRAINING_RULES = ("train_teacher", "train_student")
+TRAINING_RULES = ("train_teacher", "train_student", "train_selective")
 CORPUS = {"prepare_corpus", "train_vocabulary", "encode_corpus"}
 
 
@@ -23,13 +23,17 @@ def tiny(**changes: Any) -> dict[str, Any]:
     return {**copy.deepcopy(TINY), **changes}
 
 
+def is_selective(system: System) -> bool:
+    return system.mixture is not None and system.mixture.kind == "selective"
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_plans_every_system(checkout: Checkout, path: Any) -> None:
     config = load_config(path)
     planned = jobs(checkout.snakemake("--dry-run", "--configfile", f"configs/{path.name}"))
     trained = {
-        f"{training_rule(system)} {system}/{seed}"
-        for system in config.systems
+        f"{'train_selective' if is_selective(section) else training_rule(system)} {system}/{seed}"
+        for system, section in config.systems.items()
         if em_iteration(system) < 2  # the rest is planned when the guards are known
         for seed in config.seeds_of(system)
     }
@@ -171,7 +175,7 @@ def test_mixed_text_has_the_distilled_beside_it_and_an_evaluator_s_table_where_i
     assert planned >= SHARDS | {"gather_distilled", "gather_mixed"}
     assert not {job for job in planned if job.startswith("measure_agreement")}
     config["students"]["both"]["mixture"] = {"kind": "selective", "evaluator": "kd"}
-    assert "measure_agreement kd/3" in checkout.planned(config, "students")
+    assert {"measure_agreement kd/3", "train_selective both/1"} <= checkout.planned(config, "students")
     output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
     assert "--agreement results/tiny/agreement/kd/seed3.parquet" in output
 
