@@ -125,6 +125,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
         yield from _evaluator_checks(path, system, students)
+    yield from _truncation_checks(_part(Model, whole.get("model", {})), every)
     pretraining = _part(Pretraining, whole.get("pretraining"))
     yield from _pretraining_checks(pretraining, vocabulary, every)
     if teacher is not None and not teacher.checkpoint:
@@ -181,6 +182,17 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
         yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none or pretrained")
+
+
+def _truncation_checks(shared: Model | None, systems: Mapping[str, System]) -> Iterator[Problem]:
+    """Encoded sources are cut once for all."""
+    for path, system in systems.items() if shared is not None else ():
+        keys = ("truncate_sources", *(("max_length",) if shared.truncate_sources else ()))
+        for key in keys:
+            own, theirs = getattr(system.model, key), getattr(shared, key)
+            if own != theirs and not system.checkpoint:
+                cut = "sources are cut for all systems alike" if shared.truncate_sources else "sources are not cut"
+                yield Problem(f"{path}.model.{key}", f"{cut}: needs model.{key}, which is {theirs!r}, found {own!r}")
 
 
 def _warm_start_checks(
@@ -348,7 +360,7 @@ def local_texts(config: Config) -> list[str]:
         *([config.corpus.valid] if config.corpus.valid else []),
         *config.corpus.tests.values(),
     ]
-    return _local([text.location for pair in pairs for text in [*pair.source, *pair.target]], config)
+    return _local([text.location for pair in pairs for text in [*pair.source, *pair.others]], config)
 
 
 def local_monolingual_texts(config: Config) -> list[str]:

@@ -57,9 +57,17 @@ _TOKENS = pa.list_(pa.int32())
 
 CORPUS = Table(
     "corpus",
-    1,
-    (_ID, Column("source", pa.string(), "source text"), Column("target", pa.string(), "reference text")),
-)
+    2,
+    (
+        _ID,
+        Column("source", pa.string(), "source text"),
+        Column("target", pa.string(), "reference text, the first one of several"),
+        Column(
+            "references", pa.list_(pa.string()), "all reference texts where there may be several; null: target alone",
+            nullable=True,
+        ),
+    ),
+)  # fmt: skip
 
 CLEANING = Table(
     "cleaning",
@@ -68,6 +76,20 @@ CLEANING = Table(
         Column("split", pa.string(), "train, valid or the test set's name"),
         Column("reason", pa.string(), "why pairs were dropped; 'read' and 'kept' are the totals before and after"),
         Column("pairs", pa.int64(), "number of pairs", "pairs"),
+    ),
+)
+
+ENCODING = Table(
+    "encoding",
+    1,
+    (
+        Column("split", pa.string(), "train, valid or the test set's name"),
+        Column("side", pa.string(), "source or target"),
+        Column("texts", pa.int64(), "texts of this side", "texts"),
+        Column("tokens", pa.int64(), "their tokens, without bos and eos", "tokens"),
+        Column("unknown", pa.int64(), "tokens that are unk", "tokens"),
+        Column("longest", pa.int64(), "the longest text", "tokens"),
+        Column("over_length", pa.int64(), "texts longer than model.max_length allows", "texts"),
     ),
 )
 
@@ -174,7 +196,7 @@ SCORES = Table(
         Column("seed", pa.int64(), "seed of the training"),
         Column("search", pa.string(), "name of the search in the config"),
         Column("test_set", pa.string(), "name of the test set"),
-        Column("metric", pa.string(), "BLEU, chrF, TER, or a diagnostic's name"),
+        Column("metric", pa.string(), "one of evaluation.metrics, or a diagnostic's name"),
         Column("value", pa.float64(), "the metric's value"),
         Column("signature", pa.string(), "every choice that changes the number"),
     ),
@@ -189,7 +211,7 @@ COMPARISON = Table(
         Column("search", pa.string(), "name of the search in the config"),
         Column("test_set", pa.string(), "name of the test set"),
         Column("baseline", pa.string(), "what it is compared with: <system>/seed<seed>/<search>"),
-        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the system's corpus score"),
         Column("baseline_value", pa.float64(), "the baseline's corpus score"),
         Column("difference", pa.float64(), "value - baseline_value"),
@@ -222,7 +244,7 @@ TRAINING_LOG = Table(
     (
         Column("update", pa.int64(), "number of optimiser updates done", "updates"),
         Column("split", pa.string(), "train or valid"),
-        Column("metric", pa.string(), "loss, its parts, BLEU, chrF, learning_rate, tokens_per_second, ..."),
+        Column("metric", pa.string(), "loss, its parts, BLEU, chrF, ROUGE-L, learning_rate, tokens_per_second, ..."),
         Column("value", pa.float64(), "the metric's value"),
         Column("seconds", pa.float64(), "wall-clock seconds of training so far, all runs of this training added", "s"),
     ),
@@ -234,8 +256,8 @@ def write_table(
 ) -> int:
     """Write ``data`` (one Arrow table, or any number of them, streamed) as ``table``; returns the number of rows.
 
-    The file appears under its final name only when it is complete and on disk. Raises RetortError when the data does
-    not fit the schema.
+    The file appears under its final name only when it is complete and on disk; a nullable column that the data lacks is
+    written as null. Raises RetortError when the data does not fit the schema.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,6 +268,7 @@ def write_table(
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for part in [data] if isinstance(data, pa.Table) else data:
+                part = _completed(part, table)
                 _check(part, table, path)
                 writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
                 rows += part.num_rows
@@ -295,6 +318,24 @@ def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) ->
         yield part
 
 
+def corpus_table(ids: Iterable[int], sources: Iterable[str], references: Iterable[list[str]]) -> pa.Table:
+    """A CORPUS table of sources and all references of each, at least one; the first is the target."""
+    references = list(references)
+    columns = {
+        "id": list(ids),
+        "source": list(sources),
+        "target": [texts[0] for texts in references],
+        "references": [texts if len(texts) > 1 else None for texts in references],
+    }
+    return pa.table(columns, schema=CORPUS.schema)
+
+
+def references_of(corpus: pa.Table) -> list[list[str]]:
+    """All references of each row of a CORPUS table, the target first."""
+    rows = zip(corpus.column("target").to_pylist(), corpus.column("references").to_pylist(), strict=True)
+    return [references or [target] for target, references in rows]
+
+
 def read_provenance(path: Path | str) -> dict[str, Any]:
     """The provenance that ``write_table`` stored with the table at ``path``."""
     return _header(pq.ParquetFile(path), Path(path))["provenance"]
@@ -305,6 +346,13 @@ def _header(file: pq.ParquetFile, path: Path) -> dict[str, Any]:
     if METADATA_KEY not in metadata:
         raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")
     return json.loads(metadata[METADATA_KEY])
+
+
+def _completed(data: pa.Table, table: Table) -> pa.Table:
+    for column in table.columns:
+        if column.nullable and column.name not in data.column_names:
+            data = data.append_column(column.name, pa.nulls(data.num_rows, column.type))
+    return data
 
 
 def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None = None) -> None:

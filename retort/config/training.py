@@ -40,6 +40,10 @@ class Model(Section):
     """Share embeddings: source, target and output; target and output; or none. "all" needs a joint vocabulary."""
     max_length: int = Field(256, ge=8)
     """Longest sequence in tokens, special ones included."""
+    truncate_sources: bool = False
+    """Cut longer sources to max_length, in training as in decoding; how many there are is counted all the same. false:
+    in training they are an error, and in decoding they are cut, and their output counts as truncated. The same for
+    all systems of a run."""
 
     @model_validator(mode="after")
     def _fits(self) -> Model:

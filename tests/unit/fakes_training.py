@@ -106,11 +106,9 @@ def trainer(
 
 def small_vocabulary(directory: Path, sentences: Sequence[str], joint: bool = True, size: int = 40) -> Vocabulary:
     """A vocabulary trained on these sentences; the target side of a separate one is trained on their reverse."""
-    import pyarrow as pa
+    from retort.tables import CORPUS, corpus_table, write_table
 
-    from retort.tables import CORPUS, write_table
-
-    rows = {"id": range(len(sentences)), "source": sentences, "target": [text[::-1] for text in sentences]}
-    write_table(directory / "corpus.parquet", CORPUS, pa.table(rows, schema=CORPUS.schema))
+    table = corpus_table(range(len(sentences)), sentences, [[text[::-1]] for text in sentences])
+    write_table(directory / "corpus.parquet", CORPUS, table)
     settings = VocabularySettings(size=size, joint=joint)
     return train_vocabulary(directory / "corpus.parquet", settings, 1, directory / "vocabulary")

@@ -27,8 +27,10 @@ def test_tokens_and_ids_are_kept(tmp_path, corpus, monkeypatch):
     assert encoded["source"].to_pylist() == vocabulary.encode_source(SOURCES)
     assert vocabulary.decode_target(encoded["target"].to_pylist()) == TARGETS
     lengths = [len(ids) for ids in encoded["target"].to_pylist()]
-    assert facts["pairs"] == 60
-    assert facts["target"] == {"tokens": sum(lengths), "unknown": 0, "longest": max(lengths)}
+    assert facts["source"]["texts"] == facts["target"]["texts"] == 60
+    assert facts["target"] == {
+        "texts": 60, "tokens": sum(lengths), "unknown": 0, "longest": max(lengths), "over_length": 0,
+    }  # fmt: skip
     assert read_provenance(tmp_path / "encoded.parquet") == {"seed": 3, "vocabulary": vocabulary.digest}
 
 
@@ -44,7 +46,7 @@ def test_unknown_tokens_are_counted(tmp_path, corpus):
 def test_an_empty_table(tmp_path, corpus):
     vocabulary = train_vocabulary(corpus, config.Vocabulary(size=32), 1, tmp_path / "vocabulary")
     write_table(tmp_path / "none.parquet", CORPUS, CORPUS.schema.empty_table())
-    assert encode_corpus(tmp_path / "none.parquet", vocabulary, tmp_path / "e.parquet")["pairs"] == 0
+    assert encode_corpus(tmp_path / "none.parquet", vocabulary, tmp_path / "e.parquet")["source"]["texts"] == 0
     assert read_table(tmp_path / "e.parquet", ENCODED).num_rows == 0
 
 

@@ -37,7 +37,7 @@ def text_corpus(prefix: str, **changes: object) -> TextCorpus:
 
 def rows(path: Path) -> list[tuple[int, str, str]]:
     table = read_table(path, CORPUS)
-    return list(zip(*(table[name].to_pylist() for name in CORPUS.names), strict=True))
+    return list(zip(*(table[name].to_pylist() for name in ("id", "source", "target")), strict=True))
 
 
 def test_texts_become_tables_and_ids_survive_cleaning(tmp_path):

@@ -20,7 +20,7 @@ from retort.losses.base import Step
 from retort.losses.corruption import corrupt, infilled, rotated
 from retort.losses.next_token import shifted_right
 from retort.losses.spans import covered, random_spans
-from retort.tables import CORPUS, ENCODED, read_provenance, read_table, write_table
+from retort.tables import CORPUS, ENCODED, corpus_table, read_provenance, read_table, write_table
 from retort.training.checkpoint import build_model, load_checkpoint, read_weights, save_checkpoint
 from retort.vocabulary import EOS, MASK, PAD, UNK
 from tests.unit.fakes_models import janus_model, padded, sentences
@@ -181,7 +181,7 @@ def test_blocks_are_whole_lines():
 
 def test_lines_are_cleaned_and_counted(tmp_path):
     held_out, counts = HeldOut(), Counter()
-    held_out.add(pa.table({"id": [0], "source": ["a test"], "target": ["ein Test"]}, schema=CORPUS.schema))
+    held_out.add(corpus_table([0], ["a test"], [["ein Test"]]))
     lines = ["one", "", "a test", "two", "one", "ein Test", "x " * 9, "three"]
     assert list(clean(lines, Cleaning(max_words=5), held_out, counts)) == ["one", "two", "three"]
     assert counts == {"kept": 3, "empty": 1, "leak": 2, "duplicate": 1, "too_long": 1}
@@ -197,8 +197,7 @@ def vocabulary(tmp_path_factory):
 def prepared(tmp_path, vocabulary, *options):
     vocabulary.copy_to(tmp_path / "vocabulary")
     (tmp_path / "text").write_text("".join(f"{a}{b} fade {b}{a}\n" for a in "abcdefgh" for b in "abcdefgh"))
-    row = {"id": [0], "source": ["aa fade aa"], "target": ["nothing"]}
-    write_table(tmp_path / "valid.parquet", CORPUS, pa.table(row, schema=CORPUS.schema))
+    write_table(tmp_path / "valid.parquet", CORPUS, corpus_table([0], ["aa fade aa"], [["nothing"]]))
     arguments = ["--texts", f'[{{"location": "{tmp_path}/text"}}]', "--held-out", tmp_path / "valid.parquet"]
     arguments += ["--vocabulary", tmp_path / "vocabulary", "--block-tokens", 30, "--output", tmp_path / "made"]
     call(prepare_monolingual, *map(str, [*arguments, *options]))

@@ -144,4 +144,4 @@ def test_pairs_of_several_texts(tmp_path):
     for name, content in {"a": "1\n2\n", "b": "3\n", "c": "x\ny\n", "d": "z"}.items():
         (tmp_path / name).write_text(content)
     pairs = [(reader(tmp_path / "a"), reader(tmp_path / "c")), (reader(tmp_path / "b"), reader(tmp_path / "d"))]
-    assert list(read_pairs(pairs)) == [("1", "x"), ("2", "y"), ("3", "z")]
+    assert list(read_pairs(pairs)) == [("1", ["x"]), ("2", ["y"]), ("3", ["z"])]
