@@ -186,7 +186,9 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
 
 def _truncation_checks(shared: Model | None, systems: Mapping[str, System]) -> Iterator[Problem]:
     """Encoded sources are cut once for all."""
-    for path, system in systems.items() if shared is not None else ():
+    if shared is None:
+        return
+    for path, system in systems.items():
         keys = ("truncate_sources", *(("max_length",) if shared.truncate_sources else ()))
         for key in keys:
             own, theirs = getattr(system.model, key), getattr(shared, key)

@@ -45,7 +45,7 @@ rule score:
     params:
         script=script("score"),
         code=code("score"),
-        evaluation=section("evaluation", "lowercase"),
+        evaluation=section("evaluation", "metrics"),
         language=language_option,
         data=data_of,
     shell:
@@ -71,7 +71,7 @@ rule compare_systems:
     params:
         script=script("compare_systems"),
         code=code("compare_systems"),
-        evaluation=section("evaluation", "bootstrap_samples"),
+        evaluation=section("evaluation", "bootstrap_samples", "metrics"),
         pairs=pair_options,
     shell:
         "python {params.script:q} --evaluation {params.evaluation:q} --tests {input.tests:q}"

@@ -90,9 +90,10 @@ class Training(Section):
     validate_every: int = Field(500, ge=1)
     """Updates between validations."""
     decode_sentences: int = Field(200, ge=0)
-    """Validation sentences decoded at each validation for BLEU and chrF; 0 validates by loss alone."""
-    select_by: Literal["loss", "BLEU", "chrF"] = "BLEU"
-    """Validation metric that chooses checkpoints and drives patience."""
+    """Validation sentences decoded at each validation for BLEU, chrF and select_by; 0 validates by loss alone."""
+    select_by: Literal["loss", "BLEU", "chrF", "ROUGE-1", "ROUGE-2", "ROUGE-L"] = "BLEU"
+    """Validation metric that chooses checkpoints and drives patience; left out, it is the first of
+    evaluation.metrics."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many validations without a better one; null: never."""
     average_best: int = Field(5, ge=1)

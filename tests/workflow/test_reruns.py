@@ -66,9 +66,9 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "latency": (lambda c: c["latency"].update(repeats=2), {"measure_latency"} | REPORT | CONFIG),
     "title": (lambda c: c["report"].update(title="New"), REPORT | CONFIG),
     "bootstrap": (lambda c: c["evaluation"].update(bootstrap_samples=30), {"compare_systems"} | REPORT | CONFIG),
-    "lower case": (
-        lambda c: c["evaluation"].update(lowercase=True),
-        {f"score {run}/{search}" for run, search in SEARCH.items()} | REPORT | CONFIG,
+    "one more metric": (
+        lambda c: c["evaluation"].update(metrics=["BLEU", "chrF", "TER", "BLEU-lc"]),
+        {f"score {run}/{search}" for run, search in SEARCH.items()} | {"compare_systems"} | REPORT | CONFIG,
     ),
     "one student's training": (
         lambda c: c["students"]["vanilla-raw"].update(training={"learning_rate": 0.5}),
