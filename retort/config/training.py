@@ -148,14 +148,20 @@ class Taught(Section):
         return self.teacher_weight > 0
 
 
-class Vanilla(DeepSupervision, Taught):
+class PredictedLength(Section):
+    """An objective of slots, whose number is predicted."""
+
+    length_from: Literal["mean", "slot"] = "mean"
+    """What predicts the length. mean: the mean encoder state, length minus source length, at most 64 tokens either way.
+    slot: the encoder's state of an empty slot before the source, absolute length, as targets much shorter than their
+    sources need."""
+
+
+class Vanilla(DeepSupervision, Taught, PredictedLength):
     """Position-wise cross entropy with a length predictor; the parallel family (Gu et al. 2018 without fertility).
     The model of Sun and Yang 2020 is length_from: slot, decoder_input: pad and one decoder layer more."""
 
     name: Literal["vanilla"]
-    length_from: Literal["mean", "slot"] = "mean"
-    """What predicts the length. mean: the mean encoder state, length minus source length. slot: the encoder's state of
-    an empty slot before the source, absolute length."""
     decoder_input: Literal["mask", "pad"] = "mask"
     """Token that stands in every decoder slot."""
     label_smoothing: Probability = 0.1
@@ -164,7 +170,7 @@ class Vanilla(DeepSupervision, Taught):
     """Weight of the length predictor's loss."""
 
 
-class Cmlm(Taught):
+class Cmlm(Taught, PredictedLength):
     """Conditional masked language model (Ghazvininejad et al. 2019); the parallel family."""
 
     name: Literal["cmlm"]
@@ -213,7 +219,7 @@ class BartJanus(Section):
     """Probability that an input begins with another of its tokens, and ends with the first ones."""
 
 
-class Axe(Section):
+class Axe(PredictedLength):
     """Aligned cross entropy: of the best monotonic alignment of targets and slots, where slots that are left out hold a
     blank (Ghazvininejad et al. 2020); the parallel family."""
 
@@ -231,7 +237,7 @@ class Axe(Section):
     """Weight of the length predictor's loss."""
 
 
-class Oaxe(Section):
+class Oaxe(PredictedLength):
     """Order-agnostic cross entropy: of the best order of the target's tokens (Du et al. 2021); the parallel family."""
 
     name: Literal["oaxe"]
@@ -263,7 +269,7 @@ class Glancing(Section):
     """The same at training.max_updates."""
 
 
-class Glat(Glancing, DeepSupervision, Taught):
+class Glat(Glancing, DeepSupervision, Taught, PredictedLength):
     """Glancing (Qian et al. 2021): cross entropy of the tokens not revealed; the parallel family."""
 
     name: Literal["glat"]

@@ -99,7 +99,8 @@ def trainer(
     objective = OBJECTIVES[name]
     defaults = {"batch_tokens": 1024, "precision": "float32", "decode_sentences": 100, "average_best": 1}
     training = Training(**{**defaults, **settings})
-    validator = Validator(valid, Numerals(), objective, search, training.decode_sentences, 4096)  # type: ignore[arg-type]
+    decoded = (training.decode_sentences, 4096, training.select_by)
+    validator = Validator(valid, Numerals(), objective, search, *decoded)  # type: ignore[arg-type]
     model = small_model(objective, dropout=dropout)
     return Trainer(model, objective, train, validator, training, 1, torch.float32, TrainingState(state, "key"))
 
