@@ -134,6 +134,7 @@ def _text_facts(split: str, side: str, reader: TextReader, ready: bool) -> dict[
         "read_from": "mirror" if ready else text.origin,
         "member": text.member,
         "column": text.column,
+        "field": text.field or None,
         "sha256": reader.sha256,
         "checked": text.sha256 is not None,
         "lines": reader.lines,
