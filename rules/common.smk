@@ -186,14 +186,20 @@ def vocabulary_files():
     }
 
 
+# What any system can be trained on; those of the EM loop and pre-training have tables of their own.
+TRAINING_TABLES = {
+    "raw": f"{R}/encoded/train.parquet",
+    "distilled": f"{R}/distilled/encoded.parquet",
+    "interpolated": f"{R}/interpolated/encoded.parquet",
+}
+
+
 def training_files(wildcards):
     """Input: what a system is trained on; the checkpoint that it starts from too."""
     name, seed = wildcards.system, int(wildcards.seed)
     train = {
-        "raw": f"{R}/encoded/train.parquet",
-        "distilled": f"{R}/distilled/encoded.parquet",
+        **TRAINING_TABLES,
         "mixed": f"{R}/mixed/train.parquet",
-        "interpolated": f"{R}/interpolated/encoded.parquet",
         "em": f"{iteration_directory(em_iteration(name), seed)}/train.parquet",
         "selected": f"{iteration_directory(em_iteration(name), seed)}/selected.parquet",
         "monolingual": f"{R}/pretraining/train.parquet",
@@ -207,6 +213,8 @@ def training_files(wildcards):
         files |= {f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()}
     if evaluator := evaluating_run(name, seed):
         files["agreement"] = f"{R}/agreement/{evaluator[0]}/seed{evaluator[1]}.parquet"
+    if labels := stored_labels(name):
+        files["labels"] = labels
     return files
 
 
@@ -224,6 +232,12 @@ def asks_teacher(system):
     return getattr(run_config.trained[system].objective, "needs_teacher", False)
 
 
+def stored_labels(system):
+    """The table of the teacher's labels that a system is trained with, if it reads one."""
+    data, objective = run_config.trained[system].data, run_config.trained[system].objective
+    return f"{R}/labels/{data}/top{objective.top_k}.parquet" if getattr(objective, "needs_labels", False) else None
+
+
 def starting_run(system, seed):
     """System and seed of the checkpoint that a training starts from, if it starts from one."""
     kind, iteration = run_config.trained[system].training.warm_start, em_iteration(system)
@@ -234,6 +248,20 @@ def starting_run(system, seed):
     if kind == "teacher_encoder":
         return "teacher", TEACHER_SEED
     return teacher_of(iteration - 1, seed) if system == em_teacher(iteration) else (em_student(iteration - 1), seed)
+
+
+def labelled_files(wildcards):
+    """Input: training text, and the teacher that says what comes next in it."""
+    return {
+        **{f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()},
+        **vocabulary_files(),
+        "train": TRAINING_TABLES[wildcards.data],
+    }
+
+
+def labelled_text(wildcards):
+    """Input: training text that labels are for."""
+    return TRAINING_TABLES[wildcards.data]
 
 
 def distilled_translations(wildcards):
@@ -289,3 +317,5 @@ wildcard_constraints:
     seed=r"\d+",
     search=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     iteration=r"\d+",
+    data="|".join(TRAINING_TABLES),
+    top_k=r"\d+",

@@ -117,6 +117,12 @@ def agreement_option(wildcards, input):
     return ["--agreement", input.agreement] if "agreement" in input.keys() else []
 
 
+def labels_option(wildcards):
+    """Parameter: --labels FILE for a training that reads what the teacher said, nothing for the others."""
+    labels = stored_labels(wildcards.system)
+    return ["--labels", labels] if labels else []
+
+
 def rescoring_files(wildcards):
     """Input: the checkpoint of the teacher where the search in the wildcards rescores with it."""
     needed = rescores(wildcards.system, wildcards.search)
