@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
         yield from _evaluator_checks(path, system, students)
+    yield from _exposure_checks(_part(Evaluation, whole.get("evaluation", {})), students)
     pretraining = _part(Pretraining, whole.get("pretraining"))
     yield from _pretraining_checks(pretraining, vocabulary, every)
     if teacher is not None and not teacher.checkpoint:
@@ -155,6 +157,9 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
         for name in [n for n in (system, baseline) if n not in systems]:
             hint = nearest(name, systems)
             yield Problem(f"evaluation.baselines.{system}", f"no system is named {name!r}; {hint}")
+    buckets = evaluation.length_buckets if evaluation else []
+    if any(a >= b for a, b in pairwise(buckets)):
+        yield Problem("evaluation.length_buckets", f"{buckets} do not grow; say each bound once, the shortest first")
     corpus = raw.get("corpus")
     tests = corpus.get("tests") if isinstance(corpus, dict) else None
     for name in tests if isinstance(tests, dict) else ():
@@ -257,6 +262,17 @@ def _search_checks(path: str, system: System) -> Iterator[Problem]:
         yield Problem(
             where, "the first search validates the training, where no teacher rescores; put another one first"
         )
+
+
+def _exposure_checks(evaluation: Evaluation | None, students: Mapping[str, System]) -> Iterator[Problem]:
+    names = evaluation.exposure.systems if evaluation else []
+    left_to_right = [n for n, s in students.items() if "greedy" in SEARCHES_OF_OBJECTIVE[s.objective.name]]
+    for name in names:
+        if name not in left_to_right:
+            hint = nearest(name, left_to_right)
+            yield Problem("evaluation.exposure.systems", f"no student that decodes left to right is {name!r}; {hint}")
+    if len(set(names)) < len(names):
+        yield Problem("evaluation.exposure.systems", f"{names} repeats a name; say each once")
 
 
 def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:

@@ -215,6 +215,40 @@ COMPARISON = Table(
     ),
 )
 
+LENGTHS = Table(
+    "lengths",
+    1,
+    (
+        Column("system", pa.string(), "name of the system in the config"),
+        Column("seed", pa.int64(), "seed of the training"),
+        Column("search", pa.string(), "name of the search in the config"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("shortest", pa.int32(), "shortest reference of the bucket", "words"),
+        Column("longest", pa.int32(), "longest reference; null: any", "words", nullable=True),
+        Column("sentences", pa.int64(), "sentences in the bucket", "sentences"),
+        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("value", pa.float64(), "the corpus score of those sentences"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
+EXPOSURE = Table(
+    "exposure",
+    1,
+    (
+        Column("system", pa.string(), "name of the student in the config"),
+        Column("seed", pa.int64(), "seed of its training"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("prefix", pa.string(), "whose output each output begins with: student, teacher or reference; or none"),
+        Column("share", pa.float64(), "how much of that output, as a share of its tokens"),
+        Column("completed_by", pa.string(), "who says the rest: student or teacher"),
+        Column("given", pa.float64(), "tokens given, as a share of the tokens of all outputs"),
+        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("value", pa.float64(), "the corpus score of the whole outputs"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
 LATENCY = Table(
     "latency",
     1,

@@ -280,6 +280,21 @@ def monolingual_texts(wildcards):
     return local_monolingual_texts(run_config)
 
 
+def teacher_weights(wildcards):
+    """Input: the checkpoint of the teacher, its weights first."""
+    return list(checkpoint_files("teacher", TEACHER_SEED).values())
+
+
+def all_lengths(wildcards):
+    """Input: scores by length, if they are asked for."""
+    return [f"{R}/scores/lengths.parquet"] if run_config.evaluation.length_buckets else []
+
+
+def all_exposure(wildcards):
+    """Input: exposure bias of the systems that it is asked of."""
+    return [f"{R}/exposure/{system}/seed{seed}.parquet" for system, seed in runs(run_config.evaluation.exposure.systems)]
+
+
 def multimodality_files(wildcards):
     """Input: a parallel model, and pairs of its training text that it has not seen."""
     system, seed = wildcards.system, int(wildcards.seed)

@@ -36,7 +36,7 @@ from retort.config.search import (
     MaskPredict,
     Search,
 )
-from retort.config.stages import Distillation, Evaluation, Latency, Report
+from retort.config.stages import Distillation, Evaluation, Exposure, Latency, Report
 from retort.config.systems import (
     PRETRAINED,
     Data,
@@ -98,6 +98,7 @@ __all__ = [
     "Distillation",
     "Em",
     "Evaluation",
+    "Exposure",
     "GeneratedCorpus",
     "Glancing",
     "Glat",

@@ -49,13 +49,14 @@ def arguments_of(config: Path, **parts) -> dict:
 def test_all_files_are_written(report):
     assert sorted(path.name for path in report.iterdir()) == [
         "em_iterations.png",
+        "lengths.png",
         "mixed_training.png",
         "quality_latency.png",
         "report.html",
         "results.csv",
         "training_curves.png",
     ]
-    for name in ("quality_latency", "training_curves"):
+    for name in ("quality_latency", "training_curves", "lengths"):
         png = (report / f"{name}.png").read_bytes()
         assert png.startswith(b"\x89PNG")
         assert page.data_uri(png) in (report / "report.html").read_text()
