@@ -68,7 +68,7 @@ def made_up_labels(corpus: EncodedCorpus, vocabulary: int, top_k: int) -> Stored
     """Any tokens with any probabilities."""
     rng = np.random.default_rng(SEED)
     offsets = np.concatenate([[0], np.cumsum(corpus.target.lengths + 1)])
-    tokens_nk = rng.integers(0, vocabulary, (offsets[-1], top_k), np.uint16)
+    tokens_nk = rng.integers(0, vocabulary, (offsets[-1], top_k), np.int32)
     return StoredLabels(corpus.ids, offsets, tokens_nk, rng.random((offsets[-1], top_k + 1)).astype(np.float16))
 
 

@@ -33,6 +33,7 @@ from retort.config import (
     em_student,
     resolve,
 )
+from retort.config_checks import exposure_checks, start_checks
 from retort.config_errors import Problem, nearest, problems_of
 from retort.errors import RetortError
 
@@ -126,13 +127,15 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
         yield from _evaluator_checks(path, system, students)
-    yield from _exposure_checks(_part(Evaluation, whole.get("evaluation", {})), students)
+    yield from exposure_checks(_part(Evaluation, whole.get("evaluation", {})), students)
     pretraining = _part(Pretraining, whole.get("pretraining"))
     yield from _pretraining_checks(pretraining, vocabulary, every)
     if teacher is not None and not teacher.checkpoint:
         for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
                 yield from _warm_start_checks(path, system, "teacher_encoder needs", "the teacher's", teacher)
+    for path, system in every.items():
+        yield from start_checks(path, system, {**named, **students})
     if teacher is not None and em is not None and em.iterations:
         yield from _em_checks(em, teacher)
 
@@ -185,7 +188,9 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
     if teacher.data in ("distilled", "mixed", "interpolated"):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
-        yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none or pretrained")
+        yield Problem(
+            "teacher.training.warm_start", "the teacher cannot start from itself or a student; say none or pretrained"
+        )
 
 
 def _warm_start_checks(
@@ -262,17 +267,6 @@ def _search_checks(path: str, system: System) -> Iterator[Problem]:
         yield Problem(
             where, "the first search validates the training, where no teacher rescores; put another one first"
         )
-
-
-def _exposure_checks(evaluation: Evaluation | None, students: Mapping[str, System]) -> Iterator[Problem]:
-    names = evaluation.exposure.systems if evaluation else []
-    left_to_right = [n for n, s in students.items() if "greedy" in SEARCHES_OF_OBJECTIVE[s.objective.name]]
-    for name in names:
-        if name not in left_to_right:
-            hint = nearest(name, left_to_right)
-            yield Problem("evaluation.exposure.systems", f"no student that decodes left to right is {name!r}; {hint}")
-    if len(set(names)) < len(names):
-        yield Problem("evaluation.exposure.systems", f"{names} repeats a name; say each once")
 
 
 def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:

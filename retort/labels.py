@@ -6,11 +6,14 @@ tokens kept.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
@@ -32,7 +35,8 @@ class TopK:
 
 
 class StoredLabels:
-    """A LABELS table in memory: 4 k + 2 bytes a target token (8 k + 2 with more than 65,536 token ids)."""
+    """A LABELS table: 24 bytes a pair in memory, and 6 k + 2 bytes a target token there or, as it is read, mapped from
+    disk."""
 
     def __init__(self, ids: np.ndarray, offsets: np.ndarray, tokens_nk: np.ndarray, probabilities_nl: np.ndarray):
         """``offsets``: first position of each pair, and the end of the last one; ``probabilities_nl``: l = k + 1, the
@@ -43,22 +47,27 @@ class StoredLabels:
 
     @classmethod
     def read(cls, path: Path | str, top_k: int) -> StoredLabels:
-        """Read a table of ``top_k`` tokens a position; raises RetortError if it holds another number."""
+        """Read a table of ``top_k`` tokens a position; raises RetortError if it holds another number.
+
+        The labels go through files in the directory for temporary files, and are read from there as they are needed.
+        """
         open_table(path, LABELS)
         found = read_provenance(path).get("top_k")
         if found != top_k:
             raise RetortError(f"{path}: holds {found} tokens a position, and top_k is {top_k}; make it again")
-        ids, counts, tokens, probabilities = [], [], [], []
-        for part in iterate_table(path, LABELS):
-            ids.append(part["id"].to_numpy())
-            counts.append(part["positions"].to_numpy())
-            values_nk = pc.list_flatten(part["tokens"]).to_numpy().reshape(-1, top_k)
-            tokens.append(values_nk.astype(np.uint16 if values_nk.max(initial=0) < 1 << 16 else np.int32))
-            probabilities.append(pc.list_flatten(part["probabilities"]).to_numpy().reshape(-1, top_k + 1))
-        if not ids:
-            raise RetortError(f"{path}: holds no labels; make it again")
-        offsets = np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)])
-        return cls(np.concatenate(ids), offsets, np.concatenate(tokens), np.concatenate(probabilities))
+        ids, counts = [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
+        with tempfile.TemporaryFile() as tokens, tempfile.TemporaryFile() as probabilities:
+            for part in iterate_table(path, LABELS):
+                ids.append(part["id"].to_numpy())
+                counts.append(part["positions"].to_numpy())
+                _append(tokens, part["tokens"])
+                _append(probabilities, part["probabilities"])
+            if len(ids) == 1:
+                raise RetortError(f"{path}: holds no labels; make it again")
+            # a map keeps its file when that is closed
+            tokens_nk = np.memmap(tokens, np.int32, "r").view(np.ndarray).reshape(-1, top_k)
+            probabilities_nl = np.memmap(probabilities, np.float16, "r").view(np.ndarray).reshape(-1, top_k + 1)
+        return cls(np.concatenate(ids), np.cumsum(np.concatenate(counts)), tokens_nk, probabilities_nl)
 
     def of(self, ids: Tensor) -> TopK:
         """Labels of a batch with these pairs."""
@@ -92,6 +101,17 @@ class StoredLabels:
                 raise RetortError(
                     f"{path}: made with another {name} ({str(facts.get(name))[:12]}, expected {digest[:12]}); {again}"
                 )
+
+
+def _append(file: IO[bytes], column: pa.ChunkedArray) -> None:
+    """Write the values of all lists of a column."""
+    try:
+        file.write(pc.list_flatten(column).to_numpy().data)
+        file.flush()
+    except OSError as error:
+        raise RetortError(
+            f"{tempfile.gettempdir()}: cannot take the labels ({error.strerror}); set TMPDIR to a directory with room"
+        ) from None
 
 
 def positions_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -247,6 +247,9 @@ def starting_run(system, seed):
         return PRETRAINED, run_config.seeds_of(PRETRAINED)[0]
     if kind == "teacher_encoder":
         return "teacher", TEACHER_SEED
+    if kind != "previous":
+        seeds = run_config.seeds_of(kind)
+        return kind, seed if seed in seeds else seeds[0]
     return teacher_of(iteration - 1, seed) if system == em_teacher(iteration) else (em_student(iteration - 1), seed)
 
 
@@ -292,7 +295,9 @@ def all_lengths(wildcards):
 
 def all_exposure(wildcards):
     """Input: exposure bias of the systems that it is asked of."""
-    return [f"{R}/exposure/{system}/seed{seed}.parquet" for system, seed in runs(run_config.evaluation.exposure.systems)]
+    return [
+        f"{R}/exposure/{system}/seed{seed}.parquet" for system, seed in runs(run_config.evaluation.exposure.systems)
+    ]
 
 
 def multimodality_files(wildcards):

@@ -158,19 +158,22 @@ def stored_labels(args: argparse.Namespace, corpus: EncodedCorpus, inputs: dict[
 
 
 def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary: Vocabulary) -> None:
-    """Copy all weights of a checkpoint (previous), its embeddings and encoder (teacher_encoder), or these and the
-    decoder (pretrained, which has learned no lengths); the layers that it lacks stay random."""
+    """Copy a checkpoint's embeddings and encoder (teacher_encoder), these and the decoder (pretrained, which learned
+    no lengths), or all of its weights (previous, or a system's name); the layers that it lacks stay random."""
     if start is None:
         raise RetortError(f"training.warm_start is {kind}, but no --start was given")
     if read_description(start).get("vocabulary") != vocabulary.digest:
         raise RetortError(f"{start}: trained with another vocabulary; its weights are of no use here: train it again")
     weights = read_weights(start)
+    if kind not in (PRETRAINED, "teacher_encoder"):
+        return load_weights(model, weights, start)
     sides = ("encoder", "decoder") if kind == PRETRAINED else ("encoder",)
     stacks = tuple(f"{side}.layers." for side in sides)
     layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
     prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(layers)]
-    for prefix in [""] if kind == "previous" else prefixes:
+    for prefix in prefixes:
         load_weights(model, weights, start, prefix)
+    return None
 
 
 if __name__ == "__main__":

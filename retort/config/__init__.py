@@ -39,6 +39,7 @@ from retort.config.search import (
 from retort.config.stages import Distillation, Evaluation, Exposure, Latency, Report
 from retort.config.systems import (
     PRETRAINED,
+    STARTS,
     Data,
     Em,
     Guards,
@@ -79,6 +80,7 @@ __all__ = [
     "EM_SEARCHES",
     "PRETRAINED",
     "SEARCHES_OF_OBJECTIVE",
+    "STARTS",
     "WEIGHTED",
     "Argmax",
     "Autoregressive",

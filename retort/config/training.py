@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retort.config.base import Probability, Section
+from retort.config.base import Name, Probability, Section
 
 
 class Model(Section):
@@ -95,10 +95,11 @@ class Training(Section):
     """The final weights are the average of the so many best validated ones."""
     checkpoint_minutes: float = Field(5.0, gt=0)
     """Minutes between saves of the training state."""
-    warm_start: Literal["none", "teacher_encoder", "pretrained", "previous"] = "none"
-    """What the weights start from. teacher_encoder: the teacher's embeddings and encoder; its layers are the first ones
-    of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining. previous is chosen
-    by em.student_start and em.teacher_start: all weights of the iteration before."""
+    warm_start: Name = "none"
+    """What the weights start from. none: random ones. teacher_encoder: the teacher's embeddings and encoder; its layers
+    are the first ones of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining.
+    The name of a system of this run: all of its weights, of the same seed where it has that. previous is chosen by
+    em.student_start and em.teacher_start: all weights of the iteration before."""
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
