@@ -72,22 +72,13 @@ def completions(inputs: Inputs, test_set: str, metric: str = "BLEU") -> list[Com
         cells, alone = values[system, share], values[system, 0.0]
         if not share:
             continue
-        ends = {prefix: (cells[prefix, STUDENT], cells[prefix, TEACHER]) for prefix in PREFIXES}
-        result.append(
-            Completions(
-                system,
-                share,
-                *(_over_seeds(alone[NONE, name]) for name in (STUDENT, TEACHER)),
-                {
-                    prefix: (
-                        _over_seeds(own),
-                        _over_seeds(theirs),
-                        _over_seeds({seed: theirs[seed] - own[seed] for seed in own}),
-                    )
-                    for prefix, (own, theirs) in ends.items()
-                },
-            )
-        )
+        completed = {}
+        for prefix in PREFIXES:
+            own, theirs = cells[prefix, STUDENT], cells[prefix, TEACHER]
+            gains = {seed: theirs[seed] - own[seed] for seed in own}
+            completed[prefix] = (_over_seeds(own), _over_seeds(theirs), _over_seeds(gains))
+        ours, teachers = _over_seeds(alone[NONE, STUDENT]), _over_seeds(alone[NONE, TEACHER])
+        result.append(Completions(system, share, ours, teachers, completed))
     return result
 
 
