@@ -1,5 +1,7 @@
 """Exposure bias and quality by length: what is measured, and what the report shows of it."""
 
+import csv
+import io
 import json
 from dataclasses import replace
 
@@ -17,6 +19,7 @@ from retort.report.continuations import by_length, completions, length_buckets
 from retort.report.figures import lengths
 from retort.report.inputs import Paths, read_inputs
 from retort.report.page import number, render
+from retort.report.results import results_csv
 from retort.search.base import Hypothesis
 from retort.tables import EXPOSURE, LENGTHS, read_provenance, read_table
 from tests.unit.fakes_evaluation import corpus, translations
@@ -220,6 +223,16 @@ def test_the_report_shows_lengths_and_prefixes(inputs):
     assert "+5.00" in part and "+2.00" in part and "30.15" in part
     without = render(replace(inputs, lengths=[], exposure=[]), {**figures, "lengths": None})
     assert 'id="lengths"' not in without and 'id="exposure"' not in without
+
+
+def test_the_table_of_all_numbers_has_them(inputs):
+    rows = list(csv.DictReader(io.StringIO(results_csv(inputs))))
+    names = {(row["system"], row["seed"], row["metric"]): float(row["value"]) for row in rows if row["value"]}
+    assert names["shallow", "2", "BLEU, 0.5 of student completed by teacher"] == 38
+    assert names["shallow", "1", "chrF, none completed by student"] == 30.1
+    assert {metric for _, _, metric in names if "words" in metric} == {
+        f"{metric}@{words} words" for metric in ("BLEU", "chrF") for words in ("0-7", "8-10", "11-")
+    }
 
 
 def test_the_figure_compares_with_the_teacher(inputs):
