@@ -323,6 +323,8 @@ def test_the_rule_graph_is_read_from_snakemake_and_json():
     assert graph == {"all": ["score", "corpus"], "score": ["corpus"], "corpus": []}
     assert dag.reduced(graph) == {"all": ["score"], "score": ["corpus"], "corpus": []}
     assert dag.parse('[{"rule": "a", "needs": ["b"]}]') == {"a": ["b"], "b": []}
+    # a training that starts from another one
+    assert dag.parse('[{"rule": "a", "needs": ["a", "b"]}]') == {"a": ["b"], "b": []}
 
 
 @pytest.mark.parametrize(
