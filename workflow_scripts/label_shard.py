@@ -25,7 +25,7 @@ CHUNK_ROWS = 4096
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--distillation", type=section(Distillation), required=True, help="of it, precision")
+    arguments.add_argument("--distillation", type=section(Distillation), required=True, help="JSON; of it batch_tokens and precision")
     arguments.add_argument("--teacher", type=Path, required=True, help="directory of the autoregressive checkpoint")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
