@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from retort.config import AUTOREGRESSIVE, SEARCHES_OF_OBJECTIVE, STARTS, Evaluation, Model, System
 from retort.config_errors import Problem, nearest
 
+LABELLED = ("raw", "distilled", "interpolated")
+"""Data that the teacher's labels are stored for."""
 REGULARISATION = ("dropout", "attention_dropout")
 """Keys of a model that its weights do not depend on."""
 
@@ -35,6 +37,12 @@ def start_checks(path: str, system: System, systems: Mapping[str, System]) -> It
             own, theirs = getattr(system.model, key), getattr(start.model, key)
             if own != theirs and key not in REGULARISATION:
                 yield Problem(f"{path}.model.{key}", f"warm_start {name} needs {theirs!r}, found {own!r}")
+
+
+def label_checks(path: str, system: System) -> Iterator[Problem]:
+    """Problems of a system, at ``path``, that reads stored labels."""
+    if getattr(system.objective, "needs_labels", False) and system.data not in LABELLED:
+        yield Problem(f"{path}.data", f"no labels are stored for {system.data} text; say {' or '.join(LABELLED)}")
 
 
 def exposure_checks(evaluation: Evaluation | None, students: Mapping[str, System]) -> Iterator[Problem]:

@@ -33,7 +33,7 @@ from retort.config import (
     em_student,
     resolve,
 )
-from retort.config_checks import exposure_checks, start_checks
+from retort.config_checks import exposure_checks, label_checks, start_checks
 from retort.config_errors import Problem, nearest, problems_of
 from retort.errors import RetortError
 
@@ -136,6 +136,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
                 yield from _warm_start_checks(path, system, "teacher_encoder needs", "the teacher's", teacher)
     for path, system in every.items():
         yield from start_checks(path, system, {**named, **students})
+        yield from label_checks(path, system)
     if teacher is not None and em is not None and em.iterations:
         yield from _em_checks(em, teacher)
 

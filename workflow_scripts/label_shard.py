@@ -25,7 +25,9 @@ CHUNK_ROWS = 4096
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--distillation", type=section(Distillation), required=True, help="JSON; of it batch_tokens and precision")
+    arguments.add_argument(
+        "--distillation", type=section(Distillation), required=True, help="JSON; of it batch_tokens and precision"
+    )
     arguments.add_argument("--teacher", type=Path, required=True, help="directory of the autoregressive checkpoint")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
@@ -44,8 +46,8 @@ def main(args: argparse.Namespace) -> None:
 
     def parts() -> Iterator[pa.Table]:
         for number, part in enumerate(iterate_shard(args.train, ENCODED, args.shard, args.shards, CHUNK_ROWS)):
-            sides = (Ragged.from_arrow(part.column(side)) for side in ("source", "target"))
-            corpus = EncodedCorpus(part.column("id").to_numpy(), *sides)
+            source, target = (Ragged.from_arrow(part.column(side)) for side in ("source", "target"))
+            corpus = EncodedCorpus(part.column("id").to_numpy(), source, target)
             yield label(teacher, corpus, args.top_k, settings.batch_tokens)
             logging.info("part %d: %d pairs", number, part.num_rows)
 

@@ -9,6 +9,7 @@ import torch
 
 from retort.batches import EncodedCorpus, Ragged
 from retort.config import Greedy, Imitation, Mixture
+from retort.configuration import load_config
 from retort.distillation.labelling import label
 from retort.errors import RetortError
 from retort.labels import StoredLabels, TopK
@@ -172,6 +173,14 @@ def test_only_the_data_s_prefixes_have_stored_labels():
     with pytest.raises(ValueError, match="need top_k"):
         Imitation(name="imitation", labels="stored", beta=DATA)
     assert options().needs_labels and not options().needs_teacher
+
+
+def test_labels_are_not_stored_for_mixed_text():
+    stored = {"name": "imitation", "labels": "stored", "top_k": 8, "beta": DATA.model_dump()}
+    config = {"name": "n", "corpus": {"kind": "generated"}, "teacher": {"objective": {"name": "autoregressive"}}}
+    assert load_config({**config, "students": {"a": {"objective": stored, "data": "interpolated"}}})
+    with pytest.raises(RetortError, match="students.a.data: no labels are stored for mixed text; say raw or dist"):
+        load_config({**config, "students": {"a": {"objective": stored, "data": "mixed"}}})
 
 
 def learner(state, monkeypatch, **settings):
