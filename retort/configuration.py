@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from retort.config import (
     em_student,
     resolve,
 )
+from retort.config_checks import exposure_checks, label_checks, start_checks
 from retort.config_errors import Problem, nearest, problems_of
 from retort.errors import RetortError
 
@@ -125,12 +127,16 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
         yield from _evaluator_checks(path, system, students)
+    yield from exposure_checks(_part(Evaluation, whole.get("evaluation", {})), students)
     pretraining = _part(Pretraining, whole.get("pretraining"))
     yield from _pretraining_checks(pretraining, vocabulary, every)
     if teacher is not None and not teacher.checkpoint:
         for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
                 yield from _warm_start_checks(path, system, "teacher_encoder needs", "the teacher's", teacher)
+    for path, system in every.items():
+        yield from start_checks(path, system, {**named, **students})
+        yield from label_checks(path, system)
     if teacher is not None and em is not None and em.iterations:
         yield from _em_checks(em, teacher)
 
@@ -155,6 +161,9 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
         for name in [n for n in (system, baseline) if n not in systems]:
             hint = nearest(name, systems)
             yield Problem(f"evaluation.baselines.{system}", f"no system is named {name!r}; {hint}")
+    buckets = evaluation.length_buckets if evaluation else []
+    if any(a >= b for a, b in pairwise(buckets)):
+        yield Problem("evaluation.length_buckets", f"{buckets} do not grow; say each bound once, the shortest first")
     corpus = raw.get("corpus")
     tests = corpus.get("tests") if isinstance(corpus, dict) else None
     for name in tests if isinstance(tests, dict) else ():
@@ -180,7 +189,9 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
     if teacher.data in ("distilled", "mixed", "interpolated"):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
-        yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none or pretrained")
+        yield Problem(
+            "teacher.training.warm_start", "the teacher cannot start from itself or a student; say none or pretrained"
+        )
 
 
 def _warm_start_checks(

@@ -122,6 +122,20 @@ TRANSLATIONS = Table(
     ),
 )
 
+LABELS = Table(
+    "labels",
+    1,
+    (
+        _ID,
+        Column("positions", pa.int32(), "target tokens of the pair, eos included", "tokens"),
+        Column("tokens", _TOKENS, "of each position the teacher's k most probable next tokens, the best one first"),
+        Column("probabilities", pa.list_(pa.float16()), "of each position those of the k, then that of all others"),
+        Column("mass", pa.float32(), "probability of the k tokens, summed over the positions"),
+        Column("entropy", pa.float32(), "of the teacher's whole distributions, summed over the positions", "nats"),
+        Column("kept_entropy", pa.float32(), "the same where all other tokens are one event", "nats"),
+    ),
+)
+
 SELECTION = Table(
     "selection",
     1,
@@ -198,6 +212,40 @@ COMPARISON = Table(
         Column("p_value", pa.float64(), "two-sided, of no difference"),
         Column("samples", pa.int64(), "bootstrap resamples", "resamples"),
         Column("signature", pa.string(), "every choice that changes the numbers"),
+    ),
+)
+
+LENGTHS = Table(
+    "lengths",
+    1,
+    (
+        Column("system", pa.string(), "name of the system in the config"),
+        Column("seed", pa.int64(), "seed of the training"),
+        Column("search", pa.string(), "name of the search in the config"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("shortest", pa.int32(), "shortest reference of the bucket", "words"),
+        Column("longest", pa.int32(), "longest reference; null: any", "words", nullable=True),
+        Column("sentences", pa.int64(), "sentences in the bucket", "sentences"),
+        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("value", pa.float64(), "the corpus score of those sentences"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
+EXPOSURE = Table(
+    "exposure",
+    1,
+    (
+        Column("system", pa.string(), "name of the student in the config"),
+        Column("seed", pa.int64(), "seed of its training"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("prefix", pa.string(), "whose output each output begins with: student, teacher or reference; or none"),
+        Column("share", pa.float64(), "how much of that output, as a share of its tokens"),
+        Column("completed_by", pa.string(), "who says the rest: student or teacher"),
+        Column("given", pa.float64(), "tokens given, as a share of the tokens of all outputs"),
+        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("value", pa.float64(), "the corpus score of the whole outputs"),
+        Column("signature", pa.string(), "every choice that changes the number"),
     ),
 )
 
@@ -293,6 +341,19 @@ def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) ->
         part = pa.Table.from_batches([batch])
         _check(part, table, Path(path))
         yield part
+
+
+def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows: int) -> Iterator[pa.Table]:
+    """Stream the rows of a shard (numbered from 0), a contiguous range of the table, in parts of at most ``rows`` whose
+    borders do not depend on the shard."""
+    total = open_table(path, table).metadata.num_rows
+    first, last = total * shard // shards, total * (shard + 1) // shards
+    position = 0
+    for part in iterate_table(path, table, rows):
+        start, stop = max(first - position, 0), min(last - position, part.num_rows)
+        if start < stop:
+            yield part.slice(start, stop - start)
+        position += part.num_rows
 
 
 def read_provenance(path: Path | str) -> dict[str, Any]:

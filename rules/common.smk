@@ -186,14 +186,20 @@ def vocabulary_files():
     }
 
 
+# What any system can be trained on; those of the EM loop and pre-training have tables of their own.
+TRAINING_TABLES = {
+    "raw": f"{R}/encoded/train.parquet",
+    "distilled": f"{R}/distilled/encoded.parquet",
+    "interpolated": f"{R}/interpolated/encoded.parquet",
+}
+
+
 def training_files(wildcards):
     """Input: what a system is trained on; the checkpoint that it starts from too."""
     name, seed = wildcards.system, int(wildcards.seed)
     train = {
-        "raw": f"{R}/encoded/train.parquet",
-        "distilled": f"{R}/distilled/encoded.parquet",
+        **TRAINING_TABLES,
         "mixed": f"{R}/mixed/train.parquet",
-        "interpolated": f"{R}/interpolated/encoded.parquet",
         "em": f"{iteration_directory(em_iteration(name), seed)}/train.parquet",
         "selected": f"{iteration_directory(em_iteration(name), seed)}/selected.parquet",
         "monolingual": f"{R}/pretraining/train.parquet",
@@ -207,6 +213,8 @@ def training_files(wildcards):
         files |= {f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()}
     if evaluator := evaluating_run(name, seed):
         files["agreement"] = f"{R}/agreement/{evaluator[0]}/seed{evaluator[1]}.parquet"
+    if labels := stored_labels(name):
+        files["labels"] = labels
     return files
 
 
@@ -224,6 +232,12 @@ def asks_teacher(system):
     return getattr(run_config.trained[system].objective, "needs_teacher", False)
 
 
+def stored_labels(system):
+    """The table of the teacher's labels that a system is trained with, if it reads one."""
+    data, objective = run_config.trained[system].data, run_config.trained[system].objective
+    return f"{R}/labels/{data}/top{objective.top_k}.parquet" if getattr(objective, "needs_labels", False) else None
+
+
 def starting_run(system, seed):
     """System and seed of the checkpoint that a training starts from, if it starts from one."""
     kind, iteration = run_config.trained[system].training.warm_start, em_iteration(system)
@@ -233,7 +247,24 @@ def starting_run(system, seed):
         return PRETRAINED, run_config.seeds_of(PRETRAINED)[0]
     if kind == "teacher_encoder":
         return "teacher", TEACHER_SEED
+    if kind != "previous":
+        seeds = run_config.seeds_of(kind)
+        return kind, seed if seed in seeds else seeds[0]
     return teacher_of(iteration - 1, seed) if system == em_teacher(iteration) else (em_student(iteration - 1), seed)
+
+
+def labelled_files(wildcards):
+    """Input: training text, and the teacher that says what comes next in it."""
+    return {
+        **{f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()},
+        **vocabulary_files(),
+        "train": TRAINING_TABLES[wildcards.data],
+    }
+
+
+def labelled_text(wildcards):
+    """Input: training text that labels are for."""
+    return TRAINING_TABLES[wildcards.data]
 
 
 def distilled_translations(wildcards):
@@ -250,6 +281,23 @@ def corpus_texts(wildcards):
 def monolingual_texts(wildcards):
     """Input: local text files to pre-train on."""
     return local_monolingual_texts(run_config)
+
+
+def teacher_weights(wildcards):
+    """Input: the checkpoint of the teacher, its weights first."""
+    return list(checkpoint_files("teacher", TEACHER_SEED).values())
+
+
+def all_lengths(wildcards):
+    """Input: scores by length, if they are asked for."""
+    return [f"{R}/scores/lengths.parquet"] if run_config.evaluation.length_buckets else []
+
+
+def all_exposure(wildcards):
+    """Input: exposure bias of the systems that it is asked of."""
+    return [
+        f"{R}/exposure/{system}/seed{seed}.parquet" for system, seed in runs(run_config.evaluation.exposure.systems)
+    ]
 
 
 def multimodality_files(wildcards):
@@ -289,3 +337,5 @@ wildcard_constraints:
     seed=r"\d+",
     search=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     iteration=r"\d+",
+    data="|".join(TRAINING_TABLES),
+    top_k=r"\d+",

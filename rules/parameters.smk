@@ -46,6 +46,15 @@ def decoding_batch_tokens(wildcards):
     return run_config.evaluation.batch_tokens
 
 
+def length_buckets(wildcards):
+    return run_config.evaluation.length_buckets
+
+
+def exposure_section(wildcards):
+    """Parameter: how exposure bias is measured, whatever the systems."""
+    return as_json(run_config.evaluation.exposure.model_dump(mode="json", exclude={"systems"}))
+
+
 def vocabulary_section(wildcards):
     return as_json(run_config.vocabulary.model_dump(mode="json", exclude={"path"}))
 
@@ -115,6 +124,12 @@ def teacher_option(wildcards):
 def agreement_option(wildcards, input):
     """Parameter: --agreement FILE for a training whose targets another model chooses, nothing for the others."""
     return ["--agreement", input.agreement] if "agreement" in input.keys() else []
+
+
+def labels_option(wildcards):
+    """Parameter: --labels FILE for a training that reads what the teacher said, nothing for the others."""
+    labels = stored_labels(wildcards.system)
+    return ["--labels", labels] if labels else []
 
 
 def rescoring_files(wildcards):
@@ -246,6 +261,10 @@ def multimodality_code(wildcards):
 
 def agreement_code(wildcards):
     return digest_of_code("measure_agreement", f"retort.losses.{run_config.systems[wildcards.system].objective.name}")
+
+
+def exposure_code(wildcards):
+    return digest_of_code("measure_exposure", f"retort.search.{run_config.evaluation.exposure.search.kind}")
 
 
 def translation_code(wildcards):

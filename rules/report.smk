@@ -50,6 +50,8 @@ rule build_report:
         logs=training_logs,
         multimodality=all_multimodality,
         guards=all_guards,
+        lengths=all_lengths,
+        exposure=all_exposure,
         translations=all_translations,
         graph=f"{R}/report/rulegraph.dot",
     output:
@@ -72,6 +74,11 @@ rule build_report:
         em_iterations=report(
             f"{R}/report/em_iterations.png",
             caption="captions/em_iterations.rst",
+            category="Figures",
+        ),
+        lengths=report(
+            f"{R}/report/lengths.png",
+            caption="captions/lengths.rst",
             category="Figures",
         ),
         results=report(
@@ -97,5 +104,6 @@ rule build_report:
         "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q} --scores {input.scores:q}"
         " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
         " --multimodality {input.multimodality:q} --guards {input.guards:q}"
+        " --lengths {input.lengths:q} --exposure {input.exposure:q}"
         " --checkpoints {params.checkpoints:q} --translations {input.translations:q} --benchmarks {params.benchmarks:q}"
         " --dag {input.graph:q} --output {params.directory:q} 2> {log:q}"

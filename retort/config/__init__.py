@@ -36,9 +36,10 @@ from retort.config.search import (
     MaskPredict,
     Search,
 )
-from retort.config.stages import Distillation, Evaluation, Latency, Report
+from retort.config.stages import Distillation, Evaluation, Exposure, Latency, Report
 from retort.config.systems import (
     PRETRAINED,
+    STARTS,
     Data,
     Em,
     Guards,
@@ -79,6 +80,7 @@ __all__ = [
     "EM_SEARCHES",
     "PRETRAINED",
     "SEARCHES_OF_OBJECTIVE",
+    "STARTS",
     "WEIGHTED",
     "Argmax",
     "Autoregressive",
@@ -98,6 +100,7 @@ __all__ = [
     "Distillation",
     "Em",
     "Evaluation",
+    "Exposure",
     "GeneratedCorpus",
     "Glancing",
     "Glat",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from retort.config.base import Name, Section
-from retort.config.search import Beam, Search
+from retort.config.search import Beam, Greedy, Search
 
 
 class Distillation(Section):
@@ -24,6 +24,18 @@ class Distillation(Section):
     """Precision of the teacher's weights while decoding."""
 
 
+class Exposure(Section):
+    """Exposure bias, after Lin et al. (2020): the teacher, and for comparison the student, completes the beginnings of
+    the student's outputs, of the teacher's and of the references."""
+
+    systems: list[Name] = []
+    """Students that decode left to right; empty: none is measured."""
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.5], min_length=1)
+    """How much of an output is given, as shares of its tokens."""
+    search: Annotated[Greedy | Beam, Field(discriminator="kind")] = Greedy(kind="greedy")
+    """How both decode."""
+
+
 class Evaluation(Section):
     """Scoring."""
 
@@ -38,6 +50,11 @@ class Evaluation(Section):
     """Padded source tokens of a decoding batch."""
     lowercase: bool = False
     """Score lower-cased text too, as BLEU-lc."""
+    length_buckets: list[Annotated[int, Field(ge=1)]] = []
+    """Score sentences by the length of their references too: the longest ones, in words, of all buckets but the last,
+    such as [10, 15, 20]. Empty: not done."""
+    exposure: Exposure = Exposure()
+    """Exposure bias."""
 
 
 class Latency(Section):

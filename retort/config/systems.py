@@ -17,6 +17,8 @@ Data = Literal["raw", "distilled", "mixed", "interpolated", "em", "selected", "m
 PRETRAINED = "pretrained"
 """Name of the pre-trained system."""
 
+STARTS = ("none", "teacher_encoder", PRETRAINED, "previous")
+"""What training.warm_start can say besides the name of a system."""
 
 OR_AUTOREGRESSIVE = " or ".join(AUTOREGRESSIVE)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retort.config.base import Probability, Section
+from retort.config.base import Name, Probability, Section
 
 
 class Model(Section):
@@ -95,10 +95,11 @@ class Training(Section):
     """The final weights are the average of the so many best validated ones."""
     checkpoint_minutes: float = Field(5.0, gt=0)
     """Minutes between saves of the training state."""
-    warm_start: Literal["none", "teacher_encoder", "pretrained", "previous"] = "none"
-    """What the weights start from. teacher_encoder: the teacher's embeddings and encoder; its layers are the first ones
-    of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining. previous is chosen
-    by em.student_start and em.teacher_start: all weights of the iteration before."""
+    warm_start: Name = "none"
+    """What the weights start from. none: random ones. teacher_encoder: the teacher's embeddings and encoder; its layers
+    are the first ones of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining.
+    The name of a system of this run: all of its weights, of the same seed where it has that. previous is chosen by
+    em.student_start and em.teacher_start: all weights of the iteration before."""
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
@@ -135,7 +136,8 @@ class Taught(Section):
     """Weight of the divergence from the teacher's distribution of each token, given those before it, to the slot's; at
     the teacher's own translations where data are mixed, else at all targets. 0: no teacher is asked."""
     teacher_top_k: int | None = Field(None, ge=1)
-    """Of the teacher's distribution only so many most probable tokens, made to sum to one; null: all of it."""
+    """Of the teacher's distribution only so many most probable tokens, all others together counting as one more; null:
+    all of it."""
 
     @property
     def needs_teacher(self) -> bool:
@@ -324,17 +326,27 @@ class Imitation(Section):
     labels: full is word-level distillation (Kim and Rush 2016)."""
 
     name: Literal["imitation"]
-    labels: Literal["hard", "full"] = "full"
+    labels: Literal["hard", "full", "stored"] = "full"
     """hard: the data's token at the data's prefixes, the teacher's most probable one at the student's. full: the
-    teacher's distribution at both."""
+    teacher's distribution at both. stored: at the data's prefixes the top_k of the teacher's distribution, from a table
+    made before the training, so that no teacher runs beside it."""
     top_k: int | None = Field(None, ge=1)
-    """Of the teacher's distribution only so many most probable tokens, made to sum to one; null: all of it."""
+    """Of the teacher's distribution only so many most probable tokens, all others together counting as one more; null:
+    all of it. A table of stored labels needs a number, such as 8."""
     beta: Mixture = Mixture()
     """Share of sentences that keep the data's prefixes."""
     rollout: Rollout = Rollout()
     """Decoding of the student's own prefixes."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary; with hard labels only."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Imitation:
+        if self.labels == "stored" and self.mixes:
+            raise ValueError("labels are stored at the data's prefixes alone; say beta: {schedule: constant, share: 1}")
+        if self.labels == "stored" and self.top_k is None:
+            raise ValueError("stored labels need top_k, such as 8")
+        return self
 
     @property
     def mixes(self) -> bool:
@@ -343,8 +355,13 @@ class Imitation(Section):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher is asked for labels."""
+        """Whether the teacher is asked for labels in training."""
         return self.labels == "full" or self.mixes
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the training reads what the teacher said before."""
+        return self.labels == "stored"
 
 
 AUTOREGRESSIVE = ("autoregressive", "imitation")

@@ -154,14 +154,18 @@ def test_a_teacher_labels_its_own_targets_in_the_slots_that_count(name, top_k):
     target_bt = pairs.target_bt
     masked_bt = cmlm.random_mask(target_bt, None) if name == "cmlm" else target_bt != PAD
     theirs_btv = torch.softmax(teacher.logits(teacher(pairs.source_bs, shifted_right(target_bt))), -1)
+    others_btv = torch.zeros_like(theirs_btv, dtype=torch.bool)
     if top_k:
-        least = theirs_btv.topk(top_k, -1).values[:, :, -1:]
-        theirs_btv = theirs_btv.masked_fill(theirs_btv < least, 0.0)
-        theirs_btv = theirs_btv / theirs_btv.sum(-1, keepdim=True)
+        others_btv = theirs_btv < theirs_btv.topk(top_k, -1).values[:, :, -1:]
+    theirs_btv = theirs_btv.detach()
+    rest_bt = (theirs_btv * others_btv).sum(-1)
     layers = model.layers_of_tokens(target_bt.masked_fill(masked_bt, MASK), *model.encode(pairs.source_bs))
     terms = []
     for states in layers:
-        cross_bt = -(theirs_btv.detach() * torch.log_softmax(model.logits(states), -1)).sum(-1)
+        ours_btv = torch.softmax(model.logits(states), -1)
+        cross_bt = -(theirs_btv * ~others_btv * ours_btv.log()).sum(-1)
+        if top_k:
+            cross_bt = cross_bt - rest_bt * (ours_btv * others_btv).sum(-1).log()
         terms.append((cross_bt * masked_bt * distilled_b[:, None] * weight_b[:, None]).sum())
     expected = torch.stack(terms).mean() / (masked_bt * weight_b[:, None]).sum()
     torch.testing.assert_close(with_teacher.parts["taught"], expected.detach())
