@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from retort.config import (
     AGREEING,
     PRETRAINED,
+    PRETRAINING,
     SEARCHES_OF_OBJECTIVE,
     Config,
     Em,
@@ -31,6 +32,7 @@ from retort.config import (
     complete,
     em_iteration,
     em_student,
+    left_to_right,
     resolve,
 )
 from retort.config_checks import exposure_checks, label_checks, start_checks
@@ -182,8 +184,11 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
 
 
 def _teacher_checks(teacher: System) -> Iterator[Problem]:
-    if teacher.objective.name != "autoregressive":
-        yield Problem("teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}")
+    name = teacher.objective.name
+    if name == "bang" and not left_to_right(teacher.objective):
+        yield Problem("teacher.objective.nar_ratio", "the teacher decodes from left to right; say 0")
+    elif name not in ("autoregressive", "bang"):
+        yield Problem("teacher.objective.name", f"the teacher must be autoregressive, or bang, not {name}")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
     if teacher.data in ("distilled", "mixed", "interpolated"):
@@ -208,8 +213,9 @@ def _pretraining_checks(
     pretraining: Pretraining | None, vocabulary: Vocabulary | None, systems: Mapping[str, System]
 ) -> Iterator[Problem]:
     for path, system in systems.items():
-        if system.objective.name == "bart_janus":
-            yield Problem(f"{path}.objective.name", "bart_janus is for pretraining.system; say janus")
+        name = system.objective.name
+        if name in PRETRAINING:
+            yield Problem(f"{path}.objective.name", f"{name} is for pretraining.system; say {PRETRAINING[name]}")
         if system.training.warm_start != PRETRAINED or system.checkpoint:
             continue
         if pretraining is None:
@@ -220,10 +226,9 @@ def _pretraining_checks(
     if pretraining is None:
         return
     system = pretraining.system
-    if system.objective.name != "bart_janus":
-        yield Problem(
-            "pretraining.system.objective.name", f"pre-training is by bart_janus, not {system.objective.name}"
-        )
+    if system.objective.name not in PRETRAINING:
+        known = " or ".join(PRETRAINING)
+        yield Problem("pretraining.system.objective.name", f"pre-training is by {known}, not {system.objective.name}")
     if system.data != "monolingual":
         yield Problem("pretraining.system.data", f"pre-training is on monolingual text; leave out {system.data}")
     if system.training.warm_start != "none":
@@ -271,6 +276,8 @@ def _search_checks(path: str, system: System) -> Iterator[Problem]:
 
 
 def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
+    if teacher.objective.name != "autoregressive":
+        yield Problem("teacher.objective.name", f"the EM loop needs autoregressive, not {teacher.objective.name}")
     if em.teacher.model.family == "gru" != teacher.model.family:
         yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
     if em.teacher_start == "warm" and em.iterations > 1:

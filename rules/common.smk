@@ -19,7 +19,7 @@ from snakemake.utils import update_config
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.config import AUTOREGRESSIVE, PRETRAINED, em_iteration, em_student, em_teacher
+from retort.config import PRETRAINED, em_iteration, em_student, em_teacher, left_to_right
 from retort.configuration import check_files, load_config, local_monolingual_texts, local_texts, read_yaml, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import data_pairs
@@ -279,8 +279,9 @@ def corpus_texts(wildcards):
 
 
 def monolingual_texts(wildcards):
-    """Input: local text files to pre-train on."""
-    return local_monolingual_texts(run_config)
+    """Input: what to pre-train on: local text files, or the training corpus."""
+    given = run_config.pretraining and run_config.pretraining.texts
+    return local_monolingual_texts(run_config) if given else [f"{R}/corpus/train.parquet"]
 
 
 def teacher_weights(wildcards):
@@ -316,7 +317,7 @@ def multimodality_of(systems):
         f"{R}/multimodality/{system}/seed{seed}.parquet"
         for system, seed in runs(systems)
         if run_config.systems[system].data in ("raw", "em")
-        and run_config.systems[system].objective.name not in AUTOREGRESSIVE
+        and not left_to_right(run_config.systems[system].objective)
     ]
 
 

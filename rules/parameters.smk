@@ -35,6 +35,12 @@ def pretraining_key(key):
     return get
 
 
+def training_text_option(wildcards):
+    """Parameter: --corpus TABLE where no text to pre-train on is given, nothing elsewhere."""
+    given = run_config.pretraining and run_config.pretraining.texts
+    return [] if given else ["--corpus", f"{R}/corpus/train.parquet"]
+
+
 def mirror_option(wildcards, output):
     """Parameter: --mirror DIRECTORY. A mirror holds the same texts, so another one must not re-run anything: Snakemake
     does not track a parameter that takes the output as an argument."""

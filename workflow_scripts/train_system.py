@@ -13,6 +13,7 @@ from retort.batches import EncodedCorpus
 from retort.config import PRETRAINED, Data, System
 from retort.errors import RetortError
 from retort.labels import StoredLabels
+from retort.models.bang import OWN_WEIGHTS
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.provenance import code_digest, file_digest, provenance, value_digest
@@ -158,8 +159,9 @@ def stored_labels(args: argparse.Namespace, corpus: EncodedCorpus, inputs: dict[
 
 
 def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary: Vocabulary) -> None:
-    """Copy a checkpoint's embeddings and encoder (teacher_encoder), these and the decoder (pretrained, which learned
-    no lengths), or all of its weights (previous, or a system's name); the layers that it lacks stay random."""
+    """Copy a checkpoint's embeddings and encoder (teacher_encoder), these, the decoder and what BANG has besides
+    (pretrained, which learned no lengths), or all of its weights (previous, or a system's name); the layers that it
+    lacks stay random."""
     if start is None:
         raise RetortError(f"training.warm_start is {kind}, but no --start was given")
     if read_description(start).get("vocabulary") != vocabulary.digest:
@@ -171,6 +173,8 @@ def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary:
     stacks = tuple(f"{side}.layers." for side in sides)
     layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
     prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(layers)]
+    if kind == PRETRAINED:
+        prefixes += [name for name in weights if name.startswith(OWN_WEIGHTS)]
     for prefix in prefixes:
         load_weights(model, weights, start, prefix)
     return None

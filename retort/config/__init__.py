@@ -28,6 +28,7 @@ from retort.config.search import (
     SEARCHES_OF_OBJECTIVE,
     Argmax,
     Beam,
+    Blocks,
     CtcCollapse,
     DagPath,
     Greedy,
@@ -35,6 +36,7 @@ from retort.config.search import (
     LengthParallel,
     MaskPredict,
     Search,
+    default_searches,
 )
 from retort.config.stages import Distillation, Evaluation, Exposure, Latency, Report
 from retort.config.systems import (
@@ -52,8 +54,11 @@ from retort.config.systems import (
 )
 from retort.config.training import (
     AUTOREGRESSIVE,
+    PRETRAINING,
     Autoregressive,
     Axe,
+    Bang,
+    BangPretraining,
     BartJanus,
     Cmlm,
     Ctc,
@@ -71,6 +76,7 @@ from retort.config.training import (
     Taught,
     Training,
     Vanilla,
+    left_to_right,
 )
 
 __all__ = [
@@ -79,14 +85,18 @@ __all__ = [
     "DEFAULT_SEARCHES",
     "EM_SEARCHES",
     "PRETRAINED",
+    "PRETRAINING",
     "SEARCHES_OF_OBJECTIVE",
     "STARTS",
     "WEIGHTED",
     "Argmax",
     "Autoregressive",
     "Axe",
+    "Bang",
+    "BangPretraining",
     "BartJanus",
     "Beam",
+    "Blocks",
     "Carve",
     "Cleaning",
     "Cmlm",
@@ -135,10 +145,12 @@ __all__ = [
     "Vocabulary",
     "WeightedMixture",
     "complete",
+    "default_searches",
     "em_iteration",
     "em_student",
     "em_systems",
     "em_teacher",
+    "left_to_right",
     "resolve",
 ]
 
@@ -201,7 +213,7 @@ def complete(raw: dict[str, Any]) -> dict[str, Any]:
     """A raw configuration with every system completed from the top-level model and training sections, unvalidated."""
     raw = dict(raw)
 
-    def complete_system(system: Any, base: Any = raw, searches: Any = DEFAULT_SEARCHES) -> Any:
+    def complete_system(system: Any, base: Any = raw, searches: Any = default_searches) -> Any:
         if not isinstance(system, dict) or not isinstance(base, dict):
             return system
         system = dict(system)
@@ -211,7 +223,7 @@ def complete(raw: dict[str, Any]) -> dict[str, Any]:
                 system[section] = {**inherited, **own}
         objective = system.get("objective")
         if isinstance(objective, dict) and not system.get("searches"):
-            system["searches"] = searches.get(str(objective.get("name", "")), {})
+            system["searches"] = searches(objective)
         return system
 
     if "teacher" in raw:
@@ -231,7 +243,7 @@ def complete(raw: dict[str, Any]) -> dict[str, Any]:
             **raw["em"],
             "student": complete_system(
                 {"objective": {"name": "vanilla"}, **student} if isinstance(student, dict) else student,
-                searches=DEFAULT_SEARCHES | {"vanilla": EM_SEARCHES},
+                searches=lambda o: EM_SEARCHES if o.get("name") == "vanilla" else default_searches(o),
             ),
             "teacher": complete_system(
                 {"objective": {"name": "autoregressive"}, **teacher} if isinstance(teacher, dict) else teacher,

@@ -210,6 +210,31 @@ class BartJanus(Section):
     """Probability that an input begins with another of its tokens, and ends with the first ones."""
 
 
+class Bang(Section):
+    """One model that predicts from left to right, all at once, or in blocks, with no length predictor (BANG, Qi et al.
+    2021)."""
+
+    name: Literal["bang"]
+    nar_ratio: Probability = 1.0
+    """Share of the batches that train the parallel mode; the others train from left to right."""
+    block: int | None = Field(None, ge=1)
+    """Slots that the parallel mode predicts at once, given the tokens before them; null: all."""
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+
+
+class BangPretraining(Section):
+    """Pre-training of the same model on text with masked spans (Qi et al. 2021), for the section pretraining alone."""
+
+    name: Literal["bang_pretraining"]
+    span_block: int = Field(64, ge=1)
+    """Consecutive tokens with one masked span."""
+    mask_ratio: Probability = 0.15
+    """Share of the tokens of a block that its span has, at least one."""
+    label_smoothing: Probability = 0.0
+    """Probability mass spread over the whole vocabulary."""
+
+
 class Axe(Section):
     """Aligned cross entropy: of the best monotonic alignment of targets and slots, where slots that are left out hold a
     blank (Ghazvininejad et al. 2020); the parallel family."""
@@ -365,9 +390,31 @@ class Imitation(Section):
 
 
 AUTOREGRESSIVE = ("autoregressive", "imitation")
-"""Objectives that train models which decode left to right."""
+"""Objectives of model families which decode left to right alone."""
+
+PRETRAINING = {"bart_janus": "janus", "bang_pretraining": "bang"}
+"""Objectives of pre-training, and the one that trains the same model on pairs."""
+
+
+def left_to_right(objective: Objective) -> bool:
+    """Whether it trains no mode but that from left to right."""
+    return objective.name in AUTOREGRESSIVE or (isinstance(objective, Bang) and objective.nar_ratio == 0)
+
 
 Objective = Annotated[
-    Autoregressive | Imitation | Vanilla | Cmlm | Janus | BartJanus | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag,
+    Autoregressive
+    | Imitation
+    | Vanilla
+    | Cmlm
+    | Janus
+    | BartJanus
+    | Bang
+    | BangPretraining
+    | Axe
+    | Oaxe
+    | Glat
+    | Ctc
+    | GlatCtc
+    | Dag,
     Field(discriminator="name"),
 ]
