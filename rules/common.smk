@@ -316,8 +316,7 @@ def multimodality_of(systems):
     return [
         f"{R}/multimodality/{system}/seed{seed}.parquet"
         for system, seed in runs(systems)
-        if run_config.systems[system].data in ("raw", "em")
-        and not left_to_right(run_config.systems[system].objective)
+        if run_config.systems[system].data in ("raw", "em") and not left_to_right(run_config.systems[system].objective)
     ]
 
 

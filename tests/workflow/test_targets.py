@@ -52,7 +52,15 @@ def test_the_default_configuration_needs_no_flag_and_trains_every_kind_of_studen
     assert config.em.iterations == 2
     # the others would take minutes more
     trained = {system.objective.name for system in config.systems.values()}
-    assert set(SEARCHES_OF_OBJECTIVE) - trained == {"oaxe", "glat", "imitation", "janus", "bart_janus"}
+    assert set(SEARCHES_OF_OBJECTIVE) - trained == {
+        "oaxe",
+        "glat",
+        "imitation",
+        "janus",
+        "bart_janus",
+        "bang",
+        "bang_pretraining",
+    }
     assert {system.data for system in config.students.values()} == {"raw", "distilled"}
 
 
