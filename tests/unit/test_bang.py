@@ -15,6 +15,7 @@ from retort.models.bang import BUCKETS, Slots, blocks, distance_buckets, visibil
 from retort.search.base import run_search
 from retort.vocabulary import BOS, EOS, MASK, PAD, UNK
 from tests.unit.fakes_models import VOCABULARY, bang_model, batch, padded, sentences
+from tests.unit.fakes_training import sequences, trainer
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 SHAPES = {"pre-norm": {}, "post-norm, learned, untied": {"norm": "post", "positions": "learned", "tied": "none"}}
@@ -288,6 +289,34 @@ def test_validation_weighs_the_modes():
     torch.testing.assert_close(both.total, 0.75 * left.total + 0.25 * parallel.total)
     torch.testing.assert_close(both.parts["nll"], both.total.detach())
     assert abs(left.total - parallel.total) > 1e-3
+
+
+@pytest.mark.parametrize(("changes", "size"), [({"nar_ratio": 0}, 1), ({"block": 3}, 3), ({}, 9)])
+def test_a_log_likelihood_is_that_of_the_mode(changes, size):
+    """Block by block, each given the tokens before it."""
+    model, pairs = bang_model(), batch(SOURCES, TARGETS)
+    total, inputs = torch.zeros(4), shifted_right(pairs.target_bt)
+    with torch.no_grad():
+        for start in range(0, 9, size):
+            states = model.advance(inputs[:, : start + 1], model.start(pairs.source_bs), min(size, 9 - start))
+            target = pairs.target_bt[:, start : start + size]
+            log_probs = torch.log_softmax(model.logits(states), -1).gather(2, target[:, :, None])[:, :, 0]
+            total += (log_probs * (target != PAD)).sum(1)
+    options = config.Bang(name="bang", **changes)
+    torch.testing.assert_close(bang.log_likelihood(model, pairs, options), total)
+    loss = bang.compute(model, pairs, options, STEP)
+    torch.testing.assert_close(loss.total, -total.sum() / pairs.target_tokens)
+
+
+def test_one_training_teaches_both_modes(tmp_path):
+    train, valid = sequences(4000, 1), sequences(200, 2)
+    at_once, greedy = config.Blocks(kind="blocks", collapse=False), config.Greedy(kind="greedy")
+    settings = {"max_updates": 200, "warmup": 40, "learning_rate": 0.01, "schedule": "cosine", "validate_every": 200}
+    learner = trainer(tmp_path, "bang", train, valid, at_once, batch_tokens=512, **settings)
+    assert learner.run(tmp_path / "events").scores["BLEU"] > 98
+    for search in (greedy, config.Blocks(kind="blocks", block=2, collapse=False)):
+        learner.validator.search = search
+        assert learner.validator(learner.model)["BLEU"] > 98
 
 
 # ---- search ---------------------------------------------------------------------------------------------------------
