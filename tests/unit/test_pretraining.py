@@ -217,6 +217,15 @@ def test_text_becomes_blocks_for_training_and_validation(tmp_path, vocabulary):
     assert read_provenance(tmp_path / "made" / "train.parquet")["lines"] == {"kept": 63, "leak": 1}
 
 
+def test_the_training_corpus_can_be_the_text(tmp_path, vocabulary):
+    pairs = {"id": [5, 9, 7], "source": ["abba", "fade", "bead"], "target": ["ha ha", "fade", "ebb"]}
+    write_table(tmp_path / "corpus.parquet", CORPUS, pa.table(pairs, schema=CORPUS.schema))
+    options = ["--texts", "[]", "--corpus", tmp_path / "corpus.parquet", "--block-tokens", "9", "--valid-blocks", "0"]
+    prepared(tmp_path, vocabulary, *options)
+    found = read_table(tmp_path / "made" / "train.parquet", ENCODED).column("target").to_pylist()
+    assert " ".join(vocabulary.decode_target(found)) == "abba fade bead ha ha ebb"
+
+
 def test_too_little_text_is_an_error(tmp_path, vocabulary, capsys):
     with pytest.raises(SystemExit):
         prepared(tmp_path, vocabulary, "--valid-blocks", "500")
