@@ -21,6 +21,7 @@ from retort.config import (
     PRETRAINED,
     PRETRAINING,
     SEARCHES_OF_OBJECTIVE,
+    Bang,
     Config,
     Em,
     Evaluation,
@@ -189,6 +190,8 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
         yield Problem("teacher.objective.nar_ratio", "the teacher decodes from left to right; say 0")
     elif name not in ("autoregressive", "bang"):
         yield Problem("teacher.objective.name", f"the teacher must be autoregressive, or bang, not {name}")
+    if isinstance(teacher.objective, Bang) and teacher.objective.needs_teacher:
+        yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; say 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
     if teacher.data in ("distilled", "mixed", "interpolated"):

@@ -130,7 +130,7 @@ class DeepSupervision(Section):
 
 
 class Taught(Section):
-    """An objective whose slots are the target's tokens, which the teacher can label."""
+    """An objective whose slots are the target's tokens, which the teacher can label in the parallel mode."""
 
     teacher_weight: float = Field(0.0, ge=0)
     """Weight of the divergence from the teacher's distribution of each token, given those before it, to the slot's; at
@@ -210,7 +210,7 @@ class BartJanus(Section):
     """Probability that an input begins with another of its tokens, and ends with the first ones."""
 
 
-class Bang(Section):
+class Bang(Taught):
     """One model that predicts from left to right, all at once, or in blocks, with no length predictor (BANG, Qi et al.
     2021)."""
 

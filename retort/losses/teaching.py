@@ -14,11 +14,11 @@ from retort.batches import Batch
 from retort.losses.next_token import shifted_right
 from retort.losses.top_k_cross_entropy import teacher_cross_entropy
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.parallel import ParallelModel
+from retort.models.transformer import EncoderDecoder
 
 
 def taught_loss(
-    model: ParallelModel,
+    model: EncoderDecoder,
     teacher: AutoregressiveModel,
     batch: Batch,
     layers: Sequence[Tensor],

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -316,6 +317,40 @@ def test_one_training_teaches_both_modes(tmp_path):
     for search in (greedy, config.Blocks(kind="blocks", block=2, collapse=False)):
         learner.validator.search = search
         assert learner.validator(learner.model)["BLEU"] > 98
+
+
+def test_a_teacher_labels_the_slots_of_the_parallel_mode():
+    """The left-to-right mode of a model of the same kind."""
+    model, teacher = bang_model().train(), bang_model(seed=5)
+    kinds, weights = torch.tensor([True, False, True, True]), torch.tensor([1.0, 1.0, 0.25, 0.5])
+    pairs = replace(batch(SOURCES, TARGETS), distilled_b=kinds, weight_b=weights)
+    options, step = config.Bang(name="bang", block=3, teacher_weight=0.7), replace(STEP, teacher=teacher)
+    found, without = (bang.compute(model, pairs, options, s) for s in (step, STEP))
+    inputs, real = shifted_right(pairs.target_bt), pairs.target_bt != PAD
+    theirs = torch.softmax(teacher.logits(teacher(pairs.source_bs, inputs)), -1).detach()
+    states = model.decode_blocks(inputs, 3, *model.encode(pairs.source_bs))
+    cross = -(theirs * torch.log_softmax(model.logits(states), -1)).sum(-1)
+    expected = (cross * real * (kinds * weights)[:, None]).sum() / (real * weights[:, None]).sum()
+    torch.testing.assert_close(found.total, without.total + 0.7 * expected)
+    torch.testing.assert_close(found.parts["taught"], expected.detach())
+    left = options.model_copy(update={"nar_ratio": 0.0})
+    untaught = bang.compute(model, pairs, left, step)
+    assert untaught.parts["taught"] == 0 and torch.equal(untaught.total, bang.compute(model, pairs, left, STEP).total)
+    assert "taught" not in bang.compute(model.eval(), pairs, options, step).parts
+
+
+@pytest.mark.parametrize(("changes", "size"), [({"nar_ratio": 0}, 1), ({"block": 3}, 3), ({}, 7)])
+def test_agreement_is_the_share_of_slots_that_say_the_target(changes, size):
+    """Every other token is the most probable one, given those before it that the mode sees."""
+    model, source, tokens = lively(), padded(SOURCES[:1]), []
+    model.embeddings.output.data[:6] *= 0.01
+    for t in range(6):
+        inputs = shifted_right(torch.tensor([tokens + [7] * (7 - t)]))
+        best = model.logits(model.decode_blocks(inputs, size, *model.encode(source)))[0, t].argmax().item()
+        assert best >= 6
+        tokens.append(best if t % 2 else 6 + (best - 5) % 8)
+    pairs = batch([SOURCES[0], SOURCES[1]], [tokens, tokens * 2])
+    assert bang.agreement(model, pairs, config.Bang(name="bang", **changes))[0].item() == pytest.approx(3 / 7)
 
 
 # ---- search ---------------------------------------------------------------------------------------------------------

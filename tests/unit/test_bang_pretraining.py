@@ -302,6 +302,7 @@ def test_searches_are_those_of_the_modes(objective, searches):
             ["pre-training is by bart_janus or bang_pretraining, not bang"],
         ),
         ("students.b.objective.block", 0, ["students.b.objective.block: must be greater"]),
+        ("teacher.objective.teacher_weight", 0.5, ["teacher.objective.teacher_weight: the teacher has no teacher"]),
         ("em", {"iterations": 1}, ["teacher.objective.name: the EM loop needs autoregressive, not bang"]),
         ("em", {"student": {"objective": {"name": "bang", "nar_ratio": 0}}}, ["student must be a parallel system"]),
     ],

@@ -7,14 +7,14 @@ import torch
 from torch.nn import functional
 
 from retort import config
-from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
+from retort.losses import axe, bang, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
 from retort.losses.base import Step
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.next_token import shifted_right
 from retort.losses.soft_cross_entropy import soft_cross_entropy
 from retort.models.functional import CHUNK
 from retort.vocabulary import BLANK, EOS, MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, dag_model, parallel, sentences
+from tests.unit.fakes_models import autoregressive, bang_model, batch, dag_model, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 STEP = Step(torch.Generator(), 0.9)
@@ -27,6 +27,8 @@ OBJECTIVES = {
         lambda: parallel(deep_supervision=True),
     ),
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
+    "bang": (bang, config.Bang(name="bang"), bang_model),
+    "bang, left to right": (bang, config.Bang(name="bang", nar_ratio=0), bang_model),
     "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
     "glat": (glat, config.Glat(name="glat", start=0, end=0), parallel),
