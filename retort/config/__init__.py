@@ -13,6 +13,7 @@ from pydantic import Field
 
 from retort.config.base import Name, Section
 from retort.config.corpus import Carve, Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
+from retort.config.janus import BartJanus, Janus
 from retort.config.mixing import (
     AGREEING,
     WEIGHTED,
@@ -59,7 +60,6 @@ from retort.config.training import (
     Axe,
     Bang,
     BangPretraining,
-    BartJanus,
     Cmlm,
     Ctc,
     Dag,
@@ -67,7 +67,6 @@ from retort.config.training import (
     Glat,
     GlatCtc,
     Imitation,
-    Janus,
     Mixture,
     Model,
     Oaxe,

@@ -8,12 +8,12 @@ from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
 from retort.config.corpus import TextSource
+from retort.config.janus import BartJanus
 from retort.config.mixing import AGREEING, WEIGHTED, DataMixture, SelfPaced
 from retort.config.search import SEARCHES_OF_OBJECTIVE, Search
 from retort.config.training import (
     AUTOREGRESSIVE,
     Autoregressive,
-    BartJanus,
     Model,
     Objective,
     Training,
