@@ -101,6 +101,8 @@ rule evaluate:
     input:
         all_scores,
         all_multimodality,
+        all_exposure,
+        all_lengths,
         f"{R}/scores/comparison.parquet",
 
 

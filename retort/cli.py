@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         help="left to right, or in parallel; default: as its objective has it",
     )
     translate.add_argument("--passes", type=_positive, help="decoder passes of the parallel mode")
+    translate.add_argument("--block", type=_positive, help="tokens that the parallel mode predicts at once")
     translate.add_argument(
         "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
     )
@@ -75,7 +76,7 @@ def translate(args: argparse.Namespace) -> None:
 
     device, precision = prepare_device(args.threads), PRECISIONS[args.precision]
     model, vocabulary, description = load_checkpoint(args.model, device, precision)
-    search = _search(args, description["objective"]["name"])
+    search = _search(args, description["objective"])
     teacher = load_teacher(args.teacher, args.model, vocabulary, device, precision) if needs_teacher(search) else None
     try:
         opened = open(args.input, "rb") if args.input else sys.stdin.buffer  # noqa: SIM115
@@ -89,15 +90,16 @@ def translate(args: argparse.Namespace) -> None:
             sys.stdout.buffer.flush()
 
 
-def _search(args: argparse.Namespace, objective: str) -> Any:
-    """The search that the arguments choose for a model trained with this objective."""
-    from retort.config import DEFAULT_SEARCHES, SEARCHES_OF_OBJECTIVE, MaskPredict, Search
+def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
+    """The search that the arguments choose for a model trained with this objective, a section of the configuration."""
+    from retort.config import DEFAULT_SEARCHES, SEARCHES_OF_OBJECTIVE, Blocks, MaskPredict, Search, default_searches
 
-    allowed = SEARCHES_OF_OBJECTIVE[objective]
-    decodes = f"a model trained as {objective} decodes by {' or '.join(allowed)}"
+    name = objective["name"]
+    allowed = SEARCHES_OF_OBJECTIVE[name]
+    decodes = f"a model trained as {name} decodes by {' or '.join(allowed)}"
     if args.search:
-        if args.mode or args.passes:
-            raise RetortError("--search says how to decode; leave out --mode and --passes")
+        if args.mode or args.passes or args.block:
+            raise RetortError("--search says how to decode; leave out --mode, --passes and --block")
         try:
             search = TypeAdapter(Search).validate_json(args.search)
         except ValidationError as error:
@@ -105,14 +107,18 @@ def _search(args: argparse.Namespace, objective: str) -> Any:
         if search.kind not in allowed:
             raise RetortError(f"--search {search.kind}: {decodes}")
         return search
+    for option, value, kind in (("passes", args.passes, "mask_predict"), ("block", args.block, "blocks")):
+        if value and args.mode == "ar":
+            raise RetortError(f"--{option} {value}: only the parallel mode has {option}; say --mode nar")
+        if value and kind not in allowed:
+            raise RetortError(f"--{option} {value}: {decodes}, which has no choice of {option}")
     if args.passes:
-        if args.mode == "ar":
-            raise RetortError(f"--passes {args.passes}: only the parallel mode has passes; say --mode nar")
-        if "mask_predict" not in allowed:
-            raise RetortError(f"--passes {args.passes}: {decodes}, which has no choice of passes")
         return MaskPredict(kind="mask_predict", iterations=args.passes)
+    if args.block:
+        return Blocks(kind="blocks", block=args.block)
     left_to_right = SEARCHES_OF_OBJECTIVE["autoregressive"]
-    for found in DEFAULT_SEARCHES[objective].values():
+    # the modes that it was trained for come first
+    for found in [*default_searches(objective).values(), *DEFAULT_SEARCHES[name].values()]:
         if args.mode is None or (found.kind in left_to_right) == (args.mode == "ar"):
             return found
     raise RetortError(f"--mode {args.mode}: {decodes}, and has no such mode")

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 from retort.config import (
     AGREEING,
     PRETRAINED,
+    PRETRAINING,
     SEARCHES_OF_OBJECTIVE,
+    Bang,
     Config,
     Em,
     Evaluation,
@@ -30,8 +33,10 @@ from retort.config import (
     complete,
     em_iteration,
     em_student,
+    left_to_right,
     resolve,
 )
+from retort.config_checks import exposure_checks, label_checks, start_checks, truncation_checks
 from retort.config_errors import Problem, nearest, problems_of
 from retort.errors import RetortError
 
@@ -125,13 +130,17 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
         yield from _evaluator_checks(path, system, students)
-    yield from _truncation_checks(_part(Model, whole.get("model", {})), every)
+    yield from truncation_checks(_part(Model, whole.get("model", {})), every)
+    yield from exposure_checks(_part(Evaluation, whole.get("evaluation", {})), students)
     pretraining = _part(Pretraining, whole.get("pretraining"))
     yield from _pretraining_checks(pretraining, vocabulary, every)
     if teacher is not None and not teacher.checkpoint:
         for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
                 yield from _warm_start_checks(path, system, "teacher_encoder needs", "the teacher's", teacher)
+    for path, system in every.items():
+        yield from start_checks(path, system, {**named, **students})
+        yield from label_checks(path, system)
     if teacher is not None and em is not None and em.iterations:
         yield from _em_checks(em, teacher)
 
@@ -156,6 +165,9 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
         for name in [n for n in (system, baseline) if n not in systems]:
             hint = nearest(name, systems)
             yield Problem(f"evaluation.baselines.{system}", f"no system is named {name!r}; {hint}")
+    buckets = evaluation.length_buckets if evaluation else []
+    if any(a >= b for a, b in pairwise(buckets)):
+        yield Problem("evaluation.length_buckets", f"{buckets} do not grow; say each bound once, the shortest first")
     corpus = raw.get("corpus")
     tests = corpus.get("tests") if isinstance(corpus, dict) else None
     for name in tests if isinstance(tests, dict) else ():
@@ -174,27 +186,21 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
 
 
 def _teacher_checks(teacher: System) -> Iterator[Problem]:
-    if teacher.objective.name != "autoregressive":
-        yield Problem("teacher.objective.name", f"the teacher must be autoregressive, not {teacher.objective.name}")
+    name = teacher.objective.name
+    if name == "bang" and not left_to_right(teacher.objective):
+        yield Problem("teacher.objective.nar_ratio", "the teacher decodes from left to right; say 0")
+    elif name not in ("autoregressive", "bang"):
+        yield Problem("teacher.objective.name", f"the teacher must be autoregressive, or bang, not {name}")
+    if isinstance(teacher.objective, Bang) and teacher.objective.needs_teacher:
+        yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; say 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
     if teacher.data in ("distilled", "mixed", "interpolated"):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
-        yield Problem("teacher.training.warm_start", "the teacher cannot start from itself; say none or pretrained")
-
-
-def _truncation_checks(shared: Model | None, systems: Mapping[str, System]) -> Iterator[Problem]:
-    """Encoded sources are cut once for all."""
-    if shared is None:
-        return
-    for path, system in systems.items():
-        keys = ("truncate_sources", *(("max_length",) if shared.truncate_sources else ()))
-        for key in keys:
-            own, theirs = getattr(system.model, key), getattr(shared, key)
-            if own != theirs and not system.checkpoint:
-                cut = "sources are cut for all systems alike" if shared.truncate_sources else "sources are not cut"
-                yield Problem(f"{path}.model.{key}", f"{cut}: needs model.{key}, which is {theirs!r}, found {own!r}")
+        yield Problem(
+            "teacher.training.warm_start", "the teacher cannot start from itself or a student; say none or pretrained"
+        )
 
 
 def _warm_start_checks(
@@ -211,8 +217,9 @@ def _pretraining_checks(
     pretraining: Pretraining | None, vocabulary: Vocabulary | None, systems: Mapping[str, System]
 ) -> Iterator[Problem]:
     for path, system in systems.items():
-        if system.objective.name == "bart_janus":
-            yield Problem(f"{path}.objective.name", "bart_janus is for pretraining.system; say janus")
+        name = system.objective.name
+        if name in PRETRAINING:
+            yield Problem(f"{path}.objective.name", f"{name} is for pretraining.system; say {PRETRAINING[name]}")
         if system.training.warm_start != PRETRAINED or system.checkpoint:
             continue
         if pretraining is None:
@@ -223,10 +230,9 @@ def _pretraining_checks(
     if pretraining is None:
         return
     system = pretraining.system
-    if system.objective.name != "bart_janus":
-        yield Problem(
-            "pretraining.system.objective.name", f"pre-training is by bart_janus, not {system.objective.name}"
-        )
+    if system.objective.name not in PRETRAINING:
+        known = " or ".join(PRETRAINING)
+        yield Problem("pretraining.system.objective.name", f"pre-training is by {known}, not {system.objective.name}")
     if system.data != "monolingual":
         yield Problem("pretraining.system.data", f"pre-training is on monolingual text; leave out {system.data}")
     if system.training.warm_start != "none":
@@ -274,6 +280,8 @@ def _search_checks(path: str, system: System) -> Iterator[Problem]:
 
 
 def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
+    if teacher.objective.name != "autoregressive":
+        yield Problem("teacher.objective.name", f"the EM loop needs autoregressive, not {teacher.objective.name}")
     if em.teacher.model.family == "gru" != teacher.model.family:
         yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
     if em.teacher_start == "warm" and em.iterations > 1:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
+from torch import Tensor
 
 from retort.batches import Ragged, source_batches
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.transformer import EncoderDecoder
 from retort.search.base import Hypothesis, run_search
 from retort.tables import TRANSLATIONS
-from retort.vocabulary import Vocabulary
+from retort.vocabulary import PAD, Vocabulary
 
 
 def translate_texts(
@@ -23,10 +25,12 @@ def translate_texts(
     search: Any,
     batch_tokens: int,
     teacher: AutoregressiveModel | None = None,
+    prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
     """n-best lists in the order of the texts. A source longer than the model allows is cut, and counts as truncated
     unless that is how the model was trained; an empty one gives an empty hypothesis. ``teacher`` is for searches that
-    need one."""
+    need one. ``prefixes``: tokens that the outputs begin with, for left-to-right searches; cut where they are longer
+    than the model allows."""
     longest = model.shape.max_length - 1
     encoded = vocabulary.encode_source(texts)
     cut = [len(tokens) > longest and not model.shape.truncate_sources for tokens in encoded]
@@ -34,11 +38,21 @@ def translate_texts(
     source = Ragged.from_lists([encoded[i][:longest] for i in filled])
     results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, False, 0)] for _ in texts]
     for rows, source_bs in source_batches(source, batch_tokens) if filled else ():
-        decoded = run_search(model, source_bs.to(model.device), search, teacher)
+        given_bt = None
+        if prefixes is not None:
+            given_bt = padded_prefixes([prefixes[filled[row]][:longest] for row in rows]).to(model.device)
+        decoded = run_search(model, source_bs.to(model.device), search, teacher, given_bt)
         for row, found in zip(rows, decoded, strict=True):
             i = filled[row]
             results[i] = [Hypothesis(h.tokens, h.score, h.truncated or cut[i], h.passes) for h in found]
     return results
+
+
+def padded_prefixes(prefixes: Sequence[Sequence[int]]) -> Tensor:
+    """Token ids [b, t], padded to the longest, which may be 0; without eos."""
+    width = max(map(len, prefixes))
+    rows = [[*tokens, *[PAD] * (width - len(tokens))] for tokens in prefixes]
+    return torch.tensor(rows, dtype=torch.long).view(len(rows), width)
 
 
 def translations_table(

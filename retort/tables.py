@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +18,10 @@ import pyarrow.parquet as pq
 
 from retort.errors import RetortError
 from retort.files import temporary_path
+from retort.schema import Column, Table
 
 ROW_GROUP_ROWS = 65_536
 METADATA_KEY = b"retort"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its Arrow type, whether it may be null, its unit and what it holds."""
-
-    name: str
-    type: pa.DataType
-    description: str
-    unit: str = ""
-    nullable: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A named, versioned schema."""
-
-    name: str
-    version: int
-    columns: tuple[Column, ...]
-
-    @property
-    def schema(self) -> pa.Schema:
-        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
-
-    @property
-    def names(self) -> list[str]:
-        return [c.name for c in self.columns]
-
 
 _ID = Column("id", pa.int64(), "number of the pair in its split's source, from 0; survives cleaning and every join")
 _TOKENS = pa.list_(pa.int32())
@@ -144,6 +115,20 @@ TRANSLATIONS = Table(
     ),
 )
 
+LABELS = Table(
+    "labels",
+    1,
+    (
+        _ID,
+        Column("positions", pa.int32(), "target tokens of the pair, eos included", "tokens"),
+        Column("tokens", _TOKENS, "of each position the teacher's k most probable next tokens, the best one first"),
+        Column("probabilities", pa.list_(pa.float16()), "of each position those of the k, then that of all others"),
+        Column("mass", pa.float32(), "probability of the k tokens, summed over the positions"),
+        Column("entropy", pa.float32(), "of the teacher's whole distributions, summed over the positions", "nats"),
+        Column("kept_entropy", pa.float32(), "the same where all other tokens are one event", "nats"),
+    ),
+)
+
 SELECTION = Table(
     "selection",
     1,
@@ -220,6 +205,40 @@ COMPARISON = Table(
         Column("p_value", pa.float64(), "two-sided, of no difference"),
         Column("samples", pa.int64(), "bootstrap resamples", "resamples"),
         Column("signature", pa.string(), "every choice that changes the numbers"),
+    ),
+)
+
+LENGTHS = Table(
+    "lengths",
+    1,
+    (
+        Column("system", pa.string(), "name of the system in the config"),
+        Column("seed", pa.int64(), "seed of the training"),
+        Column("search", pa.string(), "name of the search in the config"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("shortest", pa.int32(), "shortest reference of the bucket", "words"),
+        Column("longest", pa.int32(), "longest reference; null: any", "words", nullable=True),
+        Column("sentences", pa.int64(), "sentences in the bucket", "sentences"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
+        Column("value", pa.float64(), "the corpus score of those sentences"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
+EXPOSURE = Table(
+    "exposure",
+    1,
+    (
+        Column("system", pa.string(), "name of the student in the config"),
+        Column("seed", pa.int64(), "seed of its training"),
+        Column("test_set", pa.string(), "name of the test set"),
+        Column("prefix", pa.string(), "whose output each output begins with: student, teacher or reference; or none"),
+        Column("share", pa.float64(), "how much of that output, as a share of its tokens"),
+        Column("completed_by", pa.string(), "who says the rest: student or teacher"),
+        Column("given", pa.float64(), "tokens given, as a share of the tokens of all outputs"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
+        Column("value", pa.float64(), "the corpus score of the whole outputs"),
+        Column("signature", pa.string(), "every choice that changes the number"),
     ),
 )
 
@@ -318,22 +337,17 @@ def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) ->
         yield part
 
 
-def corpus_table(ids: Iterable[int], sources: Iterable[str], references: Iterable[list[str]]) -> pa.Table:
-    """A CORPUS table of sources and all references of each, at least one; the first is the target."""
-    references = list(references)
-    columns = {
-        "id": list(ids),
-        "source": list(sources),
-        "target": [texts[0] for texts in references],
-        "references": [texts if len(texts) > 1 else None for texts in references],
-    }
-    return pa.table(columns, schema=CORPUS.schema)
-
-
-def references_of(corpus: pa.Table) -> list[list[str]]:
-    """All references of each row of a CORPUS table, the target first."""
-    rows = zip(corpus.column("target").to_pylist(), corpus.column("references").to_pylist(), strict=True)
-    return [references or [target] for target, references in rows]
+def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows: int) -> Iterator[pa.Table]:
+    """Stream the rows of a shard (numbered from 0), a contiguous range of the table, in parts of at most ``rows`` whose
+    borders do not depend on the shard."""
+    total = open_table(path, table).metadata.num_rows
+    first, last = total * shard // shards, total * (shard + 1) // shards
+    position = 0
+    for part in iterate_table(path, table, rows):
+        start, stop = max(first - position, 0), min(last - position, part.num_rows)
+        if start < stop:
+            yield part.slice(start, stop - start)
+        position += part.num_rows
 
 
 def read_provenance(path: Path | str) -> dict[str, Any]:

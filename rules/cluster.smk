@@ -52,10 +52,15 @@ def check_arrays(settings):
     arrays = {name.strip() for name in (settings.array_jobs or "").split(",")}
     seeds = len(run_config.seeds_of(em_student(1))) if run_config.em.iterations else 1
     needed, limit = 2 * len(gather.distill("{scatteritem}")) * seeds, workflow.resource_settings.nodes
-    if (
-        arrays & {"all", "distill_shard", "decode_candidates", "select_candidates", "decode_iteration"}
-        and needed > limit
-    ):
+    sharded = {
+        "distill_shard",
+        "decode_beam",
+        "label_shard",
+        "decode_candidates",
+        "select_candidates",
+        "decode_iteration",
+    }
+    if arrays & {"all", *sharded} and needed > limit:
         raise WorkflowError(
             f"{needed // 2} shards in job arrays need at least --jobs {needed}, found {limit}; "
             f"give more, fewer shards (--set-scatter distill=N) or no arrays (--slurm-array-jobs none)"

@@ -19,7 +19,7 @@ from snakemake.utils import update_config
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.config import AUTOREGRESSIVE, PRETRAINED, em_iteration, em_student, em_teacher
+from retort.config import PRETRAINED, em_iteration, em_student, em_teacher, left_to_right
 from retort.configuration import check_files, load_config, local_monolingual_texts, local_texts, read_yaml, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import data_pairs
@@ -186,14 +186,20 @@ def vocabulary_files():
     }
 
 
+# What any system can be trained on; those of the EM loop and pre-training have tables of their own.
+TRAINING_TABLES = {
+    "raw": f"{R}/encoded/train.parquet",
+    "distilled": f"{R}/distilled/encoded.parquet",
+    "interpolated": f"{R}/interpolated/encoded.parquet",
+}
+
+
 def training_files(wildcards):
     """Input: what a system is trained on; the checkpoint that it starts from too."""
     name, seed = wildcards.system, int(wildcards.seed)
     train = {
-        "raw": f"{R}/encoded/train.parquet",
-        "distilled": f"{R}/distilled/encoded.parquet",
+        **TRAINING_TABLES,
         "mixed": f"{R}/mixed/train.parquet",
-        "interpolated": f"{R}/interpolated/encoded.parquet",
         "em": f"{iteration_directory(em_iteration(name), seed)}/train.parquet",
         "selected": f"{iteration_directory(em_iteration(name), seed)}/selected.parquet",
         "monolingual": f"{R}/pretraining/train.parquet",
@@ -207,6 +213,8 @@ def training_files(wildcards):
         files |= {f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()}
     if evaluator := evaluating_run(name, seed):
         files["agreement"] = f"{R}/agreement/{evaluator[0]}/seed{evaluator[1]}.parquet"
+    if labels := stored_labels(name):
+        files["labels"] = labels
     return files
 
 
@@ -224,6 +232,12 @@ def asks_teacher(system):
     return getattr(run_config.trained[system].objective, "needs_teacher", False)
 
 
+def stored_labels(system):
+    """The table of the teacher's labels that a system is trained with, if it reads one."""
+    data, objective = run_config.trained[system].data, run_config.trained[system].objective
+    return f"{R}/labels/{data}/top{objective.top_k}.parquet" if getattr(objective, "needs_labels", False) else None
+
+
 def starting_run(system, seed):
     """System and seed of the checkpoint that a training starts from, if it starts from one."""
     kind, iteration = run_config.trained[system].training.warm_start, em_iteration(system)
@@ -233,7 +247,24 @@ def starting_run(system, seed):
         return PRETRAINED, run_config.seeds_of(PRETRAINED)[0]
     if kind == "teacher_encoder":
         return "teacher", TEACHER_SEED
+    if kind != "previous":
+        seeds = run_config.seeds_of(kind)
+        return kind, seed if seed in seeds else seeds[0]
     return teacher_of(iteration - 1, seed) if system == em_teacher(iteration) else (em_student(iteration - 1), seed)
+
+
+def labelled_files(wildcards):
+    """Input: training text, and the teacher that says what comes next in it."""
+    return {
+        **{f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()},
+        **vocabulary_files(),
+        "train": TRAINING_TABLES[wildcards.data],
+    }
+
+
+def labelled_text(wildcards):
+    """Input: training text that labels are for."""
+    return TRAINING_TABLES[wildcards.data]
 
 
 def distilled_translations(wildcards):
@@ -248,8 +279,26 @@ def corpus_texts(wildcards):
 
 
 def monolingual_texts(wildcards):
-    """Input: local text files to pre-train on."""
-    return local_monolingual_texts(run_config)
+    """Input: what to pre-train on: local text files, or the training corpus."""
+    given = run_config.pretraining and run_config.pretraining.texts
+    return local_monolingual_texts(run_config) if given else [f"{R}/corpus/train.parquet"]
+
+
+def teacher_weights(wildcards):
+    """Input: the checkpoint of the teacher, its weights first."""
+    return list(checkpoint_files("teacher", TEACHER_SEED).values())
+
+
+def all_lengths(wildcards):
+    """Input: scores by length, if they are asked for."""
+    return [f"{R}/scores/lengths.parquet"] if run_config.evaluation.length_buckets else []
+
+
+def all_exposure(wildcards):
+    """Input: exposure bias of the systems that it is asked of."""
+    return [
+        f"{R}/exposure/{system}/seed{seed}.parquet" for system, seed in runs(run_config.evaluation.exposure.systems)
+    ]
 
 
 def multimodality_files(wildcards):
@@ -267,8 +316,7 @@ def multimodality_of(systems):
     return [
         f"{R}/multimodality/{system}/seed{seed}.parquet"
         for system, seed in runs(systems)
-        if run_config.systems[system].data in ("raw", "em")
-        and run_config.systems[system].objective.name not in AUTOREGRESSIVE
+        if run_config.systems[system].data in ("raw", "em") and not left_to_right(run_config.systems[system].objective)
     ]
 
 
@@ -289,3 +337,5 @@ wildcard_constraints:
     seed=r"\d+",
     search=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     iteration=r"\d+",
+    data="|".join(TRAINING_TABLES),
+    top_k=r"\d+",

@@ -99,6 +99,7 @@ rule prepare_monolingual:
         script=script("prepare_monolingual"),
         code=code("prepare_monolingual"),
         texts=pretraining_key("texts"),
+        corpus=training_text_option,
         block_tokens=pretraining_key("block_tokens"),
         valid_blocks=pretraining_key("valid_blocks"),
         mirror=mirror_option,
@@ -106,7 +107,7 @@ rule prepare_monolingual:
         vocabulary=directory_of("input.vocabulary"),
         directory=directory_of("output.train"),
     shell:
-        "python {params.script:q} --texts {params.texts:q} --held-out {input.held_out:q} --cleaning {params.cleaning:q}"
-        " --vocabulary {params.vocabulary:q} --block-tokens {params.block_tokens:q}"
+        "python {params.script:q} --texts {params.texts:q} {params.corpus:q} --held-out {input.held_out:q}"
+        " --cleaning {params.cleaning:q} --vocabulary {params.vocabulary:q} --block-tokens {params.block_tokens:q}"
         " --valid-blocks {params.valid_blocks:q} {params.mirror:q} --threads {threads}"
         " --output {params.directory:q} 2> {log:q}"

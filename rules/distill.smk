@@ -146,3 +146,52 @@ rule measure_agreement:
     shell:
         "python {params.script:q} --checkpoint {params.checkpoint:q} --train {input.train:q} --threads {threads}"
         " --output {output.agreement:q} 2> {log:q}"
+
+
+# For systems that read the teacher's labels: what it says at each position of a training text, in shards.
+rule label_shard:
+    input:
+        unpack(labelled_files),
+    output:
+        labels=f"{R}/labels/{{data}}/top{{top_k}}/{{scatteritem}}.parquet",
+    log:
+        f"{R}/logs/label_shard/{{data}}/top{{top_k}}/{{scatteritem}}.log",
+    benchmark:
+        f"{R}/benchmarks/label_shard/{{data}}/top{{top_k}}/{{scatteritem}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    resources:
+        gpu=gpus_of_job,
+    params:
+        script=script("label_shard"),
+        code=code("label_shard"),
+        distillation=section("distillation", "batch_tokens", "precision"),
+        shard=shard(0),
+        shards=shard(1),
+        teacher=directory_of("input.teacher_weights"),
+        vocabulary=directory_of("input.vocabulary"),
+    shell:
+        "python {params.script:q} --distillation {params.distillation:q} --teacher {params.teacher:q}"
+        " --train {input.train:q} --vocabulary {params.vocabulary:q} --top-k {wildcards.top_k}"
+        " --shard {params.shard} --shards {params.shards} --threads {threads} --output {output.labels:q} 2> {log:q}"
+
+
+rule gather_labels:
+    input:
+        shards=gather.distill(f"{R}/labels/{{{{data}}}}/top{{{{top_k}}}}/{{scatteritem}}.parquet"),
+        train=labelled_text,
+    output:
+        labels=f"{R}/labels/{{data}}/top{{top_k}}.parquet",
+    log:
+        f"{R}/logs/gather_labels/{{data}}/top{{top_k}}.log",
+    benchmark:
+        f"{R}/benchmarks/gather_labels/{{data}}/top{{top_k}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("gather_labels"),
+        code=code("gather_labels"),
+    shell:
+        "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
+        " --output {output.labels:q} 2> {log:q}"

@@ -102,3 +102,56 @@ rule measure_multimodality:
         "python {params.script:q} --checkpoint {params.checkpoint:q} --held-out {input.held_out:q}"
         " --system {wildcards.system:q} --seed {wildcards.seed} --data {params.data:q} --threads {threads}"
         " --output {output.multimodality:q} 2> {log:q}"
+
+
+rule score_by_length:
+    input:
+        translations=all_translations,
+        tests=TESTS,
+    output:
+        lengths=f"{R}/scores/lengths.parquet",
+    log:
+        f"{R}/logs/score_by_length/lengths.log",
+    benchmark:
+        f"{R}/benchmarks/score_by_length/lengths.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("score_by_length"),
+        code=code("score_by_length"),
+        evaluation=section("evaluation", "length_buckets", "metrics"),
+    shell:
+        "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
+        " --evaluation {params.evaluation:q} --output {output.lengths:q} 2> {log:q}"
+
+
+rule measure_exposure:
+    input:
+        unpack(checkpoint_of_run),
+        teacher=teacher_weights,
+        tests=TESTS,
+    output:
+        exposure=f"{R}/exposure/{{system}}/seed{{seed}}.parquet",
+    log:
+        f"{R}/logs/measure_exposure/{{system}}/seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/measure_exposure/{{system}}/seed{{seed}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    resources:
+        gpu=gpus_of_job,
+    params:
+        script=script("measure_exposure"),
+        code=exposure_code,
+        exposure=exposure_section,
+        metrics=metric_names,
+        batch_tokens=decoding_batch_tokens,
+        student=directory_of("input.weights"),
+        teacher=directory_of("input.teacher"),
+    shell:
+        "python {params.script:q} --student {params.student:q} --teacher {params.teacher:q}"
+        " --system {wildcards.system:q} --seed {wildcards.seed} --exposure {params.exposure:q}"
+        " --metrics {params.metrics}"
+        " --batch-tokens {params.batch_tokens} --tests {input.tests:q} --threads {threads}"
+        " --output {output.exposure:q} 2> {log:q}"

@@ -42,6 +42,12 @@ def pretraining_key(key):
     return get
 
 
+def training_text_option(wildcards):
+    """Parameter: --corpus TABLE where no text to pre-train on is given, nothing elsewhere."""
+    given = run_config.pretraining and run_config.pretraining.texts
+    return [] if given else ["--corpus", f"{R}/corpus/train.parquet"]
+
+
 def mirror_option(wildcards, output):
     """Parameter: --mirror DIRECTORY. A mirror holds the same texts, so another one must not re-run anything: Snakemake
     does not track a parameter that takes the output as an argument."""
@@ -51,6 +57,15 @@ def mirror_option(wildcards, output):
 
 def decoding_batch_tokens(wildcards):
     return run_config.evaluation.batch_tokens
+
+
+def metric_names(wildcards):
+    return run_config.evaluation.metrics
+
+
+def exposure_section(wildcards):
+    """Parameter: how exposure bias is measured, whatever the systems."""
+    return as_json(run_config.evaluation.exposure.model_dump(mode="json", exclude={"systems"}))
 
 
 def vocabulary_section(wildcards):
@@ -128,6 +143,12 @@ def teacher_option(wildcards):
 def agreement_option(wildcards, input):
     """Parameter: --agreement FILE for a training whose targets another model chooses, nothing for the others."""
     return ["--agreement", input.agreement] if "agreement" in input.keys() else []
+
+
+def labels_option(wildcards):
+    """Parameter: --labels FILE for a training that reads what the teacher said, nothing for the others."""
+    labels = stored_labels(wildcards.system)
+    return ["--labels", labels] if labels else []
 
 
 def rescoring_files(wildcards):
@@ -259,6 +280,10 @@ def multimodality_code(wildcards):
 
 def agreement_code(wildcards):
     return digest_of_code("measure_agreement", f"retort.losses.{run_config.systems[wildcards.system].objective.name}")
+
+
+def exposure_code(wildcards):
+    return digest_of_code("measure_exposure", f"retort.search.{run_config.evaluation.exposure.search.kind}")
 
 
 def translation_code(wildcards):

@@ -51,6 +51,8 @@ rule build_report:
         logs=training_logs,
         multimodality=all_multimodality,
         guards=all_guards,
+        lengths=all_lengths,
+        exposure=all_exposure,
         translations=all_translations,
         graph=f"{R}/report/rulegraph.dot",
     output:
@@ -73,6 +75,11 @@ rule build_report:
         em_iterations=report(
             f"{R}/report/em_iterations.png",
             caption="captions/em_iterations.rst",
+            category="Figures",
+        ),
+        lengths=report(
+            f"{R}/report/lengths.png",
+            caption="captions/lengths.rst",
             category="Figures",
         ),
         results=report(
@@ -99,5 +106,6 @@ rule build_report:
         " --encoding {input.encoding:q} --scores {input.scores:q}"
         " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
         " --multimodality {input.multimodality:q} --guards {input.guards:q}"
+        " --lengths {input.lengths:q} --exposure {input.exposure:q}"
         " --checkpoints {params.checkpoints:q} --translations {input.translations:q} --benchmarks {params.benchmarks:q}"
         " --dag {input.graph:q} --output {params.directory:q} 2> {log:q}"

@@ -31,6 +31,7 @@ rule train_teacher:
         start=start_option,
         teacher=teacher_option,
         agreement=agreement_option,
+        labels=labels_option,
         vocabulary=directory_of("input.vocabulary"),
         checkpoint=directory_of("output.weights"),
         state=f"{R}/state/train_system",
@@ -38,7 +39,8 @@ rule train_teacher:
     shell:
         "python {params.script:q} --system {params.system:q} --seed {wildcards.seed} --data {params.data:q}"
         " --train {input.train:q} --valid {input.valid:q} --vocabulary {params.vocabulary:q} {params.start:q}"
-        " {params.teacher:q} {params.agreement:q} --state {params.state:q} {params.limits:q} --threads {threads}"
+        " {params.teacher:q} {params.agreement:q} {params.labels:q} --state {params.state:q} {params.limits:q}"
+        " --threads {threads}"
         " --output {params.checkpoint:q} 2> {log:q}"
 
 

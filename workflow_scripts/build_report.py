@@ -7,7 +7,14 @@ from pathlib import Path
 
 from retort.evaluation.runs import named_directory
 from retort.files import write_bytes
-from retort.report.figures import em_iterations, mixed_training, placeholder, quality_latency, training_curves
+from retort.report.figures import (
+    em_iterations,
+    lengths,
+    mixed_training,
+    placeholder,
+    quality_latency,
+    training_curves,
+)
 from retort.report.inputs import Paths, read_inputs
 from retort.report.page import render
 from retort.report.results import results_csv
@@ -36,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--multimodality", type=Path, nargs="*", default=[], help="multimodality tables")
     result.add_argument("--guards", type=Path, nargs="*", default=[], help="guards tables of the EM loop")
+    result.add_argument("--lengths", type=Path, nargs="*", default=[], help="tables of scores by length")
+    result.add_argument("--exposure", type=Path, nargs="*", default=[], help="exposure tables")
     result.add_argument("--benchmarks", type=Path, help="directory of Snakemake's benchmark files, <rule>/**.tsv")
     result.add_argument("--dag", type=Path, help="rule graph: .svg, .json, or the output of snakemake --rulegraph")
     result.add_argument("--output", type=Path, required=True, help="directory of the report")
@@ -52,6 +61,7 @@ def main(args: argparse.Namespace) -> None:
         "training_curves": training_curves(inputs),
         "mixed_training": mixed_training(inputs),
         "em_iterations": em_iterations(inputs, sets[0]) if sets else None,
+        "lengths": lengths(inputs, sets[0]) if sets else None,
     }
     for name, png in figures.items():
         write_bytes(args.output / f"{name}.png", png or placeholder(f"{name}: nothing to draw yet"))

@@ -8,17 +8,14 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-
-import pyarrow as pa
 
 from retort.config import Distillation
 from retort.decoding import translate_texts, translations_table
 from retort.files import write_bytes
 from retort.provenance import code_digest, file_digest, provenance, value_digest
 from retort.scripting import run_script, section
-from retort.tables import CORPUS, TRANSLATIONS, iterate_table, open_table, read_table, write_table
+from retort.tables import CORPUS, TRANSLATIONS, iterate_shard, read_table, write_table
 from retort.training.checkpoint import load_checkpoint
 from retort.training.device import PRECISIONS, describe_device, prepare_device
 
@@ -53,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     parts = args.state / value_digest(facts | {"shard": args.shard, "shards": args.shards})[:24]
     loaded = None
     done = []
-    for number, chunk in enumerate(shard_chunks(args.corpus, args.shard, args.shards)):
+    for number, chunk in enumerate(iterate_shard(args.corpus, CORPUS, args.shard, args.shards, CHUNK_ROWS)):
         path = parts / f"part{number:06d}.parquet"
         done.append(path)
         if path.exists():
@@ -73,18 +70,6 @@ def main(args: argparse.Namespace) -> None:
         write_bytes(parts / "finished", b"")
     else:
         shutil.rmtree(parts, ignore_errors=True)
-
-
-def shard_chunks(corpus: Path, shard: int, shards: int) -> Iterator[pa.Table]:
-    """The shard's rows, a contiguous range of the table, in chunks of CHUNK_ROWS."""
-    rows = open_table(corpus, CORPUS).metadata.num_rows
-    first, last = rows * shard // shards, rows * (shard + 1) // shards
-    position = 0
-    for part in iterate_table(corpus, CORPUS, CHUNK_ROWS):
-        start, stop = max(first - position, 0), min(last - position, part.num_rows)
-        if start < stop:
-            yield part.slice(start, stop - start)
-        position += part.num_rows
 
 
 if __name__ == "__main__":

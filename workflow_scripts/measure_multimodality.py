@@ -10,7 +10,7 @@ from typing import get_args
 import pyarrow as pa
 
 from retort.batches import EncodedCorpus
-from retort.config import AUTOREGRESSIVE, Data
+from retort.config import Data, left_to_right
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
     objective = objective_of(description)
-    if objective.name in AUTOREGRESSIVE:
+    if left_to_right(objective):
         raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.shape.max_length)
     found = multimodality(model, objective, corpus, BATCH_TOKENS)

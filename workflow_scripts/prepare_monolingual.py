@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from retort.config import Cleaning, TextSource
-from retort.corpus.monolingual import prepare_monolingual
+from retort.corpus.monolingual import both_sides, prepare_monolingual
 from retort.corpus.sources import TextReader, locate
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
@@ -19,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(description=__doc__)
     result.add_argument("--texts", required=True, type=section(list[TextSource]), help="texts of the config, as JSON")
+    result.add_argument("--corpus", type=Path, help="corpus table whose two sides are read too, if it is given")
     result.add_argument("--held-out", required=True, type=Path, nargs="+", help="corpus tables of valid and tests")
     result.add_argument("--cleaning", default="{}", type=section(Cleaning), help="the cleaning section, JSON or @file")
     result.add_argument("--vocabulary", required=True, type=Path, help="directory of the vocabulary")
@@ -35,15 +36,17 @@ def main(args: argparse.Namespace) -> None:
     """Prepare the text."""
     given = args.mirror or os.environ.get("RETORT_MIRROR") or None
     readers = [TextReader(locate(text, Path(given) if given else None, args.cache)) for text in args.texts]
+    corpora = [args.corpus] if args.corpus else []
     vocabulary = Vocabulary.load(args.vocabulary, args.threads)
     facts = provenance(
         texts=[text.model_dump(mode="json") for text in args.texts],
+        corpora={path.name: file_digest(path) for path in corpora},
         held_out={path.name: file_digest(path) for path in args.held_out},
         cleaning=args.cleaning.model_dump(mode="json"),
         vocabulary=vocabulary.digest,
     )
     prepare_monolingual(
-        chain.from_iterable(readers),
+        chain(*readers, *map(both_sides, corpora)),
         args.held_out,
         args.cleaning,
         vocabulary,

@@ -12,6 +12,8 @@ import torch
 from retort.batches import EncodedCorpus
 from retort.config import PRETRAINED, Data, System
 from retort.errors import RetortError
+from retort.labels import StoredLabels
+from retort.models.bang import OWN_WEIGHTS
 from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.provenance import code_digest, file_digest, provenance, value_digest
@@ -48,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--start", type=Path, help="checkpoint to start from, as training.warm_start says")
     arguments.add_argument("--teacher", type=Path, help="checkpoint that an objective asks, such as imitation")
     arguments.add_argument("--agreement", type=Path, help="agreement table of a selective mixture's evaluator")
+    arguments.add_argument("--labels", type=Path, help="labels table, for an objective that reads one")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
     arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
     arguments.add_argument("--keep-state", action="store_true", help="leave the state of the finished training")
@@ -79,6 +82,8 @@ def main(args: argparse.Namespace) -> None:
         inputs["teacher"] = file_digest(args.teacher / "model.safetensors")
     if args.agreement:
         inputs["agreement"] = file_digest(args.agreement)
+    if args.labels:
+        inputs["labels"] = file_digest(args.labels)
     search = next(iter(system.searches.values()))
     modules = [f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}"]
     code = code_digest([Path(__file__)], extra=modules)
@@ -86,6 +91,7 @@ def main(args: argparse.Namespace) -> None:
     key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
     table = MIXED if args.data == "mixed" else ENCODED
     corpus = EncodedCorpus.read(args.train, system.model.max_length, table)
+    labels = stored_labels(args, corpus, inputs) if getattr(system.objective, "needs_labels", False) else None
     validator = Validator(
         EncodedCorpus.read(args.valid, system.model.max_length),
         vocabulary,
@@ -106,6 +112,7 @@ def main(args: argparse.Namespace) -> None:
         deadline=deadline(args.time_limit),
         keep_state=args.keep_state,
         weighting=weighting,
+        labels=labels,
     )
     result = trainer.run(args.output / "events")
     parameters = sum(p.numel() for p in model.parameters())
@@ -140,20 +147,38 @@ def main(args: argparse.Namespace) -> None:
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
 
 
+def stored_labels(args: argparse.Namespace, corpus: EncodedCorpus, inputs: dict[str, str]) -> StoredLabels:
+    """The labels of the training text; raises RetortError if there are none, or others."""
+    if args.labels is None:
+        raise RetortError(f"objective {args.system.objective.name} reads stored labels, but no --labels was given")
+    labels = StoredLabels.read(args.labels, args.system.objective.top_k)
+    made_from = {name: inputs[name] for name in ("train", "vocabulary")}
+    if args.teacher:
+        made_from["teacher"] = file_digest(args.teacher / "model.safetensors")
+    labels.check(args.labels, corpus.ids, corpus.target.lengths, made_from)
+    return labels
+
+
 def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary: Vocabulary) -> None:
-    """Copy all weights of a checkpoint (previous), its embeddings and encoder (teacher_encoder), or these and the
-    decoder (pretrained, which has learned no lengths); the layers that it lacks stay random."""
+    """Copy a checkpoint's embeddings and encoder (teacher_encoder), these, the decoder and what BANG has besides
+    (pretrained, which learned no lengths), or all of its weights (previous, or a system's name); the layers that it
+    lacks stay random."""
     if start is None:
         raise RetortError(f"training.warm_start is {kind}, but no --start was given")
     if read_description(start).get("vocabulary") != vocabulary.digest:
         raise RetortError(f"{start}: trained with another vocabulary; its weights are of no use here: train it again")
     weights = read_weights(start)
+    if kind not in (PRETRAINED, "teacher_encoder"):
+        return load_weights(model, weights, start)
     sides = ("encoder", "decoder") if kind == PRETRAINED else ("encoder",)
     stacks = tuple(f"{side}.layers." for side in sides)
     layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
     prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(layers)]
-    for prefix in [""] if kind == "previous" else prefixes:
+    if kind == PRETRAINED:
+        prefixes += [name for name in weights if name.startswith(OWN_WEIGHTS)]
+    for prefix in prefixes:
         load_weights(model, weights, start, prefix)
+    return None
 
 
 if __name__ == "__main__":

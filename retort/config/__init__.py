@@ -13,6 +13,7 @@ from pydantic import Field
 
 from retort.config.base import Name, Section
 from retort.config.corpus import Carve, Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
+from retort.config.janus import BartJanus, Janus
 from retort.config.mixing import (
     AGREEING,
     WEIGHTED,
@@ -28,6 +29,7 @@ from retort.config.search import (
     SEARCHES_OF_OBJECTIVE,
     Argmax,
     Beam,
+    Blocks,
     CtcCollapse,
     DagPath,
     Greedy,
@@ -35,10 +37,12 @@ from retort.config.search import (
     LengthParallel,
     MaskPredict,
     Search,
+    default_searches,
 )
-from retort.config.stages import LEADING_METRICS, Distillation, Evaluation, Latency, Metric, Report
+from retort.config.stages import LEADING_METRICS, Distillation, Evaluation, Exposure, Latency, Metric, Report
 from retort.config.systems import (
     PRETRAINED,
+    STARTS,
     Data,
     Em,
     Guards,
@@ -51,9 +55,11 @@ from retort.config.systems import (
 )
 from retort.config.training import (
     AUTOREGRESSIVE,
+    PRETRAINING,
     Autoregressive,
     Axe,
-    BartJanus,
+    Bang,
+    BangPretraining,
     Cmlm,
     Ctc,
     Dag,
@@ -61,7 +67,6 @@ from retort.config.training import (
     Glat,
     GlatCtc,
     Imitation,
-    Janus,
     Mixture,
     Model,
     Oaxe,
@@ -70,6 +75,7 @@ from retort.config.training import (
     Taught,
     Training,
     Vanilla,
+    left_to_right,
 )
 
 __all__ = [
@@ -79,13 +85,18 @@ __all__ = [
     "EM_SEARCHES",
     "LEADING_METRICS",
     "PRETRAINED",
+    "PRETRAINING",
     "SEARCHES_OF_OBJECTIVE",
+    "STARTS",
     "WEIGHTED",
     "Argmax",
     "Autoregressive",
     "Axe",
+    "Bang",
+    "BangPretraining",
     "BartJanus",
     "Beam",
+    "Blocks",
     "Carve",
     "Cleaning",
     "Cmlm",
@@ -99,6 +110,7 @@ __all__ = [
     "Distillation",
     "Em",
     "Evaluation",
+    "Exposure",
     "GeneratedCorpus",
     "Glancing",
     "Glat",
@@ -134,10 +146,12 @@ __all__ = [
     "Vocabulary",
     "WeightedMixture",
     "complete",
+    "default_searches",
     "em_iteration",
     "em_student",
     "em_systems",
     "em_teacher",
+    "left_to_right",
     "resolve",
 ]
 
@@ -211,7 +225,7 @@ def complete(raw: dict[str, Any]) -> dict[str, Any]:
     if leading and isinstance(raw.get("training") or {}, dict):
         raw["training"] = {"select_by": leading, **(raw.get("training") or {})}
 
-    def complete_system(system: Any, base: Any = raw, searches: Any = DEFAULT_SEARCHES) -> Any:
+    def complete_system(system: Any, base: Any = raw, searches: Any = default_searches) -> Any:
         if not isinstance(system, dict) or not isinstance(base, dict):
             return system
         system = dict(system)
@@ -221,7 +235,7 @@ def complete(raw: dict[str, Any]) -> dict[str, Any]:
                 system[section] = {**inherited, **own}
         objective = system.get("objective")
         if isinstance(objective, dict) and not system.get("searches"):
-            system["searches"] = searches.get(str(objective.get("name", "")), {})
+            system["searches"] = searches(objective)
         return system
 
     if "teacher" in raw:
@@ -241,7 +255,7 @@ def complete(raw: dict[str, Any]) -> dict[str, Any]:
             **raw["em"],
             "student": complete_system(
                 {"objective": {"name": "vanilla"}, **student} if isinstance(student, dict) else student,
-                searches=DEFAULT_SEARCHES | {"vanilla": EM_SEARCHES},
+                searches=lambda o: EM_SEARCHES if o.get("name") == "vanilla" else default_searches(o),
             ),
             "teacher": complete_system(
                 {"objective": {"name": "autoregressive"}, **teacher} if isinstance(teacher, dict) else teacher,

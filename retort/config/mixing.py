@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from retort.config.base import Name, Probability, Section
 
-WEIGHTED = ("vanilla", "cmlm", "axe", "oaxe", "glat", "ctc", "glat_ctc", "dag")
+WEIGHTED = ("vanilla", "cmlm", "bang", "axe", "oaxe", "glat", "ctc", "glat_ctc", "dag")
 """Objectives that can give each sample a weight."""
-AGREEING = ("vanilla", "cmlm", "glat", "ctc", "glat_ctc")
+AGREEING = ("vanilla", "cmlm", "bang", "glat", "ctc", "glat_ctc")
 """Objectives with the share of slots where the most probable token is the target's."""
 
 

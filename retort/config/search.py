@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -77,6 +78,21 @@ class MaskPredict(Section):
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
 
 
+class Blocks(Section):
+    """Blocks of slots from left to right, one pass each, best token in each slot, up to the first eos (BANG, Qi et al.
+    2021)."""
+
+    kind: Literal["blocks"]
+    block: int | None = Field(None, ge=1)
+    """Slots filled at once, given the tokens before them; null: all slots in one pass."""
+    collapse: bool = True
+    """Delete a token that equals the one before it."""
+    max_ratio: float = Field(1.0, gt=0)
+    """Longest output: this times the source length, plus 10 tokens."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest output where that is longer, for sources that are much longer than targets; null: no such limit."""
+
+
 class CtcCollapse(Section):
     """One pass, best token in each slot, repeats merged, blanks removed."""
 
@@ -104,7 +120,7 @@ class JointViterbi(Section):
 
 
 Search = Annotated[
-    Greedy | Beam | Argmax | LengthParallel | MaskPredict | CtcCollapse | DagPath | JointViterbi,
+    Greedy | Beam | Argmax | LengthParallel | MaskPredict | Blocks | CtcCollapse | DagPath | JointViterbi,
     Field(discriminator="kind"),
 ]
 
@@ -115,6 +131,8 @@ SEARCHES_OF_OBJECTIVE = {
     "cmlm": ("mask_predict", "argmax", "length_parallel"),
     "janus": ("greedy", "beam", "mask_predict", "argmax", "length_parallel"),
     "bart_janus": ("greedy", "beam"),
+    "bang": ("blocks", "greedy", "beam"),
+    "bang_pretraining": ("greedy", "beam", "blocks"),
     "axe": ("argmax", "length_parallel"),
     "oaxe": ("argmax", "length_parallel"),
     "glat": ("argmax", "length_parallel"),
@@ -140,6 +158,8 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "passes10": MaskPredict(kind="mask_predict", iterations=10),
     },
     "bart_janus": {"greedy": Greedy(kind="greedy")},
+    "bang": {"parallel": Blocks(kind="blocks"), "beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
+    "bang_pretraining": {"greedy": Greedy(kind="greedy")},
     "axe": {
         "argmax": Argmax(kind="argmax"),
         "lengths5": Argmax(kind="argmax", length_beam=5),
@@ -157,6 +177,18 @@ DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
         "viterbi": JointViterbi(kind="joint_viterbi"),
     },
 }
+
+
+def default_searches(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """The usual searches of an objective's section, which may be invalid; of bang, those of the modes it trains."""
+    searches: dict[str, Any] = dict(DEFAULT_SEARCHES.get(str(objective.get("name", "")), {}))
+    if objective.get("name") == "bang":
+        ratio, block = objective.get("nar_ratio", 1), objective.get("block")
+        parallel = Blocks(kind="blocks", block=block if isinstance(block, int) and block > 0 else None)
+        modes = {"blocks": ratio != 0, "beam": ratio != 1, "greedy": ratio != 1}
+        searches = {name: search for name, search in (searches | {"parallel": parallel}).items() if modes[search.kind]}
+    return searches
+
 
 EM_SEARCHES: dict[str, Search] = {
     "argmax": Argmax(kind="argmax"),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
-from retort.config.search import Beam, Search
+from retort.config.search import Beam, Greedy, Search
 
 
 class Distillation(Section):
@@ -22,6 +22,18 @@ class Distillation(Section):
     """Padded source tokens of a decoding batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the teacher's weights while decoding."""
+
+
+class Exposure(Section):
+    """Exposure bias, after Lin et al. (2020): the teacher, and for comparison the student, completes the beginnings of
+    the student's outputs, of the teacher's and of the references."""
+
+    systems: list[Name] = []
+    """Students that decode left to right; empty: none is measured."""
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.5], min_length=1)
+    """How much of an output is given, as shares of its tokens."""
+    search: Annotated[Greedy | Beam, Field(discriminator="kind")] = Greedy(kind="greedy")
+    """How both decode."""
 
 
 Metric = Literal[
@@ -47,6 +59,11 @@ class Evaluation(Section):
     first seed where it lacks that one."""
     batch_tokens: int = Field(4096, ge=16)
     """Padded source tokens of a decoding batch."""
+    length_buckets: list[Annotated[int, Field(ge=1)]] = []
+    """Score sentences by the length of their references too: the longest ones, in words, of all buckets but the last,
+    such as [10, 15, 20]. Empty: not done."""
+    exposure: Exposure = Exposure()
+    """Exposure bias."""
 
     @model_validator(mode="after")
     def _is_led(self) -> Evaluation:

@@ -8,15 +8,26 @@ from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
 from retort.config.corpus import TextSource
+from retort.config.janus import BartJanus
 from retort.config.mixing import AGREEING, WEIGHTED, DataMixture, SelfPaced
 from retort.config.search import SEARCHES_OF_OBJECTIVE, Search
-from retort.config.training import AUTOREGRESSIVE, Autoregressive, BartJanus, Model, Objective, Training, Vanilla
+from retort.config.training import (
+    AUTOREGRESSIVE,
+    Autoregressive,
+    Model,
+    Objective,
+    Training,
+    Vanilla,
+    left_to_right,
+)
 
 Data = Literal["raw", "distilled", "mixed", "interpolated", "em", "selected", "monolingual"]
 
 PRETRAINED = "pretrained"
 """Name of the pre-trained system."""
 
+STARTS = ("none", "teacher_encoder", PRETRAINED, "previous")
+"""What training.warm_start can say besides the name of a system."""
 
 OR_AUTOREGRESSIVE = " or ".join(AUTOREGRESSIVE)
 
@@ -75,12 +86,12 @@ class System(Section):
 
 
 class Pretraining(Section):
-    """Pre-training on monolingual text (BART-JANUS: Liang et al. 2022). Systems whose training.warm_start is pretrained
-    start from it, of whatever family."""
+    """Pre-training on monolingual text (BART-JANUS: Liang et al. 2022; BANG: Qi et al. 2021). Systems whose
+    training.warm_start is pretrained start from it, of whatever family."""
 
-    texts: list[TextSource] = Field(min_length=1)
+    texts: list[TextSource] = []
     """Text of any of the two languages, one sentence a line, in the order of the documents. It is cleaned as
-    cleaning says."""
+    cleaning says. None: the sources of the training corpus, and then its targets."""
     block_tokens: int = Field(128, ge=4)
     """Consecutive whole lines are joined to at most so many tokens; longer lines are left out."""
     valid_blocks: int = Field(200, ge=1)
@@ -145,7 +156,7 @@ class Em(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Em:
-        if self.student.objective.name in AUTOREGRESSIVE:
+        if left_to_right(self.student.objective):
             raise ValueError("student must be a parallel system, such as objective: {name: vanilla}")
         if self.teacher.objective.name != "autoregressive":
             raise ValueError(f"teacher must be autoregressive, not {self.teacher.objective.name}")

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retort.config.base import Probability, Section
+from retort.config.base import Name, Probability, Section
+from retort.config.janus import BartJanus, Janus
 
 
 class Model(Section):
@@ -100,10 +101,11 @@ class Training(Section):
     """The final weights are the average of the so many best validated ones."""
     checkpoint_minutes: float = Field(5.0, gt=0)
     """Minutes between saves of the training state."""
-    warm_start: Literal["none", "teacher_encoder", "pretrained", "previous"] = "none"
-    """What the weights start from. teacher_encoder: the teacher's embeddings and encoder; its layers are the first ones
-    of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining. previous is chosen
-    by em.student_start and em.teacher_start: all weights of the iteration before."""
+    warm_start: Name = "none"
+    """What the weights start from. none: random ones. teacher_encoder: the teacher's embeddings and encoder; its layers
+    are the first ones of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining.
+    The name of a system of this run: all of its weights, of the same seed where it has that. previous is chosen by
+    em.student_start and em.teacher_start: all weights of the iteration before."""
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
@@ -134,13 +136,14 @@ class DeepSupervision(Section):
 
 
 class Taught(Section):
-    """An objective whose slots are the target's tokens, which the teacher can label."""
+    """An objective whose slots are the target's tokens, which the teacher can label in the parallel mode."""
 
     teacher_weight: float = Field(0.0, ge=0)
     """Weight of the divergence from the teacher's distribution of each token, given those before it, to the slot's; at
     the teacher's own translations where data are mixed, else at all targets. 0: no teacher is asked."""
     teacher_top_k: int | None = Field(None, ge=1)
-    """Of the teacher's distribution only so many most probable tokens, made to sum to one; null: all of it."""
+    """Of the teacher's distribution only so many most probable tokens, all others together counting as one more; null:
+    all of it."""
 
     @property
     def needs_teacher(self) -> bool:
@@ -180,43 +183,29 @@ class Cmlm(Taught, PredictedLength):
     """Weight of the length predictor's loss."""
 
 
-class Janus(Section):
-    """One model with an autoregressive and a parallel mode, and an auxiliary distribution that sees what the parallel
-    mode sees and the masked tokens on its left (Liang et al. 2022). Weights are those of the released code; the paper's
-    figure has kl_autoregressive_parallel 0. All kl weights 0: joint training alone."""
+class Bang(Taught):
+    """One model that predicts from left to right, all at once, or in blocks, with no length predictor (BANG, Qi et al.
+    2021)."""
 
-    name: Literal["janus"]
-    masking: Literal["uniform", "span"] = "uniform"
-    """Masked target tokens in training. uniform: as for cmlm, all of them now and then, as decoding in one pass needs.
-    span: spans with a mean length of 2 over at most 70 % of the tokens, as released for translation."""
-    autoregressive_weight: float = Field(1.0, ge=0)
-    """Weight of the autoregressive cross entropy."""
-    parallel_weight: float = Field(0.5, ge=0)
-    """Weight of the parallel cross entropy of masked tokens."""
-    auxiliary_weight: float = Field(0.5, ge=0)
-    """Weight of the auxiliary cross entropy of masked tokens."""
-    kl_autoregressive_auxiliary: float = Field(3.0, ge=0)
-    """Weight of the symmetric divergence between the autoregressive and the auxiliary distribution."""
-    kl_auxiliary_parallel: float = Field(1.0, ge=0)
-    """Weight of that between the auxiliary and the parallel distribution."""
-    kl_autoregressive_parallel: float = Field(1.0, ge=0)
-    """Weight of that between the autoregressive and the parallel distribution."""
+    name: Literal["bang"]
+    nar_ratio: Probability = 1.0
+    """Share of the batches that train the parallel mode; the others train from left to right."""
+    block: int | None = Field(None, ge=1)
+    """Slots that the parallel mode predicts at once, given the tokens before them; null: all."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0)
-    """Weight of the length predictor's loss."""
 
 
-class BartJanus(Section):
-    """Pre-training of the same model on corrupted text (Liang et al. 2022), for the section pretraining alone."""
+class BangPretraining(Section):
+    """Pre-training of the same model on text with masked spans (Qi et al. 2021), for the section pretraining alone."""
 
-    name: Literal["bart_janus"]
-    mask_ratio: Probability = 0.3
-    """Share of the tokens in spans; half of these are replaced by one mask each, the others are to be copied."""
-    span_length: float = Field(3.0, gt=0)
-    """Mean length of a span; those of length 0 insert a mask."""
-    rotate: Probability = 0.0
-    """Probability that an input begins with another of its tokens, and ends with the first ones."""
+    name: Literal["bang_pretraining"]
+    span_block: int = Field(64, ge=1)
+    """Consecutive tokens with one masked span."""
+    mask_ratio: Probability = 0.15
+    """Share of the tokens of a block that its span has, at least one."""
+    label_smoothing: Probability = 0.0
+    """Probability mass spread over the whole vocabulary."""
 
 
 class Axe(PredictedLength):
@@ -335,17 +324,27 @@ class Imitation(Section):
     labels: full is word-level distillation (Kim and Rush 2016)."""
 
     name: Literal["imitation"]
-    labels: Literal["hard", "full"] = "full"
+    labels: Literal["hard", "full", "stored"] = "full"
     """hard: the data's token at the data's prefixes, the teacher's most probable one at the student's. full: the
-    teacher's distribution at both."""
+    teacher's distribution at both. stored: at the data's prefixes the top_k of the teacher's distribution, from a table
+    made before the training, so that no teacher runs beside it."""
     top_k: int | None = Field(None, ge=1)
-    """Of the teacher's distribution only so many most probable tokens, made to sum to one; null: all of it."""
+    """Of the teacher's distribution only so many most probable tokens, all others together counting as one more; null:
+    all of it. A table of stored labels needs a number, such as 8."""
     beta: Mixture = Mixture()
     """Share of sentences that keep the data's prefixes."""
     rollout: Rollout = Rollout()
     """Decoding of the student's own prefixes."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary; with hard labels only."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Imitation:
+        if self.labels == "stored" and self.mixes:
+            raise ValueError("labels are stored at the data's prefixes alone; say beta: {schedule: constant, share: 1}")
+        if self.labels == "stored" and self.top_k is None:
+            raise ValueError("stored labels need top_k, such as 8")
+        return self
 
     @property
     def mixes(self) -> bool:
@@ -354,14 +353,41 @@ class Imitation(Section):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher is asked for labels."""
+        """Whether the teacher is asked for labels in training."""
         return self.labels == "full" or self.mixes
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the training reads what the teacher said before."""
+        return self.labels == "stored"
 
 
 AUTOREGRESSIVE = ("autoregressive", "imitation")
-"""Objectives that train models which decode left to right."""
+"""Objectives of model families which decode left to right alone."""
+
+PRETRAINING = {"bart_janus": "janus", "bang_pretraining": "bang"}
+"""Objectives of pre-training, and the one that trains the same model on pairs."""
+
+
+def left_to_right(objective: Objective) -> bool:
+    """Whether it trains no mode but that from left to right."""
+    return objective.name in AUTOREGRESSIVE or (isinstance(objective, Bang) and objective.nar_ratio == 0)
+
 
 Objective = Annotated[
-    Autoregressive | Imitation | Vanilla | Cmlm | Janus | BartJanus | Axe | Oaxe | Glat | Ctc | GlatCtc | Dag,
+    Autoregressive
+    | Imitation
+    | Vanilla
+    | Cmlm
+    | Janus
+    | BartJanus
+    | Bang
+    | BangPretraining
+    | Axe
+    | Oaxe
+    | Glat
+    | Ctc
+    | GlatCtc
+    | Dag,
     Field(discriminator="name"),
 ]

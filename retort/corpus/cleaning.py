@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import Cleaning
-from retort.tables import CORPUS, iterate_table, open_table, references_of
+from retort.references import references_of
+from retort.tables import CORPUS, iterate_table, open_table
 
 KEPT = "kept"
 READ = "read"

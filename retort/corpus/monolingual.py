@@ -57,6 +57,13 @@ def prepare_monolingual(
     return dict(counts)
 
 
+def both_sides(corpus: Path) -> Iterator[str]:
+    """The sources of a CORPUS table, and then its targets."""
+    for side in ("source", "target"):
+        for part in iterate_table(corpus, CORPUS):
+            yield from part.column(side).to_pylist()
+
+
 def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Counter[str]) -> Iterator[str]:
     """The lines that the rules keep; ``counts`` tells the rest. Memory: a hash a line, if duplicates are dropped."""
     seen: set[int] = set()

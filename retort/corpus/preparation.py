@@ -24,7 +24,8 @@ from retort.corpus.generated import EntropyMeter, generate, grammar_of
 from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
 from retort.errors import RetortError
 from retort.files import write_json
-from retort.tables import CLEANING, CORPUS, ROW_GROUP_ROWS, corpus_table, iterate_table, references_of, write_table
+from retort.references import corpus_table, references_of
+from retort.tables import CLEANING, CORPUS, ROW_GROUP_ROWS, iterate_table, write_table
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from retort.errors import RetortError
 from retort.evaluation.metrics import Score, score
 from retort.evaluation.runs import test_set_of
-from retort.tables import CORPUS, TRANSLATIONS, read_table, references_of
+from retort.references import references_of
+from retort.tables import CORPUS, TRANSLATIONS, read_table
 
 SHOWN_IDS = 5
 

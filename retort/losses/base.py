@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retort.labels import StoredLabels
 from retort.models.autoregressive import AutoregressiveModel
 
 LEAST_WEIGHT = torch.finfo(torch.float32).tiny
@@ -26,6 +27,8 @@ class Step:
     """The trained model that an objective asks, in evaluation mode."""
     prepared: Any = None
     """What the objective's ``prepare``, if it has one, made for this batch."""
+    labels: StoredLabels | None = None
+    """What the teacher says about the training text, for an objective that reads it instead of asking."""
 
 
 @dataclass(frozen=True)

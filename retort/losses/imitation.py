@@ -17,10 +17,11 @@ from torch.nn import functional
 from retort.batches import LENGTH_STEP, Batch
 from retort.config import Imitation, Mixture, Rollout
 from retort.errors import RetortError
+from retort.labels import StoredLabels
 from retort.losses.base import Loss, Step
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.next_token import next_token_log_likelihood, next_token_loss, shifted_right
-from retort.losses.soft_cross_entropy import soft_cross_entropy, softmax_distributions
+from retort.losses.top_k_cross_entropy import teacher_cross_entropy, top_k_cross_entropy
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.functional import most_probable
 from retort.search.base import output_limit
@@ -47,12 +48,15 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: 
     input_bt, real_bt = shifted_right(prefixes.output_bt), prefixes.output_bt != PAD
     states_nd, weight_vd = model(batch.source_bs, input_bt)[real_bt], model.embeddings.output
     share = torch.tensor(len(prefixes.own_r) / len(input_bt))
+    if options.labels == "stored":
+        labels = _labels(step).of(batch.ids).to(states_nd.device)
+        return Loss(top_k_cross_entropy(states_nd, weight_vd, labels) / len(states_nd))
     if options.labels == "full":
         teacher = _teacher(step, model)
         with torch.no_grad():
             theirs_nd = teacher(batch.source_bs, input_bt)[real_bt]
-        distributions = softmax_distributions(theirs_nd, teacher.embeddings.output, options.top_k)
-        total = soft_cross_entropy(states_nd, weight_vd, distributions)
+        loss = teacher_cross_entropy(theirs_nd, teacher.embeddings.output, options.top_k)
+        total = loss(states_nd, weight_vd, None)
         return Loss(total / len(states_nd), {"rollouts": share})
     target_bt = prefixes.output_bt
     if len(prefixes.own_r):
@@ -146,6 +150,12 @@ def _mixed(batch: Batch, own_r: Tensor, output_rt: Tensor) -> Prefixes:
 
 def _padded(tokens_bt: Tensor, width: int) -> Tensor:
     return functional.pad(tokens_bt, (0, width - tokens_bt.shape[1]), value=PAD)
+
+
+def _labels(step: Step) -> StoredLabels:
+    if step.labels is None:
+        raise RetortError("objective imitation reads stored labels, and there are none; give their table")
+    return step.labels
 
 
 def _teacher(step: Step, student: AutoregressiveModel) -> AutoregressiveModel:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from retort.batches import Batch
 from retort.losses.next_token import shifted_right
-from retort.losses.soft_cross_entropy import soft_cross_entropy, softmax_distributions
+from retort.losses.top_k_cross_entropy import teacher_cross_entropy
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.parallel import ParallelModel
+from retort.models.transformer import EncoderDecoder
 
 
 def taught_loss(
-    model: ParallelModel,
+    model: EncoderDecoder,
     teacher: AutoregressiveModel,
     batch: Batch,
     layers: Sequence[Tensor],
@@ -38,6 +38,6 @@ def taught_loss(
         return torch.zeros((), device=chosen_bt.device)
     with torch.no_grad():
         theirs_rtd = teacher(batch.source_bs[rows_r], shifted_right(batch.target_bt[rows_r]))
-    distributions = softmax_distributions(theirs_rtd[chosen_bt[rows_r]], teacher.embeddings.output, top_k)
+    loss = teacher_cross_entropy(theirs_rtd[chosen_bt[rows_r]], teacher.embeddings.output, top_k)
     weight_vd, counts_n = model.embeddings.output, batch.weights_at(chosen_bt)
-    return torch.stack([soft_cross_entropy(x[chosen_bt], weight_vd, distributions, counts_n) for x in layers]).mean()
+    return torch.stack([loss(x[chosen_bt], weight_vd, counts_n) for x in layers]).mean()

@@ -49,8 +49,11 @@ class AutoregressiveModel(Transformer):
 
     def start(self, source_bs: Tensor) -> Cache:
         """Encode the sources and make an empty cache with one row a source."""
-        memory_bsd, memory_bias = self.encode(source_bs)
-        b, heads = len(source_bs), self.shape.heads
+        return self.empty_cache(*self.encode(source_bs))
+
+    def empty_cache(self, memory_bsd: Tensor, memory_bias: Tensor) -> Cache:
+        """An empty cache with one row a source, given the encoder's output and its bias."""
+        b, heads = len(memory_bsd), self.shape.heads
         memory = []
         for layer in self.decoder.layers:
             key, value = layer.cross_attention.keys_values(memory_bsd)

@@ -120,10 +120,11 @@ class _Attend(torch.autograd.Function):
         scores_nts = torch.baddbmm(bias, query_nte, key_nse.transpose(1, 2))
         weights_nts = torch.softmax(scores_nts.float(), -1).to(scores_nts.dtype)
         ctx.save_for_backward(query_nte, key_nse, value_nse, weights_nts)
+        ctx.bias_shape = bias.shape
         return torch.bmm(weights_nts, value_nse)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         query_nte, key_nse, value_nse, weights_nts = ctx.saved_tensors
         (gradient_nte,) = gradients
         value_gradient = torch.bmm(weights_nts.transpose(1, 2), gradient_nte)
@@ -131,7 +132,8 @@ class _Attend(torch.autograd.Function):
         scores_gradient = scores_gradient - weights_nts * scores_gradient.sum(-1, keepdim=True)
         query_gradient = torch.bmm(scores_gradient, key_nse)
         key_gradient = torch.bmm(scores_gradient.transpose(1, 2), query_nte)
-        return query_gradient, key_gradient, value_gradient, None
+        bias_gradient = scores_gradient.sum_to_size(ctx.bias_shape) if ctx.needs_input_grad[3] else None
+        return query_gradient, key_gradient, value_gradient, bias_gradient
 
 
 def attend(
@@ -198,6 +200,26 @@ class _Embed(torch.autograd.Function):
 def embed(ids: Tensor, weight_vd: Tensor) -> Tensor:
     """Rows of ``weight_vd`` at ``ids``; the gradient is summed in float32 whatever the weight's precision."""
     return _Embed.apply(ids, weight_vd)  # type: ignore[no-any-return]
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.shape = x.shape
+        return x.gather(-1, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        (gradient,) = gradients
+        total = torch.zeros(ctx.shape, dtype=torch.float32, device=gradient.device)
+        return total.scatter_add_(-1, index, gradient.float()).to(gradient.dtype), None
+
+
+def gathered(x: Tensor, index: Tensor) -> Tensor:
+    """``x.gather(-1, index)``; the gradient is summed in float32 whatever the precision of ``x``."""
+    return _Gathered.apply(x, index)  # type: ignore[no-any-return]
 
 
 def chunk_size(device: torch.device) -> int:

@@ -29,7 +29,8 @@ Node = str | tuple[str, str, int]
 def parse(text: str) -> Graph:
     """Read a rule graph: JSON ``[{"rule": name, "needs": [name, ...]}, ...]`` or what ``snakemake --rulegraph`` prints.
 
-    Raises RetortError when it is neither, and when the rules need each other in a circle.
+    That jobs of a rule need others of the same rule, as trainings that start from another one do, is left out. Raises
+    RetortError when it is neither.
     """
     graph = _parse_json(text) if text.lstrip().startswith(("[", "{")) else _parse_dot(text)
     if not graph:
@@ -37,7 +38,7 @@ def parse(text: str) -> Graph:
     for needs in list(graph.values()):
         for rule in needs:
             graph.setdefault(rule, [])
-    return graph
+    return {rule: [need for need in needs if need != rule] for rule, needs in graph.items()}
 
 
 def svg(graph: Graph) -> str:

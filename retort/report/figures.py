@@ -16,11 +16,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from retort.evaluation.runs import Run
 from retort.evaluation.significance import Spread
+from retort.report.continuations import by_length, length_buckets
 from retort.report.inputs import Inputs, Row
 from retort.report.labels import place_labels
 from retort.report.loop import iterations
 from retort.report.mixing import mixed_systems
-from retort.report.summary import Key, latencies, objective, pareto, score_spreads
+from retort.report.summary import REFERENCE_SYSTEM, Key, latencies, objective, pareto, score_spreads
 
 DPI = 130
 INK, GRID = "#333333", "#dddddd"
@@ -157,6 +158,38 @@ def mixed_training(inputs: Inputs) -> bytes | None:
     handles += [Line2D([], [], color=INK, linestyle=style, label=kind) for kind, style in KINDS.items()]
     figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside upper center", ncols=5)
     return _png(figure)
+
+
+def lengths(inputs: Inputs, test_set: str) -> bytes | None:
+    """The leading metric less the teacher's by the length of the reference, each system with its first search, means
+    over seeds; None without the teacher's."""
+    buckets = length_buckets(inputs, test_set)
+    found = by_length(inputs, test_set, inputs.leading)
+    scores = {key[0]: values for key, values in found.items() if _is_first(inputs, key)}
+    teacher = scores.pop(REFERENCE_SYSTEM, None)
+    if not teacher or not scores:
+        return None
+    figure = Figure(figsize=(7.6, 4.2), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _style(axes)
+    for index, (system, values) in enumerate(scores.items()):
+        points = [(i, values[b].mean - teacher[b].mean) for i, b in enumerate(buckets) if b in values and b in teacher]
+        style = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))[index // len(COLOURS) % 3]
+        axes.plot(*zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], linestyle=style, marker="o",
+                  markersize=4, linewidth=1.3, label=system)  # fmt: skip
+    axes.axhline(0, color="#888888", linewidth=1)
+    axes.set_xticks(range(len(buckets)), [f"{b.name}\n({b.sentences})" for b in buckets])
+    axes.set_xlabel("words of the reference (sentences)")
+    axes.set_ylabel(f"{inputs.leading} on {test_set}, less the teacher's")
+    axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _png(figure)
+
+
+def _is_first(inputs: Inputs, key: Key) -> bool:
+    """Whether this is the first search of its system."""
+    system, search = key
+    return inputs.searches(system)[:1] == [search]
 
 
 def _line(axes: Axes, points: Sequence[tuple[int, Spread]], colour: str, label: str) -> None:

@@ -14,13 +14,16 @@ import pyarrow.compute as pc
 from retort.config import Evaluation, em_systems
 from retort.errors import RetortError
 from retort.evaluation.runs import Run, run_of_decoding, run_of_training
+from retort.references import references_of
 from retort.tables import (
     CLEANING,
     COMPARISON,
     CORPUS,
     ENCODING,
+    EXPOSURE,
     GUARDS,
     LATENCY,
+    LENGTHS,
     MULTIMODALITY,
     SCORES,
     TRAINING_LOG,
@@ -28,7 +31,6 @@ from retort.tables import (
     Table,
     read_provenance,
     read_table,
-    references_of,
 )
 
 Row = dict[str, Any]
@@ -49,6 +51,8 @@ class Paths:
     translations: Sequence[Path] = ()
     multimodality: Sequence[Path] = ()
     guards: Sequence[Path] = ()
+    lengths: Sequence[Path] = ()
+    exposure: Sequence[Path] = ()
     benchmarks: Path | None = None
     dag: Path | None = None
 
@@ -99,6 +103,8 @@ class Inputs:
     latency_provenance: dict[str, Any] = field(default_factory=dict)
     multimodality: list[Row] = field(default_factory=list)
     guards: list[pa.Table] = field(default_factory=list)
+    lengths: list[Row] = field(default_factory=list)
+    exposure: list[Row] = field(default_factory=list)
     logs: dict[Run, list[Row]] = field(default_factory=dict)
     checkpoints: dict[Run, dict[str, Any]] = field(default_factory=dict)
     samples_of: str = ""
@@ -158,6 +164,10 @@ def read_inputs(paths: Paths) -> Inputs:
         inputs.latency_provenance = inputs.sources[-1].provenance
     for path in paths.multimodality:
         inputs.multimodality += _rows(inputs, path, MULTIMODALITY)
+    for path in paths.lengths:
+        inputs.lengths += _rows(inputs, path, LENGTHS)
+    for path in paths.exposure:
+        inputs.exposure += _rows(inputs, path, EXPOSURE)
     inputs.guards = [read_table(path, GUARDS) for path in paths.guards]
     for path in paths.logs:
         inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)

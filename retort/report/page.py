@@ -19,7 +19,7 @@ from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.metrics import METRICS
 from retort.evaluation.significance import Spread
 from retort.provenance import value_digest
-from retort.report import dag, loop, mixing, summary
+from retort.report import continuations, dag, loop, mixing, summary
 from retort.report.inputs import Inputs
 
 TEMPLATE = "report.html.jinja"
@@ -57,6 +57,13 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         modalities=loop.modalities(inputs),
         mixed=mixing.mixed_systems(inputs),
         guarded={metric: MEANING[metric] for metric in loop.GUARDED},
+        buckets={test_set: continuations.length_buckets(inputs, test_set) for test_set in sets if inputs.lengths},
+        by_length={
+            test_set: {metric: continuations.by_length(inputs, test_set, metric) for metric in inputs.metrics}
+            for test_set in sets
+        },
+        completions={test_set: continuations.completions(inputs, test_set) for test_set in sets if inputs.exposure},
+        prefixes=continuations.PREFIXES,
         latencies=summary.latencies(inputs),
         speedups=summary.speedups(inputs),
         shares=summary.SHARES,

@@ -16,7 +16,8 @@ THROUGHPUT_SIGNATURE = "text to text, sentences / total seconds|batch_size:{size
 
 
 def results_csv(inputs: Inputs) -> str:
-    """The scores, the latency at every batch size, each training's size and cost, and NCM.
+    """The scores, the latency at every batch size, each training's size and cost, NCM, scores by length, and exposure
+    bias.
 
     One row a system, training data, seed, test set, search and metric; what does not apply is empty.
     """
@@ -27,6 +28,8 @@ def results_csv(inputs: Inputs) -> str:
     writer.writerows(_latency_rows(inputs))
     writer.writerows(_training_rows(inputs))
     writer.writerows(_modality_rows(inputs))
+    writer.writerows(_length_rows(inputs))
+    writer.writerows(_exposure_rows(inputs))
     return out.getvalue()
 
 
@@ -84,4 +87,25 @@ def _modality_rows(inputs: Inputs) -> list[dict[str, Any]]:
         where = {"system": row["system"], "data": row["data"], "seed": row["seed"]}
         value = row["nats"] / row["tokens"] if row["tokens"] else ""
         rows.append({**where, "metric": "NCM", "value": value, "signature": NCM_SIGNATURE.format(**row)})
+    return rows
+
+
+def _length_rows(inputs: Inputs) -> list[dict[str, Any]]:
+    data = {row["system"]: row["data"] for row in inputs.scores}
+    rows: list[dict[str, Any]] = []
+    for row in sorted(inputs.lengths, key=lambda row: (*inputs.order(row["system"], row["search"]), row["seed"])):
+        words = f"{row['shortest']}-{row['longest'] or ''}"
+        where = {column: row[column] for column in ("system", "seed", "search", "test_set", "value", "signature")}
+        rows.append({**where, "data": data.get(row["system"], ""), "metric": f"{row['metric']}@{words} words"})
+    return rows
+
+
+def _exposure_rows(inputs: Inputs) -> list[dict[str, Any]]:
+    data = {row["system"]: row["data"] for row in inputs.scores}
+    rows: list[dict[str, Any]] = []
+    for row in sorted(inputs.exposure, key=lambda row: (*inputs.order(row["system"]), row["seed"])):
+        given = f"{row['share']:g} of {row['prefix']}" if row["share"] else row["prefix"]
+        where = {column: row[column] for column in ("system", "seed", "test_set", "value", "signature")}
+        metric = f"{row['metric']}, {given} completed by {row['completed_by']}"
+        rows.append({**where, "data": data.get(row["system"], ""), "metric": metric})
     return rows

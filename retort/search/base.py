@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from retort.errors import RetortError
@@ -30,12 +31,18 @@ class Hypothesis:
     passes: int
 
 
-def run_search(model: Any, source_bs: Tensor, options: Any, teacher: Any = None) -> list[list[Hypothesis]]:
+def run_search(
+    model: Any, source_bs: Tensor, options: Any, teacher: Any = None, prefix_bt: Tensor | None = None
+) -> list[list[Hypothesis]]:
     """Decode a padded batch with the search that ``options.kind`` names; one n-best list a source, best first.
 
     ``teacher`` is the AutoregressiveModel that chooses among the candidates of a search that ``needs_teacher``.
+    ``prefix_bt``: tokens that each output begins with, padded; for left-to-right searches alone. They count as the
+    others do in the score.
     """
     module = import_module(f"retort.search.{options.kind}")
+    if prefix_bt is not None:
+        return module.search(model, source_bs, options, prefix_bt)  # type: ignore[no-any-return]
     if not needs_teacher(options):
         return module.search(model, source_bs, options)  # type: ignore[no-any-return]
     if teacher is None:
@@ -51,10 +58,20 @@ def needs_teacher(options: Any) -> bool:
     return bool(getattr(options, "needs_teacher", False))
 
 
-def output_limit(source_bs: Tensor, max_ratio: float, longest: int) -> list[int]:
-    """Longest output of each source in tokens, eos not counted: max_ratio x its length (without eos) + 10."""
+def output_limit(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: Tensor | None = None) -> list[int]:
+    """Longest output of each source in tokens, eos not counted: max_ratio x its length (without eos) + 10; never less
+    than what it is to begin with."""
     lengths = (source_bs != PAD).sum(1).tolist()
-    return [min(int(max_ratio * (length - 1)) + 10, longest - 1) for length in lengths]
+    limits = [min(int(max_ratio * (length - 1)) + 10, longest - 1) for length in lengths]
+    given = [0] * len(limits) if prefix_bt is None else (prefix_bt != PAD).sum(1).tolist()
+    return [max(pair) for pair in zip(limits, given, strict=True)]
+
+
+def force(log_probs_rv: Tensor, token_r: Tensor) -> None:
+    """Make each row's given token the only possible one, in place; pad forces none."""
+    tokens_v = torch.arange(log_probs_rv.shape[1], device=log_probs_rv.device)
+    others_rv = (token_r[:, None] != PAD) & (token_r[:, None] != tokens_v)
+    log_probs_rv.masked_fill_(others_rv, float("-inf"))
 
 
 def without_special(tokens: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retort.config import Beam
 from retort.models.autoregressive import AutoregressiveModel, Cache
-from retort.search.base import NO_OUTPUT, Hypothesis, output_limit
+from retort.search.base import NO_OUTPUT, Hypothesis, force, output_limit
 from retort.vocabulary import BOS, EOS
 
 GROUP = 16
@@ -18,10 +18,13 @@ GROUP = 16
 
 
 @torch.inference_mode()
-def search(model: AutoregressiveModel, source_bs: Tensor, options: Beam) -> list[list[Hypothesis]]:
+def search(
+    model: AutoregressiveModel, source_bs: Tensor, options: Beam, prefix_bt: Tensor | None = None
+) -> list[list[Hypothesis]]:
     """The ``beam_size`` best finished hypotheses a source, by log P / ((5 + length) / 6) ** length_penalty, where the
-    length counts eos (Wu et al. 2016). A source is done when no open hypothesis can beat its worst kept one."""
-    return _BeamSearch(model, source_bs, options).run()
+    length counts eos (Wu et al. 2016). A source is done when no open hypothesis can beat its worst kept one. All begin
+    with the source's prefix."""
+    return _BeamSearch(model, source_bs, options, prefix_bt).run()
 
 
 def largest(x_bn: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -47,10 +50,10 @@ def largest(x_bn: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 class _BeamSearch:
-    def __init__(self, model: AutoregressiveModel, source_bs: Tensor, options: Beam) -> None:
-        self.model, self.k, self.alpha = model, options.beam_size, options.length_penalty
+    def __init__(self, model: AutoregressiveModel, source_bs: Tensor, options: Beam, prefix_bt: Tensor | None) -> None:
+        self.model, self.prefix_bt, self.k, self.alpha = model, prefix_bt, options.beam_size, options.length_penalty
         self.device = source_bs.device
-        self.limits = output_limit(source_bs, options.max_ratio, model.shape.max_length)
+        self.limits = output_limit(source_bs, options.max_ratio, model.shape.max_length, prefix_bt)
         self.finished: list[list[Hypothesis]] = [[] for _ in self.limits]
         self.open_sources = list(range(len(self.limits)))
         self.cache: Cache = model.start(source_bs)
@@ -68,6 +71,8 @@ class _BeamSearch:
             step += 1
             log_probs_rv = self.model.step(token_r, self.cache)
             log_probs_rv[:, NO_OUTPUT] = float("-inf")
+            if self.prefix_bt is not None and step <= self.prefix_bt.shape[1]:
+                force(log_probs_rv, self.prefix_bt[self.open_sources, step - 1].repeat_interleave(k))
             v = log_probs_rv.shape[1]
             candidates_bkv = log_probs_rv.view(-1, k, v).add_(score_bk[:, :, None])
             best_bc, index_bc = largest(candidates_bkv.flatten(1), min(2 * k, k * v))

@@ -12,10 +12,13 @@ from retort.search.left_to_right import extend
 
 
 @torch.inference_mode()
-def search(model: AutoregressiveModel, source_bs: Tensor, options: Greedy) -> list[list[Hypothesis]]:
-    """The most probable token at each step; the score is the sum of log-probabilities, eos included."""
-    limits = output_limit(source_bs, options.max_ratio, model.shape.max_length)
-    found = extend(model, source_bs, limits, lambda log_probs_bv: log_probs_bv.max(1))
+def search(
+    model: AutoregressiveModel, source_bs: Tensor, options: Greedy, prefix_bt: Tensor | None = None
+) -> list[list[Hypothesis]]:
+    """The most probable token at each step, once the prefix is said; the score is the sum of log-probabilities, eos
+    included."""
+    limits = output_limit(source_bs, options.max_ratio, model.shape.max_length, prefix_bt)
+    found = extend(model, source_bs, limits, lambda log_probs_bv: log_probs_bv.max(1), prefix_bt)
     # the last token is eos, or the one beyond the limit
     return [
         [Hypothesis(tokens[: length - 1], score, cut, length)]

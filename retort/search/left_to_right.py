@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from retort.models.autoregressive import AutoregressiveModel
-from retort.search.base import NO_OUTPUT
+from retort.search.base import NO_OUTPUT, force
 from retort.vocabulary import BOS, EOS
 
 Choose = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -34,8 +34,14 @@ class Outputs:
 
 
 @torch.no_grad()
-def extend(model: AutoregressiveModel, source_bs: Tensor, limits: list[int], choose: Choose) -> Outputs:
-    """Outputs of at most ``limits`` tokens, eos not counted, each token as ``choose`` says."""
+def extend(
+    model: AutoregressiveModel,
+    source_bs: Tensor,
+    limits: list[int],
+    choose: Choose,
+    prefix_bt: Tensor | None = None,
+) -> Outputs:
+    """Outputs of at most ``limits`` tokens, eos not counted: those of the prefixes, and then as ``choose`` says."""
     count, device = len(source_bs), source_bs.device
     limit_b = torch.tensor(limits, device=device)
     cache = model.start(source_bs)
@@ -48,6 +54,8 @@ def extend(model: AutoregressiveModel, source_bs: Tensor, limits: list[int], cho
     while len(open_rows):
         log_probs_bv = model.step(token_b, cache)
         log_probs_bv[:, NO_OUTPUT] = float("-inf")
+        if prefix_bt is not None and len(steps) < prefix_bt.shape[1]:
+            force(log_probs_bv, prefix_bt[open_rows, len(steps)])
         best_b, token_b = choose(log_probs_bv)
         total_b[open_rows] += best_b
         steps.append((open_rows, token_b))

@@ -19,6 +19,7 @@ from retort.config import AUTOREGRESSIVE, Model, Objective
 from retort.errors import RetortError
 from retort.files import write_bytes, write_json
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.bang import BangModel
 from retort.models.dag import DagModel
 from retort.models.janus import JanusModel
 from retort.models.parallel import ParallelModel
@@ -41,6 +42,8 @@ def build_model(objective: Any, shape: Model, vocabulary: Vocabulary) -> Encoder
         return (RecurrentModel if shape.family == "gru" else AutoregressiveModel)(shape, *sizes)
     if objective.name in ("janus", "bart_janus"):
         return JanusModel(shape, *sizes)
+    if objective.name in ("bang", "bang_pretraining"):
+        return BangModel(shape, *sizes)
     options = objective.model_dump(include=MODEL_OPTIONS)
     if objective.name == "dag":
         return DagModel(shape, *sizes, **options)

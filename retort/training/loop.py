@@ -16,6 +16,7 @@ from torch import Tensor
 from retort.batches import Batch, EncodedCorpus, epoch_batches
 from retort.config import Training
 from retort.errors import OutOfTime, RetortError
+from retort.labels import StoredLabels
 from retort.losses.base import Step
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.functional import reseed_dropout
@@ -92,14 +93,16 @@ class Trainer:
         deadline: float = math.inf,
         keep_state: bool = False,
         weighting: Weighting | None = None,
+        labels: StoredLabels | None = None,
     ) -> None:
         """``teacher``: the trained model that the objective asks, if it asks one.
+        ``labels``: what it said of the corpus, if the objective reads that.
         ``weighting``: gives each batch's samples their weights; without it all count the same.
         ``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
         ``keep_state``: leave the state of the finished training too, from which its results come again at once."""
         self.model, self.objective, self.corpus = model.train(), objective, corpus
         self.validator, self.settings, self.seed, self.state = validator, settings, seed, state
-        self.deadline, self.keep_state, self.weighting = deadline, keep_state, weighting
+        self.deadline, self.keep_state, self.weighting, self.labels = deadline, keep_state, weighting, labels
         module = import_module(f"retort.losses.{objective.name}")
         self.compute, self.prepare, self.teacher = module.compute, getattr(module, "prepare", None), teacher
         self.prepared_updates = objective.rollout.updates if self.prepare else 1
@@ -198,7 +201,12 @@ class Trainer:
             numbers = [(update, part) for update in updates for part in range(settings.accumulate)]
             planned = [next(batches) for _ in numbers]
             steps = [
-                Step(torch.Generator().manual_seed(self._seed_of(n + 1, part)), n / settings.max_updates, self.teacher)
+                Step(
+                    torch.Generator().manual_seed(self._seed_of(n + 1, part)),
+                    n / settings.max_updates,
+                    self.teacher,
+                    labels=self.labels,
+                )
                 for n, part in numbers
             ]
             if self.prepare:

@@ -37,7 +37,8 @@ class FlatOptimiser:
             start = inside.stop
         for name, buffer in model.named_buffers():
             owner, _, leaf = name.rpartition(".")
-            model.get_submodule(owner)._buffers[leaf] = buffer.to(dtype)
+            if buffer.is_floating_point():
+                model.get_submodule(owner)._buffers[leaf] = buffer.to(dtype)
         self.settings = settings
         parts = (self.master[: self.split], self.master[self.split :])
         self.groups = [nn.Parameter(part) for part in parts]

@@ -13,6 +13,7 @@ from torch import Tensor
 from retort import config
 from retort.batches import Batch, Ragged
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.bang import BangModel
 from retort.models.dag import DagModel
 from retort.models.janus import JanusModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
@@ -61,6 +62,15 @@ def dag_model(upsampling: int = 4, seed: int = 0, **changes: Any) -> DagModel:
 def janus_model(seed: int = 0, **changes: Any) -> JanusModel:
     torch.manual_seed(seed)
     return JanusModel(tiny_shape(**changes), VOCABULARY, VOCABULARY).eval()
+
+
+def bang_model(seed: int = 0, **changes: Any) -> BangModel:
+    """Its distances count, as they do once it is trained."""
+    torch.manual_seed(seed)
+    model = BangModel(tiny_shape(**changes), VOCABULARY, VOCABULARY).eval()
+    for parameter in model.relative.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
 
 
 def sentences(lengths: Sequence[int], seed: int = 0) -> list[list[int]]:

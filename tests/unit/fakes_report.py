@@ -13,9 +13,21 @@ import pyarrow as pa
 from retort.distillation.guards import CHANGED, LENGTH, QUALITY, guards_table
 from retort.evaluation.comparison import compare
 from retort.evaluation.diagnostics import diagnostics
+from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.evaluation.runs import Run, data_pairs
-from retort.tables import CLEANING, COMPARISON, GUARDS, LATENCY, MULTIMODALITY, SCORES, TRAINING_LOG, write_table
+from retort.tables import (
+    CLEANING,
+    COMPARISON,
+    EXPOSURE,
+    GUARDS,
+    LATENCY,
+    LENGTHS,
+    MULTIMODALITY,
+    SCORES,
+    TRAINING_LOG,
+    write_table,
+)
 from tests.unit.fakes_evaluation import corpus, translations
 
 EVIL = "<b>&\"quoted\"</b> 'text'"
@@ -139,6 +151,8 @@ def run_on_disk(
             _modality(root, name, seed) for name in names if ALL[name][0] != "autoregressive" for seed in seeds
         ],
         "guards": [_guards(root, t, seeds) for t in (2, 3) if "em1" in names],
+        "lengths": [_lengths(root / "lengths.parquet", files, tests, metrics)],
+        "exposure": [_exposure(root, "shallow", seed, metrics) for seed in seeds if "shallow" in names],
         "benchmarks": root / "benchmarks",
         "dag": root / "dag.json",
     }
@@ -242,6 +256,32 @@ def _modality(root: Path, name: str, seed: int) -> Path:
            "nats": tokens * (2 + ALL[name][2])}  # fmt: skip
     path = root / "multimodality" / name / f"seed{seed}.parquet"
     write_table(path, MULTIMODALITY, pa.Table.from_pylist([row], schema=MULTIMODALITY.schema))
+    return path
+
+
+def _lengths(path: Path, files: dict[Run, Path], tests: dict[str, pa.Table], metrics: tuple[str, ...]) -> Path:
+    rows = [
+        {**_names(run), **row}
+        for run, file in files.items()
+        for pairs in read_pairs(file, tests)
+        for row in scores_by_length(pairs, [7, 10], metrics)
+    ]
+    write_table(path, LENGTHS, pa.Table.from_pylist(rows, schema=LENGTHS.schema))
+    return path
+
+
+def _exposure(root: Path, name: str, seed: int, metrics: tuple[str, ...]) -> Path:
+    """Alone the student has 30 and a tenth of its seed, the teacher 40; it gains 5, 3 and 2 on completed prefixes."""
+    cells = {("none", "student", 0.0): 30 + 0.1 * seed, ("none", "teacher", 0.0): 40.0}
+    for prefix, gain in (("student", 5.0), ("teacher", 3.0), ("reference", 2.0)):
+        cells |= {(prefix, "student", 0.5): 31.0 + seed, (prefix, "teacher", 0.5): 31.0 + seed + gain}
+    rows = [
+        {"system": name, "seed": seed, "test_set": "flickr", "prefix": prefix, "share": share, "completed_by": who,
+         "given": share, "metric": metric, "value": value, "signature": "made up"}
+        for (prefix, who, share), value in cells.items() for metric in metrics
+    ]  # fmt: skip
+    path = root / "exposure" / name / f"seed{seed}.parquet"
+    write_table(path, EXPOSURE, pa.Table.from_pylist(rows, schema=EXPOSURE.schema))
     return path
 
 

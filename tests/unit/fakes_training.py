@@ -14,6 +14,8 @@ from retort.batches import EncodedCorpus, Ragged
 from retort.config import (
     AUTOREGRESSIVE,
     Autoregressive,
+    Bang,
+    BangPretraining,
     BartJanus,
     Cmlm,
     Ctc,
@@ -27,6 +29,7 @@ from retort.config import (
 )
 from retort.config import Vocabulary as VocabularySettings
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.bang import BangModel
 from retort.models.dag import DagModel
 from retort.models.functional import reseed_dropout
 from retort.models.janus import JanusModel
@@ -46,6 +49,8 @@ OBJECTIVES = {
     "cmlm": Cmlm(name="cmlm"),
     "janus": Janus(name="janus"),
     "bart_janus": BartJanus(name="bart_janus"),
+    "bang": Bang(name="bang", nar_ratio=0.5),
+    "bang_pretraining": BangPretraining(name="bang_pretraining", span_block=6, mask_ratio=0.5),
     "glat": Glat(name="glat"),
     "ctc": Ctc(name="ctc"),
     "glat_ctc": GlatCtc(name="glat_ctc"),
@@ -80,6 +85,8 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
         return AutoregressiveModel(model, size, size)
     if objective.name in ("janus", "bart_janus"):
         return JanusModel(model, size, size)
+    if objective.name in ("bang", "bang_pretraining"):
+        return BangModel(model, size, size)
     options = objective.model_dump(include=MODEL_OPTIONS)
     family = DagModel if objective.name == "dag" else ParallelModel
     return family(model, size, size, **options)
@@ -107,7 +114,8 @@ def trainer(
 
 def small_vocabulary(directory: Path, sentences: Sequence[str], joint: bool = True, size: int = 40) -> Vocabulary:
     """A vocabulary trained on these sentences; the target side of a separate one is trained on their reverse."""
-    from retort.tables import CORPUS, corpus_table, write_table
+    from retort.references import corpus_table
+    from retort.tables import CORPUS, write_table
 
     table = corpus_table(range(len(sentences)), sentences, [[text[::-1]] for text in sentences])
     write_table(directory / "corpus.parquet", CORPUS, table)

@@ -8,7 +8,8 @@ import pytest
 from retort.config import Carve
 from retort.corpus.carving import SPLITS, carve, sharing_key
 from retort.errors import RetortError
-from retort.tables import CORPUS, corpus_table, write_table
+from retort.references import corpus_table
+from retort.tables import CORPUS, write_table
 
 
 def table(path: Path, pairs: list[tuple[str, str]]) -> Path:

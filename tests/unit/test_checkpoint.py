@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from retort.config import Autoregressive, Axe, Cmlm, Ctc, Dag, Glat, GlatCtc, Imitation, Janus, Model, Vanilla
+from retort.config import Autoregressive, Axe, Bang, Cmlm, Ctc, Dag, Glat, GlatCtc, Imitation, Janus, Model, Vanilla
 from retort.errors import RetortError
 from retort.models.recurrent import RecurrentModel
 from retort.training.checkpoint import (
@@ -27,6 +27,7 @@ OBJECTIVES = [
     Vanilla(name="vanilla"),
     Cmlm(name="cmlm"),
     Janus(name="janus"),
+    Bang(name="bang", block=4),
     Axe(name="axe", length_multiplier=1.3),
     Ctc(name="ctc", upsampling=3),
     Glat(name="glat", deep_supervision=True, length_from="slot"),

@@ -5,7 +5,8 @@ import pytest
 
 from retort.config import Cleaning
 from retort.corpus import cleaning
-from retort.tables import CORPUS, corpus_table, read_table, write_table
+from retort.references import corpus_table
+from retort.tables import CORPUS, read_table, write_table
 
 TRAIN = [
     ("a b", "x y"),  # 0 kept

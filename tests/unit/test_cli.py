@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from retort import cli
-from retort.config import Argmax, Autoregressive, Beam, Janus, LengthParallel, MaskPredict, Model, Vanilla
+from retort.config import Argmax, Autoregressive, Bang, Beam, Blocks, Janus, LengthParallel, MaskPredict, Model, Vanilla
 from retort.decoding import translate_texts
 from retort.training.checkpoint import build_model, load_checkpoint, save_checkpoint
 from retort.vocabulary import Vocabulary
@@ -132,25 +132,37 @@ def test_a_search_can_be_chosen(retort):
 
 
 MODES = {
-    "default": ([], Beam(kind="beam")),
-    "ar": (["--mode", "ar"], Beam(kind="beam")),
-    "nar": (["--mode", "nar"], MaskPredict(kind="mask_predict")),
-    "passes": (["--mode", "nar", "--passes", "2"], MaskPredict(kind="mask_predict", iterations=2)),
-    "passes alone": (["--passes", "1"], MaskPredict(kind="mask_predict", iterations=1)),
+    "default": ("janus", [], Beam(kind="beam")),
+    "ar": ("janus", ["--mode", "ar"], Beam(kind="beam")),
+    "nar": ("janus", ["--mode", "nar"], MaskPredict(kind="mask_predict")),
+    "passes": ("janus", ["--mode", "nar", "--passes", "2"], MaskPredict(kind="mask_predict", iterations=2)),
+    "passes alone": ("janus", ["--passes", "1"], MaskPredict(kind="mask_predict", iterations=1)),
+    "bang": ("bang", [], Blocks(kind="blocks", block=4)),
+    "bang, ar": ("bang", ["--mode", "ar"], Beam(kind="beam")),
+    "bang, nar": ("bang", ["--mode", "nar"], Blocks(kind="blocks", block=4)),
+    "bang, block": ("bang", ["--mode", "nar", "--block", "2"], Blocks(kind="blocks", block=2)),
+    "bang, left to right": ("bang-ar", [], Beam(kind="beam")),
+    "bang, left to right, block": ("bang-ar", ["--block", "3"], Blocks(kind="blocks", block=3)),
+    "bang, left to right, nar": ("bang-ar", ["--mode", "nar"], Blocks(kind="blocks")),
 }
 
 
 @pytest.fixture(scope="module")
 def janus(checkpoint):
-    return saved(checkpoint.parent / "janus", Janus(name="janus"), 5, Vocabulary.load(checkpoint))
+    """JANUS; beside it, two of BANG."""
+    directory, vocabulary = checkpoint.parent, Vocabulary.load(checkpoint)
+    saved(directory / "bang", Bang(name="bang", block=4), 6, vocabulary)
+    saved(directory / "bang-ar", Bang(name="bang", nar_ratio=0), 6, vocabulary)
+    return saved(directory / "janus", Janus(name="janus"), 5, vocabulary)
 
 
 @pytest.mark.parametrize("name", MODES)
 def test_one_checkpoint_translates_in_either_mode(retort, janus, name):
-    options, search = MODES[name]
-    status, out, errors = retort(*options, stdin=b"abc de\nfade bead\n", model=janus)
+    which, options, search = MODES[name]
+    directory = janus.parent / which
+    status, out, errors = retort(*options, stdin=b"abc de\nfade bead\n", model=directory)
     assert (status, errors) == (0, "")
-    model, vocabulary, _ = load_checkpoint(janus, torch.device("cpu"))
+    model, vocabulary, _ = load_checkpoint(directory, torch.device("cpu"))
     found = translate_texts(model, vocabulary, ["abc de", "fade bead"], search, 4096)
     assert out.splitlines() == vocabulary.decode_target([best[0].tokens for best in found])
 
@@ -165,7 +177,10 @@ NO_MODE = {
     "no parallel mode": ("teacher", ["--mode", "nar"], "beam, and has no such mode"),
     "no passes": ("model", ["--passes", "3"], "length_parallel, which has no choice of passes"),
     "passes from left to right": ("janus", ["--mode", "ar", "--passes", "3"], "only the parallel mode has passes"),
-    "both": ("janus", ["--mode", "ar", "--search", '{"kind": "greedy"}'], "leave out --mode and --passes"),
+    "no blocks": ("janus", ["--block", "3"], "length_parallel, which has no choice of block"),
+    "blocks from left to right": ("bang", ["--mode", "ar", "--block", "3"], "only the parallel mode has block"),
+    "passes of blocks": ("bang", ["--passes", "2"], "which has no choice of passes"),
+    "both": ("janus", ["--mode", "ar", "--search", '{"kind": "greedy"}'], "leave out --mode, --passes and --block"),
     "no pass": ("janus", ["--passes", "0"], "--passes: 0 is below 1"),
 }
 

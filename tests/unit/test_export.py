@@ -96,7 +96,7 @@ def vocabulary_pieces(path):
 
 def test_other_families_and_full_directories_are_refused(tmp_path, vocabulary):
     pytest.importorskip("ctranslate2")
-    for objective in (config.Ctc(name="ctc"), config.Janus(name="janus")):
+    for objective in (config.Ctc(name="ctc"), config.Janus(name="janus"), config.Bang(name="bang", nar_ratio=0)):
         saved(tmp_path / objective.name, vocabulary, objective)
         with pytest.raises(RetortError, match=f"trained as {objective.name}; CTranslate2 decodes left to right only"):
             export_ctranslate2(tmp_path / objective.name, tmp_path / "out")

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from retort.models.functional import MASKED, attend, dropout, embed, reseed_dropout
+from retort.models.functional import MASKED, attend, dropout, embed, gathered, reseed_dropout
 
 PRECISIONS = [torch.float32, torch.bfloat16]
 
@@ -78,6 +78,16 @@ def test_attention_equals_torchs_with_its_gradients(kind):
         torch.testing.assert_close(own.double(), other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(6, 5, 7), (1, 5, 7), (6, 1, 1)])
+def test_a_bias_has_a_gradient_where_it_needs_one(shape):
+    query, key, value, gradient = problem()
+    bias = torch.randn(shape, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    ours = attend(query, key, value, bias)
+    theirs = torch.softmax(query @ key.transpose(1, 2) / 2 + bias, -1) @ value
+    for own, other in zip(*(torch.autograd.grad(y, (bias, query), gradient) for y in (ours, theirs)), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-6)
+
+
 def test_masked_keys_and_values_do_not_count():
     query, key, value, _ = problem()
     bias = biases(5, 7)["padding"]
@@ -120,3 +130,15 @@ def test_frequent_words_gradients_are_summed_in_float32():
     weight = torch.zeros(2, 3, dtype=torch.bfloat16, requires_grad=True)
     embed(torch.zeros(10_000, dtype=torch.long), weight).sum().backward()
     torch.testing.assert_close(weight.grad[0].float(), torch.full((3,), 10_000.0), rtol=1 / 256, atol=0)
+
+
+def test_what_is_gathered_has_torchs_gradient_summed_in_float32():
+    x, index = torch.randn(2, 3, 5, requires_grad=True), torch.randint(5, (1, 3, 9)).expand(2, -1, -1)
+    gradient = torch.randn(2, 3, 9)
+    ours, theirs = gathered(x, index), x.gather(-1, index)
+    assert torch.equal(ours, theirs)
+    (own,), (other,) = (torch.autograd.grad(y, x, gradient) for y in (ours, theirs))
+    torch.testing.assert_close(own, other)
+    rough = torch.zeros(2, dtype=torch.bfloat16, requires_grad=True)
+    gathered(rough, torch.zeros(10_000, dtype=torch.long)).sum().backward()
+    assert rough.grad.tolist() == [pytest.approx(10_000, rel=1 / 256), 0]

@@ -11,10 +11,19 @@ from retort import config
 from retort.batches import Ragged
 from retort.distillation.likelihood import log_likelihoods
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, janus, likelihood, oaxe, vanilla
+from retort.losses import axe, bang, cmlm, ctc, dag, glat, glat_ctc, janus, likelihood, oaxe, vanilla
 from retort.losses.base import Step
 from retort.vocabulary import BLANK, BOS, MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, dag_model, janus_model, padded, parallel, sentences
+from tests.unit.fakes_models import (
+    autoregressive,
+    bang_model,
+    batch,
+    dag_model,
+    janus_model,
+    padded,
+    parallel,
+    sentences,
+)
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 # candidates of three sources: some have a source and a length in common
@@ -31,6 +40,9 @@ OBJECTIVES = {
     ),
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
     "janus": (janus, config.Janus(name="janus"), janus_model),
+    "bang": (bang, config.Bang(name="bang"), bang_model),
+    "bang, left to right": (bang, config.Bang(name="bang", nar_ratio=0), bang_model),
+    "bang, blocks": (bang, config.Bang(name="bang", block=3), bang_model),
     "axe": (axe, config.Axe(name="axe"), lambda: parallel(blank=True, length_multiplier=1.5)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe"), parallel),
     "glat": (glat, config.Glat(name="glat"), parallel),

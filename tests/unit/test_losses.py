@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from retort import config
 from retort.losses import autoregressive as next_token
-from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, imitation, oaxe, vanilla
+from retort.losses import axe, bang, cmlm, ctc, dag, glat, glat_ctc, imitation, oaxe, vanilla
 from retort.losses.base import Step
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.gathered import gathered_log_probs
@@ -14,7 +14,7 @@ from retort.losses.next_token import shifted_right
 from retort.models.functional import CHUNK, reseed_dropout
 from retort.models.parallel import LENGTH_RANGE
 from retort.vocabulary import MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, dag_model, parallel, sentences
+from tests.unit.fakes_models import autoregressive, bang_model, batch, dag_model, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 STEP = Step(torch.Generator())
@@ -27,6 +27,9 @@ OBJECTIVES = {
         autoregressive,
     ),
     "vanilla": (vanilla, config.Vanilla(name="vanilla"), parallel),
+    "bang": (bang, config.Bang(name="bang"), bang_model),
+    "bang, left to right": (bang, config.Bang(name="bang", nar_ratio=0), bang_model),
+    "bang, blocks": (bang, config.Bang(name="bang", block=3), bang_model),
     "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
     # with ratios of 0 nothing is revealed in training either
@@ -119,7 +122,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(name):
     torch.testing.assert_close(whole.total, expected)
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "imitation", "vanilla", "axe", "oaxe", "glat"])
+@pytest.mark.parametrize("name", ["autoregressive", "imitation", "vanilla", "bang", "axe", "oaxe", "glat"])
 def test_labels_are_smoothed_in_training_only(name):
     objective, options, build = OBJECTIVES[name]
     model, pairs = build(), batch(SOURCES, TARGETS)

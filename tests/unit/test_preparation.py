@@ -8,7 +8,8 @@ import pytest
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus
 from retort.corpus.preparation import prepare_corpus
 from retort.errors import RetortError
-from retort.tables import CLEANING, CORPUS, read_provenance, read_table, references_of
+from retort.references import references_of
+from retort.tables import CLEANING, CORPUS, read_provenance, read_table
 
 SPLITS = {
     "train": [(f"a{i} b", f"x{i} y") for i in range(20)] + [("", "x"), ("a0 b", "x0 y"), ("v0", "new")],

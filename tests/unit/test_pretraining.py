@@ -20,7 +20,8 @@ from retort.losses.base import Step
 from retort.losses.corruption import corrupt, infilled, rotated
 from retort.losses.next_token import shifted_right
 from retort.losses.spans import covered, random_spans
-from retort.tables import CORPUS, ENCODED, corpus_table, read_provenance, read_table, write_table
+from retort.references import corpus_table
+from retort.tables import CORPUS, ENCODED, read_provenance, read_table, write_table
 from retort.training.checkpoint import build_model, load_checkpoint, read_weights, save_checkpoint
 from retort.vocabulary import EOS, MASK, PAD, UNK
 from tests.unit.fakes_models import janus_model, padded, sentences
@@ -214,6 +215,15 @@ def test_text_becomes_blocks_for_training_and_validation(tmp_path, vocabulary):
     expected = [w for a in "abcdefgh" for b in "abcdefgh" for w in (a + b, "fade", b + a) if (a, b) != ("a", "a")]
     assert said == expected
     assert read_provenance(tmp_path / "made" / "train.parquet")["lines"] == {"kept": 63, "leak": 1}
+
+
+def test_the_training_corpus_can_be_the_text(tmp_path, vocabulary):
+    pairs = corpus_table([5, 9, 7], ["abba", "fade", "bead"], [["ha ha"], ["fade"], ["ebb"]])
+    write_table(tmp_path / "corpus.parquet", CORPUS, pairs)
+    options = ["--texts", "[]", "--corpus", tmp_path / "corpus.parquet", "--block-tokens", "9", "--valid-blocks", "0"]
+    prepared(tmp_path, vocabulary, *options)
+    found = read_table(tmp_path / "made" / "train.parquet", ENCODED).column("target").to_pylist()
+    assert " ".join(vocabulary.decode_target(found)) == "abba fade bead ha ha ebb"
 
 
 def test_too_little_text_is_an_error(tmp_path, vocabulary, capsys):

@@ -52,13 +52,14 @@ def arguments_of(config: Path, **parts) -> dict:
 def test_all_files_are_written(report):
     assert sorted(path.name for path in report.iterdir()) == [
         "em_iterations.png",
+        "lengths.png",
         "mixed_training.png",
         "quality_latency.png",
         "report.html",
         "results.csv",
         "training_curves.png",
     ]
-    for name in ("quality_latency", "training_curves"):
+    for name in ("quality_latency", "training_curves", "lengths"):
         png = (report / f"{name}.png").read_bytes()
         assert png.startswith(b"\x89PNG")
         assert page.data_uri(png) in (report / "report.html").read_text()
@@ -355,6 +356,8 @@ def test_the_rule_graph_is_read_from_snakemake_and_json():
     assert graph == {"all": ["score", "corpus"], "score": ["corpus"], "corpus": []}
     assert dag.reduced(graph) == {"all": ["score"], "score": ["corpus"], "corpus": []}
     assert dag.parse('[{"rule": "a", "needs": ["b"]}]') == {"a": ["b"], "b": []}
+    # a training that starts from another one
+    assert dag.parse('[{"rule": "a", "needs": ["a", "b"]}]') == {"a": ["b"], "b": []}
 
 
 @pytest.mark.parametrize(

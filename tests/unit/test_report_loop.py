@@ -17,7 +17,7 @@ from tests.unit.fakes_report import LOOP, run_on_disk
 from tests.unit.test_report import paths
 from workflow_scripts import build_report
 
-NO_FIGURES = {"quality_latency": None, "training_curves": None, "em_iterations": None}
+NO_FIGURES = dict.fromkeys(("quality_latency", "training_curves", "em_iterations", "lengths"))
 SEARCHES = ["passes4", "passes1"]
 
 

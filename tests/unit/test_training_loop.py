@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retort.batches import length_batches
-from retort.config import Argmax, CtcCollapse, DagPath, Greedy, MaskPredict
+from retort.config import Argmax, Blocks, CtcCollapse, DagPath, Greedy, MaskPredict
 from retort.errors import RetortError
 from retort.losses.base import Loss
 from retort.search.base import run_search
@@ -25,6 +25,8 @@ SEARCHES = {
     "cmlm": MaskPredict(kind="mask_predict", length_beam=1),
     "janus": MaskPredict(kind="mask_predict", length_beam=1),
     "bart_janus": Greedy(kind="greedy"),
+    "bang": Blocks(kind="blocks", collapse=False),
+    "bang_pretraining": Greedy(kind="greedy"),
     "glat": Argmax(kind="argmax"),
     "ctc": CtcCollapse(kind="ctc_collapse"),
     "glat_ctc": CtcCollapse(kind="ctc_collapse"),

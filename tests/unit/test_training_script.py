@@ -119,8 +119,9 @@ def test_a_warm_start_takes_the_teacher_s_encoder_and_embeddings(begun, trained)
     )
 
 
-def test_a_start_from_the_iteration_before_takes_all_weights(begun, trained):
-    again = changed(FEW, "training", warm_start="previous")
+@pytest.mark.parametrize("start", ["previous", "seqkd"])
+def test_a_start_from_the_iteration_before_or_another_system_takes_all_weights(begun, trained, start):
+    again = changed(FEW, "training", warm_start=start)
     previous, warm = read_weights(trained), dict(begun(again, start=trained, seed=2).model.named_parameters())
     assert set(previous) == set(warm)
     for name, parameter in warm.items():

@@ -7,14 +7,14 @@ import torch
 from torch.nn import functional
 
 from retort import config
-from retort.losses import axe, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
+from retort.losses import axe, bang, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
 from retort.losses.base import Step
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.next_token import shifted_right
 from retort.losses.soft_cross_entropy import soft_cross_entropy
 from retort.models.functional import CHUNK
 from retort.vocabulary import BLANK, EOS, MASK, PAD
-from tests.unit.fakes_models import autoregressive, batch, dag_model, parallel, sentences
+from tests.unit.fakes_models import autoregressive, bang_model, batch, dag_model, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 STEP = Step(torch.Generator(), 0.9)
@@ -27,6 +27,8 @@ OBJECTIVES = {
         lambda: parallel(deep_supervision=True),
     ),
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
+    "bang": (bang, config.Bang(name="bang"), bang_model),
+    "bang, left to right": (bang, config.Bang(name="bang", nar_ratio=0), bang_model),
     "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
     "glat": (glat, config.Glat(name="glat", start=0, end=0), parallel),
@@ -154,14 +156,18 @@ def test_a_teacher_labels_its_own_targets_in_the_slots_that_count(name, top_k):
     target_bt = pairs.target_bt
     masked_bt = cmlm.random_mask(target_bt, None) if name == "cmlm" else target_bt != PAD
     theirs_btv = torch.softmax(teacher.logits(teacher(pairs.source_bs, shifted_right(target_bt))), -1)
+    others_btv = torch.zeros_like(theirs_btv, dtype=torch.bool)
     if top_k:
-        least = theirs_btv.topk(top_k, -1).values[:, :, -1:]
-        theirs_btv = theirs_btv.masked_fill(theirs_btv < least, 0.0)
-        theirs_btv = theirs_btv / theirs_btv.sum(-1, keepdim=True)
+        others_btv = theirs_btv < theirs_btv.topk(top_k, -1).values[:, :, -1:]
+    theirs_btv = theirs_btv.detach()
+    rest_bt = (theirs_btv * others_btv).sum(-1)
     layers = model.layers_of_tokens(target_bt.masked_fill(masked_bt, MASK), *model.encode(pairs.source_bs))
     terms = []
     for states in layers:
-        cross_bt = -(theirs_btv.detach() * torch.log_softmax(model.logits(states), -1)).sum(-1)
+        ours_btv = torch.softmax(model.logits(states), -1)
+        cross_bt = -(theirs_btv * ~others_btv * ours_btv.log()).sum(-1)
+        if top_k:
+            cross_bt = cross_bt - rest_bt * (ours_btv * others_btv).sum(-1).log()
         terms.append((cross_bt * masked_bt * distilled_b[:, None] * weight_b[:, None]).sum())
     expected = torch.stack(terms).mean() / (masked_bt * weight_b[:, None]).sum()
     torch.testing.assert_close(with_teacher.parts["taught"], expected.detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -51,7 +52,15 @@ def test_the_default_configuration_needs_no_flag_and_trains_every_kind_of_studen
     assert config.em.iterations == 2
     # the others would take minutes more
     trained = {system.objective.name for system in config.systems.values()}
-    assert set(SEARCHES_OF_OBJECTIVE) - trained == {"oaxe", "glat", "imitation", "janus", "bart_janus"}
+    assert set(SEARCHES_OF_OBJECTIVE) - trained == {
+        "oaxe",
+        "glat",
+        "imitation",
+        "janus",
+        "bart_janus",
+        "bang",
+        "bang_pretraining",
+    }
     assert {system.data for system in config.students.values()} == {"raw", "distilled"}
 
 
@@ -188,6 +197,43 @@ def test_a_training_that_asks_the_teacher_waits_for_it(checkout: Checkout) -> No
     assert "--teacher results/tiny/systems/teacher/seed1" in output
     config["students"]["own"]["objective"] |= {"labels": "hard", "beta": {"share": 1}}
     assert "train_teacher teacher/1" not in checkout.planned(config, "students")
+
+
+def test_labels_are_stored_once_for_each_text_and_number_of_tokens(checkout: Checkout) -> None:
+    config = tiny()
+    stored = {"name": "imitation", "labels": "stored", "top_k": 8, "beta": {"schedule": "constant", "share": 1}}
+    config["students"] = {
+        "one": {"objective": stored},
+        "two": {"objective": stored},
+        "fewer": {"objective": {**stored, "top_k": 4}},
+        "seq": {"objective": stored, "data": "distilled"},
+    }
+    planned = checkout.planned(config, "students")
+    labelled = {"raw/8", "raw/4", "distilled/8"}
+    assert {job for job in planned if job.startswith("gather_labels")} == {f"gather_labels {x}" for x in labelled}
+    shards = {f"label_shard {x}/{i}-of-2" for x in labelled for i in (1, 2)}
+    assert {job for job in planned if job.startswith("label_shard")} == shards
+    output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
+    trainings = [line for line in output.splitlines() if "train_system.py" in line]
+    assert sum("--labels results/tiny/labels/distilled/top8.parquet" in line for line in trainings) == 1
+    assert not any("--teacher results" in line for line in trainings)
+
+
+def test_exposure_and_lengths_are_measured_where_they_are_asked_for(checkout: Checkout) -> None:
+    config = tiny()
+    small = {"objective": {"name": "autoregressive"}, "data": "distilled"}
+    tuned = {**small, "data": "interpolated", "training": {"warm_start": "small"}}
+    config["students"] = {"small": {**small, "seeds": [1, 2]}, "tuned": {**tuned, "seeds": [2, 3]}}
+    config["evaluation"] |= {"length_buckets": [8, 12], "exposure": {"systems": ["small"]}}
+    planned = checkout.planned(config, "evaluate")
+    assert {job for job in planned if job.startswith(("measure_exposure", "score_by_length"))} == {
+        *("measure_exposure small/1", "measure_exposure small/2", "score_by_length"),
+    }
+    # a system starts from the seed of the other that is its own, where there is one
+    output = checkout.snakemake("--dry-run", "-p", "students", "--configfile", checkout.configure(config))
+    starts = [re.search(r"--start (\S+)", line) for line in output.splitlines() if "train_system.py" in line]
+    found = sorted(match[1] for match in starts if match)
+    assert found == ["results/tiny/systems/small/seed1", "results/tiny/systems/small/seed2"]
 
 
 def test_local_texts_are_inputs_whatever_their_names(checkout: Checkout) -> None:

@@ -1,0 +1,70 @@
+"""Checks of a configuration across sections: starts from other systems, what is measured of which, cut sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from retort.config import AUTOREGRESSIVE, SEARCHES_OF_OBJECTIVE, STARTS, Evaluation, Model, System
+from retort.config_errors import Problem, nearest
+
+LABELLED = ("raw", "distilled", "interpolated")
+"""Data that the teacher's labels are stored for."""
+REGULARISATION = ("dropout", "attention_dropout")
+"""Keys of a model that its weights do not depend on."""
+
+
+def start_checks(path: str, system: System, systems: Mapping[str, System]) -> Iterator[Problem]:
+    """Problems of a system, at ``path``, that starts from all weights of another one."""
+    name, where = system.training.warm_start, f"{path}.training.warm_start"
+    if name in STARTS or system.checkpoint or path == "teacher":
+        return
+    if name not in systems:
+        yield Problem(where, f"no system is named {name!r}; {nearest(name, [*STARTS[:-1], *systems])}")
+        return
+    chain = [path.removeprefix("students."), name]
+    while chain[-1] not in chain[:-1] and systems[chain[-1]].training.warm_start in systems:
+        chain.append(systems[chain[-1]].training.warm_start)
+    if chain[-1] in chain[:-1]:
+        yield Problem(where, f"{' starts from '.join(chain)}; one of them must start from something else")
+        return
+    start = systems[name]
+    both = {start.objective.name, system.objective.name}
+    if len(both) > 1 and not both <= set(AUTOREGRESSIVE):
+        own, theirs = system.objective.name, start.objective.name
+        yield Problem(where, f"a model trained as {own} cannot start from one of {theirs}; name another system")
+    elif not start.checkpoint:
+        for key in Model.model_fields:
+            own, theirs = getattr(system.model, key), getattr(start.model, key)
+            if own != theirs and key not in REGULARISATION:
+                yield Problem(f"{path}.model.{key}", f"warm_start {name} needs {theirs!r}, found {own!r}")
+
+
+def label_checks(path: str, system: System) -> Iterator[Problem]:
+    """Problems of a system, at ``path``, that reads stored labels."""
+    if getattr(system.objective, "needs_labels", False) and system.data not in LABELLED:
+        yield Problem(f"{path}.data", f"no labels are stored for {system.data} text; say {' or '.join(LABELLED)}")
+
+
+def exposure_checks(evaluation: Evaluation | None, students: Mapping[str, System]) -> Iterator[Problem]:
+    """Problems of the systems whose exposure bias is to be measured."""
+    names = evaluation.exposure.systems if evaluation else []
+    left_to_right = [n for n, s in students.items() if "greedy" in SEARCHES_OF_OBJECTIVE[s.objective.name]]
+    for name in names:
+        if name not in left_to_right:
+            hint = nearest(name, left_to_right)
+            yield Problem("evaluation.exposure.systems", f"no student that decodes left to right is {name!r}; {hint}")
+    if len(set(names)) < len(names):
+        yield Problem("evaluation.exposure.systems", f"{names} repeats a name; say each once")
+
+
+def truncation_checks(shared: Model | None, systems: Mapping[str, System]) -> Iterator[Problem]:
+    """Encoded sources are cut once for all."""
+    if shared is None:
+        return
+    for path, system in systems.items():
+        keys = ("truncate_sources", *(("max_length",) if shared.truncate_sources else ()))
+        for key in keys:
+            own, theirs = getattr(system.model, key), getattr(shared, key)
+            if own != theirs and not system.checkpoint:
+                cut = "sources are cut for all systems alike" if shared.truncate_sources else "sources are not cut"
+                yield Problem(f"{path}.model.{key}", f"{cut}: needs model.{key}, which is {theirs!r}, found {own!r}")

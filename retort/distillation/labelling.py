@@ -1,0 +1,119 @@
+"""The teacher's most probable tokens at each position of given targets, as a table to train on without the teacher.
+
+Shape letters: n positions (of all targets, eos included), c positions of a chunk, k tokens kept, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from retort.batches import EncodedCorpus, length_batches
+from retort.errors import RetortError
+from retort.labels import TopK, positions_of
+from retort.losses.next_token import shifted_right
+from retort.losses.top_k_cross_entropy import top_k_chunks
+from retort.models.autoregressive import AutoregressiveModel
+from retort.tables import ENCODED, LABELS, read_provenance, read_table
+from retort.vocabulary import PAD
+
+COVERAGE = ("mass", "entropy", "kept_entropy")
+"""Columns that say how much of the distributions is kept."""
+MADE_FROM = ("train", "vocabulary", "teacher", "top_k", "precision")
+"""Facts in the provenance of a shard that all shards of a table share."""
+
+
+@torch.no_grad()
+def label(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int, batch_tokens: int) -> pa.Table:
+    """A LABELS table of the corpus. Raises RetortError if the teacher has too few tokens, or positions."""
+    _check(teacher, corpus, top_k)
+    counts = corpus.target.lengths + 1
+    offsets = np.concatenate([[0], np.cumsum(counts)])
+    tokens_nk = np.zeros((offsets[-1], top_k), np.int32)
+    probabilities_nl = np.zeros((offsets[-1], top_k + 1), np.float16)
+    coverage_n3 = np.zeros((offsets[-1], len(COVERAGE)), np.float32)
+    for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), batch_tokens):
+        batch = corpus.batch(rows).to(teacher.device)
+        real_bt = batch.target_bt != PAD
+        states_nd = teacher(batch.source_bs, shifted_right(batch.target_bt))[real_bt]
+        where_n, start = positions_of(offsets, rows), 0
+        for probabilities_cv, top in top_k_chunks(states_nd, teacher.embeddings.output, top_k):
+            where_c = where_n[start : start + len(probabilities_cv)]
+            tokens_nk[where_c] = top.tokens_nk.cpu().numpy()
+            probabilities_nl[where_c] = _with_rest(top).cpu().numpy()
+            coverage_n3[where_c] = _coverage(probabilities_cv, top).cpu().numpy()
+            start += len(where_c)
+    sums = np.add.reduceat(coverage_n3, offsets[:-1]) if len(corpus) else coverage_n3
+    columns = {
+        "id": pa.array(corpus.ids),
+        "positions": pa.array(counts, pa.int32()),
+        "tokens": _lists(tokens_nk, offsets),
+        "probabilities": _lists(probabilities_nl, offsets),
+        **{name: pa.array(sums[:, i]) for i, name in enumerate(COVERAGE)},
+    }
+    return pa.table(columns, schema=LABELS.schema)
+
+
+def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
+    """What labels in shards were made from, and means over the positions: the ``mass`` of the tokens kept; the entropy
+    of the teacher, which is the least value of the loss with whole distributions; and how much lower that of the loss
+    with these labels is. Raises RetortError unless they are those of the pairs of ``train``, in its order."""
+    facts = [
+        {
+            k: v
+            for k, v in read_provenance(path).items()
+            if k in ("train", "vocabulary", "teacher", "top_k", "precision")
+        }
+        for path in shards
+    ]
+    for path, other in zip(shards, facts, strict=True):
+        if other != facts[0]:
+            raise RetortError(f"{path}: made from {other}, and {shards[0]} from {facts[0]}; make the labels again")
+    found = pa.concat_tables([read_table(path, LABELS, ["id", "positions", *COVERAGE]) for path in shards])
+    pairs = read_table(train, ENCODED, ["id", "target"])
+    expected = pc.add(pc.list_value_length(pairs["target"]), 1)
+    if not (found["id"].equals(pairs["id"]) and found["positions"].equals(expected.cast(pa.int32()))):
+        raise RetortError(
+            f"{', '.join(map(str, shards))}: {found.num_rows} rows that are not those of the {pairs.num_rows} pairs of "
+            f"{train} with a position for each target token and eos; make the labels of this table, and all shards"
+        )
+    count = int(pc.sum(found["positions"]).as_py() or 0)
+    mass, entropy, kept = (float(pc.sum(found[name].cast(pa.float64())).as_py() or 0.0) / count for name in COVERAGE)
+    means = {"positions": count, "mass": mass, "entropy": entropy, "loss_difference": entropy - kept}
+    return facts[0] | means
+
+
+def _check(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int) -> None:
+    size, longest = teacher.embeddings.output.shape[0], teacher.shape.max_length
+    if top_k > size:
+        raise RetortError(f"{top_k} tokens a position cannot be stored of a vocabulary of {size}; lower top_k")
+    lengths = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1
+    if (lengths > longest).any():
+        count, first = int((lengths > longest).sum()), corpus.ids[int((lengths > longest).argmax())]
+        raise RetortError(
+            f"{count} pair(s) are longer than the teacher's {longest} tokens, first id {first}; "
+            f"raise the teacher's model.max_length or lower cleaning.max_words"
+        )
+
+
+def _with_rest(top: TopK) -> Tensor:
+    return torch.cat([top.probabilities_nk, top.rest_n[:, None]], 1)
+
+
+def _coverage(probabilities_cv: Tensor, top: TopK) -> Tensor:
+    """Columns COVERAGE of each position."""
+    entropy_c = torch.special.entr(probabilities_cv).sum(1)
+    kept_c = torch.special.entr(_with_rest(top)).sum(1)
+    return torch.stack([top.probabilities_nk.sum(1), entropy_c, kept_c], 1)
+
+
+def _lists(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
+    """One list a pair, of the values of all its positions."""
+    return pa.ListArray.from_arrays(pa.array(offsets * values.shape[1], pa.int32()), pa.array(values.ravel()))

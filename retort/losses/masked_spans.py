@@ -1,0 +1,107 @@
+"""Text with one masked span a block, as BANG is pre-trained on (Qi et al. 2021; released code).
+
+The encoder sees the text with its spans corrupted. The decoder sees the spans alone, one after the other, at their true
+positions. Of a span, stream s predicts the tokens that have at least s others of it before them.
+
+Shape letters: b batch, t target position, k block of a text, l token of a span, m masked tokens of a text, p slots.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from retort.batches import LENGTH_STEP
+from retort.config import BangPretraining
+from retort.models.bang import Slots
+from retort.vocabulary import BLANK, MASK, PAD
+
+UNCHANGED, RANDOM = 0.1, 0.1
+"""Shares of the masked tokens that the encoder sees as they are, or another token instead of; it sees mask for the rest
+(as in BERT)."""
+
+
+class Masked(NamedTuple):
+    """Masked tokens of each text, from left to right, and filling after them."""
+
+    place_bm: Tensor
+    """Where they are in the text."""
+    present_bm: Tensor
+
+
+class Diagonals(NamedTuple):
+    """All slots that the tokens of the spans are predicted in."""
+
+    slots: Slots
+    present_bp: Tensor
+    index_p: Tensor
+    """Which of the masked tokens a slot predicts."""
+    offset_p: Tensor
+    """Tokens of the span before that one."""
+    stream_p: Tensor
+    """How many of these are unknown too."""
+
+
+def span_length(options: BangPretraining, tokens: int) -> int:
+    """Tokens of the span in a block of so many."""
+    return max(1, int(options.mask_ratio * tokens + 1e-5))  # 0.15 of 20 are not 2
+
+
+def random_spans(tokens_bt: Tensor, options: BangPretraining, generator: torch.Generator) -> Masked:
+    """A span in each ``span_block`` consecutive tokens, at a uniformly random place; eos is in no block. A last block
+    that is shorter has a span of the same share, at least one token."""
+    size, longest = options.span_block, span_length(options, options.span_block)
+    text_b = (tokens_bt != PAD).sum(1) - 1
+    start_k = torch.arange(0, tokens_bt.shape[1], size, device=tokens_bt.device)
+    size_bk = (text_b[:, None] - start_k).clamp(0, size)
+    length_bk = (options.mask_ratio * size_bk.double() + 1e-5).long().clamp(min=1).minimum(size_bk)
+    draws_bk = torch.rand(size_bk.shape, generator=generator).to(tokens_bt.device)
+    first_bk = start_k + (draws_bk * (size_bk - length_bk + 1)).long()
+    token_l = torch.arange(longest, device=tokens_bt.device)
+    place_bm = (first_bk[:, :, None] + token_l).flatten(1)
+    # only the last block that a text has can have a shorter span
+    present_bm = (token_l < length_bk[:, :, None]).flatten(1)
+    most = _rounded(present_bm)
+    return Masked(place_bm[:, :most].clamp(max=tokens_bt.shape[1] - 1), present_bm[:, :most])
+
+
+def corrupt(tokens_bt: Tensor, masked: Masked, vocabulary_size: int, generator: torch.Generator) -> Tensor:
+    """The encoder's input [b, t]: each masked token becomes mask, stays, or becomes any text token."""
+    place_bm, present_bm = masked
+    draws_bm = torch.rand(place_bm.shape, generator=generator).to(tokens_bt.device)
+    random_bm = torch.randint(BLANK + 1, vocabulary_size, place_bm.shape, generator=generator).to(tokens_bt.device)
+    instead_bm = torch.where(draws_bm < UNCHANGED + RANDOM, random_bm, MASK)
+    instead_bm = torch.where(draws_bm < UNCHANGED, tokens_bt.gather(1, place_bm), instead_bm)
+    # filling goes to a column that is cut off again
+    wider_bt = torch.cat([tokens_bt, tokens_bt[:, :1]], 1)
+    place_bm = place_bm.masked_fill(~present_bm, tokens_bt.shape[1])
+    return wider_bt.scatter(1, place_bm, instead_bm)[:, :-1]
+
+
+def diagonals(masked: Masked, longest: int) -> Diagonals:
+    """The slots of spans of ``longest`` tokens, but for the last one, which may be shorter.
+
+    The main stream holds the tokens before the masked ones. Position 0 is that of bos.
+    """
+    place_bm, present_bm = masked
+    device = place_bm.device
+    # (offset, stream) of a span's slots; those of a shorter span are the first of them
+    pairs = torch.tril_indices(longest, longest, device=device)
+    spans = -(-place_bm.shape[1] // longest)
+    offset_p, stream_p = pairs.repeat(1, spans)
+    index_p = offset_p + longest * torch.arange(spans, device=device).repeat_interleave(pairs.shape[1])
+    inside_p = index_p < place_bm.shape[1]
+    index_p, offset_p, stream_p = index_p[inside_p], offset_p[inside_p], stream_p[inside_p]
+    most = _rounded(present_bm[:, index_p])
+    index_p, offset_p, stream_p = index_p[:most], offset_p[:most], stream_p[:most]
+    present_bp = present_bm[:, index_p]
+    last_bp = (index_p - stream_p).expand(len(place_bm), -1).masked_fill(~present_bp, -1)
+    slots = Slots(place_bm, place_bm[:, index_p] + 1, last_bp)
+    return Diagonals(slots, present_bp, index_p, offset_p, stream_p)
+
+
+def _rounded(present_bn: Tensor) -> int:
+    """Columns that hold all but filling."""
+    return -(-int(present_bn.sum(1).max().clamp(min=1)) // LENGTH_STEP) * LENGTH_STEP

@@ -1,0 +1,61 @@
+"""Losses of states through the output projection, chunk by chunk.
+
+As in cross_entropy.py neither logits nor distributions of a batch exist at once: each chunk's are made, used in
+float32, and dropped; the gradients of the states and of the projection are kept for the backward pass.
+
+Shape letters: n positions (only those that count), c positions of a chunk, d width, v vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from retort.losses.cross_entropy import scaled_gradients
+from retort.models.functional import chunk_size, linear
+
+Score = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
+"""Of a slice of the positions and their logits [c, v]: the losses [c], and their gradients [c, v] in the logits, in
+float32."""
+
+
+class _ProjectedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states_nd: Tensor, weight_vd: Tensor, score: Score, counts_n: Tensor | None) -> Tensor:
+        chunk = chunk_size(states_nd.device)
+        total = states_nd.new_zeros((), dtype=torch.float32)
+        states_gradient = torch.empty_like(states_nd)
+        weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
+        weight_dv = weight_vd.t().contiguous()
+        for start in range(0, len(states_nd), chunk):
+            rows = slice(start, start + chunk)
+            states = states_nd[rows]
+            loss_c, gradient = score(rows, linear(states, weight_vd).float())
+            if counts_n is not None:
+                loss_c, gradient = loss_c * counts_n[rows], gradient.mul_(counts_n[rows, None])
+            total += loss_c.sum()
+            gradient = gradient.to(states.dtype)
+            states_gradient[rows] = linear(gradient, weight_dv)
+            weight_gradient += linear(gradient.t(), states.t().contiguous())
+        ctx.save_for_backward(states_gradient, weight_gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        return *scaled_gradients(ctx, gradients[0]), None, None
+
+
+def projected_loss(states_nd: Tensor, weight_vd: Tensor, score: Score, counts_n: Tensor | None = None) -> Tensor:
+    """Sum over positions of what ``score`` says of the logits states weight', each position counting ``counts_n``
+    (float32), or 1; differentiable in states and weight."""
+    return _ProjectedLoss.apply(states_nd, weight_vd, score, counts_n)  # type: ignore[no-any-return]
+
+
+def softmax_and_normaliser(logits_cv: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax(logits) [c, v] and logsumexp(logits) [c]."""
+    probabilities_cv = torch.softmax(logits_cv, -1)
+    # as in linear_cross_entropy: cheaper than logsumexp
+    return probabilities_cv, logits_cv.amax(-1) - probabilities_cv.amax(-1).log()

@@ -1,0 +1,32 @@
+"""Gather the shards of the teacher's labels into one table, and say how much of its distributions they hold."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from retort.distillation.labelling import check_shards
+from retort.provenance import provenance
+from retort.scripting import run_script
+from retort.tables import LABELS, iterate_table, write_table
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--shards", type=Path, nargs="+", required=True, help="labels tables, in their order")
+    arguments.add_argument("--train", type=Path, required=True, help="encoded table that was labelled")
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    facts = check_shards(args.shards, args.train)
+    parts = (part for path in args.shards for part in iterate_table(path, LABELS))
+    write_table(args.output, LABELS, parts, provenance(**facts))
+    size = args.output.stat().st_size / facts["positions"]
+    logging.info("%s; %.1f bytes on disk a target token", facts, size)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

@@ -1,0 +1,66 @@
+"""Store what the teacher says at each target position of one shard of a training table: its most probable tokens."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from retort.batches import EncodedCorpus, Ragged
+from retort.config import Distillation
+from retort.distillation.labelling import label
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.tables import ENCODED, LABELS, iterate_shard, write_table
+from retort.training.checkpoint import load_teacher
+from retort.training.device import PRECISIONS, describe_device, prepare_device
+from retort.vocabulary import Vocabulary
+
+CHUNK_ROWS = 4096
+"""Pairs labelled at a time."""
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument(
+        "--distillation", type=section(Distillation), required=True, help="JSON; of it batch_tokens and precision"
+    )
+    arguments.add_argument("--teacher", type=Path, required=True, help="directory of the autoregressive checkpoint")
+    arguments.add_argument("--train", type=Path, required=True, help="encoded table")
+    arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
+    arguments.add_argument("--top-k", type=int, required=True, help="tokens stored a position")
+    arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
+    arguments.add_argument("--shards", type=int, required=True)
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    device, settings = prepare_device(args.threads), args.distillation
+    vocabulary = Vocabulary.load(args.vocabulary)
+    teacher = load_teacher(args.teacher, args.train, vocabulary, device, PRECISIONS[settings.precision])
+
+    def parts() -> Iterator[pa.Table]:
+        for number, part in enumerate(iterate_shard(args.train, ENCODED, args.shard, args.shards, CHUNK_ROWS)):
+            source, target = (Ragged.from_arrow(part.column(side)) for side in ("source", "target"))
+            corpus = EncodedCorpus(part.column("id").to_numpy(), source, target)
+            yield label(teacher, corpus, args.top_k, settings.batch_tokens)
+            logging.info("part %d: %d pairs", number, part.num_rows)
+
+    facts = provenance(
+        train=file_digest(args.train),
+        vocabulary=vocabulary.digest,
+        teacher=file_digest(args.teacher / "model.safetensors"),
+        top_k=args.top_k,
+        precision=settings.precision,
+        device=describe_device(device),
+    )
+    write_table(args.output, LABELS, parts(), facts)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)

@@ -1,0 +1,61 @@
+"""Exposure bias of a student that decodes left to right: it and its teacher complete given beginnings of outputs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import get_args
+
+import pyarrow as pa
+
+from retort.config import SEARCHES_OF_OBJECTIVE, Exposure, Metric
+from retort.errors import RetortError
+from retort.evaluation.exposure import exposure
+from retort.evaluation.quality import read_tests
+from retort.provenance import file_digest, provenance
+from retort.scripting import run_script, section
+from retort.tables import EXPOSURE, write_table
+from retort.training.checkpoint import load_checkpoint, load_teacher, objective_of
+from retort.training.device import describe_device, prepare_device
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--student", type=Path, required=True, help="directory of its checkpoint")
+    arguments.add_argument("--teacher", type=Path, required=True, help="directory of an autoregressive checkpoint")
+    arguments.add_argument("--system", required=True, help="name of the student")
+    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--exposure", type=section(Exposure), required=True, help="evaluation.exposure, JSON")
+    arguments.add_argument("--metrics", choices=get_args(Metric), nargs="+", required=True)
+    arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
+    arguments.add_argument("--batch-tokens", type=int, default=4096)
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--output", type=Path, required=True)
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    device, options = prepare_device(args.threads), args.exposure
+    student, vocabulary, description = load_checkpoint(args.student, device)
+    if options.search.kind not in SEARCHES_OF_OBJECTIVE[objective_of(description).name]:
+        raise RetortError(f"{args.student}: a {student.family} model cannot complete prefixes by {options.search.kind}")
+    teacher = load_teacher(args.teacher, args.student, vocabulary, device)
+    rows = []
+    for test_set, corpus in read_tests(args.tests).items():
+        names = {"system": args.system, "seed": args.seed, "test_set": test_set}
+        for row in exposure(student, teacher, vocabulary, corpus, options, args.batch_tokens, args.metrics):
+            rows.append(names | row)
+            logging.info("%s", {key: value for key, value in rows[-1].items() if key != "signature"})
+    facts = provenance(
+        exposure=options.model_dump(mode="json", exclude={"systems"}),
+        student=file_digest(args.student / "model.safetensors"),
+        teacher=file_digest(args.teacher / "model.safetensors"),
+        tests={path.name: file_digest(path) for path in args.tests},
+        device=describe_device(device),
+    )
+    write_table(args.output, EXPOSURE, pa.Table.from_pylist(rows, schema=EXPOSURE.schema), facts)
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
