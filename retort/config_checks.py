@@ -1,4 +1,4 @@
-"""Checks of a configuration across sections: starts from other systems, and what is measured of which."""
+"""Checks of a configuration across sections: starts from other systems, what is measured of which, cut sources."""
 
 from __future__ import annotations
 
@@ -55,3 +55,16 @@ def exposure_checks(evaluation: Evaluation | None, students: Mapping[str, System
             yield Problem("evaluation.exposure.systems", f"no student that decodes left to right is {name!r}; {hint}")
     if len(set(names)) < len(names):
         yield Problem("evaluation.exposure.systems", f"{names} repeats a name; say each once")
+
+
+def truncation_checks(shared: Model | None, systems: Mapping[str, System]) -> Iterator[Problem]:
+    """Encoded sources are cut once for all."""
+    if shared is None:
+        return
+    for path, system in systems.items():
+        keys = ("truncate_sources", *(("max_length",) if shared.truncate_sources else ()))
+        for key in keys:
+            own, theirs = getattr(system.model, key), getattr(shared, key)
+            if own != theirs and not system.checkpoint:
+                cut = "sources are cut for all systems alike" if shared.truncate_sources else "sources are not cut"
+                yield Problem(f"{path}.model.{key}", f"{cut}: needs model.{key}, which is {theirs!r}, found {own!r}")

@@ -36,7 +36,7 @@ from retort.config import (
     left_to_right,
     resolve,
 )
-from retort.config_checks import exposure_checks, label_checks, start_checks
+from retort.config_checks import exposure_checks, label_checks, start_checks, truncation_checks
 from retort.config_errors import Problem, nearest, problems_of
 from retort.errors import RetortError
 
@@ -130,6 +130,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         yield from _search_checks(path, system)
         yield from _interpolation_checks(path, system, whole.get("distillation"))
         yield from _evaluator_checks(path, system, students)
+    yield from truncation_checks(_part(Model, whole.get("model", {})), every)
     yield from exposure_checks(_part(Evaluation, whole.get("evaluation", {})), students)
     pretraining = _part(Pretraining, whole.get("pretraining"))
     yield from _pretraining_checks(pretraining, vocabulary, every)
@@ -369,7 +370,7 @@ def local_texts(config: Config) -> list[str]:
         *([config.corpus.valid] if config.corpus.valid else []),
         *config.corpus.tests.values(),
     ]
-    return _local([text.location for pair in pairs for text in [*pair.source, *pair.target]], config)
+    return _local([text.location for pair in pairs for text in [*pair.source, *pair.others]], config)
 
 
 def local_monolingual_texts(config: Config) -> list[str]:

@@ -27,12 +27,13 @@ def translate_texts(
     teacher: AutoregressiveModel | None = None,
     prefixes: Sequence[Sequence[int]] | None = None,
 ) -> list[list[Hypothesis]]:
-    """n-best lists in the order of the texts. A source longer than the model allows is cut and counts as truncated;
-    an empty one gives an empty hypothesis. ``teacher`` is for searches that need one. ``prefixes``: tokens that the
-    outputs begin with, for left-to-right searches; cut where they are longer than the model allows."""
+    """n-best lists in the order of the texts. A source longer than the model allows is cut, and counts as truncated
+    unless that is how the model was trained; an empty one gives an empty hypothesis. ``teacher`` is for searches that
+    need one. ``prefixes``: tokens that the outputs begin with, for left-to-right searches; cut where they are longer
+    than the model allows."""
     longest = model.shape.max_length - 1
     encoded = vocabulary.encode_source(texts)
-    cut = [len(tokens) > longest for tokens in encoded]
+    cut = [len(tokens) > longest and not model.shape.truncate_sources for tokens in encoded]
     filled = [i for i, tokens in enumerate(encoded) if tokens]
     source = Ragged.from_lists([encoded[i][:longest] for i in filled])
     results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, False, 0)] for _ in texts]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +18,27 @@ import pyarrow.parquet as pq
 
 from retort.errors import RetortError
 from retort.files import temporary_path
+from retort.schema import Column, Table
 
 ROW_GROUP_ROWS = 65_536
 METADATA_KEY = b"retort"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its Arrow type, whether it may be null, its unit and what it holds."""
-
-    name: str
-    type: pa.DataType
-    description: str
-    unit: str = ""
-    nullable: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A named, versioned schema."""
-
-    name: str
-    version: int
-    columns: tuple[Column, ...]
-
-    @property
-    def schema(self) -> pa.Schema:
-        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
-
-    @property
-    def names(self) -> list[str]:
-        return [c.name for c in self.columns]
-
 
 _ID = Column("id", pa.int64(), "number of the pair in its split's source, from 0; survives cleaning and every join")
 _TOKENS = pa.list_(pa.int32())
 
 CORPUS = Table(
     "corpus",
-    1,
-    (_ID, Column("source", pa.string(), "source text"), Column("target", pa.string(), "reference text")),
-)
+    2,
+    (
+        _ID,
+        Column("source", pa.string(), "source text"),
+        Column("target", pa.string(), "reference text, the first one of several"),
+        Column(
+            "references", pa.list_(pa.string()), "all reference texts where there may be several; null: target alone",
+            nullable=True,
+        ),
+    ),
+)  # fmt: skip
 
 CLEANING = Table(
     "cleaning",
@@ -68,6 +47,20 @@ CLEANING = Table(
         Column("split", pa.string(), "train, valid or the test set's name"),
         Column("reason", pa.string(), "why pairs were dropped; 'read' and 'kept' are the totals before and after"),
         Column("pairs", pa.int64(), "number of pairs", "pairs"),
+    ),
+)
+
+ENCODING = Table(
+    "encoding",
+    1,
+    (
+        Column("split", pa.string(), "train, valid or the test set's name"),
+        Column("side", pa.string(), "source or target"),
+        Column("texts", pa.int64(), "texts of this side", "texts"),
+        Column("tokens", pa.int64(), "their tokens, without bos and eos", "tokens"),
+        Column("unknown", pa.int64(), "tokens that are unk", "tokens"),
+        Column("longest", pa.int64(), "the longest text", "tokens"),
+        Column("over_length", pa.int64(), "texts longer than model.max_length allows", "texts"),
     ),
 )
 
@@ -188,7 +181,7 @@ SCORES = Table(
         Column("seed", pa.int64(), "seed of the training"),
         Column("search", pa.string(), "name of the search in the config"),
         Column("test_set", pa.string(), "name of the test set"),
-        Column("metric", pa.string(), "BLEU, chrF, TER, or a diagnostic's name"),
+        Column("metric", pa.string(), "one of evaluation.metrics, or a diagnostic's name"),
         Column("value", pa.float64(), "the metric's value"),
         Column("signature", pa.string(), "every choice that changes the number"),
     ),
@@ -203,7 +196,7 @@ COMPARISON = Table(
         Column("search", pa.string(), "name of the search in the config"),
         Column("test_set", pa.string(), "name of the test set"),
         Column("baseline", pa.string(), "what it is compared with: <system>/seed<seed>/<search>"),
-        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the system's corpus score"),
         Column("baseline_value", pa.float64(), "the baseline's corpus score"),
         Column("difference", pa.float64(), "value - baseline_value"),
@@ -226,7 +219,7 @@ LENGTHS = Table(
         Column("shortest", pa.int32(), "shortest reference of the bucket", "words"),
         Column("longest", pa.int32(), "longest reference; null: any", "words", nullable=True),
         Column("sentences", pa.int64(), "sentences in the bucket", "sentences"),
-        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the corpus score of those sentences"),
         Column("signature", pa.string(), "every choice that changes the number"),
     ),
@@ -243,7 +236,7 @@ EXPOSURE = Table(
         Column("share", pa.float64(), "how much of that output, as a share of its tokens"),
         Column("completed_by", pa.string(), "who says the rest: student or teacher"),
         Column("given", pa.float64(), "tokens given, as a share of the tokens of all outputs"),
-        Column("metric", pa.string(), "BLEU or chrF"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the corpus score of the whole outputs"),
         Column("signature", pa.string(), "every choice that changes the number"),
     ),
@@ -270,7 +263,7 @@ TRAINING_LOG = Table(
     (
         Column("update", pa.int64(), "number of optimiser updates done", "updates"),
         Column("split", pa.string(), "train or valid"),
-        Column("metric", pa.string(), "loss, its parts, BLEU, chrF, learning_rate, tokens_per_second, ..."),
+        Column("metric", pa.string(), "loss, its parts, BLEU, chrF, ROUGE-L, learning_rate, tokens_per_second, ..."),
         Column("value", pa.float64(), "the metric's value"),
         Column("seconds", pa.float64(), "wall-clock seconds of training so far, all runs of this training added", "s"),
     ),
@@ -282,8 +275,8 @@ def write_table(
 ) -> int:
     """Write ``data`` (one Arrow table, or any number of them, streamed) as ``table``; returns the number of rows.
 
-    The file appears under its final name only when it is complete and on disk. Raises RetortError when the data does
-    not fit the schema.
+    The file appears under its final name only when it is complete and on disk; a nullable column that the data lacks is
+    written as null. Raises RetortError when the data does not fit the schema.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -294,6 +287,7 @@ def write_table(
     try:
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for part in [data] if isinstance(data, pa.Table) else data:
+                part = _completed(part, table)
                 _check(part, table, path)
                 writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
                 rows += part.num_rows
@@ -366,6 +360,13 @@ def _header(file: pq.ParquetFile, path: Path) -> dict[str, Any]:
     if METADATA_KEY not in metadata:
         raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")
     return json.loads(metadata[METADATA_KEY])
+
+
+def _completed(data: pa.Table, table: Table) -> pa.Table:
+    for column in table.columns:
+        if column.nullable and column.name not in data.column_names:
+            data = data.append_column(column.name, pa.nulls(data.num_rows, column.type))
+    return data
 
 
 def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None = None) -> None:

@@ -57,9 +57,11 @@ rule encode_corpus:
         **vocabulary_files(),
         train=f"{R}/corpus/train.parquet",
         valid=f"{R}/corpus/valid.parquet",
+        tests=TESTS,
     output:
         train=f"{R}/encoded/train.parquet",
         valid=f"{R}/encoded/valid.parquet",
+        lengths=f"{R}/encoded/encoding.parquet",
     log:
         f"{R}/logs/encode_corpus/encoded.log",
     benchmark:
@@ -71,10 +73,11 @@ rule encode_corpus:
         script=script("encode_corpus"),
         code=code("encode_corpus"),
         vocabulary=directory_of("input.vocabulary"),
+        lengths=length_options,
         directory=directory_of("output.train"),
     shell:
         "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.train:q} {input.valid:q}"
-        " --threads {threads} --output {params.directory:q} 2> {log:q}"
+        " --counted {input.tests:q} {params.lengths:q} --threads {threads} --output {params.directory:q} 2> {log:q}"
 
 
 rule prepare_monolingual:

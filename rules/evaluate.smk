@@ -45,7 +45,7 @@ rule score:
     params:
         script=script("score"),
         code=code("score"),
-        evaluation=section("evaluation", "lowercase"),
+        evaluation=section("evaluation", "metrics"),
         language=language_option,
         data=data_of,
     shell:
@@ -71,7 +71,7 @@ rule compare_systems:
     params:
         script=script("compare_systems"),
         code=code("compare_systems"),
-        evaluation=section("evaluation", "bootstrap_samples"),
+        evaluation=section("evaluation", "bootstrap_samples", "metrics"),
         pairs=pair_options,
     shell:
         "python {params.script:q} --evaluation {params.evaluation:q} --tests {input.tests:q}"
@@ -119,10 +119,10 @@ rule score_by_length:
     params:
         script=script("score_by_length"),
         code=code("score_by_length"),
-        longest=length_buckets,
+        evaluation=section("evaluation", "length_buckets", "metrics"),
     shell:
         "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
-        " --longest {params.longest} --output {output.lengths:q} 2> {log:q}"
+        " --evaluation {params.evaluation:q} --output {output.lengths:q} 2> {log:q}"
 
 
 rule measure_exposure:
@@ -145,11 +145,13 @@ rule measure_exposure:
         script=script("measure_exposure"),
         code=exposure_code,
         exposure=exposure_section,
+        metrics=metric_names,
         batch_tokens=decoding_batch_tokens,
         student=directory_of("input.weights"),
         teacher=directory_of("input.teacher"),
     shell:
         "python {params.script:q} --student {params.student:q} --teacher {params.teacher:q}"
         " --system {wildcards.system:q} --seed {wildcards.seed} --exposure {params.exposure:q}"
+        " --metrics {params.metrics}"
         " --batch-tokens {params.batch_tokens} --tests {input.tests:q} --threads {threads}"
         " --output {output.exposure:q} 2> {log:q}"

@@ -10,7 +10,14 @@ def section(name, *keys):
     """Parameter: a section of the configuration as JSON; only the named keys, if any are named."""
 
     def get(wildcards):
-        value = getattr(run_config, name).model_dump(mode="json", exclude_none=True)
+        chosen = getattr(run_config, name)
+        value = chosen.model_dump(mode="json", exclude_none=True)
+        # a null is left out where it is the default, and only there
+        value |= {
+            key: None
+            for key, field in type(chosen).model_fields.items()
+            if key not in value and field.default is not None
+        }
         return as_json({key: value[key] for key in keys or value if key in value})
 
     return get
@@ -52,8 +59,8 @@ def decoding_batch_tokens(wildcards):
     return run_config.evaluation.batch_tokens
 
 
-def length_buckets(wildcards):
-    return run_config.evaluation.length_buckets
+def metric_names(wildcards):
+    return run_config.evaluation.metrics
 
 
 def exposure_section(wildcards):
@@ -63,6 +70,12 @@ def exposure_section(wildcards):
 
 def vocabulary_section(wildcards):
     return as_json(run_config.vocabulary.model_dump(mode="json", exclude={"path"}))
+
+
+def length_options(wildcards):
+    """Parameter: the longest sequence of the models, and whether sources are cut to it."""
+    cut = ["--truncate-sources"] if run_config.model.truncate_sources else []
+    return ["--max-length", str(run_config.model.max_length), *cut]
 
 
 def distillation_section(wildcards):

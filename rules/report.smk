@@ -42,6 +42,7 @@ rule build_report:
         config=f"{R}/config.json",
         corpus=f"{R}/corpus/corpus.json",
         cleaning=f"{R}/corpus/cleaning.parquet",
+        encoding=f"{R}/encoded/encoding.parquet",
         tests=TESTS,
         scores=all_scores,
         comparison=f"{R}/scores/comparison.parquet",
@@ -101,7 +102,8 @@ rule build_report:
         benchmarks=f"{R}/benchmarks",
         directory=directory_of("output.html"),
     shell:
-        "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q} --scores {input.scores:q}"
+        "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q}"
+        " --encoding {input.encoding:q} --scores {input.scores:q}"
         " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
         " --multimodality {input.multimodality:q} --guards {input.guards:q}"
         " --lengths {input.lengths:q} --exposure {input.exposure:q}"

@@ -1,4 +1,4 @@
-"""Compare every system with the baseline by paired bootstrap resampling, in BLEU and chrF."""
+"""Compare every system with the baseline by paired bootstrap resampling, in the metrics that allow it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     pairs = [tuple(pair) for pair in args.pair]
-    table = compare(args.tests, args.baseline, args.translations, pairs, args.evaluation.bootstrap_samples)
+    samples, metrics = args.evaluation.bootstrap_samples, args.evaluation.metrics
+    table = compare(args.tests, args.baseline, args.translations, pairs, samples, metrics=metrics)
     inputs = dict.fromkeys([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
     facts = provenance(
         baseline=str(run_of_decoding(args.baseline)),

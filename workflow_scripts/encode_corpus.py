@@ -1,4 +1,5 @@
-"""Encode corpus tables with a vocabulary; each output has the name of its corpus table."""
+"""Encode corpus tables with a vocabulary; each output has the name of its corpus table. Lengths are counted, of tables
+that are not encoded too."""
 
 from __future__ import annotations
 
@@ -6,10 +7,13 @@ import argparse
 import logging
 from pathlib import Path
 
-from retort.corpus.encoding import encode_corpus
+import pyarrow as pa
+
+from retort.corpus.encoding import count_tokens, encode_corpus
 from retort.errors import RetortError
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script
+from retort.tables import ENCODING, write_table
 from retort.vocabulary import Vocabulary
 
 
@@ -18,6 +22,9 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__)
     result.add_argument("--vocabulary", required=True, type=Path, help="directory of the vocabulary")
     result.add_argument("--corpus", required=True, nargs="+", type=Path, help="corpus tables")
+    result.add_argument("--counted", nargs="*", default=[], type=Path, help="corpus tables that are only counted")
+    result.add_argument("--max-length", type=int, help="longest sequence of the models in tokens, eos included")
+    result.add_argument("--truncate-sources", action="store_true", help="cut longer sources")
     result.add_argument("--output", required=True, type=Path, help="directory of the encoded tables")
     result.add_argument("--threads", type=int, default=1, help="threads that encode")
     return result
@@ -29,9 +36,20 @@ def main(args: argparse.Namespace) -> None:
     names = [path.name for path in args.corpus]
     if len(set(names)) < len(names):
         raise RetortError(f"--corpus: {', '.join(names)}: outputs are named as their tables; give each name once")
-    for path in args.corpus:
-        facts = encode_corpus(path, vocabulary, args.output / path.name, provenance(corpus=file_digest(path)))
-        logging.info("%s: %s", path.name, facts)
+    longest = args.max_length - 1 if args.max_length else None
+    rows = []
+    for path in [*args.corpus, *args.counted]:
+        if path in args.corpus:
+            facts = provenance(corpus=file_digest(path))
+            counted = encode_corpus(path, vocabulary, args.output / path.name, facts, longest, args.truncate_sources)
+        else:
+            counted = count_tokens(path, vocabulary, longest)
+        split = path.stem.removeprefix("test.")
+        logging.info("%s: %s", split, counted)
+        rows += [{"split": split, "side": side, **numbers} for side, numbers in counted.items()]
+    table = pa.Table.from_pylist(rows, schema=ENCODING.schema)
+    facts = provenance(vocabulary=vocabulary.digest, max_length=args.max_length, truncate_sources=args.truncate_sources)
+    write_table(args.output / "encoding.parquet", ENCODING, table, facts)
 
 
 if __name__ == "__main__":

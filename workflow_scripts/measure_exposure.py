@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 
-from retort.config import SEARCHES_OF_OBJECTIVE, Exposure
+from retort.config import SEARCHES_OF_OBJECTIVE, Exposure, Metric
 from retort.errors import RetortError
 from retort.evaluation.exposure import exposure
 from retort.evaluation.quality import read_tests
@@ -26,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--system", required=True, help="name of the student")
     arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
     arguments.add_argument("--exposure", type=section(Exposure), required=True, help="evaluation.exposure, JSON")
+    arguments.add_argument("--metrics", choices=get_args(Metric), nargs="+", required=True)
     arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
     arguments.add_argument("--batch-tokens", type=int, default=4096)
     arguments.add_argument("--threads", type=int, default=1)
@@ -42,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     rows = []
     for test_set, corpus in read_tests(args.tests).items():
         names = {"system": args.system, "seed": args.seed, "test_set": test_set}
-        for row in exposure(student, teacher, vocabulary, corpus, options, args.batch_tokens):
+        for row in exposure(student, teacher, vocabulary, corpus, options, args.batch_tokens, args.metrics):
             rows.append(names | row)
             logging.info("%s", {key: value for key, value in rows[-1].items() if key != "signature"})
     facts = provenance(

@@ -1,4 +1,4 @@
-"""Score the translations of one system, seed and search: BLEU, chrF, TER and diagnostics, one row a test set and
+"""Score the translations of one system, seed and search: quality metrics and diagnostics, one row a test set and
 metric."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
     names = {"system": args.system, "data": args.data, "seed": args.seed, "search": args.search_name}
     rows = []
     for pairs in read_pairs(args.translations, read_tests(args.tests)):
-        scores = [*quality(pairs, args.evaluation.lowercase), *diagnostics(pairs)]
+        scores = [*quality(pairs, args.evaluation.metrics), *diagnostics(pairs)]
         if args.language:
             scores.append(right_translations(pairs, args.language))
         rows += [

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from retort.config import Evaluation
 from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.quality import read_pairs, read_tests
 from retort.evaluation.runs import run_of_decoding
 from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
+from retort.scripting import run_script, section
 from retort.tables import LENGTHS, write_table
 
 
@@ -19,21 +20,20 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__)
     result.add_argument("--translations", type=Path, nargs="+", required=True, help="<system>/seed<K>/<search>.parquet")
     result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
-    result.add_argument(
-        "--longest", type=int, nargs="+", required=True, help="longest references of the buckets, words"
-    )
+    result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
     result.add_argument("--output", type=Path, required=True)
     return result
 
 
 def main(args: argparse.Namespace) -> None:
     tests, rows = read_tests(args.tests), []
+    longest, metrics = args.evaluation.length_buckets, args.evaluation.metrics
     for path in args.translations:
         run = run_of_decoding(path)
         names = {"system": run.system, "seed": run.seed, "search": run.search}
-        rows += [names | row for pairs in read_pairs(path, tests) for row in scores_by_length(pairs, args.longest)]
+        rows += [names | row for pairs in read_pairs(path, tests) for row in scores_by_length(pairs, longest, metrics)]
     facts = provenance(
-        longest=args.longest,
+        longest=longest,
         translations={str(run_of_decoding(path)): file_digest(path) for path in args.translations},
         tests={path.name: file_digest(path) for path in args.tests},
     )

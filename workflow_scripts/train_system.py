@@ -99,6 +99,7 @@ def main(args: argparse.Namespace) -> None:
         search,
         system.training.decode_sentences,
         system.training.batch_tokens,
+        system.training.select_by,
         samples_of_kinds(corpus, SAMPLED),
     )
     state = TrainingState(args.state, key)

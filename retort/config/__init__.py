@@ -39,7 +39,7 @@ from retort.config.search import (
     Search,
     default_searches,
 )
-from retort.config.stages import Distillation, Evaluation, Exposure, Latency, Report
+from retort.config.stages import LEADING_METRICS, Distillation, Evaluation, Exposure, Latency, Metric, Report
 from retort.config.systems import (
     PRETRAINED,
     STARTS,
@@ -83,6 +83,7 @@ __all__ = [
     "AUTOREGRESSIVE",
     "DEFAULT_SEARCHES",
     "EM_SEARCHES",
+    "LEADING_METRICS",
     "PRETRAINED",
     "PRETRAINING",
     "SEARCHES_OF_OBJECTIVE",
@@ -122,6 +123,7 @@ __all__ = [
     "Latency",
     "LengthParallel",
     "MaskPredict",
+    "Metric",
     "Mixture",
     "Model",
     "Oaxe",
@@ -208,9 +210,20 @@ class Config(Section):
         return seeds[:1] if section.checkpoint or system == PRETRAINED else seeds
 
 
+def leading_metric(raw: dict[str, Any]) -> str | None:
+    """The first of the metrics in a raw configuration; None where they cannot be read."""
+    evaluation = raw.get("evaluation") or {}
+    metrics = evaluation.get("metrics") if isinstance(evaluation, dict) else None
+    first = metrics[0] if isinstance(metrics, list) and metrics else None
+    return first if first in LEADING_METRICS else None
+
+
 def complete(raw: dict[str, Any]) -> dict[str, Any]:
     """A raw configuration with every system completed from the top-level model and training sections, unvalidated."""
     raw = dict(raw)
+    leading = leading_metric(raw)
+    if leading and isinstance(raw.get("training") or {}, dict):
+        raw["training"] = {"select_by": leading, **(raw.get("training") or {})}
 
     def complete_system(system: Any, base: Any = raw, searches: Any = default_searches) -> Any:
         if not isinstance(system, dict) or not isinstance(base, dict):

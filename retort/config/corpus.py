@@ -37,13 +37,29 @@ class TextSource(Section):
     location: str
     """Path or http(s) address."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of the text inside, after decompression; null leaves it unchecked and only records it."""
+    """SHA-256 of the text inside, after decompression, or of the lines that ``layout`` takes from it; null leaves it
+    unchecked and only records it."""
     member: str | None = None
-    """Name of the file inside a .zip or .tar archive."""
+    """Name of the file inside a .zip or .tar archive; of a fairytaleqa archive the split: train, val or test."""
     column: int | None = Field(None, ge=0)
     """Column of a tab-separated file, from 0; null takes whole lines."""
+    layout: Literal["lines", "json", "fairytaleqa"] = "lines"
+    """How texts stand in the file. lines: one a line. json: a JSON object a line, of which ``field`` is taken: a text,
+    or a list of texts, joined by spaces, or by tabs where they are references. fairytaleqa: the archive of that
+    corpus's repository (Xu et al. 2022), of which ``field`` is source (answer, [SEP], passage) or question."""
+    field: str | None = None
+    """What is taken from json or fairytaleqa."""
     mirror_name: str | None = None
-    """Path of this text below the mirror directory, plain or .gz; null: the last part of the location."""
+    """Path of this text below the mirror directory, plain or .gz; null: the last part of the location. Of a layout
+    other than lines it names the lines that were taken."""
+
+    @model_validator(mode="after")
+    def _has_a_field(self) -> TextSource:
+        if (self.layout == "lines") != (self.field is None):
+            raise ValueError("field says what is taken from layout json or fairytaleqa: give both, or neither")
+        if self.layout != "lines" and self.column is not None:
+            raise ValueError(f"column is for tab-separated lines, not for layout {self.layout}; remove it")
+        return self
 
 
 class TextPair(Section):
@@ -51,14 +67,25 @@ class TextPair(Section):
 
     source: list[TextSource] = Field(min_length=1)
     """Source side, concatenated."""
-    target: list[TextSource] = Field(min_length=1)
+    target: list[TextSource] = []
     """Target side, concatenated."""
+    references: list[TextSource] = []
+    """Instead of target, for valid and tests: texts whose lines hold all references of a source, separated by tabs. The
+    first one is the target where there can be only one."""
+
+    @property
+    def others(self) -> list[TextSource]:
+        """The texts of targets or references."""
+        return self.target or self.references
 
     @model_validator(mode="after")
     def _pairs_up(self) -> TextPair:
-        if len(self.source) != len(self.target):
+        if bool(self.target) == bool(self.references):
+            raise ValueError("give target, or references instead of it where a source has several")
+        if len(self.source) != len(self.others):
+            side = "target" if self.target else "references"
             raise ValueError(
-                f"{len(self.source)} source and {len(self.target)} target texts; give as many of each, in one order"
+                f"{len(self.source)} source and {len(self.others)} {side} texts; give as many of each, in one order"
             )
         return self
 
@@ -105,6 +132,8 @@ class TextCorpus(Section):
 
     @model_validator(mode="after")
     def _has_splits(self) -> TextCorpus:
+        if self.train.references:
+            raise ValueError("train needs target, one for each source; references are for valid and tests")
         if self.carve is None and (self.valid is None or not self.tests):
             raise ValueError("give valid and at least one test set, or carve them out of train with carve")
         if self.carve is not None and (self.valid is not None or self.tests):
@@ -116,10 +145,12 @@ class Cleaning(Section):
     """Which pairs are dropped; every drop is counted in the cleaning table. Valid and test keep all pairs but
     those with an empty side."""
 
-    max_words: int = Field(100, ge=1)
-    """Drop training pairs with more white-space words on a side."""
-    max_ratio: float = Field(3.0, ge=1)
-    """Drop training pairs whose word counts, plus 3 each so that short pairs pass, differ by more than this factor."""
+    max_words: int | None = Field(100, ge=1)
+    """Drop training pairs with more white-space words on a side; null drops none for it, as suits summarisation, where
+    model.truncate_sources cuts long sources."""
+    max_ratio: float | None = Field(3.0, ge=1)
+    """Drop training pairs whose word counts, plus 3 each so that short pairs pass, differ by more than this factor;
+    null drops none for it, as suits targets that are meant to be shorter."""
     drop_duplicates: bool = True
     """Drop repeated identical training pairs."""
     drop_leaks: bool = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
 from retort.config.search import Beam, Greedy, Search
@@ -36,9 +36,20 @@ class Exposure(Section):
     """How both decode."""
 
 
+Metric = Literal[
+    "BLEU", "BLEU-lc", "chrF", "TER", "ROUGE-1", "ROUGE-2", "ROUGE-L", "distinct-1", "distinct-2"
+]  # fmt: skip
+LEADING_METRICS = ("BLEU", "chrF", "ROUGE-1", "ROUGE-2", "ROUGE-L")
+"""Metrics that a training can be validated by."""
+
+
 class Evaluation(Section):
     """Scoring."""
 
+    metrics: list[Metric] = Field(["BLEU", "chrF", "TER"], min_length=1)
+    """Quality metrics, each scored and compared. The first one leads: figures and gaps are in it, and checkpoints are
+    chosen by it where training.select_by does not say otherwise. BLEU-lc is of lower-cased text, ROUGE of English,
+    distinct-n the share of distinct n-grams in all output."""
     bootstrap_samples: int = Field(1000, ge=10)
     """Resamples of the paired bootstrap."""
     baseline: str | None = None
@@ -48,13 +59,19 @@ class Evaluation(Section):
     first seed where it lacks that one."""
     batch_tokens: int = Field(4096, ge=16)
     """Padded source tokens of a decoding batch."""
-    lowercase: bool = False
-    """Score lower-cased text too, as BLEU-lc."""
     length_buckets: list[Annotated[int, Field(ge=1)]] = []
     """Score sentences by the length of their references too: the longest ones, in words, of all buckets but the last,
     such as [10, 15, 20]. Empty: not done."""
     exposure: Exposure = Exposure()
     """Exposure bias."""
+
+    @model_validator(mode="after")
+    def _is_led(self) -> Evaluation:
+        if self.metrics[0] not in LEADING_METRICS:
+            raise ValueError(f"metrics: {self.metrics[0]} cannot lead; put one of {', '.join(LEADING_METRICS)} first")
+        if len(set(self.metrics)) < len(self.metrics):
+            raise ValueError(f"metrics: {', '.join(self.metrics)} names one twice")
+        return self
 
 
 class Latency(Section):

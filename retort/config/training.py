@@ -41,6 +41,10 @@ class Model(Section):
     """Share embeddings: source, target and output; target and output; or none. "all" needs a joint vocabulary."""
     max_length: int = Field(256, ge=8)
     """Longest sequence in tokens, special ones included."""
+    truncate_sources: bool = False
+    """Cut longer sources to max_length, in training as in decoding; how many there are is counted all the same. false:
+    in training they are an error, and in decoding they are cut, and their output counts as truncated. The same for
+    all systems of a run."""
 
     @model_validator(mode="after")
     def _fits(self) -> Model:
@@ -87,9 +91,10 @@ class Training(Section):
     validate_every: int = Field(500, ge=1)
     """Updates between validations."""
     decode_sentences: int = Field(200, ge=0)
-    """Validation sentences decoded at each validation for BLEU and chrF; 0 validates by loss alone."""
-    select_by: Literal["loss", "BLEU", "chrF"] = "BLEU"
-    """Validation metric that chooses checkpoints and drives patience."""
+    """Validation sentences decoded at each validation for BLEU, chrF and select_by; 0 validates by loss alone."""
+    select_by: Literal["loss", "BLEU", "chrF", "ROUGE-1", "ROUGE-2", "ROUGE-L"] = "BLEU"
+    """Validation metric that chooses checkpoints and drives patience; left out, it is the first of
+    evaluation.metrics."""
     patience: int | None = Field(None, ge=1)
     """Stop after so many validations without a better one; null: never."""
     average_best: int = Field(5, ge=1)
@@ -146,14 +151,20 @@ class Taught(Section):
         return self.teacher_weight > 0
 
 
-class Vanilla(DeepSupervision, Taught):
+class PredictedLength(Section):
+    """An objective of slots, whose number is predicted."""
+
+    length_from: Literal["mean", "slot"] = "mean"
+    """What predicts the length. mean: the mean encoder state, length minus source length, at most 64 tokens either way.
+    slot: the encoder's state of an empty slot before the source, absolute length, as targets much shorter than their
+    sources need."""
+
+
+class Vanilla(DeepSupervision, Taught, PredictedLength):
     """Position-wise cross entropy with a length predictor; the parallel family (Gu et al. 2018 without fertility).
     The model of Sun and Yang 2020 is length_from: slot, decoder_input: pad and one decoder layer more."""
 
     name: Literal["vanilla"]
-    length_from: Literal["mean", "slot"] = "mean"
-    """What predicts the length. mean: the mean encoder state, length minus source length. slot: the encoder's state of
-    an empty slot before the source, absolute length."""
     decoder_input: Literal["mask", "pad"] = "mask"
     """Token that stands in every decoder slot."""
     label_smoothing: Probability = 0.1
@@ -162,7 +173,7 @@ class Vanilla(DeepSupervision, Taught):
     """Weight of the length predictor's loss."""
 
 
-class Cmlm(Taught):
+class Cmlm(Taught, PredictedLength):
     """Conditional masked language model (Ghazvininejad et al. 2019); the parallel family."""
 
     name: Literal["cmlm"]
@@ -197,7 +208,7 @@ class BangPretraining(Section):
     """Probability mass spread over the whole vocabulary."""
 
 
-class Axe(Section):
+class Axe(PredictedLength):
     """Aligned cross entropy: of the best monotonic alignment of targets and slots, where slots that are left out hold a
     blank (Ghazvininejad et al. 2020); the parallel family."""
 
@@ -215,7 +226,7 @@ class Axe(Section):
     """Weight of the length predictor's loss."""
 
 
-class Oaxe(Section):
+class Oaxe(PredictedLength):
     """Order-agnostic cross entropy: of the best order of the target's tokens (Du et al. 2021); the parallel family."""
 
     name: Literal["oaxe"]
@@ -247,7 +258,7 @@ class Glancing(Section):
     """The same at training.max_updates."""
 
 
-class Glat(Glancing, DeepSupervision, Taught):
+class Glat(Glancing, DeepSupervision, Taught, PredictedLength):
     """Glancing (Qian et al. 2021): cross entropy of the tokens not revealed; the parallel family."""
 
     name: Literal["glat"]

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import Cleaning
+from retort.references import references_of
 from retort.tables import CORPUS, iterate_table, open_table
 
 KEPT = "kept"
@@ -43,7 +44,7 @@ class HeldOut:
     def add(self, part: pa.Table) -> None:
         """Add the pairs of a part of a CORPUS table."""
         self._sources.update(map(text_hash, part.column("source").to_pylist()))
-        self._targets.update(map(text_hash, part.column("target").to_pylist()))
+        self._targets.update(text_hash(text) for references in references_of(part) for text in references)
 
     def holds(self, source: str, target: str) -> bool:
         """Whether the source is a held-out source, or the target a held-out target."""
@@ -102,9 +103,10 @@ def kept(verdicts: Verdicts) -> np.ndarray:
 
 def _judge_lengths(source: str, target: str, settings: Cleaning) -> int:
     lengths = len(source.split()), len(target.split())
-    if max(lengths) > settings.max_words:
+    if settings.max_words is not None and max(lengths) > settings.max_words:
         return _CODE["too_long"]
-    if max(lengths) + _RATIO_ALLOWANCE > settings.max_ratio * (min(lengths) + _RATIO_ALLOWANCE):
+    shorter = min(lengths) + _RATIO_ALLOWANCE
+    if settings.max_ratio is not None and max(lengths) + _RATIO_ALLOWANCE > settings.max_ratio * shorter:
         return _CODE["ratio"]
     return _CODE[KEPT]
 

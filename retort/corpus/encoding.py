@@ -1,4 +1,4 @@
-"""Corpus tables to tables of token ids."""
+"""Corpus tables to tables of token ids, and what there is to know of their lengths."""
 
 from __future__ import annotations
 
@@ -12,36 +12,61 @@ import pyarrow.compute as pc
 from retort.tables import CORPUS, ENCODED, iterate_table, write_table
 from retort.vocabulary import UNK, Vocabulary
 
+Facts = dict[str, dict[str, int]]
+"""For each side: texts, tokens, unknown tokens, the longest text, and texts over the length that models allow."""
 _SIDES = ("source", "target")
 
 
 def encode_corpus(
-    corpus: Path | str, vocabulary: Vocabulary, output: Path | str, provenance: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    corpus: Path | str,
+    vocabulary: Vocabulary,
+    output: Path | str,
+    provenance: dict[str, Any] | None = None,
+    longest: int | None = None,
+    truncate_sources: bool = False,
+) -> Facts:
     """Encode a CORPUS table into the ENCODED table ``output``, part by part; ids stay.
 
-    Returns pairs, and for each side its tokens, unknown tokens and longest sequence.
+    ``longest`` is the number of tokens that models allow, without eos; with ``truncate_sources`` sources are cut to it.
+    The facts are those of the whole texts.
     """
-    facts: dict[str, Any] = {"pairs": 0}
-    for side in _SIDES:
-        facts[side] = {"tokens": 0, "unknown": 0, "longest": 0}
-
-    def parts() -> Iterator[pa.Table]:
-        for part in iterate_table(corpus, CORPUS):
-            columns = {"id": part.column("id")}
-            for side, encode in zip(_SIDES, (vocabulary.encode_source, vocabulary.encode_target), strict=True):
-                tokens = pa.array(encode(part.column(side).to_pylist()), ENCODED.schema.field(side).type)
-                _count(facts[side], tokens)
-                columns[side] = tokens
-            facts["pairs"] += part.num_rows
-            yield pa.table(columns)
-
-    write_table(output, ENCODED, parts(), {**(provenance or {}), "vocabulary": vocabulary.digest})
+    facts = _no_facts()
+    cut = longest if truncate_sources else None
+    parts = (
+        part.set_column(1, "source", pc.list_slice(part["source"], 0, cut).cast(part["source"].type)) if cut else part
+        for part in _encoded_parts(corpus, vocabulary, facts, longest)
+    )
+    write_table(output, ENCODED, parts, {**(provenance or {}), "vocabulary": vocabulary.digest})
     return facts
 
 
-def _count(facts: dict[str, int], tokens: pa.ListArray) -> None:
-    flat = tokens.flatten()
+def count_tokens(corpus: Path | str, vocabulary: Vocabulary, longest: int | None = None) -> Facts:
+    """The facts of a CORPUS table that is not needed as token ids."""
+    facts = _no_facts()
+    for _ in _encoded_parts(corpus, vocabulary, facts, longest):
+        pass
+    return facts
+
+
+def _no_facts() -> Facts:
+    return {side: dict.fromkeys(("texts", "tokens", "unknown", "longest", "over_length"), 0) for side in _SIDES}
+
+
+def _encoded_parts(corpus: Path | str, vocabulary: Vocabulary, facts: Facts, longest: int | None) -> Iterator[pa.Table]:
+    """Parts of the ENCODED table; ``facts`` are added to."""
+    for part in iterate_table(corpus, CORPUS):
+        columns = {"id": part.column("id")}
+        for side, encode in zip(_SIDES, (vocabulary.encode_source, vocabulary.encode_target), strict=True):
+            columns[side] = pa.array(encode(part.column(side).to_pylist()), ENCODED.schema.field(side).type)
+            _count(facts[side], columns[side], longest)
+        yield pa.table(columns)
+
+
+def _count(facts: dict[str, int], tokens: pa.ListArray, longest: int | None) -> None:
+    flat, lengths = tokens.flatten(), pc.list_value_length(tokens)
+    facts["texts"] += len(tokens)
     facts["tokens"] += len(flat)
     facts["unknown"] += pc.sum(pc.equal(flat, UNK)).as_py() or 0
-    facts["longest"] = max(facts["longest"], pc.max(pc.list_value_length(tokens)).as_py() or 0)
+    facts["longest"] = max(facts["longest"], pc.max(lengths).as_py() or 0)
+    if longest is not None:
+        facts["over_length"] += pc.sum(pc.greater(lengths, longest)).as_py() or 0

@@ -71,7 +71,7 @@ def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Coun
         digest = text_hash(line)
         if not line:
             reason = "empty"
-        elif len(line.split()) > rules.max_words:
+        elif rules.max_words is not None and len(line.split()) > rules.max_words:
             reason = "too_long"
         elif rules.drop_duplicates and digest in seen:
             reason = "duplicate"

@@ -24,6 +24,7 @@ from retort.corpus.generated import EntropyMeter, generate, grammar_of
 from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
 from retort.errors import RetortError
 from retort.files import write_json
+from retort.references import corpus_table, references_of
 from retort.tables import CLEANING, CORPUS, ROW_GROUP_ROWS, iterate_table, write_table
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,10 @@ def prepare_corpus(
 
 
 def _write_generated(settings: GeneratedCorpus, staging: Path) -> dict[str, Path]:
-    splits = {split: _write_raw(staging, split, pairs) for split, pairs in generate(settings).items()}
+    splits = {
+        split: _write_raw(staging, split, ((source, [target]) for source, target in pairs))
+        for split, pairs in generate(settings).items()
+    }
     return {split: splits[split] for split in (TRAIN, VALID, "test")}
 
 
@@ -93,7 +97,7 @@ def _write_texts(
         for source, target in pairs:
             texts += [
                 _text_facts(split, "source", source, bool(ready)),
-                _text_facts(split, "target", target, bool(ready)),
+                _text_facts(split, "references" if target.several else "target", target, bool(ready)),
             ]
     if settings.carve is not None and not ready:
         log.info("carving valid and test out of the training text")
@@ -113,7 +117,7 @@ def _ready_splits(settings: TextCorpus, mirror: Path | None) -> dict[str, TextPa
     found: dict[str, TextPair] = {}
     for split, pair in settings.carve.ready.items():
         sides = {}
-        for side in ("source", "target"):
+        for side in ("source", "target", "references"):
             paths = [(text, in_mirror(text, mirror)) for text in getattr(pair, side)]
             if any(path is None for _, path in paths):
                 return {}
@@ -131,34 +135,34 @@ def _text_facts(split: str, side: str, reader: TextReader, ready: bool) -> dict[
         "read_from": "mirror" if ready else text.origin,
         "member": text.member,
         "column": text.column,
+        "field": text.field or None,
         "sha256": reader.sha256,
         "checked": text.sha256 is not None,
         "lines": reader.lines,
     }
 
 
-def _write_raw(staging: Path, split: str, pairs: Iterable[tuple[str, str]]) -> Path:
+def _write_raw(staging: Path, split: str, pairs: Iterable[tuple[str, list[str]]]) -> Path:
     path = staging / f"raw.{split}.parquet"
     log.info("read %s pairs of %s", f"{write_table(path, CORPUS, _parts(pairs)):,}", split)
     return path
 
 
-def _parts(pairs: Iterable[tuple[str, str]]) -> Iterator[pa.Table]:
-    """Pairs as parts of a CORPUS table, numbered from 0; at least one part, so that an empty table is a table."""
+def _parts(pairs: Iterable[tuple[str, list[str]]]) -> Iterator[pa.Table]:
+    """Sources and their references as parts of a CORPUS table, numbered from 0; at least one part, so that an empty
+    table is a table."""
     pairs, first = iter(pairs), 0
     while (rows := list(itertools.islice(pairs, ROW_GROUP_ROWS))) or first == 0:
-        ids = np.arange(first, first + len(rows))
-        yield pa.table(
-            {"id": ids, "source": [s for s, _ in rows], "target": [t for _, t in rows]}, schema=CORPUS.schema
-        )
+        ids = range(first, first + len(rows))
+        yield corpus_table(ids, [source for source, _ in rows], [references for _, references in rows])
         if not rows:
             return
         first += len(rows)
 
 
-def _rows(path: Path, mask: np.ndarray) -> Iterator[tuple[str, str]]:
+def _rows(path: Path, mask: np.ndarray) -> Iterator[tuple[str, list[str]]]:
     for part in _masked(path, mask):
-        yield from zip(part.column("source").to_pylist(), part.column("target").to_pylist(), strict=True)
+        yield from zip(part.column("source").to_pylist(), references_of(part), strict=True)
 
 
 def _masked(path: Path, mask: np.ndarray) -> Iterator[pa.Table]:
@@ -224,8 +228,8 @@ class _Watcher:
 
     def watch(self, parts: Iterable[pa.Table]) -> Iterator[pa.Table]:
         for part in parts:
-            columns = (part.column(name).to_pylist() for name in CORPUS.names)
-            lines = (f"{i}\t{source}\t{target}\n" for i, source, target in zip(*columns, strict=True))
+            columns = (part.column("id").to_pylist(), part.column("source").to_pylist(), references_of(part))
+            lines = ("\t".join([str(i), source, *texts]) + "\n" for i, source, texts in zip(*columns, strict=True))
             self.digest.update("".join(lines).encode())
             if self._held_out is not None:
                 self._held_out.add(part)

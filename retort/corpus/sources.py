@@ -1,13 +1,15 @@
 """Texts: finding them (a path, a download, a mirror), reading them line by line, and checking what was read.
 
 A line ends with "\\n" and with nothing else; the last line may lack it. White space is stripped from the edges of a
-line (so the "\\r" of a file with other line ends goes); inside, text stays as it is.
+line (so the "\\r" of a file with other line ends goes); inside, text stays as it is. Texts that are taken from a file
+of another layout become such lines first.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import lzma
 import tarfile
 import zipfile
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retort.config import TextPair, TextSource
+from retort.corpus import fairytaleqa
 from retort.corpus.downloads import base_name, download, is_address
 from retort.errors import RetortError
 
@@ -36,6 +39,8 @@ class Text:
     sha256: str | None = None
     member: str | None = None
     column: int | None = None
+    layout: Literal["lines", "json", "fairytaleqa"] = "lines"
+    field: str = ""
 
     @property
     def name(self) -> str:
@@ -47,21 +52,23 @@ class Text:
 def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
     """Find ``source`` on this machine; downloads it into ``cache`` if it has an address and there is no mirror.
 
-    A mirror holds the same file, or the plain text that is inside it. Raises RetortError if it is not there.
+    A mirror holds the same file, or the plain text that is inside it or was taken from it. Raises RetortError if it is
+    not there.
     """
     origin: Literal["file", "download", "mirror"] = "file"
-    path, member = Path(source.location), source.member
+    path, member, layout = Path(source.location), source.member, source.layout
     if is_address(source.location):
         if mirror is not None:
             origin = "mirror"
             path = in_mirror(source, mirror) or _not_in_mirror(source, mirror)
             member = member if _is_archive(path) else None
+            layout = "lines" if source.mirror_name else layout
         else:
             origin = "download"
             path = download(source.location, cache)
     if not path.is_file():
         raise RetortError(f"{path}: no such file; expected a text (paths are relative to the working directory)")
-    return Text(source.location, path, origin, source.sha256, member, source.column)
+    return Text(source.location, path, origin, source.sha256, member, source.column, layout, source.field or "")
 
 
 def in_mirror(source: TextSource, mirror: Path) -> Path | None:
@@ -72,16 +79,20 @@ def in_mirror(source: TextSource, mirror: Path) -> Path | None:
 class TextReader:
     """Iterates over the lines of a text, once; ``lines`` and ``sha256`` tell what was read when it is through.
 
-    Raises RetortError for bytes that are not UTF-8, a column that a line lacks, a file that cannot be read, and, at the
-    end, a checksum that is not the expected one.
+    ``several``: lines hold references, separated by tabs. Raises RetortError for bytes that are not UTF-8, a column or
+    field that a line lacks, a file that cannot be read, and, at the end, a checksum that is not the expected one.
     """
 
-    def __init__(self, text: Text):
+    def __init__(self, text: Text, several: bool = False):
         self.text = text
+        self.several = several
         self.lines = 0
         self.sha256 = ""
 
     def __iter__(self) -> Iterator[str]:
+        if self.text.layout != "lines":
+            yield from self._taken_lines()
+            return
         column = self.text.column
         for line in self._raw_lines():
             self.lines += 1
@@ -95,6 +106,37 @@ class TextReader:
                 line = fields[column]
             yield line.strip()
         self._check()
+
+    def _taken_lines(self) -> Iterator[str]:
+        """The lines made of a file of another layout; the checksum is theirs, as if they stood in a file."""
+        text, digest = self.text, hashlib.sha256()
+        try:
+            found = (
+                self._json_lines()
+                if text.layout == "json"
+                else fairytaleqa.lines(text.path, text.member or "", text.field)
+            )
+            for line in found:
+                self.lines += 1
+                digest.update(f"{line}\n".encode())
+                yield line
+        except _UNREADABLE as error:
+            raise _unreadable(text, error) from error
+        self.sha256 = digest.hexdigest()
+        self._check()
+
+    def _json_lines(self) -> Iterator[str]:
+        field = self.text.field
+        for number, line in enumerate(self._raw_lines(), start=1):
+            try:
+                found = json.loads(line)[field]
+                texts = [_one_spaced(part) for part in ([found] if isinstance(found, str) else found)]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RetortError(
+                    f"{self.text.name}: line {number}: no text {field!r} ({type(error).__name__}: {error}); expected a "
+                    f"JSON object with a text, or a list of texts, of that name"
+                ) from None
+            yield "\t".join(texts) if self.several else _one_spaced(" ".join(texts))
 
     def _raw_lines(self) -> Iterator[str]:
         digest = hashlib.sha256()
@@ -137,10 +179,10 @@ class TextReader:
         )
 
 
-def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple[str, str]]:
-    """Lines of source and target texts, paired, one pair of texts after the other.
+def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple[str, list[str]]]:
+    """Lines of source texts, each with its references (a target is the only one), one pair of texts after the other.
 
-    Raises RetortError if a pair of texts differs in the number of lines.
+    Raises RetortError if a pair of texts differs in the number of lines, and for an empty reference among others.
     """
     for source, target in pairs:
         lines, others = iter(source), iter(target)
@@ -148,7 +190,7 @@ def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple
             other = next(others, None)
             if other is None:
                 break
-            yield line, other
+            yield line, _references(other, target) if target.several else [other]
         for _ in (*_drain(lines), *_drain(others)):
             pass
         if source.lines != target.lines:
@@ -159,11 +201,27 @@ def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple
 
 
 def readers(pair: TextPair, mirror: Path | None, cache: Path) -> list[tuple[TextReader, TextReader]]:
-    """Readers of the texts of a split, located."""
+    """Readers of the texts of a split, located; the second ones are of targets or references."""
+    several = bool(pair.references)
     return [
-        (TextReader(locate(source, mirror, cache)), TextReader(locate(target, mirror, cache)))
-        for source, target in zip(pair.source, pair.target, strict=True)
+        (TextReader(locate(source, mirror, cache)), TextReader(locate(other, mirror, cache), several))
+        for source, other in zip(pair.source, pair.others, strict=True)
     ]
+
+
+def _one_spaced(text: str) -> str:
+    """The text with every run of white space as one space, and none at its ends."""
+    return " ".join(text.split())
+
+
+def _references(line: str, reader: TextReader) -> list[str]:
+    references = [reference.strip() for reference in line.split("\t")]
+    if len(references) > 1 and not all(references):
+        raise RetortError(
+            f"{reader.text.name}: line {reader.lines}: reference {references.index('') + 1} of {len(references)} is "
+            f"empty; expected texts, separated by single tabs"
+        )
+    return references
 
 
 def _mirror_candidates(source: TextSource, mirror: Path) -> list[Path]:
@@ -195,10 +253,14 @@ def _chunks(text: Text) -> Iterator[bytes]:
                 first = False
                 yield chunk
         except _UNREADABLE as error:
-            raise RetortError(
-                f"{text.name}: cannot be read: {error or type(error).__name__}; expected plain text, gzip, or a .zip "
-                f"or .tar archive, and a whole file"
-            ) from error
+            raise _unreadable(text, error) from error
+
+
+def _unreadable(text: Text, error: BaseException) -> RetortError:
+    return RetortError(
+        f"{text.name}: cannot be read: {error or type(error).__name__}; expected plain text, gzip, or a .zip or .tar "
+        f"archive, and a whole file"
+    )
 
 
 def _open(text: Text, stack: ExitStack) -> Any:

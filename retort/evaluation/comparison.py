@@ -11,9 +11,10 @@ import pyarrow as pa
 
 import retort
 from retort.errors import RetortError
-from retort.evaluation.quality import Pairs, read_pairs, read_tests, segment_statistics
+from retort.evaluation.metrics import DISTINCT, segment_statistics
+from retort.evaluation.quality import Pairs, read_pairs, read_tests
 from retort.evaluation.runs import Run, run_of_decoding
-from retort.evaluation.significance import SEED, TESTED_METRICS, differences
+from retort.evaluation.significance import SEED, differences
 from retort.tables import COMPARISON
 
 Statistics = dict[tuple[str, str], tuple[np.ndarray, str]]
@@ -27,16 +28,19 @@ def compare(
     pairs: Sequence[tuple[Path | str, Path | str]] = (),
     samples: int = 1000,
     seed: int = SEED,
+    metrics: Sequence[str] = ("BLEU", "chrF", "TER"),
 ) -> pa.Table:
-    """The COMPARISON table: each of ``translations`` with the ``baseline``, and each (system, baseline) of ``pairs``.
+    """The COMPARISON table: each of ``translations`` with the ``baseline``, and each (system, baseline) of ``pairs``,
+    in those of the ``metrics`` that can be resampled.
 
     A system is never compared with itself, and no comparison stands twice. Raises RetortError when a file does not
     hold the test sets' ids.
     """
     corpora = read_tests(tests)
+    metrics = [metric for metric in metrics if metric not in DISTINCT]
     wanted = [(path, baseline) for path in translations] + list(pairs)
     files = _files(path for both in wanted for path in both)
-    statistics = {run: _statistics(read_pairs(path, corpora)) for run, path in files.items()}
+    statistics = {run: _statistics(read_pairs(path, corpora), metrics) for run, path in files.items()}
     opponents: dict[Run, list[Run]] = {}
     for system_path, baseline_path in wanted:
         system, opponent = run_of_decoding(system_path), run_of_decoding(baseline_path)
@@ -46,7 +50,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     for opponent, systems in opponents.items():
         if systems:
-            rows += _rows(opponent, systems, statistics, list(corpora), samples, seed)
+            rows += _rows(opponent, systems, statistics, list(corpora), metrics, samples, seed)
     return pa.Table.from_pylist(rows, schema=COMPARISON.schema)
 
 
@@ -59,11 +63,11 @@ def _files(paths: Iterable[Path | str]) -> dict[Run, Path]:
     return files
 
 
-def _statistics(pairs: list[Pairs]) -> Statistics:
+def _statistics(pairs: list[Pairs], metrics: Sequence[str]) -> Statistics:
     return {
         (part.test_set, metric): segment_statistics(metric, part.hypotheses, part.references)
         for part in pairs
-        for metric in TESTED_METRICS
+        for metric in metrics
     }
 
 
@@ -72,12 +76,13 @@ def _rows(
     systems: list[Run],
     statistics: dict[Run, Statistics],
     test_sets: list[str],
+    metrics: Sequence[str],
     samples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
     rows = []
     for test_set in test_sets:
-        for metric in TESTED_METRICS:
+        for metric in metrics:
             key = (test_set, metric)
             base, signature = statistics[opponent][key]
             found = differences(metric, [statistics[system][key][0] for system in systems], base, samples, seed)

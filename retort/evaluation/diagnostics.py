@@ -13,7 +13,8 @@ import pyarrow as pa
 import retort
 from retort.config import GeneratedCorpus
 from retort.corpus.generated import grammar_of
-from retort.evaluation.quality import Pairs, Score
+from retort.evaluation.metrics import Score
+from retort.evaluation.quality import Pairs
 
 RIGHT, REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
     "right",
@@ -29,13 +30,13 @@ def diagnostics(pairs: Pairs) -> list[Score]:
     """Every diagnostic of one test set; the signature of each says how it is counted and over how much."""
     rows, count = pairs.rows, len(pairs.ids)
     tokens = rows["tokens"].combine_chunks()
-    hypothesis_words, reference_words = words(pairs.hypotheses), words(pairs.references)
+    hypothesis_words, reference_words = words(pairs.hypotheses), mean_words(pairs.references)
     return [
         _score(REPEATED, repeated_token_rate(tokens), f"adjacent equal tokens / tokens|tokens:{_total(tokens)}"),
         _score(
             LENGTH,
             hypothesis_words / reference_words if reference_words else float("nan"),
-            f"hypothesis words / reference words, split at white space|reference words:{reference_words}",
+            f"hypothesis words / reference words, split at white space|reference words:{reference_words:g}",
         ),
         _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
         _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
@@ -63,6 +64,11 @@ def repeated_token_rate(tokens: pa.ListArray) -> float:
 def words(texts: list[str]) -> int:
     """White-space separated words of all texts."""
     return sum(len(text.split()) for text in texts)
+
+
+def mean_words(references: list[list[str]]) -> float:
+    """The same of references; several of one source count as their mean."""
+    return round(sum(words(own) / len(own) for own in references), 6)
 
 
 def _score(metric: str, value: float, how: str) -> Score:

@@ -17,9 +17,9 @@ import pyarrow as pa
 import retort
 from retort.config import Exposure
 from retort.decoding import translate_texts
-from retort.evaluation.quality import corpus_score, segment_statistics
-from retort.evaluation.significance import TESTED_METRICS
+from retort.evaluation.metrics import score
 from retort.models.transformer import EncoderDecoder
+from retort.references import references_of
 from retort.vocabulary import Vocabulary
 
 NONE, REFERENCE = "none", "reference"
@@ -34,31 +34,31 @@ def exposure(
     corpus: pa.Table,
     options: Exposure,
     batch_tokens: int,
+    metrics: Sequence[str],
 ) -> Iterator[Row]:
     """Of one test set, rows of an EXPOSURE table without its name, system and seed: what each model says alone, and how
-    each completes the first part of the student's outputs, of the teacher's, and of the references."""
+    each completes the first part of the student's outputs, of the teacher's, and of the (first) references."""
     models = {STUDENT: student, TEACHER: teacher}
-    sources, references = corpus["source"].to_pylist(), corpus["target"].to_pylist()
+    sources, references = corpus["source"].to_pylist(), references_of(corpus)
 
     def said(name: str, prefixes: Sequence[Sequence[int]]) -> list[list[int]]:
         found = translate_texts(models[name], vocabulary, sources, options.search, batch_tokens, prefixes=prefixes)
         return [best[0].tokens for best in found]
 
+    def scored(row: Row, hypotheses: list[str]) -> Iterator[Row]:
+        for metric in metrics:
+            found = score(metric, hypotheses, references)
+            signature = f"{found.signature}|search:{options.search.kind}|retort:{retort.__version__}"
+            yield {**row, "metric": metric, "value": found.value, "signature": signature}
+
     alone = {name: said(name, [[]] * len(sources)) for name in models}
     for name, outputs in alone.items():
         row = {"prefix": NONE, "share": 0.0, "completed_by": name, "given": 0.0}
-        yield from _scored(row, vocabulary.decode_target(outputs), references, options)
-    wholes = {**alone, REFERENCE: vocabulary.encode_target(references)}
+        yield from scored(row, vocabulary.decode_target(outputs))
+    wholes = {**alone, REFERENCE: vocabulary.encode_target([own[0] for own in references])}
     for share, giver, name in itertools.product(options.shares, wholes, models):
         prefixes = [tokens[: int(share * len(tokens))] for tokens in wholes[giver]]
         outputs = said(name, prefixes)
         given = sum(map(len, prefixes)) / max(1, sum(map(len, outputs)))
         row = {"prefix": giver, "share": share, "completed_by": name, "given": given}
-        yield from _scored(row, vocabulary.decode_target(outputs), references, options)
-
-
-def _scored(row: Row, hypotheses: list[str], references: list[str], options: Exposure) -> Iterator[Row]:
-    for metric in TESTED_METRICS:
-        statistics, signature = segment_statistics(metric, hypotheses, references)
-        signature = f"{signature}|search:{options.search.kind}|retort:{retort.__version__}"
-        yield {**row, "metric": metric, "value": corpus_score(metric, statistics), "signature": signature}
+        yield from scored(row, vocabulary.decode_target(outputs))

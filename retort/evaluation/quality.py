@@ -1,36 +1,26 @@
-"""Corpus-level BLEU, chrF and TER of detokenised text, each with its sacreBLEU signature.
+"""Corpus-level metrics of detokenised text, each with its signature.
 
 Hypotheses meet references by ``id``, never by line order, and both sides must hold the same ids: sacreBLEU itself
-would score one hypothesis against two references without a word. Segment statistics are computed once and can be
-summed over any resample of the segments.
+would score one hypothesis against two references without a word.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sacrebleu.metrics import BLEU, CHRF, TER
 
 from retort.errors import RetortError
+from retort.evaluation.metrics import Score, score
 from retort.evaluation.runs import test_set_of
+from retort.references import references_of
 from retort.tables import CORPUS, TRANSLATIONS, read_table
 
 SHOWN_IDS = 5
-
-METRICS: dict[str, Callable[[], Any]] = {
-    # force only silences a warning about text that looks tokenised; it does not change the score.
-    "BLEU": lambda: BLEU(force=True),
-    "BLEU-lc": lambda: BLEU(force=True, lowercase=True),
-    "chrF": CHRF,
-    "TER": lambda: TER(case_sensitive=True),
-}
-"""Metric by the name it has in the tables; chrF is chrF2 (character 6-grams, no words, beta 2)."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +30,11 @@ class Pairs:
     test_set: str
     ids: np.ndarray
     sources: list[str]
-    references: list[str]
+    references: list[list[str]]
+    """All references of each source."""
     hypotheses: list[str]
     rows: pa.Table
     """The TRANSLATIONS rows of the hypotheses, in the same order."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric's value over a test set and the signature of every choice behind it."""
-
-    metric: str
-    value: float
-    signature: str
 
 
 def read_tests(paths: Iterable[Path | str]) -> dict[str, pa.Table]:
@@ -114,45 +96,15 @@ def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -
         test_set,
         expected,
         corpus["source"].to_pylist(),
-        corpus["target"].to_pylist(),
+        references_of(corpus),
         translations["text"].to_pylist(),
         translations,
     )
 
 
-def metric_names(lowercase: bool) -> list[str]:
-    """The quality metrics to compute, in the order of the tables."""
-    return ["BLEU", *(["BLEU-lc"] if lowercase else []), "chrF", "TER"]
-
-
-def segment_statistics(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The sufficient statistics of every segment, float64 (segments, statistics), and the metric's signature.
-
-    Their sum over segments gives the corpus score. The columns are sacreBLEU's: BLEU has hypothesis length, reference
-    length, 4 matches, 4 totals; chrF has (hypothesis, reference, matching) n-grams for each of 6 orders; TER has
-    edits and reference length. Raises RetortError unless there is one hypothesis for each of at least one reference.
-    """
-    if len(hypotheses) != len(references) or not hypotheses:
-        raise RetortError(
-            f"{metric}: {len(hypotheses)} hypotheses and {len(references)} references; expected as many, at least 1"
-        )
-    scorer = METRICS[metric]()
-    statistics = scorer._extract_corpus_statistics(list(hypotheses), [list(references)])
-    return np.asarray(statistics, dtype=np.float64), str(scorer.get_signature())
-
-
-def corpus_score(metric: str, statistics: np.ndarray) -> float:
-    """The corpus score of segment statistics (segments, statistics), computed by sacreBLEU itself."""
-    return float(METRICS[metric]()._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
-
-
-def quality(pairs: Pairs, lowercase: bool = False) -> list[Score]:
-    """BLEU, chrF and TER of one test set in percent, case-sensitive, and BLEU-lc too when ``lowercase``."""
-    scores = []
-    for metric in metric_names(lowercase):
-        statistics, signature = segment_statistics(metric, pairs.hypotheses, pairs.references)
-        scores.append(Score(metric, corpus_score(metric, statistics), signature))
-    return scores
+def quality(pairs: Pairs, metrics: Iterable[str]) -> list[Score]:
+    """These metrics of one test set, in percent."""
+    return [score(metric, pairs.hypotheses, pairs.references) for metric in metrics]
 
 
 def _refuse_repeated_ids(ids: pa.ChunkedArray, where: str) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retort import rouge
 from retort.errors import RetortError
-from retort.evaluation.quality import corpus_score
+from retort.evaluation.metrics import corpus_score
 
 SEED = 12345
 """sacreBLEU's own default, so that both draw the same resamples."""
@@ -23,7 +24,6 @@ CELLS_AT_ONCE = 8_000_000
 LOW, HIGH = 2.5, 97.5
 NGRAM_ORDER = 4
 BETA_SQUARED = 4.0
-TESTED_METRICS = ("BLEU", "chrF")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def resampled_scores(
         )
     together = np.concatenate(systems, axis=1)
     sums = np.concatenate([counts @ together for counts in resampling_counts(segments.pop(), samples, seed)])
-    formula = {"BLEU": bleu_of_sums, "BLEU-lc": bleu_of_sums, "chrF": chrf_of_sums}[metric]
+    formula = FORMULAS[metric]
     points = np.array([corpus_score(metric, statistics) for statistics in systems])
     return points, np.stack([formula(part) for part in np.split(sums, len(systems), axis=1)])
 
@@ -144,3 +144,20 @@ def chrf_of_sums(sums: np.ndarray) -> np.ndarray:
     recall = (np.where(present, matching / np.maximum(reference, 1), 0)).sum(axis=1) / orders
     below = BETA_SQUARED * precision + recall
     return np.where(below > 0, 100 * (1 + BETA_SQUARED) * precision * recall / np.where(below > 0, below, 1), 0.0)
+
+
+def ter_of_sums(sums: np.ndarray) -> np.ndarray:
+    """TER of summed edits and reference lengths (S, 2), as sacreBLEU computes it; (S,), in percent."""
+    edits, length = np.asarray(sums, dtype=np.float64).T
+    return 100 * np.where(length > 0, edits / np.maximum(length, 1e-9), edits > 0)
+
+
+def mean_of_sums(sums: np.ndarray) -> np.ndarray:
+    """Mean of the segments' scores from their sum and number (S, 2): ROUGE; (S,)."""
+    total, number = np.asarray(sums, dtype=np.float64).T
+    return total / number
+
+
+FORMULAS = {"BLEU": bleu_of_sums, "BLEU-lc": bleu_of_sums, "chrF": chrf_of_sums, "TER": ter_of_sums}
+FORMULAS |= dict.fromkeys(rouge.KINDS, mean_of_sums)
+"""From summed statistics (S, K) to the corpus score, by metric."""

@@ -31,7 +31,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Completions:
-    """How a student and its teacher end outputs that begin alike, in one metric, over seeds."""
+    """How a student and its teacher end outputs that begin alike, in the leading metric, over seeds."""
 
     system: str
     share: float
@@ -60,11 +60,11 @@ def by_length(inputs: Inputs, test_set: str, metric: str) -> dict[Key, dict[Buck
     return {key: {bucket: spread(found) for bucket, found in values[key].items()} for key in keys}
 
 
-def completions(inputs: Inputs, test_set: str, metric: str = "BLEU") -> list[Completions]:
-    """Each student and share of a test set, in the config's order."""
+def completions(inputs: Inputs, test_set: str) -> list[Completions]:
+    """Each student and share of a test set, in the leading metric and the config's order."""
     values: dict[tuple[str, float], dict[tuple[str, str], dict[int, float]]] = {}
     for row in inputs.exposure:
-        if (row["test_set"], row["metric"]) == (test_set, metric):
+        if (row["test_set"], row["metric"]) == (test_set, inputs.leading):
             cells = values.setdefault((row["system"], row["share"]), {})
             cells.setdefault((row["prefix"], row["completed_by"]), {})[row["seed"]] = row["value"]
     result = []

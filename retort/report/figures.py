@@ -35,9 +35,10 @@ TRAIN_BINS = 120
 
 
 def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
-    """BLEU against median latency at batch size 1, one point a system and search; None without both."""
+    """The leading metric against median latency at batch size 1, one point a system and search; None without both."""
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
-    scores = {k: s["BLEU"] for k, s in score_spreads(inputs, test_set).items() if k in timed and "BLEU" in s}
+    metric = inputs.leading
+    scores = {k: s[metric] for k, s in score_spreads(inputs, test_set).items() if k in timed and metric in s}
     if not scores:
         return None
     keys = list(scores)
@@ -59,7 +60,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
     heights = [axes.get_ylim()[0], *[y for _, y in front], front[-1][1]]
     axes.step(ends, heights, where="post", color="#888888", linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
     axes.set_xlabel("median latency at batch size 1, text to text (ms, log scale)")
-    axes.set_ylabel(f"BLEU on {test_set}")
+    axes.set_ylabel(f"{metric} on {test_set}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_minor_locator(LogLocator(subs="all"))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -77,7 +78,8 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
 
 
 def training_curves(inputs: Inputs) -> bytes | None:
-    """Validation BLEU against wall time of all systems; below, loss and BLEU against updates system by system."""
+    """The leading metric on the validation set against wall time of all systems; below, loss and it against updates,
+    system by system."""
     logged = [run for run, log in inputs.logs.items() if log]
     runs = sorted(logged, key=lambda run: (*inputs.order(run.system), run.seed))
     systems = list(dict.fromkeys(run.system for run in runs))
@@ -85,7 +87,7 @@ def training_curves(inputs: Inputs) -> bytes | None:
         return None
     columns = min(COLUMNS, len(systems))
     rows = math.ceil(len(systems) / columns)
-    has_quality = any(_series(inputs.logs[run], "valid", "BLEU")[0].size for run in runs)
+    has_quality = any(_series(inputs.logs[run], "valid", inputs.leading)[0].size for run in runs)
     top = 3.4 if has_quality else 0.01
     figure = Figure(figsize=(max(2.75 * columns, 7.5), top + 3.5 * rows), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -96,20 +98,21 @@ def training_curves(inputs: Inputs) -> bytes | None:
     for index, system in enumerate(systems):
         row, column = divmod(index, columns)
         loss = figure.add_subplot(outer[1 + 2 * row, column])
-        bleu = figure.add_subplot(outer[2 + 2 * row, column], sharex=loss, sharey=shared)
-        shared = shared or bleu
+        quality = figure.add_subplot(outer[2 + 2 * row, column], sharex=loss, sharey=shared)
+        shared = shared or quality
         own = [run for run in runs if run.system == system]
-        _system_curves(loss, bleu, inputs, own)
+        _system_curves(loss, quality, inputs, own)
         loss.set_title(system, fontsize=9, loc="left", color=INK, fontweight="bold")
         if column == 0:
             loss.set_ylabel("loss", fontsize=8)
-            bleu.set_ylabel("valid BLEU", fontsize=8)
-        bleu.set_xlabel("updates", fontsize=8)
+            quality.set_ylabel(f"valid {inputs.leading}", fontsize=8)
+        quality.set_xlabel("updates", fontsize=8)
     return _png(figure)
 
 
 def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
-    """NCM and BLEU of every search against the EM iteration, means over seeds; None without two iterations."""
+    """NCM and the leading metric of every search against the EM iteration, means over seeds; None without two
+    iterations."""
     found = iterations(inputs, test_set)
     if len(found) < 2:
         return None
@@ -117,7 +120,7 @@ def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     measured = [row for row in found if row.modality]
-    for axes, label in ((left, "NCM (nats a token)"), (right, f"BLEU on {test_set}")):
+    for axes, label in ((left, "NCM (nats a token)"), (right, f"{inputs.leading} on {test_set}")):
         _style(axes)
         axes.set_xlabel("EM iteration")
         axes.set_ylabel(label)
@@ -158,10 +161,11 @@ def mixed_training(inputs: Inputs) -> bytes | None:
 
 
 def lengths(inputs: Inputs, test_set: str) -> bytes | None:
-    """BLEU less the teacher's by the length of the reference, each system with its first search, means over seeds;
-    None without the teacher's."""
+    """The leading metric less the teacher's by the length of the reference, each system with its first search, means
+    over seeds; None without the teacher's."""
     buckets = length_buckets(inputs, test_set)
-    scores = {key[0]: found for key, found in by_length(inputs, test_set, "BLEU").items() if _is_first(inputs, key)}
+    found = by_length(inputs, test_set, inputs.leading)
+    scores = {key[0]: values for key, values in found.items() if _is_first(inputs, key)}
     teacher = scores.pop(REFERENCE_SYSTEM, None)
     if not teacher or not scores:
         return None
@@ -169,15 +173,15 @@ def lengths(inputs: Inputs, test_set: str) -> bytes | None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _style(axes)
-    for index, (system, found) in enumerate(scores.items()):
-        points = [(i, found[b].mean - teacher[b].mean) for i, b in enumerate(buckets) if b in found and b in teacher]
+    for index, (system, values) in enumerate(scores.items()):
+        points = [(i, values[b].mean - teacher[b].mean) for i, b in enumerate(buckets) if b in values and b in teacher]
         style = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))[index // len(COLOURS) % 3]
         axes.plot(*zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], linestyle=style, marker="o",
                   markersize=4, linewidth=1.3, label=system)  # fmt: skip
     axes.axhline(0, color="#888888", linewidth=1)
     axes.set_xticks(range(len(buckets)), [f"{b.name}\n({b.sentences})" for b in buckets])
     axes.set_xlabel("words of the reference (sentences)")
-    axes.set_ylabel(f"BLEU on {test_set}, less the teacher's")
+    axes.set_ylabel(f"{inputs.leading} on {test_set}, less the teacher's")
     axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _png(figure)
 
@@ -215,7 +219,7 @@ def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) 
     _style(axes)
     ends, texts, colours = [], [], []
     for run in runs:
-        _, values, seconds = _series(inputs.logs[run], "valid", "BLEU")
+        _, values, seconds = _series(inputs.logs[run], "valid", inputs.leading)
         if not values.size:
             continue
         colour = COLOURS[systems.index(run.system) % len(COLOURS)]
@@ -227,7 +231,9 @@ def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) 
             texts.append(run.system)
             colours.append(colour)
     axes.set_xlim(0, max(x for x, _ in ends) * 1.22 or 1)
-    axes.set_title("validation BLEU against wall time", fontsize=9, loc="left", color=INK, fontweight="bold")
+    axes.set_title(
+        f"validation {inputs.leading} against wall time", fontsize=9, loc="left", color=INK, fontweight="bold"
+    )
     axes.set_xlabel("minutes of training", fontsize=8)
     low, high = axes.get_ylim()
     heights = _apart([y for _, y in ends], (high - low) * 0.062)
@@ -237,8 +243,8 @@ def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) 
         axes.text(place * 0.875, height, text, fontsize=7.5, color=colour, va="center")
 
 
-def _system_curves(loss: Axes, bleu: Axes, inputs: Inputs, runs: list[Run]) -> None:
-    for axes in (loss, bleu):
+def _system_curves(loss: Axes, quality: Axes, inputs: Inputs, runs: list[Run]) -> None:
+    for axes in (loss, quality):
         _style(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}"))
@@ -254,13 +260,13 @@ def _system_curves(loss: Axes, bleu: Axes, inputs: Inputs, runs: list[Run]) -> N
             loss.plot(valid_updates, valid, color=COLOURS[0], linewidth=1.3, alpha=alpha,
                       label="valid" if index == 0 else None)  # fmt: skip
         highest += [float(np.percentile(part, 92)) for part in (values, valid) if part.size]
-        quality_updates, quality, _ = _series(inputs.logs[run], "valid", "BLEU")
-        if quality.size:
-            bleu.plot(quality_updates, quality, color=COLOURS[2], linewidth=1.3, alpha=alpha)
-    if not bleu.lines:
-        bleu.text(0.5, 0.5, "not measured", fontsize=8, color="#888888", ha="center", va="center",
-                  transform=bleu.transAxes)  # fmt: skip
-        bleu.tick_params(labelleft=False)
+        updates, scores, _ = _series(inputs.logs[run], "valid", inputs.leading)
+        if scores.size:
+            quality.plot(updates, scores, color=COLOURS[2], linewidth=1.3, alpha=alpha)
+    if not quality.lines:
+        quality.text(0.5, 0.5, "not measured", fontsize=8, color="#888888", ha="center", va="center",
+                  transform=quality.transAxes)  # fmt: skip
+        quality.tick_params(labelleft=False)
     if highest and loss.get_ylim()[1] > max(highest) * 1.3:
         # The first updates would flatten everything after them.
         loss.set_ylim(top=max(highest) * 1.1)

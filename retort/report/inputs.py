@@ -11,13 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.config import em_systems
+from retort.config import Evaluation, em_systems
 from retort.errors import RetortError
 from retort.evaluation.runs import Run, run_of_decoding, run_of_training
+from retort.references import references_of
 from retort.tables import (
     CLEANING,
     COMPARISON,
     CORPUS,
+    ENCODING,
     EXPOSURE,
     GUARDS,
     LATENCY,
@@ -40,6 +42,7 @@ class Paths:
 
     config: Path
     corpus: Path | None = None
+    encoding: Path | None = None
     scores: Sequence[Path] = ()
     comparison: Path | None = None
     latency: Path | None = None
@@ -81,7 +84,7 @@ class Sample:
 
     id: int
     source: str
-    reference: str
+    references: list[str]
     outputs: dict[str, str]
 
 
@@ -92,6 +95,7 @@ class Inputs:
     config: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
     cleaning: list[Row] = field(default_factory=list)
+    encoding: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
     comparison: list[Row] = field(default_factory=list)
     baseline: str = ""
@@ -119,6 +123,17 @@ class Inputs:
             **(self.config.get("students") or {}),
             **em_systems(self.config.get("em") or {}),
         }
+
+    @property
+    def metrics(self) -> list[str]:
+        """The quality metrics, in the config's order."""
+        given = (self.config.get("evaluation") or {}).get("metrics")
+        return list(given or Evaluation().metrics)
+
+    @property
+    def leading(self) -> str:
+        """The metric that figures and gaps are in."""
+        return self.metrics[0]
 
     def searches(self, system: str) -> list[str]:
         """Names of a system's searches, in the config's order."""
@@ -158,6 +173,8 @@ def read_inputs(paths: Paths) -> Inputs:
         inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)
     for run, directory in paths.checkpoints:
         inputs.checkpoints[run] = _json(directory / "model.json")
+    if paths.encoding:
+        inputs.encoding = _rows(inputs, paths.encoding, ENCODING)
     if paths.corpus:
         _read_corpus(inputs, paths.corpus)
         _read_samples(inputs, paths.corpus, paths.translations)
@@ -226,8 +243,9 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
         data = data.filter(pc.and_(pc.equal(data["test_set"], inputs.samples_of), pc.equal(data["rank"], 0)))
         for row in data.filter(pc.is_in(data["id"], wanted)).to_pylist():
             outputs.setdefault(row["id"], {})[system] = row["text"]
-    rows = {row["id"]: row for row in corpus.filter(pc.is_in(corpus["id"], wanted)).to_pylist()}
-    inputs.samples = [Sample(i, rows[i]["source"], rows[i]["target"], outputs.get(i, {})) for i in ids]
+    corpus = corpus.filter(pc.is_in(corpus["id"], wanted))
+    rows = zip(corpus["id"].to_pylist(), corpus["source"].to_pylist(), references_of(corpus), strict=True)
+    inputs.samples = [Sample(i, source, references, outputs.get(i, {})) for i, source, references in rows]
 
 
 def _sample_order(inputs: Inputs, run: Run) -> tuple[Any, ...]:

@@ -32,13 +32,14 @@ class Iteration:
     number: int
     seeds: int
     modality: Modality | None
-    valid_bleu: Spread | None
+    valid: Spread | None
+    """The leading metric on the validation set."""
     scores: dict[str, Spread]
-    """BLEU on the test set by search."""
+    """The leading metric on the test set by search."""
     differences: dict[str, Difference | None]
-    """BLEU minus that of the first iteration, by search."""
+    """The same minus that of the first iteration, by search."""
     teacher: Spread | None
-    """BLEU of the autoregressive model behind this iteration's text, its first search."""
+    """The same of the autoregressive model behind this iteration's text, its first search."""
     guards: dict[str, tuple[Spread, Spread]]
     """What was chosen for this iteration, and the first teacher's own, by metric."""
     changed: Spread | None
@@ -82,8 +83,8 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
                 number=t,
                 seeds=len(seeds),
                 modality=found.get(student),
-                valid_bleu=_validation(inputs, student),
-                scores={search: scores[student, search]["BLEU"] for search in searches},
+                valid=_validation(inputs, student),
+                scores={search: scores[student, search][inputs.leading] for search in searches},
                 differences={s: difference(inputs, (student, s), test_set, baselines[s]) for s in searches},
                 teacher=_teacher(inputs, scores, t),
                 guards=_guards(inputs, t),
@@ -94,9 +95,9 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
 
 
 def kept(loop: list[Iteration]) -> Iteration | None:
-    """The iteration with the best validation BLEU, the earlier one of equals."""
-    validated = [iteration for iteration in loop if iteration.valid_bleu is not None]
-    return max(validated, key=lambda i: (i.valid_bleu.mean if i.valid_bleu else 0.0, -i.number), default=None)
+    """The iteration with the best validation score, the earlier one of equals."""
+    validated = [iteration for iteration in loop if iteration.valid is not None]
+    return max(validated, key=lambda i: (i.valid.mean if i.valid else 0.0, -i.number), default=None)
 
 
 def ended(inputs: Inputs) -> list[str]:
@@ -106,9 +107,9 @@ def ended(inputs: Inputs) -> list[str]:
 
 def _validation(inputs: Inputs, system: str) -> Spread | None:
     values = [
-        model["validation"]["BLEU"]
+        model["validation"][inputs.leading]
         for run, model in inputs.checkpoints.items()
-        if run.system == system and "BLEU" in (model.get("validation") or {})
+        if run.system == system and inputs.leading in (model.get("validation") or {})
     ]
     return spread(values) if values else None
 
@@ -116,7 +117,7 @@ def _validation(inputs: Inputs, system: str) -> Spread | None:
 def _teacher(inputs: Inputs, scores: dict[tuple[str, str], dict[str, Spread]], t: int) -> Spread | None:
     system = em_teacher(t) if t > 1 else "teacher"
     first = next(iter(inputs.searches(system)), "")
-    return scores.get((system, first), {}).get("BLEU")
+    return scores.get((system, first), {}).get(inputs.leading)
 
 
 def _guards(inputs: Inputs, t: int) -> dict[str, tuple[Spread, Spread]]:

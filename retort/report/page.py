@@ -16,14 +16,14 @@ import retort
 from retort.distillation.guards import MEANING
 from retort.errors import RetortError
 from retort.evaluation.diagnostics import RIGHT
-from retort.evaluation.significance import TESTED_METRICS, Spread
+from retort.evaluation.metrics import METRICS
+from retort.evaluation.significance import Spread
 from retort.provenance import value_digest
 from retort.report import continuations, dag, loop, mixing, summary
 from retort.report.inputs import Inputs
 
 TEMPLATE = "report.html.jinja"
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
-QUALITY = ("BLEU", "BLEU-lc", "chrF", "TER")
 
 
 def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
@@ -48,7 +48,9 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         figures={key: None if png is None else data_uri(png) for key, png in figures.items()},
         tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
         gaps={test_set: summary.gaps(inputs, test_set) for test_set in sets},
-        metrics=[metric for metric in (*QUALITY, RIGHT) if any(row["metric"] == metric for row in inputs.scores)],
+        metrics=[
+            metric for metric in (*inputs.metrics, RIGHT) if any(row["metric"] == metric for row in inputs.scores)
+        ],
         loops={test_set: found for test_set, found in loops.items() if found},
         loop_kept=loop.kept(next(iter(loops.values()), [])),
         loop_ended=loop.ended(inputs),
@@ -57,7 +59,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         guarded={metric: MEANING[metric] for metric in loop.GUARDED},
         buckets={test_set: continuations.length_buckets(inputs, test_set) for test_set in sets if inputs.lengths},
         by_length={
-            test_set: {metric: continuations.by_length(inputs, test_set, metric) for metric in TESTED_METRICS}
+            test_set: {metric: continuations.by_length(inputs, test_set, metric) for metric in inputs.metrics}
             for test_set in sets
         },
         completions={test_set: continuations.completions(inputs, test_set) for test_set in sets if inputs.exposure},
@@ -71,6 +73,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
         entropy=inputs.facts.get("true_conditional_entropy") or {},
         cleaning=cleaning_table(inputs.cleaning),
+        truncates=bool((inputs.config.get("model") or {}).get("truncate_sources")),
         total_seconds=sum(stage.seconds for stage in inputs.stages),
         graph=rule_graph(inputs),
         signatures=signatures(inputs),
@@ -171,7 +174,7 @@ def signatures(inputs: Inputs) -> list[tuple[str, list[str]]]:
     """Every distinct signature by metric; of diagnostics, whose signatures hold counts, only how they are counted."""
     found: dict[str, dict[str, None]] = {}
     for row in inputs.scores:
-        text = row["signature"] if row["metric"] in QUALITY else row["signature"].split("|")[0]
+        text = row["signature"] if row["metric"] in METRICS else row["signature"].split("|")[0]
         found.setdefault(row["metric"], {})[text] = None
     for row in inputs.comparison:
         found.setdefault(f"difference in {row['metric']}", {})[row["signature"]] = None

@@ -94,13 +94,10 @@ class Gap:
     test_set: str
     scores_raw: dict[str, Spread]
     scores_distilled: dict[str, Spread]
+    gap: float
+    """The leading metric of distilled minus raw, means over seeds."""
     difference: Difference | None
     """From the comparison table, where it holds this pair."""
-
-    @property
-    def gap(self) -> float:
-        """BLEU of distilled minus raw, means over seeds."""
-        return self.scores_distilled["BLEU"].mean - self.scores_raw["BLEU"].mean
 
 
 def test_sets(inputs: Inputs) -> list[str]:
@@ -121,10 +118,11 @@ def score_spreads(inputs: Inputs, test_set: str) -> dict[Key, dict[str, Spread]]
 
 
 def difference(
-    inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str], metric: str = "BLEU"
+    inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str], metric: str | None = None
 ) -> Difference | None:
-    """A system's difference to any of these baselines (each seed to its own where there are several)."""
-    wanted = set(baselines)
+    """A system's difference to any of these baselines (each seed to its own where there are several), by default in the
+    leading metric."""
+    wanted, metric = set(baselines), metric or inputs.leading
     rows = [
         row
         for row in inputs.comparison
@@ -204,6 +202,7 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
                     test_set,
                     below,
                     above,
+                    above[inputs.leading].mean - below[inputs.leading].mean,
                     difference(inputs, (distilled, search), test_set, baselines),
                 )
             )

@@ -9,6 +9,7 @@ from typing import Any
 import sacrebleu
 import torch
 
+from retort import rouge
 from retort.batches import EncodedCorpus, length_batches
 from retort.losses.base import Step
 from retort.models.functional import reseed_dropout
@@ -18,7 +19,7 @@ from retort.vocabulary import Vocabulary
 
 
 class Validator:
-    """Scores a model on held-out pairs; the references are the encoded ones, decoded."""
+    """Scores a model on held-out pairs; the references are the encoded ones, decoded, one a source."""
 
     def __init__(
         self,
@@ -28,16 +29,17 @@ class Validator:
         search: Any,
         sentences: int,
         tokens: int,
+        select_by: str = "BLEU",
         others: Mapping[str, EncodedCorpus] | None = None,
     ) -> None:
         """``others``: further pairs, whose loss is scored too, by name."""
         self.corpus, self.vocabulary, self.objective, self.search = corpus, vocabulary, objective, search
-        self.tokens, self.others = tokens, others or {}
+        self.tokens, self.select_by, self.others = tokens, select_by, others or {}
         self.subset = corpus.head(sentences) if sentences else None
 
     def __call__(self, model: EncoderDecoder) -> dict[str, float]:
-        """loss (training objective without smoothing, mean a target token), its parts, BLEU and chrF; loss_<name> of
-        other pairs."""
+        """loss (training objective without smoothing, mean a target token), its parts, BLEU, chrF, and ROUGE if that
+        selects; loss_<name> of other pairs."""
         model.eval()
         scores = self.loss(model, self.corpus)
         scores |= {f"loss_{name}": self.loss(model, corpus)["loss"] for name, corpus in self.others.items()}
@@ -73,7 +75,11 @@ class Validator:
         references = self.vocabulary.decode_target(
             [subset.target.tokens[offsets[i] : offsets[i + 1]].tolist() for i in range(len(subset))]
         )
-        return {
+        scores = {
             "BLEU": sacrebleu.corpus_bleu(hypotheses, [references]).score,
             "chrF": sacrebleu.corpus_chrf(hypotheses, [references]).score,
         }
+        if self.select_by in rouge.KINDS:
+            alone = [[reference] for reference in references]
+            scores[self.select_by] = float(rouge.sentence_scores(self.select_by, hypotheses, alone).mean())
+        return scores

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from retort.references import corpus_table
 from retort.tables import CORPUS, TRANSLATIONS, write_table
 
 
-def corpus(path: Path, references: Sequence[str], ids: Sequence[int] | None = None) -> Path:
-    """Write a test set of these references; the source of each is its number."""
+def corpus(path: Path, references: Sequence[str | list[str]], ids: Sequence[int] | None = None) -> Path:
+    """Write a test set of these references, one or several a source; the source of each is its number."""
     ids = list(range(len(references)) if ids is None else ids)
-    rows = {"id": ids, "source": [f"source {i}" for i in ids], "target": list(references)}
-    write_table(path, CORPUS, pa.table(rows, schema=CORPUS.schema))
+    lists = [[texts] if isinstance(texts, str) else texts for texts in references]
+    write_table(path, CORPUS, corpus_table(ids, [f"source {i}" for i in ids], lists))
     return path
 
 

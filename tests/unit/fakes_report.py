@@ -95,11 +95,15 @@ def config(names: list[str], seeds: list[int]) -> dict[str, Any]:
 
 
 def run_on_disk(
-    root: Path, names: list[str] | None = None, seeds: tuple[int, ...] = (1,), sentences: int = 40
+    root: Path,
+    names: list[str] | None = None,
+    seeds: tuple[int, ...] = (1,),
+    sentences: int = 40,
+    metrics: tuple[str, ...] = ("BLEU", "chrF", "TER"),
 ) -> dict[str, Any]:
     """Write a run below ``root``; returns the arguments of ``retort.report.inputs.Paths``."""
     names, generator = names or list(SYSTEMS), random.Random(5)
-    resolved = config(names, list(seeds))
+    resolved = {**config(names, list(seeds)), "evaluation": {"metrics": list(metrics)}}
     (root / "config.json").write_text(json.dumps(resolved))
     references = [" ".join(generator.choices(WORDS, k=generator.randint(4, 14))) + "." for _ in range(sentences)]
     references[0] = EVIL
@@ -115,7 +119,7 @@ def run_on_disk(
             {**_names(run), "data": ALL[run.system][1], "test_set": "flickr", "metric": s.metric, "value": s.value,
              "signature": s.signature}
             for (pairs,) in [read_pairs(path, tests)]
-            for s in [*quality(pairs), *diagnostics(pairs)]
+            for s in [*quality(pairs, metrics), *diagnostics(pairs)]
         ]  # fmt: skip
         write_table(table, SCORES, pa.Table.from_pylist(rows, schema=SCORES.schema), {"retort": "0.1.0", "git": "abc"})
         scores.append(table)
@@ -128,10 +132,10 @@ def run_on_disk(
         for search in systems[raw]["searches"]
     ]
     pairs += [(files[run], files[Run("em1", run.seed, run.search)]) for run in runs if run.system == "em2"]
-    compared = compare([test], baseline, list(files.values()), pairs, samples=200)
+    compared = compare([test], baseline, list(files.values()), pairs, samples=200, metrics=metrics)
     write_table(root / "comparison.parquet", COMPARISON, compared, {"baseline": f"teacher/seed{seeds[0]}/beam5"})
     _latency(root / "latency.parquet", runs, generator)
-    checkpoints = [_train(root, name, seed, generator) for name in names for seed in seeds]
+    checkpoints = [_train(root, name, seed, generator, metrics[0]) for name in names for seed in seeds]
     _benchmarks(root / "benchmarks")
     (root / "dag.json").write_text(json.dumps(RULES))
     return {
@@ -147,8 +151,8 @@ def run_on_disk(
             _modality(root, name, seed) for name in names if ALL[name][0] != "autoregressive" for seed in seeds
         ],
         "guards": [_guards(root, t, seeds) for t in (2, 3) if "em1" in names],
-        "lengths": [_lengths(root / "lengths.parquet", files, tests)],
-        "exposure": [_exposure(root, "shallow", seed) for seed in seeds if "shallow" in names],
+        "lengths": [_lengths(root / "lengths.parquet", files, tests, metrics)],
+        "exposure": [_exposure(root, "shallow", seed, metrics) for seed in seeds if "shallow" in names],
         "benchmarks": root / "benchmarks",
         "dag": root / "dag.json",
     }
@@ -221,7 +225,7 @@ def _latency(path: Path, runs: list[Run], generator: random.Random) -> None:
     write_table(path, LATENCY, pa.Table.from_pylist(rows, schema=LATENCY.schema), facts)
 
 
-def _train(root: Path, name: str, seed: int, generator: random.Random) -> Path:
+def _train(root: Path, name: str, seed: int, generator: random.Random, metric: str) -> Path:
     objective, data, errors, _ = ALL[name]
     directory = root / "systems" / name / f"seed{seed}"
     rows = []
@@ -233,13 +237,13 @@ def _train(root: Path, name: str, seed: int, generator: random.Random) -> Path:
             rows.append((update, "train", "infeasible", seed * update / 1e6, seconds))
         if update % 500 == 0:
             rows.append((update, "valid", "loss", loss + 0.2, seconds))
-            bleu = 45 * (1 - errors) * (1 - math.exp(-update / 1800)) + generator.gauss(0, 0.4)
-            rows.append((update, "valid", "BLEU", bleu, seconds))
+            reached = 45 * (1 - errors) * (1 - math.exp(-update / 1800)) + generator.gauss(0, 0.4)
+            rows.append((update, "valid", metric, reached, seconds))
     columns = ("update", "split", "metric", "value", "seconds")
     table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=TRAINING_LOG.schema)
     write_table(directory / "training.parquet", TRAINING_LOG, table)
     model = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed, "objective": objective}
-    model |= {"validation": {"BLEU": 50 * (1 - errors) + seed}}
+    model |= {"validation": {metric: 50 * (1 - errors) + seed}}
     model |= {"data": data, "seed": seed, "device": "Made-up CPU", "provenance": {"retort": "0.1.0", "git": "abc"}}
     (directory / "model.json").write_text(json.dumps(model))
     return directory
@@ -255,18 +259,18 @@ def _modality(root: Path, name: str, seed: int) -> Path:
     return path
 
 
-def _lengths(path: Path, files: dict[Run, Path], tests: dict[str, pa.Table]) -> Path:
+def _lengths(path: Path, files: dict[Run, Path], tests: dict[str, pa.Table], metrics: tuple[str, ...]) -> Path:
     rows = [
         {**_names(run), **row}
         for run, file in files.items()
         for pairs in read_pairs(file, tests)
-        for row in scores_by_length(pairs, [7, 10])
+        for row in scores_by_length(pairs, [7, 10], metrics)
     ]
     write_table(path, LENGTHS, pa.Table.from_pylist(rows, schema=LENGTHS.schema))
     return path
 
 
-def _exposure(root: Path, name: str, seed: int) -> Path:
+def _exposure(root: Path, name: str, seed: int, metrics: tuple[str, ...]) -> Path:
     """Alone the student has 30 and a tenth of its seed, the teacher 40; it gains 5, 3 and 2 on completed prefixes."""
     cells = {("none", "student", 0.0): 30 + 0.1 * seed, ("none", "teacher", 0.0): 40.0}
     for prefix, gain in (("student", 5.0), ("teacher", 3.0), ("reference", 2.0)):
@@ -274,7 +278,7 @@ def _exposure(root: Path, name: str, seed: int) -> Path:
     rows = [
         {"system": name, "seed": seed, "test_set": "flickr", "prefix": prefix, "share": share, "completed_by": who,
          "given": share, "metric": metric, "value": value, "signature": "made up"}
-        for (prefix, who, share), value in cells.items() for metric in ("BLEU", "chrF")
+        for (prefix, who, share), value in cells.items() for metric in metrics
     ]  # fmt: skip
     path = root / "exposure" / name / f"seed{seed}.parquet"
     write_table(path, EXPOSURE, pa.Table.from_pylist(rows, schema=EXPOSURE.schema))

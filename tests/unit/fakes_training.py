@@ -106,18 +106,18 @@ def trainer(
     objective = OBJECTIVES[name]
     defaults = {"batch_tokens": 1024, "precision": "float32", "decode_sentences": 100, "average_best": 1}
     training = Training(**{**defaults, **settings})
-    validator = Validator(valid, Numerals(), objective, search, training.decode_sentences, 4096)  # type: ignore[arg-type]
+    decoded = (training.decode_sentences, 4096, training.select_by)
+    validator = Validator(valid, Numerals(), objective, search, *decoded)  # type: ignore[arg-type]
     model = small_model(objective, dropout=dropout)
     return Trainer(model, objective, train, validator, training, 1, torch.float32, TrainingState(state, "key"))
 
 
 def small_vocabulary(directory: Path, sentences: Sequence[str], joint: bool = True, size: int = 40) -> Vocabulary:
     """A vocabulary trained on these sentences; the target side of a separate one is trained on their reverse."""
-    import pyarrow as pa
-
+    from retort.references import corpus_table
     from retort.tables import CORPUS, write_table
 
-    rows = {"id": range(len(sentences)), "source": sentences, "target": [text[::-1] for text in sentences]}
-    write_table(directory / "corpus.parquet", CORPUS, pa.table(rows, schema=CORPUS.schema))
+    table = corpus_table(range(len(sentences)), sentences, [[text[::-1]] for text in sentences])
+    write_table(directory / "corpus.parquet", CORPUS, table)
     settings = VocabularySettings(size=size, joint=joint)
     return train_vocabulary(directory / "corpus.parquet", settings, 1, directory / "vocabulary")

@@ -3,18 +3,17 @@ import random
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from retort.config import Carve
 from retort.corpus.carving import SPLITS, carve, sharing_key
 from retort.errors import RetortError
+from retort.references import corpus_table
 from retort.tables import CORPUS, write_table
 
 
 def table(path: Path, pairs: list[tuple[str, str]]) -> Path:
-    columns = {"id": range(len(pairs)), "source": [s for s, _ in pairs], "target": [t for _, t in pairs]}
-    write_table(path, CORPUS, pa.table(columns, schema=CORPUS.schema))
+    write_table(path, CORPUS, corpus_table(range(len(pairs)), [s for s, _ in pairs], [[t] for _, t in pairs]))
     return path
 
 

@@ -30,7 +30,7 @@ OBJECTIVES = [
     Bang(name="bang", block=4),
     Axe(name="axe", length_multiplier=1.3),
     Ctc(name="ctc", upsampling=3),
-    Glat(name="glat", deep_supervision=True),
+    Glat(name="glat", deep_supervision=True, length_from="slot"),
     GlatCtc(name="glat_ctc", upsampling=3),
     Dag(name="dag", upsampling=3),
     Imitation(name="imitation"),
@@ -87,7 +87,7 @@ def test_round_trip(tmp_path, joint, objective, shape):
     assert {name: p.tolist() for name, p in model.named_parameters()} == {n: p.tolist() for n, p in weights.items()}
     source_bs = torch.tensor([[6, 7, 8, 2], [9, 2, 0, 0]])
     assert torch.equal(found.encode(source_bs)[0], model.encode(source_bs)[0])
-    for choice in ("upsampling", "blank", "length_multiplier", "deep_supervision"):
+    for choice in ("upsampling", "blank", "length_multiplier", "length_slot", "deep_supervision"):
         assert getattr(found, choice, None) == getattr(model, choice, None)
 
 

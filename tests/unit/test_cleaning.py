@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from retort.config import Cleaning
 from retort.corpus import cleaning
+from retort.references import corpus_table
 from retort.tables import CORPUS, read_table, write_table
 
 TRAIN = [
@@ -26,8 +26,7 @@ SETTINGS = Cleaning(max_words=8, max_ratio=2)
 
 
 def table(path: Path, pairs: list[tuple[str, str]]) -> Path:
-    columns = {"id": range(len(pairs)), "source": [s for s, _ in pairs], "target": [t for _, t in pairs]}
-    write_table(path, CORPUS, pa.table(columns, schema=CORPUS.schema))
+    write_table(path, CORPUS, corpus_table(range(len(pairs)), [s for s, _ in pairs], [[t] for _, t in pairs]))
     return path
 
 
@@ -62,7 +61,7 @@ def test_every_reason(tmp_path, held_out):
 
 
 def test_rules_can_be_turned_off(tmp_path, held_out):
-    settings = Cleaning(max_words=100, max_ratio=100, drop_duplicates=False, drop_leaks=False)
+    settings = Cleaning(max_words=None, max_ratio=None, drop_duplicates=False, drop_leaks=False)
     verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), settings, held_out, None, 1)
     assert named(verdicts) == {1: "empty", 2: "empty"}
 

@@ -33,6 +33,13 @@ def problems(**changes: Any) -> list[str]:
     return [line.strip() for line in lines[1:-1]]
 
 
+def text_corpus(**changes: Any) -> dict[str, Any]:
+    """A corpus whose test set has several references; ``changes`` are of its training pair."""
+    train = {side: [{"location": side}] for side in ("source", "target")}
+    test = {"source": [{"location": "s"}], "references": [{"location": "r"}]}
+    return {"corpus": {"kind": "text", "train": {**train, **changes}, "valid": test, "tests": {"t": test}}}
+
+
 def with_student(**keys: Any) -> dict[str, Any]:
     return {"students": {"ctc": {"objective": {"name": "ctc"}, **keys}}}
 
@@ -116,12 +123,54 @@ def test_empty_sections_are_as_if_left_out() -> None:
             with_student(training={"warm_start": "teacher_encoder"}, model={"encoder_layers": 2}),
             "students.ctc.model.encoder_layers: warm_start teacher_encoder needs at least the teacher's 4, found 2",
         ),
+        ({"evaluation": {"metrics": ["ROUGE"]}}, "evaluation.metrics[0]: unknown value 'ROUGE'; did you mean ROUGE-"),
+        ({"evaluation": {"metrics": ["TER", "BLEU"]}}, "evaluation: metrics: TER cannot lead; put one of BLEU, chrF"),
+        ({"evaluation": {"metrics": ["BLEU", "BLEU"]}}, "evaluation: metrics: BLEU, BLEU names one twice"),
+        (
+            {"evaluation": {"metrics": ["ROUGE-2"]}, "training": {"decode_sentences": 0}},
+            "training: select_by ROUGE-2 needs decode_sentences above 0",
+        ),
+        (text_corpus(references=[{"location": "r"}]), "corpus.train: give target, or references instead of it"),
+        (text_corpus(target=[]), "corpus.train: give target, or references instead of it"),
+        (text_corpus(target=[{"location": "a"}] * 2), "corpus.train: 1 source and 2 target texts; give as many"),
+        (text_corpus(target=[], references=[{"location": "r"}]), "corpus: train needs target, one for each source"),
+        (text_corpus(target=[{"location": "a", "layout": "json"}]), "corpus.train.target[0]: field says what is taken"),
+        (text_corpus(target=[{"location": "a", "field": "x"}]), "corpus.train.target[0]: field says what is taken"),
+        (
+            text_corpus(target=[{"location": "a", "field": "x", "layout": "json", "column": 1}]),
+            "corpus.train.target[0]: column is for tab-separated lines",
+        ),
+        (
+            {"model": {"truncate_sources": True}, **with_student(model={"max_length": 64})},
+            "students.ctc.model.max_length: sources are cut for all systems alike: needs model.max_length, which",
+        ),
+        (
+            with_student(model={"truncate_sources": True}),
+            "students.ctc.model.truncate_sources: sources are not cut: needs model.truncate_sources, which is False",
+        ),
     ],
 )
 def test_one_problem(changes: dict[str, Any], expected: str) -> None:
     found = problems(**changes)
     assert len(found) == 1, found
     assert found[0].startswith(expected)
+
+
+def test_the_first_metric_chooses_checkpoints_where_nothing_else_is_said() -> None:
+    assert {s.training.select_by for s in load_config(BASE).systems.values()} == {"BLEU"}
+    config = load_config(
+        {**copy.deepcopy(BASE), "evaluation": {"metrics": ["ROUGE-L", "BLEU"]}, "em": {"iterations": 2}}
+    )
+    assert {system.training.select_by for system in config.systems.values()} == {"ROUGE-L"}
+    assert load_config(json.loads(to_json(config))) == config
+    raw = {**with_student(training={"select_by": "loss"}), "evaluation": {"metrics": ["ROUGE-L"]}}
+    config = load_config({**BASE, **raw, "training": {"select_by": "chrF"}})
+    assert [system.training.select_by for system in config.systems.values()][:2] == ["chrF", "loss"]
+
+
+def test_references_are_texts_of_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RETORT_MIRROR", raising=False)
+    assert local_texts(load_config({**BASE, **text_corpus()})) == ["source", "target", "s", "r"]
 
 
 def test_tied_embeddings_need_a_joint_vocabulary() -> None:

@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from retort.scripting import run_script
-from retort.tables import CORPUS, ENCODED, read_provenance, read_table
+from retort.tables import CORPUS, ENCODED, ENCODING, read_provenance, read_table
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "workflow_scripts"
 CORPUS_SECTION = {"kind": "generated", "train_pairs": 200, "valid_pairs": 20, "test_pairs": 20}
@@ -34,11 +34,19 @@ def test_prepare_train_vocabulary_encode(tmp_path):
     settings = json.dumps({"size": 100})
     call("train_vocabulary", "--vocabulary", settings, "--corpus", corpus / "train.parquet", "--output", vocabulary)
     tables = [corpus / "train.parquet", corpus / "valid.parquet"]
-    call("encode_corpus", "--vocabulary", vocabulary, "--corpus", *tables, "--output", encoded)
+    options = ("--counted", corpus / "test.test.parquet", "--max-length", 20, "--truncate-sources")
+    call("encode_corpus", "--vocabulary", vocabulary, "--corpus", *tables, *options, "--output", encoded)
+    assert sorted(os.listdir(encoded)) == ["encoding.parquet", "train.parquet", "valid.parquet"]
+    counted = read_table(encoded / "encoding.parquet", ENCODING).to_pylist()
+    assert [(row["split"], row["side"]) for row in counted] == [
+        (split, side) for split in ("train", "valid", "test") for side in ("source", "target")
+    ]
+    assert counted[0]["texts"] == 200 and counted[0]["longest"] > 19 and counted[0]["over_length"] > 0
     assert sorted(os.listdir(vocabulary)) == ["source.model", "target.model", "vocabulary.json"]
     for name in ("train.parquet", "valid.parquet"):
         texts, tokens = read_table(corpus / name, CORPUS), read_table(encoded / name, ENCODED)
         assert texts["id"] == tokens["id"]
+        assert max(map(len, tokens["source"].to_pylist())) == 19
     digest = json.loads((vocabulary / "vocabulary.json").read_text())["digest"]
     assert read_provenance(encoded / "train.parquet")["vocabulary"] == digest
     assert read_provenance(corpus / "train.parquet")["corpus"]["seed"] == 1

@@ -7,10 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
+from retort.config import Greedy
+from retort.decoding import translate_texts
 from retort.provenance import file_digest
 from retort.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, read_provenance, read_table, write_table
-from retort.training.checkpoint import load_teacher
+from retort.training.checkpoint import load_checkpoint, load_teacher
 from retort.vocabulary import Vocabulary
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import distill_shard, gather_distilled, measure_latency, translate
@@ -364,6 +367,17 @@ def test_a_source_longer_than_the_model_is_cut_and_counted(tables, teacher, tmp_
     rows = translated(tables, teacher, tmp_path / "out.parquet", search, tests=[path]).to_pylist()
     assert [row["truncated"] for row in rows][1:] == [True, False]
     assert [row["empty"] for row in rows] == [False, False, True] and rows[2]["passes"] == 0
+
+
+def test_a_cut_source_is_no_flaw_where_sources_are_cut_in_training_too(tables, teacher, tmp_path):
+    model, vocabulary, _ = load_checkpoint(teacher, torch.device("cpu"))
+    text = " ".join([read_table(tables.test, CORPUS)["source"][0].as_py()] * 60)
+    search, found = Greedy(kind="greedy", max_ratio=50), []
+    for truncate in (False, True):
+        model.shape = model.shape.model_copy(update={"truncate_sources": truncate})
+        found.append(translate_texts(model, vocabulary, [text], search, 4096)[0][0])
+    assert found[0].tokens == found[1].tokens and found[0].truncated
+    assert found[1].truncated == (len(found[1].tokens) == model.shape.max_length - 1)
 
 
 def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_path):

@@ -5,7 +5,6 @@ import io
 import json
 from dataclasses import replace
 
-import pyarrow as pa
 import pytest
 
 from retort.config import Beam, Exposure
@@ -14,7 +13,9 @@ from retort.errors import RetortError
 from retort.evaluation import exposure as module
 from retort.evaluation.exposure import exposure
 from retort.evaluation.lengths import scores_by_length
-from retort.evaluation.quality import corpus_score, quality, read_pairs, read_tests, segment_statistics
+from retort.evaluation.metrics import corpus_score, segment_statistics
+from retort.evaluation.quality import quality, read_pairs, read_tests
+from retort.references import corpus_table
 from retort.report.continuations import by_length, completions, length_buckets
 from retort.report.figures import lengths
 from retort.report.inputs import Paths, read_inputs
@@ -27,6 +28,7 @@ from tests.unit.fakes_report import run_on_disk
 from tests.unit.fakes_runs import STUDENT, TEACHER, call, changed, make_tables
 from workflow_scripts import measure_exposure, score_by_length
 
+METRICS = ["BLEU", "chrF"]
 REFERENCES = ["a b", "a b c d e", "a b c", "a b c d e f g h i", "a b c d"]
 
 
@@ -60,8 +62,8 @@ def rows_of(monkeypatch, options, wrong=lambda prefix, tokens: not prefix or pre
         return complete(model, prefixes, REFERENCES, wrong)
 
     monkeypatch.setattr(module, "translate_texts", translated)
-    table = pa.table({"id": range(5), "source": ["x"] * 5, "target": REFERENCES})
-    return list(exposure("student", "teacher", Letters(), table, options, 64)), calls
+    table = corpus_table(range(5), ["x"] * 5, [[text] for text in REFERENCES])
+    return list(exposure("student", "teacher", Letters(), table, options, 64, METRICS)), calls
 
 
 def test_every_prefix_is_completed_by_both_and_scored_as_a_whole(monkeypatch):
@@ -96,7 +98,7 @@ def trained(tmp_path_factory):
 def measured(tables, student, teacher, output, options):
     call(
         *(measure_exposure, "--student", student, "--teacher", teacher, "--system", "small", "--seed", 2),
-        *("--tests", tables.test, "--exposure", json.dumps(options), "--output", output),
+        *("--tests", tables.test, "--exposure", json.dumps(options), "--metrics", *METRICS, "--output", output),
     )
     return read_table(output, EXPOSURE).to_pylist()
 
@@ -142,7 +144,7 @@ def files(tmp_path):
 
 def test_each_bucket_has_the_corpus_scores_of_its_sentences(files):
     (pairs,) = read_pairs(files[1], read_tests([files[0]]))
-    rows = list(scores_by_length(pairs, [3, 5, 7]))
+    rows = list(scores_by_length(pairs, [3, 5, 7], METRICS))
     bounds = [(row["shortest"], row["longest"], row["sentences"]) for row in rows if row["metric"] == "BLEU"]
     assert bounds == [(0, 3, 2), (4, 5, 2), (8, None, 1)], "no reference has 6 or 7 words"
     for row in rows:
@@ -156,9 +158,10 @@ def test_each_bucket_has_the_corpus_scores_of_its_sentences(files):
 
 def test_one_bucket_has_the_score_of_all(files, tmp_path):
     out = tmp_path / "lengths.parquet"
-    call(score_by_length, "--translations", files[1], "--tests", files[0], "--longest", 50, "--output", out)
+    evaluation = json.dumps({"length_buckets": [50], "metrics": METRICS})
+    call(score_by_length, "--translations", files[1], "--tests", files[0], "--evaluation", evaluation, "--output", out)
     (pairs,) = read_pairs(files[1], read_tests([files[0]]))
-    expected = {score.metric: score.value for score in quality(pairs)}
+    expected = {score.metric: score.value for score in quality(pairs, METRICS)}
     rows = read_table(out, LENGTHS).to_pylist()
     assert {(row["system"], row["seed"], row["search"], row["test_set"]) for row in rows} == {("small", 3, "g", "t")}
     assert {row["metric"]: row["value"] for row in rows} == {metric: expected[metric] for metric in ("BLEU", "chrF")}
@@ -231,7 +234,7 @@ def test_the_table_of_all_numbers_has_them(inputs):
     assert names["shallow", "2", "BLEU, 0.5 of student completed by teacher"] == 38
     assert names["shallow", "1", "chrF, none completed by student"] == 30.1
     assert {metric for _, _, metric in names if "words" in metric} == {
-        f"{metric}@{words} words" for metric in ("BLEU", "chrF") for words in ("0-7", "8-10", "11-")
+        f"{metric}@{words} words" for metric in ("BLEU", "chrF", "TER") for words in ("0-7", "8-10", "11-")
     }
 
 

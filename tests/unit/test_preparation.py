@@ -8,6 +8,7 @@ import pytest
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus
 from retort.corpus.preparation import prepare_corpus
 from retort.errors import RetortError
+from retort.references import references_of
 from retort.tables import CLEANING, CORPUS, read_provenance, read_table
 
 SPLITS = {
@@ -37,7 +38,7 @@ def text_corpus(prefix: str, **changes: object) -> TextCorpus:
 
 def rows(path: Path) -> list[tuple[int, str, str]]:
     table = read_table(path, CORPUS)
-    return list(zip(*(table[name].to_pylist() for name in CORPUS.names), strict=True))
+    return list(zip(*(table[name].to_pylist() for name in ("id", "source", "target")), strict=True))
 
 
 def test_texts_become_tables_and_ids_survive_cleaning(tmp_path):
@@ -65,6 +66,25 @@ def test_texts_become_tables_and_ids_survive_cleaning(tmp_path):
         ("train", "source", 23, "file"), ("train", "target", 23, "file"), ("valid", "source", 4, "file"),
     ]  # fmt: skip
     assert read_provenance(output / "train.parquet") == {"seed": 1}
+
+
+def test_several_references_stand_in_the_tables_and_none_of_them_in_train(tmp_path):
+    texts = tmp_path / "texts"
+    write_files(texts)
+    (texts / "news.t.gz").write_bytes(gzip.compress(b"m0\tx3 y\n\nm2\n"))
+    settings = text_corpus(str(texts)).model_dump()
+    settings["tests"]["news"]["references"] = settings["tests"]["news"].pop("target")
+    corpus = TextCorpus.model_validate(settings)
+    facts = prepare_corpus(corpus, Cleaning(), tmp_path / "corpus")
+    table = read_table(tmp_path / "corpus" / "test.news.parquet", CORPUS)
+    assert table["target"].to_pylist() == ["m0", "m2"] and table["id"].to_pylist() == [0, 2]
+    assert table["references"].to_pylist() == [["m0", "x3 y"], None]
+    assert references_of(table) == [["m0", "x3 y"], ["m2"]]
+    # a training target that is a second reference
+    assert facts["cleaning"]["train"]["leak"] == 2
+    assert [text["side"] for text in facts["texts"]][-2:] == ["source", "references"]
+    alone = prepare_corpus(text_corpus(str(texts)), Cleaning(), tmp_path / "alone")
+    assert alone["splits"]["news"]["sha256"] == facts["splits"]["news"]["sha256"]
 
 
 def test_a_mirror_gives_the_same_tables_as_files(tmp_path):

@@ -20,6 +20,7 @@ from retort.losses.base import Step
 from retort.losses.corruption import corrupt, infilled, rotated
 from retort.losses.next_token import shifted_right
 from retort.losses.spans import covered, random_spans
+from retort.references import corpus_table
 from retort.tables import CORPUS, ENCODED, read_provenance, read_table, write_table
 from retort.training.checkpoint import build_model, load_checkpoint, read_weights, save_checkpoint
 from retort.vocabulary import EOS, MASK, PAD, UNK
@@ -181,7 +182,7 @@ def test_blocks_are_whole_lines():
 
 def test_lines_are_cleaned_and_counted(tmp_path):
     held_out, counts = HeldOut(), Counter()
-    held_out.add(pa.table({"id": [0], "source": ["a test"], "target": ["ein Test"]}, schema=CORPUS.schema))
+    held_out.add(corpus_table([0], ["a test"], [["ein Test"]]))
     lines = ["one", "", "a test", "two", "one", "ein Test", "x " * 9, "three"]
     assert list(clean(lines, Cleaning(max_words=5), held_out, counts)) == ["one", "two", "three"]
     assert counts == {"kept": 3, "empty": 1, "leak": 2, "duplicate": 1, "too_long": 1}
@@ -197,8 +198,7 @@ def vocabulary(tmp_path_factory):
 def prepared(tmp_path, vocabulary, *options):
     vocabulary.copy_to(tmp_path / "vocabulary")
     (tmp_path / "text").write_text("".join(f"{a}{b} fade {b}{a}\n" for a in "abcdefgh" for b in "abcdefgh"))
-    row = {"id": [0], "source": ["aa fade aa"], "target": ["nothing"]}
-    write_table(tmp_path / "valid.parquet", CORPUS, pa.table(row, schema=CORPUS.schema))
+    write_table(tmp_path / "valid.parquet", CORPUS, corpus_table([0], ["aa fade aa"], [["nothing"]]))
     arguments = ["--texts", f'[{{"location": "{tmp_path}/text"}}]', "--held-out", tmp_path / "valid.parquet"]
     arguments += ["--vocabulary", tmp_path / "vocabulary", "--block-tokens", 30, "--output", tmp_path / "made"]
     call(prepare_monolingual, *map(str, [*arguments, *options]))
@@ -218,8 +218,8 @@ def test_text_becomes_blocks_for_training_and_validation(tmp_path, vocabulary):
 
 
 def test_the_training_corpus_can_be_the_text(tmp_path, vocabulary):
-    pairs = {"id": [5, 9, 7], "source": ["abba", "fade", "bead"], "target": ["ha ha", "fade", "ebb"]}
-    write_table(tmp_path / "corpus.parquet", CORPUS, pa.table(pairs, schema=CORPUS.schema))
+    pairs = corpus_table([5, 9, 7], ["abba", "fade", "bead"], [["ha ha"], ["fade"], ["ebb"]])
+    write_table(tmp_path / "corpus.parquet", CORPUS, pairs)
     options = ["--texts", "[]", "--corpus", tmp_path / "corpus.parquet", "--block-tokens", "9", "--valid-blocks", "0"]
     prepared(tmp_path, vocabulary, *options)
     found = read_table(tmp_path / "made" / "train.parquet", ENCODED).column("target").to_pylist()

@@ -1,23 +1,19 @@
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import sacrebleu
+from rouge_score import rouge_scorer
 
-from retort.config import GeneratedCorpus
+from retort import rouge
+from retort.config import GeneratedCorpus, Metric
 from retort.corpus.choices import alternatives
 from retort.corpus.generated import grammar_of
 from retort.errors import RetortError
 from retort.evaluation.diagnostics import diagnostics, right_translations
-from retort.evaluation.quality import (
-    Pairs,
-    corpus_score,
-    metric_names,
-    quality,
-    read_pairs,
-    read_tests,
-    segment_statistics,
-)
+from retort.evaluation.metrics import METRICS, SACREBLEU, corpus_score, score, segment_statistics
+from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests
 from tests.unit.fakes_evaluation import corpus, translations
 
 CAT = "The cat sat on the mat."
@@ -47,7 +43,7 @@ SINGLE = [
 
 @pytest.mark.parametrize(("hypothesis", "reference", "metric", "expected"), SINGLE)
 def test_a_metric_has_the_value_computed_by_hand(hypothesis, reference, metric, expected):
-    statistics, _ = segment_statistics(metric, [hypothesis], [reference])
+    statistics, _ = segment_statistics(metric, [hypothesis], [[reference]])
     assert corpus_score(metric, statistics) == pytest.approx(expected, abs=1e-9)
 
 
@@ -56,8 +52,8 @@ def test_scores_and_signatures_are_sacrebleus(tmp_path: Path):
     hypotheses = ["The cat sat at a mat.", "A dog runs.", "Nobody came to the house, did they?"]
     tests = read_tests([corpus(tmp_path / "test.test.parquet", references)])
     (pairs,) = read_pairs(translations(tmp_path / "beam.parquet", hypotheses), tests)
-    scores = {score.metric: score for score in quality(pairs, lowercase=True)}
-    assert list(scores) == metric_names(lowercase=True) == ["BLEU", "BLEU-lc", "chrF", "TER"]
+    scores = {score.metric: score for score in quality(pairs, SACREBLEU)}
+    assert list(scores) == ["BLEU", "BLEU-lc", "chrF", "TER"]
     assert scores["BLEU"].value == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score, abs=1e-9)
     assert scores["chrF"].value == pytest.approx(sacrebleu.corpus_chrf(hypotheses, [references]).score, abs=1e-9)
     cased = sacrebleu.TER(case_sensitive=True).corpus_score(hypotheses, [references]).score
@@ -69,14 +65,59 @@ def test_scores_and_signatures_are_sacrebleus(tmp_path: Path):
     assert "case:mixed" in scores["TER"].signature
 
 
+HYPOTHESES = ["The cats sat at a mat.", "A dog runs.", "", "Nobody came to the house, did they?"]
+SEVERAL = [[CAT, "A cat was on the mat."], ["Some dogs ran!"], ["One.", "Two."], ["No one came.", "Who came?", "they"]]
+
+
+@pytest.mark.parametrize("metric", SACREBLEU)
+def test_several_references_are_scored_as_sacrebleu_does(metric):
+    streams = [[own[i] if i < len(own) else None for own in SEVERAL] for i in range(3)]
+    scorer = SACREBLEU[metric]()
+    expected = scorer.corpus_score(HYPOTHESES, streams).score
+    found = score(metric, HYPOTHESES, SEVERAL)
+    assert found.value == pytest.approx(expected, abs=1e-9) and found.signature == str(scorer.get_signature())
+    assert "nrefs:var" in found.signature and "nrefs:2" in score(metric, HYPOTHESES[:1], SEVERAL[:1]).signature
+    # the first reference alone is another score
+    assert found.value != pytest.approx(score(metric, HYPOTHESES, [own[:1] for own in SEVERAL]).value)
+
+
+@pytest.mark.parametrize(("metric", "kind"), [("ROUGE-1", "rouge1"), ("ROUGE-2", "rouge2"), ("ROUGE-L", "rougeL")])
+def test_rouge_is_the_packages_mean_of_the_best_reference(metric, kind):
+    scorer = rouge_scorer.RougeScorer([kind], use_stemmer=True)
+    best = [
+        max(scorer.score(reference, text)[kind].fmeasure for reference in own)
+        for text, own in zip(HYPOTHESES, SEVERAL, strict=True)
+    ]
+    found = score(metric, HYPOTHESES, SEVERAL)
+    assert found.value == pytest.approx(100 * np.mean(best))
+    assert "nrefs:var|refs:best" in found.signature and "stem:porter" in found.signature
+    assert "nrefs:2" in score(metric, HYPOTHESES[:1], SEVERAL[:1]).signature
+
+
+def test_rouge_by_hand():
+    # "cats" and "mats" are stemmed: 5 of 5 words are in the 6 of the reference, in order; 3 of 4 and 5 bigrams
+    values = {metric: score(metric, ["the cats sat on mats"], [[CAT]]).value for metric in rouge.KINDS}
+    assert values == pytest.approx({"ROUGE-1": 1000 / 11, "ROUGE-2": 600 / 9, "ROUGE-L": 1000 / 11})
+    assert score("ROUGE-L", ["mat the on sat cat the"], [[CAT]]).value == pytest.approx(50)  # the sat the
+
+
+def test_distinct_n_by_hand():
+    # tokens: a b a b . | b . | (none) - 7 tokens, 3 distinct; bigrams: ab ba ab b. | b. - 5, 3 distinct
+    outputs = ["a b a b.", "b.", ""]
+    assert score("distinct-1", outputs, [["x"]] * 3).value == pytest.approx(300 / 7)
+    assert score("distinct-2", outputs, [["x"]] * 3).value == pytest.approx(300 / 5)
+    assert score("distinct-2", ["a", ""], [["x"]] * 2).value == 0
+    assert set(METRICS) == set(get_args(Metric))
+
+
 def test_rows_meet_by_id_in_any_order_and_only_the_best_hypothesis_counts(tmp_path: Path):
     tests = read_tests([corpus(tmp_path / "test.test.parquet", ["a b c d e", "f g h i j"], ids=[7, 3])])
     table = translations(tmp_path / "t.parquet", ["f g h i j", "x", "a b c d e"], ids=[3, 3, 7], ranks=[0, 1, 0])
     (pairs,) = read_pairs(table, tests)
     assert pairs.ids.tolist() == [3, 7]
-    assert pairs.hypotheses == pairs.references == ["f g h i j", "a b c d e"]
+    assert pairs.hypotheses == ["f g h i j", "a b c d e"] and pairs.references == [["f g h i j"], ["a b c d e"]]
     assert pairs.sources == ["source 3", "source 7"]
-    assert quality(pairs)[0].value == pytest.approx(100)
+    assert quality(pairs, ["BLEU"])[0].value == pytest.approx(100)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +155,7 @@ def test_wrong_names_and_empty_test_sets_are_refused(tmp_path: Path):
 
 def test_lists_of_unequal_length_never_reach_sacrebleu():
     with pytest.raises(RetortError, match="1 hypotheses and 2 references"):
-        segment_statistics("BLEU", ["a"], ["a", "b"])
+        segment_statistics("BLEU", ["a"], [["a"], ["b"]])
     with pytest.raises(RetortError, match="0 hypotheses and 0 references"):
         segment_statistics("BLEU", [], [])
 
@@ -134,6 +175,13 @@ def test_diagnostics_count_what_they_say(tmp_path: Path):
     assert "reference words:8" in scores["length_ratio"].signature
 
 
+def test_the_length_of_several_references_is_their_mean(tmp_path: Path):
+    tests = read_tests([corpus(tmp_path / "test.test.parquet", [["a b c", "a"], "e f g"])])
+    (pairs,) = read_pairs(translations(tmp_path / "t.parquet", ["a b c", "c"]), tests)
+    (found,) = [found for found in diagnostics(pairs) if found.metric == "length_ratio"]
+    assert found.value == pytest.approx(4 / 5) and "reference words:5" in found.signature
+
+
 def test_diagnostics_of_nothing_but_empty_outputs(tmp_path: Path):
     tests = read_tests([corpus(tmp_path / "test.test.parquet", ["a b", "c"])])
     (pairs,) = read_pairs(translations(tmp_path / "t.parquet", ["", ""]), tests)
@@ -151,6 +199,6 @@ def test_right_translations_need_no_reference():
     wrong = ["", right[0] + " " + right[0].split()[-1], "no such words"]
     hypotheses = [*right, *wrong]
     count = len(hypotheses)
-    pairs = Pairs("test", np.arange(count), [source] * count, ["another"] * count, hypotheses, None)
+    pairs = Pairs("test", np.arange(count), [source] * count, [["another"]] * count, hypotheses, None)
     score = right_translations(pairs, language)
     assert score.value == pytest.approx(100 * 8 / 11) and f"outputs:{count}" in score.signature

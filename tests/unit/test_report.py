@@ -6,6 +6,7 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from retort.errors import RetortError
@@ -13,6 +14,8 @@ from retort.evaluation.runs import Run, data_pairs, named_directory
 from retort.report import dag, page, summary
 from retort.report.inputs import Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
+from retort.tables import ENCODING, write_table
+from tests.unit.fakes_evaluation import corpus
 from tests.unit.fakes_report import EVIL, RULES, run_on_disk
 from workflow_scripts import build_report
 
@@ -135,6 +138,36 @@ def test_one_system_one_seed_is_enough(tmp_path):
     assert "no two scored systems differ in their training data only" in html
 
 
+def test_another_leading_metric_is_followed_everywhere(tmp_path):
+    metrics = ("ROUGE-L", "BLEU", "distinct-1")
+    arguments = run_on_disk(tmp_path, ["teacher", "ctc-raw", "ctc", "em1", "em2"], sentences=12, metrics=metrics)
+    build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
+    html = (tmp_path / "report" / "report.html").read_text()
+    inputs = read_inputs(paths(arguments))
+    (entry,) = [entry for entry in summary.entries(inputs, "flickr") if entry.system == "ctc"]
+    wanted = ("ctc", "ROUGE-L", "teacher/seed1/beam5")
+    (row,) = [r for r in inputs.comparison if (r["system"], r["metric"], r["baseline"]) == wanted]
+    assert entry.difference.mean == row["difference"]
+    (gap,) = summary.gaps(inputs, "flickr")
+    assert gap.gap == gap.scores_distilled["ROUGE-L"].mean - gap.scores_raw["ROUGE-L"].mean
+    assert "<th>ROUGE-L</th><th>BLEU</th><th>distinct-1</th>" in html and "stem:porter" in html
+    assert "best validation ROUGE-L" in html and "<th>TER" not in html and "<th>chrF" not in html
+    assert 'class="unit">BLEU<' not in html and "BLEU minus" not in html and 'class="unit">ROUGE-L<' in html
+
+
+def test_lengths_and_references_are_shown(tmp_path):
+    arguments = run_on_disk(tmp_path, ["teacher"], sentences=6)
+    corpus(tmp_path / "corpus" / "test.flickr.parquet", [["one way", "another way"], *["same"] * 5])
+    numbers = {"texts": 1000, "tokens": 25500, "unknown": 51, "longest": 400, "over_length": 23}
+    rows = [{"split": "train", "side": "source", **numbers}]
+    write_table(tmp_path / "encoding.parquet", ENCODING, pa.Table.from_pylist(rows, schema=ENCODING.schema))
+    arguments["encoding"] = tmp_path / "encoding.parquet"
+    build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
+    html = (tmp_path / "report" / "report.html").read_text()
+    assert "<td>25.5</td><td>400</td>\n<td>0.200</td><td>23</td><td>2.3</td>" in html
+    assert re.search("reference 1</th>.*one way.*reference 2</th>.*another way", html, re.DOTALL)
+
+
 def test_entries_follow_the_config_and_hold_the_baseline(inputs):
     entries = summary.entries(inputs, "flickr")
     assert [(entry.system, entry.search) for entry in entries] == [
@@ -247,7 +280,7 @@ def test_results_hold_every_number_once(inputs):
 
 def test_samples_take_the_first_search_and_seed(inputs):
     assert [sample.id for sample in inputs.samples] == [0, 8, 16, 24, 32]
-    assert inputs.samples[0].reference == EVIL
+    assert inputs.samples[0].references == [EVIL]
     assert inputs.sampled["teacher"] == Run("teacher", 1, "beam5")
     assert set(inputs.samples[0].outputs) == set(NAMES)
 

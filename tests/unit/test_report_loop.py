@@ -50,7 +50,7 @@ def section(html):
 def test_an_iteration_is_a_row_of_means_over_seeds(inputs, found):
     assert [(row.number, row.seeds) for row in found] == [(1, 2), (2, 2)]
     assert [row.modality.ncm.mean for row in found] == pytest.approx([2.30, 2.20])
-    assert [row.valid_bleu.mean for row in found] == pytest.approx([50 * 0.7 + 1.5, 50 * 0.8 + 1.5])
+    assert [row.valid.mean for row in found] == pytest.approx([50 * 0.7 + 1.5, 50 * 0.8 + 1.5])
     for row, student, teacher in ((found[0], "em1", "teacher"), (found[1], "em2", "em2-teacher")):
         assert list(row.scores) == SEARCHES
         assert row.scores["passes1"] == spread(list(bleu(inputs, student, "passes1").values()))
@@ -76,10 +76,10 @@ def test_guards_stand_beside_the_first_teachers_values(found):
 
 def test_the_iteration_with_the_best_validation_is_kept_the_earlier_of_equals(found):
     assert loop.kept(found).number == 2
-    equal = [replace(found[0], valid_bleu=found[1].valid_bleu), found[1]]
+    equal = [replace(found[0], valid=found[1].valid), found[1]]
     assert loop.kept(equal).number == loop.kept(equal[::-1]).number == 1
-    assert loop.kept([replace(found[1], valid_bleu=None), found[0]]).number == 1
-    assert loop.kept([replace(found[1], valid_bleu=None)]) is None and loop.kept([]) is None
+    assert loop.kept([replace(found[1], valid=None), found[0]]).number == 1
+    assert loop.kept([replace(found[1], valid=None)]) is None and loop.kept([]) is None
 
 
 def test_the_reason_of_an_early_end_names_iteration_and_seed(inputs):

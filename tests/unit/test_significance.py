@@ -7,19 +7,16 @@ from sacrebleu.significance import PairedTest
 
 from retort.errors import RetortError
 from retort.evaluation.comparison import compare
-from retort.evaluation.quality import METRICS, corpus_score, segment_statistics
+from retort.evaluation.metrics import SACREBLEU, corpus_score, score, segment_statistics
 from retort.evaluation.runs import Run, run_of_decoding, run_of_training
 from retort.evaluation.significance import (
-    bleu_of_sums,
-    chrf_of_sums,
+    FORMULAS,
     differences,
     resampled_scores,
     resampling_counts,
     spread,
 )
 from tests.unit.fakes_evaluation import corpus, translations
-
-FORMULAS = {"BLEU": bleu_of_sums, "chrF": chrf_of_sums}
 
 
 @pytest.fixture(scope="module")
@@ -39,35 +36,35 @@ def texts() -> dict[str, list[str]]:
 
 
 def statistics(texts: dict[str, list[str]], metric: str, system: str) -> np.ndarray:
-    return segment_statistics(metric, texts[system], texts["references"])[0]
+    return segment_statistics(metric, texts[system], [[text] for text in texts["references"]])[0]
 
 
-@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+@pytest.mark.parametrize("metric", ["BLEU", "chrF", "TER"])
 def test_the_vectorised_formula_equals_sacrebleus_corpus_score(texts, metric):
     for system in ("references", "good", "bad"):
         segments = statistics(texts, metric, system)
         for part in (segments, *segments[:50, None]):
-            expected = METRICS[metric]()._compute_score_from_stats(part.sum(0).tolist()).score
+            expected = SACREBLEU[metric]()._compute_score_from_stats(part.sum(0).tolist()).score
             assert FORMULAS[metric](part.sum(0)[None])[0] == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+@pytest.mark.parametrize("metric", ["BLEU", "chrF", "TER", "ROUGE-L"])
 @pytest.mark.parametrize(
     ("hypothesis", "reference"), [("", "a b"), ("a", "a"), ("a b", ""), ("x y z w v", "a b c d e"), ("", "")]
 )
 def test_the_vectorised_formula_equals_sacrebleus_on_the_edges(metric, hypothesis, reference):
-    segments, _ = segment_statistics(metric, [hypothesis], [reference])
+    segments, _ = segment_statistics(metric, [hypothesis], [[reference]])
     assert FORMULAS[metric](segments)[0] == pytest.approx(corpus_score(metric, segments), abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+@pytest.mark.parametrize("metric", FORMULAS)
 def test_equal_systems_do_not_differ(texts, metric):
     good = statistics(texts, metric, "good")
     (found,) = differences(metric, [good], good, samples=100)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize("metric", ["BLEU", "chrF"])
+@pytest.mark.parametrize("metric", ["BLEU", "chrF", "ROUGE-L"])
 def test_clearly_different_systems_differ_and_similar_ones_do_not(texts, metric):
     good, similar, bad = (statistics(texts, metric, system) for system in ("good", "similar", "bad"))
     clear, unclear = differences(metric, [bad, similar], good, samples=500)
@@ -75,6 +72,18 @@ def test_clearly_different_systems_differ_and_similar_ones_do_not(texts, metric)
     assert clear.low < clear.difference < clear.high < 0
     assert unclear.p_value > 0.05
     assert unclear.low < 0 < unclear.high
+
+
+def test_the_bootstrap_of_rouge_is_that_of_the_mean_of_sentence_scores(texts):
+    good, bad = (statistics(texts, "ROUGE-L", system) for system in ("good", "bad"))
+    (found,) = differences("ROUGE-L", [bad], good, samples=300)
+    references = [[text] for text in texts["references"]]
+    assert found.value == pytest.approx(score("ROUGE-L", texts["bad"], references).value)
+    assert found.baseline_value == pytest.approx(score("ROUGE-L", texts["good"], references).value)
+    drawn = np.random.default_rng(12345).integers(200, size=(300, 200))
+    resampled = (bad[:, 0] - good[:, 0])[drawn].mean(1)
+    assert (found.low, found.high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
+    assert found.p_value == pytest.approx(1 / 301)
 
 
 def test_the_comparison_is_symmetric(texts):
@@ -86,7 +95,7 @@ def test_the_comparison_is_symmetric(texts):
 
 
 def test_resampled_scores_agree_with_sacrebleus_paired_bootstrap(texts):
-    metrics = {"BLEU": METRICS["BLEU"](), "chrF": METRICS["chrF"]()}
+    metrics = {"BLEU": SACREBLEU["BLEU"](), "chrF": SACREBLEU["chrF"]()}
     named = [("bad", texts["bad"]), ("good", texts["good"])]
     _, theirs = PairedTest(named, metrics, [texts["references"]], test_type="bs", n_samples=300)()
     for metric, column in (("BLEU", "BLEU"), ("chrF", "chrF2")):
@@ -143,6 +152,9 @@ def test_runs_are_read_from_paths(tmp_path: Path):
         run_of_decoding("beam5.parquet")
 
 
+METRICS = ["BLEU", "chrF", "distinct-1"]
+
+
 def test_the_comparison_table(tmp_path: Path, texts):
     test = corpus(tmp_path / "test.test.parquet", texts["references"])
     paths = {
@@ -150,7 +162,7 @@ def test_the_comparison_table(tmp_path: Path, texts):
         for name in ("good", "similar", "bad")
     }
     pairs = [(paths["similar"], paths["bad"]), (paths["bad"], paths["good"])]
-    table = compare([test], paths["good"], list(paths.values()), pairs, samples=100).to_pylist()
+    table = compare([test], paths["good"], list(paths.values()), pairs, 100, metrics=METRICS).to_pylist()
     assert [(row["system"], row["baseline"], row["metric"]) for row in table] == [
         ("similar", "good/seed1/beam", "BLEU"),
         ("bad", "good/seed1/beam", "BLEU"),

@@ -22,6 +22,10 @@ def reader(path: Path, **options: object) -> TextReader:
     return TextReader(Text(str(path), path, "file", **options))  # type: ignore[arg-type]
 
 
+def references(path: Path, **options: object) -> TextReader:
+    return TextReader(Text(str(path), path, "file", **options), several=True)  # type: ignore[arg-type]
+
+
 def pack(folder: Path, kind: str, content: bytes) -> Path:
     path = folder / f"text.{kind}"
     if kind == "txt":
@@ -132,6 +136,67 @@ def test_a_mirror_is_used_instead_of_downloading(tmp_path):
     assert locate(own, mirror, tmp_path).origin == "file"
 
 
+def test_a_mirror_holds_the_file_of_another_layout_or_the_lines_taken_from_it(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text('{"text": "one  two"}\n')
+    (tmp_path / "lines.gz").write_bytes(gzip.compress(b"one two\n"))
+    source = {"location": "https://example.org/pairs.jsonl", "layout": "json", "field": "text"}
+    same, taken = TextSource(**source), TextSource(**source, mirror_name="lines")
+    readers = [TextReader(locate(wanted, tmp_path, tmp_path)) for wanted in (same, taken)]
+    assert [list(found) for found in readers] == [["one two"]] * 2
+    # of the lines in both, so that one checksum fits both
+    assert {found.sha256 for found in readers} == {hashlib.sha256(b"one two\n").hexdigest()}
+
+
+def test_json_lines(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"text": " a\\n b ", "list": ["c  d", "", "e\\tf"]}\n{"text": "ä", "list": ["g"]}\n')
+    options = {"layout": "json", "field": "list"}
+    assert list(reader(path, layout="json", field="text")) == ["a b", "ä"]
+    assert list(reader(path, **options)) == ["c d e f", "g"]
+    with pytest.raises(RetortError, match=r"pairs\.jsonl: line 1: reference 2 of 3 is empty"):
+        list(read_pairs([(reader(path, layout="json", field="text"), references(path, **options))]))
+    with pytest.raises(RetortError, match=r"pairs\.jsonl: line 1: no text 'other'"):
+        list(reader(path, layout="json", field="other"))
+    for line in ("[]", '{"text": 3}', '{"text": [3]}', "text", '{"text": null}'):
+        path.write_text(f'{{"text": "a"}}\n{line}\n')
+        with pytest.raises(RetortError, match=r"pairs\.jsonl: line 2: no text 'text'"):
+            list(reader(path, layout="json", field="text"))
+    with pytest.raises(RetortError, match="expected 000"):
+        path.write_text('{"text": "a"}\n')
+        list(reader(path, layout="json", field="text", sha256="0" * 64))
+
+
+def fairytales(folder: Path, sections: str = "1,2") -> Path:
+    path = folder / "archive.zip"
+    start = "FairytaleQAData-1/data-by-train-split"
+    head = "question_id,cor_section,question,answer1\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{start}/questions/val/b-questions.csv", f'{head}1,1,"Who, then?","the ""fox"""\n')
+        archive.writestr(f"{start}/section-stories/val/b-story.csv", 'section,text\n1,"A fox\n\ncame."\n')
+        archive.writestr(f"{start}/questions/val/a-questions.csv", f'\ufeff{head}7,"{sections}",What  now?,run\n')
+        archive.writestr(f"{start}/section-stories/val/a-story.csv", 'section,text\n1,One.\n2,"Two, too."\n')
+    return path
+
+
+def test_fairytaleqa_comes_from_its_archive(tmp_path):
+    options = {"member": "val", "layout": "fairytaleqa"}
+    path = fairytales(tmp_path)
+    assert list(reader(path, field="question", **options)) == ["What now?", "Who, then?"]
+    assert list(reader(path, field="source", **options)) == [
+        "run [SEP] One. Two, too.",
+        'the "fox" [SEP] A fox came.',
+    ]
+    with pytest.raises(RetortError, match="no questions of split 'test'"):
+        list(reader(path, field="source", layout="fairytaleqa", member="test"))
+    with pytest.raises(RetortError, match="no field 'answer'; say source or question"):
+        list(reader(path, field="answer", **options))
+    with pytest.raises(RetortError, match="question 7 is about section 3"):
+        list(reader(fairytales(tmp_path, "1, 3"), field="source", **options))
+    path.write_bytes(b"no archive")
+    with pytest.raises(RetortError, match="archive.zip, member val: cannot be read"):
+        list(reader(path, field="source", **options))
+
+
 @pytest.mark.parametrize(("sources_", "targets"), [(3, 2), (2, 3), (2, 7), (0, 1)])
 def test_different_numbers_of_lines_name_both_texts(tmp_path, sources_, targets):
     (tmp_path / "a").write_text("x\n" * sources_)
@@ -144,4 +209,17 @@ def test_pairs_of_several_texts(tmp_path):
     for name, content in {"a": "1\n2\n", "b": "3\n", "c": "x\ny\n", "d": "z"}.items():
         (tmp_path / name).write_text(content)
     pairs = [(reader(tmp_path / "a"), reader(tmp_path / "c")), (reader(tmp_path / "b"), reader(tmp_path / "d"))]
-    assert list(read_pairs(pairs)) == [("1", "x"), ("2", "y"), ("3", "z")]
+    assert list(read_pairs(pairs)) == [("1", ["x"]), ("2", ["y"]), ("3", ["z"])]
+
+
+def test_several_references_of_a_line(tmp_path):
+    (tmp_path / "s").write_text("1\n2\n3\n4\n")
+    (tmp_path / "r").write_text("a\tb b\nc\n\n d \t e \r\n")
+    found = list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
+    assert found == [("1", ["a", "b b"]), ("2", ["c"]), ("3", [""]), ("4", ["d", "e"])]
+    (tmp_path / "r").write_text("a\nb\t\tc\nd\ne\n")
+    with pytest.raises(RetortError, match=r"/r: line 2: reference 2 of 3 is empty"):
+        list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
+    (tmp_path / "r").write_text("a\tb\n")
+    with pytest.raises(RetortError, match=r"/s has 4 lines and .*/r has 1;"):
+        list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from retort.tables import ENCODING, SCORES, read_table
 from tests.workflow.checkouts import TINY, Checkout, training_rule
 
 pytestmark = pytest.mark.workflow
@@ -66,9 +67,9 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     "latency": (lambda c: c["latency"].update(repeats=2), {"measure_latency"} | REPORT | CONFIG),
     "title": (lambda c: c["report"].update(title="New"), REPORT | CONFIG),
     "bootstrap": (lambda c: c["evaluation"].update(bootstrap_samples=30), {"compare_systems"} | REPORT | CONFIG),
-    "lower case": (
-        lambda c: c["evaluation"].update(lowercase=True),
-        {f"score {run}/{search}" for run, search in SEARCH.items()} | REPORT | CONFIG,
+    "one more metric": (
+        lambda c: c["evaluation"].update(metrics=["BLEU", "chrF", "TER", "BLEU-lc"]),
+        {f"score {run}/{search}" for run, search in SEARCH.items()} | {"compare_systems"} | REPORT | CONFIG,
     ),
     "one student's training": (
         lambda c: c["students"]["vanilla-raw"].update(training={"learning_rate": 0.5}),
@@ -137,23 +138,45 @@ def test_edited_code_re_runs_what_uses_it(finished: Checkout, name: str) -> None
         path.write_text(before)
 
 
-def test_a_changed_text_file_re_runs_everything_after_it(checkout: Checkout) -> None:
+def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_after_them(checkout: Checkout) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
-    sentences = "".join(
-        f"w{letters[i % 26]}{letters[i % 7]} {letters[i % 11 :]} {letters[: i % 13]}.\n" for i in range(90)
-    )
-    for name in ("train.txt", "valid.txt", "test.txt"):
-        (checkout.path / name).write_text(sentences.replace("w", name[0]))
-    pair = {
-        split: {side: [{"location": f"{split}.txt"}] for side in ("source", "target")} for split in ("train", "valid")
+    lines = [f"{letters[i % 26]}{letters[i % 7]} {letters[i % 11 :]} {letters[: i % 13]}." for i in range(90)]
+    for split in ("train", "valid", "test"):
+        (checkout.path / f"{split}.source").write_text("".join(f"{split} {line}\n" for line in lines))
+        targets = [f"{split[0]} {line.split()[0]}" for line in lines]
+        (checkout.path / f"{split}.target").write_text("".join(f"{text}\n" for text in targets))
+        (checkout.path / f"{split}.several").write_text("".join(f"{text}\tor {text[::-1]}\n" for text in targets))
+    config = {
+        **TINY,
+        "name": "texts",
+        "corpus": {
+            "kind": "text",
+            "train": {side: [{"location": f"train.{side}"}] for side in ("source", "target")},
+            "valid": {"source": [{"location": "valid.source"}], "references": [{"location": "valid.several"}]},
+            "tests": {"t": {"source": [{"location": "test.source"}], "references": [{"location": "test.several"}]}},
+        },
+        "cleaning": {"max_words": None, "max_ratio": None, "drop_leaks": False},
+        "vocabulary": {"size": 50},
+        "model": {**TINY["model"], "max_length": 24, "truncate_sources": True},
+        "teacher": {**TINY["teacher"], "training": {"max_updates": 20}},
+        "students": {},
+        "evaluation": {"metrics": ["ROUGE-L", "BLEU", "distinct-1"], "bootstrap_samples": 20},
     }
-    tests = {"t": {side: [{"location": "test.txt"}] for side in ("source", "target")}}
-    config = {**TINY, "name": "texts", "corpus": {"kind": "text", **pair, "tests": tests}, "vocabulary": {"size": 50}}
-    config["cleaning"] = {"drop_leaks": False}
-    name = checkout.configure(config, "texts.yaml")
-    checkout.snakemake("corpus", "--configfile", name)
-    assert checkout.planned(config, "corpus") == set()
-    (checkout.path / "train.txt").write_text(sentences * 2)
+    checkout.snakemake("--configfile", checkout.configure(config, "texts.yaml"))
+    run = checkout.path / "results/texts"
+    scores = {row["metric"]: row for row in read_table(run / "scores/teacher/seed1/greedy.parquet", SCORES).to_pylist()}
+    assert list(scores)[:3] == ["ROUGE-L", "BLEU", "distinct-1"]
+    assert scores["ROUGE-L"]["signature"].startswith("nrefs:2|refs:best") and "nrefs:2" in scores["BLEU"]["signature"]
+    assert json.loads((run / "systems/teacher/seed1/model.json").read_text())["training"]["select_by"] == "ROUGE-L"
+    lengths = read_table(run / "encoded/encoding.parquet", ENCODING).to_pylist()
+    assert {row["split"] for row in lengths if row["over_length"]} == {"train", "valid", "t"}
+    html = (run / "report/report.html").read_text()
+    assert "<th>ROUGE-L</th><th>BLEU</th><th>distinct-1</th>" in html and "reference 2</th>" in html
+    assert "model.truncate_sources)" in html
+    assert checkout.planned(config) == set()
+    (checkout.path / "test.several").write_text("".join(f"{i}\tx\n" for i in range(90)))
+    assert "prepare_corpus" in checkout.planned(config, "corpus")
+    (checkout.path / "train.source").write_text("".join(f"{line}\n" for line in lines))
     assert checkout.planned(config, "corpus") == {"prepare_corpus", "train_vocabulary", "encode_corpus"}
 
 
