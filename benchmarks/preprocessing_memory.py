@@ -1,7 +1,7 @@
 """Peak memory and time of the preprocessing, by the number of training pairs.
 
     python benchmarks/preprocessing_memory.py --pairs 250000 1000000
-    python benchmarks/preprocessing_memory.py --pairs 4500000 --kind generated --size 300 --keep made-up
+    python benchmarks/preprocessing_memory.py --pairs 4500000 --kind generated --size 240 --keep made-up
 
 Text of random words with a Zipf distribution is written as two gzip files (kind text), or the generated language pair
 is taken; then prepare_corpus, train_vocabulary and encode_corpus run as they do in the workflow, each in a process of
@@ -54,13 +54,15 @@ def write_text(path: Path, sentences: int, seed: int) -> int:
     return written
 
 
-def own_mib(process: int) -> float:
-    """Anonymous resident memory of a process now, in MiB; 0 where the system does not tell."""
+def memory_mib(process: int) -> tuple[float, float]:
+    """Largest resident set of a process so far, and its anonymous resident memory now, in MiB; 0 where the system does
+    not tell."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().split("\n")
     except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon:")), 0.0)
+        return 0.0, 0.0
+    found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("VmHWM:", "RssAnon:"))}
+    return tuple(int(found.get(name, 0)) / 1024 for name in ("VmHWM", "RssAnon"))  # type: ignore[return-value]
 
 
 def run(script: str, *arguments: str | Path) -> tuple[float, float, float]:
@@ -70,15 +72,15 @@ def run(script: str, *arguments: str | Path) -> tuple[float, float, float]:
     environment.pop("RETORT_MIRROR", None)
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, env=environment, stderr=errors)
-        own, finished = 0.0, 0
+        most, finished = (0.0, 0.0), 0
         while not finished:
-            own = max(own, own_mib(process.pid))
+            peak, own = most = tuple(map(max, most, memory_mib(process.pid)))
             finished, status, usage = os.wait4(process.pid, os.WNOHANG)
             time.sleep(0.01)
         if status:
             errors.seek(0)
             raise SystemExit(f"{script} failed:\n{errors.read().decode()}")
-    return usage.ru_maxrss / 1024, own, usage.ru_utime + usage.ru_stime
+    return peak, own, usage.ru_utime + usage.ru_stime
 
 
 def written_text(folder: Path, pairs: int) -> tuple[dict[str, object], int]:

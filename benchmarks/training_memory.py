@@ -29,7 +29,7 @@ from retort.tables import ENCODED, ROW_GROUP_ROWS, write_table
 PIECES, MEAN, SPREAD, LONGEST = 32_000, 28, 0.5, 256
 
 
-def random_pairs(pairs: int) -> Iterator[pa.Table]:
+def random_pairs(pairs: int, pieces: int = PIECES) -> Iterator[pa.Table]:
     """Parts of an encoded table."""
     rng = np.random.default_rng(1)
     for first in range(0, pairs, ROW_GROUP_ROWS):
@@ -38,7 +38,7 @@ def random_pairs(pairs: int) -> Iterator[pa.Table]:
         columns = [pa.array(ids)]
         for _ in range(2):
             lengths = np.clip(scale * rng.normal(1, 0.15, len(ids)), 1, LONGEST - 1).astype(np.int32)
-            tokens = (PIECES ** rng.random(lengths.sum())).astype(np.int32)
+            tokens = (pieces ** rng.random(lengths.sum())).astype(np.int32)
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
             columns.append(pa.ListArray.from_arrays(offsets, tokens))
         yield pa.table(columns, ENCODED.names)
