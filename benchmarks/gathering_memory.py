@@ -45,7 +45,7 @@ def decoded(train: Path, pairs: int, shard: int, table: Table, shuffled: bool) -
             "id": part["id"],
             "text": pc.binary_join(part["target"].cast(pa.list_(pa.string())), " "),
             "tokens": part["target"],
-            "test_set": pa.array(["train"] * rows),
+            "test_set": pa.array(["train"] * rows, pa.string()),
             "truncated": zeros.cast(pa.bool_()),
             "empty": zeros.cast(pa.bool_()),
         }

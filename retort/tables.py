@@ -363,7 +363,8 @@ def read_between(path: Path | str, table: Table, first: int, last: int, columns:
     place = file.metadata.schema.names.index("id")
     for number in range(file.num_row_groups):
         ids = file.metadata.row_group(number).column(place).statistics
-        if ids.has_min_max and ids.min <= last and ids.max >= first:
+        # those of no rows have none
+        if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
             part = file.read_row_group(number, columns=columns)
             _check(part, table, Path(path), columns)
             yield part.filter(pc.and_(pc.greater_equal(part["id"], first), pc.less_equal(part["id"], last)))

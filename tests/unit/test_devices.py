@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 JOB = """
 import logging, os, sys
 logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-from retort.training.device import claim_device
-claim_device()
-claim_device()
+from retort.training.device import claim_devices
+claim_devices()
+claim_devices()
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
 sys.stdin.read()
 """

@@ -57,7 +57,7 @@ def gathered(tmp_path, train):
 
 
 @pytest.mark.parametrize("part", [1, 2, 4, 100])
-@pytest.mark.parametrize("shards", [[6], [2, 4], [1, 1, 3, 1]])
+@pytest.mark.parametrize("shards", [[6], [2, 4], [1, 1, 0, 3, 1]])
 def test_targets_find_their_sources_in_any_order_and_flawed_ones_are_counted(gathered, monkeypatch, part, shards):
     monkeypatch.setattr(gathering, "PART_ROWS", part)
     monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 2)
