@@ -52,8 +52,8 @@ def claim_devices(count: int = 1) -> None:
         for handle in taken.values():
             os.close(handle)
         if not waiting:
-            many = "all GPUs" if count == 1 else f"all but {len(taken)} of the GPUs"
-            logger.info("%s (%s) are taken by other jobs; waiting", many, ", ".join(names))
+            found = "all are taken by" if count == 1 else f"{len(taken)} free of"
+            logger.info("GPUs %s: %s other jobs, %d asked for; waiting", ", ".join(names), found, count)
         waiting = True
         # not in step with others that wait for several
         time.sleep(_SECONDS_BETWEEN_TRIES * random.uniform(0.5, 1.5))
