@@ -72,8 +72,9 @@ def test_each_job_has_a_device_of_its_own_and_a_killed_one_gives_it_back(jobs: J
 
 
 def test_a_job_has_several_devices_or_waits_and_holds_none(jobs: Jobs) -> None:
-    one, both = jobs.start("0,1"), jobs.start("0,1", 2)
+    one = jobs.start("0,1")
     taken = device(one)
+    both = jobs.start("0,1", 2)
     assert both.stderr and "free of other jobs, 2 asked for; waiting" in both.stderr.readline()
     other = jobs.start("0,1")
     assert {taken, device(other)} == {"0", "1"}
