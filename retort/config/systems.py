@@ -89,8 +89,8 @@ class System(Section):
         accumulate = self.training.accumulate
         if accumulate % processes:
             return (
-                f"{processes} GPUs cannot share the {accumulate} batches of an update evenly; set training.accumulate to "
-                f"a multiple of {processes} (and batch_tokens to suit), or give the training another number of GPUs"
+                f"{processes} GPUs cannot share the {accumulate} batches of an update evenly; set training.accumulate "
+                f"to a multiple of {processes} (and batch_tokens to suit), or give the training another number of GPUs"
             )
         if processes > 1 and self.self_paced:
             return "self_paced compares each batch with those before it, which one process must see; give it one GPU"
