@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException, Std
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -22,9 +23,11 @@ def launch(count: int, command: Sequence[str]) -> None:
     """Run a Python command ``count`` times on this machine, as torchrun does, until all have ended.
 
     The first process writes where this one does; of the others the last lines appear if they are to blame. When one
-    fails, all are ended, and this process exits with its status. Raises RetortError when one was killed. Processes
-    whose starter is killed end themselves.
+    fails, all are ended, and this process exits with its status. Raises RetortError when one was killed, and when there
+    are GPUs, but not one for each. Processes whose starter is killed end themselves.
     """
+    if torch.cuda.is_available() and torch.cuda.device_count() < count:
+        raise RetortError(f"{count} processes need as many GPUs, found {torch.cuda.device_count()}")
     os.environ[orphans.VARIABLE] = str(os.getpid())
     # they share the GPUs that this process has claimed
     os.environ[DEVICES] = ""

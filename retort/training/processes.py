@@ -100,11 +100,10 @@ def join_processes() -> Processes:
     count = int(os.environ.get("WORLD_SIZE", 1)) if dist.is_torchelastic_launched() else 1
     if count == 1:
         return Processes()
+    backend = "gloo"
     if torch.cuda.is_available():
-        if torch.cuda.device_count() < count:
-            raise RetortError(f"{count} processes need as many GPUs, found {torch.cuda.device_count()}")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=_LONGEST_SILENCE)
     return Processes(dist.get_rank(), count)
 
