@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from retort.errors import RetortError
+from retort.spool import Spool
 from retort.tables import ENCODED, MIXED, Table, iterate_table
 from retort.vocabulary import EOS, PAD
 
@@ -77,14 +78,6 @@ class Ragged:
         return cls(tokens.astype(np.int32), offsets - offsets[0])
 
     @classmethod
-    def joined(cls, parts: list[Ragged]) -> Ragged:
-        """The sequences of all parts; takes the parts out of the list."""
-        lengths = np.concatenate([part.lengths for part in parts])
-        tokens = np.concatenate([part.tokens for part in parts])
-        parts.clear()
-        return cls(tokens, np.concatenate([[0], np.cumsum(lengths)]))
-
-    @classmethod
     def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
         lengths = np.fromiter((len(tokens) for tokens in lists), np.int64, len(lists))
         flat = np.fromiter((token for tokens in lists for token in tokens), np.int32, int(lengths.sum()))
@@ -95,7 +88,8 @@ class Ragged:
 
     @property
     def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
+        """int32; right even where offsets do not fit in that, since differences are modulo 2 ** 32."""
+        return np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="unsafe")
 
     def select(self, rows: np.ndarray) -> Ragged:
         """The given rows, in this order."""
@@ -103,7 +97,7 @@ class Ragged:
 
     def padded(self, rows: np.ndarray, step: int = LENGTH_STEP) -> Tensor:
         """The rows as int64 [b, t], eos appended, padded to the longest and then to a multiple of ``step``."""
-        lengths = self.lengths[rows]
+        lengths = self.offsets[1:][rows] - self.offsets[:-1][rows]
         width = -(-(int(lengths.max()) + 1) // step) * step
         columns = np.arange(width)
         inside = columns < lengths[:, None]
@@ -113,8 +107,27 @@ class Ragged:
         return torch.from_numpy(padded.astype(np.int64))
 
 
+class _Spooled:
+    """Token sequences that go to a file as they come."""
+
+    def __init__(self) -> None:
+        self.tokens, self.lengths = Spool(np.int32, "encoded text, 4 bytes a token"), [np.zeros(0, np.int32)]
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        part = Ragged.from_arrow(column)
+        self.tokens.append(part.tokens)
+        self.lengths.append(part.lengths)
+
+    def ragged(self) -> Ragged:
+        """The sequences, mapped from the file."""
+        lengths = np.concatenate(self.lengths)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return Ragged(self.tokens.mapped(), offsets)
+
+
 class EncodedCorpus:
-    """An encoded table in memory: 4 bytes a token and 16 bytes a sentence side."""
+    """Encoded pairs: 24 bytes a pair in memory, and 4 bytes a token there or, for a table, mapped from disk."""
 
     def __init__(self, ids: np.ndarray, source: Ragged, target: Ragged, distilled: np.ndarray | None = None) -> None:
         """``distilled`` says which targets are the teacher's, where the table mixes them with references."""
@@ -122,21 +135,23 @@ class EncodedCorpus:
 
     @classmethod
     def read(cls, path: Path | str, longest: int, table: Table = ENCODED) -> EncodedCorpus:
-        """Read an encoded or a mixed table; pairs with a side above ``longest`` tokens, eos included, are an error."""
+        """An encoded or a mixed table; pairs with a side above ``longest`` tokens, eos included, are an error.
+
+        The tokens go through files in the directory for temporary files, and are read from there as they are needed.
+        """
         ids: list[np.ndarray] = []
         distilled: list[np.ndarray] = []
-        source: list[Ragged] = []
-        target: list[Ragged] = []
+        source, target = _Spooled(), _Spooled()
         for part in iterate_table(path, table):
             if table is MIXED:
                 distilled.append(part.column("distilled").to_numpy())
             ids.append(part.column("id").to_numpy())
-            source.append(Ragged.from_arrow(part.column("source")))
-            target.append(Ragged.from_arrow(part.column("target")))
+            source.add(part.column("source"))
+            target.add(part.column("target"))
         if not sum(map(len, ids)):
             raise RetortError(f"{path}: holds no pairs; see the cleaning table for what was dropped and why")
         kinds = np.concatenate(distilled) if distilled else None
-        corpus = cls(np.concatenate(ids), Ragged.joined(source), Ragged.joined(target), kinds)
+        corpus = cls(np.concatenate(ids), source.ragged(), target.ragged(), kinds)
         too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
         if too_long.any():
             row = int(too_long.argmax())
@@ -193,10 +208,9 @@ def epoch_batches(corpus: EncodedCorpus, batch_tokens: int, seed: int, epoch: in
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(corpus))
     # within a padded length of the longer side, sort the shorter side too
-    longer = np.maximum(corpus.source.lengths, corpus.target.lengths)
-    shorter = np.minimum(corpus.source.lengths, corpus.target.lengths)
-    order = order[np.argsort(shorter[order] // LENGTH_STEP, kind="stable")]
-    groups = length_batches(longer, batch_tokens, order)
+    source, target = corpus.source.lengths, corpus.target.lengths
+    order = order[np.argsort(np.minimum(source, target)[order] // LENGTH_STEP, kind="stable")]
+    groups = length_batches(np.maximum(source, target), batch_tokens, order)
     return [groups[i] for i in generator.permutation(len(groups))]
 
 

@@ -6,19 +6,17 @@ tokens kept.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from retort.errors import RetortError
+from retort.spool import Spool
 from retort.tables import LABELS, iterate_table, open_table, read_provenance
 
 
@@ -56,17 +54,16 @@ class StoredLabels:
         if found != top_k:
             raise RetortError(f"{path}: holds {found} tokens a position, and top_k is {top_k}; make it again")
         ids, counts = [np.zeros(0, np.int64)], [np.zeros(1, np.int64)]
-        with tempfile.TemporaryFile() as tokens, tempfile.TemporaryFile() as probabilities:
-            for part in iterate_table(path, LABELS):
-                ids.append(part["id"].to_numpy())
-                counts.append(part["positions"].to_numpy())
-                _append(tokens, part["tokens"])
-                _append(probabilities, part["probabilities"])
-            if len(ids) == 1:
-                raise RetortError(f"{path}: holds no labels; make it again")
-            # a map keeps its file when that is closed
-            tokens_nk = np.memmap(tokens, np.int32, "r").view(np.ndarray).reshape(-1, top_k)
-            probabilities_nl = np.memmap(probabilities, np.float16, "r").view(np.ndarray).reshape(-1, top_k + 1)
+        tokens, probabilities = Spool(np.int32, "labels"), Spool(np.float16, "labels")
+        for part in iterate_table(path, LABELS):
+            ids.append(part["id"].to_numpy())
+            counts.append(part["positions"].to_numpy())
+            tokens.append(pc.list_flatten(part["tokens"]).to_numpy())
+            probabilities.append(pc.list_flatten(part["probabilities"]).to_numpy())
+        if len(ids) == 1:
+            raise RetortError(f"{path}: holds no labels; make it again")
+        tokens_nk = tokens.mapped().reshape(-1, top_k)
+        probabilities_nl = probabilities.mapped().reshape(-1, top_k + 1)
         return cls(np.concatenate(ids), np.cumsum(np.concatenate(counts)), tokens_nk, probabilities_nl)
 
     def of(self, ids: Tensor) -> TopK:
@@ -101,17 +98,6 @@ class StoredLabels:
                 raise RetortError(
                     f"{path}: made with another {name} ({str(facts.get(name))[:12]}, expected {digest[:12]}); {again}"
                 )
-
-
-def _append(file: IO[bytes], column: pa.ChunkedArray) -> None:
-    """Write the values of all lists of a column."""
-    try:
-        file.write(pc.list_flatten(column).to_numpy().data)
-        file.flush()
-    except OSError as error:
-        raise RetortError(
-            f"{tempfile.gettempdir()}: cannot take the labels ({error.strerror}); set TMPDIR to a directory with room"
-        ) from None
 
 
 def positions_of(offsets: np.ndarray, rows: np.ndarray) -> np.ndarray:

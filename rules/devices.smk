@@ -16,6 +16,17 @@ def gpus_of_job(wildcards):
     return 1 if DEVICES else 0
 
 
+def processes_of_job(wildcards, resources):
+    """Parameter: a process for each GPU of a training that was given several. Snakemake does not track parameters that
+    take the resources as an argument: how many there are re-runs nothing."""
+    gpus = resources.get("gpu")
+    if not isinstance(gpus, int) or gpus < 2:
+        return []
+    if reason := run_config.trained[wildcards.system].unshareable(gpus):
+        raise WorkflowError(f"{wildcards.system}: {reason}")
+    return ["--processes", str(gpus)]
+
+
 DEVICES = local_devices()
 if DEVICES:
     if "gpu" not in workflow.global_resources:

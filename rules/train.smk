@@ -36,12 +36,12 @@ rule train_teacher:
         checkpoint=directory_of("output.weights"),
         state=f"{R}/state/train_system",
         limits=limits_of_job,
+        processes=processes_of_job,
     shell:
         "python {params.script:q} --system {params.system:q} --seed {wildcards.seed} --data {params.data:q}"
         " --train {input.train:q} --valid {input.valid:q} --vocabulary {params.vocabulary:q} {params.start:q}"
         " {params.teacher:q} {params.agreement:q} {params.labels:q} --state {params.state:q} {params.limits:q}"
-        " --threads {threads}"
-        " --output {params.checkpoint:q} 2> {log:q}"
+        " {params.processes:q} --threads {threads} --output {params.checkpoint:q} 2> {log:q}"
 
 
 use rule train_teacher as train_student with:

@@ -6,13 +6,10 @@ import argparse
 import logging
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from retort.distillation.gathering import gather, split_held_out
+from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script
-from retort.tables import ENCODED, TRANSLATIONS, read_provenance, read_table, write_table
+from retort.tables import ENCODED, TRANSLATIONS, read_provenance, write_table
 from retort.vocabulary import Vocabulary
 
 
@@ -29,15 +26,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    distilled = pa.concat_tables([read_table(path, TRANSLATIONS) for path in args.shards])
-    distilled = distilled.filter(pc.equal(distilled.column("rank"), 0)).sort_by("id")
-    encoded, counts = gather(distilled, args.train, Vocabulary.load(args.vocabulary), args.shards)
+    distilled = Rows(args.shards, TRANSLATIONS, best=True)
+    gathered = Gathered(distilled, args.train, Vocabulary.load(args.vocabulary))
+    counts = gathered.counts
     facts = provenance(decoding=read_provenance(args.shards[0]), train=file_digest(args.train), **counts)
+    pairs = gathered.pairs()
     if args.held_out:
-        encoded, held_out = split_held_out(encoded, args.train, args.held_out)
-        write_table(args.output_held_out, ENCODED, held_out, facts)
-    write_table(args.output_translations, TRANSLATIONS, distilled, facts)
-    write_table(args.output_encoded, ENCODED, encoded, facts)
+        chosen = held_out_ids(gathered.ids, args.train, args.held_out)
+        pairs = filtered(pairs, chosen, inside=False)
+        write_table(args.output_held_out, ENCODED, filtered(gathered.pairs(), chosen, inside=True), facts)
+    write_table(args.output_encoded, ENCODED, pairs, facts)
+    write_table(args.output_translations, TRANSLATIONS, distilled.parts(gathered.ids), facts)
     logging.info("%s", counts)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pyarrow as pa
 
-from retort.distillation.gathering import gather
+from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.interpolation import nearest_to_references
 from retort.distillation.selection import candidate_groups
 from retort.errors import RetortError
+from retort.files import temporary_path
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script
-from retort.tables import CORPUS, ENCODED, TRANSLATIONS, read_provenance, read_table, write_table
+from retort.tables import CORPUS, ENCODED, TRANSLATIONS, read_provenance, write_table
 from retort.vocabulary import Vocabulary
 
 
@@ -32,19 +33,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    corpus = read_table(args.corpus, CORPUS, ["id", "target"]).to_pandas()
-    references = corpus.set_index("id")["target"]
-    groups = [frame for path in args.shards for frame in candidate_groups(path)]
-    for frame in groups:
-        if not frame["id"].isin(references.index).all():
-            raise RetortError(f"{args.shards[0]}: holds ids that {args.corpus} lacks; decode the candidates again")
-    chosen = pd.concat([nearest_to_references(frame, references) for frame in groups])
-    columns = [column for column in TRANSLATIONS.columns if column.name in ("id", "tokens", "truncated", "empty")]
-    table = pa.table({c.name: pa.array(chosen[c.name], c.type) for c in columns})
-    encoded, counts = gather(table, args.train, Vocabulary.load(args.vocabulary), args.shards)
-    counts |= {"first": int((chosen["rank"] == 0).sum()), "sentence_bleu": float(chosen["bleu"].mean())}
-    facts = provenance(decoding=read_provenance(args.shards[0]), train=file_digest(args.train), **counts)
-    write_table(args.output, ENCODED, encoded, facts)
+    first, bleu = 0, 0.0
+
+    def nearest() -> Iterator[pa.Table]:
+        nonlocal first, bleu
+        corpus = Rows([args.corpus], CORPUS)
+        for frame in (frame for path in args.shards for frame in candidate_groups(path)):
+            part = corpus.between(frame["id"].min(), frame["id"].max(), "id", "target").to_pandas()
+            references = part.set_index("id")["target"]
+            if not frame["id"].isin(references.index).all():
+                raise RetortError(f"{args.shards[0]}: holds ids that {args.corpus} lacks; decode the candidates again")
+            chosen = nearest_to_references(frame, references)
+            first += int((chosen["rank"] == 0).sum())
+            bleu += float(chosen["bleu"].sum())
+            yield pa.table({c.name: pa.array(chosen[c.name], c.type) for c in TRANSLATIONS.columns})
+
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    path = temporary_path(args.output.with_suffix(".nearest"))
+    try:
+        rows = write_table(path, TRANSLATIONS, nearest())
+        gathered = Gathered(Rows([path], TRANSLATIONS), args.train, Vocabulary.load(args.vocabulary), args.shards)
+        counts = gathered.counts | {"first": first, "sentence_bleu": bleu / rows}
+        facts = provenance(decoding=read_provenance(args.shards[0]), train=file_digest(args.train), **counts)
+        write_table(args.output, ENCODED, gathered.pairs(), facts)
+    finally:
+        path.unlink(missing_ok=True)
     logging.info("%s", counts)
 
 

@@ -6,12 +6,15 @@ import argparse
 import logging
 from pathlib import Path
 
-from retort.distillation.gathering import gather
+import numpy as np
+import pyarrow as pa
+
+from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.mixing import mix, similarities
 from retort.errors import RetortError
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script
-from retort.tables import CORPUS, ENCODED, MIXED, TRANSLATIONS, read_provenance, read_table, write_table
+from retort.tables import CORPUS, MIXED, TRANSLATIONS, read_provenance, write_table
 from retort.vocabulary import Vocabulary
 
 
@@ -26,22 +29,33 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    translations = read_table(args.translations, TRANSLATIONS)
-    distilled, counts = gather(translations, args.train, Vocabulary.load(args.vocabulary), [args.translations])
-    references = dict(zip(*read_table(args.corpus, CORPUS, ["id", "target"]).to_pydict().values(), strict=True))
-    texts = dict(zip(translations["id"].to_pylist(), translations["text"].to_pylist(), strict=True))
-    ids = distilled["id"].to_pylist()
-    missing = [number for number in ids if number not in references]
-    if missing:
-        raise RetortError(
-            f"{args.corpus}: lacks {len(missing)} id(s) of {args.train}, {missing[:5]}; encode the corpus again"
-        )
-    found = similarities([texts[number] for number in ids], [references[number] for number in ids])
-    table = mix(read_table(args.train, ENCODED), distilled, dict(zip(ids, found, strict=True)))
-    counts |= {"similarity": sum(found) / len(found)}
+    translations = Rows([args.translations], TRANSLATIONS)
+    gathered = Gathered(translations, args.train, Vocabulary.load(args.vocabulary))
+    corpus = Rows([args.corpus], CORPUS)
+    found = [similarity(distilled["id"].to_numpy(), translations, corpus) for distilled in gathered.pairs()]
+    counts = {**gathered.counts, "similarity": float(np.concatenate(found).mean())}
     facts = provenance(decoding=read_provenance(args.translations), train=file_digest(args.train), **counts)
-    write_table(args.output, MIXED, table, facts)
+    both = zip(gathered.train.parts(gathered.ids), gathered.pairs(), found, strict=True)
+    parts = (mix(raw, own, dict(zip(own["id"].to_pylist(), values, strict=True))) for raw, own, values in both)
+    write_table(args.output, MIXED, parts, facts)
     logging.info("%s", counts)
+
+
+def similarity(ids: np.ndarray, translations: Rows, corpus: Rows) -> np.ndarray:
+    """That of the translation and the reference of each of these sources, in ascending order."""
+    if not len(ids):
+        return np.zeros(0)
+    texts, references = (
+        rows.between(ids[0], ids[-1], "id", name) for rows, name in ((translations, "text"), (corpus, "target"))
+    )
+    missing = np.setdiff1d(ids, references["id"].to_numpy())
+    if len(missing):
+        raise RetortError(
+            f"{corpus.paths[0]}: lacks {len(missing)} id(s) of the training text, {missing[:5].tolist()}; encode the "
+            f"corpus again"
+        )
+    sides = [table.take(pa.array(np.searchsorted(table["id"].to_numpy(), ids))) for table in (texts, references)]
+    return np.array(similarities(sides[0]["text"].to_pylist(), sides[1]["target"].to_pylist()))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-import pyarrow as pa
-
-from retort.distillation.gathering import gather
+from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.guards import verdicts
 from retort.errors import RetortError
 from retort.provenance import file_digest, provenance
@@ -31,11 +29,10 @@ def main(args: argparse.Namespace) -> None:
     for reason in verdicts(read_table(args.guards, GUARDS)).values():
         if reason:
             raise RetortError(f"{reason}. Take the iteration before, or loosen em.guards")
-    selection = pa.concat_tables([read_table(path, SELECTION) for path in args.selected])
-    encoded, counts = gather(selection, args.train, Vocabulary.load(args.vocabulary), args.selected)
-    facts = provenance(selection=read_provenance(args.selected[0]), train=file_digest(args.train), **counts)
-    write_table(args.output, ENCODED, encoded, facts)
-    logging.info("%s", counts)
+    gathered = Gathered(Rows(args.selected, SELECTION), args.train, Vocabulary.load(args.vocabulary))
+    facts = provenance(selection=read_provenance(args.selected[0]), train=file_digest(args.train), **gathered.counts)
+    write_table(args.output, ENCODED, gathered.pairs(), facts)
+    logging.info("%s", gathered.counts)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from retort.batches import Ragged
+from retort.batches import EncodedCorpus, Ragged
 from retort.config import Em
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
-from retort.tables import ENCODED, SELECTION, read_table, write_table
+from retort.tables import SELECTION, write_table
 from retort.training.checkpoint import load_checkpoint, objective_of
 from retort.training.device import describe_device, prepare_device
 
@@ -44,16 +45,16 @@ def main(args: argparse.Namespace) -> None:
     if len(vocabularies) > 1:
         where = ", ".join(str(path) for path in scorers(args).values())
         raise RetortError(f"{where}: trained with different vocabularies; they must share one to score each other")
-    train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
-    ids, sources = train.column("id").to_numpy(), Ragged.from_arrow(train.column("source"))
+    train = EncodedCorpus.read(args.train, sys.maxsize)
+    order = np.argsort(train.ids)
 
     def parts() -> Iterator[pa.Table]:
         for frame in candidate_groups(args.candidates):
-            rows = np.searchsorted(ids, frame["id"].to_numpy())
-            if (ids[rows.clip(max=len(ids) - 1)] != frame["id"]).any():
+            rows = order[np.searchsorted(train.ids, frame["id"].to_numpy(), sorter=order).clip(max=len(order) - 1)]
+            if (train.ids[rows] != frame["id"]).any():
                 raise RetortError(f"{args.candidates}: holds ids that {args.train} lacks; decode the candidates again")
             targets = Ragged.from_lists(frame["tokens"].tolist())
-            scores = {name: likelihood(model, sources, targets, rows) for name, model in models.items()}
+            scores = {name: likelihood(model, train.source, targets, rows) for name, model in models.items()}
             yield select(pd.concat([frame, pd.DataFrame(scores)], axis=1), args.em)
 
     facts = provenance(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 from typing import get_args
 
 import torch
+from torch.distributed import is_torchelastic_launched
 
 from retort.batches import EncodedCorpus
 from retort.config import PRETRAINED, Data, System
@@ -27,9 +29,11 @@ from retort.training.checkpoint import (
     read_weights,
     save_checkpoint,
 )
-from retort.training.device import describe_device, precision, prepare_device
+from retort.training.device import claim_devices, describe_device, precision, prepare_device
+from retort.training.launching import launch
 from retort.training.log import write_log
 from retort.training.loop import Trainer
+from retort.training.processes import Processes, join_processes
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
 from retort.training.weighting import samples_of_kinds, weighting_of
@@ -54,13 +58,28 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
     arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
     arguments.add_argument("--keep-state", action="store_true", help="leave the state of the finished training")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=int, default=1, help="CPU threads, of all processes together")
+    arguments.add_argument(
+        "--processes", type=int, default=1, help="that train together, each with a GPU of its own where there are GPUs"
+    )
     arguments.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
     return arguments
 
 
 def main(args: argparse.Namespace) -> None:
-    device, system = prepare_device(args.threads), args.system
+    if args.processes > 1 and not is_torchelastic_launched():
+        if reason := args.system.unshareable(args.processes):
+            raise RetortError(reason)
+        claim_devices(args.processes)
+        launch(args.processes, sys.argv)
+        return
+    processes = join_processes()
+    with processes.lasting():
+        train(args, processes)
+
+
+def train(args: argparse.Namespace, processes: Processes) -> None:
+    device, system = prepare_device(max(1, args.threads // processes.count)), args.system
     dtype = precision(system.training.precision, device)
     vocabulary = Vocabulary.load(args.vocabulary)
     torch.manual_seed(args.seed)
@@ -113,8 +132,11 @@ def main(args: argparse.Namespace) -> None:
         keep_state=args.keep_state,
         weighting=weighting,
         labels=labels,
+        processes=processes,
     )
     result = trainer.run(args.output / "events")
+    if result is None:
+        return
     parameters = sum(p.numel() for p in model.parameters())
     facts = provenance(**facts, device=describe_device(device), precision=str(dtype), settings=value_digest(settings))
     write_log(args.output / "training.parquet", result.rows, facts)
@@ -137,6 +159,7 @@ def main(args: argparse.Namespace) -> None:
         "training": settings["training"],
         **{name: settings[name] for name in ("mixture", "self_paced") if settings[name]},
         "device": describe_device(device),
+        "processes": processes.count,
         "provenance": facts,
     }
     save_checkpoint(args.output, weights, description, vocabulary)

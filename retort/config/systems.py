@@ -84,6 +84,18 @@ class System(Section):
             raise ValueError(f"similarity is that of the two targets of data: mixed, found data: {self.data}")
         return self
 
+    def unshareable(self, processes: int) -> str:
+        """Why so many processes cannot train it together; empty if they can."""
+        accumulate = self.training.accumulate
+        if accumulate % processes:
+            return (
+                f"{processes} GPUs cannot share the {accumulate} batches of an update evenly; set training.accumulate "
+                f"to a multiple of {processes} (and batch_tokens to suit), or give the training another number of GPUs"
+            )
+        if processes > 1 and self.self_paced:
+            return "self_paced compares each batch with those before it, which one process must see; give it one GPU"
+        return ""
+
 
 class Pretraining(Section):
     """Pre-training on monolingual text (BART-JANUS: Liang et al. 2022; BANG: Qi et al. 2021). Systems whose

@@ -70,7 +70,7 @@ class Training(Section):
     batch_tokens: int = Field(4096, ge=16)
     """Padded tokens of the longer side in a batch."""
     accumulate: int = Field(1, ge=1)
-    """Batches per update."""
+    """Batches per update. A training on several GPUs deals them out, so it must be a multiple of them."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate."""
     warmup: int = Field(1000, ge=0)

@@ -1,66 +1,121 @@
-"""Decoded shards as training text: joined to their sources by id, flawed outputs left out and counted."""
+"""Decoded shards as training text: joined to their sources by id, flawed outputs left out and counted.
+
+Tables are read by ranges of ids, so that only a part of the text is ever in memory, and some bytes a pair.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from retort.errors import RetortError
-from retort.tables import ENCODED, read_table
+from retort.tables import ENCODED, ROW_GROUP_ROWS, Table, read_between, read_table
 from retort.vocabulary import Vocabulary
 
-
-def gather(
-    decoded: pa.Table, train: Path | str, vocabulary: Vocabulary, names: Sequence[Path | str]
-) -> tuple[pa.Table, dict[str, Any]]:
-    """An ENCODED table of the training sources with the ``decoded`` targets, and how many were left out.
-
-    ``decoded`` has the columns id, tokens, truncated and empty, and every id of ``train`` once; ``names`` are its
-    files. Outputs that are empty or cut at the length limit are left out. Raises RetortError if nothing is left, if ids
-    are missing, unknown or repeated, and if tokens are not the vocabulary's.
-    """
-    decoded = decoded.sort_by("id")
-    pairs = read_table(train, ENCODED).sort_by("id")
-    check_ids(decoded.column("id").to_numpy(), pairs.column("id").to_numpy(), train, names)
-    if int(pc.max(pc.list_flatten(decoded.column("tokens"))).as_py() or 0) >= vocabulary.target_size:
-        raise RetortError(
-            f"{names[0]}: holds token ids beyond the vocabulary's {vocabulary.target_size}; it was decoded with "
-            f"another vocabulary: set vocabulary.path to that one"
-        )
-    kept = decoded.filter(pc.invert(pc.or_(decoded.column("truncated"), decoded.column("empty"))))
-    if not kept.num_rows:
-        raise RetortError(
-            f"{names[0]}: all {decoded.num_rows} outputs are empty or cut at the length limit: the teacher "
-            f"has not learned to translate; look at its validation scores, and train it longer"
-        )
-    source = pairs.take(pa.array(np.searchsorted(pairs.column("id").to_numpy(), kept.column("id").to_numpy())))
-    counts = {
-        "pairs": pairs.num_rows,
-        "truncated": int(pc.sum(decoded.column("truncated")).as_py() or 0),
-        "empty": int(pc.sum(decoded.column("empty")).as_py() or 0),
-        "kept": kept.num_rows,
-    }
-    return pa.table({"id": kept["id"], "source": source["source"], "target": kept["tokens"]}), counts
+PART_ROWS = 2 * ROW_GROUP_ROWS
+"""Ids of a part. Tables in the order of ids are read once; from others all is read for each part."""
 
 
-def split_held_out(encoded: pa.Table, train: Path | str, count: int) -> tuple[pa.Table, pa.Table]:
-    """The pairs to train on, and those held out: the same ``count`` ids of ``train``, drawn once for all, as far as
-    they are in ``encoded``. Raises RetortError when fewer than half would be left to train on."""
-    ids = np.sort(read_table(train, ENCODED, ["id"]).column("id").to_numpy())
+class Rows:
+    """The rows of some files of one table, by id."""
+
+    def __init__(self, paths: Sequence[Path | str], table: Table, best: bool = False) -> None:
+        """``best``: only rows of rank 0."""
+        self.paths, self.table, self.best = list(paths), table, best
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of all rows, in the order of the files."""
+        names = [name, "rank"] if self.best else [name]
+        parts = [self._chosen(read_table(path, self.table, names)) for path in self.paths]
+        return np.concatenate([part[name].to_numpy() for part in parts])
+
+    def between(self, first: int, last: int, *names: str) -> pa.Table:
+        """The named columns (all, if none is named) of the rows with ids from ``first`` to ``last``, in their order."""
+        wanted = [*(names or self.table.names)]
+        read = [*dict.fromkeys([*wanted, "id", *(["rank"] if self.best else [])])]
+        found = [self.table.schema.empty_table().select(read)]
+        for path in self.paths:
+            found += [self._chosen(part) for part in read_between(path, self.table, first, last, read)]
+        return pa.concat_tables(found).sort_by("id").select(wanted)
+
+    def parts(self, ids: np.ndarray, *names: str) -> Iterator[pa.Table]:
+        """The same of all rows, whose sorted ids are ``ids``, in parts of PART_ROWS."""
+        for start in range(0, len(ids), PART_ROWS):
+            part = ids[start : start + PART_ROWS]
+            yield self.between(part[0], part[-1], *names)
+
+    def _chosen(self, rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.equal(rows["rank"], 0)) if self.best else rows
+
+
+class Gathered:
+    """The training sources with decoded targets, which are neither empty nor cut at the length limit."""
+
+    def __init__(
+        self, decoded: Rows, train: Path | str, vocabulary: Vocabulary, names: Sequence[Path | str] | None = None
+    ) -> None:
+        """``decoded`` has the columns id, tokens, truncated and empty, and every id of ``train`` once; errors name its
+        files, or ``names``. Raises RetortError if ids are missing, unknown or repeated, and if nothing would be
+        left."""
+        self.decoded, self.train, self.vocabulary = decoded, Rows([train], ENCODED), vocabulary
+        self.names = names or decoded.paths
+        self.ids = np.sort(self.train.column("id"))
+        check_ids(decoded.column("id"), self.ids, train, self.names)
+        truncated, empty = decoded.column("truncated"), decoded.column("empty")
+        self.counts: dict[str, int] = {
+            "pairs": len(self.ids),
+            "truncated": int(truncated.sum()),
+            "empty": int(empty.sum()),
+            "kept": int((~truncated & ~empty).sum()),
+        }
+        if not self.counts["kept"]:
+            raise RetortError(
+                f"{self.names[0]}: all {len(self.ids)} outputs are empty or cut at the length limit: the teacher "
+                f"has not learned to translate; look at its validation scores, and train it longer"
+            )
+
+    def pairs(self) -> Iterator[pa.Table]:
+        """Parts of the ENCODED table, in the order of ids. Raises RetortError for tokens that are not the
+        vocabulary's."""
+        names = ("id", "tokens", "truncated", "empty")
+        sources = self.train.parts(self.ids, "source")
+        for decoded, source in zip(self.decoded.parts(self.ids, *names), sources, strict=True):
+            self._check_tokens(decoded["tokens"])
+            both = pa.table({"id": decoded["id"], "source": source["source"], "target": decoded["tokens"]})
+            yield both.filter(pc.invert(pc.or_(decoded["truncated"], decoded["empty"])))
+
+    def _check_tokens(self, tokens: pa.ChunkedArray) -> None:
+        if int(pc.max(pc.list_flatten(tokens)).as_py() or 0) >= self.vocabulary.target_size:
+            raise RetortError(
+                f"{self.names[0]}: holds token ids beyond the vocabulary's {self.vocabulary.target_size}; it "
+                f"was decoded with another vocabulary: set vocabulary.path to that one"
+            )
+
+
+def held_out_ids(ids: np.ndarray, train: Path | str, count: int) -> np.ndarray:
+    """``count`` of the sorted ``ids`` of ``train``, drawn once for all, to keep from training. Raises RetortError when
+    fewer than half would be left to train on."""
     if 2 * count > len(ids):
         raise RetortError(f"{train}: {count} of {len(ids)} pairs cannot be held out; lower em.held_out")
-    chosen = np.random.default_rng(0).choice(ids, count, replace=False)
-    held_out = pc.is_in(encoded["id"], pa.array(chosen))
-    return encoded.filter(pc.invert(held_out)), encoded.filter(held_out)
+    return np.random.default_rng(0).choice(ids, count, replace=False)
+
+
+def filtered(parts: Iterable[pa.Table], ids: np.ndarray, inside: bool) -> Iterator[pa.Table]:
+    """The rows whose id is among ``ids``, or (not inside) the others."""
+    values = pa.array(ids)
+    for part in parts:
+        found = pc.is_in(part["id"], values)
+        yield part.filter(found if inside else pc.invert(found))
 
 
 def check_ids(found: np.ndarray, expected: np.ndarray, train: Path | str, names: Sequence[Path | str]) -> None:
     """The decoded rows must be the training pairs, each once."""
+    if np.array_equal(np.sort(found), np.sort(expected)):
+        return
     where = ", ".join(str(path) for path in names)
     values, counts = np.unique(found, return_counts=True)
     if (counts > 1).any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import random
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import torch
 
+from retort.errors import RetortError
 from retort.models.functional import keep_pages
 
 VARIABLE = "RETORT_DEVICES"
@@ -25,40 +27,55 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def prepare_device(threads: int) -> torch.device:
     """Use ``threads`` CPU threads; returns a CUDA device if there is one, else the CPU."""
-    claim_device()
+    claim_devices()
     torch.set_num_threads(threads)
     keep_pages()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def claim_device() -> None:
-    """Make one GPU this process's own, where a workflow on this machine names those that its jobs share.
+def claim_devices(count: int = 1) -> None:
+    """Make ``count`` GPUs this process's own, where a workflow on this machine names those that its jobs share.
 
-    The claim is a lock on a file, which the system releases when the process ends, however it ends. Waits for a free
-    one. CUDA must not have been used before.
+    A claim is a lock on a file, which the system releases when the process ends, however it ends. Waits until so many
+    are free, and holds none meanwhile. CUDA must not have been used before. Raises RetortError if there are not so
+    many.
     """
     names = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
     if not names or _claimed:
         return
+    if count > len(names):
+        raise RetortError(f"{count} GPUs asked for, found {len(names)}: {', '.join(names)}")
     directory = Path(tempfile.gettempdir()) / f"retort-devices-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     waiting = False
-    while not _claimed:
-        for name in names:
-            handle = os.open(directory / quote(name, safe=""), os.O_CREAT | os.O_RDWR, 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                continue
-            _claimed.append(handle)
-            os.environ["CUDA_VISIBLE_DEVICES"] = name
-            logger.info("this job has GPU %s", name)
-            return
+    while len(taken := _free_devices(directory, names, count)) < count:
+        for handle in taken.values():
+            os.close(handle)
         if not waiting:
-            logger.info("all GPUs (%s) are taken by other jobs; waiting", ", ".join(names))
+            found = "all are taken by" if count == 1 else f"{len(taken)} free of"
+            logger.info("GPUs %s: %s other jobs, %d asked for; waiting", ", ".join(names), found, count)
         waiting = True
-        time.sleep(_SECONDS_BETWEEN_TRIES)
+        # not in step with others that wait for several
+        time.sleep(_SECONDS_BETWEEN_TRIES * random.uniform(0.5, 1.5))
+    _claimed.extend(taken.values())
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    logger.info("this job has GPU %s", ", ".join(taken))
+
+
+def _free_devices(directory: Path, names: list[str], count: int) -> dict[str, int]:
+    """Open, locked files of up to ``count`` devices that nobody else has."""
+    taken: dict[str, int] = {}
+    for name in names:
+        if len(taken) == count:
+            break
+        handle = os.open(directory / quote(name, safe=""), os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            continue
+        taken[name] = handle
+    return taken
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:

@@ -19,19 +19,25 @@ logger = logging.getLogger(__name__)
 class TrainingLog:
     """Collects (update, split, metric, value, seconds) rows; they travel with the training state."""
 
-    def __init__(self, events: Path, updates: int, rows: list[list[Any]], start: int) -> None:
+    def __init__(self, events: Path | None, updates: int, rows: list[list[Any]], start: int) -> None:
+        """``events``: directory of the TensorBoard events; None: rows are collected, and nothing is shown."""
+        self.rows = rows
+        self.silent = events is None
+        self.bar = tqdm(total=updates, initial=start, unit="update", disable=self.silent or not sys.stderr.isatty())
+        if self.silent:
+            return
         # TensorBoard would otherwise import TensorFlow where it is installed
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from torch.utils.tensorboard import SummaryWriter
 
-        self.rows = rows
         self.writer = SummaryWriter(str(events), purge_step=start + 1 if start else None)  # type: ignore[no-untyped-call]
-        self.bar = tqdm(total=updates, initial=start, unit="update", disable=not sys.stderr.isatty())
 
     def add(self, update: int, split: str, metrics: dict[str, float], seconds: float) -> None:
         """Record metrics; validations, and training metrics where there is no bar, are also printed."""
+        self.rows += [[update, split, name, float(value), seconds] for name, value in metrics.items()]
+        if self.silent:
+            return
         for name, value in metrics.items():
-            self.rows.append([update, split, name, float(value), seconds])
             self.writer.add_scalar(f"{split}/{name}", value, update)  # type: ignore[no-untyped-call]
         line = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self.bar.disable:
@@ -44,7 +50,8 @@ class TrainingLog:
 
     def close(self) -> None:
         self.bar.close()
-        self.writer.close()  # type: ignore[no-untyped-call]
+        if not self.silent:
+            self.writer.close()  # type: ignore[no-untyped-call]
 
 
 def write_log(path: Path, rows: list[list[Any]], provenance: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,9 +24,10 @@ from retort.models.functional import reseed_dropout
 from retort.models.transformer import EncoderDecoder
 from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
+from retort.training.processes import Processes
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
-from retort.training.weighting import Weighting
+from retort.training.weighting import Weighting, add_counts
 
 LOG_EVERY = 50
 """Updates between lines of the training log."""
@@ -69,11 +71,20 @@ class Result:
 
 @dataclass(frozen=True)
 class Planned:
-    """A batch, its epoch, and how many batches of the epoch are used once it is."""
+    """The rows of a batch, its epoch, and how many batches of the epoch are used once it is."""
 
-    batch: Batch
+    rows: np.ndarray
     epoch: int
     position: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What this process does for an update, each batch with its number among those of the update, and the last batch
+    of the update, whosever it is."""
+
+    parts: list[tuple[int, Batch, Step]]
+    last: Planned
 
 
 class Trainer:
@@ -94,15 +105,19 @@ class Trainer:
         keep_state: bool = False,
         weighting: Weighting | None = None,
         labels: StoredLabels | None = None,
+        processes: Processes | None = None,
     ) -> None:
         """``teacher``: the trained model that the objective asks, if it asks one.
         ``labels``: what it said of the corpus, if the objective reads that.
         ``weighting``: gives each batch's samples their weights; without it all count the same.
         ``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
-        ``keep_state``: leave the state of the finished training too, from which its results come again at once."""
+        ``keep_state``: leave the state of the finished training too, from which its results come again at once.
+        ``processes``: those that train together; default: this one alone."""
         self.model, self.objective, self.corpus = model.train(), objective, corpus
         self.validator, self.settings, self.seed, self.state = validator, settings, seed, state
-        self.deadline, self.keep_state, self.weighting, self.labels = deadline, keep_state, weighting, labels
+        self.keep_state, self.weighting, self.labels = keep_state, weighting, labels
+        self.processes = processes or Processes()
+        self.deadline = self.processes.agreed(deadline)
         module = import_module(f"retort.losses.{objective.name}")
         self.compute, self.prepare, self.teacher = module.compute, getattr(module, "prepare", None), teacher
         self.prepared_updates = objective.rollout.updates if self.prepare else 1
@@ -112,18 +127,19 @@ class Trainer:
         self.kept: dict[int, Tensor] = {}
         """Weights of the best validated updates."""
 
-    def run(self, log_directory: Any) -> Result:
-        """Train to the end, going on from a saved state if there is one."""
+    def run(self, log_directory: Any) -> Result | None:
+        """Train to the end, going on from a saved state if there is one. The result is the first process's."""
         self._resume()
-        progress, settings = self.progress, self.settings
-        log = TrainingLog(log_directory, settings.max_updates, progress.rows, progress.update)
-        batches = self._prepared_batches()
-        clock = time.monotonic()
+        self._check_alike()
+        progress, settings, first = self.progress, self.settings, self.processes.first
+        log = TrainingLog(log_directory if first else None, settings.max_updates, progress.rows, progress.update)
+        work = self._work()
+        clock = self._now()
         saved = clock
         stopped_by = self._stop_reason()
         while stopped_by is None:
-            self._update(batches)
-            now = time.monotonic()
+            self._update(work)
+            now = self._now()
             progress.seconds += now - clock
             clock = now
             log.advance()
@@ -131,7 +147,7 @@ class Trainer:
                 self._log_training(log)
             if progress.update % settings.validate_every == 0 or progress.update == settings.max_updates:
                 self._validate(log)
-                now = time.monotonic()
+                now = self._now()
                 progress.seconds += now - clock
                 clock = now
             stopped_by = self._stop_reason()
@@ -145,6 +161,8 @@ class Trainer:
                     raise OutOfTime(f"out of time after update {progress.update}; its state is saved")
         if not any(update == progress.update and split == "valid" for update, split, *_ in progress.rows):
             self._validate(log)
+        if not first:
+            return None
         if self.keep_state:
             self.save()
         self.optimiser.load_weights(self.average())
@@ -167,7 +185,9 @@ class Trainer:
         return torch.stack([self.kept[update] for _, update in self.progress.best]).mean(0)
 
     def save(self) -> None:
-        """Save the training state."""
+        """Save the training state, which is the same in all processes."""
+        if not self.processes.first:
+            return
         tensors = self.optimiser.state() | {f"kept.{update}": weights for update, weights in self.kept.items()}
         self.state.save(self.progress.update, tensors, self.progress.__dict__)
 
@@ -182,24 +202,38 @@ class Trainer:
         self.optimiser.load_state({n: t for n, t in tensors.items() if not n.startswith("kept.")})
         logger.info("going on from update %d", self.progress.update)
 
+    def _check_alike(self) -> None:
+        """Raises RetortError if the processes are not at the same update with the same weights."""
+        found = self.processes.together([(self.progress.update, float(self.optimiser.master.sum()))])
+        if len(set(found)) > 1:
+            raise RetortError(
+                f"the processes have come apart: (update, sum of the weights) is {found}; is one of the devices not "
+                f"like the others, or its file system late? Train with one process"
+            )
+
+    def _now(self) -> float:
+        """The first process's clock."""
+        return self.processes.agreed(time.monotonic())
+
     def _batches(self) -> Iterator[Planned]:
         """The batches from where progress stands."""
         epoch, position = self.progress.epoch, self.progress.position
         while True:
             groups = epoch_batches(self.corpus, self.settings.batch_tokens, self.seed, epoch)
             for used in range(position, len(groups)):
-                yield Planned(self.corpus.batch(groups[used]).to(self.model.device), epoch, used + 1)
+                yield Planned(groups[used], epoch, used + 1)
             epoch, position = epoch + 1, 0
 
-    def _prepared_batches(self) -> Iterator[tuple[Planned, Step]]:
-        """The batches with their steps. Those of ``prepared_updates`` updates are prepared at once, before the first of
-        them: when the first is asked for, the model has the weights it is trained from."""
-        batches, settings = self._batches(), self.settings
+    def _work(self) -> Iterator[Work]:
+        """The updates from where progress stands. The batches of ``prepared_updates`` updates are prepared at once,
+        before the first of them: when it is asked for, the model has the weights it is trained from."""
+        plan, settings = self._batches(), self.settings
         done = self.progress.update
         while True:
             updates = range(done, min(done + self.prepared_updates, settings.max_updates))
-            numbers = [(update, part) for update in updates for part in range(settings.accumulate)]
-            planned = [next(batches) for _ in numbers]
+            planned = [[next(plan) for _ in range(settings.accumulate)] for _ in updates]
+            own = [(n, part) for n in updates for part in range(settings.accumulate) if self.processes.has(part)]
+            batches = [self.corpus.batch(planned[n - done][part].rows).to(self.model.device) for n, part in own]
             steps = [
                 Step(
                     torch.Generator().manual_seed(self._seed_of(n + 1, part)),
@@ -207,42 +241,31 @@ class Trainer:
                     self.teacher,
                     labels=self.labels,
                 )
-                for n, part in numbers
+                for n, part in own
             ]
             if self.prepare:
-                prepared = self.prepare(self.model, [p.batch for p in planned], self.objective, steps)
-                steps = [replace(step, prepared=own) for step, own in zip(steps, prepared, strict=True)]
-            yield from zip(planned, steps, strict=True)
+                prepared = self.prepare(self.model, batches, self.objective, steps)
+                steps = [replace(step, prepared=made) for step, made in zip(steps, prepared, strict=True)]
+            parts = list(zip((part for _, part in own), batches, steps, strict=True))
+            share = settings.accumulate // self.processes.count
+            for start, last in zip(range(0, len(parts), share), planned, strict=True):
+                yield Work(parts[start : start + share], last[-1])
             done = updates.stop
 
     def _seed_of(self, update: int, part: int) -> int:
         return hash((self.seed, update, part)) & (2**63 - 1)
 
-    def _update(self, batches: Iterator[tuple[Planned, Step]]) -> None:
+    def _update(self, work: Iterator[Work]) -> None:
         progress, sums = self.progress, self.progress.sums
-        update = progress.update + 1
-        for part in range(self.settings.accumulate):
-            planned, step = next(batches)
-            batch, progress.epoch, progress.position = planned.batch, planned.epoch, planned.position
-            if self.weighting:
-                batch = self.weighting(self.model, batch, step, progress.weighting)
-            reseed_dropout(self.seed, update, part)
-            torch.manual_seed(self._seed_of(update, part))
-            loss = self.compute(self.model, batch, self.objective, step)
-            value = loss.total.item()
-            if value != value or value in (float("inf"), float("-inf")):
-                raise RetortError(
-                    f"update {update}: the loss is {value}; batch with ids {batch.ids[:5].tolist()} ... The weights "
-                    f"before it are kept. Lower training.learning_rate, raise training.warmup, or use "
-                    f"training.precision float32"
-                )
-            (loss.total / self.settings.accumulate).backward()
-            self.optimiser.collect()
-            tokens = batch.target_tokens
-            progress.tokens += tokens
-            for name, x in {"loss": value, **{n: float(v) for n, v in loss.parts.items()}, "tokens": tokens}.items():
+        update, todo = progress.update + 1, next(work)
+        progress.epoch, progress.position = todo.last.epoch, todo.last.position
+        own = [self._gradients(update, part, batch, step) for part, batch, step in todo.parts]
+        self.processes.add(self.optimiser.total)
+        for metrics, counts in self.processes.together(own):
+            add_counts(progress.weighting, counts)
+            progress.tokens += int(metrics["tokens"])
+            for name, x in {**metrics, "batches": 1.0}.items():
                 sums[name] = sums.get(name, 0.0) + x
-            sums["batches"] = sums.get("batches", 0.0) + 1
         norm = float(self.optimiser.step(update))
         if norm != norm or norm == float("inf"):
             raise RetortError(
@@ -251,6 +274,27 @@ class Trainer:
             )
         sums["gradient_norm"] = sums.get("gradient_norm", 0.0) + norm * self.settings.accumulate
         progress.update = update
+
+    def _gradients(self, update: int, part: int, batch: Batch, step: Step) -> tuple[dict[str, float], dict[str, Any]]:
+        """Add the gradients of a batch to those of the update; returns its metrics, and what the weighting counted."""
+        # alone, the weighting's state goes on from batch to batch
+        counts = self.progress.weighting if self.processes.count == 1 else {}
+        if self.weighting:
+            batch = self.weighting(self.model, batch, step, counts)
+        reseed_dropout(self.seed, update, part)
+        torch.manual_seed(self._seed_of(update, part))
+        loss = self.compute(self.model, batch, self.objective, step)
+        value = loss.total.item()
+        if not math.isfinite(value):
+            raise RetortError(
+                f"update {update}: the loss is {value}; batch with ids {batch.ids[:5].tolist()} ... The weights "
+                f"before it are kept. Lower training.learning_rate, raise training.warmup, or use "
+                f"training.precision float32"
+            )
+        (loss.total / self.settings.accumulate).backward()
+        self.optimiser.collect()
+        metrics = {"loss": value, **{n: float(v) for n, v in loss.parts.items()}, "tokens": batch.target_tokens}
+        return metrics, {} if self.processes.count == 1 else counts
 
     def _log_training(self, log: TrainingLog) -> None:
         sums, progress = self.progress.sums, self.progress
@@ -267,7 +311,8 @@ class Trainer:
 
     def _validate(self, log: TrainingLog) -> None:
         progress = self.progress
-        scores = self.validator(self.model)
+        self._check_alike()
+        scores = self.processes.agreed(self.validator(self.model) if self.processes.first else {})
         log.add(progress.update, "valid", scores, progress.seconds)
         metric = scores[self.settings.select_by] * (-1 if self.settings.select_by == "loss" else 1)
         progress.since_best = 0 if not progress.best or metric > progress.best[0][0] else progress.since_best + 1

@@ -205,11 +205,16 @@ def _distilled(batch: Batch) -> Tensor:
 
 def _count(state: dict[str, Any], batch: Batch, kept: Batch) -> None:
     """Add to the counts of samples that count, and of all."""
-    counts = state.setdefault("counts", {})
     seen, counted_b = _kinds(batch), kept.weights > 0
-    for name, kind_b in _kinds(kept).items():
-        number, total = counts.get(name, (0, 0))
-        counts[name] = [number + int((kind_b & counted_b).sum()), total + int(seen[name].sum())]
+    counts = {name: [int((b & counted_b).sum()), int(seen[name].sum())] for name, b in _kinds(kept).items()}
+    add_counts(state, {"counts": counts})
+
+
+def add_counts(state: dict[str, Any], other: dict[str, Any]) -> None:
+    """Add the counts of another state."""
+    for name, (kept, seen) in other.get("counts", {}).items():
+        number, total = state.setdefault("counts", {}).get(name, (0, 0))
+        state["counts"][name] = [number + kept, total + seen]
 
 
 def _kinds(batch: Batch) -> dict[str, Tensor]:

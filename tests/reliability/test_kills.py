@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from retort.orphans import is_alive
 from retort.tables import ENCODED, SCORES, TRAINING_LOG, TRANSLATIONS, Table, read_table
 from tests.unit.fakes_runs import TEACHER, Tables, call, changed, make_tables
 from tests.workflow.checkouts import ROOT, TINY, Checkout, copy_checkout
@@ -75,15 +76,16 @@ def temporary_files(directory: Path) -> list[Path]:
 class Training:
     """train_system as a process of its own."""
 
-    def __init__(self, tables: Tables, directory: Path, system: dict[str, Any]) -> None:
-        self.tables, self.system = tables, system
-        self.output, self.state = directory / "output", directory / "state"
+    def __init__(self, tables: Tables, directory: Path, system: dict[str, Any], *options: str) -> None:
+        self.tables, self.system, self.options = tables, system, options
+        self.output, self.state, self.log = directory / "output", directory / "state", directory / "log"
 
     def start(self) -> subprocess.Popen[bytes]:
         script = ROOT / "workflow_scripts/train_system.py"
-        command = [str(script), *self.tables.training(self.system, self.output, self.state)]
+        command = [str(script), *self.tables.training(self.system, self.output, self.state), *self.options]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return launch(command, env=environment, stderr=subprocess.DEVNULL)
+        with open(self.log, "wb") as log:
+            return launch(command, env=environment, stderr=log)
 
     def saved(self) -> int:
         """The newest saved update."""
@@ -193,6 +195,47 @@ def test_a_corrupted_state_is_passed_over(
     shutil.copytree(kept, directory / f"update{early:09d}")
     assert f"going on from update {early}\n" in training.resume_here(capsys)
     same_results(training, undisturbed["autoregressive"])
+
+
+def processes_of(launcher: subprocess.Popen[bytes]) -> list[int]:
+    """Those that it started, in the order of their starts."""
+    path = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
+    return sorted(map(int, path.read_text().split()))
+
+
+def wait_for_end(processes: list[int]) -> None:
+    end = time.monotonic() + 30
+    while any(is_alive(pid) for pid in processes):
+        assert time.monotonic() < end, "a process outlives the one that started it"
+        time.sleep(0.05)
+
+
+def test_of_two_processes_one_is_killed_and_then_the_one_that_started_them(tables: Tables, tmp_path: Path) -> None:
+    system = changed(AUTOREGRESSIVE, "training", accumulate=2)
+    whole, parts = (Training(tables, tmp_path / name, system, "--processes", "2") for name in ("whole", "parts"))
+    for training in (whole, parts):
+        training.output.parent.mkdir()
+    whole.finish()
+
+    launcher = parts.start()
+    wait_for(lambda: parts.saved() >= 20, launcher)
+    processes = processes_of(launcher)
+    assert len(processes) == 2
+    os.kill(processes[1], signal.SIGKILL)
+    assert launcher.wait(timeout=SECONDS_AT_MOST) == 2
+    wait_for_end(processes)
+    errors = [line for line in parts.log.read_text().splitlines() if line.startswith(("error:", "Traceback"))]
+    assert len(errors) == 1 and "process 2 of 2 was ended by SIGKILL, and the others with it; the state" in errors[0]
+
+    launcher = parts.start()
+    wait_for(lambda: parts.saved() >= 60, launcher)
+    processes = processes_of(launcher)
+    launcher.kill()
+    launcher.wait()
+    wait_for_end(processes)
+
+    parts.finish()
+    same_results(parts, whole)
 
 
 # ---- the whole workflow ---------------------------------------------------------------------------------------------

@@ -112,6 +112,38 @@ def test_an_encoded_table_is_read(tmp_path):
     assert pairs.target.lengths.tolist() == [2, 5, 0]
 
 
+def test_the_parts_of_a_table_are_mapped_from_one_file_a_side(tmp_path, monkeypatch):
+    monkeypatch.setattr("retort.tables.iterate_table.__defaults__", (7,))
+    sources, targets = (sentences(np.random.default_rng(i).integers(0, 9, 60), seed=i) for i in range(2))
+    pairs = EncodedCorpus.read(write(tmp_path / "train.parquet", sources, targets), longest=9)
+    same = EncodedCorpus(pairs.ids, Ragged.from_lists(sources), Ragged.from_lists(targets))
+    for found, expected in ((pairs.source, same.source), (pairs.target, same.target)):
+        assert isinstance(found.tokens.base, np.memmap) and found.tokens.tolist() == expected.tokens.tolist()
+        assert found.offsets.tolist() == expected.offsets.tolist()
+    batches = [corpus.batch(rows) for corpus in (pairs, same) for rows in epoch_batches(corpus, 64, 1, 0)]
+    for one, other in zip(batches[: len(batches) // 2], batches[len(batches) // 2 :], strict=True):
+        assert torch.equal(one.source_bs, other.source_bs) and torch.equal(one.target_bt, other.target_bt)
+
+
+def test_a_side_without_tokens_is_read(tmp_path):
+    pairs = EncodedCorpus.read(write(tmp_path / "train.parquet", [[7], [8, 9]], [[], []]), longest=9)
+    assert pairs.batch(np.array([1, 0])).target_bt[:, 0].tolist() == [EOS, EOS]
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    path = write(tmp_path / "train.parquet", sentences([3, 4]), sentences([2, 9]))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
+    with pytest.raises(RetortError, match="4 bytes a token .No space left on device.; set TMPDIR to a directory"):
+        EncodedCorpus.read(path, longest=10)
+
+
+def test_lengths_are_right_beyond_offsets_of_31_bits():
+    offsets = np.array([2**31 - 3, 2**31 + 4, 2**33, 2**33 + 2**31 - 1])
+    ragged = Ragged(np.zeros(0, np.int32), offsets)
+    assert ragged.lengths.tolist() == np.diff(offsets).astype(np.int32).tolist()
+    assert ragged.lengths.dtype == np.int32
+
+
 def test_pairs_that_the_model_cannot_hold_are_refused(tmp_path):
     path = write(tmp_path / "train.parquet", sentences([3, 4, 5, 9]), sentences([2, 9, 2, 2]))
     with pytest.raises(RetortError, match=r"2 pair\(s\) longer than the model's 9 tokens, first id 11 with 4 source"):

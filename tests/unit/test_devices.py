@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from retort.errors import RetortError
+from retort.training.device import claim_devices
+
 ROOT = Path(__file__).resolve().parents[2]
 JOB = """
 import logging, os, sys
 logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-from retort.training.device import claim_device
-claim_device()
-claim_device()
+from retort.training.device import claim_devices
+claim_devices(int(sys.argv[1]))
+claim_devices()
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
 sys.stdin.read()
 """
@@ -30,11 +33,11 @@ class Jobs:
         self.directory = directory
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, devices: str) -> subprocess.Popen[str]:
+    def start(self, devices: str, count: int = 1) -> subprocess.Popen[str]:
         environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
         environment |= {"RETORT_DEVICES": devices, "TMPDIR": str(self.directory), "PYTHONPATH": str(ROOT)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        job = subprocess.Popen([sys.executable, "-c", JOB], env=environment, text=True, **pipes)
+        job = subprocess.Popen([sys.executable, "-c", JOB, str(count)], env=environment, text=True, **pipes)
         self.started.append(job)
         return job
 
@@ -58,11 +61,32 @@ def test_each_job_has_a_device_of_its_own_and_a_killed_one_gives_it_back(jobs: J
     first, second = jobs.start(names), jobs.start(names)
     assert {device(first), device(second)} == set(names.split(","))
     third = jobs.start(names)
-    assert third.stderr and "all GPUs (0, GPU-a b/c) are taken by other jobs; waiting" in third.stderr.readline()
+    assert (
+        third.stderr
+        and "GPUs 0, GPU-a b/c: all are taken by other jobs, 1 asked for; waiting" in third.stderr.readline()
+    )
     assert third.poll() is None
     second.send_signal(signal.SIGKILL)
     second.wait()
     assert device(third) != ""
+
+
+def test_a_job_has_several_devices_or_waits_and_holds_none(jobs: Jobs) -> None:
+    one = jobs.start("0,1")
+    taken = device(one)
+    both = jobs.start("0,1", 2)
+    assert both.stderr and "free of other jobs, 2 asked for; waiting" in both.stderr.readline()
+    other = jobs.start("0,1")
+    assert {taken, device(other)} == {"0", "1"}
+    one.kill()
+    other.kill()
+    assert device(both) == "0,1"
+
+
+def test_more_devices_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_DEVICES", "0,1")
+    with pytest.raises(RetortError, match="3 GPUs asked for, found 2: 0, 1"):
+        claim_devices(3)
 
 
 def test_without_named_devices_nothing_is_claimed(jobs: Jobs) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from retort.batches import EncodedCorpus
+from retort.distillation import gathering
 from retort.distillation.mixing import mix, similarities
 from retort.losses import vanilla
 from retort.provenance import file_digest
@@ -86,7 +87,9 @@ def table(tables) -> Path:
     """Of the first source the translation is another one, the second's is cut, the third's empty."""
     changes = {0: {"text": "quite another"}, 1: {"truncated": True}, 2: {"text": "", "empty": True}}
     arguments = translated(tables, tables.root / "translations.parquet", changes)
-    call(gather_mixed, *arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathering, "PART_ROWS", 7)
+        call(gather_mixed, *arguments)
     return tables.root / "mixed.parquet"
 
 

@@ -236,6 +236,16 @@ def test_exposure_and_lengths_are_measured_where_they_are_asked_for(checkout: Ch
     assert found == ["results/tiny/systems/small/seed1", "results/tiny/systems/small/seed2"]
 
 
+def test_a_training_with_several_gpus_has_as_many_processes(checkout: Checkout) -> None:
+    config = tiny()
+    config["training"] = {**config["training"], "accumulate": 4}
+    arguments = ("--dry-run", "-p", "teacher", "--set-resources", "train_teacher:gpu=2", "--configfile")
+    assert "--processes 2 " in checkout.snakemake(*arguments, checkout.configure(config))
+    config["training"]["accumulate"] = 3
+    refused = checkout.snakemake(*arguments, checkout.configure(config), succeeds=False)
+    assert "teacher: 2 GPUs cannot share the 3 batches of an update evenly; set" in refused
+
+
 def test_local_texts_are_inputs_whatever_their_names(checkout: Checkout) -> None:
     name = 'it\'s a "text" $(x).txt'
     (checkout.path / name).write_text("a\n")
