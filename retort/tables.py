@@ -352,12 +352,11 @@ def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows:
 
 
 def read_between(path: Path | str, table: Table, first: int, last: int, columns: list[str]) -> Iterator[pa.Table]:
-    """The rows with ids from ``first`` to ``last``, row group by row group; those that can hold none are not read."""
+    """The rows with ids from ``first`` to ``last``, by row groups; those that can hold none are not read."""
     file = open_table(path, table)
     place = file.metadata.schema.names.index("id")
     for number in range(file.num_row_groups):
         ids = file.metadata.row_group(number).column(place).statistics
-        # those of no rows have none
         if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
             part = file.read_row_group(number, columns=columns)
             _check(part, table, Path(path), columns)

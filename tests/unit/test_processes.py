@@ -9,22 +9,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from retort.config import Argmax, Greedy, Imitation, Mixture, Rollout
+from retort.config import Argmax, Greedy, Imitation, Mixture, Rollout, System
+from retort.config.mixing import SelectiveMixture
 from retort.errors import RetortError
 from retort.losses.base import Loss
 from retort.scripting import EXIT_OUT_OF_TIME, run_script
 from retort.training import loop
 from retort.training.processes import EXIT_PEER_LOST, Processes, join_processes
 from retort.training.state import TrainingState
+from retort.training.weighting import Scores, Weighting
 from tests.unit.fakes_processes import run_together
 from tests.unit.fakes_runs import TEACHER, Tables, changed, make_tables
 from tests.unit.fakes_training import OBJECTIVES, sequences, small_model, trainer
 from workflow_scripts import train_system
 
 SETTINGS = {"max_updates": 6, "warmup": 2, "validate_every": 3, "batch_tokens": 96, "accumulate": 4}
+SELECTIVE = SelectiveMixture(kind="selective", evaluator="any", start=0.5, slope=0.2)
 IMITATION = Imitation(
     name="imitation",
     labels="hard",
@@ -38,12 +42,18 @@ def learner(directory: Path, name: str, group: Processes, **settings: Any) -> lo
     loop.LOG_EVERY = 3
     OBJECTIVES["imitation"] = IMITATION
     train, valid = sequences(200, 1, reverse=True), sequences(20, 2, reverse=True)
-    search = Argmax(kind="argmax") if name == "glat" else Greedy(kind="greedy")
+    search = Argmax(kind="argmax") if name in ("glat", "vanilla") else Greedy(kind="greedy")
     made = trainer(directory / "state", name, train, valid, search, dropout=0.2, **{**SETTINGS, **settings})
+    weighting = None
     if name == "imitation":
         made.teacher = small_model(OBJECTIVES["autoregressive"], seed=5)  # type: ignore[assignment]
+    if name == "vanilla":
+        # of half of the samples some are left out
+        train.distilled = np.arange(len(train)) % 2 == 0
+        scores = Scores(train.ids, np.linspace(0, 1, len(train)))
+        weighting = Weighting(made.objective, SELECTIVE, evaluator=scores)
     again = made.model, made.objective, made.corpus, made.validator, made.settings, 1, torch.float32, made.state
-    return loop.Trainer(*again, made.teacher, processes=group)
+    return loop.Trainer(*again, made.teacher, processes=group, weighting=weighting)
 
 
 def train(rank: int, directory: Path, name: str, alone: bool = False) -> list[Any]:
@@ -60,7 +70,7 @@ def timeless(rows: list[Any], *splits: str) -> list[Any]:
     return [row[:4] for row in rows if row[2] != "tokens_per_second" and row[1] in splits]
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "glat", "imitation"])
+@pytest.mark.parametrize("name", ["autoregressive", "glat", "vanilla", "imitation"])
 def test_gradients_losses_and_counters_are_those_of_one_process(tmp_path: Path, name: str) -> None:
     rows = train(0, tmp_path / "one", name, alone=True)
     (status, first_rows), (other_status, other_rows) = run_together(tmp_path / "two", train, tmp_path / "two", name)
@@ -78,6 +88,9 @@ def test_gradients_losses_and_counters_are_those_of_one_process(tmp_path: Path, 
     assert [row[:3] for row in found] == [row[:3] for row in expected]
     assert [row[3] for row in found] == pytest.approx([row[3] for row in expected], rel=1e-3, abs=1e-6)
     assert timeless(other_rows, "train", "valid") == found
+    if name == "vanilla":
+        assert {row[2] for row in found} >= {"kept", "kept_raw", "kept_distilled"}
+        assert 0 < next(row[3] for row in found if row[2] == "kept") < 1
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +183,12 @@ def test_batches_that_cannot_be_dealt_out_are_refused_before_anything_starts(
         "3 GPUs cannot share the 4 batches of an update evenly; set training.accumulate to a multiple of 3"
         in capsys.readouterr().err
     )
+
+
+def test_samples_that_wait_for_those_before_them_need_one_process() -> None:
+    paced = System.model_validate({"objective": {"name": "vanilla"}, "self_paced": {}, "training": {"accumulate": 2}})
+    assert not paced.unshareable(1)
+    assert "self_paced compares each batch with those before it" in paced.unshareable(2)
 
 
 def test_one_process_sends_no_messages() -> None:
