@@ -129,11 +129,22 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
             },
         },
     }
+    labels = {"name": "imitation", "labels": "stored", "top_k": 4, "beta": {"schedule": "constant", "share": 1}}
+    measured = {
+        **TINY,
+        "name": "nasty",
+        "corpus": text_corpus(),
+        "vocabulary": {"path": outside("vocabulary")},
+        "teacher": {**TINY["teacher"], "checkpoint": outside("model")},
+        "students": {"k": {"objective": labels}},
+        "evaluation": {"exposure": {"systems": ["k"]}, "length_buckets": [3, 6]},
+    }
     plans = [
         commands(nasty, given),
         commands(nasty, em, "results/nasty/em/iteration2/seed1/train.parquet"),
         commands(nasty, table),
         commands(nasty, started, "students"),
+        commands(nasty, measured),
     ]
     seen = [{rule: arguments(command, tmp_path) for rule, command in plan.items()} for plan in plans]
     assert set().union(*seen) == all_rules()
@@ -150,6 +161,8 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
     for rule in ("prepare_monolingual", "pretrain", "gather_interpolated", "gather_mixed"):
         assert vocabulary in seen[3][rule], rule
     assert checkpoint in seen[3]["measure_agreement"]
+    assert checkpoint in values(seen[4]["label_shard"])
+    assert checkpoint in values(seen[4]["measure_exposure"])
 
 
 def test_the_written_configuration_is_the_configuration(nasty: Checkout, tmp_path: Path) -> None:
