@@ -77,6 +77,7 @@ class Training:
     """train_system as a process of its own."""
 
     def __init__(self, tables: Tables, directory: Path, system: dict[str, Any], *options: str) -> None:
+        directory.mkdir(exist_ok=True)
         self.tables, self.system, self.options = tables, system, options
         self.output, self.state, self.log = directory / "output", directory / "state", directory / "log"
 
@@ -213,8 +214,6 @@ def wait_for_end(processes: list[int]) -> None:
 def test_of_two_processes_one_is_killed_and_then_the_one_that_started_them(tables: Tables, tmp_path: Path) -> None:
     system = changed(AUTOREGRESSIVE, "training", accumulate=2)
     whole, parts = (Training(tables, tmp_path / name, system, "--processes", "2") for name in ("whole", "parts"))
-    for training in (whole, parts):
-        training.output.parent.mkdir()
     whole.finish()
 
     launcher = parts.start()
