@@ -20,7 +20,7 @@ from retort.training.device import VARIABLE as DEVICES
 
 
 def launch(count: int, command: Sequence[str]) -> None:
-    """Run a Python command ``count`` times on this machine, as torchrun does, until all have ended.
+    """Run a Python script with its arguments ``count`` times on this machine, as torchrun does, until all have ended.
 
     The first process writes where this one does; of the others the last lines appear if they are to blame. When one
     fails, all are ended, and this process exits with its status. Raises RetortError when one was killed, and when there
@@ -49,13 +49,13 @@ def launch(count: int, command: Sequence[str]) -> None:
             max_restarts=0,
         )
         try:
-            elastic_launch(config, sys.executable)(*command)
+            elastic_launch(config, sys.executable)("-m", "retort.training.member", *command)
         except ChildFailedError as error:
             # those that ended first come first; the others were ended because of them
             rank, failure = next(iter(error.failures.items()))
+            if rank and (said := _last_words(Path(folder), rank)):
+                print(said, file=sys.stderr)
             if failure.exitcode > 0:
-                if rank:
-                    print(_last_words(Path(folder), rank), file=sys.stderr)
                 sys.exit(failure.exitcode)
             raise RetortError(
                 f"process {rank + 1} of {count} was ended by {failure.signal_name()}, and the others with it; the "
@@ -68,5 +68,6 @@ def launch(count: int, command: Sequence[str]) -> None:
 def _last_words(folder: Path, rank: int) -> str:
     """What a later process said at its end: an error, or a traceback."""
     lines = [line for path in folder.rglob(f"{rank}/stderr.log") for line in path.read_text().splitlines()]
-    start = next((n for n, line in enumerate(lines) if line.startswith(("error:", "Traceback"))), len(lines) - 1)
-    return "\n".join(lines[max(0, start) :])
+    begins = ("error:", "Traceback", "Fatal", "terminate")
+    start = next((n for n, line in enumerate(lines) if line.startswith(begins)), len(lines))
+    return "\n".join(lines[start:])

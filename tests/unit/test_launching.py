@@ -71,6 +71,21 @@ def test_the_first_process_speaks_for_itself(run: Callable[[str], None], capfd: 
     assert capfd.readouterr().err == "out of time\n"
 
 
+def test_what_python_does_at_its_end_counts_for_nothing(run: Callable[[str], None]) -> None:
+    run("import atexit; atexit.register(os.abort)")
+    with pytest.raises(SystemExit) as stop:
+        run("import atexit; atexit.register(os.abort); fail(75, '')")
+    assert stop.value.code == 75
+
+
+def test_a_defect_keeps_its_traceback(run: Callable[[str], None], capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("time.sleep(60) if rank == 0 else [][0]")
+    assert stop.value.code == 1
+    said = capfd.readouterr().err
+    assert said.startswith("Traceback") and said.endswith("IndexError: list index out of range\n")
+
+
 def test_a_killed_process_is_an_error_that_names_it(run: Callable[[str], None]) -> None:
     with pytest.raises(RetortError, match=r"process 2 of 2 was ended by SIGKILL, and the others with it"):
         run("time.sleep(60) if rank == 0 else os.kill(os.getpid(), 9)")
