@@ -37,6 +37,13 @@ IMITATION = Imitation(
 )
 
 
+@pytest.fixture(autouse=True)
+def what_a_learner_sets_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """learner() also runs in processes of its own, where no fixture reaches, and so sets these by itself."""
+    monkeypatch.setattr(loop, "LOG_EVERY", loop.LOG_EVERY)
+    monkeypatch.setitem(OBJECTIVES, "imitation", IMITATION)
+
+
 def learner(directory: Path, name: str, group: Processes, **settings: Any) -> loop.Trainer:
     """A trainer of few updates, as one of some processes."""
     loop.LOG_EVERY = 3
