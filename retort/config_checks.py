@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from retort.config import AUTOREGRESSIVE, SEARCHES_OF_OBJECTIVE, STARTS, Evaluation, Model, System
+from retort.config import SAME_WEIGHTS, SEARCHES_OF_OBJECTIVE, STARTS, WEIGHT_OPTIONS, Evaluation, Model, System
 from retort.config_errors import Problem, nearest
 
 LABELLED = ("raw", "distilled", "interpolated")
@@ -28,15 +28,18 @@ def start_checks(path: str, system: System, systems: Mapping[str, System]) -> It
         yield Problem(where, f"{' starts from '.join(chain)}; one of them must start from something else")
         return
     start = systems[name]
-    both = {start.objective.name, system.objective.name}
-    if len(both) > 1 and not both <= set(AUTOREGRESSIVE):
-        own, theirs = system.objective.name, start.objective.name
+    own, theirs = system.objective.name, start.objective.name
+    if own != theirs and not any({own, theirs} <= set(names) for names in SAME_WEIGHTS):
         yield Problem(where, f"a model trained as {own} cannot start from one of {theirs}; name another system")
     elif not start.checkpoint:
+        for key in WEIGHT_OPTIONS:
+            found, needed = getattr(system.objective, key, None), getattr(start.objective, key, None)
+            if found != needed:
+                yield Problem(f"{path}.objective.{key}", f"warm_start {name} needs {needed!r}, found {found!r}")
         for key in Model.model_fields:
-            own, theirs = getattr(system.model, key), getattr(start.model, key)
-            if own != theirs and key not in REGULARISATION:
-                yield Problem(f"{path}.model.{key}", f"warm_start {name} needs {theirs!r}, found {own!r}")
+            found, needed = getattr(system.model, key), getattr(start.model, key)
+            if found != needed and key not in REGULARISATION:
+                yield Problem(f"{path}.model.{key}", f"warm_start {name} needs {needed!r}, found {found!r}")
 
 
 def label_checks(path: str, system: System) -> Iterator[Problem]:

@@ -365,6 +365,12 @@ class Imitation(Section):
 AUTOREGRESSIVE = ("autoregressive", "imitation")
 """Objectives of model families which decode left to right alone."""
 
+SAME_WEIGHTS = (AUTOREGRESSIVE, ("vanilla", "cmlm", "axe", "oaxe", "glat"), ("ctc", "glat_ctc"))
+"""Objectives whose models have the same weights, so that a training can start from one of the others."""
+
+WEIGHT_OPTIONS = ("length_from", "upsampling")
+"""Keys of these objectives that the weights depend on."""
+
 PRETRAINING = {"bart_janus": "janus", "bang_pretraining": "bang"}
 """Objectives of pre-training, and the one that trains the same model on pairs."""
 

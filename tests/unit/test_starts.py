@@ -10,7 +10,9 @@ BASE = {
     "corpus": {"kind": "generated"},
     "teacher": {"objective": {"name": "autoregressive"}},
 }
-AUTOREGRESSIVE, IMITATION, CTC = ({"objective": {"name": name}} for name in ("autoregressive", "imitation", "ctc"))
+AUTOREGRESSIVE, IMITATION, CTC, CMLM, OAXE = (
+    {"objective": {"name": name}} for name in ("autoregressive", "imitation", "ctc", "cmlm", "oaxe")
+)
 
 
 def starting(system, start, **changes):
@@ -31,6 +33,7 @@ def problems(**students):
         {"a": AUTOREGRESSIVE, "b": starting(IMITATION, "a", data="interpolated"), "c": starting(AUTOREGRESSIVE, "b")},
         {"a": starting(AUTOREGRESSIVE, "teacher", model={"dropout": 0.4})},
         {"a": CTC, "b": starting(CTC, "a")},
+        {"a": CMLM, "b": starting(OAXE, "a")},
         {
             "a": {**CTC, "model": {"d_model": 64, "heads": 4}},
             "b": starting(CTC, "a", model={"d_model": 64, "heads": 4}),
@@ -53,6 +56,10 @@ def test_any_system_of_the_family_and_shape_can_be_the_start(students):
         (
             {"a": AUTOREGRESSIVE, "b": starting(AUTOREGRESSIVE, "a", model={"decoder_layers": 2})},
             "students.b.model.decoder_layers: warm_start a needs 4, found 2",
+        ),
+        (
+            {"a": CMLM, "b": starting({"objective": {"name": "oaxe", "length_from": "slot"}}, "a")},
+            "students.b.objective.length_from: warm_start a needs 'mean', found 'slot'",
         ),
     ],
 )
