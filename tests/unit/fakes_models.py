@@ -18,7 +18,7 @@ from retort.models.dag import DagModel
 from retort.models.janus import JanusModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.models.recurrent import RecurrentModel
-from retort.vocabulary import PAD
+from retort.vocabulary import EOS, PAD
 
 VOCABULARY = 14
 
@@ -70,6 +70,17 @@ def bang_model(seed: int = 0, **changes: Any) -> BangModel:
     model = BangModel(tiny_shape(**changes), VOCABULARY, VOCABULARY).eval()
     for parameter in model.relative.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def lively_bang_model(**changes: Any) -> BangModel:
+    """What it says depends on its source and on the place."""
+    model = bang_model(**changes)
+    model.slot_vector.data.zero_()
+    for layer in model.decoder.layers:
+        layer.cross_attention.memory.weight.data *= 4
+        layer.cross_attention.query.weight.data *= 4
+    model.embeddings.output.data[EOS] *= 1.4
     return model
 
 
