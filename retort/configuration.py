@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from retort.config import (
@@ -38,6 +37,7 @@ from retort.config import (
 )
 from retort.config_checks import exposure_checks, label_checks, start_checks, truncation_checks
 from retort.config_errors import Problem, nearest, problems_of
+from retort.config_files import read_yaml
 from retort.errors import RetortError
 
 CHECKPOINT_FILES = ("model.safetensors", "model.json", "source.model", "target.model")
@@ -70,33 +70,6 @@ def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None
         lines = "\n".join(f"  {p.path or 'configuration'}: {p.message}" for p in problems)
         raise RetortError(f"{where}: {count}:\n{lines}\nEvery key is described in docs/configuration.md.")
     return config
-
-
-def read_yaml(path: Path | str) -> dict[str, Any]:
-    """The mapping in a YAML (or JSON) file; raises RetortError if it cannot be read or repeats a key."""
-    try:
-        with open(path, encoding="utf-8") as handle:
-            raw = yaml.load(handle, _UniqueKeyLoader)
-    except FileNotFoundError:
-        raise RetortError(f"{path}: no such file; expected a configuration in YAML") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RetortError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise RetortError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
-    return raw
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that says a key twice: YAML would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 def to_json(config: Config) -> str:

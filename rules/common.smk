@@ -13,14 +13,14 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 from snakemake_interface_executor_plugins.settings import ExecMode
-from snakemake.utils import update_config
 
 # The package of this checkout, whatever else is installed, for the workflow here and for the scripts of every job.
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from retort.config import PRETRAINED, em_iteration, em_student, em_teacher, left_to_right
-from retort.configuration import check_files, load_config, local_monolingual_texts, local_texts, read_yaml, to_json
+from retort.config_files import merged, read_yaml
+from retort.configuration import check_files, load_config, local_monolingual_texts, local_texts, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import data_pairs
 from retort.provenance import code_digest, value_digest
@@ -39,8 +39,8 @@ def read_configuration():
         default = Path("config.yaml") if Path("config.yaml").is_file() else ROOT / "config.yaml"
         raw, where = read_yaml(default), str(default)
     for path in given:
-        update_config(raw, read_yaml(path))
-    update_config(raw, workflow.config_settings.config or {})
+        raw = merged(raw, read_yaml(path))
+    raw = merged(raw, workflow.config_settings.config or {})
     resolved = load_config(raw, where)
     check_files(resolved)
     return resolved

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from retort import config_docs
-from retort.configuration import check_files, load_config, local_texts, main, read_yaml, to_json
+from retort.config_files import merged, read_yaml
+from retort.configuration import check_files, load_config, local_texts, main, to_json
 from retort.errors import RetortError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,3 +267,20 @@ def test_every_key_is_described() -> None:
         line for line in config_docs.table().splitlines() if line.startswith("| `") and line.endswith("|  |")
     ]
     assert {line.split("`")[1] for line in undescribed} <= {"kind", "name"}
+
+
+def test_a_file_over_another_one_changes_adds_and_drops():
+    raw = {"name": "n", "students": {"a": {"data": "raw", "model": {"heads": 2}}, "b": {}}, "evaluation": {"x": 1}}
+    over = {"name": "m", "students": {"a": {"model": {"heads": None}}, "b": None, "c": {}}, "vocabulary": None}
+    found = merged(raw, over)
+    assert found == {
+        "name": "m",
+        "students": {"a": {"data": "raw", "model": {"heads": None}}, "c": {}},
+        "evaluation": {"x": 1},
+        "vocabulary": None,
+    }
+    assert raw["students"]["b"] == {} and raw["students"]["a"]["model"] == {"heads": 2}
+    # nothing to drop: a mistake, which the checks name
+    assert merged(raw, {"students": {"typo": None}})["students"]["typo"] is None
+    baselines = {"evaluation": {"baselines": {"a": "b", "c": "d"}}}
+    assert merged(baselines, {"evaluation": {"baselines": {"a": None}}}) == {"evaluation": {"baselines": {"c": "d"}}}
