@@ -183,13 +183,15 @@ def signatures(inputs: Inputs) -> list[tuple[str, list[str]]]:
 
 def devices(inputs: Inputs) -> list[tuple[str, str]]:
     """What each part ran on, as far as its files say."""
-    trained = dict.fromkeys(str(model["device"]) for model in inputs.checkpoints.values() if model.get("device"))
-    result = [("training", ", ".join(trained))] if trained else []
+    trained = [model["device"] for model in inputs.checkpoints.values() if model.get("device")]
     timed = inputs.latency_provenance.get("device")
-    if timed:
-        text = timed if isinstance(timed, str) else ", ".join(f"{key}: {text}" for key, text in flatten(timed))
-        result.append(("latency", text))
-    return result
+    parts = {"training": trained, "latency": [timed] if timed else []}
+    return [(part, "; ".join(dict.fromkeys(map(described, found)))) for part, found in parts.items() if found]
+
+
+def described(device: Any) -> str:
+    """A device as the files have it: a name, or facts by name."""
+    return device if isinstance(device, str) else ", ".join(f"{key}: {text}" for key, text in flatten(device))
 
 
 def code_versions(inputs: Inputs) -> list[str]:

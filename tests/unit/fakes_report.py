@@ -244,7 +244,8 @@ def _train(root: Path, name: str, seed: int, generator: random.Random, metric: s
     write_table(directory / "training.parquet", TRAINING_LOG, table)
     model = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed, "objective": objective}
     model |= {"validation": {metric: 50 * (1 - errors) + seed}}
-    model |= {"data": data, "seed": seed, "device": "Made-up CPU", "provenance": {"retort": "0.1.0", "git": "abc"}}
+    device = {"type": "cpu", "name": "Made-up"}
+    model |= {"data": data, "seed": seed, "device": device, "provenance": {"retort": "0.1.0", "git": "abc"}}
     (directory / "model.json").write_text(json.dumps(model))
     return directory
 

@@ -84,6 +84,7 @@ def test_the_page_shows_the_numbers(report, inputs):
         "tok:13a",
         "0.1.0 (abc)",
         "Made-up CPU",
+        "type: cpu, name: Made-up",
     ):
         assert text in html
     assert "Left out" not in html and "left out" not in html
@@ -93,7 +94,9 @@ def test_the_page_needs_nothing_from_outside(report):
     html = (report / "report.html").read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "<script" not in html and "<link" not in html and "@import" not in html and "url(" not in html
     assert all(address.startswith("data:image/png;base64,") for address in re.findall(r'src="([^"]*)"', html))
-    assert all(address.startswith("#") for address in re.findall(r'href="([^"]*)"', html))
+    links = re.findall(r'href="([^"]*)"', html)
+    sections = re.findall(r'<section id="([^"]*)"', html)
+    assert set(links) == {f"#{section}" for section in sections}
 
 
 def test_every_name_and_text_is_escaped(report):
