@@ -50,8 +50,9 @@ def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(raw)
     for key, value in over.items():
         below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both else value  # type: ignore[arg-type]
-        if both and key in DROPPABLE:
-            result[key] = {name: v for name, v in result[key].items() if v is not None or name not in below}  # type: ignore[operator]
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merged(below, value)
+            if key in DROPPABLE:
+                value = {name: own for name, own in value.items() if own is not None or name not in below}
+        result[key] = value
     return result
