@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
 from retort import config
 from retort.batches import Batch, Ragged
+from retort.losses.base import Loss, Step
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.bang import BangModel
 from retort.models.dag import DagModel
@@ -96,6 +98,43 @@ def padded(lists: Sequence[Sequence[int]], step: int = 1) -> Tensor:
 
 def batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], step: int = 1) -> Batch:
     return Batch(torch.arange(len(sources)), padded(sources, step), padded(targets, step))
+
+
+def assert_steps_are_teacher_forcing(model: JanusModel | BangModel, source: Tensor, inputs: Tensor) -> Any:
+    """Feeds four sources' inputs token by token, with the rows chosen anew twice; returns the cache at the end."""
+    with torch.no_grad():
+        expected = torch.log_softmax(model.logits(model(source, inputs)), -1)
+        cache = model.start(source)
+        for t in range(inputs.shape[1]):
+            if t == 3:  # two rows a source, as in a beam
+                cache.select(torch.arange(4).repeat_interleave(2))
+            if t == 5:  # of which one stays, of two sources
+                cache.select(torch.tensor([3, 6]), torch.tensor([1, 3]))
+                expected, inputs = expected[[1, 3]], inputs[[1, 3]]
+            token = inputs[:, t].repeat_interleave(2) if t in (3, 4) else inputs[:, t]
+            found = model.step(token, cache)
+            for rows in [found[::2], found[1::2]] if t in (3, 4) else [found]:
+                torch.testing.assert_close(rows, expected[:, t], rtol=1e-4, atol=1e-5)
+    return cache
+
+
+def assert_left_out(
+    compute: Callable[..., Loss],
+    model: torch.nn.Module,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    options: Any,
+) -> None:
+    """The first of three sentences does not fit, and changes neither the loss nor its gradient."""
+    loss, rest = (compute(model, batch(sources[i:], targets[i:]), options, Step(torch.Generator())) for i in (0, 1))
+    assert loss.parts["infeasible"] == pytest.approx(1 / 3)
+    assert rest.parts["infeasible"] == 0
+    torch.testing.assert_close(loss.total, rest.total)
+    parameters = list(model.parameters())
+    pairs = zip(*(torch.autograd.grad(x.total, parameters) for x in (loss, rest)), strict=True)
+    for ours, theirs in pairs:
+        assert ours.isfinite().all()
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 class Prefixes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,17 @@ def call(script: ModuleType, *arguments: object) -> None:
 def changed(system: dict[str, Any], section: str, **values: Any) -> dict[str, Any]:
     """A copy of a system with keys of one section changed."""
     return {**system, section: {**system[section], **values}}
+
+
+def changed_at(configuration: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of a configuration with one key changed, such as "teacher.training.max_updates"."""
+    result = copy.deepcopy(configuration)
+    section = result
+    *keys, last = path.split(".")
+    for key in keys:
+        section = section.setdefault(key, {})
+    section[last] = value
+    return result
 
 
 @dataclass(frozen=True)

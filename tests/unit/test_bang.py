@@ -13,7 +13,7 @@ from retort.losses.masked_spans import Masked, diagonals
 from retort.losses.next_token import shifted_right
 from retort.models.bang import BUCKETS, Slots, blocks, distance_buckets, visibility
 from retort.vocabulary import BOS
-from tests.unit.fakes_models import VOCABULARY, bang_model, batch, padded, sentences
+from tests.unit.fakes_models import VOCABULARY, assert_steps_are_teacher_forcing, bang_model, batch, padded, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 SHAPES = {"pre-norm": {}, "post-norm, learned, untied": {"norm": "post", "positions": "learned", "tied": "none"}}
@@ -185,19 +185,7 @@ def test_block_by_block_is_teacher_forcing(shape, size):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_step_by_step_is_teacher_forcing(shape):
     model, source, inputs = bang_model(**SHAPES[shape]), padded(SOURCES), shifted_right(padded(TARGETS))
-    with torch.no_grad():
-        expected = torch.log_softmax(model.logits(model(source, inputs)), -1)
-        cache = model.start(source)
-        for t in range(inputs.shape[1]):
-            if t == 3:  # two rows a source, as in a beam
-                cache.select(torch.arange(4).repeat_interleave(2))
-            if t == 5:  # of which one stays, of two sources
-                cache.select(torch.tensor([3, 6]), torch.tensor([1, 3]))
-                expected, inputs = expected[[1, 3]], inputs[[1, 3]]
-            token = inputs[:, t].repeat_interleave(2) if t in (3, 4) else inputs[:, t]
-            found = model.step(token, cache)
-            for rows in [found[::2], found[1::2]] if t in (3, 4) else [found]:
-                torch.testing.assert_close(rows, expected[:, t], **CLOSE)
+    assert_steps_are_teacher_forcing(model, source, inputs)
 
 
 @pytest.mark.parametrize("size", [1, 3, 16])

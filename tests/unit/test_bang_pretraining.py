@@ -1,7 +1,5 @@
 """Pre-training of BANG: spans, their corruption, which streams predict what, the loss, and what starts from it."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -20,6 +18,7 @@ from retort.models.bang import Slots
 from retort.training.checkpoint import build_model, load_checkpoint, read_weights, save_checkpoint
 from retort.vocabulary import EOS, MASK, PAD
 from tests.unit.fakes_models import VOCABULARY, bang_model, padded, sentences
+from tests.unit.fakes_runs import changed_at
 from tests.unit.fakes_training import SYMBOLS, small_vocabulary, trainer
 from workflow_scripts import train_system
 
@@ -250,16 +249,6 @@ BASE = {
 }
 
 
-def changed(path, value):
-    raw = copy.deepcopy(BASE)
-    section = raw
-    *keys, last = path.split(".")
-    for key in keys:
-        section = section.setdefault(key, {})
-    section[last] = value
-    return raw
-
-
 def test_teacher_and_students_can_start_from_it():
     loaded = load_config(BASE)
     assert loaded.pretraining.texts == [] and loaded.pretraining.system.data == "monolingual"
@@ -277,7 +266,7 @@ def test_teacher_and_students_can_start_from_it():
     ],
 )
 def test_searches_are_those_of_the_modes(objective, searches):
-    found = load_config(changed("students.b.objective", {"name": "bang", **objective})).students["b"].searches
+    found = load_config(changed_at(BASE, "students.b.objective", {"name": "bang", **objective})).students["b"].searches
     assert {name: getattr(search, "block", None) for name, search in found.items()} == searches
     assert list(found) == list(searches)
 
@@ -309,7 +298,7 @@ def test_searches_are_those_of_the_modes(objective, searches):
 )
 def test_what_does_not_fit_is_named(path, value, messages):
     with pytest.raises(RetortError) as caught:
-        load_config(changed(path, value))
+        load_config(changed_at(BASE, path, value))
     for message in messages:
         assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 3

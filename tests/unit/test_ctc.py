@@ -10,7 +10,7 @@ from retort.losses.base import Step
 from retort.losses.ctc_alignments import best_alignment, ctc_nll
 from retort.losses.gathered import gathered_log_probs
 from retort.vocabulary import BLANK, PAD
-from tests.unit.fakes_models import batch, parallel
+from tests.unit.fakes_models import assert_left_out, batch, parallel
 
 P = torch.tensor([[0.5, 0.3, 0.2], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7], [0.6, 0.2, 0.2]])
 """Probabilities of four slots; class 0 is the blank."""
@@ -75,17 +75,7 @@ def test_sentences_that_do_not_fit_are_counted_and_left_out():
     model, options = parallel(upsampling=2), config.Ctc(name="ctc", upsampling=2)
     # slots are 2 x (length + eos): the first needs 5 of 4, the second 4 of 4, the third 5 of 6
     sources, targets = [[7], [8], [9, 6]], [[6, 7, 7, 8], [6, 7, 8, 9], [7, 7, 7]]
-    loss = ctc.compute(model, batch(sources, targets), options, Step(torch.Generator()))
-    assert loss.parts["infeasible"] == pytest.approx(1 / 3)
-    assert loss.total.isfinite()
-    rest = ctc.compute(model, batch(sources[1:], targets[1:]), options, Step(torch.Generator()))
-    assert rest.parts["infeasible"] == 0
-    torch.testing.assert_close(loss.total, rest.total)
-    parameters = list(model.parameters())
-    pairs = zip(*(torch.autograd.grad(x.total, parameters) for x in (loss, rest)), strict=True)
-    for ours, theirs in pairs:
-        assert ours.isfinite().all()
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert_left_out(ctc.compute, model, sources, targets, options)
 
 
 def test_a_batch_without_any_sentence_that_fits_has_a_loss_of_zero():

@@ -16,7 +16,7 @@ from retort.losses.next_token import shifted_right
 from retort.models.janus import JanusModel, places, visibility
 from retort.search.base import run_search
 from retort.vocabulary import BOS, MASK, PAD
-from tests.unit.fakes_models import batch, janus_model, padded, parallel, sentences
+from tests.unit.fakes_models import assert_steps_are_teacher_forcing, batch, janus_model, padded, parallel, sentences
 from tests.unit.fakes_training import sequences, trainer
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
@@ -130,22 +130,9 @@ def test_left_to_right_nothing_is_seen_of_what_follows(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_step_by_step_is_teacher_forcing(shape):
-    model, source, target = janus_model(**SHAPES[shape]), padded(SOURCES), padded(TARGETS)
-    inputs = shifted_right(target)
-    with torch.no_grad():
-        expected = torch.log_softmax(model.logits(model(source, inputs)), -1)
-        cache = model.start(source)
-        for t in range(inputs.shape[1]):
-            if t == 3:  # two rows a source, as in a beam
-                cache.select(torch.arange(4).repeat_interleave(2))
-            if t == 5:  # of which one stays, of two sources
-                cache.select(torch.tensor([3, 6]), torch.tensor([1, 3]))
-                expected, inputs = expected[[1, 3]], inputs[[1, 3]]
-            token = inputs[:, t].repeat_interleave(2) if t in (3, 4) else inputs[:, t]
-            found = model.step(token, cache)
-            for rows in [found[::2], found[1::2]] if t in (3, 4) else [found]:
-                torch.testing.assert_close(rows, expected[:, t], rtol=1e-4, atol=1e-5)
-            assert [key.shape[2] for key in cache.keys] == [t + 1] * 2
+    model, source, inputs = janus_model(**SHAPES[shape]), padded(SOURCES), shifted_right(padded(TARGETS))
+    cache = assert_steps_are_teacher_forcing(model, source, inputs)
+    assert [key.shape[2] for key in cache.keys] == [inputs.shape[1]] * 2
 
 
 def test_both_modes_predict_a_token_at_one_position(monkeypatch):

@@ -1,6 +1,5 @@
 """Pre-training on corrupted text: corruption, loss, text, configuration, and what starts from it."""
 
-import copy
 from collections import Counter
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ from retort.tables import CORPUS, ENCODED, read_provenance, read_table, write_ta
 from retort.training.checkpoint import build_model, load_checkpoint, read_weights, save_checkpoint
 from retort.vocabulary import EOS, MASK, PAD, UNK
 from tests.unit.fakes_models import janus_model, padded, sentences
-from tests.unit.fakes_runs import call
+from tests.unit.fakes_runs import call, changed_at
 from tests.unit.fakes_training import sequences, small_vocabulary, trainer
 from workflow_scripts import prepare_monolingual, train_system
 
@@ -246,16 +245,6 @@ BASE = {
 }
 
 
-def changed(path, value):
-    raw = copy.deepcopy(BASE)
-    section = raw
-    *keys, last = path.split(".")
-    for key in keys:
-        section = section.setdefault(key, {})
-    section[last] = value
-    return raw
-
-
 def test_a_pre_trained_system_is_none_of_the_systems():
     loaded = load_config(BASE)
     assert list(loaded.systems) == ["teacher", "j"] and list(loaded.trained) == ["pretrained", "teacher", "j"]
@@ -263,9 +252,9 @@ def test_a_pre_trained_system_is_none_of_the_systems():
     assert (system.objective.name, system.data, system.model.d_model) == ("bart_janus", "monolingual", 16)
     training = system.training
     assert (training.max_updates, training.decode_sentences, training.select_by) == (3000, 0, "loss")
-    assert load_config(changed("seeds", [4, 5])).seeds_of("pretrained") == [4]
+    assert load_config(changed_at(BASE, "seeds", [4, 5])).seeds_of("pretrained") == [4]
     assert load_config(loaded.model_dump(mode="json")) == loaded
-    assert load_config(changed("teacher.training", {"warm_start": "pretrained"}))
+    assert load_config(changed_at(BASE, "teacher.training", {"warm_start": "pretrained"}))
 
 
 @pytest.mark.parametrize(
@@ -287,7 +276,7 @@ def test_a_pre_trained_system_is_none_of_the_systems():
 )
 def test_what_does_not_fit_is_named(path, value, message):
     with pytest.raises(RetortError) as caught:
-        load_config(changed(path, value))
+        load_config(changed_at(BASE, path, value))
     assert message in str(caught.value)
 
 
