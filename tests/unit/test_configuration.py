@@ -254,6 +254,12 @@ def test_every_configuration_loads(path: Path) -> None:
     assert load_config(path).name == ("default" if path.stem == "config" else path.stem)
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_second_file_loads_over_its_first(path: Path) -> None:
+    first = read_yaml(path.parent.with_suffix(".yaml"))
+    assert load_config(merged(first, read_yaml(path))).name.startswith(f"{first['name']}-")
+
+
 def test_generated_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     for flag, name in (("--schema", "config.schema.json"), ("--table", "docs/configuration.md")):
         main([flag])
