@@ -100,8 +100,8 @@ def batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], st
     return Batch(torch.arange(len(sources)), padded(sources, step), padded(targets, step))
 
 
-def assert_steps_are_teacher_forcing(model: JanusModel | BangModel, source: Tensor, inputs: Tensor) -> Any:
-    """Feeds four sources' inputs token by token, with the rows chosen anew twice; returns the cache at the end."""
+def assert_steps_are_teacher_forcing(model: JanusModel | BangModel, source: Tensor, inputs: Tensor) -> None:
+    """Feeds four sources' inputs token by token, with the rows chosen anew twice."""
     with torch.no_grad():
         expected = torch.log_softmax(model.logits(model(source, inputs)), -1)
         cache = model.start(source)
@@ -115,7 +115,7 @@ def assert_steps_are_teacher_forcing(model: JanusModel | BangModel, source: Tens
             found = model.step(token, cache)
             for rows in [found[::2], found[1::2]] if t in (3, 4) else [found]:
                 torch.testing.assert_close(rows, expected[:, t], rtol=1e-4, atol=1e-5)
-    return cache
+            assert [key.shape[2] for key in cache.keys] == [t + 1] * 2
 
 
 def assert_left_out(
@@ -128,6 +128,7 @@ def assert_left_out(
     """The first of three sentences does not fit, and changes neither the loss nor its gradient."""
     loss, rest = (compute(model, batch(sources[i:], targets[i:]), options, Step(torch.Generator())) for i in (0, 1))
     assert loss.parts["infeasible"] == pytest.approx(1 / 3)
+    assert loss.total.isfinite()
     assert rest.parts["infeasible"] == 0
     torch.testing.assert_close(loss.total, rest.total)
     parameters = list(model.parameters())
