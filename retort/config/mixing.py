@@ -49,8 +49,8 @@ DataMixture = Annotated[UnionMixture | WeightedMixture | SelectiveMixture, Field
 class SelfPaced(Section):
     """Self-paced weights (SPMD-style, after Qi et al. 2022 and Kumar et al. 2010): samples that are hard now wait. A
     sample has the weight 1 up to warmup. Then the bound on its criterion is a quantile of the last samples', which
-    grows linearly from start to 1 at full; from there all weights are 1 again. References and teacher's translations
-    have quantiles of their own."""
+    goes linearly from start to end at full, and stays there. References and teacher's translations have quantiles of
+    their own."""
 
     criterion: Literal["loss", "agreement", "similarity"] = "loss"
     """What makes a sample hard. loss: its negative log-likelihood a token. agreement: the share of slots where the most
@@ -62,8 +62,10 @@ class SelfPaced(Section):
     """Share of the samples within the bound after the warm-up."""
     warmup: Probability = 0.1
     """Share of training.max_updates before any sample waits."""
+    end: Probability = 1.0
+    """Share of them from full on; 1: all count again, with the weight 1."""
     full: Probability = 0.6
-    """Share of training.max_updates from which none does any more."""
+    """Share of training.max_updates by which that is reached."""
     window: int = Field(1000, ge=1)
     """Last samples of a kind whose quantile is taken."""
     random: bool = False

@@ -178,7 +178,8 @@ def quantile_at(paced: SelfPaced, progress: float) -> float:
     """Share of the samples that are within the bound: 1 where none waits."""
     if progress < paced.warmup:
         return 1.0
-    return min(1.0, paced.start + (1 - paced.start) * (progress - paced.warmup) / (paced.full - paced.warmup))
+    remaining = max(0.0, (paced.full - progress) / (paced.full - paced.warmup))
+    return paced.end + (paced.start - paced.end) * remaining
 
 
 def last_values(window: list[float], values_b: Tensor, size: int) -> list[float]:

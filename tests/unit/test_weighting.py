@@ -71,6 +71,11 @@ def test_the_quantile_grows_from_the_warm_up_to_full(progress, share):
     assert quantile_at(SelfPaced(), progress) == pytest.approx(share)
 
 
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.8), (0.25, 0.6), (0.5, 0.4), (0.9, 0.4)])
+def test_the_quantile_may_end_below_one(progress, share):
+    assert quantile_at(SelfPaced(warmup=0, start=0.8, end=0.4, full=0.5), progress) == pytest.approx(share)
+
+
 def test_selective_kd_s_rule():
     scores = torch.tensor([0.0, 0.39, 0.4, 0.69, 0.7, 0.99, 1.0])
     assert choose_distilled(scores, 0.4, 0.6, 0.0).tolist() == [True, True, *[False] * 5]
@@ -210,6 +215,14 @@ def test_unlike_references_wait_and_no_translation_does():
     found = weighting(parallel(), mixed(), step(0.1), {})
     assert found.ids[found.distilled_b].tolist() == [0, 1, 2, 3]
     assert found.ids[~found.distilled_b].tolist() == [0, 2], "a source without a translation has its reference"
+
+
+def test_the_most_unlike_references_can_be_left_out_for_good():
+    similarity = Scores(np.arange(4), np.array([80.0, 20.0, 90.0, 60.0]))
+    paced = SelfPaced(criterion="similarity", warmup=0, start=0.5, end=0.5)
+    for progress in (0.0, 0.5, 0.999):
+        found = Weighting(VANILLA, None, paced, similarity)(parallel(), mixed(), step(progress), {})
+        assert found.ids[~found.distilled_b].tolist() == [0, 2]
 
 
 def test_nothing_is_asked_of_the_model_while_no_sample_waits(monkeypatch):
