@@ -59,4 +59,6 @@ def recipe(system: dict[str, Any]) -> str:
     if paced:
         words.append("random control of" if paced.get("random") else "self-paced by")
         words[-1] += f" {paced.get('criterion')}, {paced.get('weights')}"
+        if paced.get("end", 1) < 1:
+            words.append(f"at the end {paced['end']:.0%}")
     return ", ".join(words)

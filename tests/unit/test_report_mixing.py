@@ -62,6 +62,8 @@ def test_shares_and_losses_are_means_over_seeds(arguments):
         ({"data": "mixed", "mixture": {"kind": "weighted", "weight": 0.3}}, "weighted 0.3"),
         ({"data": "mixed", "mixture": None, "self_paced": {"criterion": "loss", "weights": "hard", "random": True}},
          "union, random control of loss, hard"),
+        ({"data": "mixed", "self_paced": {"criterion": "similarity", "weights": "hard", "end": 0.5}},
+         "union, self-paced by similarity, hard, at the end 50%"),
     ],
 )  # fmt: skip
 def test_a_recipe_in_words(section, words):
