@@ -33,7 +33,7 @@ def start_checks(path: str, system: System, systems: Mapping[str, System]) -> It
         yield Problem(where, f"a model trained as {own} cannot start from one of {theirs}; name another system")
     elif not start.checkpoint:
         for key in WEIGHT_OPTIONS:
-            found, needed = getattr(system.objective, key, None), getattr(start.objective, key, None)
+            found, needed = getattr(system.objective, key, False), getattr(start.objective, key, False)
             if found != needed:
                 yield Problem(f"{path}.objective.{key}", f"warm_start {name} needs {needed!r}, found {found!r}")
         for key in Model.model_fields:

@@ -122,7 +122,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
         samples_of_kinds(corpus, SAMPLED),
     )
     state = TrainingState(args.state, key)
-    training, weighting = system.training, weighting_of(system, corpus, args.train, args.agreement)
+    training, weighting = system.training, weighting_of(system, corpus, args.train, args.agreement, args.seed)
     if system.mixture and system.mixture.kind == "selective":
         # of each source's two samples one is left
         training = training.model_copy(update={"batch_tokens": 2 * training.batch_tokens})

@@ -368,7 +368,7 @@ AUTOREGRESSIVE = ("autoregressive", "imitation")
 SAME_WEIGHTS = (AUTOREGRESSIVE, ("vanilla", "cmlm", "axe", "oaxe", "glat"), ("ctc", "glat_ctc"))
 """Objectives whose models have the same weights, so that a training can start from one of the others."""
 
-WEIGHT_OPTIONS = ("length_from", "upsampling")
+WEIGHT_OPTIONS = ("length_from", "upsampling", "deep_supervision")
 """Keys of these objectives that the weights depend on."""
 
 PRETRAINING = {"bart_janus": "janus", "bang_pretraining": "bang"}

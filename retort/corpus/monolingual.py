@@ -87,11 +87,13 @@ def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Coun
 
 
 def blocks(encoded: Iterable[list[int]], size: int, counts: Counter[str]) -> Iterator[list[int]]:
-    """Consecutive whole lines, joined to at most ``size`` tokens; longer lines are left out and counted."""
+    """Consecutive whole lines, joined to at most ``size`` tokens; longer lines are left out, and counted as that and
+    not as kept."""
     waiting: list[int] = []
     for tokens in encoded:
         if len(tokens) > size:
             counts["longer_than_block"] += 1
+            counts["kept"] -= 1
             continue
         if len(waiting) + len(tokens) > size:
             yield waiting

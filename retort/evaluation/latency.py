@@ -58,12 +58,11 @@ def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -
         for timed in systems:
             for number in range(settings.warmup):
                 time_batch(timed, batches[number % len(batches)])
-        for repeat in range(settings.repeats):
+        for _ in range(settings.repeats):
             for number, batch in enumerate(batches):
                 for timed in systems:
                     model_seconds, total_seconds = time_batch(timed, batch)
-                    position = repeat * len(batches) + number
-                    yield Timing(timed, size, position, len(batch), model_seconds, total_seconds)
+                    yield Timing(timed, size, number, len(batch), model_seconds, total_seconds)
 
 
 def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[str]]:

@@ -7,17 +7,20 @@ import io
 from typing import Any
 
 from retort.report.inputs import Inputs
+from retort.report.mixing import mixed_systems
 from retort.report.summary import SHARES, latencies, training_shares
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
 LATENCY_SIGNATURE = "text to text, median over batches|batch_size:{size}|batches:{batches}"
+KEPT_SIGNATURE = "share of samples, mean over the training"
+LOSS_SIGNATURE = "of the final weights, on a sample of the training pairs"
 NCM_SIGNATURE = "held-out -log p(y|x) / tokens, nats|pairs:{sentences}|infeasible:{infeasible}|tokens:{tokens}"
 THROUGHPUT_SIGNATURE = "text to text, sentences / total seconds|batch_size:{size}|batches:{batches}"
 
 
 def results_csv(inputs: Inputs) -> str:
-    """The scores, the latency at every batch size, each training's size and cost, NCM, scores by length, and exposure
-    bias.
+    """The scores, the latency at every batch size, each training's size and cost, what of its samples counted, NCM,
+    scores by length, and exposure bias.
 
     One row a system, training data, seed, test set, search and metric; what does not apply is empty.
     """
@@ -78,6 +81,12 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
         own = Inputs(inputs.config, logs={run: inputs.logs.get(run, [])})
         for metric, found in training_shares(own).get(run.system, {}).items():
             rows.append({**where, "metric": metric, "value": found.mean, "signature": f"share of {SHARES[metric]}"})
+        for mixed in mixed_systems(own):
+            for shares, signature in ((mixed.shares, KEPT_SIGNATURE), (mixed.losses, LOSS_SIGNATURE)):
+                rows += [
+                    {**where, "metric": metric, "value": found.mean, "signature": signature}
+                    for metric, found in shares.items()
+                ]
     return rows
 
 

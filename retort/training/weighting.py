@@ -30,6 +30,9 @@ RAW, DISTILLED = "raw", "distilled"
 TIES = 1e-6
 """Times a random number, added to each value, so that of equal ones as many are kept as the quantile says."""
 
+WINDOW = 10_000
+"""Sources whose similarity tells quantiles."""
+
 
 class Scores:
     """A number of each source, found by its id."""
@@ -51,6 +54,18 @@ class Scores:
             )
         return scores
 
+    def unlikeness(self, seed: int, shuffled: bool) -> Scores:
+        """How unlike two targets are of which these are the chrF, with no ties; ``shuffled`` among the sources. A
+        reference that nothing stands beside is like it."""
+        random = np.random.default_rng(seed)
+        values = 1 - np.nan_to_num(self.values, nan=100.0) / 100 + TIES * random.random(len(self.ids))
+        return Scores(self.ids, random.permutation(values) if shuffled else values)
+
+    def window(self) -> list[float]:
+        """All numbers, or as many of them that quantiles are as good, from the lowest to the highest."""
+        rows = np.linspace(0, len(self.values) - 1, min(len(self.values), WINDOW))
+        return np.sort(self.values)[rows.astype(np.int64)].tolist()  # type: ignore[no-any-return]
+
     def of(self, ids: Tensor) -> Tensor:
         """The numbers of these sources, which must be known: float32 [b], on the CPU."""
         return torch.from_numpy(self.values[self.ids.searchsorted(ids.cpu().numpy())])
@@ -66,10 +81,17 @@ class Weighting:
         paced: SelfPaced | None = None,
         similarity: Scores | None = None,
         evaluator: Scores | None = None,
+        seed: int = 1,
     ) -> None:
-        """``similarity`` of the two targets of each source, in chrF; ``evaluator``: its score of each reference."""
+        """``similarity`` of the two targets of each source, in chrF; ``evaluator``: its score of each reference;
+        ``seed`` of what does not change from update to update."""
         self.objective, self.mixture, self.paced = objective, mixture, paced
-        self.similarity, self.evaluator = similarity, evaluator
+        self.evaluator = evaluator
+        if paced and paced.criterion == "similarity":
+            if similarity is None:
+                raise RetortError("the similarity of two targets is asked for, and there is none")
+            self.unlike = similarity.unlikeness(seed, paced.random)
+            self.window = self.unlike.window()
         self.module = import_module(f"retort.losses.{objective.name}")
 
     def __call__(self, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]) -> Batch:
@@ -102,16 +124,18 @@ class Weighting:
     def _paced_weights(
         self, paced: SelfPaced, share: float, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]
     ) -> Tensor:
+        weight_b = torch.ones(len(batch.ids))
+        distilled_b = torch.zeros(len(batch.ids), dtype=torch.bool)
+        if batch.distilled_b is not None:
+            distilled_b = batch.distilled_b.cpu()
+        if paced.criterion == "similarity":
+            own_b = self.unlike.of(batch.ids.cpu()[~distilled_b])
+            weight_b[~distilled_b] = weights_within(own_b, self.window, share, paced.weights)
+            return weight_b.to(batch.weights.device)
         values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
         if not paced.random:
             values_b = self._values(paced, model, batch).cpu() + TIES * values_b
-        distilled_b = torch.zeros(len(values_b), dtype=torch.bool)
-        if batch.distilled_b is not None:
-            distilled_b = batch.distilled_b.cpu()
         waiting = {RAW: ~distilled_b, DISTILLED: distilled_b}
-        if paced.criterion == "similarity":
-            waiting.pop(DISTILLED)
-        weight_b = torch.ones(len(values_b))
         windows, surplus = state.setdefault("windows", {}), state.setdefault("surplus", {})
         for kind, chosen_b in waiting.items():
             if chosen_b.any():
@@ -125,11 +149,6 @@ class Weighting:
 
     def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:
         """What makes each sample hard [b], the more the larger; without dropout."""
-        if paced.criterion == "similarity":
-            if self.similarity is None:
-                raise RetortError("the similarity of two targets is asked for, and there is none")
-            # a reference that nothing stands beside waits for nothing
-            return 1 - self.similarity.of(batch.ids).nan_to_num(100.0) / 100
         training = model.training
         model.eval()
         with torch.no_grad():
@@ -143,17 +162,18 @@ class Weighting:
 
 
 def samples_of_kinds(corpus: EncodedCorpus, count: int) -> dict[str, EncodedCorpus]:
-    """A fixed sample of the pairs of each kind, where there are kinds: ``count`` of them, spread evenly."""
+    """The pairs of each kind, where there are kinds, of ``count`` sources that have both, spread evenly."""
     if corpus.distilled is None:
         return {}
     rows = {RAW: np.flatnonzero(~corpus.distilled), DISTILLED: np.flatnonzero(corpus.distilled)}
-    return {
-        kind: corpus.select(own[np.linspace(0, len(own) - 1, min(count, len(own))).astype(np.int64)])
-        for kind, own in rows.items()
-    }
+    both = np.intersect1d(corpus.ids[rows[RAW]], corpus.ids[rows[DISTILLED]])
+    sampled = both[np.linspace(0, len(both) - 1, min(count, len(both))).astype(np.int64)]
+    return {kind: corpus.select(own[np.isin(corpus.ids[own], sampled)]) for kind, own in rows.items()}
 
 
-def weighting_of(system: System, corpus: EncodedCorpus, train: Path, agreement: Path | None) -> Weighting | None:
+def weighting_of(
+    system: System, corpus: EncodedCorpus, train: Path, agreement: Path | None, seed: int
+) -> Weighting | None:
     """The weights of samples, where they differ."""
     mixture, paced = system.mixture, system.self_paced
     selective = mixture is not None and mixture.kind == "selective"
@@ -166,7 +186,9 @@ def weighting_of(system: System, corpus: EncodedCorpus, train: Path, agreement: 
         if agreement is None:
             raise RetortError("a selective mixture needs its evaluator's table, but no --agreement was given")
         evaluator = Scores.read(agreement, AGREEMENT, "score", corpus.ids)
-    return Weighting(system.objective, mixture, paced, similarity, evaluator)
+        # a source without a translation keeps its reference
+        evaluator.values[~np.isin(evaluator.ids, corpus.ids[corpus.distilled])] = np.inf
+    return Weighting(system.objective, mixture, paced, similarity, evaluator, seed)
 
 
 def choose_distilled(score_b: Tensor, start: float, slope: float, progress: float) -> Tensor:

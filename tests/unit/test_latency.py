@@ -53,7 +53,7 @@ def test_systems_take_turns_on_each_batch_after_the_warm_up(monkeypatch):
     turns = [(name, texts) for texts in (first, second) for name in ("one", "two")]
     assert calls == warm + turns * 2
     assert [(t.timed.system, t.batch_size, t.batch, t.sentences) for t in timings] == [
-        (name, 2, batch, 2) for batch in range(4) for name in ("one", "two")
+        (name, 2, batch, 2) for batch in (0, 1, 0, 1) for name in ("one", "two")
     ]
     assert {(t.model_seconds, t.total_seconds) for t in timings} == {(1.0, 2.0)}
 

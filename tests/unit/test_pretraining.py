@@ -172,10 +172,10 @@ def test_pre_training_learns(tmp_path):
 
 
 def test_blocks_are_whole_lines():
-    counts = Counter()
+    counts = Counter(kept=6)
     found = list(blocks([[1, 2], [3], [4, 5], [6] * 6, [7] * 5, [8]], 5, counts))
     assert found == [[1, 2, 3, 4, 5], [7] * 5, [8]]
-    assert counts == {"longer_than_block": 1}
+    assert counts == {"longer_than_block": 1, "kept": 5}
     assert list(blocks([], 5, counts)) == []
 
 

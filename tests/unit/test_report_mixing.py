@@ -1,6 +1,7 @@
 """The report's section on training with references and translations together."""
 
 import argparse
+import csv
 import json
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 
 from retort.report import mixing
 from retort.report.inputs import Paths, read_inputs
+from retort.report.results import results_csv
 from retort.tables import TRAINING_LOG, read_table, write_table
 from tests.unit.fakes_report import run_on_disk
 from workflow_scripts import build_report
@@ -52,6 +54,16 @@ def test_shares_and_losses_are_means_over_seeds(arguments):
     assert {name: value.mean for name, value in ctc.shares.items()} == pytest.approx(dict.fromkeys(mixing.SHARES, 0.15))
     assert {name: value.mean for name, value in ctc.losses.items()} == {"loss_raw": 3.0, "loss_distilled": 1.0}
     assert vanilla.shares == {}
+
+
+def test_the_numbers_are_in_the_table(arguments):
+    checkpoints = [build_report.named_directory(text) for text in arguments["checkpoints"]]
+    inputs = read_inputs(Paths(**{**arguments, "checkpoints": checkpoints}))
+    rows = list(csv.DictReader(results_csv(inputs).splitlines()))
+    found = {(r["system"], r["seed"], r["metric"]): float(r["value"]) for r in rows}
+    assert found["ctc", "2", "kept_raw"] == pytest.approx(0.2)
+    assert (found["ctc", "2", "loss_raw"], found["vanilla", "1", "loss_distilled"]) == (4.0, 1.0)
+    assert ("vanilla", "1", "kept") not in found and ("cmlm", "1", "loss_raw") not in found
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ def test_any_system_of_the_family_and_shape_can_be_the_start(students):
             {"a": CMLM, "b": starting({"objective": {"name": "oaxe", "length_from": "slot"}}, "a")},
             "students.b.objective.length_from: warm_start a needs 'mean', found 'slot'",
         ),
+        (
+            {"a": CMLM, "b": starting({"objective": {"name": "vanilla", "deep_supervision": True}}, "a")},
+            "students.b.objective.deep_supervision: warm_start a needs False, found True",
+        ),
     ],
 )
 def test_other_starts_are_one_problem(students, expected):

@@ -3,14 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from retort.batches import EncodedCorpus, Ragged
-from retort.config import SelectiveMixture, SelfPaced, UnionMixture, Vanilla, WeightedMixture
+from retort.config import SelectiveMixture, SelfPaced, System, UnionMixture, Vanilla, WeightedMixture
 from retort.errors import RetortError
 from retort.losses import vanilla
 from retort.losses.base import Step
+from retort.tables import AGREEMENT, write_table
 from retort.training.weighting import (
     Scores,
     Weighting,
@@ -18,6 +20,7 @@ from retort.training.weighting import (
     last_values,
     quantile_at,
     samples_of_kinds,
+    weighting_of,
     weights_within,
 )
 from tests.unit.fakes_models import batch, parallel, sentences
@@ -112,11 +115,18 @@ def test_a_selective_mixture_has_one_target_of_each_source_and_ever_more_of_the_
         assert weighting.metrics(state) == {"kept": 0.5, "kept_raw": 1 - share, "kept_distilled": share}
 
 
+def test_a_source_without_a_translation_has_its_reference_in_a_selective_mixture(tmp_path):
+    rows = {"id": [0, 1], "accuracy": [0.1, 0.1], "score": [0.1, 0.1]}
+    write_table(tmp_path / "a.parquet", AGREEMENT, pa.table(rows, schema=AGREEMENT.schema))
+    texts = Ragged.from_lists(sentences([3, 4, 5]))
+    corpus = EncodedCorpus(np.array([0, 0, 1]), texts, texts, np.array([False, True, False]))
+    system = System(objective=VANILLA, data="mixed", mixture=SELECTIVE)
+    weighting = weighting_of(system, corpus, tmp_path / "train.parquet", tmp_path / "a.parquet", 1)
+    found = weighting(parallel(), corpus.batch(np.arange(3)), step(1.0), {})
+    assert (found.ids.tolist(), found.distilled_b.tolist()) == ([0, 1], [True, False])
+
+
 def test_scores_are_found_by_id_and_must_be_there(tmp_path):
-    import pyarrow as pa
-
-    from retort.tables import AGREEMENT, write_table
-
     rows = {"id": [7, 3, 5], "accuracy": [0.1, 0.2, 0.3], "score": [0.7, 0.3, 0.5]}
     write_table(tmp_path / "a.parquet", AGREEMENT, pa.table(rows, schema=AGREEMENT.schema))
     scores = Scores.read(tmp_path / "a.parquet", AGREEMENT, "score", np.array([3, 5, 3]))
@@ -131,9 +141,8 @@ def test_what_a_weighting_needs_must_be_there():
     unmixed = replace(mixed(), distilled_b=None)
     with pytest.raises(RetortError, match="must be a mixed table"):
         Weighting(VANILLA, WeightedMixture(kind="weighted"))(parallel(), unmixed, step(), {})
-    paced = SelfPaced(criterion="similarity")
     with pytest.raises(RetortError, match="similarity of two targets"):
-        Weighting(VANILLA, None, paced)(parallel(), mixed(), step(), {})
+        Weighting(VANILLA, None, SelfPaced(criterion="similarity"))
 
 
 # ---- samples that wait ----------------------------------------------------------------------------------------------
@@ -225,6 +234,23 @@ def test_the_most_unlike_references_can_be_left_out_for_good():
         assert found.ids[~found.distilled_b].tolist() == [0, 2]
 
 
+def test_which_references_wait_by_similarity_changes_with_the_share_alone():
+    """The control's are others, each time the same, and as many."""
+    similarity = Scores(np.arange(100), np.arange(100.0))
+    kept = {}
+    for random in (False, True):
+        paced = SelfPaced(criterion="similarity", warmup=0, start=0.5, end=0.7, full=0.5, random=random)
+        weighting, pairs = Weighting(VANILLA, None, paced, similarity, seed=3), mixed(200)
+        for number, progress in enumerate((0.0, 0.0, 0.6, 0.9)):
+            found = weighting(parallel(), pairs, step(progress, seed=number), {})
+            kept[random, number] = set(found.ids[~found.distilled_b].tolist())
+    assert kept[False, 0] == kept[False, 1] == set(range(50, 100))
+    assert kept[False, 2] == kept[False, 3] == set(range(30, 100))
+    assert kept[True, 0] == kept[True, 1] < kept[True, 2] == kept[True, 3]
+    assert (len(kept[True, 0]), len(kept[True, 2])) == (50, 70)
+    assert len(kept[True, 0] & kept[False, 0]) == pytest.approx(25, abs=10), "as by chance"
+
+
 def test_nothing_is_asked_of_the_model_while_no_sample_waits(monkeypatch):
     weighting, state = Weighting(VANILLA, None, SelfPaced()), {}
     monkeypatch.setattr(weighting, "_values", None)
@@ -267,4 +293,7 @@ def test_the_same_number_of_each_kind_is_sampled_all_over():
     }
     assert found["raw"].distilled.tolist() == [False] * 5 and found["distilled"].distilled.tolist() == [True] * 5
     assert len(samples_of_kinds(corpus, 100)["raw"]) == 20
+    some_missing = corpus.select(np.flatnonzero((np.arange(40) != 3) & (np.arange(40) != 20)))
+    found = samples_of_kinds(some_missing, 5)
+    assert found["raw"].ids.tolist() == found["distilled"].ids.tolist() == [0, 5, 9, 14, 19], "sources that have both"
     assert samples_of_kinds(EncodedCorpus(np.arange(40), texts, texts), 5) == {}
