@@ -186,7 +186,8 @@ def test_a_student_learns_from_both_targets(tables, table, agreement, tmp_path, 
     elif name == "weighted":
         assert kept == {"kept": 1.0, "kept_raw": 1.0, "kept_distilled": 1.0}
     elif name == "selective":
-        assert 0.4 < kept["kept"] < 0.6 and kept["kept_raw"] + kept["kept_distilled"] == pytest.approx(1, abs=0.1)
+        # one sample of each source, also of the few without a translation
+        assert 0.4 < kept["kept"] < 0.7 and kept["kept_raw"] + kept["kept_distilled"] == pytest.approx(1, abs=0.2)
     else:
         assert kept["kept_raw"] < 1 == kept["kept_distilled"]
 
