@@ -105,7 +105,7 @@ class Pretraining(Section):
     """Text of any of the two languages, one sentence a line, in the order of the documents. It is cleaned as
     cleaning says. None: the sources of the training corpus, and then its targets."""
     block_tokens: int = Field(128, ge=4)
-    """Consecutive whole lines are joined to at most so many tokens; longer lines are left out."""
+    """Consecutive lines are joined to at most so many tokens; a longer line is cut into pieces of that."""
     valid_blocks: int = Field(200, ge=1)
     """Blocks that validate, spread over the text."""
     system: System = System(objective=BartJanus(name="bart_janus"))

@@ -1,4 +1,4 @@
-"""Monolingual text for pre-training: cleaned, encoded, and joined to blocks of whole lines."""
+"""Monolingual text for pre-training: cleaned, encoded, and joined to blocks of lines."""
 
 from __future__ import annotations
 
@@ -87,18 +87,17 @@ def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Coun
 
 
 def blocks(encoded: Iterable[list[int]], size: int, counts: Counter[str]) -> Iterator[list[int]]:
-    """Consecutive whole lines, joined to at most ``size`` tokens; longer lines are left out, and counted as that and
-    not as kept."""
+    """Consecutive lines, joined to at most ``size`` tokens; a longer line is cut into pieces of that, and counted."""
     waiting: list[int] = []
     for tokens in encoded:
         if len(tokens) > size:
-            counts["longer_than_block"] += 1
-            counts["kept"] -= 1
-            continue
-        if len(waiting) + len(tokens) > size:
-            yield waiting
-            waiting = []
-        waiting = waiting + tokens
+            counts["cut"] += 1
+        for start in range(0, len(tokens), size):
+            piece = tokens[start : start + size]
+            if len(waiting) + len(piece) > size:
+                yield waiting
+                waiting = []
+            waiting = waiting + piece
     if waiting:
         yield waiting
 

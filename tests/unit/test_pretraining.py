@@ -171,11 +171,11 @@ def test_pre_training_learns(tmp_path):
 # ---- text -----------------------------------------------------------------------------------------------------------
 
 
-def test_blocks_are_whole_lines():
-    counts = Counter(kept=6)
-    found = list(blocks([[1, 2], [3], [4, 5], [6] * 6, [7] * 5, [8]], 5, counts))
-    assert found == [[1, 2, 3, 4, 5], [7] * 5, [8]]
-    assert counts == {"longer_than_block": 1, "kept": 5}
+def test_blocks_are_whole_lines_but_for_longer_ones():
+    counts = Counter()
+    found = list(blocks([[1, 2], [3], [4, 5], [6] * 5, [7] * 6, [8], [9] * 13, [1, 2]], 5, counts))
+    assert found == [[1, 2, 3, 4, 5], [6] * 5, [7] * 5, [7, 8], [9] * 5, [9] * 5, [9, 9, 9, 1, 2]]
+    assert counts == {"cut": 2}
     assert list(blocks([], 5, counts)) == []
 
 
