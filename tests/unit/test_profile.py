@@ -1,0 +1,30 @@
+"""The SLURM profile names rules that exist, and the same number of CPUs wherever it names one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def profile() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+
+
+def test_every_rule_of_the_profile_exists(profile: dict[str, Any]) -> None:
+    text = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))])
+    rules = set(re.findall(r"^ *(?:rule|checkpoint) (\w+):", text, re.M)) | set(re.findall(r"as (\w+) with:", text))
+    named = {*profile["set-threads"], *profile["set-resources"], *profile["slurm-array-jobs"].split(",")}
+    assert len(rules) > 30 and named - rules == set()
+
+
+def test_threads_are_the_cpus_that_are_asked_for(profile: dict[str, Any]) -> None:
+    cpus = {rule: keys["cpus_per_task"] for rule, keys in profile["set-resources"].items() if "cpus_per_task" in keys}
+    threads = {rule: number for rule, number in profile["set-threads"].items() if number > 1}
+    assert len(cpus) > 10 and cpus == threads
