@@ -4,13 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from retort.config import SAME_WEIGHTS, SEARCHES_OF_OBJECTIVE, STARTS, WEIGHT_OPTIONS, Evaluation, Model, System
+from retort.config import (
+    PRETRAINED,
+    SAME_WEIGHTS,
+    SEARCHES_OF_OBJECTIVE,
+    STARTS,
+    WEIGHT_OPTIONS,
+    Evaluation,
+    Model,
+    System,
+)
 from retort.config_errors import Problem, nearest
 
 LABELLED = ("raw", "distilled", "interpolated")
 """Data that the teacher's labels are stored for."""
 REGULARISATION = ("dropout", "attention_dropout")
 """Keys of a model that its weights do not depend on."""
+# What must be equal for the weights of one model's encoder to fit another one's.
+ENCODER_SHAPE = ("family", "d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
+
+
+def shape_differences(warm_start: str, own: Model, start: Model) -> Iterator[tuple[str, str, object]]:
+    """Keys that keep a model from starting from another one as ``warm_start`` says: the key, "at least " or nothing,
+    and the start's value. Where not all weights are taken, layers that the start lacks stay random."""
+    if warm_start == "teacher_encoder":
+        keys = ENCODER_SHAPE
+    elif warm_start == PRETRAINED:
+        keys = (*ENCODER_SHAPE, "decoder_layers", "tied")
+    else:
+        keys = tuple(key for key in Model.model_fields if key not in REGULARISATION)
+    deeper = warm_start in ("teacher_encoder", PRETRAINED)
+    for key in keys:
+        mine, theirs = getattr(own, key), getattr(start, key)
+        if deeper and key.endswith("_layers"):
+            if mine < theirs:
+                yield key, "at least ", theirs
+        elif mine != theirs:
+            yield key, "", theirs
 
 
 def start_checks(path: str, system: System, systems: Mapping[str, System]) -> Iterator[Problem]:
@@ -36,10 +66,9 @@ def start_checks(path: str, system: System, systems: Mapping[str, System]) -> It
             found, needed = getattr(system.objective, key, False), getattr(start.objective, key, False)
             if found != needed:
                 yield Problem(f"{path}.objective.{key}", f"warm_start {name} needs {needed!r}, found {found!r}")
-        for key in Model.model_fields:
-            found, needed = getattr(system.model, key), getattr(start.model, key)
-            if found != needed and key not in REGULARISATION:
-                yield Problem(f"{path}.model.{key}", f"warm_start {name} needs {needed!r}, found {found!r}")
+        for key, least, needed in shape_differences(name, system.model, start.model):
+            found = getattr(system.model, key)
+            yield Problem(f"{path}.model.{key}", f"warm_start {name} needs {least}{needed!r}, found {found!r}")
 
 
 def label_checks(path: str, system: System) -> Iterator[Problem]:

@@ -35,7 +35,7 @@ from retort.config import (
     left_to_right,
     resolve,
 )
-from retort.config_checks import exposure_checks, label_checks, start_checks, truncation_checks
+from retort.config_checks import exposure_checks, label_checks, shape_differences, start_checks, truncation_checks
 from retort.config_errors import Problem, nearest, problems_of
 from retort.config_files import read_yaml
 from retort.errors import RetortError
@@ -44,8 +44,6 @@ CHECKPOINT_FILES = ("model.safetensors", "model.json", "source.model", "target.m
 VOCABULARY_FILES = ("source.model", "target.model", "vocabulary.json")
 MIRROR_VARIABLE = "RETORT_MIRROR"
 RESERVED_TEST_SETS = ("train", "valid")
-# What must be equal for the teacher's encoder weights to fit a student's.
-ENCODER_SHAPE = ("family", "d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
 
 
 def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None) -> Config:
@@ -110,7 +108,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
     if teacher is not None and not teacher.checkpoint:
         for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
             if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
-                yield from _warm_start_checks(path, system, "teacher_encoder needs", "the teacher's", teacher)
+                yield from _warm_start_checks(path, system, "the teacher's", teacher)
     for path, system in every.items():
         yield from start_checks(path, system, {**named, **students})
         yield from label_checks(path, system)
@@ -176,14 +174,11 @@ def _teacher_checks(teacher: System) -> Iterator[Problem]:
         )
 
 
-def _warm_start_checks(
-    path: str, system: System, needs: str, whose: str, start: System, keys: tuple[str, ...] = ENCODER_SHAPE
-) -> Iterator[Problem]:
-    for key in keys:
-        own, theirs = getattr(system.model, key), getattr(start.model, key)
-        least = "at least " if key.endswith("_layers") else ""
-        if own < theirs if least else own != theirs:
-            yield Problem(f"{path}.model.{key}", f"warm_start {needs} {least}{whose} {theirs!r}, found {own!r}")
+def _warm_start_checks(path: str, system: System, whose: str, start: System) -> Iterator[Problem]:
+    kind = system.training.warm_start
+    for key, least, theirs in shape_differences(kind, system.model, start.model):
+        own = getattr(system.model, key)
+        yield Problem(f"{path}.model.{key}", f"warm_start {kind} needs {least}{whose} {theirs!r}, found {own!r}")
 
 
 def _pretraining_checks(
@@ -198,8 +193,7 @@ def _pretraining_checks(
         if pretraining is None:
             yield Problem(f"{path}.training.warm_start", "there is no pretraining section to start from")
         elif not pretraining.system.checkpoint:
-            start, keys = pretraining.system, (*ENCODER_SHAPE, "decoder_layers", "tied")
-            yield from _warm_start_checks(path, system, "pretrained needs", "pretraining.system's", start, keys)
+            yield from _warm_start_checks(path, system, "pretraining.system's", pretraining.system)
     if pretraining is None:
         return
     system = pretraining.system
@@ -258,17 +252,16 @@ def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
     if em.teacher.model.family == "gru" != teacher.model.family:
         yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
     if em.teacher_start == "warm" and em.iterations > 1:
-        for key in Model.model_fields:
-            own, theirs = getattr(em.teacher.model, key), getattr(teacher.model, key)
-            if own != theirs and key not in ("dropout", "attention_dropout"):
-                yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {theirs!r}, found {own!r}")
+        for key, _, theirs in shape_differences("previous", em.teacher.model, teacher.model):
+            own = getattr(em.teacher.model, key)
+            yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {theirs!r}, found {own!r}")
     if em.student.model.max_length < teacher.model.max_length:
         longest = f"it scores what the teacher says: needs at least the teacher's {teacher.model.max_length} tokens"
         yield Problem("em.student.model.max_length", f"{longest}, found {em.student.model.max_length}")
     for role, system in (("student", em.student), ("teacher", em.teacher)):
         if system.checkpoint:
             yield Problem(f"em.{role}.checkpoint", "the loop trains its systems; remove it")
-        if system.data == "mixed":
+        if system.data != "raw":
             yield Problem(f"em.{role}.data", "the loop's systems have its own texts; remove it")
     if em.teacher.seeds:
         yield Problem("em.teacher.seeds", "the loop has the seeds of em.student; remove it")
@@ -288,8 +281,8 @@ def _seed_checks(path: str, seeds: Any) -> Iterator[Problem]:
         return
     if len({str(s) for s in seeds}) < len(seeds):
         yield Problem(path, f"{seeds} repeats a seed; say each once")
-    if any(isinstance(s, int) and s < 0 for s in seeds):
-        yield Problem(path, f"{seeds}: seeds are 0 or above")
+    if any(isinstance(s, int) and not 0 <= s < 2**63 for s in seeds):
+        yield Problem(path, f"{seeds}: seeds are 0 or above, and below 2 to the 63")
 
 
 def _part(model: Any, value: Any) -> Any:
@@ -322,6 +315,11 @@ def check_files(config: Config) -> None:
     for name, system in config.trained.items():
         key = f"{keys.get(name, f'students.{name}')}.checkpoint"
         directory(key, system.checkpoint, CHECKPOINT_FILES)
+        trained = _trained_objective(system.checkpoint)
+        if trained is not None and trained != system.objective.name:
+            problems.append(
+                f"{key}: {system.checkpoint} was trained as {trained}; the objective here says {system.objective.name}"
+            )
     directory("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES)
     if config.distillation.corpus and not Path(config.distillation.corpus).is_file():
         problems.append(f"distillation.corpus: no file {config.distillation.corpus}; expected a translations table")
@@ -332,6 +330,18 @@ def check_files(config: Config) -> None:
         braces("checkpoint", system.checkpoint)
     if problems:
         raise RetortError("files named in the configuration cannot be used:\n  " + "\n  ".join(problems))
+
+
+def _trained_objective(checkpoint: str | None) -> Any:
+    """The name of the objective that a checkpoint's description says; None where it cannot be read."""
+    try:
+        return (
+            json.loads((Path(checkpoint) / CHECKPOINT_FILES[1]).read_text())["objective"]["name"]
+            if checkpoint
+            else None
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def local_texts(config: Config) -> list[str]:

@@ -1,6 +1,6 @@
 """Schemas of every Parquet table, and the only functions that read and write them.
 
-Every table has an ``id`` or another declared key, is compressed with zstd, carries its schema's name and version and
+Every table is compressed with zstd, carries its schema's name and version and
 its provenance in the file's metadata, and is written to a temporary file that is synced and renamed, so that a table
 that exists is complete.
 """
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from retort.errors import RetortError
-from retort.files import temporary_path
+from retort.files import readable, temporary_path
 from retort.schema import Column, Table
 
 ROW_GROUP_ROWS = 65_536
@@ -303,14 +303,8 @@ def write_table(
 def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
     """Open ``path`` and check that it holds ``table`` in this version; raises RetortError if it does not."""
     path = Path(path)
-    try:
+    with readable(path):
         file = pq.ParquetFile(path, memory_map=True)
-    except FileNotFoundError:
-        raise RetortError(f"{path}: no such file; expected a {table.name} table in Parquet") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RetortError(
-            f"{path}: not a readable Parquet file ({error}); delete it and run the stage that writes it again"
-        ) from error
     header = _header(file, path)
     if (header["table"], header["version"]) != (table.name, table.version):
         raise RetortError(
@@ -325,17 +319,21 @@ def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
 
 def read_table(path: Path | str, table: Table, columns: list[str] | None = None) -> pa.Table:
     """Read a whole table, checked; the columns come in the schema's order unless named."""
-    data = open_table(path, table).read(columns=columns or table.names)
+    file = open_table(path, table)
+    with readable(path):
+        data = file.read(columns=columns or table.names)
     _check(data, table, Path(path), columns)
     return data
 
 
 def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
     """Stream a table in parts of at most ``rows`` rows, checked part by part."""
-    for batch in open_table(path, table).iter_batches(batch_size=rows, columns=table.names):
-        part = pa.Table.from_batches([batch])
-        _check(part, table, Path(path))
-        yield part
+    batches = open_table(path, table).iter_batches(batch_size=rows, columns=table.names)
+    with readable(path):
+        for batch in batches:
+            part = pa.Table.from_batches([batch])
+            _check(part, table, Path(path))
+            yield part
 
 
 def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows: int) -> Iterator[pa.Table]:
@@ -358,14 +356,17 @@ def read_between(path: Path | str, table: Table, first: int, last: int, columns:
     for number in range(file.num_row_groups):
         ids = file.metadata.row_group(number).column(place).statistics
         if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
-            part = file.read_row_group(number, columns=columns)
+            with readable(path):
+                part = file.read_row_group(number, columns=columns)
             _check(part, table, Path(path), columns)
             yield part.filter(pc.and_(pc.greater_equal(part["id"], first), pc.less_equal(part["id"], last)))
 
 
 def read_provenance(path: Path | str) -> dict[str, Any]:
     """The provenance that ``write_table`` stored with the table at ``path``."""
-    return _header(pq.ParquetFile(path), Path(path))["provenance"]
+    with readable(path):
+        file = pq.ParquetFile(path)
+    return _header(file, Path(path))["provenance"]
 
 
 def _header(file: pq.ParquetFile, path: Path) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import torch
 from torch.distributed import is_torchelastic_launched
 
 from retort.batches import EncodedCorpus
-from retort.config import PRETRAINED, Data, System
+from retort.config import PRETRAINED, Data, Model, System
+from retort.config_checks import shape_differences
 from retort.errors import RetortError
 from retort.labels import StoredLabels
 from retort.models.bang import OWN_WEIGHTS
@@ -188,8 +189,11 @@ def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary:
     lacks stay random."""
     if start is None:
         raise RetortError(f"training.warm_start is {kind}, but no --start was given")
-    if read_description(start).get("vocabulary") != vocabulary.digest:
+    description = read_description(start)
+    if description.get("vocabulary") != vocabulary.digest:
         raise RetortError(f"{start}: trained with another vocabulary; its weights are of no use here: train it again")
+    for key, least, needed in shape_differences(kind, model.shape, Model.model_validate(description["model"])):
+        raise RetortError(f"{start}: to start from it model.{key} must be {least}{needed!r}")
     weights = read_weights(start)
     if kind not in (PRETRAINED, "teacher_encoder"):
         return load_weights(model, weights, start)

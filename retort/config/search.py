@@ -42,7 +42,7 @@ class Argmax(Section):
     odd: optimal de-duplicated decoding (Sun and Yang 2020): the most probable output of this length without any."""
     repeat_penalty: float | None = Field(None, ge=0)
     """Nats that odd takes off for each repeat; null forbids them."""
-    length_beam: int = Field(1, ge=1)
+    length_beam: int = Field(1, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
 
 
@@ -74,7 +74,7 @@ class MaskPredict(Section):
     kind: Literal["mask_predict"]
     iterations: int = Field(4, ge=1)
     """Decoder passes."""
-    length_beam: int = Field(3, ge=1)
+    length_beam: int = Field(3, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
 
 

@@ -55,7 +55,7 @@ class System(Section):
     training: Training = Training()
     """Training; keys left out come from the top-level training section."""
     searches: dict[Name, Search] = {}
-    """How it is decoded, by name; the first one also validates and distils. Empty: its objective's usual ones."""
+    """How it is decoded, by name; the first one also validates. Empty: its objective's usual ones."""
 
     @model_validator(mode="after")
     def _searches_fit(self) -> System:

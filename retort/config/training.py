@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retort.config.base import Name, Probability, Section
+from retort.config.base import BelowOne, Name, Probability, Section
 from retort.config.janus import BartJanus, Janus
 
 
@@ -27,9 +27,9 @@ class Model(Section):
     """Encoder depth."""
     decoder_layers: int = Field(4, ge=1)
     """Decoder depth."""
-    dropout: Probability = 0.1
+    dropout: BelowOne = 0.1
     """Dropout of embeddings, residual branches and feed-forward activations."""
-    attention_dropout: Probability = 0.0
+    attention_dropout: BelowOne = 0.0
     """Dropout of attention weights."""
     norm: Literal["pre", "post"] = "pre"
     """Layer norm before each block, or after each residual sum."""
@@ -77,7 +77,7 @@ class Training(Section):
     """Updates of linear warm-up."""
     schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
     """Learning rate after warm-up; cosine ends at a hundredth of the peak at max_updates."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.98)
     """Adam's moment decays."""
     epsilon: float = Field(1e-9, gt=0)
     """Adam's epsilon."""

@@ -32,8 +32,8 @@ def lines(archive: Path, split: str, field: str) -> Iterator[str]:
             raise RetortError(f"{archive}: holds no questions of split {split!r}; set member to train, val or test")
         for name in names:
             story = name.replace("/questions/", "/section-stories/").replace("-questions.csv", "-story.csv")
-            sections = {row["section"].strip(): row["text"] for row in _rows(opened, story)}
-            for row in _rows(opened, name):
+            sections = {row["section"].strip(): row["text"] for row in _rows(opened, story, ("section", "text"))}
+            for row in _rows(opened, name, ("question_id", "question", "answer1", "cor_section")):
                 yield _question(row) if field == "question" else _source(row, sections, name)
 
 
@@ -50,9 +50,12 @@ def _source(row: dict[str, str], sections: dict[str, str], name: str) -> str:
     return " ".join(f"{row['answer1']} {SEPARATOR} {passage}".split())
 
 
-def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[dict[str, str]]:
+def _rows(archive: zipfile.ZipFile, name: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     try:
         text = archive.read(name).decode("utf-8-sig")
     except KeyError:
         raise RetortError(f"{archive.filename}: holds no {name}; expected the whole repository") from None
-    yield from csv.DictReader(io.StringIO(text, newline=""))
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
+        raise RetortError(f"{archive.filename}: {name} has no column {missing[0]}; expected {', '.join(columns)}")
+    yield from rows

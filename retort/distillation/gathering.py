@@ -20,6 +20,10 @@ PART_ROWS = 2 * ROW_GROUP_ROWS
 """Ids of a part. Tables in the order of ids are read once; from others all is read for each part."""
 
 
+COMPARED = 100
+"""Outputs of each part whose text is compared with what the vocabulary makes of their tokens."""
+
+
 class Rows:
     """The rows of some files of one table, by id."""
 
@@ -81,19 +85,23 @@ class Gathered:
     def pairs(self) -> Iterator[pa.Table]:
         """Parts of the ENCODED table, in the order of ids. Raises RetortError for tokens that are not the
         vocabulary's."""
-        names = ("id", "tokens", "truncated", "empty")
+        names = ("id", "tokens", "text", "truncated", "empty")
         sources = self.train.parts(self.ids, "source")
         for decoded, source in zip(self.decoded.parts(self.ids, *names), sources, strict=True):
-            self._check_tokens(decoded["tokens"])
+            self._check_tokens(decoded["tokens"], decoded["text"])
             both = pa.table({"id": decoded["id"], "source": source["source"], "target": decoded["tokens"]})
             yield both.filter(pc.invert(pc.or_(decoded["truncated"], decoded["empty"])))
 
-    def _check_tokens(self, tokens: pa.ChunkedArray) -> None:
+    def _check_tokens(self, tokens: pa.ChunkedArray, text: pa.ChunkedArray) -> None:
+        other = "it was decoded with another vocabulary: set vocabulary.path to that one"
         if int(pc.max(pc.list_flatten(tokens)).as_py() or 0) >= self.vocabulary.target_size:
             raise RetortError(
-                f"{self.names[0]}: holds token ids beyond the vocabulary's {self.vocabulary.target_size}; it "
-                f"was decoded with another vocabulary: set vocabulary.path to that one"
+                f"{self.names[0]}: holds token ids beyond the vocabulary's {self.vocabulary.target_size}; {other}"
             )
+        said, expected = self.vocabulary.decode_target(tokens[:COMPARED].to_pylist()), text[:COMPARED].to_pylist()
+        for found, meant in zip(said, expected, strict=True):
+            if found != meant:
+                raise RetortError(f"{self.names[0]}: tokens that say {found!r} stand for {meant!r}; {other}")
 
 
 def held_out_ids(ids: np.ndarray, train: Path | str, count: int) -> np.ndarray:

@@ -65,14 +65,7 @@ def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
     """What labels in shards were made from, and means over the positions: the ``mass`` of the tokens kept; the entropy
     of the teacher, which is the least value of the loss with whole distributions; and how much lower that of the loss
     with these labels is. Raises RetortError unless they are those of the pairs of ``train``, in its order."""
-    facts = [
-        {
-            k: v
-            for k, v in read_provenance(path).items()
-            if k in ("train", "vocabulary", "teacher", "top_k", "precision")
-        }
-        for path in shards
-    ]
+    facts = [{k: v for k, v in read_provenance(path).items() if k in MADE_FROM} for path in shards]
     for path, other in zip(shards, facts, strict=True):
         if other != facts[0]:
             raise RetortError(f"{path}: made from {other}, and {shards[0]} from {facts[0]}; make the labels again")

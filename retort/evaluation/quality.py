@@ -1,4 +1,4 @@
-"""Corpus-level metrics of detokenised text, each with its signature.
+"""Outputs beside their references, and what the metrics say of them.
 
 Hypotheses meet references by ``id``, never by line order, and both sides must hold the same ids: sacreBLEU itself
 would score one hypothesis against two references without a word.

@@ -88,7 +88,7 @@ def rewound_dropout(device: torch.device) -> Iterator[None]:
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
-        keep = round((1 - probability) * 32768)
+        keep = max(1, round((1 - probability) * 32768))
         mask = _bits.keep_mask(x.shape, keep)
         if x.element_size() == 4:
             mask = mask.to(torch.int32)

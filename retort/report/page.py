@@ -27,7 +27,7 @@ MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
 def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
-    """The whole page; ``figures`` are PNG files by name (quality_latency, training_curves), None where not drawn."""
+    """The whole page; ``figures`` are PNG files by name, None where not drawn."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

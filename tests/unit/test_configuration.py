@@ -84,6 +84,10 @@ def test_empty_sections_are_as_if_left_out() -> None:
         ({"latency": {"batch_sizes": [1, 1]}}, "latency.batch_sizes: [1, 1] repeats"),
         ({"seeds": [3, 3]}, "seeds: [3, 3] repeats a seed"),
         ({"seeds": [-1]}, "seeds: [-1]: seeds are 0 or above"),
+        ({"seeds": [2**63]}, "seeds: [9223372036854775808]: seeds are 0 or above, and below 2 to the 63"),
+        ({"training": {"betas": [1.5, 0.9]}}, "training.betas[0]: must be less than 1"),
+        ({"model": {"dropout": 1}}, "model.dropout: must be less than 1"),
+        (with_student(model={"attention_dropout": 1}), "students.ctc.model.attention_dropout: must be less than 1"),
         ({"teacher": {"objective": {"name": "ctc"}}}, "teacher.objective.name: the teacher must be autoregressive"),
         ({"teacher": {"objective": {"name": "imitation"}}}, "teacher.objective.name: the teacher must be autoregress"),
         (
@@ -233,6 +237,18 @@ def test_paths_that_are_not_there_are_all_named(tmp_path: Path) -> None:
         check_files(load_config(raw))
     for part in ("teacher.checkpoint", "vocabulary.path", "distillation.corpus", "holds a brace"):
         assert part in str(caught.value)
+
+
+def test_a_given_checkpoint_was_trained_as_the_configuration_says(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "source.model", "target.model"):
+        (tmp_path / name).touch()
+    raw = copy.deepcopy(BASE)
+    raw["teacher"]["checkpoint"] = str(tmp_path)
+    (tmp_path / "model.json").write_text('{"objective": {"name": "autoregressive"}}')
+    check_files(load_config(raw))
+    (tmp_path / "model.json").write_text('{"objective": {"name": "janus"}}')
+    with pytest.raises(RetortError, match="teacher.checkpoint: .* was trained as janus; .* says autoregressive"):
+        check_files(load_config(raw))
 
 
 def test_local_texts_leave_out_downloads_and_what_a_mirror_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -162,6 +162,7 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
         ),
         (with_em(student={"checkpoint": "x"}), "em.student.checkpoint: the loop trains its systems; remove it"),
         (with_em(teacher={"checkpoint": "x"}), "em.teacher.checkpoint: the loop trains its systems; remove it"),
+        (with_em(student={"data": "distilled"}), "em.student.data: the loop's systems have its own texts; remove it"),
         (with_em(teacher={"seeds": [1]}), "em.teacher.seeds: the loop has the seeds of em.student; remove it"),
         (with_em(student={"seeds": [1, 1]}), "em.student.seeds: [1, 1] repeats a seed"),
         (with_em(student={"objective": {"name": "autoregressive"}}), "em: student must be a parallel system"),

@@ -14,7 +14,13 @@ from retort.errors import RetortError
 from retort.tables import ENCODED, TRANSLATIONS, write_table
 
 IDS = [40, 3, 17, 8, 25, 11]
-VOCABULARY = SimpleNamespace(target_size=12)
+
+
+def words(rows):
+    return [" ".join(map(str, row)) for row in rows]
+
+
+VOCABULARY = SimpleNamespace(target_size=12, decode_target=words)
 
 
 @pytest.fixture
@@ -28,13 +34,14 @@ def train(tmp_path):
 def decoded(ids, flaws=(), token=None, rank=0):
     """One decoded row an id, its token 6 or 7; ``flaws`` names a row's flaw."""
     flaws = dict(flaws)
+    tokens = {i: [] if flaws.get(i) == "empty" else [6 + i % 2, *([token] if token else [])] for i in ids}
     rows = [
         {
             "id": i,
             "test_set": "train",
             "rank": rank,
-            "text": str(i),
-            "tokens": [] if flaws.get(i) == "empty" else [6 + i % 2, *([token] if token else [])],
+            "text": words([tokens[i]])[0],
+            "tokens": tokens[i],
             "score": 0.0,
             "truncated": flaws.get(i) == "truncated",
             "empty": flaws.get(i) == "empty",
@@ -102,6 +109,15 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
 def test_what_does_not_fit_is_refused(gathered, rows, message):
     with pytest.raises(RetortError, match=message):
         list(gathered(rows).pairs())
+
+
+def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gathered):
+    rows = decoded(IDS)
+    foreign = rows.set_column(
+        rows.schema.get_field_index("text"), "text", pa.array(["ja", *rows["text"].to_pylist()[1:]])
+    )
+    with pytest.raises(RetortError, match=r"0.parquet: tokens that say '\d' stand for 'ja'; .* set vocabulary.path"):
+        list(gathered(foreign).pairs())
 
 
 def test_the_last_token_of_a_vocabulary_is_not_foreign(gathered):

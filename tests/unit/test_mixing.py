@@ -69,7 +69,8 @@ def translated(tables: Tables, path: Path, changes: dict[int, dict[str, Any]]) -
     for number, pair in enumerate(read_table(tables.corpus / "train.parquet", CORPUS).to_pylist()):
         row = {"id": pair["id"], "test_set": "train", "rank": 0, "text": pair["target"], "score": 0.0, "passes": 1}
         row |= {"truncated": False, "empty": False, **changes.get(number, {})}
-        rows.append({**row, "tokens": vocabulary.encode_target([row["text"]])[0]})
+        tokens = vocabulary.encode_target([row["text"]])
+        rows.append({**row, "tokens": tokens[0], "text": vocabulary.decode_target(tokens)[0]})
     rows = [row for row in reversed(rows) if row["id"] >= 0]
     write_table(path, TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema), {"best": 1})
     arguments = {

@@ -306,3 +306,10 @@ def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
         taken = name in pretrained and not name.startswith("length")
         assert torch.equal(parameter, pretrained[name] if taken else before[name]), name
     assert {name for name in pretrained if name in before} >= {n for n in pretrained if not n.startswith("length")}
+    for update, message in (
+        ({"heads": 4}, "model.heads must be 2"),
+        ({"decoder_layers": 1}, "layers must be at least 2"),
+    ):
+        other = build_model(objective, shape.model_copy(update=update), vocabulary)
+        with pytest.raises(RetortError, match=message):
+            train_system.warm_start(other, tmp_path, "pretrained", vocabulary)

@@ -129,16 +129,21 @@ def test_a_start_from_the_iteration_before_or_another_system_takes_all_weights(b
 
 
 @pytest.mark.parametrize(
-    "system",
-    [changed(TEACHER, "model", ffn=48), STUDENT, changed(TEACHER, "model", decoder_layers=2)],
-    ids=["width", "family", "depth"],
+    ("system", "message"),
+    [
+        (changed(TEACHER, "model", ffn=48), "to start from it model.ffn must be "),
+        (changed(TEACHER, "model", activation="gelu"), "to start from it model.activation must be 'relu'"),
+        (changed(TEACHER, "model", decoder_layers=2), "to start from it model.decoder_layers must be 1"),
+        (STUDENT, "weight "),
+    ],
+    ids=["width", "activation", "depth", "family"],
 )
-def test_a_start_from_weights_of_another_shape_is_refused(tables, trained, tmp_path, capsys, system):
+def test_a_start_from_weights_of_another_shape_is_refused(tables, trained, tmp_path, capsys, system, message):
     system = changed(system, "training", warm_start="previous")
     with pytest.raises(SystemExit) as end:
         call(train_system, *tables.training(system, tmp_path / "output", tmp_path / "state", start=trained))
     error = capsys.readouterr().err
-    assert end.value.code == 2 and f"{trained}: weight " in error and "expected [" in error
+    assert end.value.code == 2 and f"{trained}: {message}" in error
 
 
 @pytest.mark.parametrize("kind", ["previous", "teacher_encoder"])
