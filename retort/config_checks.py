@@ -27,12 +27,9 @@ ENCODER_SHAPE = ("family", "d_model", "heads", "ffn", "encoder_layers", "norm", 
 def shape_differences(warm_start: str, own: Model, start: Model) -> Iterator[tuple[str, str, object]]:
     """Keys that keep a model from starting from another one as ``warm_start`` says: the key, "at least " or nothing,
     and the start's value. Where not all weights are taken, layers that the start lacks stay random."""
-    if warm_start == "teacher_encoder":
-        keys = ENCODER_SHAPE
-    elif warm_start == PRETRAINED:
-        keys = (*ENCODER_SHAPE, "decoder_layers", "tied")
-    else:
-        keys = tuple(key for key in Model.model_fields if key not in REGULARISATION)
+    keys = {"teacher_encoder": ENCODER_SHAPE, PRETRAINED: (*ENCODER_SHAPE, "decoder_layers", "tied")}.get(
+        warm_start, tuple(key for key in Model.model_fields if key not in REGULARISATION)
+    )
     deeper = warm_start in ("teacher_encoder", PRETRAINED)
     for key in keys:
         mine, theirs = getattr(own, key), getattr(start, key)
