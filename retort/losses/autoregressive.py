@@ -8,9 +8,8 @@ from torch import Tensor
 from retort.batches import Batch
 from retort.config import Autoregressive
 from retort.losses.base import Loss, Step
-from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.divergence import linear_divergence
 from retort.losses.next_token import next_token_log_likelihood, next_token_loss, shifted_right
+from retort.losses.tied import tied_cross_entropies
 from retort.models.autoregressive import AutoregressiveModel
 from retort.vocabulary import PAD
 
@@ -22,14 +21,13 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, s
         return next_token_loss(model, batch, options.label_smoothing)
     real_bt, weight_vd = batch.target_bt != PAD, model.embeddings.output
     target_n, input_bt = batch.target_bt[real_bt], shifted_right(batch.target_bt)
-    passes = [model(batch.source_bs, input_bt)[real_bt] for _ in range(2)]
-    (first, plain), (second, _) = (
-        linear_cross_entropy(states_nd, weight_vd, target_n, options.label_smoothing) for states_nd in passes
+    states_knd = torch.stack([model(batch.source_bs, input_bt)[real_bt] for _ in range(2)])
+    weight_k = torch.ones(2, device=target_n.device)
+    tied = tied_cross_entropies(
+        states_knd, weight_vd, target_n, weight_k, options.label_smoothing, {(0, 1): options.r_drop}
     )
-    divergence = linear_divergence(torch.stack(passes), weight_vd, {(0, 1): 1.0})
-    total = (first + second + options.r_drop * divergence) / 2
-    parts = {"nll": plain, "divergence": divergence.detach()}
-    return Loss(total / len(target_n), {name: nats / len(target_n) for name, nats in parts.items()})
+    parts = {"nll": tied.nll_k[0], "divergence": tied.divergence / options.r_drop}
+    return Loss(tied.total / 2 / len(target_n), {name: nats / len(target_n) for name, nats in parts.items()})
 
 
 def log_likelihood(model: AutoregressiveModel, batch: Batch, options: Autoregressive) -> Tensor:

@@ -19,15 +19,17 @@ def compute(model: JanusModel, batch: Batch, options: BartJanus, step: Step) -> 
     divided by the number of all tokens too. There is no label smoothing and no length loss.
     """
     source_bs, masked_bt = corrupt(batch.target_bt, options, step.generator)
-    joint = joint_loss(model, source_bs, batch.target_bt, masked_bt, PAIRS, 0.0)
+    joint = joint_loss(
+        model, source_bs, batch.target_bt, masked_bt, weights=(1, 1, 1), pairs=PAIRS, smoothing=0.0, masked_mean=False
+    )
     tokens, masked = batch.target_tokens, masked_bt.sum().clamp(min=1)
     autoregressive, auxiliary, parallel = joint.nlls
     return Loss(
-        (joint.autoregressive + joint.auxiliary + joint.parallel + joint.divergence) / (2 * tokens),
+        joint.total / 2,
         {
             "nll": autoregressive / tokens,
             "auxiliary": auxiliary / masked,
             "parallel": parallel / masked,
-            "divergence": joint.divergence.detach() / masked,
+            "divergence": joint.divergence / masked,
         },
     )

@@ -36,19 +36,18 @@ def janus_loss(model: JanusModel, batch: Batch, options: Janus, masked_bt: Tenso
         (AUTOREGRESSIVE, PARALLEL): options.kl_autoregressive_parallel,
     }
     smoothing = options.label_smoothing if model.training else 0.0
-    joint = joint_loss(model, batch.source_bs, batch.target_bt, masked_bt, pairs, smoothing)
+    weights = (options.autoregressive_weight, options.auxiliary_weight, options.parallel_weight)
+    joint = joint_loss(model, batch.source_bs, batch.target_bt, masked_bt, weights, pairs, smoothing)
     length = length_loss(model, batch, joint.memory_bsd)
     tokens, masked = batch.target_tokens, masked_bt.sum()
-    partial = options.parallel_weight * joint.parallel + options.auxiliary_weight * joint.auxiliary + joint.divergence
-    total = options.autoregressive_weight * joint.autoregressive / tokens + partial / masked
     autoregressive, auxiliary, parallel = joint.nlls
     return Loss(
-        total + options.length_weight * length,
+        joint.total + options.length_weight * length,
         {
             "nll": autoregressive / tokens,
             "auxiliary": auxiliary / masked,
             "parallel": parallel / masked,
-            "divergence": joint.divergence.detach() / masked,
+            "divergence": joint.divergence / masked,
             "length": length.detach(),
         },
     )

@@ -5,36 +5,32 @@ Shape letters: b batch, t target position, s source position, d width, n masked 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.divergence import linear_divergence
 from retort.losses.next_token import shifted_right
+from retort.losses.tied import Pairs, tied_cross_entropies
 from retort.models.janus import JanusModel
 from retort.vocabulary import PAD
 
 AUTOREGRESSIVE, AUXILIARY, PARALLEL = range(3)
-"""The distributions, as ``pairs`` of divergences name them."""
+"""The distributions, in the order of ``weights`` and as ``pairs`` name them: of all tokens left to right; of the masked tokens, given
+those not masked and the masked ones on the left; of the masked tokens, given those not masked."""
 
 
 class Joint(NamedTuple):
-    """Sums in nats, with the encoder's output that the parallel mode saw."""
-
-    autoregressive: Tensor
-    """Smoothed cross entropy of all tokens."""
-    auxiliary: Tensor
-    """That of the masked tokens, given those not masked and the masked ones on the left."""
-    parallel: Tensor
-    """That of the masked tokens, given those not masked."""
-    divergence: Tensor
-    """Weighted sum of the symmetric divergences, over the masked tokens."""
+    total: Tensor
+    """Weighted sum of the three mean cross entropies, smoothed, and of the mean divergences: nats."""
     nlls: tuple[Tensor, Tensor, Tensor]
-    """The cross entropies without smoothing, detached, in the same order."""
+    """Sums over tokens of the cross entropies, neither smoothed nor weighted, detached: nats."""
+    divergence: Tensor
+    """Weighted sum over masked tokens of the symmetric divergences, detached: nats."""
     memory_bsd: Tensor
+    """The encoder's output that the parallel mode saw."""
 
 
 def joint_loss(
@@ -42,29 +38,34 @@ def joint_loss(
     source_bs: Tensor,
     target_bt: Tensor,
     masked_bt: Tensor,
-    pairs: Mapping[tuple[int, int], float],
+    weights: Sequence[float],
+    pairs: Pairs,
     smoothing: float,
+    masked_mean: bool = True,
 ) -> Joint:
     """One pass of each mode, each with its own dropout, the encoder's too (released code of Liang et al. 2022).
 
-    ``pairs`` are the weights of the divergences; those of weight 0 are not computed.
+    Means are over all tokens, eos included, for the autoregressive distribution; over masked ones for what has to do
+    with masked tokens alone, or over all tokens too unless ``masked_mean``. ``weights`` are the cross entropies',
+    ``pairs`` the divergences'; those of weight 0 are not computed.
     """
-    weight_vd, real_bt = model.embeddings.output, target_bt != PAD
+    weight_vd = model.embeddings.output
     states_btd = model(source_bs, shifted_right(target_bt))
     memory_bsd, memory_bias = model.encode(source_bs)
     parallel_nd, auxiliary_nd = model.decode_masked(target_bt, masked_bt, memory_bsd, memory_bias)
-    target_n = target_bt[masked_bt]
-    autoregressive, auxiliary, parallel = (
-        linear_cross_entropy(states, weight_vd, target, smoothing)
-        for states, target in (
-            (states_btd[real_bt], target_bt[real_bt]),
-            (auxiliary_nd, target_n),
-            (parallel_nd, target_n),
-        )
+    # what is masked is projected once, for its cross entropies and divergences
+    given_bt = (target_bt != PAD) & ~masked_bt
+    given, given_nll = linear_cross_entropy(states_btd[given_bt], weight_vd, target_bt[given_bt], smoothing)
+    tokens = (target_bt != PAD).sum()
+    masked = masked_bt.sum().clamp(min=1) if masked_mean else tokens
+    weight_k = torch.tensor(weights, dtype=torch.float32, device=target_bt.device)
+    weight_k[AUTOREGRESSIVE] *= masked / tokens
+    states_knd = torch.stack([states_btd[masked_bt], auxiliary_nd, parallel_nd])
+    tied = tied_cross_entropies(states_knd, weight_vd, target_bt[masked_bt], weight_k, smoothing, pairs)
+    autoregressive, auxiliary, parallel = tied.nll_k
+    return Joint(
+        weights[AUTOREGRESSIVE] * given / tokens + tied.total / masked,
+        (autoregressive + given_nll, auxiliary, parallel),
+        tied.divergence,
+        memory_bsd,
     )
-    divergence = torch.zeros((), device=target_bt.device)
-    if pairs := {pair: weight for pair, weight in pairs.items() if weight}:
-        states_knd = torch.stack([states_btd[masked_bt], auxiliary_nd, parallel_nd])
-        divergence = linear_divergence(states_knd, weight_vd, pairs)
-    nlls = (autoregressive[1], auxiliary[1], parallel[1])
-    return Joint(autoregressive[0], auxiliary[0], parallel[0], divergence, nlls, memory_bsd)

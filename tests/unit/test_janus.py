@@ -9,10 +9,10 @@ from torch.nn import functional
 from retort import config
 from retort.losses import janus
 from retort.losses.base import Step
-from retort.losses.divergence import linear_divergence
 from retort.losses.janus import janus_loss
 from retort.losses.length import length_loss
 from retort.losses.next_token import shifted_right
+from retort.losses.tied import tied_cross_entropies
 from retort.models.janus import JanusModel, places, visibility
 from retort.search.base import run_search
 from retort.vocabulary import BOS, MASK, PAD
@@ -170,28 +170,38 @@ def symmetric(p_logits, q_logits):
     return (there + functional.kl_div(p, q, reduction="sum", log_target=True)) / 2
 
 
-@pytest.mark.parametrize("n", [1, 7, 400])
-def test_divergences_and_their_gradients_equal_torchs(n):
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("n", [0, 1, 7, 400])
+def test_tied_cross_entropies_and_their_gradients_equal_torchs(n, smoothing):
     torch.manual_seed(1)
     states, weight = torch.randn(3, n, 6, requires_grad=True), torch.randn(11, 6, requires_grad=True)
-    pairs = {(0, 1): 3.0, (1, 2): 1.0, (0, 2): 0.5}
-    found = linear_divergence(states, weight, pairs)
+    target, pairs = torch.randint(11, (n,)), {(0, 1): 3.0, (1, 2): 1.0, (0, 2): 0.5}
+    weights = torch.tensor([0.3, 2.0, 0.0])
+    found = tied_cross_entropies(states, weight, target, weights, smoothing, pairs)
     logits = states @ weight.t()
-    expected = sum(w * symmetric(logits[i], logits[j]) for (i, j), w in pairs.items())
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    divergence = sum(w * symmetric(logits[i], logits[j]) for (i, j), w in pairs.items())
+    smoothed, plain = (
+        torch.stack([functional.cross_entropy(x, target, label_smoothing=s, reduction="sum") for x in logits])
+        for s in (smoothing, 0.0)
+    )
+    expected = weights @ smoothed + divergence
+    for ours, theirs in zip(found, (expected, plain.detach(), divergence.detach()), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
     for ours, theirs in zip(
-        *(torch.autograd.grad(2 * x, (states, weight), retain_graph=True) for x in (found, expected)), strict=True
+        *(torch.autograd.grad(2 * x, (states, weight), retain_graph=True) for x in (found.total, expected)), strict=True
     ):
-        assert theirs.abs().max() > 0.1
+        assert n == 0 or theirs.abs().max() > 0.1
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(tied_cross_entropies(states, weight, target, weights, smoothing, pairs), found)
 
 
 def test_equal_distributions_do_not_diverge():
     torch.manual_seed(1)
     states, weight = torch.randn(1, 5, 6).repeat(2, 1, 1).requires_grad_(), torch.randn(11, 6)
-    found = linear_divergence(states, weight, {(0, 1): 1.0})
-    assert found.item() == pytest.approx(0.0, abs=1e-6)
-    assert torch.autograd.grad(found, states)[0].abs().max() < 1e-6
+    found = tied_cross_entropies(states, weight, torch.zeros(5, dtype=torch.long), torch.zeros(2), 0.1, {(0, 1): 1.0})
+    assert found.total.item() == pytest.approx(0.0, abs=1e-6) and found.divergence == found.total
+    assert torch.autograd.grad(found.total, states)[0].abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -245,7 +255,7 @@ def test_divergences_of_weight_0_are_left_out(monkeypatch):
     model, pairs, (_, masked) = janus_model(), batch(SOURCES, TARGETS), tokens_and_masks()
     names = ("kl_autoregressive_auxiliary", "kl_auxiliary_parallel", "kl_autoregressive_parallel")
     without = OPTIONS.model_copy(update=dict.fromkeys(names, 0.0))
-    monkeypatch.setattr("retort.losses.joint.linear_divergence", None)
+    monkeypatch.setattr("retort.losses.tied._laplacian", lambda pairs, k: None if pairs else torch.zeros(k, k))
     assert janus_loss(model, pairs, without, masked).parts["divergence"] == 0
 
 
