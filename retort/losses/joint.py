@@ -18,8 +18,8 @@ from retort.models.janus import JanusModel
 from retort.vocabulary import PAD
 
 AUTOREGRESSIVE, AUXILIARY, PARALLEL = range(3)
-"""The distributions, in the order of ``weights`` and as ``pairs`` name them: of all tokens left to right; of the masked tokens, given
-those not masked and the masked ones on the left; of the masked tokens, given those not masked."""
+"""The distributions, in the order of ``weights`` and as ``pairs`` name them: of all tokens left to right; of the masked
+tokens, given those not masked and the masked ones on the left; of the masked tokens, given those not masked."""
 
 
 class Joint(NamedTuple):
