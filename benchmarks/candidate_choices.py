@@ -1,8 +1,8 @@
 """What each way to choose candidates would take from the same ones, with nothing trained.
 
-    python benchmarks/candidate_choices.py --run results/tatoeba-de-en-em --iteration 2 --seed 1
+    python benchmarks/candidate_choices.py --run results/tatoeba-de-en-em --seed 1
 
-Of a finished iteration of the EM loop: the candidates of the first teacher, scored by it and by the first parallel
+Of the EM loop's finished iteration 2: the candidates of the first teacher, scored by it and by the first parallel
 model. Prints, for each choice, BLEU against the references, tokens a sentence (eos included), and the log-probability a
 token under both models.
 """
@@ -35,15 +35,15 @@ CHOICES = {
 }
 
 
-def scored(run: Path, iteration: int, seed: int) -> pd.DataFrame:
+def scored(run: Path, seed: int) -> pd.DataFrame:
     """Every distinct candidate with its log-probabilities under both models, in nats."""
     device = prepare_device(1)
     train = read_table(run / "encoded/train.parquet", ENCODED, ["id", "source"]).sort_by("id")
     ids, sources = train.column("id").to_numpy(), Ragged.from_arrow(train.column("source"))
-    shards = sorted((run / f"em/iteration{iteration}/seed{seed}/candidates").glob("*.parquet"))
+    shards = sorted((run / f"em/iteration2/seed{seed}/candidates").glob("*.parquet"))
     frame = pd.concat([part for path in shards for part in candidate_groups(path)], ignore_index=True)
     rows, targets = np.searchsorted(ids, frame["id"].to_numpy()), Ragged.from_lists(frame["tokens"].tolist())
-    for column, system in (("parallel", f"em{iteration - 1}"), ("autoregressive", "teacher")):
+    for column, system in (("parallel", "em1"), ("autoregressive", "teacher")):
         model, _, description = load_checkpoint(run / f"systems/{system}/seed{seed}", device)
         scores = log_likelihoods(model, objective_of(description), sources, targets, BATCH_TOKENS, rows)
         frame[column] = scores
@@ -53,10 +53,9 @@ def scored(run: Path, iteration: int, seed: int) -> pd.DataFrame:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--run", type=Path, required=True, help="results/<name>")
-    arguments.add_argument("--iteration", type=int, default=2)
     arguments.add_argument("--seed", type=int, default=1)
     args = arguments.parse_args()
-    frame = scored(args.run, args.iteration, args.seed)
+    frame = scored(args.run, args.seed)
     references = read_table(args.run / "corpus/train.parquet", CORPUS, ["id", "target"]).to_pandas()
     by_id = references.set_index("id")["target"]
     print(f"{'choice':24}{'BLEU':>8}{'tokens':>8}{'teacher':>9}{'parallel':>9}")

@@ -362,7 +362,7 @@ def local_monolingual_texts(config: Config) -> list[str]:
 
 
 def _local(texts: list[str], config: Config) -> list[str]:
-    mirrored = getattr(config.corpus, "mirror", None) is not None or MIRROR_VARIABLE in os.environ
+    mirrored = getattr(config.corpus, "mirror", None) is not None or os.environ.get(MIRROR_VARIABLE)
     return list(dict.fromkeys(t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())))
 
 

@@ -53,13 +53,6 @@ def code_digest(starts: Iterable[Path | str], extra: Iterable[str] = (), root: P
     return digest.hexdigest()
 
 
-def modules_used_by(start: Path | str, root: Path | None = None) -> list[str]:
-    """Names of the package's modules that can run from the script ``start``, sorted."""
-    root = Path(__file__).resolve().parent.parent if root is None else Path(root)
-    path = Path(start)
-    return sorted(_closure(_parse(path, "", root, path.stat().st_mtime_ns)[1], root))
-
-
 def value_digest(value: Any) -> str:
     """SHA-256 in hex of a JSON value; the order of keys does not count."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

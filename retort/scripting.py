@@ -57,10 +57,10 @@ def section(model: Any) -> Callable[[str], Any]:
     return read
 
 
-def start_logging(level: int = logging.INFO) -> None:
+def start_logging() -> None:
     """Log plain lines, each with its time, to stderr."""
     logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", force=True
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S", force=True
     )
     logging.captureWarnings(True)
 

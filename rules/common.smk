@@ -101,6 +101,12 @@ def runs(systems=run_config.systems):
     ]
 
 
+def run_of(system, seed):
+    """A system with a seed, or with its first one where it is not trained with that."""
+    seeds = run_config.seeds_of(system)
+    return system, seed if seed in seeds else seeds[0]
+
+
 def decodings(systems=run_config.systems):
     """Every system (of the named ones) with every seed and every search it is decoded with."""
     return [(system, seed, search) for system, seed in runs(systems) for search in run_config.systems[system].searches]
@@ -176,6 +182,10 @@ def timed_checkpoints(wildcards):
     return list(dict.fromkeys(path for files in found for path in files))
 
 
+def teacher_files():
+    return {f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()}
+
+
 def vocabulary_files():
     """The run's vocabulary: the given directory's, or the trained one's."""
     directory = os.path.normpath(run_config.vocabulary.path or f"{R}/vocabulary")
@@ -210,7 +220,7 @@ def training_files(wildcards):
         files["start"] = checkpoint_files(*start)["weights"]
         files["start_model"] = checkpoint_files(*start)["model"]
     if asks_teacher(name):
-        files |= {f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()}
+        files |= teacher_files()
     if evaluator := evaluating_run(name, seed):
         files["agreement"] = f"{R}/agreement/{evaluator[0]}/seed{evaluator[1]}.parquet"
     if labels := stored_labels(name):
@@ -222,9 +232,7 @@ def evaluating_run(system, seed):
     """System and seed of the model that chooses among the targets of a system, if one does."""
     if system not in SELECTIVE:
         return None
-    evaluator = run_config.systems[system].mixture.evaluator
-    seeds = run_config.seeds_of(evaluator)
-    return evaluator, seed if seed in seeds else seeds[0]
+    return run_of(run_config.systems[system].mixture.evaluator, seed)
 
 
 def asks_teacher(system):
@@ -248,15 +256,14 @@ def starting_run(system, seed):
     if kind == "teacher_encoder":
         return "teacher", TEACHER_SEED
     if kind != "previous":
-        seeds = run_config.seeds_of(kind)
-        return kind, seed if seed in seeds else seeds[0]
+        return run_of(kind, seed)
     return teacher_of(iteration - 1, seed) if system == em_teacher(iteration) else (em_student(iteration - 1), seed)
 
 
 def labelled_files(wildcards):
     """Input: training text, and the teacher that says what comes next in it."""
     return {
-        **{f"teacher_{kind}": path for kind, path in checkpoint_files("teacher", TEACHER_SEED).items()},
+        **teacher_files(),
         **vocabulary_files(),
         "train": TRAINING_TABLES[wildcards.data],
     }

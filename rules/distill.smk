@@ -66,12 +66,6 @@ use rule distill_shard as decode_beam with:
     benchmark:
         f"{R}/benchmarks/decode_beam/{{scatteritem}}.tsv"
     params:
-        script=script("distill_shard"),
-        code=distillation_code,
-        distillation=distillation_section,
-        shard=shard(0),
-        shards=shard(1),
-        checkpoint=directory_of("input.weights"),
         best=size_of_beam,
         state=f"{R}/state/decode_beam",
 

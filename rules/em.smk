@@ -14,15 +14,10 @@ use rule distill_shard as decode_candidates with:
     benchmark:
         f"{R}/benchmarks/decode_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
     params:
-        script=script("distill_shard"),
         code=candidate_code,
         distillation=candidate_section,
-        shard=shard(0),
-        shards=shard(1),
-        checkpoint=directory_of("input.weights"),
         best=number_of_candidates,
         state=f"{R}/state/decode_candidates",
-        limits=kept_state,
 
 
 rule select_candidates:
@@ -147,9 +142,6 @@ use rule gather_distilled as gather_first with:
     benchmark:
         f"{R}/benchmarks/gather_first/iteration1.tsv"
     params:
-        script=script("gather_distilled"),
-        code=code("gather_distilled"),
-        vocabulary=directory_of("input.vocabulary"),
         held_out=held_out_options,
 
 
@@ -167,7 +159,4 @@ use rule gather_distilled as gather_iteration with:
     benchmark:
         f"{R}/benchmarks/gather_iteration/iteration{{iteration}}/seed{{seed}}.tsv"
     params:
-        script=script("gather_distilled"),
-        code=code("gather_distilled"),
-        vocabulary=directory_of("input.vocabulary"),
         held_out=held_out_options,

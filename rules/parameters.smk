@@ -185,8 +185,7 @@ def pair_options(wildcards):
     ]
     baselines = run_config.evaluation.baselines
     for system, seed, search in decodings(baselines):
-        seeds = run_config.seeds_of(baselines[system])
-        other = translation(baselines[system], seed if seed in seeds else seeds[0], first_search(baselines[system]))
+        other = translation(*run_of(baselines[system], seed), first_search(baselines[system]))
         options.append(("--pair", translation(system, seed, search), other))
     return [part for option in options for part in option]
 

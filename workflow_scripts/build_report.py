@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--lengths", type=Path, nargs="*", default=[], help="tables of scores by length")
     result.add_argument("--exposure", type=Path, nargs="*", default=[], help="exposure tables")
     result.add_argument("--benchmarks", type=Path, help="directory of Snakemake's benchmark files, <rule>/**.tsv")
-    result.add_argument("--dag", type=Path, help="rule graph: .svg, .json, or the output of snakemake --rulegraph")
+    result.add_argument("--dag", type=Path, help="output of snakemake --rulegraph")
     result.add_argument("--output", type=Path, required=True, help="directory of the report")
     return result
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from retort.config import Cleaning, GeneratedCorpus, TextCorpus, TextPair
+from retort.config import Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource
 from retort.corpus import carving, cleaning
 from retort.corpus.generated import EntropyMeter, generate, grammar_of
 from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
@@ -121,9 +121,15 @@ def _ready_splits(settings: TextCorpus, mirror: Path | None) -> dict[str, TextPa
             paths = [(text, in_mirror(text, mirror)) for text in getattr(pair, side)]
             if any(path is None for _, path in paths):
                 return {}
-            sides[side] = [text.model_copy(update={"location": str(path)}) for text, path in paths]
+            sides[side] = [_of_mirror(text, path) for text, path in paths]
         found[split] = TextPair(**sides)
     return {split: found[split] for split in carving.SPLITS}
+
+
+def _of_mirror(text: TextSource, path: Path) -> TextSource:
+    # under a name of its own the mirror holds the text that was taken from the file
+    plain = {"layout": "lines", "field": None} if text.mirror_name else {}
+    return text.model_copy(update={"location": str(path), **plain})
 
 
 def _text_facts(split: str, side: str, reader: TextReader, ready: bool) -> dict[str, Any]:

@@ -36,7 +36,6 @@ class Difference:
     low: float
     high: float
     p_value: float
-    samples: int
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,6 @@ def differences(
                 low=float(low),
                 high=float(high),
                 p_value=float((extreme + 1) / (samples + 1)),
-                samples=samples,
             )
         )
     return results

@@ -17,6 +17,7 @@ from retort.config import Dag
 from retort.losses.base import LEAST_WEIGHT, Loss, Step
 from retort.losses.gathered import gathered_log_probs
 from retort.losses.glancing import glancing_ratio
+from retort.losses.masked import lowest
 from retort.losses.paths import best_path, best_scores, sum_of_paths
 from retort.models.dag import DagModel
 from retort.models.functional import most_probable
@@ -90,8 +91,8 @@ def glance(
     wrong_bn = torch.zeros_like(real_bn)
     wrong_bn[real_bn] = most_probable(states_bnd[real_bn], model.embeddings.output) != target_bn[real_bn]
     count_b = (wrong_bn.sum(1) * ratio).round()
-    draws_bn = torch.rand(target_bn.shape, generator=generator).to(target_bn.device).masked_fill(~real_bn, 2.0)
-    revealed_bn = draws_bn.argsort(1).argsort(1) < count_b[:, None]
+    draws_bn = torch.rand(target_bn.shape, generator=generator).to(target_bn.device)
+    revealed_bn = lowest(draws_bn, real_bn, count_b)
     # the first vertex is bos's: what is not revealed goes there, as padding
     given_bt = torch.full(states_btd.shape[:2], PAD, device=target_bn.device)
     return given_bt.scatter_(1, path_bn * revealed_bn, target_bn.masked_fill(~revealed_bn, PAD))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retort.losses.projected import softmax_and_normaliser
 from retort.models.functional import chunk_size, linear
 
 
@@ -22,8 +23,9 @@ class _GatheredLogProbs(torch.autograd.Function):
         b, t, d = states_btd.shape
         gathered_btk = torch.empty(b, t, tokens_bk.shape[1], dtype=torch.float32, device=states_btd.device)
         for rows in _chunks(b, t, states_btd.device):
-            logits, normaliser = _project(states_btd[rows], weight_vd)
-            gathered_btk[rows] = logits.gather(2, _spread(tokens_bk[rows], t)) - normaliser
+            logits = linear(states_btd[rows], weight_vd).float()
+            _, normaliser_bt = softmax_and_normaliser(logits)
+            gathered_btk[rows] = logits.gather(2, _spread(tokens_bk[rows], t)) - normaliser_bt[:, :, None]
         ctx.save_for_backward(states_btd, weight_vd, tokens_bk)
         return gathered_btk
 
@@ -49,12 +51,6 @@ class _GatheredLogProbs(torch.autograd.Function):
 def _chunks(b: int, t: int, device: torch.device) -> list[slice]:
     size = max(1, chunk_size(device) // t)
     return [slice(start, start + size) for start in range(0, b, size)]
-
-
-def _project(states_btd: Tensor, weight_vd: Tensor) -> tuple[Tensor, Tensor]:
-    logits = linear(states_btd, weight_vd).float()
-    largest = torch.softmax(logits, -1).amax(-1, keepdim=True)
-    return logits, logits.amax(-1, keepdim=True) - largest.log()
 
 
 def _spread(tokens_bk: Tensor, t: int) -> Tensor:

@@ -54,8 +54,8 @@ def projected_loss(states_nd: Tensor, weight_vd: Tensor, score: Score, counts_n:
     return _ProjectedLoss.apply(states_nd, weight_vd, score, counts_n)  # type: ignore[no-any-return]
 
 
-def softmax_and_normaliser(logits_cv: Tensor) -> tuple[Tensor, Tensor]:
-    """softmax(logits) [c, v] and logsumexp(logits) [c]."""
-    probabilities_cv = torch.softmax(logits_cv, -1)
+def softmax_and_normaliser(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """softmax(logits) [..., v] and logsumexp(logits) [...]."""
+    probabilities = torch.softmax(logits, -1)
     # as in linear_cross_entropy: cheaper than logsumexp
-    return probabilities_cv, logits_cv.amax(-1) - probabilities_cv.amax(-1).log()
+    return probabilities, logits.amax(-1) - probabilities.amax(-1).log()

@@ -6,13 +6,14 @@ within a layer follows the neighbours' mean place (the barycentre heuristic of S
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from html import escape
 from itertools import pairwise
+from statistics import fmean
 
 from retort.errors import RetortError
+from retort.report.spacing import spaced
 
 NODE_HEIGHT, LAYER_GAP, NODE_GAP, MARGIN = 30, 34, 18, 6
 CHARACTER_WIDTH, PADDING, BEND_WIDTH, SWEEPS = 7.2, 24, 8, 12
@@ -27,18 +28,29 @@ Node = str | tuple[str, str, int]
 
 
 def parse(text: str) -> Graph:
-    """Read a rule graph: JSON ``[{"rule": name, "needs": [name, ...]}, ...]`` or what ``snakemake --rulegraph`` prints.
+    """Read a rule graph as ``snakemake --rulegraph`` prints it.
 
     That jobs of a rule need others of the same rule, as trainings that start from another one do, is left out. Raises
-    RetortError when it is neither.
+    RetortError when it holds no rule.
     """
-    graph = _parse_json(text) if text.lstrip().startswith(("[", "{")) else _parse_dot(text)
-    if not graph:
-        raise RetortError("the rule graph holds no rule; expected JSON or the output of snakemake --rulegraph")
+    names: dict[str, str] = {}
+    edges: list[tuple[str, str]] = []
+    for line in text.splitlines():
+        if edge := _EDGE.match(line):
+            edges.append((edge[1], edge[2]))
+        elif (node := _NODE.match(line)) and node[1] not in ("node", "edge", "graph"):
+            names[node[1]] = node[2].split("\\n")[0]
+    if not names:
+        raise RetortError("the rule graph holds no rule; expected the output of snakemake --rulegraph")
+    graph: Graph = {name: [] for name in names.values()}
+    for upper, lower in edges:
+        needs, need = graph.setdefault(names.get(lower, lower), []), names.get(upper, upper)
+        if need not in (*needs, names.get(lower, lower)):
+            needs.append(need)
     for needs in list(graph.values()):
         for rule in needs:
             graph.setdefault(rule, [])
-    return {rule: [need for need in needs if need != rule] for rule, needs in graph.items()}
+    return graph
 
 
 def svg(graph: Graph) -> str:
@@ -70,30 +82,6 @@ def reduced(graph: Graph) -> Graph:
         rule: [need for need in needs if not any(need in all_needs[other] for other in needs)]
         for rule, needs in graph.items()
     }
-
-
-def _parse_json(text: str) -> Graph:
-    try:
-        return {str(entry["rule"]): [str(rule) for rule in entry.get("needs", [])] for entry in json.loads(text)}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        expected = '[{"rule": name, "needs": [name, ...]}, ...]'
-        raise RetortError(f"the rule graph is not a JSON list {expected}: {error!r}") from None
-
-
-def _parse_dot(text: str) -> Graph:
-    names: dict[str, str] = {}
-    edges: list[tuple[str, str]] = []
-    for line in text.splitlines():
-        if edge := _EDGE.match(line):
-            edges.append((edge[1], edge[2]))
-        elif (node := _NODE.match(line)) and node[1] not in ("node", "edge", "graph"):
-            names[node[1]] = node[2].split("\\n")[0]
-    graph: Graph = {name: [] for name in names.values()}
-    for upper, lower in edges:
-        needs = graph.setdefault(names.get(lower, lower), [])
-        if names.get(upper, upper) not in needs:
-            needs.append(names.get(upper, upper))
-    return graph
 
 
 def _layers(graph: Graph) -> dict[str, int]:
@@ -140,7 +128,7 @@ def _reduce_crossings(rows: list[list[Node]], edges: Sequence[tuple[Node, Node]]
             own = {node: index for index, node in enumerate(rows[layer])}
 
             wished = {node: [place[n] for n in neighbours.get(node, []) if n in place] for node in rows[layer]}
-            centres = {node: _mean(near) if near else own[node] for node, near in wished.items()}
+            centres = {node: fmean(near) if near else own[node] for node, near in wished.items()}
             rows[layer].sort(key=centres.__getitem__)
 
 
@@ -162,10 +150,10 @@ def _places(
     for _ in range(SWEEPS):
         for row in rows:
             wished = [
-                sum(centres[other] for other in near[node]) / len(near[node]) if near.get(node) else centres[node]
-                for node in row
+                fmean(centres[other] for other in near[node]) if near.get(node) else centres[node] for node in row
             ]
-            centres.update(zip(row, _spaced(wished, [widths[node] for node in row]), strict=True))
+            gaps = [(widths[left] + widths[right]) / 2 + NODE_GAP for left, right in pairwise(row)]
+            centres.update(zip(row, spaced(wished, gaps), strict=True))
     left = min(centres[node] - widths[node] / 2 for node in widths) - MARGIN
     right = max(centres[node] + widths[node] / 2 for node in widths) + MARGIN
     places: dict[Node, tuple[float, float, float]] = {
@@ -174,25 +162,6 @@ def _places(
         for node in row
     }
     return places, right - left
-
-
-def _spaced(wished: list[float], widths: list[float]) -> list[float]:
-    """Centres near the wished ones, in order and without overlap: neighbours that would touch move as one block."""
-    blocks: list[tuple[list[float], list[float]]] = []
-    offsets = [0.0]
-    for left, right in pairwise(widths):
-        offsets.append(offsets[-1] + (left + right) / 2 + NODE_GAP)
-    for wish, offset in zip(wished, offsets, strict=True):
-        blocks.append(([wish - offset], [offset]))
-        while len(blocks) > 1 and _mean(blocks[-2][0]) > _mean(blocks[-1][0]):
-            starts, own = blocks.pop()
-            blocks[-1][0].extend(starts)
-            blocks[-1][1].extend(own)
-    return [_mean(starts) + offset for starts, own in blocks for offset in own]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _width(node: Node) -> float:

@@ -21,6 +21,7 @@ from retort.report.inputs import Inputs, Row
 from retort.report.labels import place_labels
 from retort.report.loop import iterations
 from retort.report.mixing import mixed_systems
+from retort.report.spacing import spaced
 from retort.report.summary import REFERENCE_SYSTEM, Key, latencies, objective, pareto, score_spreads
 
 DPI = 130
@@ -236,8 +237,10 @@ def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) 
     )
     axes.set_xlabel("minutes of training", fontsize=8)
     low, high = axes.get_ylim()
-    heights = _apart([y for _, y in ends], (high - low) * 0.062)
-    for (x, y), height, text, colour in zip(ends, heights, texts, colours, strict=True):
+    order = sorted(range(len(ends)), key=lambda i: ends[i][1])
+    heights = spaced([ends[i][1] for i in order], [(high - low) * 0.062] * (len(ends) - 1))
+    for i, height in zip(order, heights, strict=True):
+        (x, y), text, colour = ends[i], texts[i], colours[i]
         place = axes.get_xlim()[1] * 0.985
         axes.plot([x, place * 0.87], [y, height], color=colour, linewidth=0.5, alpha=0.5)
         axes.text(place * 0.875, height, text, fontsize=7.5, color=colour, va="center")
@@ -290,22 +293,6 @@ def _binned(updates: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
         return updates, values
     parts = np.array_split(np.arange(len(updates)), TRAIN_BINS)
     return np.array([updates[part].mean() for part in parts]), np.array([values[part].mean() for part in parts])
-
-
-def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Heights moved apart so that neighbours are ``gap`` apart at least, around where they were."""
-    order = sorted(range(len(heights)), key=lambda i: heights[i])
-    blocks: list[list[float]] = []
-    for place, index in enumerate(order):
-        blocks.append([heights[index] - place * gap])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1].extend(last)
-    starts = [float(np.mean(block)) for block in blocks for _ in block]
-    result = [0.0] * len(heights)
-    for place, index in enumerate(order):
-        result[index] = starts[place] + place * gap
-    return result
 
 
 def _objective_colours(inputs: Inputs) -> dict[str, str]:

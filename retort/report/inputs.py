@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from retort.config import Evaluation, em_systems
 from retort.errors import RetortError
-from retort.evaluation.runs import Run, run_of_decoding, run_of_training
+from retort.evaluation.runs import Run, run_of_decoding, run_of_training, test_set_of
 from retort.references import references_of
 from retort.tables import (
     CLEANING,
@@ -112,7 +112,6 @@ class Inputs:
     samples: list[Sample] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     dag: str = ""
-    dag_suffix: str = ""
     sources: list[Source] = field(default_factory=list)
 
     @property
@@ -181,7 +180,7 @@ def read_inputs(paths: Paths) -> Inputs:
     if paths.benchmarks:
         inputs.stages = read_stages(paths.benchmarks)
     if paths.dag:
-        inputs.dag, inputs.dag_suffix = _text(paths.dag), paths.dag.suffix
+        inputs.dag = _text(paths.dag)
     return inputs
 
 
@@ -224,11 +223,11 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
     """Fill the samples from the first test set, each system with its first search and first seed."""
     tests = sorted(directory.glob("test.*.parquet"))
     names = list((inputs.config.get("corpus") or {}).get("tests") or {})
-    tests.sort(key=lambda path: names.index(_test_set(path)) if _test_set(path) in names else len(names))
+    tests.sort(key=lambda path: names.index(test_set_of(path)) if test_set_of(path) in names else len(names))
     count = (inputs.config.get("report") or {}).get("sample_sentences", 20)
     if not tests or not count:
         return
-    inputs.samples_of = _test_set(tests[0])
+    inputs.samples_of = test_set_of(tests[0])
     corpus = read_table(tests[0], CORPUS).sort_by("id")
     ids = sample_ids(corpus["id"].to_pylist(), count)
     chosen: dict[str, tuple[Run, Path]] = {}
@@ -250,10 +249,6 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
 
 def _sample_order(inputs: Inputs, run: Run) -> tuple[Any, ...]:
     return (*inputs.order(run.system, run.search), run.seed)
-
-
-def _test_set(path: Path) -> str:
-    return path.name.removeprefix("test.").removesuffix(".parquet")
 
 
 def _rows(inputs: Inputs, path: Path, table: Table) -> list[Row]:

@@ -25,7 +25,6 @@ def place_labels(
     texts: Sequence[str],
     colours: Sequence[Any],
     lines: Sequence[tuple[tuple[float, float], tuple[float, float]]] = (),
-    size: float = 8,
 ) -> None:
     """Write ``texts`` beside ``points`` (data coordinates), each at the nearest free place inside the axes.
 
@@ -49,7 +48,7 @@ def place_labels(
             points[index],
             xytext=(0, 0),
             textcoords="offset points",
-            fontsize=size,
+            fontsize=8,
             color=colours[index],
             va="center",
             ha="center",

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 import retort
 from retort.distillation.guards import MEANING
-from retort.errors import RetortError
 from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.metrics import METRICS
 from retort.evaluation.significance import Spread
@@ -159,15 +158,8 @@ def cleaning_table(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def rule_graph(inputs: Inputs) -> Markup | None:
-    """The given SVG without its XML head, or a drawing of the given graph (JSON or snakemake --rulegraph)."""
-    if not inputs.dag.strip():
-        return None
-    if inputs.dag_suffix != ".svg":
-        return Markup(dag.svg(dag.parse(inputs.dag)))
-    start = inputs.dag.find("<svg")
-    if start < 0 or "<script" in inputs.dag.lower():
-        raise RetortError("the rule graph's .svg file holds no <svg> element, or a script; give a plain drawing")
-    return Markup(inputs.dag[start:])
+    """A drawing of what snakemake --rulegraph printed."""
+    return Markup(dag.svg(dag.parse(inputs.dag))) if inputs.dag.strip() else None
 
 
 def signatures(inputs: Inputs) -> list[tuple[str, list[str]]]:

@@ -117,16 +117,14 @@ def score_spreads(inputs: Inputs, test_set: str) -> dict[Key, dict[str, Spread]]
     return {key: {metric: spread(found) for metric, found in values[key].items()} for key in keys}
 
 
-def difference(
-    inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str], metric: str | None = None
-) -> Difference | None:
-    """A system's difference to any of these baselines (each seed to its own where there are several), by default in the
-    leading metric."""
-    wanted, metric = set(baselines), metric or inputs.leading
+def difference(inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str]) -> Difference | None:
+    """A system's difference in the leading metric to any of these baselines (each seed to its own where there are
+    several)."""
+    wanted = set(baselines)
     rows = [
         row
         for row in inputs.comparison
-        if (row["system"], row["search"], row["test_set"], row["metric"]) == (*key, test_set, metric)
+        if (row["system"], row["search"], row["test_set"], row["metric"]) == (*key, test_set, inputs.leading)
         and row["baseline"] in wanted
     ]
     if not rows:

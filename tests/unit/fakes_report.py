@@ -137,7 +137,7 @@ def run_on_disk(
     _latency(root / "latency.parquet", runs, generator)
     checkpoints = [_train(root, name, seed, generator, metrics[0]) for name in names for seed in seeds]
     _benchmarks(root / "benchmarks")
-    (root / "dag.json").write_text(json.dumps(RULES))
+    (root / "rulegraph.dot").write_text(_dot(RULES))
     return {
         "config": root / "config.json",
         "corpus": root / "corpus",
@@ -154,25 +154,33 @@ def run_on_disk(
         "lengths": [_lengths(root / "lengths.parquet", files, tests, metrics)],
         "exposure": [_exposure(root, "shallow", seed, metrics) for seed in seeds if "shallow" in names],
         "benchmarks": root / "benchmarks",
-        "dag": root / "dag.json",
+        "dag": root / "rulegraph.dot",
     }
 
 
-RULES = [
-    {"rule": "prepare_corpus", "needs": []},
-    {"rule": "train_vocabulary", "needs": ["prepare_corpus"]},
-    {"rule": "encode_corpus", "needs": ["prepare_corpus", "train_vocabulary"]},
-    {"rule": "train_student", "needs": ["encode_corpus", "train_vocabulary", "gather_distilled"]},
-    {"rule": "train_teacher", "needs": ["encode_corpus", "train_vocabulary"]},
-    {"rule": "distill_shard", "needs": ["train_teacher", "prepare_corpus"]},
-    {"rule": "gather_distilled", "needs": ["distill_shard", "encode_corpus", "train_vocabulary"]},
-    {"rule": "translate", "needs": ["train_student", "train_teacher", "prepare_corpus"]},
-    {"rule": "score", "needs": ["translate", "prepare_corpus"]},
-    {"rule": "compare_systems", "needs": ["translate", "prepare_corpus"]},
-    {"rule": "measure_latency", "needs": ["train_student", "train_teacher", "prepare_corpus"]},
-    {"rule": "build_report", "needs": ["score", "compare_systems", "measure_latency", "train_student", "translate"]},
-    {"rule": "all", "needs": ["build_report"]},
-]
+RULES = {
+    "prepare_corpus": [],
+    "train_vocabulary": ["prepare_corpus"],
+    "encode_corpus": ["prepare_corpus", "train_vocabulary"],
+    "train_student": ["encode_corpus", "train_vocabulary", "gather_distilled"],
+    "train_teacher": ["encode_corpus", "train_vocabulary"],
+    "distill_shard": ["train_teacher", "prepare_corpus"],
+    "gather_distilled": ["distill_shard", "encode_corpus", "train_vocabulary"],
+    "translate": ["train_student", "train_teacher", "prepare_corpus"],
+    "score": ["translate", "prepare_corpus"],
+    "compare_systems": ["translate", "prepare_corpus"],
+    "measure_latency": ["train_student", "train_teacher", "prepare_corpus"],
+    "build_report": ["score", "compare_systems", "measure_latency", "train_student", "translate"],
+    "all": ["build_report"],
+}
+
+
+def _dot(rules: dict[str, list[str]]) -> str:
+    """What snakemake --rulegraph prints of the rules and what they need."""
+    number = {rule: index for index, rule in enumerate(rules)}
+    nodes = [f'{index}[label = "{rule}", style="rounded"];' for rule, index in number.items()]
+    edges = [f"{number[need]} -> {number[rule]}" for rule, needs in rules.items() for need in needs]
+    return "\n".join(["digraph snakemake_dag {", *nodes, *edges, "}"])
 
 
 def _names(run: Run) -> dict[str, Any]:

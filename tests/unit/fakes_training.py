@@ -12,7 +12,6 @@ import torch
 
 from retort.batches import EncodedCorpus, Ragged
 from retort.config import (
-    AUTOREGRESSIVE,
     Autoregressive,
     Bang,
     BangPretraining,
@@ -28,15 +27,10 @@ from retort.config import (
     Vanilla,
 )
 from retort.config import Vocabulary as VocabularySettings
-from retort.models.autoregressive import AutoregressiveModel
-from retort.models.bang import BangModel
-from retort.models.dag import DagModel
 from retort.models.functional import reseed_dropout
-from retort.models.janus import JanusModel
-from retort.models.parallel import ParallelModel
 from retort.models.transformer import EncoderDecoder
 from retort.search.base import SPECIAL_IDS
-from retort.training.checkpoint import MODEL_OPTIONS
+from retort.training.checkpoint import build_model
 from retort.training.loop import Trainer
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
@@ -59,7 +53,10 @@ OBJECTIVES = {
 
 
 class Numerals:
-    """Stands in for a vocabulary: the text of a token is its number."""
+    """Stands in for a joint vocabulary: the text of a token is its number."""
+
+    joint = True
+    source_size = target_size = SPECIAL_IDS + SYMBOLS
 
     def decode_target(self, tokens: Sequence[Sequence[int]]) -> list[str]:
         return [" ".join(map(str, ids)) for ids in tokens]
@@ -80,16 +77,7 @@ def small_model(objective: Any, seed: int = 1, **shape: Any) -> EncoderDecoder:
     sizes = {"d_model": 32, "heads": 2, "ffn": 64, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
     torch.manual_seed(seed)
     reseed_dropout(seed)
-    model, size = Model(**{**sizes, **shape}), SPECIAL_IDS + SYMBOLS
-    if objective.name in AUTOREGRESSIVE:
-        return AutoregressiveModel(model, size, size)
-    if objective.name in ("janus", "bart_janus"):
-        return JanusModel(model, size, size)
-    if objective.name in ("bang", "bang_pretraining"):
-        return BangModel(model, size, size)
-    options = objective.model_dump(include=MODEL_OPTIONS)
-    family = DagModel if objective.name == "dag" else ParallelModel
-    return family(model, size, size, **options)
+    return build_model(objective, Model(**{**sizes, **shape}), Numerals())  # type: ignore[arg-type]
 
 
 def trainer(

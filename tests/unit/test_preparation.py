@@ -134,6 +134,9 @@ def test_carving_and_ready_splits_give_the_same_tables(tmp_path):
     text = {"location": f"{ADDRESS}/pairs.txt"}
     splits = ("train", "valid", "test")
     ready = {split: {side: [{"location": f"{split}.{side}"}] for side in ("source", "target")} for split in splits}
+    # what the mirror holds under a name of its own was taken from there
+    taken_from = {"location": "ready.json", "layout": "json", "field": "source"}
+    ready["train"]["source"] = [{**taken_from, "mirror_name": "train.source"}]
     settings = TextCorpus.model_validate(
         {
             "kind": "text",

@@ -351,33 +351,25 @@ DOT = """digraph snakemake_dag {
 \t1 -> 0
 \t2 -> 1
 \t2 -> 0
-}"""
+%s}"""
 
 
-def test_the_rule_graph_is_read_from_snakemake_and_json():
-    graph = dag.parse(DOT)
+def test_the_rule_graph_is_read():
+    graph = dag.parse(DOT % "")
     assert graph == {"all": ["score", "corpus"], "score": ["corpus"], "corpus": []}
     assert dag.reduced(graph) == {"all": ["score"], "score": ["corpus"], "corpus": []}
-    assert dag.parse('[{"rule": "a", "needs": ["b"]}]') == {"a": ["b"], "b": []}
     # a training that starts from another one
-    assert dag.parse('[{"rule": "a", "needs": ["a", "b"]}]') == {"a": ["b"], "b": []}
+    assert dag.parse(DOT % "\t1 -> 1\n") == graph
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "holds no rule"),
-        ("[1]", "not a JSON list"),
-        ('[{"rule": "a", "needs": ["b"]}, {"rule": "b", "needs": ["a"]}]', "a circle among a, b"),
-    ],
-)
+@pytest.mark.parametrize(("text", "message"), [("", "holds no rule"), (DOT % "\t0 -> 2\n", "a circle among")])
 def test_bad_rule_graphs_are_refused(text, message):
     with pytest.raises(RetortError, match=message):
         dag.svg(dag.parse(text))
 
 
 def test_the_drawing_holds_every_rule_without_overlaps():
-    graph = {entry["rule"]: entry["needs"] for entry in RULES} | {"<evil>&": []}
+    graph = RULES | {"<evil>&": []}
     drawing = ElementTree.fromstring(dag.svg(graph))
     name = "{http://www.w3.org/2000/svg}"
     assert {text.text for text in drawing.iter(f"{name}text")} == set(graph)
@@ -387,11 +379,3 @@ def test_the_drawing_holds_every_rule_without_overlaps():
         for two in boxes[index + 1 :]:
             beside = one["x"] + one["width"] <= two["x"] or two["x"] + two["width"] <= one["x"]
             assert one["y"] != two["y"] or beside
-
-
-def test_a_given_drawing_is_shown_as_it_is_but_without_scripts():
-    inputs = Inputs({}, dag='<?xml version="1.0"?>\n<svg><text>x</text></svg>', dag_suffix=".svg")
-    assert page.rule_graph(inputs) == "<svg><text>x</text></svg>"
-    inputs.dag = "<svg><script>1</script></svg>"
-    with pytest.raises(RetortError, match="a script"):
-        page.rule_graph(inputs)
