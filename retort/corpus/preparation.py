@@ -118,18 +118,19 @@ def _ready_splits(settings: TextCorpus, mirror: Path | None) -> dict[str, TextPa
     for split, pair in settings.carve.ready.items():
         sides = {}
         for side in ("source", "target", "references"):
-            paths = [(text, in_mirror(text, mirror)) for text in getattr(pair, side)]
-            if any(path is None for _, path in paths):
+            texts = [_of_mirror(text, mirror) for text in getattr(pair, side)]
+            if None in texts:
                 return {}
-            sides[side] = [_of_mirror(text, path) for text, path in paths]
+            sides[side] = texts
         found[split] = TextPair(**sides)
     return {split: found[split] for split in carving.SPLITS}
 
 
-def _of_mirror(text: TextSource, path: Path) -> TextSource:
+def _of_mirror(text: TextSource, mirror: Path) -> TextSource | None:
+    path = in_mirror(text, mirror)
     # under a name of its own the mirror holds the text that was taken from the file
     plain = {"layout": "lines", "field": None} if text.mirror_name else {}
-    return text.model_copy(update={"location": str(path), **plain})
+    return None if path is None else text.model_copy(update={"location": str(path), **plain})
 
 
 def _text_facts(split: str, side: str, reader: TextReader, ready: bool) -> dict[str, Any]:
