@@ -132,8 +132,11 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
     if evaluation and evaluation.baseline is not None and evaluation.baseline not in systems:
         hint = nearest(evaluation.baseline, systems)
         yield Problem("evaluation.baseline", f"no system is named {evaluation.baseline!r}; {hint}")
-    for system, baseline in (evaluation.baselines if evaluation else {}).items():
-        for name in [n for n in (system, baseline) if n not in systems]:
+    for system, baselines in (evaluation.baselines if evaluation else {}).items():
+        named = (system, baselines) if isinstance(baselines, str) else (system, *baselines)
+        if not baselines:
+            yield Problem(f"evaluation.baselines.{system}", "names no system; name one, or drop the line")
+        for name in [n for n in named if n not in systems]:
             hint = nearest(name, systems)
             yield Problem(f"evaluation.baselines.{system}", f"no system is named {name!r}; {hint}")
     buckets = evaluation.length_buckets if evaluation else []

@@ -22,7 +22,7 @@ from retort.config import PRETRAINED, em_iteration, em_student, em_teacher, left
 from retort.config_files import merged, read_yaml
 from retort.configuration import check_files, load_config, local_monolingual_texts, local_texts, to_json
 from retort.errors import RetortError
-from retort.evaluation.runs import data_pairs
+from retort.evaluation.runs import counterparts, data_pairs
 from retort.provenance import code_digest, value_digest
 
 

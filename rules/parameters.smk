@@ -185,8 +185,9 @@ def pair_options(wildcards):
     ]
     baselines = run_config.evaluation.baselines
     for system, seed, search in decodings(baselines):
-        other = translation(*run_of(baselines[system], seed), first_search(baselines[system]))
-        options.append(("--pair", translation(system, seed, search), other))
+        for baseline, same in counterparts(search, baselines[system], lambda s: list(run_config.systems[s].searches)):
+            other = translation(*run_of(baseline, seed), same)
+            options.append(("--pair", translation(system, seed, search), other))
     return [part for option in options for part in option]
 
 

@@ -54,9 +54,10 @@ class Evaluation(Section):
     """Resamples of the paired bootstrap."""
     baseline: str | None = None
     """System (its first search and seed) every other one is compared with; null: the teacher."""
-    baselines: dict[Name, str] = {}
-    """Another baseline for some systems, by name: each seed is compared with the same one of that system, or with its
-    first seed where it lacks that one."""
+    baselines: dict[Name, str | list[str]] = {}
+    """Another baseline for some systems, or several, by name. Each search is compared with that of the same name of
+    those that have it, or else with the first one's first search; each seed with the same one, or the first where there
+    is none. The report shows the first of them."""
     batch_tokens: int = Field(4096, ge=16)
     """Padded source tokens of a decoding batch."""
     length_buckets: list[Annotated[int, Field(ge=1)]] = []

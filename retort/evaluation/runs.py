@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def data_pairs(systems: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
         group = groups.setdefault(json.dumps(rest, sort_keys=True), {"raw": [], "distilled": []})
         group.setdefault(system.get("data", "raw"), []).append(name)
     return [(raw, distilled) for group in groups.values() for raw in group["raw"] for distilled in group["distilled"]]
+
+
+def counterparts(
+    search: str, baselines: str | Sequence[str], searches: Callable[[str], Sequence[str]]
+) -> list[tuple[str, str]]:
+    """Names and searches of what a system's search is compared with: of the baselines named for the system, those that
+    have a search of that name, or else the first one with its first search. ``searches`` are those of a system."""
+    names = [baselines] if isinstance(baselines, str) else baselines
+    return [(name, search) for name in names if search in searches(name)] or [(names[0], searches(names[0])[0])]
 
 
 def test_set_of(path: Path | str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retort.evaluation.runs import Run, data_pairs
+from retort.evaluation.runs import Run, counterparts, data_pairs
 from retort.evaluation.significance import SEED, Spread, spread
 from retort.report.inputs import Inputs, Row
 
@@ -71,8 +71,8 @@ class Entry:
     data: str
     objective: str
     is_baseline: bool
-    baseline: str
-    """System of ``difference``."""
+    own_baseline: Key | None
+    """What ``difference`` is to, where that is not the baseline of all."""
     parameters: float | None
     scores: dict[str, Spread]
     difference: Difference | None
@@ -145,6 +145,8 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     for key, scores in score_spreads(inputs, test_set).items():
         system, search = key
         sizes = timed.get(key, {})
+        own = _own_baseline(inputs, key)
+        baselines = [str(Run(own[0], seed, own[1])) for seed in _seeds(inputs, own[0])] if own else [inputs.baseline]
         models = [model for run, model in inputs.checkpoints.items() if run.system == system]
         seconds, updates, parameters = (_numbers(models, name) for name in ("train_seconds", "updates", "parameters"))
         result.append(
@@ -153,11 +155,11 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 search=search,
                 data=_data(inputs, system),
                 objective=objective(inputs, system),
-                baseline=_baseline(inputs, system),
+                own_baseline=own,
                 is_baseline=inputs.baseline.startswith(f"{system}/") and inputs.baseline.endswith(f"/{search}"),
                 parameters=parameters[0] if parameters else None,
                 scores=scores,
-                difference=difference(inputs, key, test_set, _baselines(inputs, system)),
+                difference=difference(inputs, key, test_set, baselines),
                 latency=sizes.get(1),
                 best=max(sizes.values(), key=lambda found: found.throughput, default=None),
                 speedup=faster.get((*key, 1)),
@@ -168,17 +170,11 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     return result
 
 
-def _baseline(inputs: Inputs, system: str) -> str:
+def _own_baseline(inputs: Inputs, key: Key) -> Key | None:
+    """System and search that a system's translations by a search are compared with instead of the baseline, if any."""
+    system, search = key
     own = ((inputs.config.get("evaluation") or {}).get("baselines") or {}).get(system)
-    return str(own or inputs.baseline.split("/")[0])
-
-
-def _baselines(inputs: Inputs, system: str) -> list[str]:
-    """What a system's translations were compared with, as in the comparison table."""
-    baseline = _baseline(inputs, system)
-    if inputs.baseline.startswith(f"{baseline}/"):
-        return [inputs.baseline]
-    return [str(Run(baseline, seed, inputs.searches(baseline)[0])) for seed in _seeds(inputs, baseline)]
+    return counterparts(search, own, inputs.searches)[0] if own else None
 
 
 def gaps(inputs: Inputs, test_set: str) -> list[Gap]:

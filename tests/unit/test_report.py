@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from retort.errors import RetortError
-from retort.evaluation.runs import Run, data_pairs, named_directory
+from retort.evaluation.runs import Run, counterparts, data_pairs, named_directory
 from retort.report import dag, page, summary
 from retort.report.inputs import Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
@@ -191,7 +191,7 @@ def test_entries_follow_the_config_and_hold_the_baseline(inputs):
 def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
     own = replace(inputs, config={**inputs.config, "evaluation": {"baselines": {"ctc": "ctc-raw"}}})
     entries = {entry.system: entry for entry in summary.entries(own, "flickr")}
-    assert (entries["ctc"].baseline, entries["vanilla"].baseline) == ("ctc-raw", "teacher")
+    assert (entries["ctc"].own_baseline, entries["vanilla"].own_baseline) == (("ctc-raw", "collapse"), None)
     rows = [
         row["difference"]
         for row in inputs.comparison
@@ -266,6 +266,14 @@ def test_pairs_differ_in_their_data_only():
         "wide": {**ctc, "data": "distilled", "model": {"d_model": 16}},
     }
     assert data_pairs(systems) == [("ctc-raw", "ctc")]
+
+
+def test_each_search_is_compared_with_the_same_search_of_the_baselines_that_have_it():
+    searches = {"ar": ["greedy", "beam5"], "cmlm": ["passes1"], "joint": ["beam5", "passes1"]}.get
+    several = ["ar", "cmlm", "joint"]
+    assert counterparts("beam5", several, searches) == [("ar", "beam5"), ("joint", "beam5")]
+    assert counterparts("passes1", several, searches) == [("cmlm", "passes1"), ("joint", "passes1")]
+    assert counterparts("argmax", several, searches) == counterparts("argmax", "ar", searches) == [("ar", "greedy")]
 
 
 def test_results_hold_every_number_once(inputs):
