@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from retort.config import (
     AGREEING,
+    MIRROR_VARIABLE,
     PRETRAINED,
     PRETRAINING,
     SEARCHES_OF_OBJECTIVE,
@@ -42,7 +43,6 @@ from retort.errors import RetortError
 
 CHECKPOINT_FILES = ("model.safetensors", "model.json", "source.model", "target.model")
 VOCABULARY_FILES = ("source.model", "target.model", "vocabulary.json")
-MIRROR_VARIABLE = "RETORT_MIRROR"
 RESERVED_TEST_SETS = ("train", "valid")
 
 

@@ -1,8 +1,7 @@
 """Schemas of every Parquet table, and the only functions that read and write them.
 
-Every table is compressed with zstd, carries its schema's name and version and
-its provenance in the file's metadata, and is written to a temporary file that is synced and renamed, so that a table
-that exists is complete.
+Every table is compressed with zstd, carries its schema's name and version and its provenance in the file's metadata,
+and is written to a temporary file that is synced and renamed, so that a table that exists is complete.
 """
 
 from __future__ import annotations
@@ -26,6 +25,11 @@ METADATA_KEY = b"retort"
 
 _ID = Column("id", pa.int64(), "number of the pair in its split's source, from 0; survives cleaning and every join")
 _TOKENS = pa.list_(pa.int32())
+_SYSTEM = Column("system", pa.string(), "name of the system in the config")
+_SEED = Column("seed", pa.int64(), "seed of the training")
+_SEARCH = Column("search", pa.string(), "name of the search in the config")
+_DECODED = (_SYSTEM, _SEED, _SEARCH)
+_TEST_SET = Column("test_set", pa.string(), "name of the test set")
 
 CORPUS = Table(
     "corpus",
@@ -163,8 +167,8 @@ MULTIMODALITY = Table(
     "multimodality",
     1,
     (
-        Column("system", pa.string(), "name of the system in the config"),
-        Column("seed", pa.int64(), "seed of the training"),
+        _SYSTEM,
+        _SEED,
         Column("data", pa.string(), "whose held-out pairs these are: those of the references (raw) or of the EM loop"),
         Column("sentences", pa.int64(), "pairs the model gives a probability", "pairs"),
         Column("infeasible", pa.int64(), "pairs it cannot give one, left out", "pairs"),
@@ -177,11 +181,11 @@ SCORES = Table(
     "scores",
     1,
     (
-        Column("system", pa.string(), "name of the system in the config"),
+        _SYSTEM,
         Column("data", pa.string(), "what it was trained on: raw, distilled, mixed, ..."),
-        Column("seed", pa.int64(), "seed of the training"),
-        Column("search", pa.string(), "name of the search in the config"),
-        Column("test_set", pa.string(), "name of the test set"),
+        _SEED,
+        _SEARCH,
+        _TEST_SET,
         Column("metric", pa.string(), "one of evaluation.metrics, or a diagnostic's name"),
         Column("value", pa.float64(), "the metric's value"),
         Column("signature", pa.string(), "every choice that changes the number"),
@@ -192,10 +196,8 @@ COMPARISON = Table(
     "comparison",
     1,
     (
-        Column("system", pa.string(), "name of the system in the config"),
-        Column("seed", pa.int64(), "seed of the training"),
-        Column("search", pa.string(), "name of the search in the config"),
-        Column("test_set", pa.string(), "name of the test set"),
+        *_DECODED,
+        _TEST_SET,
         Column("baseline", pa.string(), "what it is compared with: <system>/seed<seed>/<search>"),
         Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the system's corpus score"),
@@ -213,10 +215,8 @@ LENGTHS = Table(
     "lengths",
     1,
     (
-        Column("system", pa.string(), "name of the system in the config"),
-        Column("seed", pa.int64(), "seed of the training"),
-        Column("search", pa.string(), "name of the search in the config"),
-        Column("test_set", pa.string(), "name of the test set"),
+        *_DECODED,
+        _TEST_SET,
         Column("shortest", pa.int32(), "shortest reference of the bucket", "words"),
         Column("longest", pa.int32(), "longest reference; null: any", "words", nullable=True),
         Column("sentences", pa.int64(), "sentences in the bucket", "sentences"),
@@ -232,7 +232,7 @@ EXPOSURE = Table(
     (
         Column("system", pa.string(), "name of the student in the config"),
         Column("seed", pa.int64(), "seed of its training"),
-        Column("test_set", pa.string(), "name of the test set"),
+        _TEST_SET,
         Column("prefix", pa.string(), "whose output each output begins with: student, teacher or reference; or none"),
         Column("share", pa.float64(), "how much of that output, as a share of its tokens"),
         Column("completed_by", pa.string(), "who says the rest: student or teacher"),
@@ -247,9 +247,7 @@ LATENCY = Table(
     "latency",
     1,
     (
-        Column("system", pa.string(), "name of the system in the config"),
-        Column("seed", pa.int64(), "seed of the training"),
-        Column("search", pa.string(), "name of the search in the config"),
+        *_DECODED,
         Column("batch_size", pa.int32(), "sentences decoded together", "sentences"),
         Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),
         Column("sentences", pa.int32(), "sentences in this batch", "sentences"),
@@ -302,7 +300,6 @@ def write_table(
 
 def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
     """Open ``path`` and check that it holds ``table`` in this version; raises RetortError if it does not."""
-    path = Path(path)
     with readable(path):
         file = pq.ParquetFile(path, memory_map=True)
     header = _header(file, path)
@@ -366,10 +363,10 @@ def read_provenance(path: Path | str) -> dict[str, Any]:
     """The provenance that ``write_table`` stored with the table at ``path``."""
     with readable(path):
         file = pq.ParquetFile(path)
-    return _header(file, Path(path))["provenance"]
+    return _header(file, path)["provenance"]
 
 
-def _header(file: pq.ParquetFile, path: Path) -> dict[str, Any]:
+def _header(file: pq.ParquetFile, path: Path | str) -> dict[str, Any]:
     metadata = file.schema_arrow.metadata or {}
     if METADATA_KEY not in metadata:
         raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")

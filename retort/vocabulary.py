@@ -103,7 +103,7 @@ class Vocabulary:
     def _encode(self, processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        return processor.encode([_one_spaced(text) for text in texts], num_threads=self._threads)
+        return processor.encode([" ".join(text.split()) for text in texts], num_threads=self._threads)
 
 
 def train_vocabulary(
@@ -169,7 +169,7 @@ class _Sample:
             chosen = part.filter(wanted[first : first + part.num_rows])
             first += part.num_rows
             for side in self.sides:
-                yield from filter(None, map(_one_spaced, chosen.column(side).to_pylist()))
+                yield from filter(None, (" ".join(text.split()) for text in chosen.column(side).to_pylist()))
 
 
 def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
@@ -254,7 +254,3 @@ def _processor(model: bytes, where: str) -> sentencepiece.SentencePieceProcessor
             f"ids and control symbols {MASK_PIECE} and {BLANK_PIECE}"
         )
     return processor
-
-
-def _one_spaced(text: str) -> str:
-    return " ".join(text.split())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -37,8 +36,7 @@ def main(args: argparse.Namespace) -> None:
     # Where a mirror lies is no property of the result.
     corpus = args.corpus.model_dump(mode="json", exclude={"mirror"})
     facts = provenance(corpus=corpus, cleaning=args.cleaning.model_dump(mode="json"))
-    mirror = args.mirror or getattr(args.corpus, "mirror", None) or os.environ.get("RETORT_MIRROR") or None
-    prepare_corpus(args.corpus, args.cleaning, args.output, mirror, args.cache, facts)
+    prepare_corpus(args.corpus, args.cleaning, args.output, args.mirror, args.cache, facts)
 
 
 if __name__ == "__main__":

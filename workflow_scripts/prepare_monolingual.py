@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from itertools import chain
 from pathlib import Path
 
 from retort.config import Cleaning, TextSource
 from retort.corpus.monolingual import both_sides, prepare_monolingual
-from retort.corpus.sources import TextReader, locate
+from retort.corpus.sources import TextReader, locate, mirror_directory
 from retort.provenance import file_digest, provenance
 from retort.scripting import run_script, section
 from retort.vocabulary import Vocabulary
@@ -34,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Prepare the text."""
-    given = args.mirror or os.environ.get("RETORT_MIRROR") or None
-    readers = [TextReader(locate(text, Path(given) if given else None, args.cache)) for text in args.texts]
+    mirror = mirror_directory(args.mirror)
+    readers = [TextReader(locate(text, mirror, args.cache)) for text in args.texts]
     corpora = [args.corpus] if args.corpus else []
     vocabulary = Vocabulary.load(args.vocabulary, args.threads)
     facts = provenance(

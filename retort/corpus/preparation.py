@@ -21,7 +21,7 @@ import pyarrow as pa
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource
 from retort.corpus import carving, cleaning
 from retort.corpus.generated import EntropyMeter, generate, grammar_of
-from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
+from retort.corpus.sources import TextReader, in_mirror, mirror_directory, read_pairs, readers
 from retort.errors import RetortError
 from retort.files import write_json
 from retort.references import corpus_table, references_of
@@ -48,7 +48,8 @@ def prepare_corpus(
 ) -> dict[str, Any]:
     """Make the corpus tables in ``output``; returns what ``corpus.json`` says.
 
-    ``mirror`` is a directory used instead of downloading (default: the configuration's), ``cache`` keeps downloads.
+    ``mirror`` is a directory used instead of downloading (default: the configuration's, then the environment's),
+    ``cache`` keeps downloads.
     Raises RetortError; then ``output`` holds nothing new.
     """
     output = Path(output)
@@ -60,8 +61,8 @@ def prepare_corpus(
         if isinstance(settings, GeneratedCorpus):
             raw = _write_generated(settings, staging)
         else:
-            given = mirror or settings.mirror
-            raw, facts["texts"] = _write_texts(settings, staging, Path(given) if given else None, Path(cache))
+            chosen = mirror_directory(mirror, settings.mirror)
+            raw, facts["texts"] = _write_texts(settings, staging, chosen, Path(cache))
         facts |= _clean(settings, rules, raw, staging, provenance or {})
         facts["provenance"] = provenance or {}
         write_json(staging / DESCRIPTION, facts)

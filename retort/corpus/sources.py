@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import tarfile
 import zipfile
 import zlib
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from retort.config import TextPair, TextSource
+from retort.config import MIRROR_VARIABLE, TextPair, TextSource
 from retort.corpus import fairytaleqa
 from retort.corpus.downloads import base_name, download, is_address
 from retort.errors import RetortError
@@ -69,6 +70,14 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
     if not path.is_file():
         raise RetortError(f"{path}: no such file; expected a text (paths are relative to the working directory)")
     return Text(source.location, path, origin, source.sha256, member, source.column, layout, source.field or "")
+
+
+def mirror_directory(*named: Path | str | None) -> Path | None:
+    """The first directory that is named, or else that of the environment; None if there is neither."""
+    for found in (*named, os.environ.get(MIRROR_VARIABLE)):
+        if found:
+            return Path(found)
+    return None
 
 
 def in_mirror(source: TextSource, mirror: Path) -> Path | None:
@@ -130,13 +139,13 @@ class TextReader:
         for number, line in enumerate(self._raw_lines(), start=1):
             try:
                 found = json.loads(line)[field]
-                texts = [_one_spaced(part) for part in ([found] if isinstance(found, str) else found)]
+                texts = [" ".join(part.split()) for part in ([found] if isinstance(found, str) else found)]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RetortError(
                     f"{self.text.name}: line {number}: no text {field!r} ({type(error).__name__}: {error}); expected a "
                     f"JSON object with a text, or a list of texts, of that name"
                 ) from None
-            yield "\t".join(texts) if self.several else _one_spaced(" ".join(texts))
+            yield "\t".join(texts) if self.several else " ".join(" ".join(texts).split())
 
     def _raw_lines(self) -> Iterator[str]:
         digest = hashlib.sha256()
@@ -209,11 +218,6 @@ def readers(pair: TextPair, mirror: Path | None, cache: Path) -> list[tuple[Text
     ]
 
 
-def _one_spaced(text: str) -> str:
-    """The text with every run of white space as one space, and none at its ends."""
-    return " ".join(text.split())
-
-
 def _references(line: str, reader: TextReader) -> list[str]:
     references = [reference.strip() for reference in line.split("\t")]
     if len(references) > 1 and not all(references):
@@ -233,7 +237,7 @@ def _not_in_mirror(source: TextSource, mirror: Path) -> Path:
     looked = ", ".join(str(path) for path in dict.fromkeys(_mirror_candidates(source, mirror)))
     raise RetortError(
         f"{source.location}: not in the mirror {mirror} (looked for {looked}); put it there, or do without the mirror "
-        f"(corpus.mirror and the environment variable RETORT_MIRROR) to download it"
+        f"(corpus.mirror and the environment variable {MIRROR_VARIABLE}) to download it"
     )
 
 

@@ -335,16 +335,14 @@ def test_a_search_that_needs_a_teacher_does_not_go_without(tables, student, tmp_
     assert not (tmp_path / "out.parquet").exists()
 
 
+def timed(system, seed, checkpoint, name, search):
+    return {"system": system, "seed": seed, "checkpoint": str(checkpoint), "search_name": name, "search": search}
+
+
 def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path, monkeypatch, capsys):
     loads = []
     monkeypatch.setattr(measure_latency, "load_teacher", lambda *given: loads.append(given) or load_teacher(*given))
-    entry = {
-        "system": "vanilla",
-        "seed": 1,
-        "checkpoint": str(student),
-        "search_name": "nine",
-        "search": LENGTH_PARALLEL,
-    }
+    entry = timed("vanilla", 1, student, "nine", LENGTH_PARALLEL)
     chosen = {**entry, "teacher": str(teacher)}
     systems = [chosen, {**chosen, "seed": 2}, {**chosen, "search_name": "a", "search": ARGMAX}]
     settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "repeats": 1}
@@ -381,10 +379,7 @@ def test_a_cut_source_is_no_flaw_where_sources_are_cut_in_training_too(tables, t
 
 
 def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_path):
-    systems = [
-        {"system": "teacher", "seed": 1, "checkpoint": str(teacher), "search_name": "greedy", "search": GREEDY},
-        {"system": "vanilla", "seed": 2, "checkpoint": str(student), "search_name": "a", "search": ARGMAX},
-    ]
+    systems = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
     settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2}
     output = tmp_path / "latency.parquet"
     options = ("--systems", json.dumps(systems), "--latency", json.dumps(settings), "--tests", tables.test)
