@@ -10,7 +10,7 @@ import pytest
 from retort.config import TextSource
 from retort.corpus import sources
 from retort.corpus.downloads import cached_path
-from retort.corpus.sources import Text, TextReader, locate, read_pairs
+from retort.corpus.sources import Text, TextReader, locate, mirror_directory, read_pairs
 from retort.errors import RetortError
 
 # U+0085 and U+2028 end lines for str.splitlines, but not here; the third line is empty, the last has no newline.
@@ -110,6 +110,13 @@ def test_files_that_cannot_be_read(tmp_path):
         list(reader(pack(tmp_path, "txt", CONTENT), member="x"))
     with pytest.raises(RetortError, match="nothing.txt: no such file"):
         locate(TextSource(location=str(tmp_path / "nothing.txt")), None, tmp_path)
+
+
+def test_a_mirror_that_is_named_comes_before_that_of_the_environment(monkeypatch):
+    monkeypatch.setenv("RETORT_MIRROR", "theirs")
+    assert mirror_directory(None, "mine", "other") == Path("mine") and mirror_directory(None) == Path("theirs")
+    monkeypatch.setenv("RETORT_MIRROR", "")
+    assert mirror_directory() is None and mirror_directory(None, "mine") == Path("mine")
 
 
 def test_a_mirror_is_used_instead_of_downloading(tmp_path):
