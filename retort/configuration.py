@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -17,7 +16,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from retort.config import (
     AGREEING,
-    MIRROR_VARIABLE,
     PRETRAINED,
     PRETRAINING,
     SEARCHES_OF_OBJECTIVE,
@@ -39,6 +37,7 @@ from retort.config import (
 from retort.config_checks import exposure_checks, label_checks, shape_differences, start_checks, truncation_checks
 from retort.config_errors import Problem, nearest, problems_of
 from retort.config_files import read_yaml
+from retort.corpus.sources import mirror_directory
 from retort.errors import RetortError
 
 CHECKPOINT_FILES = ("model.safetensors", "model.json", "source.model", "target.model")
@@ -365,7 +364,7 @@ def local_monolingual_texts(config: Config) -> list[str]:
 
 
 def _local(texts: list[str], config: Config) -> list[str]:
-    mirrored = getattr(config.corpus, "mirror", None) is not None or os.environ.get(MIRROR_VARIABLE)
+    mirrored = mirror_directory(getattr(config.corpus, "mirror", None))
     return list(dict.fromkeys(t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())))
 
 

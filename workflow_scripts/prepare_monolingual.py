@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--vocabulary", required=True, type=Path, help="directory of the vocabulary")
     result.add_argument("--block-tokens", required=True, type=int, help="most tokens of a block, without eos")
     result.add_argument("--valid-blocks", required=True, type=int, help="blocks kept for validation")
-    result.add_argument("--mirror", type=Path, help="directory that holds the texts, used instead of downloading")
+    result.add_argument("--mirror", type=Path, help="directory used instead of downloading (default: RETORT_MIRROR)")
     result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
     result.add_argument("--threads", type=int, default=1, help="threads that encode")
     result.add_argument("--output", required=True, type=Path, help="directory of the encoded tables")

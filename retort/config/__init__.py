@@ -12,16 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from retort.config.base import Name, Section
-from retort.config.corpus import (
-    MIRROR_VARIABLE,
-    Carve,
-    Cleaning,
-    GeneratedCorpus,
-    TextCorpus,
-    TextPair,
-    TextSource,
-    Vocabulary,
-)
+from retort.config.corpus import Carve, Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
 from retort.config.janus import BartJanus, Janus
 from retort.config.mixing import (
     AGREEING,
@@ -95,7 +86,6 @@ __all__ = [
     "DEFAULT_SEARCHES",
     "EM_SEARCHES",
     "LEADING_METRICS",
-    "MIRROR_VARIABLE",
     "PRETRAINED",
     "PRETRAINING",
     "SAME_WEIGHTS",

@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from retort.config.base import Name, Probability, Section
 
-MIRROR_VARIABLE = "RETORT_MIRROR"
-
 
 class GeneratedCorpus(Section):
     """A made-up language pair from a seeded grammar; see retort/corpus/grammar.py."""

@@ -16,6 +16,8 @@ from retort import __version__
 from retort.errors import RetortError
 from retort.files import temporary_path
 
+MIRROR_VARIABLE = "RETORT_MIRROR"
+
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
@@ -65,7 +67,7 @@ def download(address: str, cache: Path, attempts: int = 5, timeout: float = 60.0
                 times = f" after {attempt} attempts" if attempt > 1 else ""
                 raise RetortError(
                     f"{address}: the download failed{times}: {error}; check the address and the connection, or set "
-                    f"RETORT_MIRROR to a directory that holds {base_name(address)}"
+                    f"{MIRROR_VARIABLE} to a directory that holds {base_name(address)}"
                 ) from error
             pause = backoff * 2 ** (attempt - 1)
             log.info("attempt %d of %d failed (%s); again in %g s", attempt, attempts, error, pause)

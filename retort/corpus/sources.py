@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from retort.config import MIRROR_VARIABLE, TextPair, TextSource
+from retort.config import TextPair, TextSource
 from retort.corpus import fairytaleqa
-from retort.corpus.downloads import base_name, download, is_address
+from retort.corpus.downloads import MIRROR_VARIABLE, base_name, download, is_address
 from retort.errors import RetortError
 
 _CHUNK = 1 << 20
