@@ -28,8 +28,8 @@ format: $(VENV)/.installed-dev
 
 # What is generated from the configuration's models.
 schema: $(VENV)/.installed
-	$(BIN)/python -m retort.configuration --schema > config.schema.json
-	$(BIN)/python -m retort.configuration --table > docs/configuration.md
+	$(BIN)/python -m retort.config.reference --schema > config.schema.json
+	$(BIN)/python -m retort.config.reference --table > docs/configuration.md
 
 clean:
 	rm -rf $(VENV)

@@ -30,12 +30,12 @@ from torch.nn import functional
 from training_speed import PAIRS, SEED, SHAPES, made_up_corpus
 
 from retort import config
-from retort.batches import Batch, epoch_batches
+from retort.data.batches import Batch, epoch_batches
+from retort.data.vocabulary import BLANK, EOS, PAD
 from retort.losses.base import Loss, Step
-from retort.models.functional import reseed_dropout
+from retort.models.kernels import reseed_dropout
 from retort.models.parallel import ParallelModel
 from retort.training.device import PRECISIONS, prepare_device
-from retort.vocabulary import BLANK, EOS, PAD
 
 # objective, arguments of its model
 OBJECTIVES: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -25,16 +25,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retort.batches import Ragged, source_batches
 from retort.config import Beam
-from retort.export import export_ctranslate2, model_pieces
+from retort.data.batches import Ragged, source_batches
+from retort.data.tables import CORPUS, read_table
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, SOURCE_MODEL, TARGET_MODEL
+from retort.export.ctranslate2 import export_ctranslate2, model_pieces
 from retort.losses.next_token import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.checkpoint import load_checkpoint
 from retort.search.base import run_search
-from retort.tables import CORPUS, read_table
-from retort.training.checkpoint import load_checkpoint
 from retort.training.device import PRECISIONS, prepare_device
-from retort.vocabulary import BLANK, BOS, EOS, MASK, PAD, SOURCE_MODEL, TARGET_MODEL
 
 Decode = Callable[[], list[list[int]]]
 """Decodes everything; token ids of the best hypothesis of each sentence."""

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import sacrebleu
 
-from retort.batches import Ragged
 from retort.config import Em
+from retort.data.batches import Ragged
+from retort.data.tables import CORPUS, ENCODED, read_table
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.distillation.selection import candidate_groups, candidate_score, lengths, within_floor
-from retort.tables import CORPUS, ENCODED, read_table
-from retort.training.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
 
 CHOICES = {

@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from retort.batches import Ragged
 from retort.config import Beam
-from retort.decoding import translate_texts
+from retort.data.batches import Ragged
+from retort.data.tables import CORPUS, read_table
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
-from retort.tables import CORPUS, read_table
-from retort.training.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.search.decoding import translate_texts
 from retort.training.device import PRECISIONS, prepare_device
 
 Setting = tuple[str, int, int]

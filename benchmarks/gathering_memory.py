@@ -24,10 +24,10 @@ from preprocessing_memory import run
 from training_memory import random_pairs
 
 from retort.config import GeneratedCorpus, Vocabulary
-from retort.corpus.generated import generate
+from retort.corpus.language.generated import generate
+from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, Table, iterate_table, write_table
+from retort.data.vocabulary import train_vocabulary
 from retort.distillation.guards import guards_table
-from retort.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, Table, iterate_table, write_table
-from retort.vocabulary import train_vocabulary
 
 PIECES, SHARDS, HELD_OUT = 240, 16, 1000
 

@@ -28,15 +28,15 @@ import torch
 from torch import Tensor
 from training_speed import PAIRS, SEED, SHAPES, made_up_corpus
 
-from retort.batches import Batch, EncodedCorpus, epoch_batches
 from retort.config import Imitation, Mixture, Model, Rollout
-from retort.labels import StoredLabels, TopK
+from retort.data.batches import Batch, EncodedCorpus, epoch_batches
+from retort.data.teacher_labels import StoredLabels, TopK
+from retort.data.vocabulary import EOS
 from retort.losses.base import Step
-from retort.losses.imitation import compute, prepare
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.functional import reseed_dropout
+from retort.models.kernels import reseed_dropout
+from retort.objectives.imitation import compute, prepare
 from retort.training.device import PRECISIONS, precision, prepare_device
-from retort.vocabulary import EOS
 
 PARTS = ("rollouts", "teacher", "rest")
 OUTPUT_RATIO = 0.4

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retort.data.vocabulary import PAD
 from retort.models.autoregressive import AutoregressiveModel
-from retort.vocabulary import PAD
 
 
 class Attention(nn.Module):
@@ -68,15 +68,15 @@ class PlainTransformer(nn.Module):
 
     def __init__(self, model: AutoregressiveModel) -> None:
         super().__init__()
-        shape = model.shape
-        width, heads, inner, dropout = shape.d_model, shape.heads, shape.ffn, shape.dropout
+        config = model.config
+        width, heads, inner, dropout = config.d_model, config.heads, config.ffn, config.dropout
         self.embedding = nn.Embedding(model.embeddings.source.shape[0], width)
-        self.encoder = nn.ModuleList(Layer(width, heads, inner, dropout, False) for _ in range(shape.encoder_layers))
+        self.encoder = nn.ModuleList(Layer(width, heads, inner, dropout, False) for _ in range(config.encoder_layers))
         self.encoder_norm = nn.LayerNorm(width)
-        self.decoder = nn.ModuleList(Layer(width, heads, inner, dropout, True) for _ in range(shape.decoder_layers))
+        self.decoder = nn.ModuleList(Layer(width, heads, inner, dropout, True) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        angles = torch.arange(shape.max_length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
+        angles = torch.arange(config.max_length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
         self.register_buffer("positions", torch.stack([angles.sin(), angles.cos()], -1).flatten(1))
         for own, given in zip(self.parameters(), model.parameters(), strict=True):
             if own.shape != given.shape:

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from retort.batches import EncodedCorpus, epoch_batches
-from retort.tables import ENCODED, ROW_GROUP_ROWS, write_table
+from retort.data.batches import EncodedCorpus, epoch_batches
+from retort.data.tables import ENCODED, ROW_GROUP_ROWS, write_table
 
 PIECES, MEAN, SPREAD, LONGEST = 32_000, 28, 0.5, 256
 

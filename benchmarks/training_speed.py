@@ -36,16 +36,16 @@ from plain_transformer import PlainTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retort.batches import Batch, EncodedCorpus, Ragged, epoch_batches
 from retort.config import Autoregressive, Model, Training
-from retort.losses.autoregressive import compute
+from retort.data.batches import Batch, EncodedCorpus, Ragged, epoch_batches
+from retort.data.vocabulary import PAD
 from retort.losses.base import Step
 from retort.losses.next_token import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.functional import reseed_dropout
+from retort.models.kernels import reseed_dropout
+from retort.objectives.autoregressive import compute
 from retort.training.device import prepare_device
 from retort.training.optimiser import FlatOptimiser, learning_rate
-from retort.vocabulary import PAD
 
 SHAPES = {
     "d128": {"d_model": 128, "ffn": 512, "encoder_layers": 4, "decoder_layers": 4},

@@ -69,15 +69,14 @@ def main() -> None:
 
 def translate(args: argparse.Namespace) -> None:
     """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch."""
-    from retort.decoding import translate_texts
-    from retort.search.base import needs_teacher
-    from retort.training.checkpoint import load_checkpoint, load_teacher
+    from retort.models.checkpoint import load_checkpoint, load_teacher
+    from retort.search.decoding import translate_texts
     from retort.training.device import PRECISIONS, prepare_device
 
     device, precision = prepare_device(args.threads), PRECISIONS[args.precision]
     model, vocabulary, description = load_checkpoint(args.model, device, precision)
     search = _search(args, description["objective"])
-    teacher = load_teacher(args.teacher, args.model, vocabulary, device, precision) if needs_teacher(search) else None
+    teacher = load_teacher(args.teacher, args.model, vocabulary, device, precision) if search.needs_teacher else None
     try:
         opened = open(args.input, "rb") if args.input else sys.stdin.buffer  # noqa: SIM115
     except OSError as error:
@@ -92,10 +91,11 @@ def translate(args: argparse.Namespace) -> None:
 
 def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
     """The search that the arguments choose for a model trained with this objective, a section of the configuration."""
-    from retort.config import DEFAULT_SEARCHES, SEARCHES_OF_OBJECTIVE, Blocks, MaskPredict, Search, default_searches
+    from retort.config import Blocks, MaskPredict, Search, objective_named
 
-    name = objective["name"]
-    allowed = SEARCHES_OF_OBJECTIVE[name]
+    name, declared = objective["name"], objective_named(objective["name"])
+    assert declared is not None, name
+    allowed = declared.searches()
     decodes = f"a model trained as {name} decodes by {' or '.join(allowed)}"
     if args.search:
         if args.mode or args.passes or args.block:
@@ -116,17 +116,16 @@ def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
         return MaskPredict(kind="mask_predict", iterations=args.passes)
     if args.block:
         return Blocks(kind="blocks", block=args.block)
-    left_to_right = SEARCHES_OF_OBJECTIVE["autoregressive"]
     # the modes that it was trained for come first
-    for found in [*default_searches(objective).values(), *DEFAULT_SEARCHES[name].values()]:
-        if args.mode is None or (found.kind in left_to_right) == (args.mode == "ar"):
+    for found in [*declared.default_searches(objective).values(), *declared.usual_searches.values()]:
+        if args.mode is None or (found.decodes == "next_token") == (args.mode == "ar"):
             return found
     raise RetortError(f"--mode {args.mode}: {decodes}, and has no such mode")
 
 
 def export(args: argparse.Namespace) -> None:
     """Convert one checkpoint."""
-    from retort.export import export_ctranslate2
+    from retort.export.ctranslate2 import export_ctranslate2
 
     export_ctranslate2(args.model, args.output)
 

@@ -18,12 +18,14 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.config import PRETRAINED, em_iteration, em_student, em_teacher, left_to_right
-from retort.config_files import merged, read_yaml
-from retort.configuration import check_files, load_config, local_monolingual_texts, local_texts, to_json
+from retort.config import PRETRAINED, em_iteration, em_student, em_teacher
+from retort.config.files import merged, read_yaml
+from retort.config.files import check_files, local_monolingual_texts, local_texts
+from retort.config.load import load_config, to_json
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs
-from retort.provenance import code_digest, value_digest
+from retort.data.provenance import value_digest
+from retort.workflow.code import code_digest
 
 
 def read_configuration():
@@ -63,7 +65,7 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 else:
     python_path = f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
 package_path = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}; "
-# Jobs end themselves when this process is killed: retort/orphans.py.
+# Jobs end themselves when this process is killed: retort/workflow/watchdog.py.
 parent = "export RETORT_WORKFLOW_PID=$PPID; "
 shell.prefix(f"set -euo pipefail; {python_path}{package_path}{parent}".replace("{", "{{").replace("}", "}}"))
 
@@ -237,13 +239,13 @@ def evaluating_run(system, seed):
 
 def asks_teacher(system):
     """Whether the teacher labels the training of a system."""
-    return getattr(run_config.trained[system].objective, "needs_teacher", False)
+    return run_config.trained[system].objective.needs_teacher
 
 
 def stored_labels(system):
     """The table of the teacher's labels that a system is trained with, if it reads one."""
     data, objective = run_config.trained[system].data, run_config.trained[system].objective
-    return f"{R}/labels/{data}/top{objective.top_k}.parquet" if getattr(objective, "needs_labels", False) else None
+    return f"{R}/labels/{data}/top{objective.top_k}.parquet" if objective.needs_labels else None
 
 
 def starting_run(system, seed):
@@ -323,7 +325,7 @@ def multimodality_of(systems):
     return [
         f"{R}/multimodality/{system}/seed{seed}.parquet"
         for system, seed in runs(systems)
-        if run_config.systems[system].data in ("raw", "em") and not left_to_right(run_config.systems[system].objective)
+        if run_config.systems[system].data in ("raw", "em") and not run_config.systems[system].objective.left_to_right
     ]
 
 

@@ -1,7 +1,7 @@
 # What the rules of the EM loop share: which model does what in which iteration, and how far the loop goes.
 
 from retort.distillation.guards import verdicts
-from retort.tables import GUARDS, read_table
+from retort.data.tables import GUARDS, read_table
 
 
 def teacher_of(iteration, seed):
@@ -124,8 +124,8 @@ def candidate_code(wildcards):
 
 def choice_code(wildcards):
     losses = (run_config.teacher.objective.name, run_config.em.student.objective.name)
-    return digest_of_code("select_candidates", *(f"retort.losses.{name}" for name in losses))
+    return digest_of_code("select_candidates", *(f"retort.objectives.{name}" for name in losses))
 
 
 def guards_code(wildcards):
-    return digest_of_code("check_iteration", f"retort.losses.{run_config.teacher.objective.name}")
+    return digest_of_code("check_iteration", f"retort.objectives.{run_config.teacher.objective.name}")

@@ -99,7 +99,7 @@ def search_of(system, search):
 
 def rescores(system, search):
     """Whether a search of a system asks the teacher."""
-    return getattr(run_config.systems[system].searches[search], "needs_teacher", False)
+    return run_config.systems[system].searches[search].needs_teacher
 
 
 def search_section(wildcards):
@@ -265,7 +265,7 @@ def training_code(wildcards):
     """Parameter: the digest, with the loss and the search this system uses, which are imported by their names."""
     system = run_config.trained[wildcards.system]
     search = system.searches[first_search(wildcards.system)]
-    return digest_of_code("train_system", f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}")
+    return digest_of_code("train_system", f"retort.objectives.{system.objective.name}", f"retort.search.{search.kind}")
 
 
 def distillation_code(wildcards):
@@ -274,12 +274,12 @@ def distillation_code(wildcards):
 
 def multimodality_code(wildcards):
     return digest_of_code(
-        "measure_multimodality", f"retort.losses.{run_config.systems[wildcards.system].objective.name}"
+        "measure_multimodality", f"retort.objectives.{run_config.systems[wildcards.system].objective.name}"
     )
 
 
 def agreement_code(wildcards):
-    return digest_of_code("measure_agreement", f"retort.losses.{run_config.systems[wildcards.system].objective.name}")
+    return digest_of_code("measure_agreement", f"retort.objectives.{run_config.systems[wildcards.system].objective.name}")
 
 
 def exposure_code(wildcards):

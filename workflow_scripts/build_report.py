@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from retort.data.files import write_bytes
 from retort.evaluation.runs import named_directory
-from retort.files import write_bytes
 from retort.report.figures import (
     em_iterations,
     lengths,
@@ -19,7 +19,7 @@ from retort.report.inputs import Paths, read_inputs
 from retort.report.page import render
 from retort.report.results import results_csv
 from retort.report.summary import test_sets
-from retort.scripting import run_script
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.batches import Ragged
 from retort.config import Guards
+from retort.data.batches import Ragged
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, read_table, write_table
 from retort.distillation.gathering import check_ids
 from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, read_table, write_table
-from retort.training.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:

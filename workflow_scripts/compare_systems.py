@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 
 from retort.config import Evaluation
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import COMPARISON, write_table
 from retort.evaluation.comparison import compare
 from retort.evaluation.runs import run_of_decoding
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.tables import COMPARISON, write_table
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:

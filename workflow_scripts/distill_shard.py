@@ -11,13 +11,14 @@ import shutil
 from pathlib import Path
 
 from retort.config import Distillation
-from retort.decoding import translate_texts, translations_table
-from retort.files import write_bytes
-from retort.provenance import code_digest, file_digest, provenance, value_digest
-from retort.scripting import run_script, section
-from retort.tables import CORPUS, TRANSLATIONS, iterate_shard, read_table, write_table
-from retort.training.checkpoint import load_checkpoint
+from retort.data.files import write_bytes
+from retort.data.provenance import file_digest, provenance, value_digest
+from retort.data.tables import CORPUS, TRANSLATIONS, iterate_shard, read_table, write_table
+from retort.models.checkpoint import load_checkpoint
+from retort.search.decoding import translate_texts, translations_table
 from retort.training.device import PRECISIONS, describe_device, prepare_device
+from retort.workflow.code import code_digest
+from retort.workflow.scripting import run_script, section
 
 CHUNK_ROWS = 4096
 """Sources decoded between saves."""

@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.corpus.encoding import count_tokens, encode_corpus
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import ENCODING, write_table
+from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
-from retort.tables import ENCODING, write_table
-from retort.vocabulary import Vocabulary
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

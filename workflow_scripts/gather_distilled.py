@@ -6,11 +6,11 @@ import argparse
 import logging
 from pathlib import Path
 
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import ENCODED, TRANSLATIONS, read_provenance, write_table
+from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
-from retort.tables import ENCODED, TRANSLATIONS, read_provenance, write_table
-from retort.vocabulary import Vocabulary
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

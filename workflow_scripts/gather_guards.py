@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from retort.data.provenance import provenance
+from retort.data.tables import GUARDS, read_provenance, read_table, write_table
 from retort.distillation.guards import verdicts
-from retort.provenance import provenance
-from retort.scripting import run_script
-from retort.tables import GUARDS, read_provenance, read_table, write_table
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from retort.data.files import temporary_path
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS, read_provenance, write_table
+from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.interpolation import nearest_to_references
 from retort.distillation.selection import candidate_groups
 from retort.errors import RetortError
-from retort.files import temporary_path
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
-from retort.tables import CORPUS, ENCODED, TRANSLATIONS, read_provenance, write_table
-from retort.vocabulary import Vocabulary
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

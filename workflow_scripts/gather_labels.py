@@ -6,10 +6,10 @@ import argparse
 import logging
 from pathlib import Path
 
+from retort.data.provenance import provenance
+from retort.data.tables import LABELS, iterate_table, write_table
 from retort.distillation.labelling import check_shards
-from retort.provenance import provenance
-from retort.scripting import run_script
-from retort.tables import LABELS, iterate_table, write_table
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

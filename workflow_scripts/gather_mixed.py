@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import CORPUS, MIXED, TRANSLATIONS, read_provenance, write_table
+from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.mixing import mix, similarities
 from retort.errors import RetortError
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
-from retort.tables import CORPUS, MIXED, TRANSLATIONS, read_provenance, write_table
-from retort.vocabulary import Vocabulary
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

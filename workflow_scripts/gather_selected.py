@@ -6,13 +6,13 @@ import argparse
 import logging
 from pathlib import Path
 
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import ENCODED, GUARDS, SELECTION, read_provenance, read_table, write_table
+from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.guards import verdicts
 from retort.errors import RetortError
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
-from retort.tables import ENCODED, GUARDS, SELECTION, read_provenance, read_table, write_table
-from retort.vocabulary import Vocabulary
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:

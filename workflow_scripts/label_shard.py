@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from retort.batches import EncodedCorpus, Ragged
 from retort.config import Distillation
+from retort.data.batches import EncodedCorpus, Ragged
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import ENCODED, LABELS, iterate_shard, write_table
+from retort.data.vocabulary import Vocabulary
 from retort.distillation.labelling import label
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.tables import ENCODED, LABELS, iterate_shard, write_table
-from retort.training.checkpoint import load_teacher
+from retort.models.checkpoint import load_teacher
 from retort.training.device import PRECISIONS, describe_device, prepare_device
-from retort.vocabulary import Vocabulary
+from retort.workflow.scripting import run_script, section
 
 CHUNK_ROWS = 4096
 """Pairs labelled at a time."""

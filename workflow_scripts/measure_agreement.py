@@ -11,15 +11,15 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from retort.batches import EncodedCorpus, length_batches
-from retort.config import AGREEING
+from retort.config import names_where
+from retort.data.batches import EncodedCorpus, length_batches
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import AGREEMENT, write_table
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
-from retort.tables import AGREEMENT, write_table
-from retort.training.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,15 +35,17 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
     objective = objective_of(description)
-    if objective.name not in AGREEING:
-        raise RetortError(f"{args.checkpoint}: objective {objective.name} cannot evaluate; {' or '.join(AGREEING)} can")
-    agreement = import_module(f"retort.losses.{objective.name}").agreement
-    corpus = EncodedCorpus.read(args.train, model.shape.max_length)
+    if not objective.measures_agreement:
+        raise RetortError(
+            f"{args.checkpoint}: objective {objective.name} cannot evaluate; {names_where('measures_agreement')} can"
+        )
+    agreement = import_module(f"retort.objectives.{objective.name}").agreement
+    corpus = EncodedCorpus.read(args.train, model.config.max_length)
     accuracy = np.zeros(len(corpus), np.float32)
     for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), BATCH_TOKENS):
         accuracy[rows] = agreement(model, corpus.batch(rows).to(model.device), objective).cpu().numpy()
     # as the released code of Liu et al. 2023 compares
-    score = accuracy if "ctc" in objective.name else np.sqrt(accuracy)
+    score = accuracy if "alignment" in objective.predicts else np.sqrt(accuracy)
     table = pa.table({"id": corpus.ids, "accuracy": accuracy, "score": score}, schema=AGREEMENT.schema)
     facts = provenance(
         checkpoint=file_digest(args.checkpoint / "model.safetensors"),

@@ -9,15 +9,15 @@ from typing import get_args
 
 import pyarrow as pa
 
-from retort.config import SEARCHES_OF_OBJECTIVE, Exposure, Metric
+from retort.config import Exposure, Metric
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import EXPOSURE, write_table
 from retort.errors import RetortError
 from retort.evaluation.exposure import exposure
 from retort.evaluation.quality import read_tests
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.tables import EXPOSURE, write_table
-from retort.training.checkpoint import load_checkpoint, load_teacher, objective_of
+from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of
 from retort.training.device import describe_device, prepare_device
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device, options = prepare_device(args.threads), args.exposure
     student, vocabulary, description = load_checkpoint(args.student, device)
-    if options.search.kind not in SEARCHES_OF_OBJECTIVE[objective_of(description).name]:
+    if options.search.kind not in objective_of(description).searches():
         raise RetortError(f"{args.student}: a {student.family} model cannot complete prefixes by {options.search.kind}")
     teacher = load_teacher(args.teacher, args.student, vocabulary, device)
     rows = []

@@ -15,15 +15,14 @@ import torch
 from pydantic import BaseModel
 
 from retort.config import Latency, Search
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import CORPUS, LATENCY, read_table, write_table
 from retort.evaluation.latency import Timed, measure
 from retort.evaluation.runs import test_set_of
 from retort.models.autoregressive import AutoregressiveModel
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.search.base import needs_teacher
-from retort.tables import CORPUS, LATENCY, read_table, write_table
-from retort.training.checkpoint import load_checkpoint, load_teacher
+from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.training.device import PRECISIONS, describe_device, prepare_device
+from retort.workflow.scripting import run_script, section
 
 
 class TimedSystem(BaseModel):
@@ -66,7 +65,7 @@ def load_systems(entries: list[TimedSystem], device: torch.device, dtype: torch.
             loaded[entry.checkpoint] = load_checkpoint(entry.checkpoint, device, dtype)
         model, vocabulary, _ = loaded[entry.checkpoint]
         key = str(entry.teacher), vocabulary.digest
-        if needs_teacher(entry.search) and key not in teachers:
+        if entry.search.needs_teacher and key not in teachers:
             teachers[key] = load_teacher(entry.teacher, entry.checkpoint, vocabulary, device, dtype)
         teacher = teachers.get(key)
         systems.append(Timed(entry.system, entry.seed, entry.search_name, entry.search, model, vocabulary, teacher))

@@ -9,16 +9,16 @@ from typing import get_args
 
 import pyarrow as pa
 
-from retort.batches import EncodedCorpus
-from retort.config import Data, left_to_right
+from retort.config import Data
+from retort.data.batches import EncodedCorpus
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import MULTIMODALITY, write_table
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script
-from retort.tables import MULTIMODALITY, write_table
-from retort.training.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
+from retort.workflow.scripting import run_script
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,9 +36,9 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
     objective = objective_of(description)
-    if left_to_right(objective):
+    if objective.left_to_right:
         raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
-    corpus = EncodedCorpus.read(args.held_out, model.shape.max_length)
+    corpus = EncodedCorpus.read(args.held_out, model.config.max_length)
     found = multimodality(model, objective, corpus, BATCH_TOKENS)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(found)}
     facts = provenance(

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus
 from retort.corpus.preparation import prepare_corpus
-from retort.provenance import provenance
-from retort.scripting import run_script, section
+from retort.data.provenance import provenance
+from retort.workflow.scripting import run_script, section
 
 Corpus = Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
 

@@ -7,11 +7,12 @@ from itertools import chain
 from pathlib import Path
 
 from retort.config import Cleaning, TextSource
+from retort.config.files import mirror_directory
 from retort.corpus.monolingual import both_sides, prepare_monolingual
-from retort.corpus.sources import TextReader, locate, mirror_directory
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.vocabulary import Vocabulary
+from retort.corpus.sources import TextReader, locate
+from retort.data.provenance import file_digest, provenance
+from retort.data.vocabulary import Vocabulary
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:

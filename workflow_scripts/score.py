@@ -10,11 +10,11 @@ from typing import get_args
 import pyarrow as pa
 
 from retort.config import Data, Evaluation, GeneratedCorpus
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import SCORES, write_table
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import quality, read_pairs, read_tests
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.tables import SCORES, write_table
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.config import Evaluation
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import LENGTHS, write_table
 from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.quality import read_pairs, read_tests
 from retort.evaluation.runs import run_of_decoding
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.tables import LENGTHS, write_table
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:

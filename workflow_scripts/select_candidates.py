@@ -13,16 +13,16 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from retort.batches import EncodedCorpus, Ragged
 from retort.config import Em
+from retort.data.batches import EncodedCorpus, Ragged
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import SELECTION, write_table
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.tables import SELECTION, write_table
-from retort.training.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import describe_device, prepare_device
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,18 +11,16 @@ from typing import get_args
 import torch
 from torch.distributed import is_torchelastic_launched
 
-from retort.batches import EncodedCorpus
 from retort.config import PRETRAINED, Data, Model, System
-from retort.config_checks import shape_differences
+from retort.config.checks import config_differences
+from retort.data.batches import EncodedCorpus
+from retort.data.provenance import file_digest, provenance, value_digest
+from retort.data.tables import ENCODED, MIXED
+from retort.data.teacher_labels import StoredLabels
+from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from retort.labels import StoredLabels
 from retort.models.bang import OWN_WEIGHTS
-from retort.models.functional import reseed_dropout
-from retort.models.transformer import EncoderDecoder
-from retort.provenance import code_digest, file_digest, provenance, value_digest
-from retort.scripting import deadline, run_script, section
-from retort.tables import ENCODED, MIXED
-from retort.training.checkpoint import (
+from retort.models.checkpoint import (
     build_model,
     load_teacher,
     load_weights,
@@ -30,15 +28,19 @@ from retort.training.checkpoint import (
     read_weights,
     save_checkpoint,
 )
+from retort.models.kernels import reseed_dropout
+from retort.models.layers import EncoderDecoder
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
-from retort.training.launching import launch
+from retort.training.distributed.launching import launch
+from retort.training.distributed.processes import Processes, join_processes
 from retort.training.log import write_log
 from retort.training.loop import Trainer
-from retort.training.processes import Processes, join_processes
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
 from retort.training.weighting import samples_of_kinds, weighting_of
-from retort.vocabulary import Vocabulary
+from retort.workflow import watchdog
+from retort.workflow.code import code_digest
+from retort.workflow.scripting import deadline, run_script, section
 
 SAMPLED = 500
 """Training pairs of each kind whose loss is logged at each validation, where there are kinds."""
@@ -72,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
         if reason := args.system.unshareable(args.processes):
             raise RetortError(reason)
         claim_devices(args.processes)
-        launch(args.processes, sys.argv)
+        launch(args.processes, sys.argv, parent_variable=watchdog.VARIABLE)
         return
     processes = join_processes()
     with processes.lasting():
@@ -95,7 +97,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     if args.start:
         inputs["start"] = file_digest(args.start / "model.safetensors")
     teacher = None
-    if getattr(system.objective, "needs_teacher", False):
+    if system.objective.needs_teacher:
         if args.teacher is None:
             raise RetortError(f"objective {system.objective.name} asks a teacher, but no --teacher was given")
         teacher = load_teacher(args.teacher, args.vocabulary, vocabulary, device, dtype)
@@ -105,13 +107,13 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     if args.labels:
         inputs["labels"] = file_digest(args.labels)
     search = next(iter(system.searches.values()))
-    modules = [f"retort.losses.{system.objective.name}", f"retort.search.{search.kind}"]
+    modules = [f"retort.objectives.{system.objective.name}", f"retort.search.{search.kind}"]
     code = code_digest([Path(__file__)], extra=modules)
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
     key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
     table = MIXED if args.data == "mixed" else ENCODED
     corpus = EncodedCorpus.read(args.train, system.model.max_length, table)
-    labels = stored_labels(args, corpus, inputs) if getattr(system.objective, "needs_labels", False) else None
+    labels = stored_labels(args, corpus, inputs) if system.objective.needs_labels else None
     validator = Validator(
         EncodedCorpus.read(args.valid, system.model.max_length),
         vocabulary,
@@ -192,7 +194,7 @@ def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary:
     description = read_description(start)
     if description.get("vocabulary") != vocabulary.digest:
         raise RetortError(f"{start}: trained with another vocabulary; its weights are of no use here: train it again")
-    for key, least, needed in shape_differences(kind, model.shape, Model.model_validate(description["model"])):
+    for key, least, needed in config_differences(kind, model.config, Model.model_validate(description["model"])):
         raise RetortError(f"{start}: to start from it model.{key} must be {least}{needed!r}")
     weights = read_weights(start)
     if kind not in (PRETRAINED, "teacher_encoder"):

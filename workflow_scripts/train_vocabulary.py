@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 
 from retort.config import Vocabulary
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.vocabulary import train_vocabulary
+from retort.data.provenance import file_digest, provenance
+from retort.data.vocabulary import train_vocabulary
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,14 +10,13 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from retort.config import Search
-from retort.decoding import decode_table
+from retort.data.provenance import file_digest, provenance
+from retort.data.tables import CORPUS, TRANSLATIONS, iterate_table, write_table
 from retort.evaluation.runs import test_set_of
-from retort.provenance import file_digest, provenance
-from retort.scripting import run_script, section
-from retort.search.base import needs_teacher
-from retort.tables import CORPUS, TRANSLATIONS, iterate_table, write_table
-from retort.training.checkpoint import load_checkpoint, load_teacher
+from retort.models.checkpoint import load_checkpoint, load_teacher
+from retort.search.decoding import decode_table
 from retort.training.device import describe_device, prepare_device
+from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
     teacher, teacher_facts = None, {}
-    if needs_teacher(args.search):
+    if args.search.needs_teacher:
         teacher = load_teacher(args.teacher, args.checkpoint, vocabulary, device)
         teacher_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
 

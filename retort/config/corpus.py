@@ -10,7 +10,7 @@ from retort.config.base import Name, Probability, Section
 
 
 class GeneratedCorpus(Section):
-    """A made-up language pair from a seeded grammar; see retort/corpus/grammar.py."""
+    """A made-up language pair from a seeded grammar; see retort/corpus/language/grammar.py."""
 
     kind: Literal["generated"]
     train_pairs: int = Field(8000, ge=1)

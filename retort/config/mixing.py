@@ -8,11 +8,6 @@ from pydantic import Field, model_validator
 
 from retort.config.base import Name, Probability, Section
 
-WEIGHTED = ("vanilla", "cmlm", "bang", "axe", "oaxe", "glat", "ctc", "glat_ctc", "dag")
-"""Objectives that can give each sample a weight."""
-AGREEING = ("vanilla", "cmlm", "bang", "glat", "ctc", "glat_ctc")
-"""Objectives with the share of slots where the most probable token is the target's."""
-
 
 class UnionMixture(Section):
     """Each source appears with both of its targets, as separate samples."""

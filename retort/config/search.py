@@ -1,27 +1,61 @@
-"""Searches, and which objective's models each can decode."""
+"""Searches, and what each declares about itself.
+
+A new search is a class here, its place in ``Search``, and the module ``retort/search/<kind>.py``; see
+docs/extending.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from retort.config.base import Section
 
+Predictions = Literal["next_token", "slots", "masked_slots", "blocks", "alignment", "graph"]
+"""What a model can predict. next_token: the next token of a prefix. slots: a length, and a token in each slot.
+masked_slots: the same, given some of the tokens. blocks: blocks of slots from left to right. alignment: a token or a
+blank in each upsampled slot. graph: a directed acyclic graph of vertices with tokens."""
 
-class Greedy(Section):
+
+class SearchSection(Section):
+    """What every search declares. Class variables are no keys of the configuration."""
+
+    kind: str
+    """Name of the search, and of its module below retort/search."""
+    decodes: ClassVar[Predictions]
+    """What it decodes."""
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher scores candidates."""
+        return False
+
+    @property
+    def can_validate(self) -> bool:
+        """Whether it can validate a training, where no teacher is at hand."""
+        return True
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """The value of ``kind`` that selects this search."""
+        return str(get_args(cls.model_fields["kind"].annotation)[0])
+
+
+class Greedy(SearchSection):
     """Left-to-right, best token each step."""
 
     kind: Literal["greedy"]
+    decodes = "next_token"
     max_ratio: float = Field(2.0, gt=0)
     """Longest output: this times the source length, plus 10 tokens."""
 
 
-class Beam(Section):
+class Beam(SearchSection):
     """Left-to-right beam search."""
 
     kind: Literal["beam"]
+    decodes = "next_token"
     beam_size: int = Field(5, ge=1)
     """Hypotheses kept each step."""
     length_penalty: float = Field(1.0, ge=0)
@@ -33,10 +67,11 @@ class Beam(Section):
 Deduplication = Literal["none", "remove", "odd"]
 
 
-class Argmax(Section):
+class Argmax(SearchSection):
     """One pass over the predicted length, best token at each position."""
 
     kind: Literal["argmax"]
+    decodes = "slots"
     deduplicate: Deduplication = "none"
     """What happens to a token that equals the one before it. remove: it is deleted, and the output gets shorter.
     odd: optimal de-duplicated decoding (Sun and Yang 2020): the most probable output of this length without any."""
@@ -46,10 +81,11 @@ class Argmax(Section):
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
 
 
-class LengthParallel(Section):
+class LengthParallel(SearchSection):
     """One pass for each of several lengths around the predicted one; the teacher chooses (Sun and Yang 2020)."""
 
     kind: Literal["length_parallel"]
+    decodes = "slots"
     candidates: int = Field(9, ge=1)
     """Lengths tried, half of them below the predicted one. With 1 there is nothing to choose, and no teacher runs."""
     deduplicate: Deduplication = "odd"
@@ -67,22 +103,28 @@ class LengthParallel(Section):
         """Whether a teacher scores candidates: only where there is a choice."""
         return self.rescore and self.candidates > 1
 
+    @property
+    def can_validate(self) -> bool:
+        return not self.rescore
 
-class MaskPredict(Section):
+
+class MaskPredict(SearchSection):
     """Iterative refinement: the least sure tokens are masked and predicted again."""
 
     kind: Literal["mask_predict"]
+    decodes = "masked_slots"
     iterations: int = Field(4, ge=1)
     """Decoder passes."""
     length_beam: int = Field(3, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
 
 
-class Blocks(Section):
+class Blocks(SearchSection):
     """Blocks of slots from left to right, one pass each, best token in each slot, up to the first eos (BANG, Qi et al.
     2021)."""
 
     kind: Literal["blocks"]
+    decodes = "blocks"
     block: int | None = Field(None, ge=1)
     """Slots filled at once, given the tokens before them; null: all slots in one pass."""
     collapse: bool = True
@@ -93,26 +135,29 @@ class Blocks(Section):
     """Longest output where that is longer, for sources that are much longer than targets; null: no such limit."""
 
 
-class CtcCollapse(Section):
+class CtcCollapse(SearchSection):
     """One pass, best token in each slot, repeats merged, blanks removed."""
 
     kind: Literal["ctc_collapse"]
+    decodes = "alignment"
 
 
-class DagPath(Section):
+class DagPath(SearchSection):
     """One pass, and the path through the graph that is best at each step (Huang et al. 2022)."""
 
     kind: Literal["dag_path"]
+    decodes = "graph"
     method: Literal["greedy", "lookahead"] = "lookahead"
     """What the next vertex is chosen by. greedy: its transition. lookahead: its transition and its best token."""
     beta: float = Field(1.0, ge=0)
     """Weight of the log-probability of that token in lookahead."""
 
 
-class JointViterbi(Section):
+class JointViterbi(SearchSection):
     """One pass, and the path and tokens of the graph that are best together (Shao et al. 2022)."""
 
     kind: Literal["joint_viterbi"]
+    decodes = "graph"
     beta: float = Field(1.0, ge=0)
     """Exponent of the length in tokens, eos included, that divides the log-probability."""
     max_ratio: float = Field(2.0, gt=0)
@@ -124,76 +169,5 @@ Search = Annotated[
     Field(discriminator="kind"),
 ]
 
-SEARCHES_OF_OBJECTIVE = {
-    "autoregressive": ("greedy", "beam"),
-    "imitation": ("greedy", "beam"),
-    "vanilla": ("argmax", "length_parallel"),
-    "cmlm": ("mask_predict", "argmax", "length_parallel"),
-    "janus": ("greedy", "beam", "mask_predict", "argmax", "length_parallel"),
-    "bart_janus": ("greedy", "beam"),
-    "bang": ("blocks", "greedy", "beam"),
-    "bang_pretraining": ("greedy", "beam", "blocks"),
-    "axe": ("argmax", "length_parallel"),
-    "oaxe": ("argmax", "length_parallel"),
-    "glat": ("argmax", "length_parallel"),
-    "ctc": ("ctc_collapse",),
-    "glat_ctc": ("ctc_collapse",),
-    "dag": ("dag_path", "joint_viterbi"),
-}
-
-DEFAULT_SEARCHES: dict[str, dict[str, Search]] = {
-    "autoregressive": {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
-    "imitation": {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
-    "vanilla": {"argmax": Argmax(kind="argmax")},
-    "cmlm": {
-        "passes4": MaskPredict(kind="mask_predict"),
-        "passes1": MaskPredict(kind="mask_predict", iterations=1),
-        "passes10": MaskPredict(kind="mask_predict", iterations=10),
-    },
-    "janus": {
-        "beam5": Beam(kind="beam"),
-        "greedy": Greedy(kind="greedy"),
-        "passes4": MaskPredict(kind="mask_predict"),
-        "passes1": MaskPredict(kind="mask_predict", iterations=1),
-        "passes10": MaskPredict(kind="mask_predict", iterations=10),
-    },
-    "bart_janus": {"greedy": Greedy(kind="greedy")},
-    "bang": {"parallel": Blocks(kind="blocks"), "beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")},
-    "bang_pretraining": {"greedy": Greedy(kind="greedy")},
-    "axe": {
-        "argmax": Argmax(kind="argmax"),
-        "lengths5": Argmax(kind="argmax", length_beam=5),
-    },
-    "oaxe": {
-        "argmax": Argmax(kind="argmax"),
-        "lengths5": Argmax(kind="argmax", length_beam=5),
-    },
-    "glat": {"argmax": Argmax(kind="argmax")},
-    "ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
-    "glat_ctc": {"collapse": CtcCollapse(kind="ctc_collapse")},
-    "dag": {
-        "lookahead": DagPath(kind="dag_path"),
-        "greedy": DagPath(kind="dag_path", method="greedy"),
-        "viterbi": JointViterbi(kind="joint_viterbi"),
-    },
-}
-
-
-def default_searches(objective: Mapping[str, Any]) -> dict[str, Any]:
-    """The usual searches of an objective's section, which may be invalid; of bang, those of the modes it trains."""
-    searches: dict[str, Any] = dict(DEFAULT_SEARCHES.get(str(objective.get("name", "")), {}))
-    if objective.get("name") == "bang":
-        ratio, block = objective.get("nar_ratio", 1), objective.get("block")
-        parallel = Blocks(kind="blocks", block=block if isinstance(block, int) and block > 0 else None)
-        modes = {"blocks": ratio != 0, "beam": ratio != 1, "greedy": ratio != 1}
-        searches = {name: search for name, search in (searches | {"parallel": parallel}).items() if modes[search.kind]}
-    return searches
-
-
-EM_SEARCHES: dict[str, Search] = {
-    "argmax": Argmax(kind="argmax"),
-    "remove": Argmax(kind="argmax", deduplicate="remove"),
-    "odd": Argmax(kind="argmax", deduplicate="odd"),
-    "parallel9": LengthParallel(kind="length_parallel"),
-}
-"""Searches of the EM loop's students whose objective can be decoded by all of them."""
+SEARCHES: tuple[type[SearchSection], ...] = get_args(get_args(Search)[0])
+"""Every search, in the order of the union."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from retort.config import Carve
 from retort.corpus.cleaning import text_hash
+from retort.data.tables import CORPUS, iterate_table, open_table
 from retort.errors import RetortError
-from retort.tables import CORPUS, iterate_table, open_table
 
 SPLITS = ("train", "valid", "test")
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import Cleaning
-from retort.references import references_of
-from retort.tables import CORPUS, iterate_table, open_table
+from retort.data.references import references_of
+from retort.data.tables import CORPUS, iterate_table, open_table
 
 KEPT = "kept"
 READ = "read"

@@ -13,10 +13,9 @@ import urllib.request
 from pathlib import Path
 
 from retort import __version__
+from retort.config.files import MIRROR_VARIABLE
+from retort.data.files import temporary_path
 from retort.errors import RetortError
-from retort.files import temporary_path
-
-MIRROR_VARIABLE = "RETORT_MIRROR"
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.tables import CORPUS, ENCODED, iterate_table, write_table
-from retort.vocabulary import UNK, Vocabulary
+from retort.data.tables import CORPUS, ENCODED, iterate_table, write_table
+from retort.data.vocabulary import UNK, Vocabulary
 
 Facts = dict[str, dict[str, int]]
 """For each side: texts, tokens, unknown tokens, the longest text, and texts over the length that models allow."""

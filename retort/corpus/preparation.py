@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource
+from retort.config.files import mirror_directory
 from retort.corpus import carving, cleaning
-from retort.corpus.generated import EntropyMeter, generate, grammar_of
-from retort.corpus.sources import TextReader, in_mirror, mirror_directory, read_pairs, readers
+from retort.corpus.language.generated import EntropyMeter, generate, grammar_of
+from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
+from retort.data.files import write_json
+from retort.data.references import corpus_table, references_of
+from retort.data.tables import CLEANING, CORPUS, ROW_GROUP_ROWS, iterate_table, write_table
 from retort.errors import RetortError
-from retort.files import write_json
-from retort.references import corpus_table, references_of
-from retort.tables import CLEANING, CORPUS, ROW_GROUP_ROWS, iterate_table, write_table
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ import gzip
 import hashlib
 import json
 import lzma
-import os
 import tarfile
 import zipfile
 import zlib
@@ -22,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retort.config import TextPair, TextSource
+from retort.config.files import MIRROR_VARIABLE
 from retort.corpus import fairytaleqa
-from retort.corpus.downloads import MIRROR_VARIABLE, base_name, download, is_address
+from retort.corpus.downloads import base_name, download, is_address
 from retort.errors import RetortError
 
 _CHUNK = 1 << 20
@@ -70,14 +70,6 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
     if not path.is_file():
         raise RetortError(f"{path}: no such file; expected a text (paths are relative to the working directory)")
     return Text(source.location, path, origin, source.sha256, member, source.column, layout, source.field or "")
-
-
-def mirror_directory(*named: Path | str | None) -> Path | None:
-    """The first directory that is named, or else that of the environment; None if there is neither."""
-    for found in (*named, os.environ.get(MIRROR_VARIABLE)):
-        if found:
-            return Path(found)
-    return None
 
 
 def in_mirror(source: TextSource, mirror: Path) -> Path | None:

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.data.tables import ENCODED, ROW_GROUP_ROWS, Table, read_between, read_table
+from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from retort.tables import ENCODED, ROW_GROUP_ROWS, Table, read_between, read_table
-from retort.vocabulary import Vocabulary
 
 PART_ROWS = 2 * ROW_GROUP_ROWS
 """Ids of a part. Tables in the order of ids are read once; from others all is read for each part."""

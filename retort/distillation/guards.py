@@ -13,7 +13,7 @@ import pyarrow as pa
 import sacrebleu
 
 from retort.config import Guards
-from retort.tables import GUARDS
+from retort.data.tables import GUARDS
 
 LENGTH, DISTINCT, QUALITY, LIKELIHOOD = "length", "distinct_words", "BLEU", "log_likelihood"
 CHANGED, CANDIDATES, GAIN = "changed", "candidates", "gain"

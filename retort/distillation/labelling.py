@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from retort.batches import EncodedCorpus, length_batches
+from retort.data.batches import EncodedCorpus, length_batches
+from retort.data.tables import ENCODED, LABELS, read_provenance, read_table
+from retort.data.teacher_labels import TopK, positions_of
+from retort.data.vocabulary import PAD
 from retort.errors import RetortError
-from retort.labels import TopK, positions_of
 from retort.losses.next_token import shifted_right
 from retort.losses.top_k_cross_entropy import top_k_chunks
 from retort.models.autoregressive import AutoregressiveModel
-from retort.tables import ENCODED, LABELS, read_provenance, read_table
-from retort.vocabulary import PAD
 
 COVERAGE = ("mass", "entropy", "kept_entropy")
 """Columns that say how much of the distributions is kept."""
@@ -84,7 +84,7 @@ def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
 
 
 def _check(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int) -> None:
-    size, longest = teacher.embeddings.output.shape[0], teacher.shape.max_length
+    size, longest = teacher.embeddings.output.shape[0], teacher.config.max_length
     if top_k > size:
         raise RetortError(f"{top_k} tokens a position cannot be stored of a vocabulary of {size}; lower top_k")
     lengths = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from retort.batches import Batch, Ragged, length_batches
-from retort.models.transformer import EncoderDecoder
+from retort.data.batches import Batch, Ragged, length_batches
+from retort.models.layers import EncoderDecoder
 
 BATCH_TOKENS = 8192
 """Padded tokens of the longer side scored together where nothing else is asked for."""
@@ -29,7 +29,7 @@ def log_likelihoods(
     ``source_row`` names the source of each target; by default target i belongs to source i. -inf where the model
     cannot produce the target.
     """
-    compute = import_module(f"retort.losses.{objective.name}").log_likelihood
+    compute = import_module(f"retort.objectives.{objective.name}").log_likelihood
     source_row = np.arange(len(target)) if source_row is None else source_row
     longest = np.maximum(source.lengths[source_row], target.lengths)
     result = np.zeros(len(target))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from sacrebleu.metrics.chrf import CHRF
 
-from retort.tables import ENCODED, MIXED
+from retort.data.tables import ENCODED, MIXED
 
 
 def mix(raw: pa.Table, distilled: pa.Table, similarity: dict[int, float]) -> pa.Table:

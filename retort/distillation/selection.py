@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from retort.config import Em
-from retort.tables import SELECTION, TRANSLATIONS, iterate_table
+from retort.data.tables import SELECTION, TRANSLATIONS, iterate_table
 
 
 def candidate_groups(path: Path | str, rows: int = 65_536) -> Iterator[pd.DataFrame]:

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 import retort
+from retort.data.tables import COMPARISON
 from retort.errors import RetortError
 from retort.evaluation.metrics import DISTINCT, segment_statistics
 from retort.evaluation.quality import Pairs, read_pairs, read_tests
 from retort.evaluation.runs import Run, run_of_decoding
 from retort.evaluation.significance import SEED, differences
-from retort.tables import COMPARISON
 
 Statistics = dict[tuple[str, str], tuple[np.ndarray, str]]
 """Segment statistics and signature by (test set, metric)."""

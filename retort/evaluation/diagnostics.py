@@ -12,7 +12,7 @@ import pyarrow as pa
 
 import retort
 from retort.config import GeneratedCorpus
-from retort.corpus.generated import grammar_of
+from retort.corpus.language.generated import grammar_of
 from retort.evaluation.metrics import Score
 from retort.evaluation.quality import Pairs
 

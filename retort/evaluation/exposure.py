@@ -16,11 +16,11 @@ import pyarrow as pa
 
 import retort
 from retort.config import Exposure
-from retort.decoding import translate_texts
+from retort.data.references import references_of
+from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
-from retort.models.transformer import EncoderDecoder
-from retort.references import references_of
-from retort.vocabulary import Vocabulary
+from retort.models.layers import EncoderDecoder
+from retort.search.decoding import translate_texts
 
 NONE, REFERENCE = "none", "reference"
 STUDENT, TEACHER = "student", "teacher"

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from retort.batches import Ragged
 from retort.config import Latency
+from retort.data.batches import Ragged
+from retort.data.vocabulary import Vocabulary
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.transformer import EncoderDecoder
+from retort.models.layers import EncoderDecoder
 from retort.search.base import run_search
-from retort.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def time_batch(timed: Timed, texts: list[str]) -> tuple[float, float]:
     """Seconds from token ids to hypotheses (encoder, decoder, search, its teacher too), and from text to text."""
     device = timed.model.device
     start = time.perf_counter()
-    longest = timed.model.shape.max_length - 1  # longer sources are cut, as in translating
+    longest = timed.model.config.max_length - 1  # longer sources are cut, as in translating
     encoded = [tokens[:longest] for tokens in timed.vocabulary.encode_source(texts)]
     source_bs = Ragged.from_lists(encoded).padded(torch.arange(len(texts)).numpy(), 1)
     source_bs = source_bs.to(device)

@@ -16,8 +16,8 @@ import sacrebleu
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from retort import rouge
 from retort.errors import RetortError
+from retort.evaluation import rouge
 
 SACREBLEU: dict[str, Callable[[], Any]] = {
     # force only silences a warning about text that looks tokenised; it does not change the score.

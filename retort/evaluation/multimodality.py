@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from retort.batches import EncodedCorpus
+from retort.data.batches import EncodedCorpus
 from retort.distillation.likelihood import log_likelihoods
-from retort.models.transformer import EncoderDecoder
+from retort.models.layers import EncoderDecoder
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.data.references import references_of
+from retort.data.tables import CORPUS, TRANSLATIONS, read_table
 from retort.errors import RetortError
 from retort.evaluation.metrics import Score, score
 from retort.evaluation.runs import test_set_of
-from retort.references import references_of
-from retort.tables import CORPUS, TRANSLATIONS, read_table
 
 SHOWN_IDS = 5
 

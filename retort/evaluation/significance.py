@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retort import rouge
 from retort.errors import RetortError
+from retort.evaluation import rouge
 from retort.evaluation.metrics import corpus_score
 
 SEED = 12345

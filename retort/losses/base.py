@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retort.labels import StoredLabels
+from retort.data.teacher_labels import StoredLabels
 from retort.models.autoregressive import AutoregressiveModel
 
 LEAST_WEIGHT = torch.finfo(torch.float32).tiny

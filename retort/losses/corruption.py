@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.batches import LENGTH_STEP
 from retort.config import BartJanus
+from retort.data.batches import LENGTH_STEP
+from retort.data.vocabulary import EOS, MASK, PAD
 from retort.losses.spans import Spans, covered, random_spans
-from retort.vocabulary import EOS, MASK, PAD
 
 
 def corrupt(tokens_bt: Tensor, options: BartJanus, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retort.models.functional import chunk_size
+from retort.models.kernels import chunk_size
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retort.batches import Batch
+from retort.data.batches import Batch
+from retort.data.vocabulary import BLANK, EOS, PAD
 from retort.losses.base import LEAST_WEIGHT, Loss
 from retort.losses.gathered import gathered_log_probs
-from retort.models.functional import most_probable
+from retort.models.kernels import most_probable
 from retort.models.parallel import ParallelModel
-from retort.vocabulary import BLANK, EOS, PAD
 
 
 class CtcTarget(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from retort.losses.projected import softmax_and_normaliser
-from retort.models.functional import chunk_size, linear
+from retort.models.kernels import chunk_size, linear
 
 
 class _GatheredLogProbs(torch.autograd.Function):

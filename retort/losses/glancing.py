@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from retort.config import Glancing
-from retort.models.functional import rewound_dropout
+from retort.models.kernels import rewound_dropout
 from retort.models.parallel import ParallelModel
 
 

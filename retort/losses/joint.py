@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from retort.data.vocabulary import PAD
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.next_token import shifted_right
 from retort.losses.tied import Pairs, tied_cross_entropies
 from retort.models.janus import JanusModel
-from retort.vocabulary import PAD
 
 AUTOREGRESSIVE, AUXILIARY, PARALLEL = range(3)
 """The distributions, in the order of ``weights`` and as ``pairs`` name them: of all tokens left to right; of the masked

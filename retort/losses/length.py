@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.batches import Batch
+from retort.data.batches import Batch
+from retort.data.vocabulary import PAD
 from retort.losses.base import LEAST_WEIGHT
 from retort.models.parallel import ParallelModel, length_class
-from retort.vocabulary import PAD
 
 
 def length_loss(model: ParallelModel, batch: Batch, memory_bsd: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.models.functional import chunk_size, linear
-from retort.vocabulary import PAD
+from retort.data.vocabulary import PAD
+from retort.models.kernels import chunk_size, linear
 
 
 @torch.no_grad()

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.batches import Batch
 from retort.config import Cmlm, Glat, Oaxe, Taught, Vanilla
+from retort.data.batches import Batch
+from retort.data.vocabulary import MASK, PAD
 from retort.losses.base import LEAST_WEIGHT, Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.length import length_log_probs, length_loss
 from retort.losses.likelihood import target_log_probs
 from retort.losses.teaching import taught_loss
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.functional import most_probable
+from retort.models.kernels import most_probable
 from retort.models.parallel import ParallelModel
-from retort.vocabulary import MASK, PAD
 
 
 def masked_loss(

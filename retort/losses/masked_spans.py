@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from retort.batches import LENGTH_STEP
 from retort.config import BangPretraining
+from retort.data.batches import LENGTH_STEP
+from retort.data.vocabulary import BLANK, MASK, PAD
 from retort.models.bang import Slots
-from retort.vocabulary import BLANK, MASK, PAD
 
 UNCHANGED, RANDOM = 0.1, 0.1
 """Shares of the masked tokens that the encoder sees as they are, or another token instead of; it sees mask for the rest

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.batches import Batch
+from retort.data.batches import Batch
+from retort.data.vocabulary import BOS, PAD
 from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.likelihood import target_log_probs
 from retort.models.autoregressive import AutoregressiveModel
-from retort.vocabulary import BOS, PAD
 
 
 def next_token_loss(model: AutoregressiveModel, batch: Batch, label_smoothing: float) -> Loss:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from retort.losses.cross_entropy import scaled_gradients
-from retort.models.functional import chunk_size, linear
+from retort.models.kernels import chunk_size, linear
 
 Score = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
 """Of a slice of the positions and their logits [c, v]: the losses [c], and their gradients [c, v] in the logits, in

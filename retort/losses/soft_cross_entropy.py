@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from retort.losses.projected import projected_loss, softmax_and_normaliser
-from retort.models.functional import linear
+from retort.models.kernels import linear
 
 Distributions = Callable[[slice], Tensor]
 """Gives the distributions [c, v], float32 and each summing to one, of a slice of the positions."""

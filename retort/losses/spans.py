@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from retort.data.vocabulary import PAD
 from retort.losses.masked import lowest
-from retort.vocabulary import PAD
 
 
 class Spans(NamedTuple):

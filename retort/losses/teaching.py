@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from retort.batches import Batch
+from retort.data.batches import Batch
 from retort.losses.next_token import shifted_right
 from retort.losses.top_k_cross_entropy import teacher_cross_entropy
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.transformer import EncoderDecoder
+from retort.models.layers import EncoderDecoder
 
 
 def taught_loss(

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from retort.losses.cross_entropy import scaled_gradients
-from retort.models.functional import chunk_size
+from retort.models.kernels import chunk_size
 
 Pairs = Mapping[tuple[int, int], float]
 """Weights of the divergences, by the two distributions' numbers; those without one do not count."""

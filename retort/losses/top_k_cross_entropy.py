@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from retort.labels import TopK
+from retort.data.teacher_labels import TopK
 from retort.losses.projected import projected_loss, softmax_and_normaliser
 from retort.losses.soft_cross_entropy import soft_cross_entropy, softmax_distributions
-from retort.models.functional import chunk_size, linear
+from retort.models.kernels import chunk_size, linear
 
 LEAST = 1e-30
 """Probability of the rest whose logarithm is finite."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retort.models.transformer import Transformer, causal_bias
+from retort.config import Model, ObjectiveSection
+from retort.models.layers import Transformer, causal_bias
 
 
 @dataclass
@@ -53,12 +54,12 @@ class AutoregressiveModel(Transformer):
 
     def empty_cache(self, memory_bsd: Tensor, memory_bias: Tensor) -> Cache:
         """An empty cache with one row a source, given the encoder's output and its bias."""
-        b, heads = len(memory_bsd), self.shape.heads
+        b, heads = len(memory_bsd), self.config.heads
         memory = []
         for layer in self.decoder.layers:
             key, value = layer.cross_attention.keys_values(memory_bsd)
             memory.append((key.view(b, heads, *key.shape[1:]), value.view(b, heads, *value.shape[1:])))
-        empty = memory_bsd.new_empty(b, heads, 0, self.shape.d_model // heads)
+        empty = memory_bsd.new_empty(b, heads, 0, self.config.d_model // heads)
         layers = range(len(memory))
         return Cache(0, [empty for _ in layers], [empty for _ in layers], memory, memory_bias.view(b, heads, 1, -1))
 
@@ -70,7 +71,7 @@ class AutoregressiveModel(Transformer):
         """
         x_rqd = self.step_input(token_r, cache.length)
         rows, width, d = x_rqd.shape
-        heads, sources = self.shape.heads, cache.memory_bias.shape[0]
+        heads, sources = self.config.heads, cache.memory_bias.shape[0]
         for i, layer in enumerate(self.decoder.layers):
             query, key, value = layer.attention.project(layer.attention_block.enter(x_rqd))
             # only the first position, the token's, is seen from later on
@@ -93,3 +94,8 @@ class AutoregressiveModel(Transformer):
     def step_input(self, token_r: Tensor, position: int) -> Tensor:
         """What a step feeds to the decoder [r, q, d]: the token, and last what predicts the next one: the same here."""
         return self.embeddings.embed_target(token_r[:, None], position)
+
+
+def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> AutoregressiveModel:
+    """The model of an objective of this family."""
+    return AutoregressiveModel(config, source_size, target_size)

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from retort.batches import LENGTH_STEP
-from retort.config import Model
+from retort.config import Model, ObjectiveSection
+from retort.data.batches import LENGTH_STEP
 from retort.models.autoregressive import AutoregressiveModel, Cache
-from retort.models.functional import MASKED, Linear, embed, gathered
+from retort.models.kernels import MASKED, Linear, embed, gathered
 
 BUCKETS = 32
 EXACT_BUCKETS, FARTHEST = 16, 128
@@ -47,15 +47,15 @@ class BangModel(AutoregressiveModel):
 
     family = "bang"
 
-    def __init__(self, shape: Model, source_size: int, target_size: int) -> None:
-        super().__init__(shape, source_size, target_size)
-        self.slot_vector = nn.Parameter(torch.randn(shape.d_model) * shape.d_model**-0.5)
-        layers = range(shape.decoder_layers)
-        self.relative = nn.ModuleList(Linear(shape.d_model, BUCKETS * shape.heads) for _ in layers)
+    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
+        super().__init__(config, source_size, target_size)
+        self.slot_vector = nn.Parameter(torch.randn(config.d_model) * config.d_model**-0.5)
+        layers = range(config.decoder_layers)
+        self.relative = nn.ModuleList(Linear(config.d_model, BUCKETS * config.heads) for _ in layers)
         for parameter in self.relative.parameters():
             nn.init.zeros_(parameter)
         # the longest sequence, too, is padded
-        self.register_buffer("buckets", distance_buckets(shape.max_length + LENGTH_STEP), persistent=False)
+        self.register_buffer("buckets", distance_buckets(config.max_length + LENGTH_STEP), persistent=False)
 
     def decode(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """States [b, t, d] that predict what follows each of the inputs (bos and the target without its last token),
@@ -106,7 +106,7 @@ class BangModel(AutoregressiveModel):
 
     def _advance(self, x_rqd: Tensor, visible_bqc: Tensor, bucket_b1qc: Tensor, cache: Cache, tokens: int) -> Tensor:
         """States [r, p, d] of the rows behind the ``tokens`` first ones, whose keys and values the cache keeps."""
-        rows, heads, sources = len(x_rqd), self.shape.heads, len(cache.memory_bias)
+        rows, heads, sources = len(x_rqd), self.config.heads, len(cache.memory_bias)
         last_layer = len(self.decoder.layers) - 1
         for i, layer in enumerate(self.decoder.layers):
             h_rqd = layer.attention_block.enter(x_rqd)
@@ -133,8 +133,8 @@ class BangModel(AutoregressiveModel):
     def _bias(self, layer: int, h_rqd: Tensor, visible_bqc: Tensor, bucket_b1qc: Tensor) -> Tensor:
         """What is added to a layer's attention scores [n, q, c]: what the row's own state makes of the distance."""
         r, q, _ = h_rqd.shape
-        relative_rhqu = self.relative[layer](h_rqd).view(r, q, self.shape.heads, BUCKETS).transpose(1, 2)
-        bias_rhqc = gathered(relative_rhqu, bucket_b1qc.expand(r, self.shape.heads, -1, -1))
+        relative_rhqu = self.relative[layer](h_rqd).view(r, q, self.config.heads, BUCKETS).transpose(1, 2)
+        bias_rhqc = gathered(relative_rhqu, bucket_b1qc.expand(r, self.config.heads, -1, -1))
         return bias_rhqc.masked_fill(~visible_bqc[:, None], MASKED).flatten(0, 1)
 
 
@@ -169,3 +169,8 @@ def distance_buckets(length: int) -> Tensor:
     log_ratio = (distance.clamp(min=1).double() / EXACT_BUCKETS).log() / math.log(FARTHEST / EXACT_BUCKETS)
     wide = EXACT_BUCKETS + (log_ratio * (BUCKETS - EXACT_BUCKETS)).long()
     return torch.where(distance < EXACT_BUCKETS, distance, wide.clamp(max=BUCKETS - 1))
+
+
+def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> BangModel:
+    """The model of an objective of this family."""
+    return BangModel(config, source_size, target_size)

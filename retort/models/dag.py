@@ -8,20 +8,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from retort.config import Model
-from retort.models.functional import MASKED, Linear
+from retort.config import Dag, Model
+from retort.models.kernels import MASKED, Linear
 from retort.models.parallel import ParallelModel
 
 
 class DagModel(ParallelModel):
     """P(token | vertex) as the parallel family has it, and P(next vertex | vertex)."""
 
-    def __init__(self, shape: Model, source_size: int, target_size: int, upsampling: int) -> None:
+    def __init__(self, config: Model, source_size: int, target_size: int, upsampling: int) -> None:
         """``upsampling`` is the number of vertices a source token."""
-        super().__init__(shape, source_size, target_size, upsampling=upsampling)
+        super().__init__(config, source_size, target_size, upsampling=upsampling)
         # of the decoder's state and the vertex's position, side by side: a query, a key and a logit of each head's gate
-        width = 2 * shape.d_model + shape.heads
-        self.from_state, self.from_position = Linear(shape.d_model, width), Linear(shape.d_model, width, bias=False)
+        width = 2 * config.d_model + config.heads
+        self.from_state, self.from_position = Linear(config.d_model, width), Linear(config.d_model, width, bias=False)
         for layer in (self.from_state, self.from_position):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(self.from_state.bias)
@@ -32,7 +32,7 @@ class DagModel(ParallelModel):
         A mixture over heads of attention to the vertices behind i; ``vertices_b`` counts those that are no padding.
         """
         b, t, d = states_btd.shape
-        heads = self.shape.heads
+        heads = self.config.heads
         positions_td = self.slot_positions.table[:t].to(states_btd.dtype)
         packed = (self.from_state(states_btd) + self.from_position(positions_td)).float()
         query, key, gate_bth = packed.split([d, d, heads], 2)
@@ -45,3 +45,8 @@ class DagModel(ParallelModel):
         has_next_bt1 = (place_t < vertices_b[:, None] - 1)[:, :, None]
         gate_bhi = (torch.softmax(gate_bth, -1) * has_next_bt1).transpose(1, 2)
         return (weights_bhij * gate_bhi[:, :, :, None]).sum(1)
+
+
+def build(objective: Dag, config: Model, source_size: int, target_size: int) -> DagModel:
+    """The model of the graph's objective."""
+    return DagModel(config, source_size, target_size, upsampling=objective.upsampling)

@@ -14,12 +14,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.batches import LENGTH_STEP
+from retort.config import Model, ObjectiveSection
+from retort.data.batches import LENGTH_STEP
+from retort.data.vocabulary import MASK, PAD
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.functional import MASKED
+from retort.models.kernels import MASKED
+from retort.models.layers import causal_bias
 from retort.models.parallel import ParallelModel
-from retort.models.transformer import causal_bias
-from retort.vocabulary import MASK, PAD
 
 
 class JanusModel(ParallelModel, AutoregressiveModel):
@@ -58,7 +59,7 @@ class JanusModel(ParallelModel, AutoregressiveModel):
         bias_brc = torch.zeros(visible_brc.shape, dtype=self.dtype, device=self.device).masked_fill_(
             ~visible_brc, MASKED
         )
-        bias = bias_brc[:, None].expand(-1, self.shape.heads, -1, -1).flatten(0, 1)
+        bias = bias_brc[:, None].expand(-1, self.config.heads, -1, -1).flatten(0, 1)
         x_brd = torch.cat([gold_bmd, slots_btd, queries_bmd], 1)
         m = place_bm.shape[1]
         states_brd = self._streams(x_brd, m + t, m, bias, memory_bsd, memory_bias)
@@ -102,3 +103,8 @@ def visibility(real_bt: Tensor, masked_bt: Tensor, place_bm: Tensor, present_bm:
     queries_bmc = torch.cat([other_bmm < place_bm1, given_b1t | (real_b1t & (slot_t >= place_bm1))], 2)
     slots_btc = torch.cat([torch.zeros_like(present_bm), real_bt], 1)[:, None].expand(-1, t, -1)
     return torch.cat([gold_bmc, slots_btc, queries_bmc], 1)
+
+
+def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> JanusModel:
+    """The model of an objective of this family."""
+    return JanusModel(config, source_size, target_size)

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retort.config import Model
-from retort.models.functional import Linear, embed, most_probable
-from retort.models.transformer import Positions, Transformer, padding_bias
-from retort.vocabulary import MASK, PAD
+from retort.config import Model, ObjectiveSection
+from retort.data.vocabulary import MASK, PAD
+from retort.models.kernels import Linear, embed, most_probable
+from retort.models.layers import Positions, Transformer, padding_bias
 
 LENGTH_RANGE = 64
 """Classes of a length predictor relative to the source: from -64 to 64 tokens more (as fairseq's offset option)."""
+
+OPTIONS = ("upsampling", "length_from", "decoder_input", "blank", "length_multiplier", "deep_supervision")
+"""What an objective of this family may declare, as a key or a class variable, about how its model is built."""
 
 
 class ParallelModel(Transformer):
@@ -27,7 +30,7 @@ class ParallelModel(Transformer):
 
     def __init__(
         self,
-        shape: Model,
+        config: Model,
         source_size: int,
         target_size: int,
         upsampling: int = 0,
@@ -44,17 +47,17 @@ class ParallelModel(Transformer):
         ``blank`` lets slots of a predicted length hold a blank, and ``length_multiplier`` gives more of them than that.
         With ``deep_supervision`` every decoder layer predicts, and the next one is told what (Huang et al. 2022).
         """
-        super().__init__(shape, source_size, target_size)
+        super().__init__(config, source_size, target_size)
         self.upsampling, self.length_slot, self.pad_input = upsampling, length_from == "slot", decoder_input == "pad"
         self.blank, self.length_multiplier = blank, length_multiplier
         if upsampling == 0:
-            classes = shape.max_length + 1 if self.length_slot else 2 * LENGTH_RANGE + 1
-            self.length = nn.Linear(shape.d_model, classes)
+            classes = config.max_length + 1 if self.length_slot else 2 * LENGTH_RANGE + 1
+            self.length = nn.Linear(config.d_model, classes)
         else:
-            self.slot_positions = Positions(shape, upsampling)
+            self.slot_positions = Positions(config, upsampling)
         self.deep_supervision = deep_supervision
         if deep_supervision:
-            told = [Linear(2 * shape.d_model, shape.d_model) for _ in range(shape.decoder_layers - 1)]
+            told = [Linear(2 * config.d_model, config.d_model) for _ in range(config.decoder_layers - 1)]
             for layer in told:
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
@@ -65,7 +68,7 @@ class ParallelModel(Transformer):
         if not self.length_slot:
             return super().encode(source_bs)
         padded_bs = functional.pad(source_bs == PAD, (1, 0), value=False)
-        bias = padding_bias(padded_bs, self.shape.heads, self.dtype)
+        bias = padding_bias(padded_bs, self.config.heads, self.dtype)
         embedded_bsd = embed(source_bs, self.embeddings.source) * self.embeddings.scale
         return self.encoder(self.embeddings.positions(functional.pad(embedded_bsd, (0, 0, 1, 0))), bias), bias
 
@@ -83,7 +86,7 @@ class ParallelModel(Transformer):
 
     def slot_count(self, length: Tensor) -> Tensor:
         """Decoder slots for targets of these lengths, which include eos; never more than the model's longest."""
-        return (length * self.length_multiplier + 0.5).long().clamp(max=self.shape.max_length)
+        return (length * self.length_multiplier + 0.5).long().clamp(max=self.config.max_length)
 
     def decode_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """Decoder states [b, t, d] for slots that hold mask or given tokens; padded slots are hidden."""
@@ -91,7 +94,7 @@ class ParallelModel(Transformer):
 
     def layers_of_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> list[Tensor]:
         """What ``decode_tokens`` returns, of each layer that predicts, the last one last."""
-        bias = padding_bias(input_bt == PAD, self.shape.heads, self.dtype)
+        bias = padding_bias(input_bt == PAD, self.config.heads, self.dtype)
         if self.pad_input:
             input_bt = input_bt.masked_fill(input_bt == MASK, PAD)
         return self._decode(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
@@ -113,7 +116,7 @@ class ParallelModel(Transformer):
         input_btd = memory_bsd.repeat_interleave(self.upsampling, 1)
         if given_bt is not None:
             input_btd = torch.where((given_bt != PAD)[:, :, None], self._embed(given_bt), input_btd)
-        bias = padding_bias(slots_bt, self.shape.heads, self.dtype)
+        bias = padding_bias(slots_bt, self.config.heads, self.dtype)
         return self._decode(self.slot_positions(input_btd), bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
 
     def _decode(self, x_btd: Tensor, bias: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> list[Tensor]:
@@ -144,4 +147,10 @@ def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: T
     """The ``count`` most probable target lengths [b, count], eos included, each from 1 to the model's longest."""
     classes_bk = torch.topk(model.predict_length(source_bs, memory_bsd).float(), count, dim=-1).indices
     offset_b = model.length_offset((source_bs != PAD).sum(1))
-    return (offset_b[:, None] + classes_bk).clamp(1, model.shape.max_length)
+    return (offset_b[:, None] + classes_bk).clamp(1, model.config.max_length)
+
+
+def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> ParallelModel:
+    """The model of an objective of this family, as its ``OPTIONS`` say."""
+    options = {key: getattr(objective, key) for key in OPTIONS if hasattr(objective, key)}
+    return ParallelModel(config, source_size, target_size, **options)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from retort.config import Model
-from retort.models.functional import Linear, attend, dropout
-from retort.models.transformer import EncoderDecoder, padding_bias
-from retort.vocabulary import PAD
+from retort.config import Model, ObjectiveSection
+from retort.data.vocabulary import PAD
+from retort.models.kernels import Linear, attend, dropout
+from retort.models.layers import EncoderDecoder, padding_bias
 
 
 @dataclass
@@ -43,11 +43,11 @@ class RecurrentModel(EncoderDecoder):
 
     family = "recurrent"
 
-    def __init__(self, shape: Model, source_size: int, target_size: int) -> None:
-        super().__init__(shape, source_size, target_size)
-        d, w = shape.d_model, 2 * shape.d_model
-        self.encoder = RecurrentEncoder(shape)
-        inputs = [d, *[w] * (shape.decoder_layers - 1)]
+    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
+        super().__init__(config, source_size, target_size)
+        d, w = config.d_model, 2 * config.d_model
+        self.encoder = RecurrentEncoder(config)
+        inputs = [d, *[w] * (config.decoder_layers - 1)]
         self.decoder: Sequence[nn.GRU] = nn.ModuleList(nn.GRU(n, w, batch_first=True) for n in inputs)  # type: ignore[assignment]
         self.combine, self.project = Linear(2 * w, w), Linear(w, d)
 
@@ -60,7 +60,7 @@ class RecurrentModel(EncoderDecoder):
     def encode(self, source_bs: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Encoder output [b, s, w], the decoder's first states [1, b, w], and the bias [b, 1, s] that hides padding."""
         memory_bsw, states = self.encoder(self.embeddings.embed_source(source_bs), (source_bs != PAD).sum(1))
-        return memory_bsw, states[: self.shape.decoder_layers], padding_bias(source_bs == PAD, 1, self.dtype)
+        return memory_bsw, states[: self.config.decoder_layers], padding_bias(source_bs == PAD, 1, self.dtype)
 
     def start(self, source_bs: Tensor) -> RecurrentCache:
         """Encode the sources and make a cache with one row a source."""
@@ -81,7 +81,7 @@ class RecurrentModel(EncoderDecoder):
         """States [b, t, w] of the top layer, and the last state of each layer."""
         x_bt, last = self.embeddings.embed_target(input_bt), []
         for number, (layer, state) in enumerate(zip(self.decoder, states, strict=True)):
-            x_bt = dropout(x_bt, self.shape.dropout, self.training) if number else x_bt
+            x_bt = dropout(x_bt, self.config.dropout, self.training) if number else x_bt
             x_bt, state = layer(x_bt, state)
             last.append(state)
         return x_bt, last
@@ -90,7 +90,7 @@ class RecurrentModel(EncoderDecoder):
         """What the output projection sees: [b, t, d]."""
         context_btw = attend(top_btw, memory_bsw, memory_bsw, bias)
         combined_btw = torch.tanh(self.combine(torch.cat([top_btw, context_btw], -1)))
-        return self.project(dropout(combined_btw, self.shape.dropout, self.training))
+        return self.project(dropout(combined_btw, self.config.dropout, self.training))
 
 
 class RecurrentEncoder(nn.Module):
@@ -99,12 +99,12 @@ class RecurrentEncoder(nn.Module):
     forwards: Sequence[nn.GRU]
     backwards: Sequence[nn.GRU]
 
-    def __init__(self, shape: Model) -> None:
+    def __init__(self, config: Model) -> None:
         super().__init__()
-        self.probability = shape.dropout
-        inputs = [shape.d_model, *[2 * shape.d_model] * (shape.encoder_layers - 1)]
+        self.probability = config.dropout
+        inputs = [config.d_model, *[2 * config.d_model] * (config.encoder_layers - 1)]
         for name in ("forwards", "backwards"):
-            setattr(self, name, nn.ModuleList(nn.GRU(n, shape.d_model, batch_first=True) for n in inputs))
+            setattr(self, name, nn.ModuleList(nn.GRU(n, config.d_model, batch_first=True) for n in inputs))
 
     def forward(self, x_bsd: Tensor, length_b: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Output [b, s, w] and final states [1, b, w] of each layer."""
@@ -123,3 +123,8 @@ class RecurrentEncoder(nn.Module):
             finals.append(torch.cat(ends, -1).transpose(0, 1).contiguous())
             x_bsd = torch.cat([ahead_bsd, back_bsd.gather(1, turned_bs1.expand_as(back_bsd))], -1)
         return x_bsd, finals
+
+
+def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> RecurrentModel:
+    """The model of an objective of this family."""
+    return RecurrentModel(config, source_size, target_size)

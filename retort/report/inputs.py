@@ -12,10 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retort.config import Evaluation, em_systems
-from retort.errors import RetortError
-from retort.evaluation.runs import Run, run_of_decoding, run_of_training, test_set_of
-from retort.references import references_of
-from retort.tables import (
+from retort.data.references import references_of
+from retort.data.tables import (
     CLEANING,
     COMPARISON,
     CORPUS,
@@ -32,6 +30,8 @@ from retort.tables import (
     read_provenance,
     read_table,
 )
+from retort.errors import RetortError
+from retort.evaluation.runs import Run, run_of_decoding, run_of_training, test_set_of
 
 Row = dict[str, Any]
 

@@ -13,11 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import retort
+from retort.data.provenance import value_digest
 from retort.distillation.guards import MEANING
 from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.metrics import METRICS
 from retort.evaluation.significance import Spread
-from retort.provenance import value_digest
 from retort.report import continuations, dag, loop, mixing, summary
 from retort.report.inputs import Inputs
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retort.data.vocabulary import BLANK, BOS, MASK, PAD, UNK
 from retort.errors import RetortError
-from retort.vocabulary import BLANK, BOS, MASK, PAD, UNK
 
 SPECIAL_IDS = 6
 """Ids below this are no text: pad, bos, eos, unk, mask, blank. unk is kept in output, the others never appear."""
@@ -43,7 +43,7 @@ def run_search(
     module = import_module(f"retort.search.{options.kind}")
     if prefix_bt is not None:
         return module.search(model, source_bs, options, prefix_bt)  # type: ignore[no-any-return]
-    if not needs_teacher(options):
+    if not options.needs_teacher:
         return module.search(model, source_bs, options)  # type: ignore[no-any-return]
     if teacher is None:
         raise RetortError(
@@ -51,11 +51,6 @@ def run_search(
             f"rescore to false or candidates to 1"
         )
     return module.search(model, source_bs, options, teacher)  # type: ignore[no-any-return]
-
-
-def needs_teacher(options: Any) -> bool:
-    """Whether a search has a teacher score its candidates."""
-    return bool(getattr(options, "needs_teacher", False))
 
 
 def output_limit(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: Tensor | None = None) -> list[int]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from retort.config import Beam
+from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel, Cache
 from retort.search.base import NO_OUTPUT, Hypothesis, force, output_limit
-from retort.vocabulary import BOS, EOS
 
 GROUP = 16
 """Candidates compared before any are sorted; a power of two."""
@@ -53,7 +53,7 @@ class _BeamSearch:
     def __init__(self, model: AutoregressiveModel, source_bs: Tensor, options: Beam, prefix_bt: Tensor | None) -> None:
         self.model, self.prefix_bt, self.k, self.alpha = model, prefix_bt, options.beam_size, options.length_penalty
         self.device = source_bs.device
-        self.limits = output_limit(source_bs, options.max_ratio, model.shape.max_length, prefix_bt)
+        self.limits = output_limit(source_bs, options.max_ratio, model.config.max_length, prefix_bt)
         self.finished: list[list[Hypothesis]] = [[] for _ in self.limits]
         self.open_sources = list(range(len(self.limits)))
         self.cache: Cache = model.start(source_bs)

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from retort.config import Blocks
+from retort.data.vocabulary import BOS, EOS, PAD
 from retort.models.bang import BangModel
 from retort.search.base import NO_OUTPUT, Hypothesis, output_limit, without_special
-from retort.vocabulary import BOS, EOS, PAD
 
 
 @torch.inference_mode()
 def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hypothesis]]:
     """One pass a block; the score is the sum of log-probabilities, eos and deleted repeats included."""
-    longest = model.shape.max_length
+    longest = model.config.max_length
     if options.max_tokens is not None:
         longest = min(longest, options.max_tokens + 1)
     limit_b = torch.tensor(output_limit(source_bs, options.max_ratio, longest), device=source_bs.device)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from retort.config import CtcCollapse
+from retort.data.vocabulary import BOS, EOS, MASK, PAD
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis, without_special
-from retort.vocabulary import BOS, EOS, MASK, PAD
 
 FORBIDDEN = [PAD, BOS, EOS, MASK]
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from retort.config import DagPath
+from retort.data.vocabulary import PAD
 from retort.models.dag import DagModel
 from retort.search.base import Hypothesis, without_special
 from retort.search.vertices import read_graph
-from retort.vocabulary import PAD
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ def search(
 ) -> list[list[Hypothesis]]:
     """The most probable token at each step, once the prefix is said; the score is the sum of log-probabilities, eos
     included."""
-    limits = output_limit(source_bs, options.max_ratio, model.shape.max_length, prefix_bt)
+    limits = output_limit(source_bs, options.max_ratio, model.config.max_length, prefix_bt)
     found = extend(model, source_bs, limits, lambda log_probs_bv: log_probs_bv.max(1), prefix_bt)
     # the last token is eos, or the one beyond the limit
     return [

@@ -19,7 +19,7 @@ from retort.search.vertices import read_graph
 def search(model: DagModel, source_bs: Tensor, options: JointViterbi) -> list[list[Hypothesis]]:
     """One pass; the output has the best log P(path, tokens) / length ** beta, which is its score."""
     token_bt, log_prob_bt, log_transitions_bij, vertices_b = read_graph(model, source_bs)
-    limits = output_limit(source_bs, options.max_ratio, model.shape.max_length)
+    limits = output_limit(source_bs, options.max_ratio, model.config.max_length)
     # bos and eos come on top of the text
     n = min(max(limits) + 2, log_prob_bt.shape[1])
     scores_nbt = best_scores(log_prob_bt.expand(n, -1, -1), log_transitions_bij)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel
 from retort.search.base import NO_OUTPUT, force
-from retort.vocabulary import BOS, EOS
 
 Choose = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Chooses the next token from log-probabilities [b, v]: its log-probability [b] and its id [b]."""

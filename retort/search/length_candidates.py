@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from retort.config import Argmax, LengthParallel
+from retort.data.vocabulary import BLANK, MASK, PAD
 from retort.models.parallel import ParallelModel, most_probable_lengths
 from retort.search.base import NO_OUTPUT, Hypothesis, without_special
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
-from retort.vocabulary import BLANK, MASK, PAD
 
 
 class LengthCandidates:

@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from retort.batches import Ragged, length_batches
 from retort.config import LengthParallel
+from retort.data.batches import Ragged, length_batches
 from retort.errors import RetortError
 from retort.losses.likelihood import target_log_probs
 from retort.losses.next_token import shifted_right
@@ -30,10 +30,10 @@ def search(
 ) -> list[list[Hypothesis]]:
     """The distinct candidates of each source: best score of the teacher first if there is one, else best mean
     log-probability of the model itself."""
-    if teacher is not None and teacher.shape.max_length < model.shape.max_length:
+    if teacher is not None and teacher.config.max_length < model.config.max_length:
         raise RetortError(
-            f"a teacher of at most {teacher.shape.max_length} tokens cannot score the outputs of a model of at most "
-            f"{model.shape.max_length}; take one with model.max_length of {model.shape.max_length} or more"
+            f"a teacher of at most {teacher.config.max_length} tokens cannot score the outputs of a model of at most "
+            f"{model.config.max_length}; take one with model.max_length of {model.config.max_length} or more"
         )
     found = [distinct(best) for best in lengths_around(model, source_bs, options.candidates).fill(options)]
     return found if teacher is None else rescored(teacher, source_bs, found, options.length_penalty)
@@ -46,7 +46,7 @@ def lengths_around(model: ParallelModel, source_bs: Tensor, count: int) -> Lengt
     predicted_b1 = most_probable_lengths(model, source_bs, memory_bsd, 1)
     first_b1 = (predicted_b1 - count // 2).clamp(min=2)
     length_bc = first_b1 + torch.arange(count, device=source_bs.device)
-    fits_bc = length_bc <= model.shape.max_length
+    fits_bc = length_bc <= model.config.max_length
     return LengthCandidates(model, memory_bsd, memory_bias, fits_bc.nonzero()[:, 0], length_bc[fits_bc])
 
 

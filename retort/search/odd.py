@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.vocabulary import BLANK, PAD
+from retort.data.vocabulary import BLANK, PAD
 
 TOKENS_PER_SLOT = 3
 """Most probable tokens of a slot that are enough: its two neighbours can forbid no more than two of them."""

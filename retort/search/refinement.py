@@ -8,10 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from retort.data.vocabulary import MASK
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis
 from retort.search.length_candidates import LengthCandidates
-from retort.vocabulary import MASK
 
 
 @torch.inference_mode()

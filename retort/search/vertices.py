@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from retort.data.vocabulary import EOS, PAD
 from retort.models.dag import DagModel
 from retort.search.base import NO_OUTPUT
-from retort.vocabulary import EOS, PAD
 
 
 def read_graph(model: DagModel, source_bs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import torch
 
 from retort.errors import RetortError
-from retort.models.functional import keep_pages
+from retort.models.kernels import keep_pages
 
 VARIABLE = "RETORT_DEVICES"
 _SECONDS_BETWEEN_TRIES = 0.5

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from retort.tables import TRAINING_LOG, write_table
+from retort.data.tables import TRAINING_LOG, write_table
 
 logger = logging.getLogger(__name__)
 

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retort.batches import Batch, EncodedCorpus, epoch_batches
 from retort.config import Training
+from retort.data.batches import Batch, EncodedCorpus, epoch_batches
+from retort.data.teacher_labels import StoredLabels
 from retort.errors import OutOfTime, RetortError
-from retort.labels import StoredLabels
 from retort.losses.base import Step
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.functional import reseed_dropout
-from retort.models.transformer import EncoderDecoder
+from retort.models.kernels import reseed_dropout
+from retort.models.layers import EncoderDecoder
+from retort.training.distributed.processes import Processes
 from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
-from retort.training.processes import Processes
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
 from retort.training.weighting import Weighting, add_counts
@@ -118,7 +118,7 @@ class Trainer:
         self.keep_state, self.weighting, self.labels = keep_state, weighting, labels
         self.processes = processes or Processes()
         self.deadline = self.processes.agreed(deadline)
-        module = import_module(f"retort.losses.{objective.name}")
+        module = import_module(f"retort.objectives.{objective.name}")
         self.compute, self.prepare, self.teacher = module.compute, getattr(module, "prepare", None), teacher
         self.prepared_updates = objective.rollout.updates if self.prepare else 1
         """Updates whose batches are prepared together; between them no state is saved."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.files import write_bytes, write_json
+from retort.data.files import write_bytes, write_json
 
 TENSORS, COUNTERS, FINISHED = "tensors.safetensors", "counters.json", "finished"
 

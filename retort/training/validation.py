@@ -9,13 +9,13 @@ from typing import Any
 import sacrebleu
 import torch
 
-from retort import rouge
-from retort.batches import EncodedCorpus, length_batches
+from retort.data.batches import EncodedCorpus, length_batches
+from retort.data.vocabulary import Vocabulary
+from retort.evaluation import rouge
 from retort.losses.base import Step
-from retort.models.functional import reseed_dropout
-from retort.models.transformer import EncoderDecoder
+from retort.models.kernels import reseed_dropout
+from retort.models.layers import EncoderDecoder
 from retort.search.base import run_search
-from retort.vocabulary import Vocabulary
 
 
 class Validator:
@@ -50,7 +50,7 @@ class Validator:
 
     @torch.no_grad()
     def loss(self, model: EncoderDecoder, corpus: EncodedCorpus) -> dict[str, float]:
-        module = import_module(f"retort.losses.{self.objective.name}")
+        module = import_module(f"retort.objectives.{self.objective.name}")
         step = Step(torch.Generator().manual_seed(0))
         reseed_dropout(0)
         sums: dict[str, float] = {}

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retort.batches import Batch, EncodedCorpus
 from retort.config import DataMixture, SelfPaced, System
+from retort.data.batches import Batch, EncodedCorpus
+from retort.data.tables import AGREEMENT, MIXED, Table, read_table
+from retort.data.vocabulary import PAD
 from retort.errors import RetortError
 from retort.losses.base import Step
-from retort.models.transformer import EncoderDecoder
-from retort.tables import AGREEMENT, MIXED, Table, read_table
-from retort.vocabulary import PAD
+from retort.models.layers import EncoderDecoder
 
 RAW, DISTILLED = "raw", "distilled"
 TIES = 1e-6
@@ -92,7 +92,7 @@ class Weighting:
                 raise RetortError("the similarity of two targets is asked for, and there is none")
             self.unlike = similarity.unlikeness(seed, paced.random)
             self.window = self.unlike.window()
-        self.module = import_module(f"retort.losses.{objective.name}")
+        self.module = import_module(f"retort.objectives.{objective.name}")
 
     def __call__(self, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]) -> Batch:
         """The batch, weighted; ``state`` is empty at first, and is changed."""

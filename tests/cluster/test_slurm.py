@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 import yaml
 
-from retort.tables import ENCODED, TRANSLATIONS, read_table
+from retort.data.tables import ENCODED, TRANSLATIONS, read_table
 from tests.workflow.checkouts import TINY, Checkout, copy_checkout
 
 pytestmark = pytest.mark.cluster

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from retort.references import corpus_table
-from retort.tables import CORPUS, TRANSLATIONS, write_table
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS, TRANSLATIONS, write_table
 
 
 def corpus(path: Path, references: Sequence[str | list[str]], ids: Sequence[int] | None = None) -> Path:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from retort import config
-from retort.batches import Batch, Ragged
+from retort.data.batches import Batch, Ragged
+from retort.data.vocabulary import EOS, PAD
 from retort.losses.base import Loss, Step
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.bang import BangModel
@@ -20,7 +21,6 @@ from retort.models.dag import DagModel
 from retort.models.janus import JanusModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.models.recurrent import RecurrentModel
-from retort.vocabulary import EOS, PAD
 
 VOCABULARY = 14
 
@@ -152,7 +152,7 @@ class FakeAutoregressive:
     """Next-token probabilities are a function of the tokens so far, bos left out."""
 
     def __init__(self, probabilities: Callable[[tuple[int, ...]], Sequence[float]], max_length: int) -> None:
-        self.probabilities, self.shape = probabilities, SimpleNamespace(max_length=max_length)
+        self.probabilities, self.config = probabilities, SimpleNamespace(max_length=max_length)
 
     def start(self, source_bs: Tensor) -> Prefixes:
         return Prefixes(source_bs[:, 0].tolist())
@@ -167,7 +167,7 @@ class FakeParallel:
 
     def __init__(self, slots: Callable[[int], Tensor], lengths: Sequence[int] = (), upsampling: int = 1) -> None:
         self.slots, self.lengths, self.upsampling = slots, lengths, upsampling
-        self.shape = SimpleNamespace(heads=1, max_length=512)
+        self.config = SimpleNamespace(heads=1, max_length=512)
         self.blank = False
         self.inputs: list[Tensor] = []
 

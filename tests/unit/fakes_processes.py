@@ -11,7 +11,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from retort.training import processes
+from retort.training.distributed import processes
 
 SECONDS_AT_MOST = 120
 _CONTEXT = multiprocessing.get_context("forkserver")

@@ -10,13 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from retort.distillation.guards import CHANGED, LENGTH, QUALITY, guards_table
-from retort.evaluation.comparison import compare
-from retort.evaluation.diagnostics import diagnostics
-from retort.evaluation.lengths import scores_by_length
-from retort.evaluation.quality import quality, read_pairs, read_tests
-from retort.evaluation.runs import Run, data_pairs
-from retort.tables import (
+from retort.data.tables import (
     CLEANING,
     COMPARISON,
     EXPOSURE,
@@ -28,6 +22,12 @@ from retort.tables import (
     TRAINING_LOG,
     write_table,
 )
+from retort.distillation.guards import CHANGED, LENGTH, QUALITY, guards_table
+from retort.evaluation.comparison import compare
+from retort.evaluation.diagnostics import diagnostics
+from retort.evaluation.lengths import scores_by_length
+from retort.evaluation.quality import quality, read_pairs, read_tests
+from retort.evaluation.runs import Run, data_pairs
 from tests.unit.fakes_evaluation import corpus, translations
 
 EVIL = "<b>&\"quoted\"</b> 'text'"

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from retort.scripting import run_script
+from retort.workflow.scripting import run_script
 from workflow_scripts import encode_corpus, prepare_corpus, train_system, train_vocabulary
 
 TRAIN_PAIRS, TEST_PAIRS = 60, 12

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from retort.batches import EncodedCorpus, Ragged
 from retort.config import (
     Autoregressive,
     Bang,
@@ -27,14 +26,15 @@ from retort.config import (
     Vanilla,
 )
 from retort.config import Vocabulary as VocabularySettings
-from retort.models.functional import reseed_dropout
-from retort.models.transformer import EncoderDecoder
+from retort.data.batches import EncodedCorpus, Ragged
+from retort.data.vocabulary import Vocabulary, train_vocabulary
+from retort.models.build import build_model
+from retort.models.kernels import reseed_dropout
+from retort.models.layers import EncoderDecoder
 from retort.search.base import SPECIAL_IDS
-from retort.training.checkpoint import build_model
 from retort.training.loop import Trainer
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
-from retort.vocabulary import Vocabulary, train_vocabulary
 
 SYMBOLS = 10
 OBJECTIVES = {
@@ -102,8 +102,8 @@ def trainer(
 
 def small_vocabulary(directory: Path, sentences: Sequence[str], joint: bool = True, size: int = 40) -> Vocabulary:
     """A vocabulary trained on these sentences; the target side of a separate one is trained on their reverse."""
-    from retort.references import corpus_table
-    from retort.tables import CORPUS, write_table
+    from retort.data.references import corpus_table
+    from retort.data.tables import CORPUS, write_table
 
     table = corpus_table(range(len(sentences)), sentences, [[text[::-1]] for text in sentences])
     write_table(directory / "corpus.parquet", CORPUS, table)

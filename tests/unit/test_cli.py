@@ -11,9 +11,10 @@ import torch
 
 from retort import cli
 from retort.config import Argmax, Autoregressive, Bang, Beam, Blocks, Janus, LengthParallel, MaskPredict, Model, Vanilla
-from retort.decoding import translate_texts
-from retort.training.checkpoint import build_model, load_checkpoint, save_checkpoint
-from retort.vocabulary import Vocabulary
+from retort.data.vocabulary import Vocabulary
+from retort.models.build import build_model
+from retort.models.checkpoint import load_checkpoint, save_checkpoint
+from retort.search.decoding import translate_texts
 from tests.unit.fakes_training import small_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from retort.configuration import CHECKPOINT_FILES, VOCABULARY_FILES, load_config
+from retort.config.files import CHECKPOINT_FILES, VOCABULARY_FILES
+from retort.config.load import load_config
 from retort.errors import RetortError
 from tests.workflow.checkouts import ROOT, TINY, TINY_EM, Checkout, copy_checkout
 

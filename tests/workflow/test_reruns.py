@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from retort.tables import ENCODING, SCORES, read_table
+from retort.data.tables import ENCODING, SCORES, read_table
 from tests.workflow.checkouts import TINY, Checkout, training_rule
 
 pytestmark = pytest.mark.workflow
@@ -108,10 +108,10 @@ def test_a_changed_key_re_runs_what_depends_on_it(finished: Checkout, name: str)
 
 
 EDITS: dict[str, tuple[str, set[str]]] = {
-    "retort/losses/ctc.py": ("EDITED = 1", from_training(CTC)),
-    "retort/losses/vanilla.py": ("EDITED = 1", from_training(VANILLA)),
+    "retort/objectives/ctc.py": ("EDITED = 1", from_training(CTC)),
+    "retort/objectives/vanilla.py": ("EDITED = 1", from_training(VANILLA)),
     "retort/search/ctc_collapse.py": ("EDITED = 1", from_training(CTC)),
-    "retort/losses/autoregressive.py": (
+    "retort/objectives/autoregressive.py": (
         "EDITED = 1",
         {"distill_shard 1-of-2", "distill_shard 2-of-2", "gather_distilled"} | from_training(TEACHER, CTC),
     ),
@@ -121,7 +121,7 @@ EDITS: dict[str, tuple[str, set[str]]] = {
         "EDITED = 1",
         {f"score {run}/{search}" for run, search in SEARCH.items()} | REPORT,
     ),
-    "retort/losses/vanilla.py, a comment": ("# A comment.", set()),
+    "retort/objectives/vanilla.py, a comment": ("# A comment.", set()),
     "workflow_scripts/train_system.py, a comment": ("# A comment.", set()),
 }
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from retort.config import SEARCHES_OF_OBJECTIVE, System, em_iteration
-from retort.configuration import CHECKPOINT_FILES, VOCABULARY_FILES, load_config
+from retort.config import OBJECTIVES, System, em_iteration
+from retort.config.files import CHECKPOINT_FILES, VOCABULARY_FILES
+from retort.config.load import load_config
 from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 
 pytestmark = pytest.mark.workflow
@@ -52,7 +53,7 @@ def test_the_default_configuration_needs_no_flag_and_trains_every_kind_of_studen
     assert config.em.iterations == 2
     # the others would take minutes more
     trained = {system.objective.name for system in config.systems.values()}
-    assert set(SEARCHES_OF_OBJECTIVE) - trained == {
+    assert {o.objective_name() for o in OBJECTIVES} - trained == {
         "oaxe",
         "glat",
         "imitation",

@@ -1,0 +1,146 @@
+"""Configuration files, how one overrides another, and the files that a configuration names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from retort.config.corpus import TextCorpus
+from retort.config.run import Config
+from retort.config.systems import PRETRAINED
+from retort.errors import RetortError
+
+CHECKPOINT_FILES = ("model.safetensors", "model.json", "source.model", "target.model")
+VOCABULARY_FILES = ("source.model", "target.model", "vocabulary.json")
+MIRROR_VARIABLE = "RETORT_MIRROR"
+
+DROPPABLE = ("students", "baselines")
+"""Mappings whose entries a null removes."""
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML (or JSON) file; raises RetortError if it cannot be read or repeats a key."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            raw = yaml.load(handle, _UniqueKeyLoader)
+    except FileNotFoundError:
+        raise RetortError(f"{path}: no such file; expected a configuration in YAML") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RetortError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise RetortError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
+    return raw
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a mapping that says a key twice: YAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen and key != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``raw`` with the keys of ``over`` laid on top, mapping by mapping.
+
+    A system or a system's baseline that is there takes a null for its end, so that a file can drop what the one before
+    has.
+    """
+    result = dict(raw)
+    for key, value in over.items():
+        below = result.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merged(below, value)
+            if key in DROPPABLE:
+                value = {name: own for name, own in value.items() if own is not None or name not in below}
+        result[key] = value
+    return result
+
+
+def check_files(config: Config) -> None:
+    """Check that what the configuration names by a path is there and can be an input of the workflow.
+
+    Raises RetortError that lists every problem.
+    """
+    problems: list[str] = []
+
+    def directory(key: str, path: str | None, files: tuple[str, ...]) -> None:
+        missing = [f for f in files if not (Path(path) / f).is_file()] if path else []
+        if missing:
+            problems.append(f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}")
+
+    def braces(key: str, path: str | None) -> None:
+        if path and set(path) & set("{}"):
+            problems.append(f"{key}: {path!r} holds a brace, which a workflow takes for a wildcard; rename it")
+
+    keys = {"teacher": "teacher", PRETRAINED: "pretraining.system"}
+    for name, system in config.trained.items():
+        key = f"{keys.get(name, f'students.{name}')}.checkpoint"
+        directory(key, system.checkpoint, CHECKPOINT_FILES)
+        trained = _trained_objective(system.checkpoint)
+        if trained is not None and trained != system.objective.name:
+            problems.append(
+                f"{key}: {system.checkpoint} was trained as {trained}; the objective here says {system.objective.name}"
+            )
+    directory("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES)
+    if config.distillation.corpus and not Path(config.distillation.corpus).is_file():
+        problems.append(f"distillation.corpus: no file {config.distillation.corpus}; expected a translations table")
+    texts = [*local_texts(config), *local_monolingual_texts(config)]
+    for path in [config.vocabulary.path, config.distillation.corpus, *texts]:
+        braces("path", path)
+    for system in config.trained.values():
+        braces("checkpoint", system.checkpoint)
+    if problems:
+        raise RetortError("files named in the configuration cannot be used:\n  " + "\n  ".join(problems))
+
+
+def _trained_objective(checkpoint: str | None) -> Any:
+    """The name of the objective that a checkpoint's description says; None where it cannot be read."""
+    try:
+        return (
+            json.loads((Path(checkpoint) / CHECKPOINT_FILES[1]).read_text())["objective"]["name"]
+            if checkpoint
+            else None
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def local_texts(config: Config) -> list[str]:
+    """Local text files the corpus is read from, in order, each once; none for a generated corpus."""
+    if not isinstance(config.corpus, TextCorpus):
+        return []
+    pairs = [
+        config.corpus.train,
+        *([config.corpus.valid] if config.corpus.valid else []),
+        *config.corpus.tests.values(),
+    ]
+    return _local([text.location for pair in pairs for text in [*pair.source, *pair.others]], config)
+
+
+def local_monolingual_texts(config: Config) -> list[str]:
+    """The same of the text that a model is pre-trained on."""
+    return _local([text.location for text in config.pretraining.texts], config) if config.pretraining else []
+
+
+def _local(texts: list[str], config: Config) -> list[str]:
+    mirrored = mirror_directory(getattr(config.corpus, "mirror", None))
+    return list(dict.fromkeys(t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())))
+
+
+def mirror_directory(*named: Path | str | None) -> Path | None:
+    """The first directory that is named, or else that of the environment; None if there is neither."""
+    for directory in (*named, os.environ.get(MIRROR_VARIABLE)):
+        if directory:
+            return Path(directory)
+    return None

@@ -1,0 +1,79 @@
+"""Splits of the generated language pair, and the true entropy of their references."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from retort.config import GeneratedCorpus
+from retort.corpus.cleaning import text_hash
+from retort.corpus.language.grammar import Grammar
+from retort.errors import RetortError
+
+# So many draws in a row without a new sentence mean that the language is used up.
+_PATIENCE = 10_000
+
+
+def grammar_of(settings: GeneratedCorpus) -> Grammar:
+    """The grammar that a generated corpus is drawn from."""
+    return Grammar(
+        settings.seed, settings.synonyms, settings.usual_synonym, settings.reordering, settings.optional_words
+    )
+
+
+def generate(settings: GeneratedCorpus) -> dict[str, Iterator[tuple[str, str]]]:
+    """Pairs of train, valid and test; no source sentence occurs twice in all of them.
+
+    Test and valid come first and must be used up before train; they do not depend on the number of training pairs.
+    """
+    grammar = grammar_of(settings)
+    seen: set[int] = set()
+    sizes = {"test": settings.test_pairs, "valid": settings.valid_pairs, "train": settings.train_pairs}
+    return {split: _new_pairs(grammar, settings.seed, split, size, seen) for split, size in sizes.items()}
+
+
+def _new_pairs(grammar: Grammar, seed: int, split: str, size: int, seen: set[int]) -> Iterator[tuple[str, str]]:
+    rng = random.Random(f"{split} {seed}")
+    for _ in range(size):
+        for _ in range(_PATIENCE):
+            source, target = grammar.sample_pair(rng)
+            key = text_hash(source)
+            if key not in seen:
+                break
+        else:
+            raise RetortError(
+                f"corpus: the generated language has too few sentences for {size} {split} pairs; ask for fewer"
+            )
+        seen.add(key)
+        yield source, target
+
+
+class EntropyMeter:
+    """Adds up the true conditional entropy of references, and the kinds of their sentences."""
+
+    def __init__(self, grammar: Grammar):
+        self._grammar = grammar
+        self._sentences = 0
+        self._words = 0.0
+        self._nats = 0.0
+        self._kinds: Counter[str] = Counter()
+
+    def add(self, sources: Iterable[str]) -> None:
+        """Add sentences by their sources."""
+        for source in sources:
+            self._sentences += 1
+            self._nats += self._grammar.entropy(source)
+            self._words += self._grammar.expected_words(source)
+            self._kinds.update(self._grammar.kinds(source))
+
+    def result(self) -> dict[str, Any]:
+        """Nats a sentence, nats a word (all nats by all expected target words), and sentences of each kind."""
+        return {
+            "nats_per_sentence": self._nats / max(1, self._sentences),
+            "nats_per_word": self._nats / max(1.0, self._words),
+            "expected_words": self._words,
+            "sentences": self._sentences,
+            "kinds": dict(sorted(self._kinds.items())),
+        }

@@ -1,0 +1,1 @@
+"""Tables, vocabulary, batches: what passes between stages."""

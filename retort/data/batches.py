@@ -1,0 +1,220 @@
+"""Encoded pairs in flat arrays, and length-bucketed batches of padded tensors whose order is a function of the seed.
+
+Shape letters: b batch, s source position, t target position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from retort.data.spool import Spool
+from retort.data.tables import ENCODED, MIXED, Table, iterate_table
+from retort.data.vocabulary import EOS, PAD
+from retort.errors import RetortError
+
+LENGTH_STEP = 4
+"""Padded lengths are multiples of this, so that few distinct shapes occur (each new one costs kernel preparation)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded token ids; every sentence ends with eos."""
+
+    ids: Tensor
+    source_bs: Tensor
+    target_bt: Tensor
+    distilled_b: Tensor | None = None
+    """Which targets are the teacher's; None where the text does not mix them with others."""
+    weight_b: Tensor | None = None
+    """What each sample counts in the loss, from 0 to 1; None: all count 1."""
+
+    @property
+    def weights(self) -> Tensor:
+        """What each sample counts in the loss: float32 [b]."""
+        return torch.ones(len(self.source_bs), device=self.source_bs.device) if self.weight_b is None else self.weight_b
+
+    @property
+    def target_tokens(self) -> int:
+        """Number of target tokens, eos included, padding not."""
+        return int((self.target_bt != PAD).sum())
+
+    def weights_at(self, chosen_bt: Tensor) -> Tensor:
+        """The weight of each chosen position's sample: float32 [n]."""
+        return self.weights[:, None].expand_as(chosen_bt)[chosen_bt]
+
+    def to(self, device: torch.device) -> Batch:
+        moved = [None if x is None else x.to(device) for x in (self.distilled_b, self.weight_b)]
+        return Batch(self.ids, self.source_bs.to(device), self.target_bt.to(device), *moved)
+
+    def weighted(self, weight_b: Tensor) -> Batch:
+        """The batch with these weights, without the samples whose weight is 0; with all of them if that is all."""
+        rows = weight_b.nonzero()[:, 0]
+        if not 0 < len(rows) < len(weight_b):
+            return replace(self, weight_b=weight_b)
+        distilled_b = None if self.distilled_b is None else self.distilled_b[rows]
+        return Batch(self.ids[rows.cpu()], self.source_bs[rows], self.target_bt[rows], distilled_b, weight_b[rows])
+
+
+class Ragged:
+    """Token sequences of differing lengths in one flat array."""
+
+    def __init__(self, tokens: np.ndarray, offsets: np.ndarray) -> None:
+        self.tokens, self.offsets = tokens, offsets
+
+    @classmethod
+    def from_arrow(cls, column: pa.ChunkedArray) -> Ragged:
+        lists = column.combine_chunks()
+        if isinstance(lists, pa.ChunkedArray):
+            lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
+        offsets = lists.offsets.to_numpy().astype(np.int64)
+        tokens = lists.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
+        return cls(tokens.astype(np.int32), offsets - offsets[0])
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
+        lengths = np.fromiter((len(tokens) for tokens in lists), np.int64, len(lists))
+        flat = np.fromiter((token for tokens in lists for token in tokens), np.int32, int(lengths.sum()))
+        return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32; right even where offsets do not fit in that, since differences are modulo 2 ** 32."""
+        return np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="unsafe")
+
+    def select(self, rows: np.ndarray) -> Ragged:
+        """The given rows, in this order."""
+        return Ragged.from_lists([self.tokens[self.offsets[r] : self.offsets[r + 1]].tolist() for r in rows])
+
+    def padded(self, rows: np.ndarray, step: int = LENGTH_STEP) -> Tensor:
+        """The rows as int64 [b, t], eos appended, padded to the longest and then to a multiple of ``step``."""
+        lengths = self.offsets[1:][rows] - self.offsets[:-1][rows]
+        width = -(-(int(lengths.max()) + 1) // step) * step
+        columns = np.arange(width)
+        inside = columns < lengths[:, None]
+        where = np.where(inside, self.offsets[rows][:, None] + columns, 0)
+        padded = np.where(inside, self.tokens[where] if len(self.tokens) else 0, PAD)
+        padded[np.arange(len(rows)), lengths] = EOS
+        return torch.from_numpy(padded.astype(np.int64))
+
+
+class _Spooled:
+    """Token sequences that go to a file as they come."""
+
+    def __init__(self) -> None:
+        self.tokens, self.lengths = Spool(np.int32, "encoded text, 4 bytes a token"), [np.zeros(0, np.int32)]
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        part = Ragged.from_arrow(column)
+        self.tokens.append(part.tokens)
+        self.lengths.append(part.lengths)
+
+    def ragged(self) -> Ragged:
+        """The sequences, mapped from the file."""
+        lengths = np.concatenate(self.lengths)
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return Ragged(self.tokens.mapped(), offsets)
+
+
+class EncodedCorpus:
+    """Encoded pairs: 24 bytes a pair in memory, and 4 bytes a token there or, for a table, mapped from disk."""
+
+    def __init__(self, ids: np.ndarray, source: Ragged, target: Ragged, distilled: np.ndarray | None = None) -> None:
+        """``distilled`` says which targets are the teacher's, where the table mixes them with references."""
+        self.ids, self.source, self.target, self.distilled = ids, source, target, distilled
+
+    @classmethod
+    def read(cls, path: Path | str, longest: int, table: Table = ENCODED) -> EncodedCorpus:
+        """An encoded or a mixed table; pairs with a side above ``longest`` tokens, eos included, are an error.
+
+        The tokens go through files in the directory for temporary files, and are read from there as they are needed.
+        """
+        ids: list[np.ndarray] = []
+        distilled: list[np.ndarray] = []
+        source, target = _Spooled(), _Spooled()
+        for part in iterate_table(path, table):
+            if table is MIXED:
+                distilled.append(part.column("distilled").to_numpy())
+            ids.append(part.column("id").to_numpy())
+            source.add(part.column("source"))
+            target.add(part.column("target"))
+        if not sum(map(len, ids)):
+            raise RetortError(f"{path}: holds no pairs; see the cleaning table for what was dropped and why")
+        kinds = np.concatenate(distilled) if distilled else None
+        corpus = cls(np.concatenate(ids), source.ragged(), target.ragged(), kinds)
+        too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
+        if too_long.any():
+            row = int(too_long.argmax())
+            raise RetortError(
+                f"{path}: {int(too_long.sum())} pair(s) longer than the model's {longest} tokens, first id "
+                f"{corpus.ids[row]} with {corpus.source.lengths[row]} source and {corpus.target.lengths[row]} target "
+                f"tokens; raise model.max_length or lower cleaning.max_words"
+            )
+        return corpus
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        distilled_b = None if self.distilled is None else torch.from_numpy(self.distilled[rows])
+        return Batch(torch.from_numpy(self.ids[rows]), self.source.padded(rows), self.target.padded(rows), distilled_b)
+
+    def select(self, rows: np.ndarray) -> EncodedCorpus:
+        """The given rows, in this order."""
+        distilled = None if self.distilled is None else self.distilled[rows]
+        return EncodedCorpus(self.ids[rows], self.source.select(rows), self.target.select(rows), distilled)
+
+    def head(self, count: int) -> EncodedCorpus:
+        """A fixed subset: ``count`` pairs spread evenly over the corpus."""
+        return self.select(np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)))
+
+
+def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:
+    """Rows grouped by length so that rows x padded length stays within ``batch_tokens``; shortest first.
+
+    ``lengths`` exclude eos. ``order`` breaks ties between equal padded lengths (default: row order).
+    """
+    order = np.arange(len(lengths)) if order is None else order
+    padded = -(-(lengths[order] + 1) // LENGTH_STEP) * LENGTH_STEP
+    ranking = np.argsort(padded, kind="stable")
+    order, padded = order[ranking], padded[ranking]
+    groups, start = [], 0
+    while start < len(order):
+        size = _group_size(padded, start, batch_tokens)
+        groups.append(order[start : start + size])
+        start += size
+    return groups
+
+
+def _group_size(padded: np.ndarray, start: int, batch_tokens: int) -> int:
+    """Rows from ``start`` that fit: they are sorted, so the longest row of a group is its last."""
+    most = min(max(1, batch_tokens // int(padded[start])), len(padded) - start)
+    fits = np.arange(1, most + 1) * padded[start : start + most] <= batch_tokens
+    return most if fits.all() else max(1, int(fits.argmin()))
+
+
+def epoch_batches(corpus: EncodedCorpus, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of an epoch, as row numbers: a function of seed and epoch alone, so that training can resume."""
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(corpus))
+    # within a padded length of the longer side, sort the shorter side too
+    source, target = corpus.source.lengths, corpus.target.lengths
+    order = order[np.argsort(np.minimum(source, target)[order] // LENGTH_STEP, kind="stable")]
+    groups = length_batches(np.maximum(source, target), batch_tokens, order)
+    return [groups[i] for i in generator.permutation(len(groups))]
+
+
+def source_batches(source: Ragged, batch_tokens: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """For decoding: row numbers and padded sources, longest first so that memory trouble shows at once."""
+    for rows in reversed(length_batches(source.lengths, batch_tokens)):
+        yield rows, source.padded(rows)

@@ -1,0 +1,72 @@
+"""Files that exist only when they are complete (temporary file, sync, rename), and those that cannot be read."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from retort.errors import RetortError
+
+
+def temporary_path(path: Path) -> Path:
+    """Where to write ``path`` until it is complete. What killed processes left there is removed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+        if pid.isdecimal() and not is_alive(int(pid)):
+            left.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write ``content`` so that ``path`` is either absent, as it was before, or complete and on disk."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        with open(temporary, "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write ``value`` as indented JSON, keys in the order given, ended by a newline; atomic as ``write_bytes``."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextmanager
+def readable(path: Path | str) -> Iterator[None]:
+    """Raises RetortError for what goes wrong in the block while a Parquet file is read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise RetortError(f"{path}: no such file; expected a table in Parquet") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RetortError(
+            f"{path}: not a readable Parquet file ({error}); delete it and run the stage that writes it again"
+        ) from error
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        # A killed process that nobody has waited for still has its number.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return True

@@ -1,0 +1,44 @@
+"""What a result was made from: digests of values and files, and the facts stored with every table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+
+def value_digest(value: Any) -> str:
+    """SHA-256 in hex of a JSON value; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_digest(path: Path | str) -> str:
+    """SHA-256 in hex of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """The facts to store with a result: Retort's version, its git commit if it runs from a checkout, and ``facts``.
+
+    Nothing in it depends on the time or the machine's name, so equal runs have equal provenance.
+    """
+    from retort import __version__
+
+    return {"retort": __version__, "git": _git_commit(), **facts}
+
+
+@cache
+def _git_commit() -> str | None:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,27 @@
+"""One or several references of a source in CORPUS tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from retort.data.tables import CORPUS
+
+
+def corpus_table(ids: Iterable[int], sources: Iterable[str], references: Iterable[list[str]]) -> pa.Table:
+    """A CORPUS table of sources and all references of each, at least one; the first is the target."""
+    references = list(references)
+    columns = {
+        "id": list(ids),
+        "source": list(sources),
+        "target": [texts[0] for texts in references],
+        "references": [texts if len(texts) > 1 else None for texts in references],
+    }
+    return pa.table(columns, schema=CORPUS.schema)
+
+
+def references_of(corpus: pa.Table) -> list[list[str]]:
+    """All references of each row of a CORPUS table, the target first."""
+    rows = zip(corpus.column("target").to_pylist(), corpus.column("references").to_pylist(), strict=True)
+    return [references or [target] for target, references in rows]

@@ -1,0 +1,399 @@
+"""Schemas of every Parquet table, and the only functions that read and write them.
+
+Every table is compressed with zstd, carries its schema's name and version and its provenance in the file's metadata,
+and is written to a temporary file that is synced and renamed, so that a table that exists is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from retort.data.files import readable, temporary_path
+from retort.data.schema import Column, Table
+from retort.errors import RetortError
+
+ROW_GROUP_ROWS = 65_536
+METADATA_KEY = b"retort"
+
+_ID = Column("id", pa.int64(), "number of the pair in its split's source, from 0; survives cleaning and every join")
+_TOKENS = pa.list_(pa.int32())
+_SYSTEM = Column("system", pa.string(), "name of the system in the config")
+_SEED = Column("seed", pa.int64(), "seed of the training")
+_SEARCH = Column("search", pa.string(), "name of the search in the config")
+_DECODED = (_SYSTEM, _SEED, _SEARCH)
+_TEST_SET = Column("test_set", pa.string(), "name of the test set")
+
+CORPUS = Table(
+    "corpus",
+    2,
+    (
+        _ID,
+        Column("source", pa.string(), "source text"),
+        Column("target", pa.string(), "reference text, the first one of several"),
+        Column(
+            "references", pa.list_(pa.string()), "all reference texts where there may be several; null: target alone",
+            nullable=True,
+        ),
+    ),
+)  # fmt: skip
+
+CLEANING = Table(
+    "cleaning",
+    1,
+    (
+        Column("split", pa.string(), "train, valid or the test set's name"),
+        Column("reason", pa.string(), "why pairs were dropped; 'read' and 'kept' are the totals before and after"),
+        Column("pairs", pa.int64(), "number of pairs", "pairs"),
+    ),
+)
+
+ENCODING = Table(
+    "encoding",
+    1,
+    (
+        Column("split", pa.string(), "train, valid or the test set's name"),
+        Column("side", pa.string(), "source or target"),
+        Column("texts", pa.int64(), "texts of this side", "texts"),
+        Column("tokens", pa.int64(), "their tokens, without bos and eos", "tokens"),
+        Column("unknown", pa.int64(), "tokens that are unk", "tokens"),
+        Column("longest", pa.int64(), "the longest text", "tokens"),
+        Column("over_length", pa.int64(), "texts longer than model.max_length allows", "texts"),
+    ),
+)
+
+ENCODED = Table(
+    "encoded",
+    1,
+    (
+        _ID,
+        Column("source", _TOKENS, "source token ids, without bos and eos"),
+        Column("target", _TOKENS, "target token ids, without bos and eos"),
+    ),
+)
+
+MIXED = Table(
+    "mixed",
+    1,
+    (
+        *ENCODED.columns,
+        Column("distilled", pa.bool_(), "whether the target is the teacher's; else it is the reference"),
+        Column(
+            "similarity",
+            pa.float32(),
+            "sentence chrF of the teacher's translation of this source and its reference; null where there is none",
+            nullable=True,
+        ),
+    ),
+)
+
+AGREEMENT = Table(
+    "agreement",
+    1,
+    (
+        _ID,
+        Column("accuracy", pa.float32(), "share of a model's slots whose most probable token is the reference's"),
+        Column("score", pa.float32(), "what selective KD compares: the accuracy, or its square root"),
+    ),
+)
+
+TRANSLATIONS = Table(
+    "translations",
+    1,
+    (
+        _ID,
+        Column("test_set", pa.string(), "split the source came from: train, valid or the test set's name"),
+        Column("rank", pa.int32(), "0 is the best hypothesis of this source"),
+        Column("text", pa.string(), "detokenised hypothesis"),
+        Column("tokens", _TOKENS, "hypothesis token ids as decoded, without bos and eos"),
+        Column("score", pa.float32(), "the search's own score, higher is better", "nats"),
+        Column("truncated", pa.bool_(), "the search hit its length limit"),
+        Column("empty", pa.bool_(), "no token was produced"),
+        Column("passes", pa.int32(), "decoder passes spent on this source", "passes"),
+    ),
+)
+
+LABELS = Table(
+    "labels",
+    1,
+    (
+        _ID,
+        Column("positions", pa.int32(), "target tokens of the pair, eos included", "tokens"),
+        Column("tokens", _TOKENS, "of each position the teacher's k most probable next tokens, the best one first"),
+        Column("probabilities", pa.list_(pa.float16()), "of each position those of the k, then that of all others"),
+        Column("mass", pa.float32(), "probability of the k tokens, summed over the positions"),
+        Column("entropy", pa.float32(), "of the teacher's whole distributions, summed over the positions", "nats"),
+        Column("kept_entropy", pa.float32(), "the same where all other tokens are one event", "nats"),
+    ),
+)
+
+SELECTION = Table(
+    "selection",
+    1,
+    (
+        _ID,
+        Column("text", pa.string(), "detokenised candidate that was chosen"),
+        Column("tokens", _TOKENS, "its token ids as decoded, without bos and eos"),
+        Column("rank", pa.int32(), "its place in the n-best list, from 0"),
+        Column("candidates", pa.int32(), "distinct candidates, after detokenisation, to choose from"),
+        Column("score", pa.float32(), "the score that chose it, higher is better", "nats"),
+        Column("first_score", pa.float32(), "the same score of the candidate at the head of the n-best list", "nats"),
+        Column("truncated", pa.bool_(), "the search hit its length limit; chosen for want of a better one"),
+        Column("empty", pa.bool_(), "no token was produced; chosen for want of a better one"),
+    ),
+)
+
+GUARDS = Table(
+    "guards",
+    1,
+    (
+        Column("iteration", pa.int32(), "the iteration that the chosen candidates are for"),
+        Column("seed", pa.int64(), "seed of the loop"),
+        Column("metric", pa.string(), "what is measured of the chosen candidates"),
+        Column("value", pa.float64(), "its value"),
+        Column("first", pa.float64(), "the same of the first teacher's own translations", nullable=True),
+        Column("least", pa.float64(), "the bound: below it the loop ends", nullable=True),
+    ),
+)
+
+MULTIMODALITY = Table(
+    "multimodality",
+    1,
+    (
+        _SYSTEM,
+        _SEED,
+        Column("data", pa.string(), "whose held-out pairs these are: those of the references (raw) or of the EM loop"),
+        Column("sentences", pa.int64(), "pairs the model gives a probability", "pairs"),
+        Column("infeasible", pa.int64(), "pairs it cannot give one, left out", "pairs"),
+        Column("tokens", pa.int64(), "target tokens of those sentences, eos included", "tokens"),
+        Column("nats", pa.float64(), "their summed -log p(y | x), length included", "nats"),
+    ),
+)
+
+SCORES = Table(
+    "scores",
+    1,
+    (
+        _SYSTEM,
+        Column("data", pa.string(), "what it was trained on: raw, distilled, mixed, ..."),
+        _SEED,
+        _SEARCH,
+        _TEST_SET,
+        Column("metric", pa.string(), "one of evaluation.metrics, or a diagnostic's name"),
+        Column("value", pa.float64(), "the metric's value"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
+COMPARISON = Table(
+    "comparison",
+    1,
+    (
+        *_DECODED,
+        _TEST_SET,
+        Column("baseline", pa.string(), "what it is compared with: <system>/seed<seed>/<search>"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
+        Column("value", pa.float64(), "the system's corpus score"),
+        Column("baseline_value", pa.float64(), "the baseline's corpus score"),
+        Column("difference", pa.float64(), "value - baseline_value"),
+        Column("difference_low", pa.float64(), "2.5th percentile of the resampled differences"),
+        Column("difference_high", pa.float64(), "97.5th percentile of the resampled differences"),
+        Column("p_value", pa.float64(), "two-sided, of no difference"),
+        Column("samples", pa.int64(), "bootstrap resamples", "resamples"),
+        Column("signature", pa.string(), "every choice that changes the numbers"),
+    ),
+)
+
+LENGTHS = Table(
+    "lengths",
+    1,
+    (
+        *_DECODED,
+        _TEST_SET,
+        Column("shortest", pa.int32(), "shortest reference of the bucket", "words"),
+        Column("longest", pa.int32(), "longest reference; null: any", "words", nullable=True),
+        Column("sentences", pa.int64(), "sentences in the bucket", "sentences"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
+        Column("value", pa.float64(), "the corpus score of those sentences"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
+EXPOSURE = Table(
+    "exposure",
+    1,
+    (
+        Column("system", pa.string(), "name of the student in the config"),
+        Column("seed", pa.int64(), "seed of its training"),
+        _TEST_SET,
+        Column("prefix", pa.string(), "whose output each output begins with: student, teacher or reference; or none"),
+        Column("share", pa.float64(), "how much of that output, as a share of its tokens"),
+        Column("completed_by", pa.string(), "who says the rest: student or teacher"),
+        Column("given", pa.float64(), "tokens given, as a share of the tokens of all outputs"),
+        Column("metric", pa.string(), "one of evaluation.metrics"),
+        Column("value", pa.float64(), "the corpus score of the whole outputs"),
+        Column("signature", pa.string(), "every choice that changes the number"),
+    ),
+)
+
+LATENCY = Table(
+    "latency",
+    1,
+    (
+        *_DECODED,
+        Column("batch_size", pa.int32(), "sentences decoded together", "sentences"),
+        Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),
+        Column("sentences", pa.int32(), "sentences in this batch", "sentences"),
+        Column("model_seconds", pa.float64(), "encoder, decoder and search, synchronised", "s"),
+        Column("total_seconds", pa.float64(), "text to text: tokenising, model, post-processing, detokenising", "s"),
+    ),
+)
+
+TRAINING_LOG = Table(
+    "training_log",
+    1,
+    (
+        Column("update", pa.int64(), "number of optimiser updates done", "updates"),
+        Column("split", pa.string(), "train or valid"),
+        Column("metric", pa.string(), "loss, its parts, BLEU, chrF, ROUGE-L, learning_rate, tokens_per_second, ..."),
+        Column("value", pa.float64(), "the metric's value"),
+        Column("seconds", pa.float64(), "wall-clock seconds of training so far, all runs of this training added", "s"),
+    ),
+)
+
+
+def write_table(
+    path: Path | str, table: Table, data: pa.Table | Iterable[pa.Table], provenance: dict[str, Any] | None = None
+) -> int:
+    """Write ``data`` (one Arrow table, or any number of them, streamed) as ``table``; returns the number of rows.
+
+    The file appears under its final name only when it is complete and on disk; a nullable column that the data lacks is
+    written as null. Raises RetortError when the data does not fit the schema.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"table": table.name, "version": table.version, "provenance": provenance or {}}
+    schema = table.schema.with_metadata({METADATA_KEY: json.dumps(header, sort_keys=True).encode()})
+    temporary = temporary_path(path)
+    rows = 0
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for part in [data] if isinstance(data, pa.Table) else data:
+                part = _completed(part, table)
+                _check(part, table, path)
+                writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
+                rows += part.num_rows
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
+    """Open ``path`` and check that it holds ``table`` in this version; raises RetortError if it does not."""
+    with readable(path):
+        file = pq.ParquetFile(path, memory_map=True)
+    header = _header(file, path)
+    if (header["table"], header["version"]) != (table.name, table.version):
+        raise RetortError(
+            f"{path}: holds table {header['table']} version {header['version']}, expected {table.name} version "
+            f"{table.version}; delete it and run the stage that writes it again"
+        )
+    missing = set(table.names) - set(file.schema_arrow.names)
+    if missing:
+        raise RetortError(f"{path}: a {table.name} table without column(s) {', '.join(sorted(missing))}")
+    return file
+
+
+def read_table(path: Path | str, table: Table, columns: list[str] | None = None) -> pa.Table:
+    """Read a whole table, checked; the columns come in the schema's order unless named."""
+    file = open_table(path, table)
+    with readable(path):
+        data = file.read(columns=columns or table.names)
+    _check(data, table, Path(path), columns)
+    return data
+
+
+def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
+    """Stream a table in parts of at most ``rows`` rows, checked part by part."""
+    batches = open_table(path, table).iter_batches(batch_size=rows, columns=table.names)
+    with readable(path):
+        for batch in batches:
+            part = pa.Table.from_batches([batch])
+            _check(part, table, Path(path))
+            yield part
+
+
+def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows: int) -> Iterator[pa.Table]:
+    """Stream the rows of a shard (numbered from 0), a contiguous range of the table, in parts of at most ``rows`` whose
+    borders do not depend on the shard."""
+    total = open_table(path, table).metadata.num_rows
+    first, last = total * shard // shards, total * (shard + 1) // shards
+    position = 0
+    for part in iterate_table(path, table, rows):
+        start, stop = max(first - position, 0), min(last - position, part.num_rows)
+        if start < stop:
+            yield part.slice(start, stop - start)
+        position += part.num_rows
+
+
+def read_between(path: Path | str, table: Table, first: int, last: int, columns: list[str]) -> Iterator[pa.Table]:
+    """The rows with ids from ``first`` to ``last``, by row groups; those that can hold none are not read."""
+    file = open_table(path, table)
+    place = file.metadata.schema.names.index("id")
+    for number in range(file.num_row_groups):
+        ids = file.metadata.row_group(number).column(place).statistics
+        if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
+            with readable(path):
+                part = file.read_row_group(number, columns=columns)
+            _check(part, table, Path(path), columns)
+            yield part.filter(pc.and_(pc.greater_equal(part["id"], first), pc.less_equal(part["id"], last)))
+
+
+def read_provenance(path: Path | str) -> dict[str, Any]:
+    """The provenance that ``write_table`` stored with the table at ``path``."""
+    with readable(path):
+        file = pq.ParquetFile(path)
+    return _header(file, path)["provenance"]
+
+
+def _header(file: pq.ParquetFile, path: Path | str) -> dict[str, Any]:
+    metadata = file.schema_arrow.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")
+    return json.loads(metadata[METADATA_KEY])
+
+
+def _completed(data: pa.Table, table: Table) -> pa.Table:
+    for column in table.columns:
+        if column.nullable and column.name not in data.column_names:
+            data = data.append_column(column.name, pa.nulls(data.num_rows, column.type))
+    return data
+
+
+def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None = None) -> None:
+    wanted = [c for c in table.columns if columns is None or c.name in columns]
+    for column in wanted:
+        if column.name not in data.column_names:
+            raise RetortError(f"{path}: column {column.name!r} of table {table.name} is missing")
+        found = data.column(column.name)
+        if not _same_type(found.type, column.type):
+            raise RetortError(f"{path}: column {column.name!r} is {found.type}, expected {column.type}")
+        if found.null_count and not column.nullable:
+            row = found.is_null().to_pylist().index(True)
+            raise RetortError(f"{path}: column {column.name!r} is null in row {row}; it must not be")
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(expected):
+        return pa.types.is_list(found) and found.value_type == expected.value_type
+    return found == expected

@@ -1,0 +1,1 @@
+"""Trained systems for other runtimes."""

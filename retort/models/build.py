@@ -1,0 +1,27 @@
+"""Builds the model that an objective trains; the module of its family is imported by name, and no other one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from retort.config import Model, ObjectiveSection
+from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
+from retort.models.layers import EncoderDecoder
+
+
+def family_module(objective: ObjectiveSection, config: Model) -> str:
+    """Name of the module that builds the model of this objective and configuration: ``retort.models.<family>``."""
+    return f"retort.models.{'recurrent' if config.family == 'gru' else objective.family}"
+
+
+def build_model(objective: ObjectiveSection, config: Model, vocabulary: Vocabulary) -> EncoderDecoder:
+    """A freshly initialised model of the family that the objective trains.
+
+    The module has ``build(objective, config, source_size, target_size) -> EncoderDecoder``. Raises RetortError where
+    embeddings are to be shared and the vocabulary is not joint.
+    """
+    if config.tied == "all" and not vocabulary.joint:
+        raise RetortError("model.tied is all, but the vocabulary is not joint; set model.tied to output or none")
+    module = import_module(family_module(objective, config))
+    return module.build(objective, config, vocabulary.source_size, vocabulary.target_size)  # type: ignore[no-any-return]

@@ -1,0 +1,119 @@
+"""Checkpoints: a directory with weights, description and vocabulary, enough to translate with.
+
+Weights are float32 safetensors; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from retort.config import Model, Objective
+from retort.data.files import write_bytes, write_json
+from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
+from retort.models.autoregressive import AutoregressiveModel
+from retort.models.build import build_model
+from retort.models.layers import EncoderDecoder
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+def save_checkpoint(
+    directory: Path, weights: dict[str, Tensor], description: dict[str, Any], vocabulary: Vocabulary
+) -> None:
+    """Write a checkpoint; the description, which ``load_checkpoint`` needs, comes last."""
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
+    write_bytes(directory / WEIGHTS, save(tensors))
+    vocabulary.copy_to(directory)
+    write_json(directory / DESCRIPTION, description | {"vocabulary": vocabulary.digest})
+
+
+def load_checkpoint(
+    directory: Path | str, device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[EncoderDecoder, Vocabulary, dict[str, Any]]:
+    """Model (in eval mode), vocabulary and description of a checkpoint; raises RetortError if they do not fit."""
+    directory = Path(directory)
+    description = read_description(directory)
+    vocabulary = Vocabulary.load(directory)
+    if vocabulary.digest != description.get("vocabulary"):
+        raise RetortError(f"{directory}: its vocabulary is not the one the model was trained with; restore both")
+    try:
+        model = build_model(objective_of(description), Model.model_validate(description["model"]), vocabulary)
+    except (KeyError, ValidationError) as error:
+        raise RetortError(f"{directory / DESCRIPTION}: not a description of a model: {error}") from None
+    load_weights(model, read_weights(directory), directory)
+    return model.to(device=device, dtype=dtype).eval(), vocabulary, description
+
+
+def objective_of(description: dict[str, Any]) -> Any:
+    """The objective that a checkpoint's description names, a section of the configuration."""
+    return TypeAdapter(Objective).validate_python(description["objective"])
+
+
+def load_teacher(
+    directory: Path | None,
+    student: Path,
+    vocabulary: Vocabulary,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> AutoregressiveModel:
+    """The autoregressive model that scores the candidates of a student, or labels its training; ``student``, a path for
+    errors, has this vocabulary. Raises RetortError if there is no teacher, or if it has another vocabulary."""
+    if directory is None:
+        raise RetortError(
+            f"{student}: the search has a teacher score its candidates, and none is given; give the directory of an "
+            f"autoregressive checkpoint as its teacher"
+        )
+    teacher, found, _ = load_checkpoint(directory, device, dtype)
+    if not isinstance(teacher, AutoregressiveModel):
+        raise RetortError(
+            f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive Transformer"
+        )
+    if found.digest != vocabulary.digest:
+        raise RetortError(
+            f"{directory}: the teacher's vocabulary is not that of {student}; give a teacher with the same vocabulary"
+        )
+    return teacher
+
+
+def read_description(directory: Path | str) -> dict[str, Any]:
+    """The JSON description of a checkpoint."""
+    path = Path(directory) / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RetortError(f"{path}: cannot be read ({error}); expected a checkpoint's directory") from None
+    if not isinstance(description, dict):
+        raise RetortError(f"{path}: not a description of a model; expected a JSON object")
+    return description
+
+
+def read_weights(directory: Path | str) -> dict[str, Tensor]:
+    """The float32 weights of a checkpoint, by parameter name."""
+    path = Path(directory) / WEIGHTS
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise RetortError(
+            f"{path}: not readable as safetensors ({error}); train or copy the checkpoint again"
+        ) from None
+
+
+def load_weights(model: EncoderDecoder, weights: dict[str, Tensor], where: Path | str, prefix: str = "") -> None:
+    """Copy weights into the model's parameters whose names begin with ``prefix``; all of them must be there."""
+    for name, parameter in model.named_parameters():
+        if not name.startswith(prefix):
+            continue
+        found = weights.get(name)
+        if found is None or found.shape != parameter.shape:
+            shape = None if found is None else list(found.shape)
+            raise RetortError(f"{where}: weight {name} is {shape}, expected {list(parameter.shape)}")
+        parameter.data.copy_(found)

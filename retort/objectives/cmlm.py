@@ -1,0 +1,30 @@
+"""Masked-token cross entropy of a conditional masked language model (Ghazvininejad et al. 2019, section 2).
+
+The number of masked tokens of a sentence of N, eos included, is floor(N u) + 1 with u uniform in [0, 1): full masking
+occurs, as one-pass decoding needs (the official code never masks all; fairseq's version does).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from retort.config import Cmlm
+from retort.data.batches import Batch
+from retort.losses.base import Loss, Step
+from retort.losses.masked import masked_agreement, masked_log_likelihood, masked_loss, random_mask
+from retort.models.parallel import ParallelModel
+
+
+def compute(model: ParallelModel, batch: Batch, options: Cmlm, step: Step) -> Loss:
+    """Mean over masked tokens, plus length_weight times the mean over sentences of the length loss."""
+    return masked_loss(model, batch, options, random_mask(batch.target_bt, step.generator), teacher=step.teacher)
+
+
+def log_likelihood(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
+    """log P(y | x) of each pair, in one pass, its length included: nats [b]."""
+    return masked_log_likelihood(model, batch)
+
+
+def agreement(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
+    """Share of each target's tokens that are most probable in their slots, all tokens masked: [b]."""
+    return masked_agreement(model, batch)

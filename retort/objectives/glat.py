@@ -1,0 +1,55 @@
+"""Glancing Transformer (Qian et al. 2021, section 3): the model is given part of the target, the less the better it is.
+
+Shape letters: b batch, t target position.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from retort.config import Glat
+from retort.data.batches import Batch
+from retort.data.vocabulary import MASK, PAD
+from retort.losses.base import Loss, Step
+from retort.losses.glancing import first_guess, glancing_ratio
+from retort.losses.masked import lowest, masked_agreement, masked_log_likelihood, masked_loss
+from retort.models.kernels import most_probable
+from retort.models.parallel import ParallelModel
+
+
+def compute(model: ParallelModel, batch: Batch, options: Glat, step: Step) -> Loss:
+    """Mean over the tokens not revealed, eos included, plus length_weight times the length loss.
+
+    ``revealed`` is the share of the target's tokens that were; none are in evaluation, where the loss is that of the
+    fully masked target.
+    """
+    real_bt = batch.target_bt != PAD
+    encoded = model.encode(batch.source_bs)
+    revealed_bt = torch.zeros_like(real_bt)
+    if model.training:
+        ratio = glancing_ratio(options, step.progress)
+        revealed_bt = revealed(model, batch.target_bt, encoded, ratio, step.generator)
+    loss = masked_loss(model, batch, options, real_bt & ~revealed_bt, encoded, step.teacher)
+    return Loss(loss.total, loss.parts | {"revealed": revealed_bt.sum() / real_bt.sum()})
+
+
+def log_likelihood(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
+    """log P(y | x) of each pair, its length included and nothing revealed: nats [b]."""
+    return masked_log_likelihood(model, batch)
+
+
+def agreement(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
+    """Share of each target's tokens that are most probable in their slots, nothing revealed: [b]."""
+    return masked_agreement(model, batch)
+
+
+def revealed(
+    model: ParallelModel, target_bt: Tensor, encoded: tuple[Tensor, Tensor], ratio: float, generator: torch.Generator
+) -> Tensor:
+    """Boolean [b, t]: floor(ratio x wrong tokens of the guess) of a sentence's tokens, right or wrong, at random."""
+    real_bt = target_bt != PAD
+    draws_bt = torch.rand(target_bt.shape, generator=generator).to(target_bt.device)
+    states_btd = first_guess(model, lambda: model.decode_tokens(target_bt.masked_fill(real_bt, MASK), *encoded))
+    wrong_bt = (most_probable(states_btd, model.embeddings.output) != target_bt) & real_bt
+    return lowest(draws_bt, real_bt, (ratio * wrong_bt.sum(1)).long())

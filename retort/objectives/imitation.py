@@ -1,0 +1,176 @@
+"""Imitation of an autoregressive teacher at prefixes of the data and of the student itself (ImitKD, Lin et al. 2020).
+
+Shape letters: b batch, s source position, t target position, r sentences with prefixes of the student, n positions that
+count, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from retort.config import Imitation, Mixture, Rollout
+from retort.data.batches import LENGTH_STEP, Batch
+from retort.data.teacher_labels import StoredLabels
+from retort.data.vocabulary import PAD
+from retort.errors import RetortError
+from retort.losses.base import Loss, Step
+from retort.losses.cross_entropy import linear_cross_entropy
+from retort.losses.next_token import next_token_log_likelihood, next_token_loss, shifted_right
+from retort.losses.top_k_cross_entropy import teacher_cross_entropy, top_k_cross_entropy
+from retort.models.autoregressive import AutoregressiveModel
+from retort.models.kernels import most_probable
+from retort.search.base import output_limit
+from retort.search.left_to_right import Choose, extend
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """The sequences whose prefixes a batch is trained at."""
+
+    output_bt: Tensor
+    """The data's targets, with eos; the student's outputs in the rows of ``own_r``. Those end with eos or, where the
+    length limit cut them, with the token beyond it, which is in no prefix."""
+    own_r: Tensor
+    """Rows of the batch, in ascending order."""
+
+
+def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: Step) -> Loss:
+    """Mean over the prefixes that do not contain eos. Validation is plain next-token prediction, without a teacher."""
+    if not model.training:
+        return next_token_loss(model, batch, 0.0)
+    prefixes = step.prepared or prepare(model, [batch], options, [step])[0]
+    input_bt, real_bt = shifted_right(prefixes.output_bt), prefixes.output_bt != PAD
+    states_nd, weight_vd = model(batch.source_bs, input_bt)[real_bt], model.embeddings.output
+    share = torch.tensor(len(prefixes.own_r) / len(input_bt))
+    if options.labels == "stored":
+        labels = _labels(step).of(batch.ids).to(states_nd.device)
+        return Loss(top_k_cross_entropy(states_nd, weight_vd, labels) / len(states_nd))
+    if options.labels == "full":
+        teacher = _teacher(step, model)
+        with torch.no_grad():
+            theirs_nd = teacher(batch.source_bs, input_bt)[real_bt]
+        loss = teacher_cross_entropy(theirs_nd, teacher.embeddings.output, options.top_k)
+        total = loss(states_nd, weight_vd, None)
+        return Loss(total / len(states_nd), {"rollouts": share})
+    target_bt = prefixes.output_bt
+    if len(prefixes.own_r):
+        own_r = prefixes.own_r
+        answers_rt = answers(_teacher(step, model), batch.source_bs[own_r], input_bt[own_r], real_bt[own_r])
+        target_bt = target_bt.index_copy(0, own_r, answers_rt)
+    total, plain = linear_cross_entropy(states_nd, weight_vd, target_bt[real_bt], options.label_smoothing)
+    return Loss(total / len(states_nd), {"nll": plain / len(states_nd), "rollouts": share})
+
+
+@torch.no_grad()
+def log_likelihood(model: AutoregressiveModel, batch: Batch, options: Imitation) -> Tensor:
+    """log P(y | x) of each pair, eos included: nats [b]."""
+    return next_token_log_likelihood(model, batch)
+
+
+@torch.no_grad()
+def prepare(
+    model: AutoregressiveModel, batches: Sequence[Batch], options: Imitation, steps: Sequence[Step]
+) -> list[Prefixes]:
+    """The prefixes of several batches: each sentence keeps the data's with the probability beta of the first step; for
+    all others the student decodes, in one call."""
+    beta = data_share(options.beta, steps[0].progress)
+    drawn = [torch.rand(len(b.source_bs), generator=s.generator) >= beta for b, s in zip(batches, steps, strict=True)]
+    rows = [own_b.nonzero()[:, 0].to(model.device) for own_b in drawn]
+    sources = [batch.source_bs[own_r] for batch, own_r in zip(batches, rows, strict=True) if len(own_r)]
+    if not sources:
+        return [Prefixes(batch.target_bt, own_r) for batch, own_r in zip(batches, rows, strict=True)]
+    width = max(source_rs.shape[1] for source_rs in sources)
+    source_rs = torch.cat([_padded(source_rs, width) for source_rs in sources])
+    parts = rollouts(model, source_rs, options.rollout, steps[0].generator).split([len(own_r) for own_r in rows])
+    return [_mixed(*parts) for parts in zip(batches, rows, parts, strict=True)]
+
+
+def data_share(beta: Mixture, progress: float) -> float:
+    """Probability that a sentence keeps the data's prefixes."""
+    if beta.schedule == "exponential":
+        return beta.share**progress
+    if beta.schedule == "linear":
+        return 1 + (beta.share - 1) * progress
+    if beta.schedule == "reverse_sigmoid":
+        return 1 / (1 + math.exp(20 * (progress - 0.5)))
+    return beta.share
+
+
+def rollouts(model: AutoregressiveModel, source_rs: Tensor, options: Rollout, generator: torch.Generator) -> Tensor:
+    """The model's own outputs [r, t], in evaluation mode: with eos, or cut, then padding."""
+    limits = output_limit(source_rs, options.max_ratio, model.config.max_length)
+    choose = _sampler(options.top_k, generator) if options.kind == "sample" else _best
+    training = model.training
+    found = extend(model.eval(), source_rs, limits, choose)
+    model.train(training)
+    positions_t = torch.arange(found.tokens_bt.shape[1], device=source_rs.device)
+    return found.tokens_bt.masked_fill(positions_t >= found.length_b[:, None], PAD)
+
+
+@torch.no_grad()
+def answers(teacher: AutoregressiveModel, source_rs: Tensor, input_rt: Tensor, real_rt: Tensor) -> Tensor:
+    """The teacher's most probable token [r, t] after each prefix that counts, padding elsewhere."""
+    states_nd = teacher(source_rs, input_rt)[real_rt]
+    return torch.full_like(input_rt, PAD).masked_scatter(real_rt, most_probable(states_nd, teacher.embeddings.output))
+
+
+def _best(log_probs_bv: Tensor) -> tuple[Tensor, Tensor]:
+    best = log_probs_bv.max(1)
+    return best.values, best.indices
+
+
+def _sampler(top_k: int, generator: torch.Generator) -> Choose:
+    """Draws from the ``top_k`` most probable tokens, their probabilities made to sum to one."""
+
+    def choose(log_probs_bv: Tensor) -> tuple[Tensor, Tensor]:
+        best = log_probs_bv.topk(min(top_k, log_probs_bv.shape[1]), 1)
+        below_bk = torch.softmax(best.values, 1).cumsum(1)[:, :-1]
+        number_b1 = torch.rand(len(below_bk), 1, generator=generator).to(below_bk.device)
+        chosen_b1 = (below_bk <= number_b1).sum(1, keepdim=True)
+        return best.values.gather(1, chosen_b1)[:, 0], best.indices.gather(1, chosen_b1)[:, 0]
+
+    return choose
+
+
+def _mixed(batch: Batch, own_r: Tensor, output_rt: Tensor) -> Prefixes:
+    """A batch's targets with the rows ``own_r`` replaced by outputs; no wider than they are, but for LENGTH_STEP."""
+    if not len(own_r):
+        return Prefixes(batch.target_bt, own_r)
+    longest = int((output_rt != PAD).sum(1).max())
+    width = max(batch.target_bt.shape[1], -(-longest // LENGTH_STEP) * LENGTH_STEP)
+    output_rt = _padded(output_rt[:, :longest], width)
+    return Prefixes(_padded(batch.target_bt, width).index_copy(0, own_r, output_rt), own_r)
+
+
+def _padded(tokens_bt: Tensor, width: int) -> Tensor:
+    return functional.pad(tokens_bt, (0, width - tokens_bt.shape[1]), value=PAD)
+
+
+def _labels(step: Step) -> StoredLabels:
+    if step.labels is None:
+        raise RetortError("objective imitation reads stored labels, and there are none; give their table")
+    return step.labels
+
+
+def _teacher(step: Step, student: AutoregressiveModel) -> AutoregressiveModel:
+    """The teacher; raises RetortError if there is none, or if it cannot be asked what the student says."""
+    teacher = step.teacher
+    if teacher is None:
+        raise RetortError("objective imitation asks a teacher, and there is none; give an autoregressive checkpoint")
+    if teacher.embeddings.output.shape[0] != student.embeddings.output.shape[0]:
+        raise RetortError(
+            f"the teacher has {teacher.embeddings.output.shape[0]} target tokens and the student "
+            f"{student.embeddings.output.shape[0]}; imitation needs one target vocabulary"
+        )
+    if teacher.config.max_length < student.config.max_length:
+        raise RetortError(
+            f"a teacher of at most {teacher.config.max_length} tokens cannot continue outputs of a student of up to "
+            f"{student.config.max_length}; take a student with model.max_length of {teacher.config.max_length} or less"
+        )
+    return teacher

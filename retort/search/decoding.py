@@ -1,0 +1,91 @@
+"""Decoding a corpus table with a checkpoint into a translations table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from retort.data.batches import Ragged, source_batches
+from retort.data.tables import TRANSLATIONS
+from retort.data.vocabulary import PAD, Vocabulary
+from retort.models.autoregressive import AutoregressiveModel
+from retort.models.layers import EncoderDecoder
+from retort.search.base import Hypothesis, run_search
+
+
+def translate_texts(
+    model: EncoderDecoder,
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    search: Any,
+    batch_tokens: int,
+    teacher: AutoregressiveModel | None = None,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> list[list[Hypothesis]]:
+    """n-best lists in the order of the texts. A source longer than the model allows is cut, and counts as truncated
+    unless that is how the model was trained; an empty one gives an empty hypothesis. ``teacher`` is for searches that
+    need one. ``prefixes``: tokens that the outputs begin with, for left-to-right searches; cut where they are longer
+    than the model allows."""
+    longest = model.config.max_length - 1
+    encoded = vocabulary.encode_source(texts)
+    cut = [len(tokens) > longest and not model.config.truncate_sources for tokens in encoded]
+    filled = [i for i, tokens in enumerate(encoded) if tokens]
+    source = Ragged.from_lists([encoded[i][:longest] for i in filled])
+    results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, False, 0)] for _ in texts]
+    for rows, source_bs in source_batches(source, batch_tokens) if filled else ():
+        given_bt = None
+        if prefixes is not None:
+            given_bt = padded_prefixes([prefixes[filled[row]][:longest] for row in rows]).to(model.device)
+        decoded = run_search(model, source_bs.to(model.device), search, teacher, given_bt)
+        for row, found in zip(rows, decoded, strict=True):
+            i = filled[row]
+            results[i] = [Hypothesis(h.tokens, h.score, h.truncated or cut[i], h.passes) for h in found]
+    return results
+
+
+def padded_prefixes(prefixes: Sequence[Sequence[int]]) -> Tensor:
+    """Token ids [b, t], padded to the longest, which may be 0; without eos."""
+    width = max(map(len, prefixes))
+    rows = [[*tokens, *[PAD] * (width - len(tokens))] for tokens in prefixes]
+    return torch.tensor(rows, dtype=torch.long).view(len(rows), width)
+
+
+def translations_table(
+    ids: np.ndarray, test_set: str, results: Sequence[Sequence[Hypothesis]], vocabulary: Vocabulary, best: int = 1
+) -> pa.Table:
+    """A TRANSLATIONS table of the ``best`` hypotheses of each source."""
+    flat = [(int(i), rank, h) for i, found in zip(ids, results, strict=True) for rank, h in enumerate(found[:best])]
+    texts = vocabulary.decode_target([h.tokens for _, _, h in flat])
+    columns = {
+        "id": [i for i, _, _ in flat],
+        "test_set": [test_set] * len(flat),
+        "rank": [rank for _, rank, _ in flat],
+        "text": texts,
+        "tokens": [h.tokens for _, _, h in flat],
+        "score": [h.score for _, _, h in flat],
+        "truncated": [h.truncated for _, _, h in flat],
+        "empty": [not h.tokens for _, _, h in flat],
+        "passes": [h.passes for _, _, h in flat],
+    }
+    return pa.table({c.name: pa.array(columns[c.name], c.type) for c in TRANSLATIONS.columns})
+
+
+def decode_table(
+    model: EncoderDecoder,
+    vocabulary: Vocabulary,
+    parts: Iterator[pa.Table],
+    test_set: str,
+    search: Any,
+    batch_tokens: int,
+    teacher: AutoregressiveModel | None = None,
+) -> Iterator[pa.Table]:
+    """Translate the parts of a corpus table one by one; ``teacher`` is for searches that need one."""
+    for part in parts:
+        texts = part.column("source").to_pylist()
+        results = translate_texts(model, vocabulary, texts, search, batch_tokens, teacher)
+        yield translations_table(part.column("id").to_numpy(), test_set, results, vocabulary)

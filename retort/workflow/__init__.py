@@ -1,0 +1,1 @@
+"""What the rules call: the plan of a run, code digests, scripting, the watchdog."""

@@ -1,0 +1,311 @@
+"""A configuration is complete or refused with every problem, its path and what would be right."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from retort.config import reference as config_docs
+from retort.config.files import check_files, local_texts, merged, read_yaml
+from retort.config.load import load_config, to_json
+from retort.config.reference import main
+from retort.errors import RetortError
+
+ROOT = Path(__file__).resolve().parents[3]
+BASE: dict[str, Any] = {
+    "name": "run",
+    "corpus": {"kind": "generated"},
+    "teacher": {"objective": {"name": "autoregressive"}},
+    "students": {"ctc": {"objective": {"name": "ctc"}, "data": "distilled"}, "v": {"objective": {"name": "vanilla"}}},
+}
+
+
+def problems(**changes: Any) -> list[str]:
+    raw = {**copy.deepcopy(BASE), **changes}
+    with pytest.raises(RetortError) as caught:
+        load_config(raw)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith("configuration: ")
+    assert lines[0].endswith(f" {len(lines) - 2} problem{'s' if len(lines) > 3 else ''}:".lstrip())
+    return [line.strip() for line in lines[1:-1]]
+
+
+def text_corpus(**changes: Any) -> dict[str, Any]:
+    """A corpus whose test set has several references; ``changes`` are of its training pair."""
+    train = {side: [{"location": side}] for side in ("source", "target")}
+    test = {"source": [{"location": "s"}], "references": [{"location": "r"}]}
+    return {"corpus": {"kind": "text", "train": {**train, **changes}, "valid": test, "tests": {"t": test}}}
+
+
+def with_student(**keys: Any) -> dict[str, Any]:
+    return {"students": {"ctc": {"objective": {"name": "ctc"}, **keys}}}
+
+
+def test_systems_start_from_the_shared_sections() -> None:
+    raw = {**copy.deepcopy(BASE), "training": {"max_updates": 77, "warmup": 7}, "model": {"d_model": 64}}
+    raw["students"]["ctc"]["training"] = {"warmup": 5}
+    config = load_config(raw)
+    assert (config.students["ctc"].training.max_updates, config.students["ctc"].training.warmup) == (77, 5)
+    assert (config.teacher.training.warmup, config.teacher.model.d_model) == (7, 64)
+    assert list(config.students["ctc"].searches) == ["collapse"]
+
+
+def test_the_resolved_configuration_loads_as_itself() -> None:
+    config = load_config(BASE)
+    assert load_config(json.loads(to_json(config))) == config
+
+
+def test_empty_sections_are_as_if_left_out() -> None:
+    assert load_config({**BASE, "training": None, "students": None}) == load_config({**BASE, "students": {}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"sedes": [1]}, "sedes: unknown key; did you mean seeds?"),
+        (with_student(training={"learnin_rate": 1}), "students.ctc.training.learnin_rate: unknown key; did you mean"),
+        (
+            {"students": {"c": {"objective": {"name": "ctcc"}}}},
+            "students.c.objective.name: unknown value 'ctcc'; did you mean ctc?",
+        ),
+        (with_student(objective={"name": "ctc", "upsample": 2}), "students.ctc.objective.upsample: unknown key; did"),
+        (with_student(data="distilld"), "students.ctc.data: unknown value 'distilld'; did you mean distilled?"),
+        (with_student(objective={}), "students.ctc.objective.name: missing"),
+        ({"students": {"a b": {"objective": {"name": "ctc"}}}}, "students.a b: 'a b' is not allowed here; use letters"),
+        ({"name": "../up"}, "name: '../up' is not allowed here; use letters"),
+        ({"corpus": {"kind": "text"}}, "corpus.train: missing; it must be given: Training pairs."),
+        ({"corpus": {"kind": "generated", "train_pairs": 0}}, "corpus.train_pairs: must be greater than or equal to 1"),
+        ({"model": {"d_model": 30, "heads": 4}}, "model: heads (4) must divide d_model (30)"),
+        ({"latency": {"batch_sizes": [1, "x"]}}, "latency.batch_sizes[1]: must be a valid integer"),
+        ({"latency": {"batch_sizes": [1, 1]}}, "latency.batch_sizes: [1, 1] repeats"),
+        ({"seeds": [3, 3]}, "seeds: [3, 3] repeats a seed"),
+        ({"seeds": [-1]}, "seeds: [-1]: seeds are 0 or above"),
+        ({"seeds": [2**63]}, "seeds: [9223372036854775808]: seeds are 0 or above, and below 2 to the 63"),
+        ({"training": {"betas": [1.5, 0.9]}}, "training.betas[0]: must be less than 1"),
+        ({"model": {"dropout": 1}}, "model.dropout: must be less than 1"),
+        (with_student(model={"attention_dropout": 1}), "students.ctc.model.attention_dropout: must be less than 1"),
+        ({"teacher": {"objective": {"name": "ctc"}}}, "teacher.objective.name: the teacher must be autoregressive"),
+        ({"teacher": {"objective": {"name": "imitation"}}}, "teacher.objective.name: the teacher must be autoregress"),
+        (
+            {"teacher": {"objective": {"name": "autoregressive"}, "model": {"family": "gru"}}},
+            "teacher.model.family: the teacher must be a Transformer",
+        ),
+        (
+            with_student(data="interpolated") | {"distillation": {"search": {"kind": "greedy"}}},
+            "students.ctc.data: interpolated needs distillation.search.kind beam, not greedy",
+        ),
+        (
+            with_student(model={"family": "gru"}),
+            "students.ctc: a recurrent model cannot be trained as ctc; say autoregressive or imitation",
+        ),
+        (
+            {"teacher": {"objective": {"name": "autoregressive"}, "data": "distilled"}},
+            "teacher.data: the teacher makes the distilled data",
+        ),
+        (
+            {"students": {"teacher": {"objective": {"name": "ctc"}}}},
+            "students.teacher: this name is the teacher's",
+        ),
+        ({"evaluation": {"baseline": "tacher"}}, "evaluation.baseline: no system is named 'tacher'; did you mean teac"),
+        (
+            {"evaluation": {"baselines": {"teacher": "tacher"}}},
+            "evaluation.baselines.teacher: no system is named 'tach",
+        ),
+        ({"evaluation": {"baselines": {"teacher": ["teacher", "tacher"]}}}, "evaluation.baselines.teacher: no system"),
+        ({"evaluation": {"baselines": {"teacher": []}}}, "evaluation.baselines.teacher: names no system"),
+        ({"evaluation": {"baselines": {"tacher": "teacher"}}}, "evaluation.baselines.tacher: no system is named 'tach"),
+        (
+            {"distillation": {"search": {"kind": "argmax"}}},
+            "distillation.search.kind: an autoregressive teacher cannot",
+        ),
+        (
+            with_student(searches={"x": {"kind": "beam"}}),
+            "students.ctc: search 'x' is beam, which objective ctc cannot use; it can use ctc_collapse",
+        ),
+        (
+            with_student(training={"warm_start": "teacher_encoder"}, model={"encoder_layers": 2}),
+            "students.ctc.model.encoder_layers: warm_start teacher_encoder needs at least the teacher's 4, found 2",
+        ),
+        ({"evaluation": {"metrics": ["ROUGE"]}}, "evaluation.metrics[0]: unknown value 'ROUGE'; did you mean ROUGE-"),
+        ({"evaluation": {"metrics": ["TER", "BLEU"]}}, "evaluation: metrics: TER cannot lead; put one of BLEU, chrF"),
+        ({"evaluation": {"metrics": ["BLEU", "BLEU"]}}, "evaluation: metrics: BLEU, BLEU names one twice"),
+        (
+            {"evaluation": {"metrics": ["ROUGE-2"]}, "training": {"decode_sentences": 0}},
+            "training: select_by ROUGE-2 needs decode_sentences above 0",
+        ),
+        (text_corpus(references=[{"location": "r"}]), "corpus.train: give target, or references instead of it"),
+        (text_corpus(target=[]), "corpus.train: give target, or references instead of it"),
+        (text_corpus(target=[{"location": "a"}] * 2), "corpus.train: 1 source and 2 target texts; give as many"),
+        (text_corpus(target=[], references=[{"location": "r"}]), "corpus: train needs target, one for each source"),
+        (text_corpus(target=[{"location": "a", "layout": "json"}]), "corpus.train.target[0]: field says what is taken"),
+        (text_corpus(target=[{"location": "a", "field": "x"}]), "corpus.train.target[0]: field says what is taken"),
+        (
+            text_corpus(target=[{"location": "a", "field": "x", "layout": "json", "column": 1}]),
+            "corpus.train.target[0]: column is for tab-separated lines",
+        ),
+        (
+            {"model": {"truncate_sources": True}, **with_student(model={"max_length": 64})},
+            "students.ctc.model.max_length: sources are cut for all systems alike: needs model.max_length, which",
+        ),
+        (
+            with_student(model={"truncate_sources": True}),
+            "students.ctc.model.truncate_sources: sources are not cut: needs model.truncate_sources, which is False",
+        ),
+    ],
+)
+def test_one_problem(changes: dict[str, Any], expected: str) -> None:
+    found = problems(**changes)
+    assert len(found) == 1, found
+    assert found[0].startswith(expected)
+
+
+def test_the_first_metric_chooses_checkpoints_where_nothing_else_is_said() -> None:
+    assert {s.training.select_by for s in load_config(BASE).systems.values()} == {"BLEU"}
+    config = load_config(
+        {**copy.deepcopy(BASE), "evaluation": {"metrics": ["ROUGE-L", "BLEU"]}, "em": {"iterations": 2}}
+    )
+    assert {system.training.select_by for system in config.systems.values()} == {"ROUGE-L"}
+    assert load_config(json.loads(to_json(config))) == config
+    raw = {**with_student(training={"select_by": "loss"}), "evaluation": {"metrics": ["ROUGE-L"]}}
+    config = load_config({**BASE, **raw, "training": {"select_by": "chrF"}})
+    assert [system.training.select_by for system in config.systems.values()][:2] == ["chrF", "loss"]
+
+
+def test_references_are_texts_of_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RETORT_MIRROR", raising=False)
+    assert local_texts(load_config({**BASE, **text_corpus()})) == ["source", "target", "s", "r"]
+
+
+def test_tied_embeddings_need_a_joint_vocabulary() -> None:
+    found = problems(vocabulary={"joint": False})
+    assert len(found) == 1
+    assert "model.tied" in found[0]
+    assert "vocabulary.joint" in found[0]
+    load_config({**BASE, "vocabulary": {"joint": False}, "model": {"tied": "output"}})
+
+
+def test_a_problem_of_a_shared_section_is_said_once_where_it_was_written() -> None:
+    found = problems(training={"learnin_rate": 1, "warmup": -1})
+    assert [line.partition(":")[0] for line in found] == ["training.warmup", "training.learnin_rate"]
+    assert problems(training={"max_updates": 5, "warmup": 9}) == ["training: warmup (9) must be below max_updates (5)"]
+
+
+def test_a_system_that_breaks_a_shared_section_itself_is_named() -> None:
+    found = problems(training={"max_updates": 50, "warmup": 9}, **with_student(training={"warmup": 60}))
+    assert found == ["students.ctc.training: warmup (60) must be below max_updates (50)"]
+
+
+def test_all_problems_come_at_once() -> None:
+    found = problems(
+        sedes=1,
+        corpus={"kind": "generated", "sead": 1},
+        evaluation={"baseline": "nobody"},
+        teacher={"objective": {"name": "vanilla"}},
+        students={"teacher": {"objective": {"name": "ctc"}}, "x": {"objective": {"name": "cmlm"}, "daata": "raw"}},
+    )
+    assert {line.partition(":")[0] for line in found} == {
+        *("sedes", "corpus.sead", "evaluation.baseline", "teacher.objective.name", "students.teacher"),
+        "students.x.daata",
+    }
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    with pytest.raises(RetortError, match="no such file"):
+        load_config(path)
+    for text, message in (
+        ("- 1", "expected a mapping"),
+        ("a: [", "not readable as YAML"),
+        ("a: 1\na: 2", "stands twice"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RetortError, match=message):
+            read_yaml(path)
+    path.write_text(yaml.safe_dump({**BASE, "sedes": 1}))
+    with pytest.raises(RetortError, match=r"c\.yaml: 1 problem:"):
+        load_config(path)
+
+
+def test_paths_that_are_not_there_are_all_named(tmp_path: Path) -> None:
+    raw = copy.deepcopy(BASE)
+    raw["teacher"]["checkpoint"] = str(tmp_path)
+    raw["vocabulary"] = {"path": str(tmp_path / "v")}
+    raw["distillation"] = {"corpus": str(tmp_path / "{d}.parquet")}
+    with pytest.raises(RetortError) as caught:
+        check_files(load_config(raw))
+    for part in ("teacher.checkpoint", "vocabulary.path", "distillation.corpus", "holds a brace"):
+        assert part in str(caught.value)
+
+
+def test_a_given_checkpoint_was_trained_as_the_configuration_says(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "source.model", "target.model"):
+        (tmp_path / name).touch()
+    raw = copy.deepcopy(BASE)
+    raw["teacher"]["checkpoint"] = str(tmp_path)
+    (tmp_path / "model.json").write_text('{"objective": {"name": "autoregressive"}}')
+    check_files(load_config(raw))
+    (tmp_path / "model.json").write_text('{"objective": {"name": "janus"}}')
+    with pytest.raises(RetortError, match="teacher.checkpoint: .* was trained as janus; .* says autoregressive"):
+        check_files(load_config(raw))
+
+
+def test_local_texts_leave_out_downloads_and_what_a_mirror_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("RETORT_MIRROR", raising=False)
+    here = tmp_path / "here.txt"
+    here.write_text("a\n")
+    pair = {"source": [{"location": str(here)}], "target": [{"location": "away.txt"}]}
+    far = {"source": [{"location": "https://example.org/a"}], "target": [{"location": "https://example.org/b"}]}
+    raw = {**BASE, "corpus": {"kind": "text", "train": pair, "valid": far, "tests": {"t": pair}}}
+    assert local_texts(load_config(raw)) == [str(here), "away.txt"]
+    raw["corpus"]["mirror"] = str(tmp_path)
+    assert local_texts(load_config(raw)) == [str(here)]
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))], ids=lambda p: p.stem
+)
+def test_every_configuration_loads(path: Path) -> None:
+    assert load_config(path).name == ("default" if path.stem == "config" else path.stem)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_every_second_file_loads_over_its_first(path: Path) -> None:
+    first = read_yaml(path.parent.with_suffix(".yaml"))
+    assert load_config(merged(first, read_yaml(path))).name.startswith(f"{first['name']}-")
+
+
+def test_generated_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, name in (("--schema", "config.schema.json"), ("--table", "docs/configuration.md")):
+        main([flag])
+        assert capsys.readouterr().out == (ROOT / name).read_text(), f"{name} is out of date: make schema"
+    with pytest.raises(SystemExit):
+        main([])
+
+
+def test_every_key_is_described() -> None:
+    undescribed = [
+        line for line in config_docs.table().splitlines() if line.startswith("| `") and line.endswith("|  |")
+    ]
+    assert {line.split("`")[1] for line in undescribed} <= {"kind", "name"}
+
+
+def test_a_file_over_another_one_changes_adds_and_drops():
+    raw = {"name": "n", "students": {"a": {"data": "raw", "model": {"heads": 2}}, "b": {}}, "evaluation": {"x": 1}}
+    over = {"name": "m", "students": {"a": {"model": {"heads": None}}, "b": None, "c": {}}, "vocabulary": None}
+    found = merged(raw, over)
+    assert found == {
+        "name": "m",
+        "students": {"a": {"data": "raw", "model": {"heads": None}}, "c": {}},
+        "evaluation": {"x": 1},
+        "vocabulary": None,
+    }
+    assert raw["students"]["b"] == {} and raw["students"]["a"]["model"] == {"heads": 2}
+    # nothing to drop: a mistake, which the checks name
+    assert merged(raw, {"students": {"typo": None}})["students"]["typo"] is None
+    baselines = {"evaluation": {"baselines": {"a": "b", "c": "d"}}}
+    assert merged(baselines, {"evaluation": {"baselines": {"a": None}}}) == {"evaluation": {"baselines": {"c": "d"}}}

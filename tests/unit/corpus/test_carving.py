@@ -1,0 +1,84 @@
+import hashlib
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retort.config import Carve
+from retort.corpus.carving import SPLITS, carve, sharing_key
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS, write_table
+from retort.errors import RetortError
+
+
+def table(path: Path, pairs: list[tuple[str, str]]) -> Path:
+    write_table(path, CORPUS, corpus_table(range(len(pairs)), [s for s, _ in pairs], [[t] for _, t in pairs]))
+    return path
+
+
+def components(pairs: list[tuple[str, str]]) -> list[set[int]]:
+    """Connected components by the definition: merge until nothing changes."""
+    found = [{i} for i in range(len(pairs))]
+    keys = [{("source", sharing_key(s)), ("target", sharing_key(t))} for s, t in pairs]
+
+    def touch(a: set[int], b: set[int]) -> bool:
+        return any(keys[i] & keys[j] for i in a for j in b)
+
+    merged = True
+    while merged:
+        merged = False
+        for a in range(len(found)):
+            for b in range(a + 1, len(found)):
+                if touch(found[a], found[b]):
+                    found[a] |= found.pop(b)
+                    merged = True
+                    break
+            if merged:
+                break
+    return found
+
+
+def corpus(seed: int) -> list[tuple[str, str]]:
+    rng = random.Random(seed)
+    return [
+        (f"quelle {rng.randrange(60)}{rng.choice(['', '!', '.'])}", f"Target {rng.randrange(120)}") for _ in range(60)
+    ]
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_split_follows_its_definition(tmp_path, seed):
+    pairs = corpus(seed)
+    settings = Carve(valid_pairs=5, test_pairs=7, largest_component=6)
+    splits = carve(table(tmp_path / "t.parquet", pairs), settings)
+
+    small = [c for c in components(pairs) if len(c) <= 6]
+    small.sort(key=lambda c: hashlib.sha256(min(f"{pairs[i][1]}\t{pairs[i][0]}" for i in c).encode()).hexdigest())
+    expected = np.zeros(len(pairs), int)
+    for split, wanted in ((1, 5), (2, 7)):
+        while (expected == split).sum() < wanted:
+            expected[list(small.pop(0))] = split
+    assert splits.tolist() == expected.tolist()
+
+
+def test_nothing_is_shared_and_the_order_of_lines_does_not_count(tmp_path):
+    pairs = corpus(5)
+    settings = Carve(valid_pairs=4, test_pairs=4)
+    splits = carve(table(tmp_path / "a.parquet", pairs), settings)
+    for side in (0, 1):
+        keys = [{sharing_key(p[side]) for p, s in zip(pairs, splits, strict=True) if s == k} for k in range(3)]
+        assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
+    order = random.Random(0).sample(range(len(pairs)), len(pairs))
+    again = carve(table(tmp_path / "b.parquet", [pairs[i] for i in order]), settings)
+    assert again.tolist() == splits[order].tolist()
+
+
+def test_sharing_key():
+    assert sharing_key("  Straße, \uff21\uff22\uff23—42! ") == sharing_key("STRASSE abc 42") == "strasse abc 42"
+    assert SPLITS[0] == "train"
+
+
+@pytest.mark.parametrize("pairs", [[], [("a", "b")] * 30, [("a", "b"), ("c", "d")]])
+def test_too_few_pairs(tmp_path, pairs):
+    with pytest.raises(RetortError, match=f"{len(pairs)} pairs are too few to carve 2 and 2"):
+        carve(table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=2, test_pairs=2))

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retort.config import Cleaning
+from retort.corpus import cleaning
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS, read_table, write_table
+
+TRAIN = [
+    ("a b", "x y"),  # 0 kept
+    ("", "x"),  # 1 empty
+    ("a", ""),  # 2 empty
+    ("a " * 9, "x " * 9),  # 3 too long
+    ("a", "x x x x x x"),  # 4 ratio: 9 against 4
+    ("a", "x x x x x"),  # 5 kept: 8 = 2 * 4
+    ("a b", "x y"),  # 6 duplicate of 0
+    ("a b", "x z"),  # 7 kept: another target
+    ("held source", "new"),  # 8 leak
+    ("new", "held target"),  # 9 leak
+    ("held target", "held source"),  # 10 kept: sides are told apart
+    ("held source", "new"),  # 11 duplicate (and leak)
+]
+SETTINGS = Cleaning(max_words=8, max_ratio=2)
+
+
+def table(path: Path, pairs: list[tuple[str, str]]) -> Path:
+    write_table(path, CORPUS, corpus_table(range(len(pairs)), [s for s, _ in pairs], [[t] for _, t in pairs]))
+    return path
+
+
+@pytest.fixture
+def held_out(tmp_path):
+    result = cleaning.HeldOut()
+    result.add(read_table(table(tmp_path / "valid.parquet", [("held source", "held target")]), CORPUS))
+    return result
+
+
+def named(verdicts: np.ndarray) -> dict[int, str]:
+    return {row: cleaning.REASONS[code] for row, code in enumerate(verdicts) if code}
+
+
+def test_every_reason(tmp_path, held_out):
+    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out, None, 1)
+    assert named(verdicts) == {
+        1: "empty",
+        2: "empty",
+        3: "too_long",
+        4: "ratio",
+        6: "duplicate",
+        8: "leak",
+        9: "leak",
+        11: "duplicate",
+    }
+    counted = cleaning.counts(verdicts)
+    assert counted == {
+        "read": 12, "kept": 4, "empty": 2, "too_long": 1, "ratio": 1, "duplicate": 2, "leak": 2, "not_drawn": 0,
+    }  # fmt: skip
+    assert cleaning.kept(verdicts).sum() == 4
+
+
+def test_rules_can_be_turned_off(tmp_path, held_out):
+    settings = Cleaning(max_words=None, max_ratio=None, drop_duplicates=False, drop_leaks=False)
+    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), settings, held_out, None, 1)
+    assert named(verdicts) == {1: "empty", 2: "empty"}
+
+
+def test_a_draw_is_of_clean_pairs_and_by_seed(tmp_path, held_out):
+    pairs = [(f"a{i}", f"x{i}") for i in range(50)] + [("", "")] * 50
+    path = table(tmp_path / "t.parquet", pairs)
+    draws = [cleaning.judge_training(path, SETTINGS, held_out, 20, seed) for seed in (1, 1, 2)]
+    assert cleaning.counts(draws[0])["kept"] == 20
+    assert cleaning.counts(draws[0])["not_drawn"] == 30
+    assert not cleaning.kept(draws[0])[50:].any()
+    assert (draws[0] == draws[1]).all()
+    assert (draws[0] != draws[2]).any()
+    assert cleaning.counts(cleaning.judge_training(path, SETTINGS, held_out, 1000, 1))["kept"] == 50
+
+
+def test_held_out_sets_lose_only_empty_sides(tmp_path):
+    verdicts = cleaning.judge_held_out(table(tmp_path / "t.parquet", TRAIN))
+    assert named(verdicts) == {1: "empty", 2: "empty"}
+    assert len(cleaning.judge_held_out(table(tmp_path / "e.parquet", []))) == 0
+
+
+def test_several_parts(tmp_path, held_out, monkeypatch):
+    monkeypatch.setattr("retort.data.tables.iterate_table.__defaults__", (5,))
+    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out, None, 1)
+    assert sorted(named(verdicts)) == [1, 2, 3, 4, 6, 8, 9, 11]

@@ -1,0 +1,63 @@
+import json
+import os
+import subprocess
+
+import pytest
+
+from retort.data.files import write_bytes, write_json
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS, iterate_table, read_between, read_provenance, read_table, write_table
+from retort.errors import RetortError
+
+
+def test_write_json_creates_folders_and_leaves_only_the_file(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_json(path, {"z": "ü", "a": 1})
+    assert json.loads(path.read_text()) == {"z": "ü", "a": 1}
+    assert path.read_text().endswith("}\n")
+    assert os.listdir(path.parent) == ["b.json"]
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "b"
+    write_bytes(path, b"old")
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["b"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, other = tmp_path / f".b.{dead.pid}.tmp", tmp_path / f".b.c.{dead.pid}.tmp"
+    running = tmp_path / f".b.{os.getppid()}.tmp"
+    for path in (left, other, running):
+        path.write_bytes(b"half")
+    write_bytes(tmp_path / "b", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"b", other.name, running.name}
+
+
+def test_a_damaged_table_is_one_clear_error_however_it_is_read(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, CORPUS, corpus_table(range(500), [f"source {i}" for i in range(500)], [["target"]] * 500))
+    whole = path.read_bytes()
+    readers = [lambda: read_table(path, CORPUS), lambda: list(iterate_table(path, CORPUS))]
+    readers += [lambda: list(read_between(path, CORPUS, 0, 9, ["id", "source"])), lambda: read_provenance(path)]
+    path.write_bytes(whole[:4] + bytes(3000) + whole[3004:])
+    for read in readers[:3]:
+        with pytest.raises(RetortError, match=r"t\.parquet: not a readable Parquet file"):
+            read()
+    path.write_bytes(whole[:-40])
+    for read in readers:
+        with pytest.raises(RetortError, match=r"t\.parquet: not a readable Parquet file"):
+            read()
+    path.unlink()
+    for read in readers:
+        with pytest.raises(RetortError, match=r"t\.parquet: no such file"):
+            read()

@@ -1,0 +1,397 @@
+"""From a trained teacher to a distilled training set, translations and times: each script by hand."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from retort.config import Greedy
+from retort.data.provenance import file_digest
+from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, read_provenance, read_table, write_table
+from retort.data.vocabulary import Vocabulary
+from retort.models.checkpoint import load_checkpoint, load_teacher
+from retort.search.decoding import translate_texts
+from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
+from workflow_scripts import distill_shard, gather_distilled, measure_latency, translate
+
+LENGTH_PARALLEL = {"kind": "length_parallel", "candidates": 5}
+DISTILLATION = {"search": GREEDY, "batch_tokens": 512}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    return make_tables(tmp_path_factory.mktemp("tables"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tables):
+    return tables.train(TEACHER, tables.root / "teacher")
+
+
+@pytest.fixture(scope="module")
+def shards(tables, teacher):
+    return [distilled(tables, teacher, tables.root / f"shard{shard}.parquet", shard, 2) for shard in range(2)]
+
+
+def distilled(tables, teacher, output, shard=0, shards=1, state=None, corpus="train"):
+    call(
+        distill_shard,
+        *("--distillation", json.dumps(DISTILLATION), "--checkpoint", teacher, "--shard", shard, "--shards", shards),
+        *("--corpus", tables.corpus / f"{corpus}.parquet", "--state", state or tables.root / "state"),
+        *("--output", output),
+    )
+    return output
+
+
+def gathered(tables, directory, *shards, train=None):
+    call(
+        gather_distilled,
+        *("--shards", *shards, "--train", train or tables.encoded / "train.parquet"),
+        *("--vocabulary", tables.vocabulary, "--output-translations", directory / "translations.parquet"),
+        *("--output-encoded", directory / "encoded.parquet"),
+    )
+
+
+# ---- distill_shard --------------------------------------------------------------------------------------------------
+
+
+def test_shards_part_the_training_sources(tables, shards):
+    train = read_table(tables.corpus / "train.parquet", CORPUS)["id"].to_pylist()
+    found = [read_table(path, TRANSLATIONS) for path in shards]
+    assert [id_ for table in found for id_ in table["id"].to_pylist()] == train
+    assert min(table.num_rows for table in found) == TRAIN_PAIRS // 2
+    for table in found:
+        assert set(table["test_set"].to_pylist()) == {"train"} and set(table["rank"].to_pylist()) == {0}
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_number_of_shards_changes_no_translation(tables, teacher, shards, tmp_path, count):
+    paths = [distilled(tables, teacher, tmp_path / f"{shard}.parquet", shard, count) for shard in range(count)]
+    rows = [row for path in paths for row in read_table(path, TRANSLATIONS).to_pylist()]
+    expected = [row for path in shards for row in read_table(path, TRANSLATIONS).to_pylist()]
+    assert [(row["id"], row["text"], row["tokens"]) for row in rows] == [
+        (row["id"], row["text"], row["tokens"]) for row in expected
+    ]
+
+
+def check_flags(rows, limits, vocabulary):
+    for row in rows:
+        assert row["text"] == vocabulary.decode_target([row["tokens"]])[0]
+        assert row["empty"] == (not row["tokens"])
+        assert len(row["tokens"]) <= limits[row["id"]]
+        assert len(row["tokens"]) == limits[row["id"]] or not row["truncated"]
+        assert row["passes"] == len(row["tokens"]) + 1 and row["score"] < 0
+
+
+def test_flags_say_what_happened(tables, teacher, shards, tmp_path):
+    vocabulary = Vocabulary.load(tables.vocabulary)
+    sources = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
+    rows = [row for path in shards for row in read_table(path, TRANSLATIONS).to_pylist()]
+    check_flags(rows, {row["id"]: 2 * len(row["source"]) + 10 for row in sources}, vocabulary)
+    assert False in {row["truncated"] for row in rows}
+    train = shutil.copy(tables.corpus / "train.parquet", tmp_path / "test.train.parquet")
+    rows = translated(tables, teacher, tmp_path / "out.parquet", {**GREEDY, "max_ratio": 0.01}, tests=[train])
+    check_flags(rows.to_pylist(), {row["id"]: 10 for row in sources}, vocabulary)
+    assert rows["truncated"].to_pylist().count(True) > 1
+
+
+def test_a_shard_says_what_made_it(tables, teacher, shards):
+    facts = read_provenance(shards[0])
+    assert facts["teacher"] == file_digest(teacher / "model.safetensors")
+    assert facts["corpus"] == file_digest(tables.corpus / "train.parquet")
+    assert facts["distillation"]["search"]["kind"] == "greedy" and "corpus" not in facts["distillation"]
+    assert {"retort", "git", "code", "device"} <= set(facts)
+
+
+def test_a_shard_may_be_empty(tables, teacher, tmp_path):
+    path = distilled(tables, teacher, tmp_path / "empty.parquet", 0, TRAIN_PAIRS + 1)
+    assert read_table(path, TRANSLATIONS).num_rows == 0
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Sources decoded so far, call by call; parts hold ten sources each."""
+    calls = []
+    original = distill_shard.translate_texts
+
+    def counted(model, vocabulary, texts, *arguments):
+        calls.append(len(texts))
+        return original(model, vocabulary, texts, *arguments)
+
+    monkeypatch.setattr(distill_shard, "translate_texts", counted)
+    monkeypatch.setattr(distill_shard, "CHUNK_ROWS", 10)
+    return calls
+
+
+def interrupted(tables, teacher, tmp_path, monkeypatch, decoded, parts=2):
+    """Break off shard 0 of 2 after so many parts; returns its state's directory."""
+    with monkeypatch.context() as patch:
+        counted = distill_shard.translate_texts
+
+        def stopping(*arguments):
+            if len(decoded) == parts:
+                raise KeyboardInterrupt
+            return counted(*arguments)
+
+        patch.setattr(distill_shard, "translate_texts", stopping)
+        with pytest.raises(SystemExit) as end:
+            distilled(tables, teacher, tmp_path / "out.parquet", 0, 2, tmp_path / "state")
+    assert end.value.code == 130 and not (tmp_path / "out.parquet").exists()
+    assert decoded == [10] * parts
+    decoded.clear()
+    return tmp_path / "state"
+
+
+def test_an_interrupted_shard_does_only_what_is_left(tables, teacher, shards, tmp_path, monkeypatch, decoded):
+    state = interrupted(tables, teacher, tmp_path, monkeypatch, decoded)
+    distilled(tables, teacher, tmp_path / "out.parquet", 0, 2, state)
+    assert decoded == [10]
+    found, expected = (read_table(path, TRANSLATIONS) for path in (tmp_path / "out.parquet", shards[0]))
+    for column in ("id", "text", "tokens", "truncated"):
+        assert found[column].to_pylist() == expected[column].to_pylist()
+    assert not list(state.iterdir())
+
+
+def test_parts_of_another_teacher_corpus_or_shard_are_not_taken(tables, teacher, tmp_path, monkeypatch, decoded):
+    state = interrupted(tables, teacher, tmp_path, monkeypatch, decoded)
+    other = shutil.copytree(teacher, tmp_path / "other")
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    distilled(tables, other, tmp_path / "teacher.parquet", 0, 2, state)
+    distilled(tables, teacher, tmp_path / "shard.parquet", 1, 2, state)
+    distilled(tables, teacher, tmp_path / "corpus.parquet", 0, 2, state, corpus="valid")
+    assert decoded == [10, 10, 10, 10, 10, 10, TEST_PAIRS // 2]
+    first = read_table(tmp_path / "shard.parquet", TRANSLATIONS)["id"].to_pylist()
+    assert first == read_table(tables.corpus / "train.parquet", CORPUS)["id"].to_pylist()[TRAIN_PAIRS // 2 :]
+    decoded.clear()
+    distilled(tables, teacher, tmp_path / "out.parquet", 0, 2, state)
+    assert decoded == [10], "the first shard's own parts are still there"
+
+
+# ---- gather_distilled -----------------------------------------------------------------------------------------------
+
+
+def edited(path, output, change):
+    rows = change(read_table(path, TRANSLATIONS).to_pylist())
+    write_table(output, TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema))
+    return output
+
+
+def test_rows_are_joined_by_id(tables, shards, tmp_path):
+    """Whatever the order of the shards, of the rows in them, and of the training pairs."""
+    train = read_table(tables.encoded / "train.parquet", ENCODED)
+    order = np.random.default_rng(1).permutation(train.num_rows)
+    write_table(tmp_path / "train.parquet", ENCODED, train.take(pa.array(order)))
+    backwards = edited(shards[1], tmp_path / "backwards.parquet", lambda rows: rows[::-1])
+    gathered(tables, tmp_path, backwards, shards[0], train=tmp_path / "train.parquet")
+    sources = dict(zip(train["id"].to_pylist(), train["source"].to_pylist(), strict=True))
+    targets = {row["id"]: row["tokens"] for path in shards for row in read_table(path, TRANSLATIONS).to_pylist()}
+    rows = read_table(tmp_path / "encoded.parquet", ENCODED).to_pylist()
+    assert len(rows) > TRAIN_PAIRS / 4
+    for row in rows:
+        assert row["source"] == sources[row["id"]] and row["target"] == targets[row["id"]]
+
+
+def test_flawed_rows_are_counted_and_left_out(tables, shards, tmp_path):
+    def flaw(rows):
+        for row in rows:
+            row.update(truncated=False)
+        rows[3].update(truncated=True)
+        rows[5].update(empty=True, tokens=[], text="")
+        return rows
+
+    flawed = [edited(path, tmp_path / path.name, flaw) for path in shards]
+    gathered(tables, tmp_path, *flawed)
+    facts = read_provenance(tmp_path / "encoded.parquet")
+    assert {name: facts[name] for name in ("pairs", "truncated", "empty", "kept")} == {
+        "pairs": TRAIN_PAIRS,
+        "truncated": 2,
+        "empty": 2,
+        "kept": TRAIN_PAIRS - 4,
+    }
+    dropped = {read_table(path, TRANSLATIONS)["id"][row].as_py() for path in flawed for row in (3, 5)}
+    kept = set(read_table(tmp_path / "encoded.parquet", ENCODED)["id"].to_pylist())
+    assert len(kept) == TRAIN_PAIRS - 4 and not kept & dropped
+    assert read_table(tmp_path / "translations.parquet", TRANSLATIONS).num_rows == TRAIN_PAIRS
+
+
+def test_a_distilled_set_says_which_teacher_made_it(tables, teacher, shards, tmp_path):
+    gathered(tables, tmp_path, *shards)
+    for name in ("translations", "encoded"):
+        facts = read_provenance(tmp_path / f"{name}.parquet")
+        assert facts["decoding"]["teacher"] == file_digest(teacher / "model.safetensors")
+        assert facts["train"] == file_digest(tables.encoded / "train.parquet")
+
+
+def foreign(rows):
+    rows[2]["tokens"] = [*rows[2]["tokens"], 90]
+    return rows
+
+
+DAMAGES = {
+    "missing": (lambda rows: rows[1:], r"1 id\(s\) missing \[\d+\], 0 unknown"),
+    "duplicated": (lambda rows: [*rows, rows[0]], r"id \d+ occurs 2 times"),
+    "unknown": (lambda rows: [*rows, {**rows[0], "id": 10**6}], r"0 id\(s\) missing \[\], 1 unknown \[1000000\]"),
+    "foreign tokens": (foreign, r"token ids beyond the vocabulary's 90"),
+    "nothing usable": (lambda rows: [{**row, "truncated": True} for row in rows], r"cut at the length limit"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_shards_that_do_not_fit_are_refused(tables, shards, tmp_path, capsys, name):
+    change, message = DAMAGES[name]
+    damaged = [
+        edited(path, tmp_path / path.name, change if path == shards[0] or "usable" in name else list) for path in shards
+    ]
+    with pytest.raises(SystemExit) as end:
+        gathered(tables, tmp_path, *damaged)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and str(damaged[0]) in error
+    assert pc.match_substring_regex(pa.array([error]), message)[0].as_py(), error
+    assert not (tmp_path / "encoded.parquet").exists() and not (tmp_path / "translations.parquet").exists()
+
+
+def test_translations_of_the_validation_set_are_no_training_set(tables, teacher, shards, tmp_path, capsys):
+    valid = distilled(tables, teacher, tmp_path / "valid.parquet", corpus="valid")
+    for given in ([valid], [*shards, valid]):
+        with pytest.raises(SystemExit):
+            gathered(tables, tmp_path, *given)
+        assert "valid.parquet" in capsys.readouterr().err
+
+
+# ---- train_system on the distilled set, translate, measure_latency --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def student(tables, shards):
+    gathered(tables, tables.root / "distilled", *shards)
+    return tables.train(STUDENT, tables.root / "student", train=tables.root / "distilled/encoded.parquet")
+
+
+def test_a_student_learns_from_the_distilled_and_is_validated_on_the_gold(tables, student):
+    description = json.loads((student / "model.json").read_text())
+    distilled_path = tables.root / "distilled/encoded.parquet"
+    assert description["data"] == "distilled"
+    assert description["training_pairs"] == read_table(distilled_path, ENCODED).num_rows
+    inputs = description["provenance"]["inputs"]
+    assert inputs["train"] == file_digest(distilled_path)
+    assert inputs["valid"] == file_digest(tables.encoded / "valid.parquet")
+
+
+def translated(tables, checkpoint, output, search, *options, tests=None):
+    call(
+        translate,
+        *("--checkpoint", checkpoint, "--search", json.dumps(search), "--search-name", "name"),
+        *("--tests", *(tests or [tables.test]), "--output", output, *options),
+    )
+    return read_table(output, TRANSLATIONS)
+
+
+def test_every_test_set_is_translated_row_by_row(tables, teacher, tmp_path):
+    other = tmp_path / "test.other.parquet"
+    sources = read_table(tables.test, CORPUS)
+    rows = sources.slice(0, 3).set_column(0, "id", pa.array([70, 5, 31]))
+    write_table(other, CORPUS, rows)
+    found = translated(tables, teacher, tmp_path / "out.parquet", GREEDY, tests=[tables.test, other])
+    keys = list(zip(found["test_set"].to_pylist(), found["id"].to_pylist(), strict=True))
+    assert keys == [*(("test", i) for i in sources["id"].to_pylist()), ("other", 70), ("other", 5), ("other", 31)]
+    assert found["text"].to_pylist()[-3:] == found["text"].to_pylist()[:3]
+    facts = read_provenance(tmp_path / "out.parquet")
+    assert facts["checkpoint"] == file_digest(teacher / "model.safetensors")
+    assert facts["search"] == {"name": "name", "kind": "greedy", "max_ratio": 2.0}
+    assert facts["tests"] == {path.name: file_digest(path) for path in (tables.test, other)}
+
+
+@pytest.mark.parametrize(("system", "search"), [("teacher", GREEDY), ("student", ARGMAX)])
+def test_the_size_of_batches_changes_no_translation(tables, teacher, student, tmp_path, system, search):
+    checkpoint = {"teacher": teacher, "student": student}[system]
+    texts = [
+        translated(tables, checkpoint, tmp_path / f"{tokens}.parquet", search, "--batch-tokens", tokens)["text"]
+        for tokens in (16, 4096)
+    ]
+    assert texts[0].to_pylist() == texts[1].to_pylist() and any(texts[0].to_pylist())
+
+
+def test_a_teacher_chooses_and_is_written_down(tables, teacher, student, tmp_path):
+    output = tmp_path / "out.parquet"
+    found = translated(tables, student, output, LENGTH_PARALLEL, "--teacher", teacher)
+    assert set(found["passes"].to_pylist()) == {2}
+    assert read_provenance(output)["teacher"] == file_digest(teacher / "model.safetensors")
+    own = translated(tables, student, output, {**LENGTH_PARALLEL, "rescore": False}, "--teacher", teacher)
+    assert set(own["passes"].to_pylist()) == {1} and own["text"].to_pylist() != found["text"].to_pylist()
+    assert "teacher" not in read_provenance(output)
+
+
+def test_a_search_that_needs_a_teacher_does_not_go_without(tables, student, tmp_path, capsys):
+    for options, message in (((), "none is given"), (("--teacher", student), "cannot be a teacher")):
+        with pytest.raises(SystemExit) as end:
+            translated(tables, student, tmp_path / "out.parquet", LENGTH_PARALLEL, *options)
+        assert end.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def timed(system, seed, checkpoint, name, search):
+    return {"system": system, "seed": seed, "checkpoint": str(checkpoint), "search_name": name, "search": search}
+
+
+def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path, monkeypatch, capsys):
+    loads = []
+    monkeypatch.setattr(measure_latency, "load_teacher", lambda *given: loads.append(given) or load_teacher(*given))
+    entry = timed("vanilla", 1, student, "nine", LENGTH_PARALLEL)
+    chosen = {**entry, "teacher": str(teacher)}
+    systems = [chosen, {**chosen, "seed": 2}, {**chosen, "search_name": "a", "search": ARGMAX}]
+    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "repeats": 1}
+    output = tmp_path / "latency.parquet"
+    options = ("--latency", json.dumps(settings), "--tests", tables.test, "--output", output)
+    call(measure_latency, "--systems", json.dumps(systems), *options)
+    assert read_table(output, LATENCY).num_rows == 6 and len(loads) == 1
+    assert read_provenance(output)["teachers"] == {str(teacher): file_digest(teacher / "model.safetensors")}
+    with pytest.raises(SystemExit):
+        call(measure_latency, "--systems", json.dumps([entry]), *options)
+    assert f"{student}: the search has a teacher score its candidates" in capsys.readouterr().err
+
+
+def test_a_source_longer_than_the_model_is_cut_and_counted(tables, teacher, tmp_path):
+    path = tmp_path / "test.long.parquet"
+    first = read_table(tables.test, CORPUS)["source"][0].as_py()
+    texts = [first, " ".join([first] * 60), ""]
+    write_table(path, CORPUS, pa.table({"id": [1, 2, 3], "source": texts, "target": texts}))
+    search = {**GREEDY, "max_ratio": 50}
+    rows = translated(tables, teacher, tmp_path / "out.parquet", search, tests=[path]).to_pylist()
+    assert [row["truncated"] for row in rows][1:] == [True, False]
+    assert [row["empty"] for row in rows] == [False, False, True] and rows[2]["passes"] == 0
+
+
+def test_a_cut_source_is_no_flaw_where_sources_are_cut_in_training_too(tables, teacher, tmp_path):
+    model, vocabulary, _ = load_checkpoint(teacher, torch.device("cpu"))
+    text = " ".join([read_table(tables.test, CORPUS)["source"][0].as_py()] * 60)
+    search, found = Greedy(kind="greedy", max_ratio=50), []
+    for truncate in (False, True):
+        model.config = model.config.model_copy(update={"truncate_sources": truncate})
+        found.append(translate_texts(model, vocabulary, [text], search, 4096)[0][0])
+    assert found[0].tokens == found[1].tokens and found[0].truncated
+    assert found[1].truncated == (len(found[1].tokens) == model.config.max_length - 1)
+
+
+def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_path):
+    systems = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
+    settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2}
+    output = tmp_path / "latency.parquet"
+    options = ("--systems", json.dumps(systems), "--latency", json.dumps(settings), "--tests", tables.test)
+    call(measure_latency, *options, "--output", output)
+    rows = read_table(output, LATENCY).to_pylist()
+    # 6 sentences one by one and 2 batches of 4, twice each
+    for key in (("teacher", 1, "greedy"), ("vanilla", 2, "a")):
+        own = [row for row in rows if (row["system"], row["seed"], row["search"]) == key]
+        places = [(row["batch_size"], row["batch"], row["sentences"]) for row in own]
+        assert places == [(1, batch, 1) for batch in [*range(6)] * 2] + [(4, batch, 4) for batch in (0, 1, 0, 1)]
+    assert len(rows) == 32 and [row["system"] for row in rows[:4]] == ["teacher", "vanilla", "teacher", "vanilla"]
+    assert all(0 < row["model_seconds"] < row["total_seconds"] for row in rows)
+    facts = read_provenance(output)
+    assert facts["test_set"] == "test" and facts["device"]["threads"] == 1
+    assert facts["checkpoints"] == {str(path): file_digest(path / "model.safetensors") for path in (teacher, student)}

@@ -1,0 +1,355 @@
+"""The scripts of the EM loop and of NCM by hand, with untrained models: what counts is which text they prefer."""
+
+import json
+import math
+import random
+import shutil
+
+import pyarrow as pa
+import pytest
+import torch
+
+from retort import config
+from retort.data.provenance import file_digest
+from retort.data.tables import (
+    CORPUS,
+    ENCODED,
+    GUARDS,
+    MULTIMODALITY,
+    SELECTION,
+    TRANSLATIONS,
+    read_provenance,
+    read_table,
+    write_table,
+)
+from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
+from retort.models.build import build_model
+from retort.models.checkpoint import load_checkpoint, save_checkpoint
+from retort.objectives import autoregressive, vanilla
+from tests.unit.fakes_models import batch
+from tests.unit.fakes_runs import SHAPE, TRAIN_PAIRS, call, make_tables
+from tests.unit.fakes_training import small_vocabulary
+from workflow_scripts import (
+    check_iteration,
+    gather_distilled,
+    gather_guards,
+    gather_selected,
+    measure_multimodality,
+    select_candidates,
+)
+
+CANDIDATES = 5
+CPU = torch.device("cpu")
+OBJECTIVES = {
+    "autoregressive": (autoregressive, config.Autoregressive(name="autoregressive")),
+    "vanilla": (vanilla, config.Vanilla(name="vanilla")),
+}
+LOOSE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e9}
+
+
+def checkpoint(directory, name, vocabulary, seed):
+    """An untrained model, sure enough of its random opinions that no two candidates are alike."""
+    torch.manual_seed(seed)
+    _, objective = OBJECTIVES[name]
+    model = build_model(objective, config.Model(**SHAPE), vocabulary)
+    weights = {key: 2 * value if value.ndim > 1 else value for key, value in model.named_parameters()}
+    save_checkpoint(directory, weights, {"objective": objective.model_dump(), "model": SHAPE}, vocabulary)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    return make_tables(tmp_path_factory.mktemp("tables"))
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tables):
+    return Vocabulary.load(tables.vocabulary)
+
+
+@pytest.fixture(scope="module")
+def models(tables, vocabulary):
+    kinds = {"student": "vanilla", "teacher": "autoregressive", "first": "autoregressive"}
+    return {
+        name: checkpoint(tables.root / name, kind, vocabulary, seed)
+        for seed, (name, kind) in enumerate(kinds.items(), 1)
+    }
+
+
+@pytest.fixture(scope="module")
+def foreign(tables, tmp_path_factory):
+    """A teacher with another vocabulary."""
+    root = tmp_path_factory.mktemp("foreign")
+    texts = read_table(tables.corpus / "train.parquet", CORPUS)["target"].to_pylist()
+    return checkpoint(root / "teacher", "autoregressive", small_vocabulary(root, texts, size=60), 1)
+
+
+@pytest.fixture(scope="module")
+def candidates(tables, vocabulary):
+    """Random candidates: the third is cut, the last repeats the one before; of one source all are cut."""
+    generator = random.Random(2)
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
+    rows = []
+    for place, pair in enumerate(pairs):
+        for rank in range(CANDIDATES):
+            target = list(pair["target"])
+            for _ in range(rank + 1):
+                target[generator.randrange(len(target))] = generator.randrange(6, vocabulary.target_size)
+            tokens = rows[-1]["tokens"] if rank == 4 else target[: len(target) - rank % 3]
+            facts = {"test_set": "train", "score": -1.0 - rank, "passes": 9, "truncated": rank == 2 or place == 7}
+            rows.append({"id": pair["id"], "rank": rank, "tokens": tokens, **facts, "empty": False})
+    for row, text in zip(rows, vocabulary.decode_target([row["tokens"] for row in rows]), strict=True):
+        row["text"] = text
+    path = tables.root / "candidates.parquet"
+    write_table(path, TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema))
+    return path
+
+
+def run(script, *arguments):
+    script.main(script.parser().parse_args([str(argument) for argument in arguments]))
+
+
+def selecting(tables, models, candidates, output, **em):
+    return (
+        *("--em", json.dumps(em), "--candidates", candidates, "--train", tables.encoded / "train.parquet"),
+        *("--student", models["student"], "--teacher", models["teacher"], "--first-teacher", models["first"]),
+        *("--output", output),
+    )
+
+
+@torch.no_grad()
+def log_p(loaded, source, tokens):
+    """log p of a pair alone."""
+    model, _, description = loaded
+    module, objective = OBJECTIVES[description["objective"]["name"]]
+    return module.log_likelihood(model, batch([source], [tokens]), objective).item()
+
+
+# ---- select_candidates ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("em", "scorers"),
+    [
+        ({}, {"parallel": "student"}),
+        ({"normalise": True, "choose_by": "difference"}, {"parallel": "student", "autoregressive": "teacher"}),
+        ({"choose_by": "autoregressive"}, {"autoregressive": "teacher"}),
+        ({"likelihood_floor": 0.1}, {"parallel": "student", "first": "first"}),
+    ],
+    ids=["parallel", "difference", "autoregressive", "floor"],
+)
+def test_choices_are_those_of_scoring_one_by_one(tables, models, candidates, tmp_path, em, scorers):
+    few = tmp_path / "few.parquet"
+    rows = read_table(candidates, TRANSLATIONS).slice(0, 12 * CANDIDATES)
+    write_table(few, TRANSLATIONS, rows)
+    call(select_candidates, *selecting(tables, models, few, tmp_path / "out.parquet", **em))
+    found = read_table(tmp_path / "out.parquet", SELECTION).to_pylist()
+    facts = read_provenance(tmp_path / "out.parquet")
+    digests = {column: file_digest(models[name] / "model.safetensors") for column, name in scorers.items()}
+    assert facts["scorers"] == digests and facts["candidates"] == file_digest(few)
+    loaded = {name: load_checkpoint(path, CPU) for name, path in models.items()}
+    sources = {row["id"]: row["source"] for row in read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()}
+    assert len(found) == 12
+    for place, row in enumerate(found):
+        own = [r for r in rows.to_pylist() if r["id"] == row["id"]]
+        texts = {}
+        for r in own:
+            if not r["truncated"]:
+                texts.setdefault(r["text"], r)
+        usable = list(texts.values()) or own[:1]
+
+        def likelihood(name, r):
+            return log_p(loaded[name], sources[r["id"]], r["tokens"])
+
+        def score(r):
+            by = em.get("choose_by", "parallel")
+            parallel = likelihood("student", r) if by != "autoregressive" else 0.0
+            other = likelihood("teacher", r) if by != "parallel" else 0.0
+            raw = other if by == "autoregressive" else parallel - other
+            return raw / (len(r["tokens"]) + 1) if em.get("normalise") else raw
+
+        def first(r):
+            return likelihood("first", r) / (len(r["tokens"]) + 1)
+
+        least = max(map(first, usable)) - em["likelihood_floor"] if "likelihood_floor" in em else -math.inf
+        best = max((r for r in usable if first(r) >= least), key=score)
+        assert (row["rank"], row["text"], row["tokens"]) == (best["rank"], best["text"], best["tokens"])
+        assert (row["candidates"], row["truncated"]) == (len(usable), place == 7)
+        assert row["score"] == pytest.approx(score(best), rel=1e-4)
+        assert row["first_score"] == pytest.approx(score(usable[0]), rel=1e-4)
+    assert len({row["rank"] for row in found}) > 1
+
+
+def test_models_with_different_vocabularies_do_not_score_each_other(tables, models, foreign, candidates, tmp_path):
+    arguments = selecting(tables, {**models, "teacher": foreign}, candidates, tmp_path / "out.parquet")
+    run(select_candidates, *arguments, "--em", '{"choose_by": "parallel"}')
+    with pytest.raises(RetortError, match="trained with different vocabularies"):
+        run(select_candidates, *arguments, "--em", '{"choose_by": "difference"}')
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+def test_candidates_of_other_sources_are_refused(tables, models, candidates, tmp_path, wrong):
+    rows = read_table(candidates, TRANSLATIONS).slice(0, 9).to_pylist()
+    rows[-1]["id"] = wrong
+    other = tmp_path / "other.parquet"
+    write_table(other, TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema))
+    with pytest.raises(RetortError, match=r"other.parquet: holds ids that .*train.parquet lacks"):
+        run(select_candidates, *selecting(tables, models, other, tmp_path / "out.parquet"))
+    assert not (tmp_path / "out.parquet").exists()
+
+
+# ---- gather_distilled -----------------------------------------------------------------------------------------------
+
+
+def test_best_candidates_train_the_student_but_for_those_held_out(tables, candidates, tmp_path):
+    """N-best lists serve as distilled text too: their first candidates."""
+
+    def gathered(name, *options):
+        paths = {part: tmp_path / f"{name}.{part}.parquet" for part in ("translations", "encoded")}
+        call(
+            gather_distilled,
+            *("--shards", candidates, "--train", tables.encoded / "train.parquet", "--vocabulary", tables.vocabulary),
+            *("--output-translations", paths["translations"], "--output-encoded", paths["encoded"], *options),
+        )
+        assert set(read_table(paths["translations"], TRANSLATIONS)["rank"].to_pylist()) == {0}
+        return read_table(paths["encoded"], ENCODED).to_pylist()
+
+    held_out = tmp_path / "held.parquet"
+    every, kept = gathered("all"), gathered("some", "--held-out", 10, "--output-held-out", held_out)
+    apart = read_table(held_out, ENCODED).to_pylist()
+    first = [
+        row for row in read_table(candidates, TRANSLATIONS).to_pylist() if not row["rank"] and not row["truncated"]
+    ]
+    assert [(row["id"], row["target"]) for row in every] == [(row["id"], row["tokens"]) for row in first]
+    assert len(apart) in (9, 10) and sorted(kept + apart, key=lambda row: row["id"]) == every
+
+
+# ---- check_iteration, gather_guards, gather_selected ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def selected(tables, models, candidates):
+    """Selections in two shards, the later sources first."""
+    rows = read_table(candidates, TRANSLATIONS)
+    paths = []
+    for shard in (1, 0):
+        part = tables.root / f"candidates{shard}.parquet"
+        write_table(part, TRANSLATIONS, rows.slice(shard * 30 * CANDIDATES, 30 * CANDIDATES))
+        paths.append(tables.root / f"selected{shard}.parquet")
+        run(select_candidates, *selecting(tables, models, part, paths[-1]))
+    return paths
+
+
+def checked(tables, models, selected, candidates, output, seed=1, **guards):
+    run(
+        check_iteration,
+        *("--guards", json.dumps({**LOOSE, **guards}), "--iteration", 2, "--seed", seed, "--selected", *selected),
+        *("--first", candidates, "--first-teacher", models["first"], "--corpus", tables.corpus / "train.parquet"),
+        *("--train", tables.encoded / "train.parquet", "--output", output),
+    )
+    return output
+
+
+@pytest.mark.parametrize("sentences", [1, 7, 2000])
+def test_guards_compare_the_choice_with_the_first_teachers_text(
+    tables, models, selected, candidates, tmp_path, sentences
+):
+    path = checked(tables, models, selected, candidates, tmp_path / "x.parquet", sentences=sentences)
+    rows = {row["metric"]: row for row in read_table(path, GUARDS).to_pylist()}
+    assert {(row["iteration"], row["seed"]) for row in rows.values()} == {(2, 1)}
+    chosen = sorted((r for p in selected for r in read_table(p, SELECTION).to_pylist()), key=lambda r: r["id"])
+    first = [r for r in read_table(candidates, TRANSLATIONS).to_pylist() if r["rank"] == 0]
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
+    assert [r["id"] for r in first] == [r["id"] for r in chosen] == [r["id"] for r in pairs]
+    places = {1: [0], 7: [0, 9, 19, 29, 39, 49, 59], 2000: range(TRAIN_PAIRS)}[sentences]
+    loaded = load_checkpoint(models["first"], CPU)
+    for column, texts in (("value", chosen), ("first", first)):
+        tokens = sum(len(texts[i]["tokens"]) + 1 for i in places)
+        nats = sum(log_p(loaded, pairs[i]["source"], texts[i]["tokens"]) for i in places)
+        assert rows["log_likelihood"][column] == pytest.approx(nats / tokens, rel=1e-5)
+        words = {word for text in texts for word in text["text"].split()}
+        assert rows["distinct_words"][column] == len(words)
+    assert rows["changed"]["value"] == sum(r["rank"] > 0 for r in chosen) / TRAIN_PAIRS
+
+
+def test_a_selection_of_other_sources_is_not_measured(tables, models, selected, candidates, tmp_path):
+    with pytest.raises(RetortError, match=r"selected1.parquet: 30 rows for the 60 pairs"):
+        checked(tables, models, selected[:1], candidates, tmp_path / "x.parquet")
+    part = tables.root / "candidates0.parquet"
+    with pytest.raises(RetortError, match=r"candidates0.parquet: 30 rows for the 60 pairs"):
+        checked(tables, models, selected, part, tmp_path / "x.parquet")
+
+
+def gathering(tables, selected, guards, output):
+    return (
+        *("--selected", *selected, "--guards", guards, "--train", tables.encoded / "train.parquet"),
+        *("--vocabulary", tables.vocabulary, "--output", output),
+    )
+
+
+def test_the_chosen_become_training_text_unless_a_seed_misses_a_bound(tables, models, selected, candidates, tmp_path):
+    """Of two seeds the second one misses a bound: neither goes on."""
+    guards = [
+        checked(tables, models, selected, candidates, tmp_path / f"{seed}.parquet", seed, length=length)
+        for seed, length in ((1, 0), (2, 9))
+    ]
+    call(gather_guards, "--guards", guards[0], "--output", tmp_path / "fine.parquet")
+    call(gather_guards, "--guards", *guards, "--output", tmp_path / "both.parquet")
+    both = read_table(tmp_path / "both.parquet", GUARDS).to_pylist()
+    assert both == [row for path in guards for row in read_table(path, GUARDS).to_pylist()]
+    assert [facts["guards"]["length"] for facts in read_provenance(tmp_path / "both.parquet")["guards"]] == [0, 9]
+
+    output = tmp_path / "encoded.parquet"
+    with pytest.raises(RetortError, match=r"EM iteration 2 \(seed 2\): the loop ends here.*mean length.*loosen"):
+        run(gather_selected, *gathering(tables, selected, tmp_path / "both.parquet", output))
+    assert not output.exists()
+    call(gather_selected, *gathering(tables, selected, tmp_path / "fine.parquet", output))
+    sources = {row["id"]: row["source"] for row in read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()}
+    chosen = sorted((r for p in selected for r in read_table(p, SELECTION).to_pylist()), key=lambda r: r["id"])
+    assert read_table(output, ENCODED).to_pylist() == [
+        {"id": r["id"], "source": sources[r["id"]], "target": r["tokens"]} for r in chosen if not r["truncated"]
+    ]
+    facts = read_provenance(output)
+    assert (facts["kept"], facts["truncated"]) == (TRAIN_PAIRS - 1, 1)
+    assert facts["selection"] == read_provenance(selected[0])
+
+
+# ---- measure_multimodality ------------------------------------------------------------------------------------------
+
+
+def measuring(tables, model, output):
+    return (
+        *("--checkpoint", model, "--held-out", tables.encoded / "valid.parquet", "--system", "em1", "--seed", 3),
+        *("--data", "em", "--output", output),
+    )
+
+
+def test_ncm_is_written_with_what_it_is_made_of(tables, models, tmp_path):
+    call(measure_multimodality, *measuring(tables, models["student"], tmp_path / "x.parquet"))
+    (row,) = read_table(tmp_path / "x.parquet", MULTIMODALITY).to_pylist()
+    loaded = load_checkpoint(models["student"], CPU)
+    pairs = read_table(tables.encoded / "valid.parquet", ENCODED).to_pylist()
+    nats = -sum(log_p(loaded, pair["source"], pair["target"]) for pair in pairs)
+    tokens = sum(len(pair["target"]) + 1 for pair in pairs)
+    expected = {"system": "em1", "seed": 3, "data": "em", "sentences": len(pairs), "infeasible": 0, "tokens": tokens}
+    assert row == {**expected, "nats": pytest.approx(nats, rel=1e-5)}
+    facts = read_provenance(tmp_path / "x.parquet")
+    assert facts["held_out"] == file_digest(tables.encoded / "valid.parquet")
+
+
+def test_ncm_knows_neither_dropout_nor_label_smoothing(tables, models, tmp_path):
+    other = shutil.copytree(models["student"], tmp_path / "other")
+    description = json.loads((other / "model.json").read_text())
+    description["model"]["dropout"] = 0.5
+    description["objective"]["label_smoothing"] = 0.4
+    (other / "model.json").write_text(json.dumps(description))
+    for model in (models["student"], other):
+        run(measure_multimodality, *measuring(tables, model, tmp_path / f"{model.name}.parquet"))
+    one, two = (read_table(tmp_path / f"{name}.parquet", MULTIMODALITY).to_pylist() for name in ("student", "other"))
+    assert one == two
+
+
+def test_ncm_needs_a_parallel_model(tables, models, tmp_path):
+    with pytest.raises(RetortError, match="an autoregressive model; NCM needs a non-autoregressive one"):
+        run(measure_multimodality, *measuring(tables, models["teacher"], tmp_path / "x.parquet"))

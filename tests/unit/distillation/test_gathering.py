@@ -1,0 +1,152 @@
+"""Decoded text as training text: what is joined, left out, held out and refused."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from retort.data import tables
+from retort.data.tables import ENCODED, TRANSLATIONS, write_table
+from retort.distillation import gathering
+from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
+from retort.errors import RetortError
+
+IDS = [40, 3, 17, 8, 25, 11]
+
+
+def words(rows):
+    return [" ".join(map(str, row)) for row in rows]
+
+
+VOCABULARY = SimpleNamespace(target_size=12, decode_target=words)
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Training pairs in no order; the source of each is its id."""
+    rows = [{"id": id_, "source": [id_], "target": [9, 9]} for id_ in IDS]
+    write_table(tmp_path / "train.parquet", ENCODED, pa.Table.from_pylist(rows, schema=ENCODED.schema))
+    return tmp_path / "train.parquet"
+
+
+def decoded(ids, flaws=(), token=None, rank=0):
+    """One decoded row an id, its token 6 or 7; ``flaws`` names a row's flaw."""
+    flaws = dict(flaws)
+    tokens = {i: [] if flaws.get(i) == "empty" else [6 + i % 2, *([token] if token else [])] for i in ids}
+    rows = [
+        {
+            "id": i,
+            "test_set": "train",
+            "rank": rank,
+            "text": words([tokens[i]])[0],
+            "tokens": tokens[i],
+            "score": 0.0,
+            "truncated": flaws.get(i) == "truncated",
+            "empty": flaws.get(i) == "empty",
+            "passes": 1,
+        }
+        for i in ids
+    ]
+    return pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema)
+
+
+@pytest.fixture
+def gathered(tmp_path, train):
+    def make(*tables):
+        paths = [tmp_path / f"{number}.parquet" for number in range(len(tables))]
+        for path, table in zip(paths, tables, strict=True):
+            write_table(path, TRANSLATIONS, table)
+        return Gathered(Rows(paths, TRANSLATIONS, best=True), train, VOCABULARY)
+
+    return make
+
+
+@pytest.mark.parametrize("part", [1, 2, 4, 100])
+@pytest.mark.parametrize("shards", [[6], [2, 4], [1, 1, 0, 3, 1]])
+def test_targets_find_their_sources_in_any_order_and_flawed_ones_are_counted(gathered, monkeypatch, part, shards):
+    monkeypatch.setattr(gathering, "PART_ROWS", part)
+    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 2)
+    flaws = {17: "truncated", 3: "empty", 8: "truncated"}
+    ids = iter(sorted(IDS, reverse=True))
+    found = gathered(*(decoded([next(ids) for _ in range(size)], flaws) for size in shards), decoded(IDS, rank=1))
+    pairs = pa.concat_tables(found.pairs()).to_pylist()
+    assert pairs == [{"id": i, "source": [i], "target": [6 + i % 2]} for i in (11, 25, 40)]
+    assert found.counts == {"pairs": 6, "truncated": 2, "empty": 1, "kept": 3}
+    whole = list(found.decoded.parts(found.ids))
+    assert pa.concat_tables(whole).equals(decoded(sorted(IDS), flaws))
+    assert [len(rows) for rows in whole] == [len(IDS[at : at + part]) for at in range(0, 6, part)]
+
+
+def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr(gathering, "PART_ROWS", 10)
+    for number in range(2):
+        write_table(tmp_path / f"{number}.parquet", TRANSLATIONS, decoded(range(20 * number, 20 * number + 20)))
+    groups, read = [], pq.ParquetFile.read_row_group
+    monkeypatch.setattr(
+        pq.ParquetFile, "read_row_group", lambda *args, **options: groups.append(args[1]) or read(*args, **options)
+    )
+    rows = Rows([tmp_path / "0.parquet", tmp_path / "1.parquet"], TRANSLATIONS)
+    assert [part["id"].to_pylist() for part in rows.parts(np.arange(40), "id")] == [
+        list(range(at, at + 10)) for at in range(0, 40, 10)
+    ]
+    assert groups == [0, 1, 2, 3] * 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (decoded(IDS[:-1]), r"0.parquet: 5 rows for the 6 pairs .*1 id\(s\) missing \[11\], 0 unknown"),
+        (decoded([*IDS, 99]), r"0.parquet: 7 rows .*0 id\(s\) missing \[\], 1 unknown \[99\]"),
+        (decoded([*IDS, 25]), "0.parquet: id 25 occurs 2 times"),
+        (decoded(IDS, token=12), "0.parquet: holds token ids beyond"),
+        (decoded(IDS, dict.fromkeys(IDS, "empty")), "0.parquet: all 6 outputs are empty or cut"),
+    ],
+    ids=["missing", "unknown", "twice", "foreign", "flawed"],
+)
+def test_what_does_not_fit_is_refused(gathered, rows, message):
+    with pytest.raises(RetortError, match=message):
+        list(gathered(rows).pairs())
+
+
+def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gathered):
+    rows = decoded(IDS)
+    foreign = rows.set_column(
+        rows.schema.get_field_index("text"), "text", pa.array(["ja", *rows["text"].to_pylist()[1:]])
+    )
+    with pytest.raises(RetortError, match=r"0.parquet: tokens that say '\d' stand for 'ja'; .* set vocabulary.path"):
+        list(gathered(foreign).pairs())
+
+
+def test_the_last_token_of_a_vocabulary_is_not_foreign(gathered):
+    assert sum(len(part) for part in gathered(decoded(IDS, token=11)).pairs()) == 6
+
+
+def encoded(ids):
+    rows = [{"id": id_, "source": [id_], "target": [6]} for id_ in ids]
+    return pa.Table.from_pylist(rows, schema=ENCODED.schema)
+
+
+@pytest.mark.parametrize("count", [1, 20, 50])
+def test_the_same_ids_are_held_out_whatever_text_is_there(count):
+    every = np.arange(0, 300, 3)
+    chosen = held_out_ids(every, "many.parquet", count)
+    expected = set(chosen.tolist())
+    assert len(expected) == count and expected <= set(every.tolist())
+    for ids in (every[::-1], every[::3], every[50:], [i for i in every if i not in expected]):
+        parts = [encoded(ids[:7]), encoded(ids[7:])]
+        kept, held_out = (pa.concat_tables(filtered(parts, chosen, inside)) for inside in (False, True))
+        assert held_out["id"].to_pylist() == [i for i in ids if i in expected]
+        assert kept["id"].to_pylist() == [i for i in ids if i not in expected]
+
+
+def test_held_out_ids_come_from_everywhere():
+    ids = sorted(held_out_ids(np.arange(0, 300, 3), "many.parquet", 30).tolist())
+    assert ids[0] < 75 and ids[-1] > 225 and ids != list(range(ids[0], ids[0] + 90, 3))
+
+
+def test_at_most_half_the_pairs_can_be_held_out():
+    with pytest.raises(RetortError, match=r"many.parquet: 51 of 100 pairs cannot be held out; lower em.held_out"):
+        held_out_ids(np.arange(100), "many.parquet", 51)

@@ -1,0 +1,77 @@
+"""The scripts by hand, as a user would run them."""
+
+from pathlib import Path
+
+import pytest
+
+from retort.data.tables import COMPARISON, SCORES, read_provenance, read_table
+from retort.workflow.scripting import run_script
+from tests.unit.fakes_evaluation import corpus, translations
+from workflow_scripts import compare_systems, score
+
+REFERENCES = ["one two three four five", "six seven eight nine ten", "a b c d e"]
+
+
+def score_options(tmp_path: Path, table: Path) -> list[str]:
+    return [
+        *("--translations", str(table), "--tests", str(tmp_path / "test.test.parquet"), "--system", "ctc"),
+        *(
+            "--data",
+            "distilled",
+            "--seed",
+            "3",
+            "--search-name",
+            "collapse",
+            "--evaluation",
+            '{"metrics": ["BLEU", "BLEU-lc", "chrF", "TER", "distinct-2"]}',
+        ),
+        *("--output", str(tmp_path / "scores.parquet")),
+    ]
+
+
+def test_score_writes_one_row_a_metric(tmp_path: Path):
+    corpus(tmp_path / "test.test.parquet", REFERENCES)
+    table = translations(tmp_path / "t.parquet", [*REFERENCES[:2], "A b c d e"])
+    run_script(score.parser(), score.main, score_options(tmp_path, table))
+    rows = {row["metric"]: row for row in read_table(tmp_path / "scores.parquet", SCORES).to_pylist()}
+    assert list(rows)[:5] == ["BLEU", "BLEU-lc", "chrF", "TER", "distinct-2"] and len(rows) == 10
+    assert rows["BLEU-lc"]["value"] == pytest.approx(100) and rows["BLEU"]["value"] < 100
+    assert {(row["system"], row["data"], row["seed"], row["search"]) for row in rows.values()} == {
+        ("ctc", "distilled", 3, "collapse")
+    }
+    assert set(read_provenance(tmp_path / "scores.parquet")) >= {"retort", "translations", "tests", "evaluation"}
+
+
+def test_score_refuses_mismatched_ids_with_exit_status_2(tmp_path: Path, capsys):
+    corpus(tmp_path / "test.test.parquet", REFERENCES)
+    table = translations(tmp_path / "t.parquet", REFERENCES[:1])
+    with pytest.raises(SystemExit) as end:
+        run_script(score.parser(), score.main, score_options(tmp_path, table))
+    assert end.value.code == 2
+    assert "1 hypotheses for 3 references" in capsys.readouterr().err
+    assert not (tmp_path / "scores.parquet").exists()
+
+
+def test_compare_systems_names_its_baseline(tmp_path: Path):
+    test = corpus(tmp_path / "test.test.parquet", REFERENCES)
+    teacher = translations(tmp_path / "teacher" / "seed1" / "beam5.parquet", REFERENCES)
+    student = translations(tmp_path / "ctc" / "seed1" / "collapse.parquet", ["one", *REFERENCES[1:]])
+    output = tmp_path / "comparison.parquet"
+    options = [
+        "--evaluation",
+        '{"bootstrap_samples": 50, "metrics": ["ROUGE-L", "BLEU", "distinct-1"]}',
+        "--tests",
+        str(test),
+        "--baseline",
+        str(teacher),
+    ]
+    options += ["--translations", str(teacher), str(student), "--pair", str(teacher), str(student)]
+    run_script(compare_systems.parser(), compare_systems.main, [*options, "--output", str(output)])
+    rows = read_table(output, COMPARISON).to_pylist()
+    assert [(row["system"], row["baseline"], row["metric"]) for row in rows] == [
+        ("ctc", "teacher/seed1/beam5", "ROUGE-L"),
+        ("ctc", "teacher/seed1/beam5", "BLEU"),
+        ("teacher", "ctc/seed1/collapse", "ROUGE-L"),
+        ("teacher", "ctc/seed1/collapse", "BLEU"),
+    ]
+    assert read_provenance(output)["baseline"] == "teacher/seed1/beam5"

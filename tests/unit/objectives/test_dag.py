@@ -1,0 +1,337 @@
+"""The directed acyclic graph: its sum over paths, its best path, glancing, and its searches, against enumeration."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from retort import config
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
+from retort.losses.base import Step
+from retort.losses.paths import best_path, best_scores, sum_of_paths
+from retort.objectives import dag
+from retort.search.base import run_search
+from retort.search.dag_path import on_the_way, without_repeats
+from tests.unit.fakes_models import assert_left_out, batch, dag_model, padded, sentences
+
+E = torch.tensor([[0, 0.6, 0.3, 0.1], [0, 0, 0.7, 0.3], [0, 0, 0, 1], [0, 0, 0, 0]])
+P = torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.1, 0.6, 0.3], [0.05, 0.05, 0.9]])
+"""Transitions and the probabilities of three tokens of a graph of four vertices."""
+SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
+OPTIONS = config.Dag(name="dag", start=0.0, end=0.0)
+
+
+def random_graph(b, t, n, seed=0, dtype=torch.float64):
+    """Log-probabilities of tokens [n, b, t] and transitions [b, t, t] whose rows sum to one, but for the last."""
+    torch.manual_seed(seed)
+    weights = torch.rand(b, t, t, dtype=dtype).triu(1)
+    return torch.rand(n, b, t, dtype=dtype).log(), weights / weights.sum(2, keepdim=True).clamp(min=1e-9)
+
+
+def paths(vertices, length):
+    """All ways from the first vertex to the last one."""
+    if length == 1:
+        return [(0,)] if vertices == 1 else []
+    inner = itertools.combinations(range(1, vertices - 1), length - 2)
+    return [(0, *chosen, vertices - 1) for chosen in inner] if vertices > 1 else []
+
+
+def probability(path, emissions_nt, transitions_ij):
+    total = emissions_nt[0, path[0]].exp()
+    for k in range(1, len(path)):
+        total = total * transitions_ij[path[k - 1], path[k]] * emissions_nt[k, path[k]].exp()
+    return total
+
+
+def test_a_known_probability():
+    emissions = P.t().log()[:, None]
+    found = sum_of_paths(emissions, E[None], torch.tensor([4]), torch.tensor([3]))
+    assert found.exp().item() == pytest.approx(0.26244, abs=1e-6)
+    scores = best_scores(emissions, E.log()[None])
+    assert scores[2, 0, 3].exp().item() == pytest.approx(0.1458, abs=1e-6)
+    assert best_path(scores, E.log()[None], torch.tensor([4]), torch.tensor([3])).tolist() == [[0, 2, 3]]
+
+
+SIZES = [(6, 4), (6, 6), (5, 2), (4, 3), (1, 1), (6, 1), (3, 5), (2, 2)]
+
+
+def test_the_sum_and_its_gradients_are_those_over_all_paths():
+    """Sentences of differing sizes in one batch: vertices, length; two of them have no path."""
+    emissions, transitions = random_graph(len(SIZES), 6, 6)
+    vertices, length = (torch.tensor(x) for x in zip(*SIZES, strict=True))
+    inputs = emissions.requires_grad_(), transitions.requires_grad_()
+    found = sum_of_paths(*inputs, vertices, length)
+    expected = []
+    for i, (t, n) in enumerate(SIZES):
+        all_paths = paths(t, n)
+        if not all_paths:
+            assert found[i] == -math.inf
+            continue
+        expected.append(sum(probability(path, emissions[:, i], transitions[i]) for path in all_paths).log())
+    assert len(expected) == 6
+    reached = found.isfinite()
+    torch.testing.assert_close(found[reached], torch.stack(expected))
+    scale = torch.arange(1.0, 7.0, dtype=torch.float64)
+    ours = torch.autograd.grad((found[reached] * scale).sum(), inputs)
+    theirs = torch.autograd.grad((torch.stack(expected) * scale).sum(), inputs)
+    torch.testing.assert_close(ours[0], theirs[0])
+    torch.testing.assert_close(ours[1], theirs[1])
+
+
+def test_gradcheck():
+    inputs = [x.requires_grad_() for x in random_graph(3, 5, 4, seed=1)]
+    vertices, length = torch.tensor([5, 4, 5]), torch.tensor([4, 3, 2])
+    assert torch.autograd.gradcheck(lambda e, w: sum_of_paths(e, w.triu(1), vertices, length), inputs)
+
+
+@pytest.mark.parametrize(("t", "n"), [(200, 60), (200, 199), (200, 150), (64, 5)])
+def test_likely_dead_ends_do_not_hide_the_paths_beside_them(t, n):
+    """Wide-spread probabilities and long sentences, against sums of logarithms."""
+    emissions, transitions = random_graph(2, t, n, seed=2)
+    emissions = 9 * emissions - 2
+    score = torch.full((2, t), -math.inf, dtype=torch.float64)
+    score[:, 0] = emissions[0, :, 0]
+    for k in range(1, n):
+        score = (score[:, :, None] + transitions.log()).logsumexp(1) + emissions[k]
+    inputs = emissions.float().requires_grad_(), transitions.float().requires_grad_()
+    found = sum_of_paths(*inputs, torch.tensor([t, t]), torch.tensor([n, n]))
+    torch.testing.assert_close(found.double(), score[:, -1], rtol=1e-5, atol=1e-5)
+    visits, gradient = torch.autograd.grad(found.sum(), inputs)
+    torch.testing.assert_close(visits.sum(2), torch.ones(n, 2), rtol=1e-4, atol=1e-4)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_best_path_is_the_best_of_all(seed):
+    sizes = [(6, 4), (6, 6), (5, 2), (6, 3), (4, 3)]
+    emissions, transitions = random_graph(len(sizes), 6, 6, seed)
+    vertices, length = (torch.tensor(x) for x in zip(*sizes, strict=True))
+    scores = best_scores(emissions, transitions.log())
+    found = best_path(scores, transitions.log(), vertices, length)
+    for i, (t, n) in enumerate(sizes):
+        best = max(paths(t, n), key=lambda path: probability(path, emissions[:, i], transitions[i]))
+        assert found[i].tolist() == [*best, *[0] * (6 - n)]
+        expected = probability(best, emissions[:, i], transitions[i]).log()
+        torch.testing.assert_close(scores[n - 1, i, t - 1], expected)
+
+
+# ---- the model and its loss -----------------------------------------------------------------------------------------
+
+
+def test_transitions_are_distributions_over_later_vertices_that_are_no_padding():
+    model, source = dag_model(3), padded(sentences([2, 4]))
+    states, vertices = model.decode_upsampled(source, *model.encode(source))
+    found = model.transitions(states, vertices)
+    assert vertices.tolist() == [9, 15] and found.dtype == torch.float32
+    for i, t in enumerate([9, 15]):
+        assert (found[i].tril() == 0).all() and (found[i, :, t:] == 0).all() and (found[i, t - 1 :] == 0).all()
+        assert (found[i, : t - 1, :t].triu(1) + torch.ones(t - 1, t).tril() > 0).all()
+        torch.testing.assert_close(found[i, : t - 1].sum(1), torch.ones(t - 1))
+
+
+def test_transitions_are_gated_mixtures_of_heads_over_states_and_positions():
+    """One head at a time, from the definition."""
+    model, source = dag_model(2), padded([[7, 8]])
+    states, vertices = model.decode_upsampled(source, *model.encode(source))
+    weight = torch.cat([model.from_state.weight, model.from_position.weight], 1)
+    features = torch.cat([states[0], model.slot_positions.table[:6]], 1)
+    query, key, gate = (features @ weight.t() + model.from_state.bias).split([16, 16, 2], 1)
+    expected = torch.zeros(6, 6)
+    for i in range(5):
+        for h in range(2):
+            scores = key[i + 1 :, 8 * h : 8 * h + 8] @ query[i, 8 * h : 8 * h + 8] / 8**0.5
+            expected[i, i + 1 :] += gate[i].softmax(0)[h] * scores.softmax(0)
+    torch.testing.assert_close(model.transitions(states, vertices)[0], expected)
+
+
+@torch.no_grad()
+def all_paths(model, source, target):
+    """log P(target, eos) of one pair from its graph, by enumeration."""
+    source_bs = padded([source])
+    states, vertices = model.decode_upsampled(source_bs, *model.encode(source_bs))
+    log_probs = model.logits(states)[0].log_softmax(1)
+    transitions = model.transitions(states, vertices)[0]
+    tokens = torch.tensor([*target, EOS])
+    emissions = torch.cat([torch.zeros(1, len(log_probs)), log_probs[:, tokens].t()])
+    total = sum(probability(path, emissions, transitions) for path in paths(len(log_probs), len(tokens) + 1))
+    return math.log(total) if total else -math.inf
+
+
+def test_the_log_likelihood_sums_over_paths_and_may_be_minus_infinity():
+    sources, targets = [[7], [7], [8], [8], [9, 6], [9]], [[6], [7, 8], [8, 8], [6, 7, 8, 9], [6, 6, 7], []]
+    model = dag_model(2)
+    found = dag.log_likelihood(model, batch(sources, targets), OPTIONS)
+    expected = [all_paths(model, source, target) for source, target in zip(sources, targets, strict=True)]
+    assert expected[3] == -math.inf and math.isfinite(expected[1])
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    assert not found.requires_grad
+
+
+def test_all_targets_together_have_probability_one():
+    model, source = dag_model(2, tied="none"), [7]
+    model.embeddings.output.data = model.embeddings.output.data[:3]
+    # three kinds of tokens, eos (2) among them, in all sequences of up to three
+    states, vertices = model.decode_upsampled(padded([source]), *model.encode(padded([source])))
+    log_probs = torch.log_softmax(states @ model.embeddings.output.t(), -1)[0]
+    total = 0.0
+    for n in (1, 2, 3):
+        for tokens in itertools.product(range(3), repeat=n):
+            emissions = torch.cat([torch.zeros(1, 4), log_probs[:, list(tokens)].t()])[:, None]
+            length = torch.tensor([n + 1])
+            total += sum_of_paths(emissions, model.transitions(states, vertices), vertices, length).exp().item()
+    assert total == pytest.approx(1.0, rel=1e-5)
+
+
+def test_sentences_that_do_not_fit_are_counted_and_left_out():
+    model = dag_model(2)
+    # vertices are 2 x (length + eos), one of them bos's: the first needs 6 of 4, the others fit
+    sources, targets = [[7], [8], [9, 6]], [[6, 7, 7, 8], [6, 7], [7, 7, 7]]
+    assert_left_out(dag.compute, model, sources, targets, OPTIONS)
+
+
+def test_a_batch_without_any_sentence_that_fits_has_a_loss_of_zero():
+    model = dag_model(1).train()
+    options = config.Dag(name="dag", upsampling=1, start=0.999, end=0.999)
+    loss = dag.compute(model, batch([[7]], [[6, 7, 8]]), options, Step(torch.Generator()))
+    loss.total.backward()
+    assert (loss.total, loss.parts["infeasible"], loss.parts["revealed"]) == (0, 1, 0)
+    assert all((p.grad == 0).all() for p in model.parameters() if p.grad is not None)
+
+
+# ---- glancing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "revealed"), [(0.0, 0), (0.5, 2), (1.0, 3)])
+def test_a_share_of_the_wrong_tokens_is_revealed_on_the_best_path(monkeypatch, share, revealed):
+    """Three of the target's six tokens are wrong; half of them is rounded to an even number."""
+    model, pairs = dag_model(3), batch([[7, 8, 9], [6]], [[6, 7, 8, 9, 10], [6] * 8])
+    asked = []
+    guess = torch.tensor([6, 6, 8, 9, 9, 9])
+    monkeypatch.setattr(dag, "most_probable", lambda states, weight: asked.append(states) or guess)
+    given = dag.glance(model, pairs, *model.encode(pairs.source_bs), share, torch.Generator().manual_seed(1))
+    assert ((given != PAD).sum(1)).tolist() == [revealed, 0]
+    assert given[0, 0] == PAD and given.shape == (2, 12)
+    states, vertices = model.decode_upsampled(pairs.source_bs, *model.encode(pairs.source_bs))
+    log_probs = model.logits(states)[0].log_softmax(1)
+    transitions = model.transitions(states, vertices)[0]
+    tokens = [6, 7, 8, 9, 10, EOS]
+    emissions = torch.cat([torch.zeros(1, 12), log_probs[:, tokens].t()])
+    best = max(paths(12, 7), key=lambda path: probability(path, emissions, transitions))
+    torch.testing.assert_close(asked[0], states[0, list(best[1:])])
+    shown = {(t, token) for t, token in enumerate(given[0].tolist()) if token != PAD}
+    assert shown <= set(zip(best[1:], tokens, strict=True))
+
+
+def test_every_token_of_the_path_is_revealed_equally_often():
+    model, pairs = dag_model(2), batch([[7, 8, 9]] * 600, [[6, 7, 8]] * 600)
+    memory = model.encode(pairs.source_bs)
+    given = dag.glance(model, pairs, *memory, 0.5, torch.Generator().manual_seed(1))
+    counts = (given != PAD).sum(0)
+    places = counts.nonzero()[:, 0]
+    assert len(places) == 4 and (given != PAD).sum(1).unique().numel() == 1
+    expected = counts.sum() / 4
+    assert (counts[places] - expected).abs().max() < 5 * (expected * (1 - expected / 600)) ** 0.5
+
+
+def test_revealed_tokens_start_from_their_embeddings_and_others_do_not_move():
+    model, source = dag_model(2), padded([[7, 8]])
+    memory = model.encode(source)
+    plain, _ = model.decode_upsampled(source, *memory)
+    none, _ = model.decode_upsampled(source, *memory, torch.full((1, 6), PAD))
+    assert torch.equal(plain, none)
+    seen = []
+    model.decoder.forward = lambda x, *rest: seen.append(x) or x  # type: ignore[method-assign]
+    given = torch.tensor([[PAD, 9, PAD, PAD, 6, PAD]])
+    model.decode_upsampled(source, *memory)
+    model.decode_upsampled(source, *memory, given)
+    expected = seen[0].clone()
+    table = model.slot_positions.table
+    for t, token in ((1, 9), (4, 6)):
+        expected[0, t] = 4 * model.embeddings.target[token] + table[t]
+    torch.testing.assert_close(seen[1], expected)
+
+
+def test_glancing_is_for_training_and_follows_the_progress(monkeypatch):
+    options, shares = config.Dag(name="dag", start=0.5, end=0.1), []
+    reveal = dag.glance
+    monkeypatch.setattr(dag, "glance", lambda *given: shares.append(given[4]) or reveal(*given))
+    model, pairs = dag_model(4), batch(SOURCES, TARGETS)
+    assert "revealed" not in dag.compute(model, pairs, options, Step(torch.Generator())).parts
+    model.train()
+    for progress in (0.0, 0.5, 1.0):
+        dag.compute(model, pairs, options, Step(torch.Generator(), progress))
+    assert shares == pytest.approx([0.5, 0.3, 0.1])
+    found = [dag.compute(model, pairs, options, Step(torch.Generator().manual_seed(s))) for s in (1, 1, 2)]
+    assert found[0].total == found[1].total != found[2].total
+
+
+# ---- searches -------------------------------------------------------------------------------------------------------
+
+
+def graph_of(model, source):
+    """Log-probabilities of text tokens [t, v], of eos at the last vertex, and of transitions, of one source."""
+    source_bs = padded([source])
+    with torch.no_grad():
+        states, vertices = model.decode_upsampled(source_bs, *model.encode(source_bs))
+        log_probs = model.logits(states)[0].log_softmax(1)
+        transitions = model.transitions(states, vertices)[0].log()
+    eos = log_probs[-1, EOS].item()
+    log_probs[:, [PAD, BOS, EOS, MASK, BLANK]] = -math.inf
+    return log_probs, eos, transitions
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 3.0, None])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_path_is_followed_step_by_step(seed, beta):
+    model, source = dag_model(4, seed), [7, 9, 6]
+    log_probs, eos, transitions = graph_of(model, source)
+    last, vertex, score, tokens = 15, 0, 0.0, []
+    best = [max(row) for row in log_probs.tolist()]
+    best[last] = eos
+    while vertex != last:
+        look = [transitions[vertex, j].item() + (beta or 0.0) * best[j] for j in range(16)]
+        following = max(range(vertex + 1, 16), key=look.__getitem__)
+        score += transitions[vertex, following].item() + best[following]
+        vertex = following
+        if vertex != last:
+            tokens.append(log_probs[vertex].argmax().item())
+    options = {"method": "greedy"} if beta is None else {"beta": beta}
+    (found,) = run_search(model, padded([source]), config.DagPath(kind="dag_path", **options))[0]
+    assert found.tokens == [token for token, _ in itertools.groupby(tokens)]
+    assert found.score == pytest.approx(score, rel=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.7, 1.0, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_joint_viterbi_is_the_best_of_all_paths(seed, beta):
+    model, source = dag_model(3, seed), [7, 9]
+    log_probs, eos, transitions = graph_of(model, source)
+    best = [max(row) for row in log_probs.tolist()]
+    best[0], best[8] = 0.0, eos
+
+    def score(path):
+        total = sum(best[v] for v in path) + sum(transitions[i, j].item() for i, j in itertools.pairwise(path))
+        return total / (len(path) - 1) ** beta
+
+    expected = max((path for n in range(2, 10) for path in paths(9, n)), key=score)
+    (found,) = run_search(model, padded([source]), config.JointViterbi(kind="joint_viterbi", beta=beta))[0]
+    assert found.score == pytest.approx(score(expected), rel=1e-4)
+    assert found.tokens == [log_probs[v].argmax().item() for v in expected[1:-1]]
+
+
+def test_joint_viterbi_keeps_to_its_longest_output():
+    model, source = dag_model(8), padded(sentences([2, 12], seed=4))
+    options = config.JointViterbi(kind="joint_viterbi", beta=20.0, max_ratio=0.1)
+    short, long = run_search(model, source, options)
+    assert (len(short[0].tokens), len(long[0].tokens)) == (10, 11)
+
+
+def test_pointers_are_followed_and_repeats_dropped():
+    pointers = [[3, 2, 4, 4, 6, 6, 6], [1, 2, 3, 4, 5, 6, 6], [6, 6, 6, 6, 6, 6, 6], [2, 2, 2, 3, 4, 5, 6]]
+    found = [row.nonzero()[:, 0].tolist() for row in on_the_way(torch.tensor(pointers))]
+    assert found == [[0, 3, 4, 6], list(range(7)), [0, 6], [0, 2]]
+    tokens = torch.tensor([[PAD, 7, PAD, 7, 7, 8, 7], [PAD, PAD, 6, UNK, UNK, PAD, 6]])
+    chosen = tokens != PAD
+    expected = [[PAD, 7, PAD, PAD, PAD, 8, 7], [PAD, PAD, 6, UNK, PAD, PAD, 6]]
+    assert without_repeats(tokens, chosen).tolist() == expected

@@ -1,0 +1,110 @@
+"""Order-agnostic cross entropy against its vector and all orders of small sentences."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from retort import config
+from retort.data.vocabulary import EOS, MASK, PAD
+from retort.losses.base import Step
+from retort.objectives import oaxe, vanilla
+from retort.objectives.oaxe import best_order
+from tests.unit.fakes_models import batch, parallel, sentences
+
+SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([5, 4, 3, 2], seed=1)
+PAIRS = batch(SOURCES, TARGETS)
+
+
+def options(**keys):
+    return config.Oaxe(name="oaxe", **keys)
+
+
+def at(progress):
+    return Step(torch.Generator(), progress)
+
+
+def own_log_probs(model):
+    """Of each sentence's tokens in its slots, with nothing given."""
+    inputs = torch.where(PAIRS.target_bt != PAD, MASK, PAD)
+    states = model.decode_tokens(inputs, *model.encode(PAIRS.source_bs))
+    log_probs = torch.log_softmax(model.logits(states).detach(), -1)
+    tokens = [[*target, EOS] for target in TARGETS]
+    uniform = [row[: len(own)].mean(1) for row, own in zip(log_probs, tokens, strict=True)]
+    return [row[: len(own), own] for row, own in zip(log_probs, tokens, strict=True)], uniform
+
+
+def aligned(log_probs_ti):
+    """The log-probabilities of the best of all orders."""
+    orders = itertools.permutations(range(len(log_probs_ti)))
+    return max((log_probs_ti[range(len(order)), order] for order in orders), key=lambda chosen: float(chosen.sum()))
+
+
+def test_a_known_order():
+    log_probs = torch.tensor([[0.1, 0.6, 0.1, 0.2], [0.1, 0.2, 0.1, 0.6], [0.1, 0.1, 0.7, 0.1]]).log()[None, :, 1:]
+    order = best_order(log_probs, torch.tensor([3]))
+    assert order.tolist() == [[0, 2, 1]]
+    assert float(-log_probs[0, range(3), order[0]].sum()) == pytest.approx(1.378326, abs=1e-6)
+
+
+def test_padding_takes_no_part():
+    """Slots and tokens of padding would be the best to match."""
+    log_probs = torch.full((2, 5, 5), -1e-3)
+    log_probs[0, :3, :3] = torch.tensor([[-9.0, -9.0, -1.0], [-1.0, -9.0, -9.0], [-9.0, -1.0, -9.0]])
+    assert best_order(log_probs, torch.tensor([3, 5]))[0].tolist() == [2, 0, 1, 3, 4]
+
+
+def test_the_loss_is_that_of_the_best_order():
+    model = parallel()
+    log_probs, _ = own_log_probs(model)
+    best = torch.cat([aligned(own) for own in log_probs])
+    loss = oaxe.compute(model, PAIRS, options(truncation=0.1), at(1.0))
+    torch.testing.assert_close(loss.parts["nll"], -best.mean())
+    torch.testing.assert_close(loss.total, loss.parts["nll"] + 0.1 * loss.parts["length"])
+    torch.testing.assert_close(loss.parts["truncated"], (best.exp() < 0.1).float().mean())
+    assert loss.parts["nll"] < vanilla.compute(model, PAIRS, config.Vanilla(name="vanilla"), at(1.0)).parts["nll"]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_improbable_tokens_are_left_out_in_training_only(smoothing):
+    model = parallel().train()
+    log_probs, uniform = own_log_probs(model)
+    best, uniform = torch.cat([aligned(own) for own in log_probs]), torch.cat(uniform)
+    bound = float(best.exp().median())
+    # e to the power, not 2: probabilities, not bits
+    assert math.exp(float(best.min())) < bound < math.exp(float(best.max()))
+    loss = oaxe.compute(model, PAIRS, options(truncation=bound, label_smoothing=smoothing), at(1.0))
+    kept = best[best.exp() >= bound]
+    assert 0 < len(kept) < len(best)
+    expected = -((1 - smoothing) * kept.sum() + smoothing * uniform.sum()) / len(best)
+    torch.testing.assert_close(loss.total, expected + 0.1 * loss.parts["length"])
+    torch.testing.assert_close(loss.parts["nll"], -best.mean())
+    torch.testing.assert_close(loss.parts["truncated"], 1 - torch.tensor(len(kept) / len(best)))
+
+
+def test_truncated_tokens_have_no_gradient_but_all_others_have():
+    model = parallel().train()
+    none, everything = (
+        oaxe.compute(model, PAIRS, options(truncation=p, label_smoothing=0.0, length_weight=0.0), at(1.0))
+        for p in (1.0, 0.0)
+    )
+    for loss, some in ((none, False), (everything, True)):
+        (gradient,) = torch.autograd.grad(loss.total, model.embeddings.output)
+        assert bool(gradient.any()) == some
+
+
+def test_training_begins_with_position_wise_cross_entropy():
+    model, plain = parallel().train(), config.Vanilla(name="vanilla")
+    expected = vanilla.compute(model, PAIRS, plain, at(0.0)).total
+    found = [oaxe.compute(model, PAIRS, options(warmup_share=0.4), at(p)).total for p in (0.0, 0.39, 0.4, 1.0)]
+    assert torch.equal(found[0], expected) and torch.equal(found[1], expected)
+    assert torch.equal(found[2], found[3]) and found[2] < expected - 0.01
+    started = oaxe.compute(model, PAIRS, options(warmup_share=0.0), at(0.0)).total
+    assert torch.equal(started, found[2])
+
+
+def test_a_loss_that_is_not_finite_is_left_to_the_training_loop():
+    model = parallel().train()
+    model.embeddings.output.data[7] = float("nan")
+    assert oaxe.compute(model, PAIRS, options(), at(1.0)).total.isnan()

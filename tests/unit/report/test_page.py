@@ -1,0 +1,389 @@
+import argparse
+import csv
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from retort.data.tables import ENCODING, write_table
+from retort.errors import RetortError
+from retort.evaluation.runs import Run, counterparts, data_pairs, named_directory
+from retort.report import dag, page, summary
+from retort.report.inputs import Inputs, Paths, read_inputs, read_stages, sample_ids
+from retort.report.results import COLUMNS, results_csv
+from tests.unit.fakes_evaluation import corpus
+from tests.unit.fakes_report import EVIL, RULES, run_on_disk
+from workflow_scripts import build_report
+
+NAMES = ["teacher", "ctc-raw", "ctc", "vanilla-raw", "vanilla"]
+
+
+@pytest.fixture(scope="module")
+def arguments(tmp_path_factory) -> dict:
+    return run_on_disk(tmp_path_factory.mktemp("run"), NAMES, seeds=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def inputs(arguments) -> Inputs:
+    return read_inputs(paths(arguments))
+
+
+@pytest.fixture(scope="module")
+def report(arguments, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("report")
+    build_report.main(argparse.Namespace(**arguments, output=output))
+    return output
+
+
+def paths(arguments: dict) -> Paths:
+    return Paths(**{**arguments, "checkpoints": [named_directory(text) for text in arguments["checkpoints"]]})
+
+
+def arguments_of(config: Path, **parts) -> dict:
+    empty = {"scores": [], "logs": [], "checkpoints": [], "translations": []}
+    nothing = dict.fromkeys(("corpus", "comparison", "latency", "benchmarks", "dag"))
+    return {"config": config, **empty, **nothing, **parts}
+
+
+def test_all_files_are_written(report):
+    assert sorted(path.name for path in report.iterdir()) == [
+        "em_iterations.png",
+        "lengths.png",
+        "mixed_training.png",
+        "quality_latency.png",
+        "report.html",
+        "results.csv",
+        "training_curves.png",
+    ]
+    for name in ("quality_latency", "training_curves", "lengths"):
+        png = (report / f"{name}.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert page.data_uri(png) in (report / "report.html").read_text()
+
+
+def test_the_page_shows_the_numbers(report, inputs):
+    html = (report / "report.html").read_text()
+    (entry,) = [entry for entry in summary.entries(inputs, "flickr") if entry.system == "ctc"]
+    assert f'{page.number(entry.scores["BLEU"].mean)} <span class="sd">±{page.number(entry.scores["BLEU"].sd)}' in html
+    assert f"<td>{page.signed(entry.difference.mean)}" in html
+    assert f"{page.number(entry.speedup.ratio)}\N{MULTIPLICATION SIGN}<span" in html
+    assert page.number(entry.best.throughput, 1) in html
+    assert "4.32" in html
+    (gap,) = [gap for gap in summary.gaps(inputs, "flickr") if gap.distilled == "ctc"]
+    assert page.signed(gap.gap) in html
+    assert gap.difference is not None
+    for text in (
+        "28\N{THIN SPACE}765",
+        "3.643",
+        "21 min 40 s",
+        "prepare_corpus",
+        "tok:13a",
+        "0.1.0 (abc)",
+        "Made-up CPU",
+        "type: cpu, name: Made-up",
+    ):
+        assert text in html
+    assert "Left out" not in html and "left out" not in html
+
+
+def test_the_page_needs_nothing_from_outside(report):
+    html = (report / "report.html").read_text().replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert "<script" not in html and "<link" not in html and "@import" not in html and "url(" not in html
+    assert all(address.startswith("data:image/png;base64,") for address in re.findall(r'src="([^"]*)"', html))
+    links = re.findall(r'href="([^"]*)"', html)
+    sections = re.findall(r'<section id="([^"]*)"', html)
+    assert set(links) == {f"#{section}" for section in sections}
+
+
+def test_every_name_and_text_is_escaped(report):
+    html = (report / "report.html").read_text()
+    assert EVIL not in html
+    assert '<b>&"' not in html
+    assert html.count(escape(EVIL).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")) >= 5
+
+
+def test_missing_parts_are_left_out_with_a_line(tmp_path, arguments):
+    build_report.main(argparse.Namespace(**arguments_of(arguments["config"]), output=tmp_path))
+    html = (tmp_path / "report.html").read_text()
+    assert html.count("eft out: ") + html.count("eft out: ".replace(":", "")) >= 7
+    for section in (
+        "quality-latency",
+        "comparison",
+        "distillation",
+        "latency",
+        "training",
+        "samples",
+        "corpus",
+        "stages",
+    ):
+        part = html[html.index(f'<section id="{section}">') :]
+        assert "eft out" in part[: part.index("</section>")], section
+    assert (tmp_path / "quality_latency.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "results.csv").read_text().splitlines() == [",".join(COLUMNS)]
+
+
+def test_scores_without_latency_still_make_a_table(tmp_path, arguments):
+    parts = arguments_of(arguments["config"], scores=arguments["scores"])
+    build_report.main(argparse.Namespace(**parts, output=tmp_path))
+    html = (tmp_path / "report.html").read_text()
+    assert '<table class="comparison">' in html
+    assert "it needs both scores and latency" in html
+
+
+def test_one_system_one_seed_is_enough(tmp_path):
+    arguments = run_on_disk(tmp_path, ["teacher"], sentences=6)
+    build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
+    html = (tmp_path / "report" / "report.html").read_text()
+    assert "no two scored systems differ in their training data only" in html
+
+
+def test_another_leading_metric_is_followed_everywhere(tmp_path):
+    metrics = ("ROUGE-L", "BLEU", "distinct-1")
+    arguments = run_on_disk(tmp_path, ["teacher", "ctc-raw", "ctc", "em1", "em2"], sentences=12, metrics=metrics)
+    build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
+    html = (tmp_path / "report" / "report.html").read_text()
+    inputs = read_inputs(paths(arguments))
+    (entry,) = [entry for entry in summary.entries(inputs, "flickr") if entry.system == "ctc"]
+    wanted = ("ctc", "ROUGE-L", "teacher/seed1/beam5")
+    (row,) = [r for r in inputs.comparison if (r["system"], r["metric"], r["baseline"]) == wanted]
+    assert entry.difference.mean == row["difference"]
+    (gap,) = summary.gaps(inputs, "flickr")
+    assert gap.gap == gap.scores_distilled["ROUGE-L"].mean - gap.scores_raw["ROUGE-L"].mean
+    assert "<th>ROUGE-L</th><th>BLEU</th><th>distinct-1</th>" in html and "stem:porter" in html
+    assert "best validation ROUGE-L" in html and "<th>TER" not in html and "<th>chrF" not in html
+    assert 'class="unit">BLEU<' not in html and "BLEU minus" not in html and 'class="unit">ROUGE-L<' in html
+
+
+def test_lengths_and_references_are_shown(tmp_path):
+    arguments = run_on_disk(tmp_path, ["teacher"], sentences=6)
+    corpus(tmp_path / "corpus" / "test.flickr.parquet", [["one way", "another way"], *["same"] * 5])
+    numbers = {"texts": 1000, "tokens": 25500, "unknown": 51, "longest": 400, "over_length": 23}
+    rows = [{"split": "train", "side": "source", **numbers}]
+    write_table(tmp_path / "encoding.parquet", ENCODING, pa.Table.from_pylist(rows, schema=ENCODING.schema))
+    arguments["encoding"] = tmp_path / "encoding.parquet"
+    build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
+    html = (tmp_path / "report" / "report.html").read_text()
+    assert "<td>25.5</td><td>400</td>\n<td>0.200</td><td>23</td><td>2.3</td>" in html
+    assert re.search("reference 1</th>.*one way.*reference 2</th>.*another way", html, re.DOTALL)
+
+
+def test_entries_follow_the_config_and_hold_the_baseline(inputs):
+    entries = summary.entries(inputs, "flickr")
+    assert [(entry.system, entry.search) for entry in entries] == [
+        ("teacher", "beam5"),
+        ("teacher", "greedy"),
+        *((name, "collapse" if "ctc" in name else "argmax") for name in NAMES[1:]),
+    ]
+    assert [entry.is_baseline for entry in entries] == [True, *[False] * 5]
+    teacher, ctc = entries[0], entries[3]
+    assert (teacher.speedup.ratio, teacher.speedup.low, teacher.speedup.high) == (1, 1, 1)
+    assert ctc.speedup.low <= ctc.speedup.ratio <= ctc.speedup.high
+    assert ctc.speedup.ratio == pytest.approx(0.120 / 0.0112, rel=0.1)
+    assert ctc.difference.seeds == 2 and ctc.data == "distilled" and ctc.objective == "ctc"
+    assert ctc.parameters == 4_321_000 and ctc.updates.mean == 6000
+    assert ctc.minutes.mean == pytest.approx(21 + 1.5 / 60)
+
+
+def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
+    own = replace(inputs, config={**inputs.config, "evaluation": {"baselines": {"ctc": "ctc-raw"}}})
+    entries = {entry.system: entry for entry in summary.entries(own, "flickr")}
+    assert (entries["ctc"].own_baseline, entries["vanilla"].own_baseline) == (("ctc-raw", "collapse"), None)
+    rows = [
+        row["difference"]
+        for row in inputs.comparison
+        if (row["system"], row["metric"]) == ("ctc", "BLEU") and row["baseline"].startswith("ctc-raw/")
+    ]
+    assert len(rows) == 2 and entries["ctc"].difference.mean == pytest.approx(sum(rows) / 2)
+    assert entries["vanilla"].difference == summary.entries(inputs, "flickr")[-1].difference
+
+
+def test_what_an_objective_counts_is_a_mean_over_its_training(inputs, report):
+    means = [seed * 3050 / 1e6 for seed in (1, 2)]
+    shares = summary.training_shares(inputs)
+    assert list(shares) == ["ctc-raw", "ctc"] and list(shares["ctc"]) == ["infeasible"]
+    assert shares["ctc"]["infeasible"].mean == pytest.approx(sum(means) / 2)
+    rows = list(csv.DictReader((report / "results.csv").open()))
+    found = {
+        row["seed"]: float(row["value"]) for row in rows if (row["system"], row["metric"]) == ("ctc", "infeasible")
+    }
+    assert found == pytest.approx({"1": means[0], "2": means[1]})
+    html = (report / "report.html").read_text()
+    assert "they train nothing" in html and "<td>0.46</td>" in html
+
+
+def test_latency_by_hand():
+    rows = [
+        {"system": "teacher", "seed": 1, "search": "beam", "batch_size": size, "batch": batch, "sentences": size,
+         "model_seconds": seconds / 2, "total_seconds": seconds}
+        for size, batch, seconds in [(1, 0, 1.0), (1, 1, 2.0), (1, 2, 4.0), (4, 0, 2.0), (4, 0, 4.0)]
+    ]  # fmt: skip
+    rows += [{**row, "system": "fast", "total_seconds": row["total_seconds"] / 4} for row in rows]
+    inputs = Inputs({"teacher": {"searches": {"greedy": {"kind": "greedy"}, "beam": {"kind": "beam"}}}}, latency=rows)
+    assert summary.reference_key(inputs) == ("teacher", "beam")
+    slow = summary.latencies(inputs)["teacher", "beam"]
+    assert (slow[1].median, slow[1].batches, slow[1].model_share) == (2.0, 3, pytest.approx(0.5))
+    assert slow[1].low == pytest.approx(1.1) and slow[1].high == pytest.approx(3.8)
+    assert slow[4].throughput == pytest.approx(8 / 6)
+    faster = summary.speedups(inputs)
+    assert faster["fast", "beam", 1] == summary.Speedup(4, 4, 4, 3)
+    assert faster["fast", "beam", 4].batches == 1
+
+
+def test_the_speedups_interval_spans_its_spread():
+    found = summary.speedup([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0])
+    assert found.ratio == 3
+    assert 1 <= found.low < 3 < found.high <= 5
+
+
+def test_the_pareto_front_has_no_beaten_point():
+    points = [(10, 20.0), (5, 15.0), (5, 16.0), (20, 20.0), (7, 14.0), (30, 25.0)]
+    assert summary.pareto(points) == [2, 0, 5]
+    assert summary.pareto([(1, 1.0)]) == [0]
+
+
+def test_differences_over_seeds_cover_every_interval():
+    row = {"system": "a", "search": "s", "test_set": "t", "metric": "BLEU", "baseline": "b"}
+    rows = [
+        {**row, "difference": 1.0, "difference_low": -0.5, "difference_high": 2.0, "p_value": 0.2},
+        {**row, "difference": 2.0, "difference_low": 1.0, "difference_high": 3.0, "p_value": 0.01},
+        {**row, "baseline": "other", "difference": 9.0, "difference_low": 9.0, "difference_high": 9.0, "p_value": 0.0},
+    ]
+    found = summary.difference(Inputs({}, comparison=rows), ("a", "s"), "t", ["b"])
+    assert found == summary.Difference(1.5, -0.5, 3.0, significant=1, seeds=2)
+    assert summary.difference(Inputs({}, comparison=rows), ("a", "s"), "t", ["none"]) is None
+
+
+def test_pairs_differ_in_their_data_only():
+    ctc = {"objective": {"name": "ctc"}, "data": "raw", "seeds": None, "checkpoint": None, "model": {"d_model": 8}}
+    systems = {
+        "teacher": {"objective": {"name": "autoregressive"}, "data": "raw"},
+        "ctc-raw": ctc,
+        "ctc": {**ctc, "data": "distilled", "seeds": [1]},
+        "wide": {**ctc, "data": "distilled", "model": {"d_model": 16}},
+    }
+    assert data_pairs(systems) == [("ctc-raw", "ctc")]
+
+
+def test_each_search_is_compared_with_the_same_search_of_the_baselines_that_have_it():
+    searches = {"ar": ["greedy", "beam5"], "cmlm": ["passes1"], "joint": ["beam5", "passes1"]}.get
+    several = ["ar", "cmlm", "joint"]
+    assert counterparts("beam5", several, searches) == [("ar", "beam5"), ("joint", "beam5")]
+    assert counterparts("passes1", several, searches) == [("cmlm", "passes1"), ("joint", "passes1")]
+    assert counterparts("argmax", several, searches) == counterparts("argmax", "ar", searches) == [("ar", "greedy")]
+
+
+def test_results_hold_every_number_once(inputs):
+    rows = list(csv.DictReader(results_csv(inputs).splitlines()))
+    keys = [tuple(row[column] for column in COLUMNS[:6]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    by_key = dict(zip(keys, rows, strict=True))
+    score = next(row for row in inputs.scores if row["system"] == "ctc" and row["metric"] == "BLEU")
+    found = by_key["ctc", "distilled", str(score["seed"]), "flickr", "collapse", "BLEU"]
+    assert float(found["value"]) == score["value"] and found["signature"] == score["signature"]
+    assert ("ctc", "distilled", "1", "flickr", "collapse", "latency_ms@1") in by_key
+    assert ("ctc", "distilled", "2", "flickr", "collapse", "sentences_per_second@64") in by_key
+    assert by_key["ctc", "distilled", "2", "", "", "parameters"]["value"] == "4321000"
+
+
+def test_samples_take_the_first_search_and_seed(inputs):
+    assert [sample.id for sample in inputs.samples] == [0, 8, 16, 24, 32]
+    assert inputs.samples[0].references == [EVIL]
+    assert inputs.sampled["teacher"] == Run("teacher", 1, "beam5")
+    assert set(inputs.samples[0].outputs) == set(NAMES)
+
+
+def test_sample_ids_are_spread_evenly():
+    assert sample_ids([5, 6, 7, 8, 9, 10], 3) == [5, 7, 9]
+    assert sample_ids([5, 6], 9) == [5, 6]
+
+
+def test_stages_sum_benchmark_files(tmp_path, arguments):
+    stages = read_stages(arguments["benchmarks"])
+    assert [(stage.rule, stage.jobs, stage.seconds) for stage in stages] == [
+        ("train_student", 2, 2550.5),
+        ("translate", 2, 18.0),
+        ("prepare_corpus", 1, 3.25),
+    ]
+    assert stages[0].longest_seconds == 1300 and stages[0].largest_megabytes == 901.5
+    (tmp_path / "score").mkdir()
+    (tmp_path / "score" / "x.tsv").write_text("what\n1\n")
+    with pytest.raises(RetortError, match=r"x.tsv: not a Snakemake benchmark file"):
+        read_stages(tmp_path)
+
+
+def test_checkpoints_are_named_by_their_place_or_by_hand():
+    assert named_directory("results/systems/ctc/seed3") == (Run("ctc", 3), Path("results/systems/ctc/seed3"))
+    assert named_directory("ctc/seed3=/models/a=b") == (Run("ctc", 3), Path("/models/a=b"))
+    with pytest.raises(RetortError, match="cannot tell which system"):
+        named_directory("/models/ctc")
+
+
+def test_broken_inputs_are_named(tmp_path, arguments):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(RetortError, match=r"config.json: not valid JSON"):
+        read_inputs(Paths(config=tmp_path / "config.json"))
+    with pytest.raises(RetortError, match=r"missing.json: cannot be read"):
+        read_inputs(Paths(config=tmp_path / "missing.json"))
+    with pytest.raises(RetortError, match="expected scores version"):
+        read_inputs(Paths(config=arguments["config"], scores=[arguments["latency"]]))
+
+
+def test_numbers_are_set_for_reading():
+    assert page.number(-1234.567) == "\N{MINUS SIGN}1\N{THIN SPACE}234.57"
+    assert page.number(None) == page.number(float("nan")) == "\N{EN DASH}"
+    assert (page.signed(0.5), page.signed(-0.5), page.signed(0.0)) == ("+0.50", "\N{MINUS SIGN}0.50", "0.00")
+    assert page.signed(-0.001) == "0.00"
+    assert (page.duration(3.21), page.duration(75), page.duration(7320)) == ("3.2 s", "1 min 15 s", "2 h 02 min")
+    assert page.flatten({"a": {"b": 1.23456789, "c": [1, 2]}, "d": "x"}) == [
+        ("a / b", "1.23457"),
+        ("a / c", "[1, 2]"),
+        ("d", "x"),
+    ]
+
+
+def test_repeated_words_are_marked_and_escaped():
+    assert page.repeated_words("a a <b> <b>") == "a <mark>a</mark> &lt;b&gt; <mark>&lt;b&gt;</mark>"
+
+
+DOT = """digraph snakemake_dag {
+    graph[bgcolor=white, margin=0];
+    node[shape=box, style=rounded, fontname=sans,                 fontsize=10, penwidth=2];
+    edge[penwidth=2, color=grey];
+\t0[label = "all", color = "0.17 0.6 0.85", style="rounded"];
+\t1[label = "score", color = "0.50 0.6 0.85", style="rounded"];
+\t2[label = "corpus", color = "0.00 0.6 0.85", style="rounded"];
+\t1 -> 0
+\t2 -> 1
+\t2 -> 0
+%s}"""
+
+
+def test_the_rule_graph_is_read():
+    graph = dag.parse(DOT % "")
+    assert graph == {"all": ["score", "corpus"], "score": ["corpus"], "corpus": []}
+    assert dag.reduced(graph) == {"all": ["score"], "score": ["corpus"], "corpus": []}
+    # a training that starts from another one
+    assert dag.parse(DOT % "\t1 -> 1\n") == graph
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "holds no rule"), (DOT % "\t0 -> 2\n", "a circle among")])
+def test_bad_rule_graphs_are_refused(text, message):
+    with pytest.raises(RetortError, match=message):
+        dag.svg(dag.parse(text))
+
+
+def test_the_drawing_holds_every_rule_without_overlaps():
+    graph = RULES | {"<evil>&": []}
+    drawing = ElementTree.fromstring(dag.svg(graph))
+    name = "{http://www.w3.org/2000/svg}"
+    assert {text.text for text in drawing.iter(f"{name}text")} == set(graph)
+    boxes = [{key: float(box.get(key)) for key in ("x", "y", "width")} for box in drawing.iter(f"{name}rect")]
+    for index, one in enumerate(boxes):
+        assert one["x"] >= 0 and one["x"] + one["width"] <= float(drawing.get("width"))
+        for two in boxes[index + 1 :]:
+            beside = one["x"] + one["width"] <= two["x"] or two["x"] + two["width"] <= one["x"]
+            assert one["y"] != two["y"] or beside

@@ -1,0 +1,277 @@
+import itertools
+import math
+import random
+
+import pytest
+import torch
+
+from retort import config
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
+from retort.search.base import run_search
+from tests.unit.fakes_models import (
+    VOCABULARY,
+    FakeAutoregressive,
+    FakeParallel,
+    autoregressive,
+    dag_model,
+    padded,
+    parallel,
+    recurrent,
+    sentences,
+)
+
+ONE = padded([[7]])
+SEARCHES = {
+    "greedy": (config.Greedy(kind="greedy"), autoregressive),
+    "beam": (config.Beam(kind="beam", beam_size=3), autoregressive),
+    "greedy, recurrent": (config.Greedy(kind="greedy"), recurrent),
+    "beam, recurrent": (config.Beam(kind="beam", beam_size=3), recurrent),
+    "argmax": (config.Argmax(kind="argmax", length_beam=2), parallel),
+    "mask_predict": (config.MaskPredict(kind="mask_predict", iterations=4, length_beam=3), parallel),
+    "ctc_collapse": (config.CtcCollapse(kind="ctc_collapse"), lambda seed: parallel(2, seed)),
+    "dag_path": (config.DagPath(kind="dag_path"), lambda seed: dag_model(4, seed)),
+    "joint_viterbi": (config.JointViterbi(kind="joint_viterbi"), lambda seed: dag_model(4, seed)),
+}
+
+
+def beam(size: int, penalty: float = 0.0) -> config.Beam:
+    return config.Beam(kind="beam", beam_size=size, length_penalty=penalty)
+
+
+def table(seed: int, vocabulary: int = 8, limit: int = 3) -> FakeAutoregressive:
+    """Random probabilities for each prefix, the special tokens' included; at most ``limit`` tokens."""
+
+    def probabilities(prefix: tuple[int, ...]) -> list[float]:
+        generator = random.Random(f"{seed} {prefix}")
+        weights = [generator.expovariate(1) for _ in range(vocabulary)]
+        return [w / sum(weights) for w in weights]
+
+    return FakeAutoregressive(probabilities, max_length=limit + 1)
+
+
+def log_prob(model: FakeAutoregressive, tokens: list[int]) -> float:
+    return sum(math.log(model.probabilities(tuple(tokens[:i]))[token]) for i, token in enumerate(tokens))
+
+
+def constant(**probabilities: float) -> list[float]:
+    """A distribution over ten tokens by name; the rest is spread over the others."""
+    names = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK, "mask": MASK, "blank": BLANK, "a": 6, "b": 7}
+    given = {names[name]: p for name, p in probabilities.items()}
+    return [given.get(token, (1 - sum(given.values())) / (10 - len(given))) for token in range(10)]
+
+
+def found(model: object, source_bs: torch.Tensor, options: object) -> list[list[tuple[list[int], bool, int]]]:
+    return [[(h.tokens, h.truncated, h.passes) for h in best] for best in run_search(model, source_bs, options)]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_batch_of_eight_gives_what_eight_batches_of_one_give(name):
+    options, build = SEARCHES[name]
+    model = build(seed=1)
+    if name in ("greedy", "beam"):
+        # eos must be likely enough for some sentences to end before others
+        model.embeddings.output.data[EOS] *= 1.5
+    lists = sentences([3, 12, 1, 7, 9, 2, 5, 11], seed=3)
+    together = run_search(model, padded(lists), options)
+    apart = [run_search(model, padded([tokens]), options)[0] for tokens in lists]
+    assert [[h.tokens for h in best] for best in together] == [[h.tokens for h in best] for best in apart]
+    for ours, alone in zip(together, apart, strict=True):
+        assert [h.score for h in ours] == pytest.approx([h.score for h in alone], rel=1e-4)
+        assert [(h.truncated, h.passes) for h in ours] == [(h.truncated, h.passes) for h in alone]
+    assert len({tuple(best[0].tokens) for best in together}) > 4
+    if name in ("greedy", "beam"):
+        assert len({best[0].passes for best in together}) > 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_greedy_is_a_beam_of_one(seed):
+    model, source = autoregressive(seed), padded(sentences([3, 9, 6, 1, 4], seed))
+    model.embeddings.output.data[EOS] *= 1.2
+    greedy = config.Greedy(kind="greedy")
+    assert found(model, source, greedy) == found(model, source, beam(1))
+    for (ours,), (theirs,) in zip(run_search(model, source, greedy), run_search(model, source, beam(1)), strict=True):
+        assert ours.score == pytest.approx(theirs.score, rel=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_beam_that_holds_everything_is_exhaustive(seed, penalty):
+    model = table(seed)
+    texts = [list(t) for n in range(4) for t in itertools.product([UNK, 6, 7], repeat=n)]
+    scores = {tuple(t): log_prob(model, [*t, EOS]) / ((5 + len(t) + 1) / 6) ** penalty for t in texts}
+    expected = sorted(scores, key=lambda t: -scores[t])
+    # at the last step 27 prefixes have 4 continuations each
+    best = run_search(model, ONE, beam(27 * 4, penalty))[0]
+    assert [tuple(h.tokens) for h in best] == expected
+    assert [h.score for h in best] == pytest.approx([scores[t] for t in expected], rel=1e-5)
+    assert not any(h.truncated for h in best)
+
+
+def plain_beam(model: FakeAutoregressive, k: int, penalty: float, limit: int) -> list[tuple[list[int], float]]:
+    """Beam search without any early stop: finished hypotheses of all lengths, best first."""
+    beams, finished = [([], 0.0)], []
+    for step in range(1, limit + 2):
+        extended = [
+            ([*tokens, token], score + math.log(model.probabilities(tuple(tokens))[token]))
+            for tokens, score in beams
+            for token in (EOS, UNK, 6, 7)
+        ]
+        extended.sort(key=lambda candidate: -candidate[1])
+        ends = [(t[:-1], score / ((5 + step) / 6) ** penalty) for t, score in extended[:k] if t[-1] == EOS]
+        finished += ends
+        beams = [candidate for candidate in extended if candidate[0][-1] != EOS][:k]
+    return sorted(finished, key=lambda candidate: -candidate[1])[:k]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_stopping_early_loses_nothing(k, penalty):
+    stopped = 0
+    for seed in range(15):
+        model = table(seed, limit=6)
+        expected = plain_beam(model, k, penalty, limit=6)
+        best = run_search(model, ONE, beam(k, penalty))[0]
+        complete = [h for h in best if not h.truncated]
+        assert [h.tokens for h in complete] == [tokens for tokens, _ in expected]
+        assert [h.score for h in complete] == pytest.approx([score for _, score in expected], rel=1e-5)
+        stopped += len(complete) == k
+    assert stopped > 5
+
+
+def test_an_n_best_list_is_sorted_and_distinct():
+    for seed in range(3):
+        for best in run_search(autoregressive(seed), padded(sentences([3, 9, 6])), beam(5, 1.0)):
+            assert len(best) == len({tuple(h.tokens) for h in best}) == 5
+            assert [(h.truncated, -h.score) for h in best] == sorted((h.truncated, -h.score) for h in best)
+
+
+def test_the_length_penalty_counts_eos():
+    def probabilities(prefix: tuple[int, ...]) -> list[float]:
+        return constant(a=0.9) if len(prefix) < 6 else constant(eos=0.8)
+
+    model = FakeAutoregressive(probabilities, max_length=40)
+    for penalty in (0.0, 1.0, 0.6):
+        (best,) = run_search(model, ONE, beam(1, penalty))[0]
+        # six tokens and eos: ((5 + 7) / 6) ** penalty
+        assert best.tokens == [6] * 6
+        assert best.score == pytest.approx((6 * math.log(0.9) + math.log(0.8)) / 2**penalty, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [config.Greedy(kind="greedy"), beam(1), beam(3, 1.0)], ids=["greedy", "1", "3"])
+def test_outputs_without_an_end_are_cut_at_the_limit(options):
+    model = FakeAutoregressive(lambda _: constant(a=0.6, eos=1e-6), max_length=400)
+    for length, limit in ((1, 12), (20, 50)):
+        best = run_search(model, padded([[7] * length]), options)[0][0]
+        assert (best.tokens, best.truncated, best.passes) == ([6] * limit, True, limit + 1)
+    model.config.max_length = 9
+    assert len(run_search(model, ONE, options)[0][0].tokens) == 8
+
+
+@pytest.mark.parametrize("options", [config.Greedy(kind="greedy"), beam(1)], ids=["greedy", "beam"])
+def test_an_output_that_ends_at_the_limit_is_not_cut(options):
+    def probabilities(prefix: tuple[int, ...]) -> list[float]:
+        return constant(a=0.9) if len(prefix) < 12 else constant(eos=0.9)
+
+    (best,) = run_search(FakeAutoregressive(probabilities, max_length=400), ONE, options)[0]
+    assert (best.tokens, best.truncated) == ([6] * 12, False)
+
+
+@pytest.mark.parametrize("options", [config.Greedy(kind="greedy"), beam(2)], ids=["greedy", "beam"])
+def test_special_tokens_are_never_generated_but_unknown_words_are(options):
+    def probabilities(prefix: tuple[int, ...]) -> list[float]:
+        last = {"unk": 0.15} if len(prefix) < 2 else {"eos": 0.15}
+        return constant(pad=0.2, bos=0.2, mask=0.2, blank=0.2, **last)
+
+    best = run_search(FakeAutoregressive(probabilities, max_length=40), ONE, options)[0]
+    assert best[0].tokens == [UNK, UNK]
+    assert all(token in (UNK, 6, 7, 8, 9) for h in best for token in h.tokens)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [config.Argmax(kind="argmax"), config.MaskPredict(kind="mask_predict", iterations=3, length_beam=1)],
+    ids=["argmax", "mask_predict"],
+)
+def test_parallel_outputs_hold_no_special_tokens(options):
+    rows = [constant(mask=0.4, pad=0.3, **{name: 0.2}) for name in ("a", "unk", "eos", "b", "eos")]
+    (best,) = run_search(FakeParallel(lambda _: torch.tensor(rows).log(), lengths=[5]), ONE, options)[0]
+    assert best.tokens == [6, UNK, 7]
+
+
+@pytest.mark.parametrize(("length", "iterations"), [(1, 4), (4, 4), (10, 4), (10, 10), (108, 12), (7, 3)])
+def test_each_pass_masks_again_as_many_tokens_as_it_should(length, iterations):
+    torch.manual_seed(7)
+    logits = torch.randn(iterations, length, VOCABULARY)
+    model = FakeParallel(logits.__getitem__, lengths=[length])
+    options = config.MaskPredict(kind="mask_predict", iterations=iterations, length_beam=1)
+    (best,) = run_search(model, padded([[7] * 60]), options)[0]
+    counts = [int((input_bt == MASK).sum()) for input_bt in model.inputs]
+    assert counts == [length * (iterations - i) // iterations for i in range(iterations)]
+    assert best.passes == iterations
+
+
+def test_mask_predict_masks_the_least_sure_tokens_and_keeps_the_others_probabilities():
+    sure = [0.9, 0.6, 0.8, 0.7]
+    passes = [
+        torch.tensor([constant(a=p) for p in sure]).log(),
+        torch.tensor([constant(b=0.95)] * 4).log(),
+    ]
+    model = FakeParallel(passes.__getitem__, lengths=[4])
+    (best,) = run_search(model, ONE, config.MaskPredict(kind="mask_predict", iterations=2, length_beam=1))[0]
+    assert model.inputs[1].tolist() == [[6, MASK, 6, MASK]]
+    assert best.tokens == [6, 7, 6, 7]
+
+    # probabilities are those among the tokens that may be generated: no pad, bos, mask or blank
+    def allowed(p: float) -> float:
+        return p / (1 - 4 * (1 - p) / 9)
+
+    mean = sum(math.log(allowed(p)) for p in (0.9, 0.95, 0.8, 0.95)) / 4
+    assert best.score == pytest.approx(mean, rel=1e-5)
+
+
+def test_one_iteration_is_argmax():
+    model, source = parallel(), padded(sentences([3, 9, 6, 1]))
+    once = config.MaskPredict(kind="mask_predict", iterations=1, length_beam=3)
+    found_once = run_search(model, source, once)
+    assert found_once == run_search(model, source, config.Argmax(kind="argmax", length_beam=3))
+    assert found_once != run_search(model, source, once.model_copy(update={"iterations": 3}))
+
+
+def test_the_length_with_the_best_mean_log_probability_wins():
+    rows = [constant(a=p) for p in (0.9, 0.8, 0.95, 0.3)]
+    model = FakeParallel(lambda _: torch.tensor(rows).log(), lengths=[4, 2, 3])
+    best = run_search(model, ONE, config.Argmax(kind="argmax", length_beam=3))[0]
+    assert [len(h.tokens) for h in best] == [3, 2, 4]
+    assert [h.score for h in best] == sorted((h.score for h in best), reverse=True)
+    (only,) = run_search(model, ONE, config.Argmax(kind="argmax", length_beam=1))[0]
+    assert only.tokens == [6] * 4
+
+
+@pytest.mark.parametrize(
+    ("slots", "tokens"),
+    [
+        ([6, 6, 7, 7], [6, 7]),
+        ([6, BLANK, 6, 6], [6, 6]),
+        ([BLANK, 6, BLANK, 7], [6, 7]),
+        ([UNK, UNK, BLANK, UNK], [UNK, UNK]),
+        ([BLANK] * 4, []),
+        ([6, 7, 6, 7], [6, 7, 6, 7]),
+    ],
+)
+def test_slots_collapse(slots, tokens):
+    logits = torch.full((4, 10), -5.0)
+    logits[range(4), slots] = 2.0
+    # likelier, but nothing that a slot may hold
+    logits[:, [PAD, BOS, EOS, MASK]] = 3.0
+    (best,) = run_search(FakeParallel(lambda _: logits, upsampling=2), ONE, SEARCHES["ctc_collapse"][0])[0]
+    assert best.tokens == tokens
+    assert best.score == pytest.approx(4 * (2 - math.log(math.exp(2) + 5 * math.exp(-5))), rel=1e-3)
+
+
+def test_slots_of_padding_do_not_count():
+    logits = torch.full((8, 10), -5.0)
+    logits[range(8), [6, 6, 7, 7, 8, 8, 9, 9]] = 2.0
+    source = padded([[7], [7, 7, 7]])
+    short, long = run_search(FakeParallel(lambda _: logits, upsampling=2), source, SEARCHES["ctc_collapse"][0])
+    assert (short[0].tokens, long[0].tokens) == ([6, 7], [6, 7, 8, 9])
+    assert short[0].score == pytest.approx(long[0].score / 2, rel=1e-3)

@@ -1,0 +1,93 @@
+"""Jobs on one machine share its GPUs: each has its own, and a free one is taken again. No GPU is needed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retort.errors import RetortError
+from retort.training.device import claim_devices
+
+ROOT = Path(__file__).resolve().parents[3]
+JOB = """
+import logging, os, sys
+logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+from retort.training.device import claim_devices
+claim_devices(int(sys.argv[1]))
+claim_devices()
+print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+sys.stdin.read()
+"""
+
+
+class Jobs:
+    """Processes that claim a device, say which, and wait."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, devices: str, count: int = 1) -> subprocess.Popen[str]:
+        environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+        environment |= {"RETORT_DEVICES": devices, "TMPDIR": str(self.directory), "PYTHONPATH": str(ROOT)}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        job = subprocess.Popen([sys.executable, "-c", JOB, str(count)], env=environment, text=True, **pipes)
+        self.started.append(job)
+        return job
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator[Jobs]:
+    result = Jobs(tmp_path)
+    yield result
+    for job in result.started:
+        job.kill()
+        job.communicate()
+
+
+def device(job: subprocess.Popen[str]) -> str:
+    assert job.stdout
+    return job.stdout.readline().strip()
+
+
+def test_each_job_has_a_device_of_its_own_and_a_killed_one_gives_it_back(jobs: Jobs) -> None:
+    names = "0,GPU-a b/c"
+    first, second = jobs.start(names), jobs.start(names)
+    assert {device(first), device(second)} == set(names.split(","))
+    third = jobs.start(names)
+    assert (
+        third.stderr
+        and "GPUs 0, GPU-a b/c: all are taken by other jobs, 1 asked for; waiting" in third.stderr.readline()
+    )
+    assert third.poll() is None
+    second.send_signal(signal.SIGKILL)
+    second.wait()
+    assert device(third) != ""
+
+
+def test_a_job_has_several_devices_or_waits_and_holds_none(jobs: Jobs) -> None:
+    one = jobs.start("0,1")
+    taken = device(one)
+    both = jobs.start("0,1", 2)
+    assert both.stderr and "free of other jobs, 2 asked for; waiting" in both.stderr.readline()
+    other = jobs.start("0,1")
+    assert {taken, device(other)} == {"0", "1"}
+    one.kill()
+    other.kill()
+    assert device(both) == "0,1"
+
+
+def test_more_devices_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETORT_DEVICES", "0,1")
+    with pytest.raises(RetortError, match="3 GPUs asked for, found 2: 0, 1"):
+        claim_devices(3)
+
+
+def test_without_named_devices_nothing_is_claimed(jobs: Jobs) -> None:
+    assert device(jobs.start("")) == "None"

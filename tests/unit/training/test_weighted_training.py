@@ -1,0 +1,99 @@
+"""Weighted samples in the training loop: what the log says, and resuming bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from retort.config import Argmax, CtcCollapse, SelectiveMixture, SelfPaced, WeightedMixture
+from retort.data.batches import EncodedCorpus, Ragged
+from retort.training import loop
+from retort.training.weighting import Scores, Weighting, samples_of_kinds
+from tests.unit.fakes_training import OBJECTIVES, sequences, trainer
+
+SEARCHES = {"vanilla": Argmax(kind="argmax"), "ctc": CtcCollapse(kind="ctc_collapse")}
+RECIPES = {
+    "loss": (None, SelfPaced(window=50, full=0.9)),
+    "linear": (WeightedMixture(kind="weighted", weight=0.3), SelfPaced(weights="linear", window=50, full=0.9)),
+    "agreement": (None, SelfPaced(criterion="agreement", window=50, full=0.9)),
+    "random": (None, SelfPaced(random=True, window=50, full=0.9)),
+    "selective": (SelectiveMixture(kind="selective", evaluator="e"), None),
+}
+
+
+def two_targets(pairs: int) -> EncodedCorpus:
+    """References are the source, translations its reverse."""
+    raw, distilled = sequences(pairs, 1), sequences(pairs, 1, reverse=True)
+    lists = [
+        ragged.tokens[ragged.offsets[i] : ragged.offsets[i + 1]].tolist()
+        for ragged in (raw.source, raw.target, raw.source, distilled.target)
+        for i in range(pairs)
+    ]
+    source = Ragged.from_lists(lists[:pairs] + lists[2 * pairs : 3 * pairs])
+    target = Ragged.from_lists(lists[pairs : 2 * pairs] + lists[3 * pairs :])
+    return EncodedCorpus(np.tile(raw.ids, 2), source, target, np.arange(2 * pairs) >= pairs)
+
+
+def learner(path, recipe="loss", objective="vanilla", **settings):
+    train = two_targets(60)
+    defaults = {"max_updates": 18, "warmup": 2, "validate_every": 4, "batch_tokens": 128, "decode_sentences": 5}
+    defaults |= {"accumulate": 2, "dropout": 0.3, "average_best": 2, "checkpoint_minutes": 1e-9}
+    made = trainer(path, objective, train, sequences(20, 2), SEARCHES[objective], **{**defaults, **settings})
+    made.validator.others = samples_of_kinds(train, 10)
+    scores = Scores(train.ids, np.random.default_rng(1).random(len(train.ids)))
+    made.weighting = Weighting(OBJECTIVES[objective], *RECIPES[recipe], evaluator=scores)
+    return made
+
+
+def timeless(rows):
+    return [row[:4] for row in rows if row[2] not in ("seconds", "tokens_per_second")]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(("recipe", "objective"), [*((r, "vanilla") for r in RECIPES), ("loss", "ctc")])
+def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, recipe, objective):
+    monkeypatch.setattr(loop, "LOG_EVERY", 5)
+    whole = learner(tmp_path / "whole", recipe, objective)
+    expected = whole.run(tmp_path / "events")
+
+    first = learner(tmp_path / "parts", recipe, objective)
+    compute, save = first.compute, first.state.save
+    # between two lines of the log, with samples waiting
+    first.state.save = lambda update, *rest: save(update, *rest) if update == 8 else None
+
+    def interrupted(*arguments):
+        if first.progress.update == 11:
+            raise Stop
+        return compute(*arguments)
+
+    first.compute = interrupted
+    with pytest.raises(Stop):
+        first.run(tmp_path / "events")
+    second = learner(tmp_path / "parts", recipe, objective)
+    result = second.run(tmp_path / "events")
+    assert second.progress.weighting.get("windows") == whole.progress.weighting.get("windows")
+    assert torch.equal(second.optimiser.master, whole.optimiser.master)
+    assert timeless(result.rows) == timeless(expected.rows)
+    assert (result.tokens, result.scores) == (expected.tokens, expected.scores)
+    kept = [row[3] for row in result.rows if row[1:3] == ["train", "kept"]]
+    assert len(kept) == 3 and (min(kept) < 0.9 or recipe == "linear")
+
+
+def test_the_log_has_the_share_kept_of_each_kind_and_their_losses(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+    made = learner(tmp_path, max_updates=100, validate_every=20, accumulate=1)
+    rows = made.run(tmp_path / "events").rows
+    for name in ("kept", "kept_raw", "kept_distilled"):
+        values = [row[3] for row in rows if row[1:3] == ["train", name]]
+        assert values[0] == 1 and 0.4 < values[1] < 0.75 and values[-1] == 1 and 0.8 < values[-3] <= 1
+    for name in ("loss_raw", "loss_distilled"):
+        assert [row[0] for row in rows if row[1:3] == ["valid", name]] == [20, 40, 60, 80, 100]
+
+
+def test_a_selective_training_goes_over_to_the_teacher_s_targets(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 10)
+    made = learner(tmp_path, "selective", max_updates=60, accumulate=1)
+    shares = [row[3] for row in made.run(tmp_path / "events").rows if row[1:3] == ["train", "kept_distilled"]]
+    assert 0.3 < shares[0] < 0.6 and shares[-1] > 0.85 and shares == pytest.approx(sorted(shares), abs=0.1)
