@@ -27,7 +27,8 @@ from torch import Tensor
 
 from retort.config import Beam
 from retort.data.batches import Ragged, source_batches
-from retort.data.tables import CORPUS, read_table
+from retort.data.parquet import read_table
+from retort.data.tables import CORPUS
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, SOURCE_MODEL, TARGET_MODEL
 from retort.export.ctranslate2 import export_ctranslate2, model_pieces
 from retort.losses.next_token import shifted_right

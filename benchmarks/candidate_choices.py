@@ -18,7 +18,8 @@ import sacrebleu
 
 from retort.config import Em
 from retort.data.batches import Ragged
-from retort.data.tables import CORPUS, ENCODED, read_table
+from retort.data.parquet import read_table
+from retort.data.tables import CORPUS, ENCODED
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.distillation.selection import candidate_groups, candidate_score, lengths, within_floor
 from retort.models.checkpoint import load_checkpoint, objective_of

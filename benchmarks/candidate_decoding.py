@@ -22,7 +22,8 @@ import numpy as np
 
 from retort.config import Beam
 from retort.data.batches import Ragged
-from retort.data.tables import CORPUS, read_table
+from retort.data.parquet import read_table
+from retort.data.tables import CORPUS
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.search.decoding import translate_texts

@@ -25,7 +25,8 @@ from training_memory import random_pairs
 
 from retort.config import GeneratedCorpus, Vocabulary
 from retort.corpus.language.generated import generate
-from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, Table, iterate_table, write_table
+from retort.data.parquet import Table, iterate_table, write_table
+from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
 from retort.data.vocabulary import train_vocabulary
 from retort.distillation.guards import guards_table
 

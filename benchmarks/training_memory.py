@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from retort.data.batches import EncodedCorpus, epoch_batches
-from retort.data.tables import ENCODED, ROW_GROUP_ROWS, write_table
+from retort.data.parquet import ROW_GROUP_ROWS, write_table
+from retort.data.tables import ENCODED
 
 PIECES, MEAN, SPREAD, LONGEST = 32_000, 28, 0.5, 256
 

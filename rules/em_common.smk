@@ -1,7 +1,8 @@
 # What the rules of the EM loop share: which model does what in which iteration, and how far the loop goes.
 
 from retort.distillation.guards import verdicts
-from retort.data.tables import GUARDS, read_table
+from retort.data.parquet import read_table
+from retort.data.tables import GUARDS
 
 
 def teacher_of(iteration, seed):

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from retort.config import Guards
 from retort.data.batches import Ragged
+from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS, read_table, write_table
+from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
 from retort.distillation.gathering import check_ids
 from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from retort.config import Evaluation
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import COMPARISON, write_table
+from retort.data.tables import COMPARISON
 from retort.evaluation.comparison import compare
 from retort.evaluation.runs import run_of_decoding
 from retort.workflow.scripting import run_script, section

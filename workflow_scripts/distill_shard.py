@@ -12,8 +12,9 @@ from pathlib import Path
 
 from retort.config import Distillation
 from retort.data.files import write_bytes
+from retort.data.parquet import iterate_shard, read_table, write_table
 from retort.data.provenance import file_digest, provenance, value_digest
-from retort.data.tables import CORPUS, TRANSLATIONS, iterate_shard, read_table, write_table
+from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.models.checkpoint import load_checkpoint
 from retort.search.decoding import translate_texts, translations_table
 from retort.training.device import PRECISIONS, describe_device, prepare_device

@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.corpus.encoding import count_tokens, encode_corpus
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import ENCODING, write_table
+from retort.data.tables import ENCODING
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.workflow.scripting import run_script

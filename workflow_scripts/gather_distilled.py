@@ -6,8 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import ENCODED, TRANSLATIONS, read_provenance, write_table
+from retort.data.tables import ENCODED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
 from retort.workflow.scripting import run_script

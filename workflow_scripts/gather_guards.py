@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import provenance
-from retort.data.tables import GUARDS, read_provenance, read_table, write_table
+from retort.data.tables import GUARDS
 from retort.distillation.guards import verdicts
 from retort.workflow.scripting import run_script
 

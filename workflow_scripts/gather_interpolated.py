@@ -10,8 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.data.files import temporary_path
+from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS, read_provenance, write_table
+from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.interpolation import nearest_to_references

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import CORPUS, MIXED, TRANSLATIONS, read_provenance, write_table
+from retort.data.tables import CORPUS, MIXED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.mixing import mix, similarities

@@ -6,8 +6,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import ENCODED, GUARDS, SELECTION, read_provenance, read_table, write_table
+from retort.data.tables import ENCODED, GUARDS, SELECTION
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.guards import verdicts

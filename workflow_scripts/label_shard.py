@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from retort.config import Distillation
 from retort.data.batches import EncodedCorpus, Ragged
+from retort.data.parquet import iterate_shard, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import ENCODED, LABELS, iterate_shard, write_table
+from retort.data.tables import ENCODED, LABELS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.labelling import label
 from retort.models.checkpoint import load_teacher

@@ -13,8 +13,9 @@ import torch
 
 from retort.config import names_where
 from retort.data.batches import EncodedCorpus, length_batches
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import AGREEMENT, write_table
+from retort.data.tables import AGREEMENT
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.models.checkpoint import load_checkpoint, objective_of

@@ -10,8 +10,9 @@ from typing import get_args
 import pyarrow as pa
 
 from retort.config import Exposure, Metric
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import EXPOSURE, write_table
+from retort.data.tables import EXPOSURE
 from retort.errors import RetortError
 from retort.evaluation.exposure import exposure
 from retort.evaluation.quality import read_tests

@@ -15,8 +15,9 @@ import torch
 from pydantic import BaseModel
 
 from retort.config import Latency, Search
+from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import CORPUS, LATENCY, read_table, write_table
+from retort.data.tables import CORPUS, LATENCY
 from retort.evaluation.latency import Timed, measure
 from retort.evaluation.runs import test_set_of
 from retort.models.autoregressive import AutoregressiveModel

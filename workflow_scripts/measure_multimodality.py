@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from retort.config import Data
 from retort.data.batches import EncodedCorpus
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import MULTIMODALITY, write_table
+from retort.data.tables import MULTIMODALITY
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality

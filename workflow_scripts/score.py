@@ -10,8 +10,9 @@ from typing import get_args
 import pyarrow as pa
 
 from retort.config import Data, Evaluation, GeneratedCorpus
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import SCORES, write_table
+from retort.data.tables import SCORES
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.workflow.scripting import run_script, section

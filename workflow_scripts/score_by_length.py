@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.config import Evaluation
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import LENGTHS, write_table
+from retort.data.tables import LENGTHS
 from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.quality import read_pairs, read_tests
 from retort.evaluation.runs import run_of_decoding

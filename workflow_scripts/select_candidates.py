@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from retort.config import Em
 from retort.data.batches import EncodedCorpus, Ragged
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import SELECTION, write_table
+from retort.data.tables import SELECTION
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError

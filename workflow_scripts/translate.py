@@ -10,8 +10,9 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from retort.config import Search
+from retort.data.parquet import iterate_table, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import CORPUS, TRANSLATIONS, iterate_table, write_table
+from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.evaluation.runs import test_set_of
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.search.decoding import decode_table

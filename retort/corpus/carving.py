@@ -19,7 +19,8 @@ import numpy as np
 
 from retort.config import Carve
 from retort.corpus.cleaning import text_hash
-from retort.data.tables import CORPUS, iterate_table, open_table
+from retort.data.parquet import iterate_table, open_table
+from retort.data.tables import CORPUS
 from retort.errors import RetortError
 
 SPLITS = ("train", "valid", "test")

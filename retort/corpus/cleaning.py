@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import Cleaning
+from retort.data.parquet import iterate_table, open_table
 from retort.data.references import references_of
-from retort.data.tables import CORPUS, iterate_table, open_table
+from retort.data.tables import CORPUS
 
 KEPT = "kept"
 READ = "read"

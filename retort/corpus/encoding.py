@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.data.tables import CORPUS, ENCODED, iterate_table, write_table
+from retort.data.parquet import iterate_table, write_table
+from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import UNK, Vocabulary
 
 Facts = dict[str, dict[str, int]]

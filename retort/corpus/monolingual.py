@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from retort.config import Cleaning
 from retort.corpus.cleaning import HeldOut, text_hash
-from retort.data.tables import CORPUS, ENCODED, ROW_GROUP_ROWS, iterate_table, write_table
+from retort.data.parquet import ROW_GROUP_ROWS, iterate_table, write_table
+from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 

@@ -24,8 +24,9 @@ from retort.corpus import carving, cleaning
 from retort.corpus.language.generated import EntropyMeter, generate, grammar_of
 from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
 from retort.data.files import write_json
+from retort.data.parquet import ROW_GROUP_ROWS, iterate_table, write_table
 from retort.data.references import corpus_table, references_of
-from retort.data.tables import CLEANING, CORPUS, ROW_GROUP_ROWS, iterate_table, write_table
+from retort.data.tables import CLEANING, CORPUS
 from retort.errors import RetortError
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from retort.data.parquet import Table, iterate_table
 from retort.data.spool import Spool
-from retort.data.tables import ENCODED, MIXED, Table, iterate_table
+from retort.data.tables import ENCODED, MIXED
 from retort.data.vocabulary import EOS, PAD
 from retort.errors import RetortError
 

@@ -1,18 +1,12 @@
-"""Files that exist only when they are complete (temporary file, sync, rename), and those that cannot be read."""
+"""Files that exist only when they are complete: temporary file, sync, rename."""
 
 from __future__ import annotations
 
 import glob
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-
-from retort.errors import RetortError
 
 
 def temporary_path(path: Path) -> Path:
@@ -42,19 +36,6 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write ``value`` as indented JSON, keys in the order given, ended by a newline; atomic as ``write_bytes``."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-@contextmanager
-def readable(path: Path | str) -> Iterator[None]:
-    """Raises RetortError for what goes wrong in the block while a Parquet file is read."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise RetortError(f"{path}: no such file; expected a table in Parquet") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RetortError(
-            f"{path}: not a readable Parquet file ({error}); delete it and run the stage that writes it again"
-        ) from error
 
 
 def is_alive(pid: int) -> bool:

@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from retort.data.parquet import iterate_table, open_table, read_provenance
 from retort.data.spool import Spool
-from retort.data.tables import LABELS, iterate_table, open_table, read_provenance
+from retort.data.tables import LABELS
 from retort.errors import RetortError
 
 

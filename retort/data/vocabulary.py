@@ -22,7 +22,8 @@ import sentencepiece
 
 from retort import config
 from retort.data.files import write_bytes, write_json
-from retort.data.tables import CORPUS, iterate_table, open_table
+from retort.data.parquet import iterate_table, open_table
+from retort.data.tables import CORPUS
 from retort.errors import RetortError
 
 PAD, BOS, EOS, UNK, MASK, BLANK = range(6)

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.data.tables import ENCODED, ROW_GROUP_ROWS, Table, read_between, read_table
+from retort.data.parquet import ROW_GROUP_ROWS, Table, read_between, read_table
+from retort.data.tables import ENCODED
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from retort.data.batches import EncodedCorpus, length_batches
-from retort.data.tables import ENCODED, LABELS, read_provenance, read_table
+from retort.data.parquet import read_provenance, read_table
+from retort.data.tables import ENCODED, LABELS
 from retort.data.teacher_labels import TopK, positions_of
 from retort.data.vocabulary import PAD
 from retort.errors import RetortError

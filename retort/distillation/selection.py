@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from retort.config import Em
-from retort.data.tables import SELECTION, TRANSLATIONS, iterate_table
+from retort.data.parquet import iterate_table
+from retort.data.tables import SELECTION, TRANSLATIONS
 
 
 def candidate_groups(path: Path | str, rows: int = 65_536) -> Iterator[pd.DataFrame]:

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.data.parquet import read_table
 from retort.data.references import references_of
-from retort.data.tables import CORPUS, TRANSLATIONS, read_table
+from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.errors import RetortError
 from retort.evaluation.metrics import Score, score
 from retort.evaluation.runs import test_set_of

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retort.config import Evaluation, em_systems
+from retort.data.parquet import Table, read_provenance, read_table
 from retort.data.references import references_of
 from retort.data.tables import (
     CLEANING,
@@ -26,9 +27,6 @@ from retort.data.tables import (
     SCORES,
     TRAINING_LOG,
     TRANSLATIONS,
-    Table,
-    read_provenance,
-    read_table,
 )
 from retort.errors import RetortError
 from retort.evaluation.runs import Run, run_of_decoding, run_of_training, test_set_of

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from retort.data.tables import TRAINING_LOG, write_table
+from retort.data.parquet import write_table
+from retort.data.tables import TRAINING_LOG
 
 logger = logging.getLogger(__name__)
 

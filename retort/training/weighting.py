@@ -20,7 +20,8 @@ from torch import Tensor
 
 from retort.config import DataMixture, SelfPaced, System
 from retort.data.batches import Batch, EncodedCorpus
-from retort.data.tables import AGREEMENT, MIXED, Table, read_table
+from retort.data.parquet import Table, read_table
+from retort.data.tables import AGREEMENT, MIXED
 from retort.data.vocabulary import PAD
 from retort.errors import RetortError
 from retort.losses.base import Step

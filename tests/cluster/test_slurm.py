@@ -26,7 +26,8 @@ from typing import Any
 import pytest
 import yaml
 
-from retort.data.tables import ENCODED, TRANSLATIONS, read_table
+from retort.data.parquet import read_table
+from retort.data.tables import ENCODED, TRANSLATIONS
 from tests.workflow.checkouts import TINY, Checkout, copy_checkout
 
 pytestmark = pytest.mark.cluster

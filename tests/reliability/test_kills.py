@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from retort.data.files import is_alive
-from retort.data.tables import ENCODED, SCORES, TRAINING_LOG, TRANSLATIONS, Table, read_table
+from retort.data.parquet import Table, read_table
+from retort.data.tables import ENCODED, SCORES, TRAINING_LOG, TRANSLATIONS
 from tests.unit.fakes_runs import TEACHER, Tables, call, changed, make_tables
 from tests.workflow.checkouts import ROOT, TINY, Checkout, copy_checkout
 from workflow_scripts import train_system

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from retort.data.parquet import write_table
 from retort.data.references import corpus_table
-from retort.data.tables import CORPUS, TRANSLATIONS, write_table
+from retort.data.tables import CORPUS, TRANSLATIONS
 
 
 def corpus(path: Path, references: Sequence[str | list[str]], ids: Sequence[int] | None = None) -> Path:

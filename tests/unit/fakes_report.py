@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from retort.data.parquet import write_table
 from retort.data.tables import (
     CLEANING,
     COMPARISON,
@@ -20,7 +21,6 @@ from retort.data.tables import (
     MULTIMODALITY,
     SCORES,
     TRAINING_LOG,
-    write_table,
 )
 from retort.distillation.guards import CHANGED, LENGTH, QUALITY, guards_table
 from retort.evaluation.comparison import compare

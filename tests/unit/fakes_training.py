@@ -102,8 +102,9 @@ def trainer(
 
 def small_vocabulary(directory: Path, sentences: Sequence[str], joint: bool = True, size: int = 40) -> Vocabulary:
     """A vocabulary trained on these sentences; the target side of a separate one is trained on their reverse."""
+    from retort.data.parquet import write_table
     from retort.data.references import corpus_table
-    from retort.data.tables import CORPUS, write_table
+    from retort.data.tables import CORPUS
 
     table = corpus_table(range(len(sentences)), sentences, [[text[::-1]] for text in sentences])
     write_table(directory / "corpus.parquet", CORPUS, table)

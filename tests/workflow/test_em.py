@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from retort.data.tables import AGREEMENT, ENCODED, GUARDS, MIXED, MULTIMODALITY, SELECTION, read_table
+from retort.data.parquet import read_table
+from retort.data.tables import AGREEMENT, ENCODED, GUARDS, MIXED, MULTIMODALITY, SELECTION
 from tests.workflow.checkouts import TINY_EM, Checkout, copy_checkout
 
 pytestmark = pytest.mark.workflow

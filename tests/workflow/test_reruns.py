@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from retort.data.tables import ENCODING, SCORES, read_table
+from retort.data.parquet import read_table
+from retort.data.tables import ENCODING, SCORES
 from tests.workflow.checkouts import TINY, Checkout, training_rule
 
 pytestmark = pytest.mark.workflow

@@ -7,8 +7,9 @@ import pytest
 
 from retort.config import Carve
 from retort.corpus.carving import SPLITS, carve, sharing_key
+from retort.data.parquet import write_table
 from retort.data.references import corpus_table
-from retort.data.tables import CORPUS, write_table
+from retort.data.tables import CORPUS
 from retort.errors import RetortError
 
 

@@ -5,8 +5,9 @@ import pytest
 
 from retort.config import Cleaning
 from retort.corpus import cleaning
+from retort.data.parquet import read_table, write_table
 from retort.data.references import corpus_table
-from retort.data.tables import CORPUS, read_table, write_table
+from retort.data.tables import CORPUS
 
 TRAIN = [
     ("a b", "x y"),  # 0 kept
@@ -85,6 +86,6 @@ def test_held_out_sets_lose_only_empty_sides(tmp_path):
 
 
 def test_several_parts(tmp_path, held_out, monkeypatch):
-    monkeypatch.setattr("retort.data.tables.iterate_table.__defaults__", (5,))
+    monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (5,))
     verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out, None, 1)
     assert sorted(named(verdicts)) == [1, 2, 3, 4, 6, 8, 9, 11]

@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from retort.data.tables import CORPUS, ENCODED, ENCODING, read_provenance, read_table
+from retort.data.parquet import read_provenance, read_table
+from retort.data.tables import CORPUS, ENCODED, ENCODING
 from retort.workflow.scripting import run_script
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "workflow_scripts"

@@ -3,7 +3,8 @@ import pytest
 
 from retort import config
 from retort.corpus.encoding import count_tokens, encode_corpus
-from retort.data.tables import CORPUS, ENCODED, read_provenance, read_table, write_table
+from retort.data.parquet import read_provenance, read_table, write_table
+from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import UNK, train_vocabulary
 from retort.errors import RetortError
 
@@ -20,7 +21,7 @@ def corpus(tmp_path):
 
 def test_tokens_and_ids_are_kept(tmp_path, corpus, monkeypatch):
     vocabulary = train_vocabulary(corpus, config.Vocabulary(size=32), 1, tmp_path / "vocabulary")
-    monkeypatch.setattr("retort.data.tables.iterate_table.__defaults__", (7,))
+    monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (7,))
     facts = encode_corpus(corpus, vocabulary, tmp_path / "encoded.parquet", {"seed": 3})
     encoded = read_table(tmp_path / "encoded.parquet", ENCODED)
     assert encoded["id"].to_pylist() == list(range(5, 65))

@@ -7,8 +7,9 @@ import pytest
 
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus
 from retort.corpus.preparation import prepare_corpus
+from retort.data.parquet import read_provenance, read_table
 from retort.data.references import references_of
-from retort.data.tables import CLEANING, CORPUS, read_provenance, read_table
+from retort.data.tables import CLEANING, CORPUS
 from retort.errors import RetortError
 
 SPLITS = {

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from retort.data.batches import LENGTH_STEP, EncodedCorpus, Ragged, epoch_batches, length_batches, source_batches
-from retort.data.tables import ENCODED, write_table
+from retort.data.parquet import write_table
+from retort.data.tables import ENCODED
 from retort.data.vocabulary import EOS, PAD
 from retort.errors import RetortError
 from tests.unit.fakes_models import sentences
@@ -113,7 +114,7 @@ def test_an_encoded_table_is_read(tmp_path):
 
 
 def test_the_parts_of_a_table_are_mapped_from_one_file_a_side(tmp_path, monkeypatch):
-    monkeypatch.setattr("retort.data.tables.iterate_table.__defaults__", (7,))
+    monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (7,))
     sources, targets = (sentences(np.random.default_rng(i).integers(0, 9, 60), seed=i) for i in range(2))
     pairs = EncodedCorpus.read(write(tmp_path / "train.parquet", sources, targets), longest=9)
     same = EncodedCorpus(pairs.ids, Ragged.from_lists(sources), Ragged.from_lists(targets))

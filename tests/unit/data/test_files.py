@@ -5,9 +5,6 @@ import subprocess
 import pytest
 
 from retort.data.files import write_bytes, write_json
-from retort.data.references import corpus_table
-from retort.data.tables import CORPUS, iterate_table, read_between, read_provenance, read_table, write_table
-from retort.errors import RetortError
 
 
 def test_write_json_creates_folders_and_leaves_only_the_file(tmp_path):
@@ -41,23 +38,3 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
         path.write_bytes(b"half")
     write_bytes(tmp_path / "b", b"new")
     assert {path.name for path in tmp_path.iterdir()} == {"b", other.name, running.name}
-
-
-def test_a_damaged_table_is_one_clear_error_however_it_is_read(tmp_path):
-    path = tmp_path / "t.parquet"
-    write_table(path, CORPUS, corpus_table(range(500), [f"source {i}" for i in range(500)], [["target"]] * 500))
-    whole = path.read_bytes()
-    readers = [lambda: read_table(path, CORPUS), lambda: list(iterate_table(path, CORPUS))]
-    readers += [lambda: list(read_between(path, CORPUS, 0, 9, ["id", "source"])), lambda: read_provenance(path)]
-    path.write_bytes(whole[:4] + bytes(3000) + whole[3004:])
-    for read in readers[:3]:
-        with pytest.raises(RetortError, match=r"t\.parquet: not a readable Parquet file"):
-            read()
-    path.write_bytes(whole[:-40])
-    for read in readers:
-        with pytest.raises(RetortError, match=r"t\.parquet: not a readable Parquet file"):
-            read()
-    path.unlink()
-    for read in readers:
-        with pytest.raises(RetortError, match=r"t\.parquet: no such file"):
-            read()

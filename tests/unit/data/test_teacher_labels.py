@@ -10,7 +10,8 @@ import torch
 from retort.config import Greedy, Imitation, Mixture
 from retort.config.load import load_config
 from retort.data.batches import EncodedCorpus, Ragged
-from retort.data.tables import ENCODED, LABELS, read_provenance, read_table, write_table
+from retort.data.parquet import read_provenance, read_table, write_table
+from retort.data.tables import ENCODED, LABELS
 from retort.data.teacher_labels import StoredLabels, TopK
 from retort.distillation.labelling import label
 from retort.errors import RetortError

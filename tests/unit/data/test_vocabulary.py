@@ -7,7 +7,8 @@ import pytest
 import sentencepiece
 
 from retort import config
-from retort.data.tables import CORPUS, write_table
+from retort.data.parquet import write_table
+from retort.data.tables import CORPUS
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary, train_vocabulary
 from retort.errors import RetortError
 

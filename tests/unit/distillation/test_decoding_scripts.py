@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from retort.config import Greedy
+from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
-from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, read_provenance, read_table, write_table
+from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.search.decoding import translate_texts

@@ -10,18 +10,9 @@ import pytest
 import torch
 
 from retort import config
+from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
-from retort.data.tables import (
-    CORPUS,
-    ENCODED,
-    GUARDS,
-    MULTIMODALITY,
-    SELECTION,
-    TRANSLATIONS,
-    read_provenance,
-    read_table,
-    write_table,
-)
+from retort.data.tables import CORPUS, ENCODED, GUARDS, MULTIMODALITY, SELECTION, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.build import build_model

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from retort.data import tables
-from retort.data.tables import ENCODED, TRANSLATIONS, write_table
+from retort.data.parquet import write_table
+from retort.data.tables import ENCODED, TRANSLATIONS
 from retort.distillation import gathering
 from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
 from retort.errors import RetortError

@@ -4,7 +4,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS, read_provenance, read_table, write_table
+from retort.data.parquet import read_provenance, read_table, write_table
+from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.interpolation import nearest_to_references
 from tests.unit.fakes_runs import call, make_tables

@@ -11,18 +11,9 @@ import pytest
 import torch
 
 from retort.data.batches import EncodedCorpus
+from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
-from retort.data.tables import (
-    AGREEMENT,
-    CORPUS,
-    ENCODED,
-    MIXED,
-    TRAINING_LOG,
-    TRANSLATIONS,
-    read_provenance,
-    read_table,
-    write_table,
-)
+from retort.data.tables import AGREEMENT, CORPUS, ENCODED, MIXED, TRAINING_LOG, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation import gathering
 from retort.distillation.mixing import mix, similarities

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from retort.config import Em
-from retort.data.tables import SELECTION, TRANSLATIONS, write_table
+from retort.data.parquet import write_table
+from retort.data.tables import SELECTION, TRANSLATIONS
 from retort.distillation.selection import candidate_groups, select, usable
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from retort.data.tables import COMPARISON, SCORES, read_provenance, read_table
+from retort.data.parquet import read_provenance, read_table
+from retort.data.tables import COMPARISON, SCORES
 from retort.workflow.scripting import run_script
 from tests.unit.fakes_evaluation import corpus, translations
 from workflow_scripts import compare_systems, score

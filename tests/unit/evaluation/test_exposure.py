@@ -9,8 +9,9 @@ import pytest
 
 from retort.config import Beam, Exposure
 from retort.config.load import load_config
+from retort.data.parquet import read_provenance, read_table
 from retort.data.references import corpus_table
-from retort.data.tables import EXPOSURE, LENGTHS, read_provenance, read_table
+from retort.data.tables import EXPOSURE, LENGTHS
 from retort.errors import RetortError
 from retort.evaluation import exposure as module
 from retort.evaluation.exposure import exposure

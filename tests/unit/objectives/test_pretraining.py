@@ -13,8 +13,9 @@ from retort.config.load import load_config
 from retort.corpus.cleaning import HeldOut
 from retort.corpus.monolingual import blocks, clean
 from retort.data.batches import Batch
+from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.references import corpus_table
-from retort.data.tables import CORPUS, ENCODED, read_provenance, read_table, write_table
+from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import EOS, MASK, PAD, UNK
 from retort.errors import RetortError
 from retort.losses.base import Step

@@ -7,7 +7,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from retort.data.tables import TRAINING_LOG, read_table, write_table
+from retort.data.parquet import read_table, write_table
+from retort.data.tables import TRAINING_LOG
 from retort.report import mixing
 from retort.report.inputs import Paths, read_inputs
 from retort.report.results import results_csv

@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from retort.data.tables import ENCODING, write_table
+from retort.data.parquet import write_table
+from retort.data.tables import ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import Run, counterparts, data_pairs, named_directory
 from retort.report import dag, page, summary

@@ -9,7 +9,8 @@ import torch
 
 from retort.config import Argmax, Blocks, CtcCollapse, DagPath, Greedy, MaskPredict
 from retort.data.batches import length_batches
-from retort.data.tables import TRAINING_LOG, read_provenance, read_table
+from retort.data.parquet import read_provenance, read_table
+from retort.data.tables import TRAINING_LOG
 from retort.errors import RetortError
 from retort.losses.base import Loss
 from retort.search.base import run_search

@@ -6,8 +6,9 @@ import shutil
 import pytest
 import torch
 
+from retort.data.parquet import read_provenance, read_table
 from retort.data.provenance import file_digest
-from retort.data.tables import TRAINING_LOG, read_provenance, read_table
+from retort.data.tables import TRAINING_LOG
 from retort.models.checkpoint import load_checkpoint, read_weights
 from tests.unit.fakes_runs import STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, changed, make_tables
 from workflow_scripts import train_system

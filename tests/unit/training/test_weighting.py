@@ -9,7 +9,8 @@ import torch
 
 from retort.config import SelectiveMixture, SelfPaced, System, UnionMixture, Vanilla, WeightedMixture
 from retort.data.batches import EncodedCorpus, Ragged
-from retort.data.tables import AGREEMENT, write_table
+from retort.data.parquet import write_table
+from retort.data.tables import AGREEMENT
 from retort.errors import RetortError
 from retort.losses.base import Step
 from retort.objectives import vanilla

@@ -1,0 +1,196 @@
+"""Reading and writing Parquet tables with a schema.
+
+Every table is compressed with zstd. The file's metadata carries the schema's name and version, and the provenance.
+A table is written to a temporary file that is synced and renamed, so a table that exists is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from retort.data.files import temporary_path
+from retort.errors import RetortError
+
+ROW_GROUP_ROWS = 65_536
+METADATA_KEY = b"retort"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Arrow type, whether it may be null, its unit and what it holds."""
+
+    name: str
+    type: pa.DataType
+    description: str
+    unit: str = ""
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A named, versioned schema."""
+
+    name: str
+    version: int
+    columns: tuple[Column, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
+
+    @property
+    def names(self) -> list[str]:
+        return [c.name for c in self.columns]
+
+
+def write_table(
+    path: Path | str, table: Table, data: pa.Table | Iterable[pa.Table], provenance: dict[str, Any] | None = None
+) -> int:
+    """Write ``data`` (one Arrow table, or any number of them, streamed) as ``table``; returns the number of rows.
+
+    The file appears under its final name only when it is complete and on disk; a nullable column that the data lacks is
+    written as null. Raises RetortError when the data does not fit the schema.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"table": table.name, "version": table.version, "provenance": provenance or {}}
+    schema = table.schema.with_metadata({METADATA_KEY: json.dumps(header, sort_keys=True).encode()})
+    temporary = temporary_path(path)
+    rows = 0
+    try:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for part in [data] if isinstance(data, pa.Table) else data:
+                part = _completed(part, table)
+                _check(part, table, path)
+                writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
+                rows += part.num_rows
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return rows
+
+
+def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
+    """Open ``path`` and check that it holds ``table`` in this version; raises RetortError if it does not."""
+    with _readable(path):
+        file = pq.ParquetFile(path, memory_map=True)
+    header = _header(file, path)
+    if (header["table"], header["version"]) != (table.name, table.version):
+        raise RetortError(
+            f"{path}: holds table {header['table']} version {header['version']}, expected {table.name} version "
+            f"{table.version}; delete it and run the stage that writes it again"
+        )
+    missing = set(table.names) - set(file.schema_arrow.names)
+    if missing:
+        raise RetortError(f"{path}: a {table.name} table without column(s) {', '.join(sorted(missing))}")
+    return file
+
+
+def read_table(path: Path | str, table: Table, columns: list[str] | None = None) -> pa.Table:
+    """Read a whole table, checked; the columns come in the schema's order unless named."""
+    file = open_table(path, table)
+    with _readable(path):
+        data = file.read(columns=columns or table.names)
+    _check(data, table, Path(path), columns)
+    return data
+
+
+def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
+    """Stream a table in parts of at most ``rows`` rows, checked part by part."""
+    batches = open_table(path, table).iter_batches(batch_size=rows, columns=table.names)
+    with _readable(path):
+        for batch in batches:
+            part = pa.Table.from_batches([batch])
+            _check(part, table, Path(path))
+            yield part
+
+
+def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows: int) -> Iterator[pa.Table]:
+    """Stream the rows of a shard (numbered from 0), a contiguous range of the table, in parts of at most ``rows`` whose
+    borders do not depend on the shard."""
+    total = open_table(path, table).metadata.num_rows
+    first, last = total * shard // shards, total * (shard + 1) // shards
+    position = 0
+    for part in iterate_table(path, table, rows):
+        start, stop = max(first - position, 0), min(last - position, part.num_rows)
+        if start < stop:
+            yield part.slice(start, stop - start)
+        position += part.num_rows
+
+
+def read_between(path: Path | str, table: Table, first: int, last: int, columns: list[str]) -> Iterator[pa.Table]:
+    """The rows with ids from ``first`` to ``last``, by row groups; those that can hold none are not read."""
+    file = open_table(path, table)
+    place = file.metadata.schema.names.index("id")
+    for number in range(file.num_row_groups):
+        ids = file.metadata.row_group(number).column(place).statistics
+        if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
+            with _readable(path):
+                part = file.read_row_group(number, columns=columns)
+            _check(part, table, Path(path), columns)
+            yield part.filter(pc.and_(pc.greater_equal(part["id"], first), pc.less_equal(part["id"], last)))
+
+
+def read_provenance(path: Path | str) -> dict[str, Any]:
+    """The provenance that ``write_table`` stored with the table at ``path``."""
+    with _readable(path):
+        file = pq.ParquetFile(path)
+    return _header(file, path)["provenance"]
+
+
+def _header(file: pq.ParquetFile, path: Path | str) -> dict[str, Any]:
+    metadata = file.schema_arrow.metadata or {}
+    if METADATA_KEY not in metadata:
+        raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")
+    return json.loads(metadata[METADATA_KEY])
+
+
+def _completed(data: pa.Table, table: Table) -> pa.Table:
+    for column in table.columns:
+        if column.nullable and column.name not in data.column_names:
+            data = data.append_column(column.name, pa.nulls(data.num_rows, column.type))
+    return data
+
+
+def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None = None) -> None:
+    wanted = [c for c in table.columns if columns is None or c.name in columns]
+    for column in wanted:
+        if column.name not in data.column_names:
+            raise RetortError(f"{path}: column {column.name!r} of table {table.name} is missing")
+        found = data.column(column.name)
+        if not _same_type(found.type, column.type):
+            raise RetortError(f"{path}: column {column.name!r} is {found.type}, expected {column.type}")
+        if found.null_count and not column.nullable:
+            row = found.is_null().to_pylist().index(True)
+            raise RetortError(f"{path}: column {column.name!r} is null in row {row}; it must not be")
+
+
+def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+    if pa.types.is_list(expected):
+        return pa.types.is_list(found) and found.value_type == expected.value_type
+    return found == expected
+
+
+@contextmanager
+def _readable(path: Path | str) -> Iterator[None]:
+    """Raises RetortError for what goes wrong in the block while a Parquet file is read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise RetortError(f"{path}: no such file; expected a table in Parquet") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RetortError(
+            f"{path}: not a readable Parquet file ({error}); delete it and run the stage that writes it again"
+        ) from error

@@ -1,0 +1,26 @@
+import pytest
+
+from retort.data.parquet import iterate_table, read_between, read_provenance, read_table, write_table
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS
+from retort.errors import RetortError
+
+
+def test_a_damaged_table_is_one_clear_error_however_it_is_read(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_table(path, CORPUS, corpus_table(range(500), [f"source {i}" for i in range(500)], [["target"]] * 500))
+    whole = path.read_bytes()
+    readers = [lambda: read_table(path, CORPUS), lambda: list(iterate_table(path, CORPUS))]
+    readers += [lambda: list(read_between(path, CORPUS, 0, 9, ["id", "source"])), lambda: read_provenance(path)]
+    path.write_bytes(whole[:4] + bytes(3000) + whole[3004:])
+    for read in readers[:3]:
+        with pytest.raises(RetortError, match=r"t\.parquet: not a readable Parquet file"):
+            read()
+    path.write_bytes(whole[:-40])
+    for read in readers:
+        with pytest.raises(RetortError, match=r"t\.parquet: not a readable Parquet file"):
+            read()
+    path.unlink()
+    for read in readers:
+        with pytest.raises(RetortError, match=r"t\.parquet: no such file"):
+            read()
