@@ -44,7 +44,7 @@ rule score:
         "../envs/retort.yaml"
     params:
         script=script("score"),
-        code=code("score"),
+        code=score_code,
         evaluation=section("evaluation", "metrics"),
         language=language_option,
         data=data_of,

@@ -291,6 +291,10 @@ def translation_code(wildcards):
     return digest_of_code("translate", f"retort.search.{kind}")
 
 
+def score_code(wildcards):
+    return digest_of_code("score", *(["retort.evaluation.right_translations"] if language_option(wildcards) else []))
+
+
 def latency_code(wildcards):
     kinds = {search.kind for system in run_config.systems.values() for search in system.searches.values()}
     return digest_of_code("measure_latency", *(f"retort.search.{kind}" for kind in sorted(kinds)))

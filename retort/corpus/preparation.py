@@ -21,7 +21,8 @@ import pyarrow as pa
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource
 from retort.config.files import mirror_directory
 from retort.corpus import carving, cleaning
-from retort.corpus.language.generated import EntropyMeter, generate, grammar_of
+from retort.corpus.language.generated import EntropyMeter, generate
+from retort.corpus.language.grammar import grammar_of
 from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
 from retort.data.files import write_json
 from retort.data.parquet import ROW_GROUP_ROWS, iterate_table, write_table

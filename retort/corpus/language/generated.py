@@ -9,18 +9,11 @@ from typing import Any
 
 from retort.config import GeneratedCorpus
 from retort.corpus.cleaning import text_hash
-from retort.corpus.language.grammar import Grammar
+from retort.corpus.language.grammar import Grammar, grammar_of
 from retort.errors import RetortError
 
 # So many draws in a row without a new sentence mean that the language is used up.
 _PATIENCE = 10_000
-
-
-def grammar_of(settings: GeneratedCorpus) -> Grammar:
-    """The grammar that a generated corpus is drawn from."""
-    return Grammar(
-        settings.seed, settings.synonyms, settings.usual_synonym, settings.reordering, settings.optional_words
-    )
 
 
 def generate(settings: GeneratedCorpus) -> dict[str, Iterator[tuple[str, str]]]:

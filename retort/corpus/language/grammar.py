@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from retort.config import GeneratedCorpus
 from retort.corpus.language.choices import (
     Expression,
     Series,
@@ -327,3 +328,10 @@ class _Parser:
         raise RetortError(
             f"{self._source!r}: word {self._at + 1}: expected {expected}; use the grammar's own sentences"
         )
+
+
+def grammar_of(settings: GeneratedCorpus) -> Grammar:
+    """The grammar that a generated corpus is drawn from."""
+    return Grammar(
+        settings.seed, settings.synonyms, settings.usual_synonym, settings.reordering, settings.optional_words
+    )

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from retort.config import GeneratedCorpus
-from retort.corpus.language.generated import EntropyMeter, generate, grammar_of
+from retort.corpus.language.generated import EntropyMeter, generate
+from retort.corpus.language.grammar import grammar_of
 from retort.errors import RetortError
 
 
