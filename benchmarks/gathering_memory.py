@@ -27,7 +27,7 @@ from retort.config import GeneratedCorpus, Vocabulary
 from retort.corpus.language.generated import generate
 from retort.data.parquet import Table, iterate_table, write_table
 from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
-from retort.data.vocabulary import train_vocabulary
+from retort.data.vocabulary_training import train_vocabulary
 from retort.distillation.guards import guards_table
 
 PIECES, SHARDS, HELD_OUT = 240, 16, 1000

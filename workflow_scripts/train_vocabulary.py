@@ -8,7 +8,7 @@ from pathlib import Path
 
 from retort.config import Vocabulary
 from retort.data.provenance import file_digest, provenance
-from retort.data.vocabulary import train_vocabulary
+from retort.data.vocabulary_training import train_vocabulary
 from retort.workflow.scripting import run_script, section
 
 

@@ -27,7 +27,8 @@ from retort.config import (
 )
 from retort.config import Vocabulary as VocabularySettings
 from retort.data.batches import EncodedCorpus, Ragged
-from retort.data.vocabulary import Vocabulary, train_vocabulary
+from retort.data.vocabulary import Vocabulary
+from retort.data.vocabulary_training import train_vocabulary
 from retort.models.build import build_model
 from retort.models.kernels import reseed_dropout
 from retort.models.layers import EncoderDecoder

@@ -5,7 +5,8 @@ from retort import config
 from retort.corpus.encoding import count_tokens, encode_corpus
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.tables import CORPUS, ENCODED
-from retort.data.vocabulary import UNK, train_vocabulary
+from retort.data.vocabulary import UNK
+from retort.data.vocabulary_training import train_vocabulary
 from retort.errors import RetortError
 
 SOURCES = ["red fish", "blue fish swims", "a red whale"] * 20

@@ -9,7 +9,8 @@ import sentencepiece
 from retort import config
 from retort.data.parquet import write_table
 from retort.data.tables import CORPUS
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary, train_vocabulary
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
+from retort.data.vocabulary_training import train_vocabulary
 from retort.errors import RetortError
 
 

@@ -1,0 +1,163 @@
+"""Training of a sentencepiece vocabulary from a corpus table."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from retort import config
+from retort.data.files import write_json
+from retort.data.parquet import iterate_table, open_table
+from retort.data.tables import CORPUS
+from retort.data.vocabulary import (
+    BLANK_PIECE,
+    BOS,
+    DESCRIPTION,
+    EOS,
+    IDS,
+    MASK_PIECE,
+    PAD,
+    UNK,
+    Vocabulary,
+)
+from retort.errors import RetortError
+
+# The pieces depend on the number of threads (partial sums are added in another order), so it is not a choice.
+_TRAINING_THREADS = 4
+_LONGEST_SENTENCE_BYTES = 65_536
+_ROWS_AT_ONCE = 8192
+
+
+def train_vocabulary(
+    corpus: Path | str,
+    settings: config.Vocabulary,
+    seed: int,
+    output: Path | str,
+    provenance: dict[str, Any] | None = None,
+) -> Vocabulary:
+    """Train the vocabulary of a CORPUS table, or take the one at ``settings.path``, and write it to ``output``.
+
+    The same table, settings and seed give the same bytes on any machine. The corpus is streamed; at most
+    ``sample_sentences``, drawn at random, are held by sentencepiece. The description is written last. Raises
+    RetortError if the size does not suit the text.
+    """
+    facts: dict[str, Any] = {"type": settings.type}
+    if settings.path is not None:
+        vocabulary = Vocabulary.load(settings.path)
+        facts = {"type": "given", "path": settings.path}
+    elif settings.joint:
+        model, facts["sentences"] = _train(
+            _Sample(corpus, ("source", "target"), settings.sample_sentences, seed), settings
+        )
+        vocabulary = Vocabulary(model, model, str(output))
+    else:
+        models = {}
+        facts["sentences"] = 0
+        for side in ("source", "target"):
+            models[side], read = _train(_Sample(corpus, (side,), settings.sample_sentences, seed), settings)
+            facts["sentences"] += read
+        vocabulary = Vocabulary(models["source"], models["target"], str(output))
+    vocabulary.copy_to(output)
+    facts |= {
+        "joint": vocabulary.joint,
+        "source_size": vocabulary.source_size,
+        "target_size": vocabulary.target_size,
+        "digest": vocabulary.digest,
+        "ids": IDS,
+        "provenance": provenance or {},
+    }
+    write_json(Path(output) / DESCRIPTION, facts)
+    return vocabulary
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Sentences of the given sides of a random share of a corpus table, in the table's order."""
+
+    corpus: Path | str
+    sides: tuple[str, ...]
+    sentences: int
+    seed: int
+
+    def __iter__(self) -> Iterator[str]:
+        rows = open_table(self.corpus, CORPUS).metadata.num_rows
+        pairs = max(1, self.sentences // len(self.sides))
+        wanted = np.ones(rows, dtype=bool)
+        if pairs < rows:
+            wanted[:] = False
+            wanted[np.random.default_rng(self.seed).choice(rows, size=pairs, replace=False, shuffle=False)] = True
+        first = 0
+        for part in iterate_table(self.corpus, CORPUS, rows=_ROWS_AT_ONCE):
+            chosen = part.filter(wanted[first : first + part.num_rows])
+            first += part.num_rows
+            for side in self.sides:
+                yield from filter(None, (" ".join(text.split()) for text in chosen.column(side).to_pylist()))
+
+
+def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
+    """Serialised model and the number of sentences it was trained on."""
+    failures: list[BaseException] = []
+    read = 0
+
+    def sentences() -> Iterator[str]:
+        nonlocal read
+        try:
+            for sentence in sample:
+                read += 1
+                yield sentence
+        except BaseException as error:  # noqa: BLE001 - sentencepiece swallows what its iterator raises
+            failures.append(error)
+
+    model = io.BytesIO()
+    trouble: RuntimeError | None = None
+    sentencepiece.set_random_generator_seed(sample.seed % 2**32)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences(),
+            model_writer=model,
+            vocab_size=settings.size,
+            model_type=settings.type,
+            character_coverage=settings.character_coverage,
+            pad_id=PAD,
+            bos_id=BOS,
+            eos_id=EOS,
+            unk_id=UNK,
+            control_symbols=[MASK_PIECE, BLANK_PIECE],
+            normalization_rule_name="identity",
+            max_sentence_length=_LONGEST_SENTENCE_BYTES,
+            num_threads=_TRAINING_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        trouble = error
+    if failures:
+        raise failures[0]
+    if trouble is not None:
+        raise RetortError(_explain(str(trouble), sample, settings)) from trouble
+    return model.getvalue(), read
+
+
+def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:
+    """What to tell a user whose vocabulary cannot be trained."""
+    text = f"{sample.corpus} ({' and '.join(sample.sides)} side)"
+    if found := re.search(r"too high \((\d+)\).*<= (\d+)", message):
+        return (
+            f"{text}: the text is too small for a vocabulary of {found[1]} pieces; the largest possible is {found[2]}: "
+            f"set vocabulary.size to {found[2]} or less"
+        )
+    if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
+        return (
+            f"{text}: a vocabulary of {found[1]} pieces cannot hold the special tokens and every character, which "
+            f"are {found[2]}: set vocabulary.size above {found[2]}, or lower vocabulary.character_coverage "
+            f"({settings.character_coverage})"
+        )
+    if "sentences_.empty()" in message:
+        return f"{text}: there is no text to train a vocabulary on; expected at least one non-empty sentence"
+    return f"{text}: sentencepiece could not train a vocabulary: {message}"
