@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,13 @@ from retort.errors import RetortError
 
 LENGTH_STEP = 4
 """Padded lengths are multiples of this, so that few distinct shapes occur (each new one costs kernel preparation)."""
+
+Lengths = TypeVar("Lengths", int, np.ndarray)
+
+
+def round_up(x: Lengths, multiple: int) -> Lengths:
+    """The smallest multiple of ``multiple`` that is at least ``x``, for an integer or each of an array."""
+    return -(-x // multiple) * multiple
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,7 @@ class Ragged:
     def padded(self, rows: np.ndarray, step: int = LENGTH_STEP) -> Tensor:
         """The rows as int64 [b, t], eos appended, padded to the longest and then to a multiple of ``step``."""
         lengths = self.offsets[1:][rows] - self.offsets[:-1][rows]
-        width = -(-(int(lengths.max()) + 1) // step) * step
+        width = round_up(int(lengths.max()) + 1, step)
         columns = np.arange(width)
         inside = columns < lengths[:, None]
         where = np.where(inside, self.offsets[rows][:, None] + columns, 0)
@@ -186,7 +194,7 @@ def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | N
     ``lengths`` exclude eos. ``order`` breaks ties between equal padded lengths (default: row order).
     """
     order = np.arange(len(lengths)) if order is None else order
-    padded = -(-(lengths[order] + 1) // LENGTH_STEP) * LENGTH_STEP
+    padded = round_up(lengths[order] + 1, LENGTH_STEP)
     ranking = np.argsort(padded, kind="stable")
     order, padded = order[ranking], padded[ranking]
     groups, start = [], 0

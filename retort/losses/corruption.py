@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from retort.config import BartJanus
-from retort.data.batches import LENGTH_STEP
+from retort.data.batches import LENGTH_STEP, round_up
 from retort.data.vocabulary import EOS, MASK, PAD
 from retort.losses.spans import Spans, covered, random_spans
 
@@ -44,7 +44,7 @@ def infilled(tokens_bt: Tensor, spans: Spans, predict_bt: Tensor) -> Tensor:
     inserted_bt &= ((body_bt != PAD).sum(1) + inserted_bt.sum(1) <= (tokens_bt != PAD).sum(1))[:, None]
     both_bs = torch.stack([torch.where(inserted_bt, MASK, PAD), body_bt], 2).flatten(1)
     order_bs = (both_bs == PAD).long().argsort(dim=1, stable=True)
-    width = -(-int((both_bs != PAD).sum(1).max()) // LENGTH_STEP) * LENGTH_STEP
+    width = round_up(int((both_bs != PAD).sum(1).max()), LENGTH_STEP)
     return both_bs.gather(1, order_bs[:, :width])
 
 

@@ -8,13 +8,14 @@ Shape letters: b batch, t target position, k block of a text, l token of a span,
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from retort.config import BangPretraining
-from retort.data.batches import LENGTH_STEP
+from retort.data.batches import LENGTH_STEP, round_up
 from retort.data.vocabulary import BLANK, MASK, PAD
 from retort.models.bang import Slots
 
@@ -89,7 +90,7 @@ def diagonals(masked: Masked, longest: int) -> Diagonals:
     device = place_bm.device
     # (offset, stream) of a span's slots; those of a shorter span are the first of them
     pairs = torch.tril_indices(longest, longest, device=device)
-    spans = -(-place_bm.shape[1] // longest)
+    spans = math.ceil(place_bm.shape[1] / longest)
     offset_p, stream_p = pairs.repeat(1, spans)
     index_p = offset_p + longest * torch.arange(spans, device=device).repeat_interleave(pairs.shape[1])
     inside_p = index_p < place_bm.shape[1]
@@ -104,4 +105,4 @@ def diagonals(masked: Masked, longest: int) -> Diagonals:
 
 def _rounded(present_bn: Tensor) -> int:
     """Columns that hold all but filling."""
-    return -(-int(present_bn.sum(1).max().clamp(min=1)) // LENGTH_STEP) * LENGTH_STEP
+    return round_up(int(present_bn.sum(1).max().clamp(min=1)), LENGTH_STEP)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from retort.config import Model, ObjectiveSection
-from retort.data.batches import LENGTH_STEP
+from retort.data.batches import LENGTH_STEP, round_up
 from retort.data.vocabulary import MASK, PAD
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.kernels import MASKED
@@ -83,7 +83,7 @@ class JanusModel(ParallelModel, AutoregressiveModel):
 def places(masked_bt: Tensor) -> tuple[Tensor, Tensor]:
     """Positions [b, m] of each sentence's masked tokens, from left to right, and which of them are no filling."""
     count_b = masked_bt.sum(1)
-    most = -(-int(count_b.max()) // LENGTH_STEP) * LENGTH_STEP
+    most = round_up(int(count_b.max()), LENGTH_STEP)
     place_bm = (~masked_bt).long().argsort(dim=1, stable=True)[:, :most]
     return place_bm, torch.arange(place_bm.shape[1], device=masked_bt.device) < count_b[:, None]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retort.config import Model
-from retort.data.batches import LENGTH_STEP
+from retort.data.batches import LENGTH_STEP, round_up
 from retort.data.vocabulary import PAD
 from retort.models.kernels import MASKED, Linear, attend, dropout, embed, linear
 
@@ -162,7 +162,7 @@ class Positions(nn.Module):
         super().__init__()
         self.probability = config.dropout
         # the longest sequence, too, is padded, and may have a slot before it
-        length = (-(-config.max_length // LENGTH_STEP) * LENGTH_STEP + 1) * slots
+        length = (round_up(config.max_length, LENGTH_STEP) + 1) * slots
         if config.positions == "learned":
             self.table = nn.Parameter(torch.randn(length, config.d_model) * 0.02)
         else:

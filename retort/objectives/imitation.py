@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from retort.config import Imitation, Mixture, Rollout
-from retort.data.batches import LENGTH_STEP, Batch
+from retort.data.batches import LENGTH_STEP, Batch, round_up
 from retort.data.teacher_labels import StoredLabels
 from retort.data.vocabulary import PAD
 from retort.errors import RetortError
@@ -143,7 +143,7 @@ def _mixed(batch: Batch, own_r: Tensor, output_rt: Tensor) -> Prefixes:
     if not len(own_r):
         return Prefixes(batch.target_bt, own_r)
     longest = int((output_rt != PAD).sum(1).max())
-    width = max(batch.target_bt.shape[1], -(-longest // LENGTH_STEP) * LENGTH_STEP)
+    width = max(batch.target_bt.shape[1], round_up(longest, LENGTH_STEP))
     output_rt = _padded(output_rt[:, :longest], width)
     return Prefixes(_padded(batch.target_bt, width).index_copy(0, own_r, output_rt), own_r)
 

@@ -5,7 +5,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from retort.data.batches import LENGTH_STEP, EncodedCorpus, Ragged, epoch_batches, length_batches, source_batches
+from retort.data.batches import (
+    LENGTH_STEP,
+    EncodedCorpus,
+    Ragged,
+    epoch_batches,
+    length_batches,
+    round_up,
+    source_batches,
+)
 from retort.data.parquet import write_table
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import EOS, PAD
@@ -155,3 +163,9 @@ def test_pairs_that_the_model_cannot_hold_are_refused(tmp_path):
 def test_a_table_without_pairs_is_refused(tmp_path):
     with pytest.raises(RetortError, match="holds no pairs"):
         EncodedCorpus.read(write(tmp_path / "train.parquet", [], []), longest=9)
+
+
+@pytest.mark.parametrize(("x", "expected"), [(0, 0), (1, 4), (4, 4), (5, 8)])
+def test_round_up(x, expected):
+    assert round_up(x, 4) == expected
+    assert round_up(np.array([x, 9]), 4).tolist() == [expected, 12]
