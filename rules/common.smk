@@ -57,7 +57,7 @@ R = f"results/{run_config.name}"
 TEACHER_SEED = run_config.seeds_of("teacher")[0]
 # Systems whose targets another system chooses.
 SELECTIVE = [name for name, s in run_config.systems.items() if s.mixture and s.mixture.kind == "selective"]
-TESTS = expand(f"{R}/corpus/test.{{test}}.parquet", test=getattr(run_config.corpus, "tests", None) or ["test"])
+TESTS = expand(f"{R}/corpus/test.{{test}}.parquet", test=run_config.corpus.test_names)
 
 # Jobs use this Python, unless each rule's conda environment brings its own.
 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:

@@ -18,7 +18,7 @@ rule prepare_corpus:
         "../envs/retort.yaml"
     params:
         script=script("prepare_corpus"),
-        code=code("prepare_corpus"),
+        code=corpus_code,
         corpus=corpus_section,
         mirror=mirror_option,
         cleaning=section("cleaning"),

@@ -24,12 +24,12 @@ def section(name, *keys):
 
 
 def corpus_section(wildcards):
-    return as_json(run_config.corpus.model_dump(mode="json", exclude_none=True, exclude={"mirror"}))
+    return as_json(run_config.corpus.model_dump(mode="json", exclude_none=True, exclude=set(run_config.corpus.local_keys)))
 
 
 def language_option(wildcards):
     """Parameter: --language SECTION where the right translations are known, nothing elsewhere."""
-    return ["--language", corpus_section(wildcards)] if run_config.corpus.kind == "generated" else []
+    return ["--language", corpus_section(wildcards)] if run_config.corpus.knows_right_translations else []
 
 
 def pretraining_key(key):
@@ -51,7 +51,7 @@ def training_text_option(wildcards):
 def mirror_option(wildcards, output):
     """Parameter: --mirror DIRECTORY. A mirror holds the same texts, so another one must not re-run anything: Snakemake
     does not track a parameter that takes the output as an argument."""
-    mirror = getattr(run_config.corpus, "mirror", None)
+    mirror = run_config.corpus.mirror_directory
     return ["--mirror", mirror] if mirror else []
 
 
@@ -293,6 +293,10 @@ def translation_code(wildcards):
 
 def score_code(wildcards):
     return digest_of_code("score", *(["retort.evaluation.right_translations"] if language_option(wildcards) else []))
+
+
+def corpus_code(wildcards):
+    return digest_of_code("prepare_corpus", f"retort.corpus.{run_config.corpus.module}")
 
 
 def latency_code(wildcards):

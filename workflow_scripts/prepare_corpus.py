@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
-
-from retort.config import Cleaning, GeneratedCorpus, TextCorpus
+from retort.config import Cleaning, Corpus
 from retort.corpus.preparation import prepare_corpus
 from retort.data.provenance import provenance
 from retort.workflow.scripting import run_script, section
-
-Corpus = Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,10 +28,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     """Prepare the corpus."""
-    # Where a mirror lies is no property of the result.
-    corpus = args.corpus.model_dump(mode="json", exclude={"mirror"})
+    corpus = args.corpus.model_dump(mode="json", exclude=set(args.corpus.local_keys))
     facts = provenance(corpus=corpus, cleaning=args.cleaning.model_dump(mode="json"))
-    prepare_corpus(args.corpus, args.cleaning, args.output, args.mirror, args.cache, facts)
+    prepare_corpus(args.corpus, args.cleaning, args.output, mirror=args.mirror, cache=args.cache, provenance=facts)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from retort.config.base import Section
-from retort.config.corpus import Carve, Cleaning, GeneratedCorpus, TextCorpus, TextPair, TextSource, Vocabulary
+from retort.config.corpus import (
+    CORPORA,
+    Carve,
+    Cleaning,
+    Corpus,
+    CorpusSection,
+    Draw,
+    GeneratedCorpus,
+    TextCorpus,
+    TextPair,
+    TextSource,
+    Vocabulary,
+)
 from retort.config.em import Em, Guards, em_iteration, em_student, em_systems, em_teacher
 from retort.config.evaluation import LEADING_METRICS, Distillation, Evaluation, Exposure, Latency, Metric, Report
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
@@ -52,6 +64,7 @@ from retort.config.systems import PRETRAINED, STARTS, Data, Pretraining, System
 from retort.config.training import Training
 
 __all__ = [
+    "CORPORA",
     "LEADING_METRICS",
     "OBJECTIVES",
     "PRETRAINED",
@@ -69,6 +82,8 @@ __all__ = [
     "Cleaning",
     "Cmlm",
     "Config",
+    "Corpus",
+    "CorpusSection",
     "Ctc",
     "CtcCollapse",
     "Dag",
@@ -76,6 +91,7 @@ __all__ = [
     "Data",
     "DataMixture",
     "Distillation",
+    "Draw",
     "Em",
     "Evaluation",
     "Exposure",

@@ -17,7 +17,6 @@ from retort.config.problems import Problem, nearest
 from retort.config.run import Config, complete
 from retort.config.systems import PRETRAINED, STARTS, Pretraining, System
 
-RESERVED_TEST_SETS = ("train", "valid")
 WEIGHT_OPTIONS = ("length_from", "upsampling", "deep_supervision")
 """Keys of an objective that its model's weights depend on."""
 LABELLED = ("raw", "distilled", "interpolated")
@@ -91,11 +90,6 @@ def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Prob
     buckets = evaluation.length_buckets if evaluation else []
     if any(a >= b for a, b in pairwise(buckets)):
         yield Problem("evaluation.length_buckets", f"{buckets} do not grow; say each bound once, the shortest first")
-    corpus = raw.get("corpus")
-    tests = corpus.get("tests") if isinstance(corpus, dict) else None
-    for name in tests if isinstance(tests, dict) else ():
-        if name in RESERVED_TEST_SETS:
-            yield Problem(f"corpus.tests.{name}", "this name is a split's; choose another one for the test set")
     yield from _seed_checks("seeds", raw.get("seeds"))
     latency = raw.get("latency")
     sizes = latency.get("batch_sizes") if isinstance(latency, dict) else None

@@ -1,18 +1,71 @@
-"""Where text comes from, how it is cleaned, and the vocabulary."""
+"""Where text comes from, how it is cleaned, and the vocabulary.
+
+A new kind of corpus is a class here, its place in ``Corpus``, and the module that the class names; see
+docs/extending.md.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from retort.config.base import Name, Probability, Section
 
 
-class GeneratedCorpus(Section):
+class Draw(NamedTuple):
+    """A random choice of clean training pairs."""
+
+    pairs: int
+    """Pairs that stay."""
+    seed: int
+    """Seed of the choice."""
+
+
+class CorpusSection(Section):
+    """What every kind of corpus declares. Class variables and properties are no keys of the configuration."""
+
+    kind: str
+    """Name of the kind."""
+    module: ClassVar[str]
+    """Its module below retort/corpus, a ``CorpusKind`` of retort/corpus/raw.py."""
+    knows_right_translations: ClassVar[bool] = False
+    """Whether right translations can be told from wrong ones without a reference."""
+    local_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys that say where this machine has the text; the tables do not depend on them."""
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """Names of the test sets."""
+        return ("test",)
+
+    @property
+    def texts(self) -> tuple[TextSource, ...]:
+        """Every text that it reads; none where it reads none."""
+        return ()
+
+    @property
+    def mirror_directory(self) -> str | None:
+        """Directory, named here, that holds the texts that are downloaded otherwise."""
+        return None
+
+    @property
+    def draw(self) -> Draw | None:
+        """Which of the clean training pairs are kept; None: all."""
+        return None
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """The value of ``kind`` that selects this kind."""
+        return str(get_args(cls.model_fields["kind"].annotation)[0])
+
+
+class GeneratedCorpus(CorpusSection):
     """A made-up language pair from a seeded grammar; see retort/corpus/language/grammar.py."""
 
     kind: Literal["generated"]
+    module = "language.generated"
+    knows_right_translations = True
     train_pairs: int = Field(8000, ge=1)
     """Training pairs to generate."""
     valid_pairs: int = Field(500, ge=1)
@@ -26,9 +79,9 @@ class GeneratedCorpus(Section):
     usual_synonym: Probability = 0.7
     """Probability of the usual one of two synonyms."""
     reordering: Probability = 0.3
-    """Probability that a clause is said in its other word order."""
+    """Probability that a clause has its other word order."""
     optional_words: Probability = 0.3
-    """Probability that an optional word is said."""
+    """Probability that an optional word appears."""
 
 
 class TextSource(Section):
@@ -110,15 +163,26 @@ class Carve(Section):
         return self
 
 
-class TextCorpus(Section):
+def _is_no_split(name: str) -> str:
+    if name in ("train", "valid"):
+        raise ValueError("this name is a split's; choose another one for the test set")
+    return name
+
+
+TestName = Annotated[Name, AfterValidator(_is_no_split)]
+
+
+class TextCorpus(CorpusSection):
     """Parallel text from local files or public downloads."""
 
     kind: Literal["text"]
+    module = "text"
+    local_keys = frozenset({"mirror"})
     train: TextPair
     """Training pairs."""
     valid: TextPair | None = None
     """Validation pairs; null when ``carve`` makes them."""
-    tests: dict[Name, TextPair] = {}
+    tests: dict[TestName, TextPair] = {}
     """Test sets by name; empty when ``carve`` makes one, named test."""
     carve: Carve | None = None
     """How to split when there is no valid and no test set."""
@@ -130,6 +194,27 @@ class TextCorpus(Section):
     seed: int = Field(1, ge=0)
     """Seed of that draw."""
 
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """Names of the test sets; carving makes one, named test."""
+        return tuple(self.tests) or ("test",)
+
+    @property
+    def texts(self) -> tuple[TextSource, ...]:
+        """Texts of train, valid and tests; not the ready splits, which only a mirror has."""
+        pairs = [self.train, *([self.valid] if self.valid else []), *self.tests.values()]
+        return tuple(text for pair in pairs for text in [*pair.source, *pair.others])
+
+    @property
+    def mirror_directory(self) -> str | None:
+        """Directory, named here, that holds the texts that are downloaded otherwise."""
+        return self.mirror
+
+    @property
+    def draw(self) -> Draw | None:
+        """Which of the clean training pairs are kept; None: all."""
+        return None if self.train_pairs is None else Draw(self.train_pairs, self.seed)
+
     @model_validator(mode="after")
     def _has_splits(self) -> TextCorpus:
         if self.train.references:
@@ -139,6 +224,12 @@ class TextCorpus(Section):
         if self.carve is not None and (self.valid is not None or self.tests):
             raise ValueError("carve makes valid and test itself; remove it, or remove valid and tests")
         return self
+
+
+Corpus = Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
+
+CORPORA: tuple[type[CorpusSection], ...] = get_args(get_args(Corpus)[0])
+"""Every kind of corpus, in the order of the union."""
 
 
 class Cleaning(Section):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from retort.config.corpus import TextCorpus
+from retort.config.corpus import TextSource
 from retort.config.run import Config
 from retort.config.systems import PRETRAINED
 from retort.errors import RetortError
@@ -117,25 +117,19 @@ def _trained_objective(checkpoint: str | None) -> Any:
 
 
 def local_texts(config: Config) -> list[str]:
-    """Local text files the corpus is read from, in order, each once; none for a generated corpus."""
-    if not isinstance(config.corpus, TextCorpus):
-        return []
-    pairs = [
-        config.corpus.train,
-        *([config.corpus.valid] if config.corpus.valid else []),
-        *config.corpus.tests.values(),
-    ]
-    return _local([text.location for pair in pairs for text in [*pair.source, *pair.others]], config)
+    """Local text files that the corpus is read from, in order, each once."""
+    return _local(config.corpus.texts, config)
 
 
 def local_monolingual_texts(config: Config) -> list[str]:
     """The same of the text that a model is pre-trained on."""
-    return _local([text.location for text in config.pretraining.texts], config) if config.pretraining else []
+    return _local(config.pretraining.texts, config) if config.pretraining else []
 
 
-def _local(texts: list[str], config: Config) -> list[str]:
-    mirrored = mirror_directory(getattr(config.corpus, "mirror", None))
-    return list(dict.fromkeys(t for t in texts if "://" not in t and (not mirrored or Path(t).is_file())))
+def _local(texts: Iterable[TextSource], config: Config) -> list[str]:
+    mirrored = mirror_directory(config.corpus.mirror_directory)
+    paths = [text.location for text in texts if "://" not in text.location]
+    return list(dict.fromkeys(path for path in paths if not mirrored or Path(path).is_file()))
 
 
 def mirror_directory(*named: Path | str | None) -> Path | None:

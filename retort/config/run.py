@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
 from retort.config.base import Name, Section
-from retort.config.corpus import Cleaning, GeneratedCorpus, TextCorpus, Vocabulary
+from retort.config.corpus import Cleaning, Corpus, Vocabulary
 from retort.config.em import Em, em_iteration, em_systems
 from retort.config.evaluation import LEADING_METRICS, Distillation, Evaluation, Latency, Report
 from retort.config.model import Model
@@ -30,7 +30,7 @@ class Config(Section):
     """Name of the run: everything is written below results/<name>."""
     seeds: list[int] = Field([1], min_length=1)
     """Seeds: each system is trained once with each."""
-    corpus: Annotated[GeneratedCorpus | TextCorpus, Field(discriminator="kind")]
+    corpus: Corpus
     """Where the parallel text comes from."""
     cleaning: Cleaning = Cleaning()
     """Which pairs are dropped."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from retort.config import Cleaning
+from retort.config import Cleaning, Draw
 from retort.data.parquet import iterate_table, open_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS
@@ -58,11 +58,8 @@ def judge_held_out(path: Path) -> Verdicts:
     return np.concatenate(verdicts) if verdicts else np.zeros(0, np.uint8)
 
 
-def judge_training(path: Path, settings: Cleaning, held_out: HeldOut, draw: int | None, seed: int) -> Verdicts:
-    """Verdicts on the training pairs in the CORPUS table at ``path``.
-
-    ``draw`` keeps so many of the clean pairs, chosen at random with ``seed``.
-    """
+def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | None = None) -> Verdicts:
+    """Verdicts on the training pairs in the CORPUS table at ``path``; ``draw`` keeps some of the clean ones."""
     rows = open_table(path, CORPUS).metadata.num_rows
     verdicts = np.zeros(rows, np.uint8)
     hashes = np.zeros(rows, np.uint64)
@@ -73,11 +70,11 @@ def judge_training(path: Path, settings: Cleaning, held_out: HeldOut, draw: int 
         verdicts[here] = _empty_sides(part)
         for row, (source, target) in enumerate(_pairs(part), start=first):
             if verdicts[row] == _CODE[KEPT]:
-                verdicts[row] = _judge_lengths(source, target, settings)
+                verdicts[row] = _judge_lengths(source, target, rules)
             hashes[row] = text_hash(f"{source}\n{target}")
-            leaks[row] = settings.drop_leaks and held_out.holds(source, target)
+            leaks[row] = rules.drop_leaks and held_out.holds(source, target)
         first += part.num_rows
-    if settings.drop_duplicates:
+    if rules.drop_duplicates:
         candidates = np.flatnonzero(verdicts == _CODE[KEPT])
         _, firsts = np.unique(hashes[candidates], return_index=True)
         repeated = np.ones(len(candidates), bool)
@@ -85,9 +82,9 @@ def judge_training(path: Path, settings: Cleaning, held_out: HeldOut, draw: int 
         verdicts[candidates[repeated]] = _CODE["duplicate"]
     verdicts[leaks & (verdicts == _CODE[KEPT])] = _CODE["leak"]
     clean = np.flatnonzero(verdicts == _CODE[KEPT])
-    if draw is not None and draw < len(clean):
+    if draw is not None and draw.pairs < len(clean):
         verdicts[clean] = _CODE["not_drawn"]
-        verdicts[np.random.default_rng(seed).choice(clean, size=draw, replace=False)] = _CODE[KEPT]
+        verdicts[np.random.default_rng(draw.seed).choice(clean, size=draw.pairs, replace=False)] = _CODE[KEPT]
     return verdicts
 
 
@@ -102,12 +99,12 @@ def kept(verdicts: Verdicts) -> np.ndarray:
     return verdicts == _CODE[KEPT]
 
 
-def _judge_lengths(source: str, target: str, settings: Cleaning) -> int:
+def _judge_lengths(source: str, target: str, rules: Cleaning) -> int:
     lengths = len(source.split()), len(target.split())
-    if settings.max_words is not None and max(lengths) > settings.max_words:
+    if rules.max_words is not None and max(lengths) > rules.max_words:
         return _CODE["too_long"]
     shorter = min(lengths) + _RATIO_ALLOWANCE
-    if settings.max_ratio is not None and max(lengths) + _RATIO_ALLOWANCE > settings.max_ratio * shorter:
+    if rules.max_ratio is not None and max(lengths) + _RATIO_ALLOWANCE > rules.max_ratio * shorter:
         return _CODE["ratio"]
     return _CODE[KEPT]
 

@@ -4,16 +4,42 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from retort.config import GeneratedCorpus
 from retort.corpus.cleaning import text_hash
 from retort.corpus.language.grammar import Grammar, grammar_of
+from retort.corpus.raw import TRAIN, VALID, RawCorpus, write_raw
+from retort.data.parquet import iterate_table
+from retort.data.tables import CORPUS
 from retort.errors import RetortError
 
-# So many draws in a row without a new sentence mean that the language is used up.
+# After this many draws in a row without a new sentence the language counts as used up.
 _PATIENCE = 10_000
+
+
+def read_corpus(settings: GeneratedCorpus, staging: Path, mirror: Path | None, cache: Path) -> RawCorpus:
+    """Raw tables of the splits; there is nothing to download."""
+    tables = {
+        split: write_raw(staging, split, ((source, [target]) for source, target in pairs))
+        for split, pairs in generate(settings).items()
+    }
+    return RawCorpus({split: tables[split] for split in (TRAIN, VALID, "test")})
+
+
+def describe_corpus(settings: GeneratedCorpus, tables: Mapping[str, Path]) -> dict[str, Any]:
+    """The true conditional entropy of the references of each split, and the kinds of their sentences."""
+    grammar = grammar_of(settings)
+    splits = {}
+    for split, path in tables.items():
+        meter = EntropyMeter(grammar)
+        for part in iterate_table(path, CORPUS):
+            meter.add(part.column("source").to_pylist())
+        splits[split] = meter.result()
+    per_train = {key: splits[TRAIN][key] for key in ("nats_per_sentence", "nats_per_word")}
+    return {"true_conditional_entropy": {**per_train, "splits": splits}}
 
 
 def generate(settings: GeneratedCorpus) -> dict[str, Iterator[tuple[str, str]]]:
@@ -62,7 +88,7 @@ class EntropyMeter:
             self._kinds.update(self._grammar.kinds(source))
 
     def result(self) -> dict[str, Any]:
-        """Nats a sentence, nats a word (all nats by all expected target words), and sentences of each kind."""
+        """Nats per sentence, nats per word (all nats by all expected target words), and sentences of each kind."""
         return {
             "nats_per_sentence": self._nats / max(1, self._sentences),
             "nats_per_word": self._nats / max(1.0, self._words),

@@ -23,6 +23,7 @@ BASE: dict[str, Any] = {
     "teacher": {"objective": {"name": "autoregressive"}},
     "students": {"ctc": {"objective": {"name": "ctc"}, "data": "distilled"}, "v": {"objective": {"name": "vanilla"}}},
 }
+PAIR = {side: [{"location": side}] for side in ("source", "target")}
 
 
 def problems(**changes: Any) -> list[str]:
@@ -37,9 +38,8 @@ def problems(**changes: Any) -> list[str]:
 
 def text_corpus(**changes: Any) -> dict[str, Any]:
     """A corpus whose test set has several references; ``changes`` are of its training pair."""
-    train = {side: [{"location": side}] for side in ("source", "target")}
     test = {"source": [{"location": "s"}], "references": [{"location": "r"}]}
-    return {"corpus": {"kind": "text", "train": {**train, **changes}, "valid": test, "tests": {"t": test}}}
+    return {"corpus": {"kind": "text", "train": {**PAIR, **changes}, "valid": test, "tests": {"t": test}}}
 
 
 def with_student(**keys: Any) -> dict[str, Any]:
@@ -147,6 +147,10 @@ def test_empty_sections_are_as_if_left_out() -> None:
         (
             text_corpus(target=[{"location": "a", "field": "x", "layout": "json", "column": 1}]),
             "corpus.train.target[0]: column is for tab-separated lines",
+        ),
+        (
+            text_corpus() | {"corpus": {**text_corpus()["corpus"], "tests": {"valid": PAIR}}},
+            "corpus.tests.valid: this name is a split's; choose another one",
         ),
         (
             {"model": {"truncate_sources": True}, **with_student(model={"max_length": 64})},

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retort.config import Cleaning
+from retort.config import Cleaning, Draw
 from retort.corpus import cleaning
 from retort.data.parquet import read_table, write_table
 from retort.data.references import corpus_table
@@ -43,7 +43,7 @@ def named(verdicts: np.ndarray) -> dict[int, str]:
 
 
 def test_every_reason(tmp_path, held_out):
-    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out, None, 1)
+    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out)
     assert named(verdicts) == {
         1: "empty",
         2: "empty",
@@ -63,20 +63,20 @@ def test_every_reason(tmp_path, held_out):
 
 def test_rules_can_be_turned_off(tmp_path, held_out):
     settings = Cleaning(max_words=None, max_ratio=None, drop_duplicates=False, drop_leaks=False)
-    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), settings, held_out, None, 1)
+    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), settings, held_out)
     assert named(verdicts) == {1: "empty", 2: "empty"}
 
 
 def test_a_draw_is_of_clean_pairs_and_by_seed(tmp_path, held_out):
     pairs = [(f"a{i}", f"x{i}") for i in range(50)] + [("", "")] * 50
     path = table(tmp_path / "t.parquet", pairs)
-    draws = [cleaning.judge_training(path, SETTINGS, held_out, 20, seed) for seed in (1, 1, 2)]
+    draws = [cleaning.judge_training(path, SETTINGS, held_out, Draw(20, seed)) for seed in (1, 1, 2)]
     assert cleaning.counts(draws[0])["kept"] == 20
     assert cleaning.counts(draws[0])["not_drawn"] == 30
     assert not cleaning.kept(draws[0])[50:].any()
     assert (draws[0] == draws[1]).all()
     assert (draws[0] != draws[2]).any()
-    assert cleaning.counts(cleaning.judge_training(path, SETTINGS, held_out, 1000, 1))["kept"] == 50
+    assert cleaning.counts(cleaning.judge_training(path, SETTINGS, held_out, Draw(1000, 1)))["kept"] == 50
 
 
 def test_held_out_sets_lose_only_empty_sides(tmp_path):
@@ -87,5 +87,5 @@ def test_held_out_sets_lose_only_empty_sides(tmp_path):
 
 def test_several_parts(tmp_path, held_out, monkeypatch):
     monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (5,))
-    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out, None, 1)
+    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out)
     assert sorted(named(verdicts)) == [1, 2, 3, 4, 6, 8, 9, 11]

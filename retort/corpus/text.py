@@ -1,0 +1,83 @@
+"""Parallel text from files and downloads: the splits of a text corpus, read or carved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from retort.config import TextCorpus, TextPair, TextSource
+from retort.corpus import carving
+from retort.corpus.raw import TRAIN, VALID, RawCorpus, rows_where, write_raw
+from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
+
+log = logging.getLogger(__name__)
+
+
+def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache: Path) -> RawCorpus:
+    """Raw tables of the splits, and the facts of every text that was read."""
+    ready = _ready_splits(settings, mirror)
+    splits = ready or {TRAIN: settings.train, **({VALID: settings.valid} if settings.valid else {}), **settings.tests}
+    located = {split: readers(pair, None if ready else mirror, cache) for split, pair in splits.items()}
+    tables, facts = {}, []
+    for split, pairs in located.items():
+        tables[split] = write_raw(staging, split, read_pairs(pairs))
+        for source, target in pairs:
+            facts += [
+                _text_facts(split, "source", source, bool(ready)),
+                _text_facts(split, "references" if target.several else "target", target, bool(ready)),
+            ]
+    if settings.carve is not None and not ready:
+        log.info("carving valid and test out of the training text")
+        split_of = carving.carve(tables[TRAIN], settings.carve)
+        whole = tables[TRAIN].rename(staging / "raw.whole.parquet")
+        tables = {
+            split: write_raw(staging, split, rows_where(whole, split_of == code))
+            for code, split in enumerate(carving.SPLITS)
+        }
+    return RawCorpus(tables, {"texts": facts})
+
+
+def describe_corpus(settings: TextCorpus, tables: Mapping[str, Path]) -> dict[str, Any]:
+    """Nothing is known of real text beyond its tables."""
+    return {}
+
+
+def _ready_splits(settings: TextCorpus, mirror: Path | None) -> dict[str, TextPair]:
+    """The carved splits as the mirror holds them; empty if it does not hold them all."""
+    if mirror is None or settings.carve is None:
+        return {}
+    splits: dict[str, TextPair] = {}
+    for split, pair in settings.carve.ready.items():
+        sides = {}
+        for side in ("source", "target", "references"):
+            texts = [_of_mirror(text, mirror) for text in getattr(pair, side)]
+            if None in texts:
+                return {}
+            sides[side] = texts
+        splits[split] = TextPair(**sides)
+    return {split: splits[split] for split in carving.SPLITS if split in splits}
+
+
+def _of_mirror(text: TextSource, mirror: Path) -> TextSource | None:
+    path = in_mirror(text, mirror)
+    # under a name of its own the mirror holds the text that was taken from the file
+    plain = {"layout": "lines", "field": None} if text.mirror_name else {}
+    return None if path is None else text.model_copy(update={"location": str(path), **plain})
+
+
+def _text_facts(split: str, side: str, reader: TextReader, ready: bool) -> dict[str, Any]:
+    text = reader.text
+    return {
+        "split": split,
+        "side": side,
+        "location": text.path.name if ready else text.location,
+        "read_from": "mirror" if ready else text.origin,
+        "member": text.member,
+        "column": text.column,
+        "field": text.field or None,
+        "sha256": reader.sha256,
+        "checked": text.sha256 is not None,
+        "lines": reader.lines,
+    }
