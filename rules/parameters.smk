@@ -292,7 +292,8 @@ def translation_code(wildcards):
 
 
 def score_code(wildcards):
-    return digest_of_code("score", *(["retort.evaluation.right_translations"] if language_option(wildcards) else []))
+    judge = run_config.corpus.judge
+    return digest_of_code("score", *([f"retort.corpus.{judge}"] if judge else []))
 
 
 def corpus_code(wildcards):

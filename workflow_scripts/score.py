@@ -4,22 +4,18 @@ metric."""
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
 import pyarrow as pa
 
-from retort.config import Data, Evaluation, GeneratedCorpus
+from retort.config import Corpus, Data, Evaluation
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import SCORES
-from retort.evaluation.diagnostics import diagnostics
+from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.workflow.scripting import run_script, section
-
-RIGHT_TRANSLATIONS = "retort.evaluation.right_translations"
-"""Imported for a generated corpus only, so that scores of real text do not depend on the made-up language."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--seed", type=int, required=True, help="seed of its training")
     result.add_argument("--search-name", required=True, help="name of the search")
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
-    result.add_argument("--language", type=section(GeneratedCorpus), help="corpus section of a generated corpus, JSON")
+    result.add_argument("--language", type=section(Corpus), help="corpus section that knows right translations, JSON")
     result.add_argument("--output", type=Path, required=True, help="scores table")
     return result
 
@@ -42,7 +38,7 @@ def main(args: argparse.Namespace) -> None:
     for pairs in read_pairs(args.translations, read_tests(args.tests)):
         scores = [*quality(pairs, args.evaluation.metrics), *diagnostics(pairs)]
         if args.language:
-            scores.append(import_module(RIGHT_TRANSLATIONS).right_translations(pairs, args.language))
+            scores.append(right_translations(pairs, args.language))
         rows += [
             {**names, "test_set": pairs.test_set, "metric": s.metric, "value": s.value, "signature": s.signature}
             for s in scores

@@ -29,10 +29,16 @@ class CorpusSection(Section):
     """Name of the kind."""
     module: ClassVar[str]
     """Its module below retort/corpus, a ``CorpusKind`` of retort/corpus/raw.py."""
-    knows_right_translations: ClassVar[bool] = False
-    """Whether right translations can be told from wrong ones without a reference."""
+    judge: ClassVar[str | None] = None
+    """Module below retort/corpus whose ``judge(settings)`` recognises right translations without a reference; None:
+    they are not known."""
     local_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys that say where this machine has the text; the tables do not depend on them."""
+
+    @property
+    def knows_right_translations(self) -> bool:
+        """Whether right translations can be recognised without a reference."""
+        return self.judge is not None
 
     @property
     def test_names(self) -> tuple[str, ...]:
@@ -65,7 +71,7 @@ class GeneratedCorpus(CorpusSection):
 
     kind: Literal["generated"]
     module = "language.generated"
-    knows_right_translations = True
+    judge = "language.grammar"
     train_pairs: int = Field(8000, ge=1)
     """Training pairs to generate."""
     valid_pairs: int = Field(500, ge=1)

@@ -1,14 +1,19 @@
 """What goes wrong in translations without always showing in BLEU: repetition, length, empty and truncated outputs.
 
+Where a corpus knows the right translations, outputs are judged without a reference.
+
 Repeated tokens are the classic sign of the multi-modality problem of parallel decoding (Gu et al. 2018, section 3).
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pyarrow as pa
 
 import retort
+from retort.config import CorpusSection
 from retort.evaluation.metrics import Score
 from retort.evaluation.quality import Pairs
 
@@ -28,18 +33,26 @@ def diagnostics(pairs: Pairs) -> list[Score]:
     tokens = rows["tokens"].combine_chunks()
     hypothesis_words, reference_words = words(pairs.hypotheses), mean_words(pairs.references)
     return [
-        diagnostic(REPEATED, repeated_token_rate(tokens), f"adjacent equal tokens / tokens|tokens:{_total(tokens)}"),
-        diagnostic(
+        _score(REPEATED, repeated_token_rate(tokens), f"adjacent equal tokens / tokens|tokens:{_total(tokens)}"),
+        _score(
             LENGTH,
             hypothesis_words / reference_words if reference_words else float("nan"),
             f"hypothesis words / reference words, split at white space|reference words:{reference_words:g}",
         ),
-        diagnostic(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
-        diagnostic(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
-        diagnostic(
-            PASSES, float(np.mean(rows["passes"].to_numpy())), f"mean decoder passes per output|outputs:{count}"
-        ),
+        _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
+        _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
+        _score(PASSES, float(np.mean(rows["passes"].to_numpy())), f"mean decoder passes per output|outputs:{count}"),
     ]
+
+
+def right_translations(pairs: Pairs, corpus: CorpusSection) -> Score:
+    """Percentage of the outputs that are a right translation of their source, whatever the reference is.
+
+    The judge is imported by its name, so that scores of other corpora do not depend on its code.
+    """
+    is_right = import_module(f"retort.corpus.{corpus.judge}").judge(corpus)
+    right = sum(is_right(*texts) for texts in zip(pairs.sources, pairs.hypotheses, strict=True))
+    return _score(RIGHT, 100 * right / len(pairs.ids), f"possible translations / outputs|outputs:{len(pairs.ids)}")
 
 
 def repeated_token_rate(tokens: pa.ListArray) -> float:
@@ -62,7 +75,7 @@ def mean_words(references: list[list[str]]) -> float:
     return round(sum(words(own) / len(own) for own in references), 6)
 
 
-def diagnostic(metric: str, value: float, how: str) -> Score:
+def _score(metric: str, value: float, how: str) -> Score:
     """A score whose signature is ``how`` and the version of this package."""
     return Score(metric, float(value), f"{how}|retort:{retort.__version__}")
 

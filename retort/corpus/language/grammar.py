@@ -22,7 +22,7 @@ source is the sum of the choices' entropies.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -335,3 +335,8 @@ def grammar_of(settings: GeneratedCorpus) -> Grammar:
     return Grammar(
         settings.seed, settings.synonyms, settings.usual_synonym, settings.reordering, settings.optional_words
     )
+
+
+def judge(settings: GeneratedCorpus) -> Callable[[str, str], bool]:
+    """Whether a source has a translation among its right ones."""
+    return grammar_of(settings).valid_target

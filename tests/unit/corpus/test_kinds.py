@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
@@ -19,6 +20,8 @@ from retort.corpus.preparation import prepare_corpus
 from retort.data.parquet import read_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS
+from retort.evaluation.diagnostics import right_translations
+from retort.evaluation.quality import Pairs
 
 
 def generated(folder: Path) -> dict[str, object]:
@@ -79,3 +82,16 @@ def test_local_keys_are_keys_without_which_the_section_is_complete(settings: Cor
 
 def test_the_texts_of_a_kind_are_there(settings: CorpusSection) -> None:
     assert all(Path(source.location).is_file() for source in settings.texts)
+
+
+def test_a_kind_that_knows_right_translations_accepts_its_references(settings: CorpusSection, tmp_path: Path) -> None:
+    if not settings.knows_right_translations:
+        return
+    prepare_corpus(settings, Cleaning(), tmp_path / "corpus")
+    table = read_table(tmp_path / "corpus" / f"test.{settings.test_names[0]}.parquet", CORPUS)
+    outputs = [references[0] for references in references_of(table)]
+    sources = table["source"].to_pylist()
+    pairs = Pairs("test", np.arange(len(outputs)), sources, references_of(table), outputs, table)
+    assert right_translations(pairs, settings).value == 100
+    swapped = Pairs("test", np.arange(len(outputs)), sources[::-1], references_of(table), outputs, table)
+    assert right_translations(swapped, settings).value < 100

@@ -11,10 +11,9 @@ from retort.corpus.language.choices import alternatives
 from retort.corpus.language.grammar import grammar_of
 from retort.errors import RetortError
 from retort.evaluation import rouge
-from retort.evaluation.diagnostics import diagnostics
+from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.metrics import METRICS, SACREBLEU, corpus_score, score, segment_statistics
 from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests
-from retort.evaluation.right_translations import right_translations
 from tests.unit.fakes_evaluation import corpus, translations
 
 CAT = "The cat sat on the mat."
