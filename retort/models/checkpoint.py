@@ -25,6 +25,9 @@ from retort.models.layers import EncoderDecoder
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
+RENAMED = (("told.", "layer_fusion."),)
+"""Prefixes of parameter names in version 0.1, each with today's."""
+
 
 def save_checkpoint(
     directory: Path, weights: dict[str, Tensor], description: dict[str, Any], vocabulary: Vocabulary
@@ -97,14 +100,22 @@ def read_description(directory: Path | str) -> dict[str, Any]:
 
 
 def read_weights(directory: Path | str) -> dict[str, Tensor]:
-    """The float32 weights of a checkpoint, by parameter name."""
+    """The float32 weights of a checkpoint, by today's parameter name."""
     path = Path(directory) / WEIGHTS
     try:
-        return load(path.read_bytes())
+        return {current_name(name): tensor for name, tensor in load(path.read_bytes()).items()}
     except (OSError, SafetensorError) as error:
         raise RetortError(
             f"{path}: not readable as safetensors ({error}); train or copy the checkpoint again"
         ) from None
+
+
+def current_name(name: str) -> str:
+    """Today's name of a parameter that version 0.1 or this version saved."""
+    for old, new in RENAMED:
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
 
 
 def load_weights(model: EncoderDecoder, weights: dict[str, Tensor], where: Path | str, prefix: str = "") -> None:

@@ -45,7 +45,8 @@ class ParallelModel(Transformer):
         ``length_from`` "slot" puts an empty slot before the source, whose encoder state predicts the length, and
         ``decoder_input`` "pad" fills the decoder's slots with pad's embedding (both as in Sun and Yang's code of 2020).
         ``blank`` lets slots of a predicted length hold a blank, and ``length_multiplier`` gives more of them than that.
-        With ``deep_supervision`` every decoder layer predicts, and the next one is told what (Huang et al. 2022).
+        With ``deep_supervision`` every decoder layer predicts, and the next one receives its predictions as embeddings,
+        through a linear layer of ``layer_fusion`` (Huang et al. 2022).
         """
         super().__init__(config, source_size, target_size)
         self.upsampling, self.length_slot, self.pad_input = upsampling, length_from == "slot", decoder_input == "pad"
@@ -57,11 +58,11 @@ class ParallelModel(Transformer):
             self.slot_positions = Positions(config, upsampling)
         self.deep_supervision = deep_supervision
         if deep_supervision:
-            told = [Linear(2 * config.d_model, config.d_model) for _ in range(config.decoder_layers - 1)]
-            for layer in told:
-                nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)
-            self.told = nn.ModuleList(told)
+            fusions = [Linear(2 * config.d_model, config.d_model) for _ in range(config.decoder_layers - 1)]
+            for fusion in fusions:
+                nn.init.xavier_uniform_(fusion.weight)
+                nn.init.zeros_(fusion.bias)
+            self.layer_fusion = nn.ModuleList(fusions)
 
     def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding; with a length slot, s is one more."""
@@ -127,7 +128,7 @@ class ParallelModel(Transformer):
         for i, layer in enumerate(self.decoder.layers):
             if layers:
                 predicted_bt = most_probable(layers[-1], self.embeddings.output)
-                x_btd = self.told[i - 1](torch.cat([x_btd, self._embed(predicted_bt)], -1))
+                x_btd = self.layer_fusion[i - 1](torch.cat([x_btd, self._embed(predicted_bt)], -1))
             x_btd = layer(x_btd, bias, layer.cross_attention.keys_values(memory_bsd), memory_bias)
             layers.append(self.decoder.norm(x_btd))
         return layers

@@ -1,4 +1,4 @@
-"""Decoders of which every layer predicts and is told what the one before predicted."""
+"""Decoders of which every layer predicts and receives what the one before predicted."""
 
 import pytest
 import torch
@@ -44,13 +44,13 @@ def last_of(model):
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("upsampling", [0, 2])
-def test_layers_that_ignore_what_they_are_told_are_those_of_an_ordinary_decoder(upsampling, norm):
+def test_layers_that_ignore_earlier_predictions_are_those_of_an_ordinary_decoder(upsampling, norm):
     plain = parallel(upsampling, decoder_layers=3, norm=norm)
     model = deep(upsampling, norm=norm)
     weights = dict(plain.named_parameters())
-    assert {name.partition(".")[0] for name, _ in model.named_parameters() if name not in weights} == {"told"}
+    assert {name.partition(".")[0] for name, _ in model.named_parameters() if name not in weights} == {"layer_fusion"}
     assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters() if name in weights)
-    for layer in model.told:
+    for layer in model.layer_fusion:
         layer.weight.data = torch.cat([torch.eye(16), torch.zeros(16, 16)], 1)
     layers = layers_of(model)
     assert len(layers) == 3 and len(layers_of(plain)) == 1
@@ -60,17 +60,17 @@ def test_layers_that_ignore_what_they_are_told_are_those_of_an_ordinary_decoder(
 
 
 @pytest.mark.parametrize("upsampling", [0, 2])
-def test_a_layer_is_told_the_most_probable_tokens_of_the_one_before(upsampling, monkeypatch):
-    model, told, inputs = deep(upsampling), [], []
-    for layer in model.told:
-        layer.register_forward_hook(lambda layer, given, out: told.append((given[0], out)))
+def test_a_layer_receives_the_most_probable_tokens_of_the_one_before(upsampling, monkeypatch):
+    model, fused, inputs = deep(upsampling), [], []
+    for layer in model.layer_fusion:
+        layer.register_forward_hook(lambda layer, given, out: fused.append((given[0], out)))
     for layer in model.decoder.layers:
         layer.register_forward_pre_hook(lambda layer, given: inputs.append(given[0]))
     layers = layers_of(model)
     assert torch.equal(layers[-1], last_of(model))
     for i in range(2):
         predicted = model.logits(layers[i]).argmax(-1)
-        given, out = told[i]
+        given, out = fused[i]
         torch.testing.assert_close(given[:, :, 16:], 4.0 * model.embeddings.target[predicted])
         torch.testing.assert_close(model.decoder.norm(given[:, :, :16]), layers[i])
         assert torch.equal(inputs[i + 1], out)
@@ -119,12 +119,12 @@ def test_every_layer_learns_from_its_own_prediction(name):
     """Also a layer of whose states the next one sees nothing."""
     objective, options, upsampling = OBJECTIVES[name]
     model = deep(upsampling).train()
-    model.told[1].weight.data[:, :16] = 0.0
+    model.layer_fusion[1].weight.data[:, :16] = 0.0
     objective.compute(model, batch(SOURCES, TARGETS), options, Step(torch.Generator().manual_seed(1))).total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     for layer in model.decoder.layers:
         assert layer.feed_forward.outer.weight.grad.norm() > 1e-3
-    assert all(layer.weight.grad.norm() > 1e-3 for layer in model.told)
+    assert all(layer.weight.grad.norm() > 1e-3 for layer in model.layer_fusion)
 
 
 def test_searches_decode_with_the_last_layer():
