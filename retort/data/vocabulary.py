@@ -93,7 +93,7 @@ class Vocabulary:
         if not texts:
             return []
         plain = [" ".join(text.split()) for text in texts]
-        if self._threads == 1:
+        if self._threads == 1 or len(plain) == 1:
             # a list starts a thread per call, which takes longer than a sentence
             return [processor.encode(text) for text in plain]
         return processor.encode(plain, num_threads=self._threads)

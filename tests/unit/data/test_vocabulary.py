@@ -121,3 +121,24 @@ def test_models_that_are_not_fit_for_use(corpus, vocabulary, tmp_path):
     )
     with pytest.raises(RetortError, match=r"target\.model: its special ids are .*'pad': -1"):
         Vocabulary((vocabulary[1] / "source.model").read_bytes(), other.getvalue())
+
+
+def test_ids_do_not_depend_on_the_number_of_threads(corpus, vocabulary):
+    texts = [source for source, _ in corpus[1][:20]]
+    encoded = [Vocabulary.load(vocabulary[1], threads).encode_source(texts) for threads in (1, 3)]
+    assert encoded[0] == encoded[1] == [vocabulary[0].encode_source([text])[0] for text in texts]
+
+
+def test_a_single_text_starts_no_thread(vocabulary, monkeypatch):
+    calls = []
+    threaded = Vocabulary.load(vocabulary[1], threads=3)
+    encode = sentencepiece.SentencePieceProcessor.encode
+
+    def recorded(processor, text, **options):
+        calls.append((type(text), options))
+        return encode(processor, text, **options)
+
+    monkeypatch.setattr(sentencepiece.SentencePieceProcessor, "encode", recorded)
+    threaded.encode_source(["one  text"])
+    threaded.encode_source(["one", "two"])
+    assert calls == [(str, {}), (list, {"num_threads": 3})]
