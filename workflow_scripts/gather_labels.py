@@ -9,7 +9,7 @@ from pathlib import Path
 from retort.data.parquet import iterate_table, write_table
 from retort.data.provenance import provenance
 from retort.data.tables import LABELS
-from retort.distillation.labelling import check_shards
+from retort.distillation.label_shards import check_shards
 from retort.workflow.scripting import run_script
 
 

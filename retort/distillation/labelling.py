@@ -5,30 +5,24 @@ Shape letters: n positions (of all targets, eos included), c positions of a chun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from retort.data.batches import EncodedCorpus, length_batches
-from retort.data.parquet import read_provenance, read_table
-from retort.data.tables import ENCODED, LABELS
+from retort.data.tables import LABELS
 from retort.data.teacher_labels import TopK, positions_of
 from retort.data.vocabulary import PAD
+from retort.distillation.label_shards import COVERAGE
 from retort.errors import RetortError
 from retort.losses.next_token import shifted_right
 from retort.losses.top_k_cross_entropy import top_k_chunks
-from retort.models.autoregressive import AutoregressiveModel
 
-COVERAGE = ("mass", "entropy", "kept_entropy")
-"""Columns that say how much of the distributions is kept."""
-MADE_FROM = ("train", "vocabulary", "teacher", "top_k", "precision")
-"""Facts in the provenance of a shard that all shards of a table share."""
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 
 @torch.no_grad()
@@ -60,28 +54,6 @@ def label(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int, batch
         **{name: pa.array(sums[:, i]) for i, name in enumerate(COVERAGE)},
     }
     return pa.table(columns, schema=LABELS.schema)
-
-
-def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
-    """What labels in shards were made from, and means over the positions: the ``mass`` of the tokens kept; the entropy
-    of the teacher, which is the least value of the loss with whole distributions; and how much lower that of the loss
-    with these labels is. Raises RetortError unless they are those of the pairs of ``train``, in its order."""
-    facts = [{k: v for k, v in read_provenance(path).items() if k in MADE_FROM} for path in shards]
-    for path, other in zip(shards, facts, strict=True):
-        if other != facts[0]:
-            raise RetortError(f"{path}: made from {other}, and {shards[0]} from {facts[0]}; make the labels again")
-    found = pa.concat_tables([read_table(path, LABELS, ["id", "positions", *COVERAGE]) for path in shards])
-    pairs = read_table(train, ENCODED, ["id", "target"])
-    expected = pc.add(pc.list_value_length(pairs["target"]), 1)
-    if not (found["id"].equals(pairs["id"]) and found["positions"].equals(expected.cast(pa.int32()))):
-        raise RetortError(
-            f"{', '.join(map(str, shards))}: {found.num_rows} rows that are not those of the {pairs.num_rows} pairs of "
-            f"{train} with a position for each target token and eos; make the labels of this table, and all shards"
-        )
-    count = int(pc.sum(found["positions"]).as_py() or 0)
-    mass, entropy, kept = (float(pc.sum(found[name].cast(pa.float64())).as_py() or 0.0) / count for name in COVERAGE)
-    means = {"positions": count, "mass": mass, "entropy": entropy, "loss_difference": entropy - kept}
-    return facts[0] | means
 
 
 def _check(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int) -> None:
