@@ -18,6 +18,7 @@ include: "rules/cluster.smk"
 
 onstart:
     hold_run()
+    code_records.keep()
     prepare_cluster()
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import sys
-from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -23,9 +22,10 @@ from retort.config.files import merged, read_yaml
 from retort.config.files import check_files, local_monolingual_texts, local_texts
 from retort.config.load import load_config, to_json
 from retort.errors import RetortError
+from retort.models.families import family_module
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.data.provenance import value_digest
-from retort.workflow.code import code_digest
+from retort.workflow.code import CodeRecords
 
 
 def read_configuration():
@@ -54,6 +54,8 @@ except RetortError as error:
     raise WorkflowError(str(error))
 
 R = f"results/{run_config.name}"
+# Which code made what: retort/workflow/why.py.
+code_records = CodeRecords(Path(R) / "code", ROOT)
 TEACHER_SEED = run_config.seeds_of("teacher")[0]
 # Systems whose targets another system chooses.
 SELECTIVE = [name for name, s in run_config.systems.items() if s.mixture and s.mixture.kind == "selective"]

@@ -159,7 +159,7 @@ rule label_shard:
         gpu=gpus_of_job,
     params:
         script=script("label_shard"),
-        code=code("label_shard"),
+        code=labelling_code,
         distillation=section("distillation", "batch_tokens", "precision"),
         shard=shard(0),
         shards=shard(1),

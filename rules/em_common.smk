@@ -120,13 +120,14 @@ def files_of_iterations(*iterations):
 
 
 def candidate_code(wildcards):
-    return digest_of_code("distill_shard", "retort.search.beam")
+    return digest_of_code("distill_shard", "retort.search.beam", model_module("teacher"))
 
 
 def choice_code(wildcards):
-    losses = (run_config.teacher.objective.name, run_config.em.student.objective.name)
-    return digest_of_code("select_candidates", *(f"retort.objectives.{name}" for name in losses))
+    systems = ("teacher", em_student(1))
+    modules = [module(system) for system in systems for module in (objective_module, model_module)]
+    return digest_of_code("select_candidates", *modules)
 
 
 def guards_code(wildcards):
-    return digest_of_code("check_iteration", f"retort.objectives.{run_config.teacher.objective.name}")
+    return digest_of_code("check_iteration", objective_module("teacher"), model_module("teacher"))

@@ -244,10 +244,9 @@ def rules_digest(wildcards):
     return value_digest([path.read_text() for path in [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]])
 
 
-@cache
 def digest_of_code(name, *modules):
     try:
-        return code_digest([ROOT / "workflow_scripts" / f"{name}.py"], modules, root=ROOT)
+        return code_records.digest(ROOT / "workflow_scripts" / f"{name}.py", modules)
     except RetortError as error:
         raise WorkflowError(str(error))
 
@@ -261,34 +260,57 @@ def code(name):
     return get
 
 
+# Objectives, searches and families of models are imported by their names, which the configuration gives.
+
+
+def objective_module(system):
+    return f"retort.objectives.{run_config.trained[system].objective.name}"
+
+
+def search_module(search):
+    return f"retort.search.{search.kind}"
+
+
+def model_module(system):
+    return family_module(run_config.trained[system].objective, run_config.trained[system].model)
+
+
 def training_code(wildcards):
-    """Parameter: the digest, with the loss and the search this system uses, which are imported by their names."""
-    system = run_config.trained[wildcards.system]
-    search = system.searches[first_search(wildcards.system)]
-    return digest_of_code("train_system", f"retort.objectives.{system.objective.name}", f"retort.search.{search.kind}")
+    """Parameter: the digest, with the objective, the model and the search this system uses, and its teacher's model."""
+    name = wildcards.system
+    search = run_config.trained[name].searches[first_search(name)]
+    teachers = ["teacher"] if asks_teacher(name) else []
+    models = [model_module(system) for system in (name, *teachers)]
+    return digest_of_code("train_system", objective_module(name), search_module(search), *models)
 
 
 def distillation_code(wildcards):
-    return digest_of_code("distill_shard", f"retort.search.{run_config.distillation.search.kind}")
+    return digest_of_code("distill_shard", search_module(run_config.distillation.search), model_module("teacher"))
+
+
+def labelling_code(wildcards):
+    return digest_of_code("label_shard", model_module("teacher"))
 
 
 def multimodality_code(wildcards):
-    return digest_of_code(
-        "measure_multimodality", f"retort.objectives.{run_config.systems[wildcards.system].objective.name}"
-    )
+    name = wildcards.system
+    return digest_of_code("measure_multimodality", objective_module(name), model_module(name))
 
 
 def agreement_code(wildcards):
-    return digest_of_code("measure_agreement", f"retort.objectives.{run_config.systems[wildcards.system].objective.name}")
+    name = wildcards.system
+    return digest_of_code("measure_agreement", objective_module(name), model_module(name))
 
 
 def exposure_code(wildcards):
-    return digest_of_code("measure_exposure", f"retort.search.{run_config.evaluation.exposure.search.kind}")
+    search = search_module(run_config.evaluation.exposure.search)
+    return digest_of_code("measure_exposure", search, model_module(wildcards.system), model_module("teacher"))
 
 
 def translation_code(wildcards):
-    kind = run_config.systems[wildcards.system].searches[wildcards.search].kind
-    return digest_of_code("translate", f"retort.search.{kind}")
+    name, search = wildcards.system, wildcards.search
+    models = [model_module(system) for system in (name, *(["teacher"] if rescores(name, search) else []))]
+    return digest_of_code("translate", search_module(run_config.systems[name].searches[search]), *models)
 
 
 def score_code(wildcards):
@@ -301,5 +323,6 @@ def corpus_code(wildcards):
 
 
 def latency_code(wildcards):
-    kinds = {search.kind for system in run_config.systems.values() for search in system.searches.values()}
-    return digest_of_code("measure_latency", *(f"retort.search.{kind}" for kind in sorted(kinds)))
+    searches = {search_module(search) for system in run_config.systems.values() for search in system.searches.values()}
+    models = {model_module(system) for system in run_config.systems}
+    return digest_of_code("measure_latency", *sorted(searches | models))

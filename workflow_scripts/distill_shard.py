@@ -10,12 +10,13 @@ import logging
 import shutil
 from pathlib import Path
 
-from retort.config import Distillation
+from retort.config import Distillation, Model
 from retort.data.files import write_bytes
 from retort.data.parquet import iterate_shard, read_table, write_table
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.tables import CORPUS, TRANSLATIONS
-from retort.models.checkpoint import load_checkpoint
+from retort.models.checkpoint import load_checkpoint, objective_of, read_description
+from retort.models.families import family_module
 from retort.search.decoding import translate_texts, translations_table
 from retort.training.device import PRECISIONS, describe_device, prepare_device
 from retort.workflow.code import code_digest
@@ -42,12 +43,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     device, settings = prepare_device(args.threads), args.distillation
+    description = read_description(args.checkpoint)
+    family = family_module(objective_of(description), Model.model_validate(description["model"]))
     facts = {
         "distillation": settings.model_dump(mode="json", exclude={"corpus"}),
         "teacher": file_digest(args.checkpoint / "model.safetensors"),
         "corpus": file_digest(args.corpus),
         "best": args.best,
-        "code": code_digest([Path(__file__)], extra=[f"retort.search.{settings.search.kind}"]),
+        "code": code_digest([Path(__file__)], extra=[f"retort.search.{settings.search.kind}", family]),
     }
     parts = args.state / value_digest(facts | {"shard": args.shard, "shards": args.shards})[:24]
     loaded = None

@@ -8,7 +8,7 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import torch
@@ -20,10 +20,12 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, LATENCY
 from retort.evaluation.latency import Timed, measure
 from retort.evaluation.runs import test_set_of
-from retort.models.autoregressive import AutoregressiveModel
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.training.device import PRECISIONS, describe_device, prepare_device
 from retort.workflow.scripting import run_script, section
+
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 
 class TimedSystem(BaseModel):

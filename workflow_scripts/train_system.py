@@ -19,15 +19,15 @@ from retort.data.tables import ENCODED, MIXED
 from retort.data.teacher_labels import StoredLabels
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from retort.models.bang import OWN_WEIGHTS
+from retort.models.build import build_model
 from retort.models.checkpoint import (
-    build_model,
     load_teacher,
     load_weights,
     read_description,
     read_weights,
     save_checkpoint,
 )
+from retort.models.families import family_module
 from retort.models.kernels import reseed_dropout
 from retort.models.layers import EncoderDecoder
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
@@ -108,6 +108,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
         inputs["labels"] = file_digest(args.labels)
     search = next(iter(system.searches.values()))
     modules = [f"retort.objectives.{system.objective.name}", f"retort.search.{search.kind}"]
+    modules.append(family_module(system.objective, system.model))
     code = code_digest([Path(__file__)], extra=modules)
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
     key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
@@ -204,7 +205,7 @@ def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary:
     layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
     prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(layers)]
     if kind == PRETRAINED:
-        prefixes += [name for name in weights if name.startswith(OWN_WEIGHTS)]
+        prefixes += [name for name in weights if name.startswith(model.own_weights)]
     for prefix in prefixes:
         load_weights(model, weights, start, prefix)
     return None

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from retort.config import Latency
 from retort.data.batches import Ragged
 from retort.data.vocabulary import Vocabulary
-from retort.models.autoregressive import AutoregressiveModel
 from retort.models.layers import EncoderDecoder
 from retort.search.base import run_search
+
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from retort.data.teacher_labels import StoredLabels
-from retort.models.autoregressive import AutoregressiveModel
+
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 LEAST_WEIGHT = torch.finfo(torch.float32).tiny
 """What sums of weights are divided by at least, so that a batch of which nothing counts has a loss of 0."""

@@ -38,6 +38,7 @@ class AutoregressiveModel(Transformer):
     """P(y_t | x, y_<t)."""
 
     family = "autoregressive"
+    teaches = True
 
     def forward(self, source_bs: Tensor, input_bt: Tensor) -> Tensor:
         """Decoder states [b, t, d] for teacher-forced inputs (bos and the target without its last token)."""

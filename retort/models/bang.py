@@ -28,9 +28,6 @@ BUCKETS = 32
 EXACT_BUCKETS, FARTHEST = 16, 128
 """Distances below the first have a bucket each; those from the last one on share one (Raffel et al. 2020)."""
 
-OWN_WEIGHTS = ("slot_vector", "relative.")
-"""What names of parameters begin with that no other family has."""
-
 
 class Slots(NamedTuple):
     """Positions of the main stream's tokens and of slots, and what slots see of the main stream."""
@@ -46,6 +43,7 @@ class BangModel(AutoregressiveModel):
     """P(y_t | x, y_<t), by the autoregressive model's methods, and P(y_t | x, y_<c) for slots t from c on."""
 
     family = "bang"
+    own_weights = ("slot_vector", "relative.")
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__(config, source_size, target_size)

@@ -7,12 +7,8 @@ from importlib import import_module
 from retort.config import Model, ObjectiveSection
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.models.families import family_module
 from retort.models.layers import EncoderDecoder
-
-
-def family_module(objective: ObjectiveSection, config: Model) -> str:
-    """Name of the module that builds the model of this objective and configuration: ``retort.models.<family>``."""
-    return f"retort.models.{'recurrent' if config.family == 'gru' else objective.family}"
 
 
 def build_model(objective: ObjectiveSection, config: Model, vocabulary: Vocabulary) -> EncoderDecoder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -19,9 +19,11 @@ from retort.config import Model, Objective
 from retort.data.files import write_bytes, write_json
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from retort.models.autoregressive import AutoregressiveModel
 from retort.models.build import build_model
 from retort.models.layers import EncoderDecoder
+
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
@@ -76,7 +78,7 @@ def load_teacher(
             f"autoregressive checkpoint as its teacher"
         )
     teacher, found, _ = load_checkpoint(directory, device, dtype)
-    if not isinstance(teacher, AutoregressiveModel):
+    if not teacher.teaches:
         raise RetortError(
             f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive Transformer"
         )
@@ -84,7 +86,7 @@ def load_teacher(
         raise RetortError(
             f"{directory}: the teacher's vocabulary is not that of {student}; give a teacher with the same vocabulary"
         )
-    return teacher
+    return cast("AutoregressiveModel", teacher)
 
 
 def read_description(directory: Path | str) -> dict[str, Any]:

@@ -243,6 +243,10 @@ class EncoderDecoder(nn.Module):
     """What every model shares: embeddings and the output projection. ``family`` names the subclass in errors."""
 
     family = ""
+    own_weights: tuple[str, ...] = ()
+    """Beginnings of the names of parameters that no other family has; a pre-trained model hands them on."""
+    teaches = False
+    """Whether it scores candidates and labels training text: next-token probabilities of a Transformer."""
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,11 @@ from torch import Tensor
 from retort.data.batches import Ragged, source_batches
 from retort.data.tables import TRANSLATIONS
 from retort.data.vocabulary import PAD, Vocabulary
-from retort.models.autoregressive import AutoregressiveModel
 from retort.models.layers import EncoderDecoder
 from retort.search.base import Hypothesis, run_search
+
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 
 def translate_texts(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from retort.data.batches import Batch, EncodedCorpus, epoch_batches
 from retort.data.teacher_labels import StoredLabels
 from retort.errors import OutOfTime, RetortError
 from retort.losses.base import Step
-from retort.models.autoregressive import AutoregressiveModel
 from retort.models.kernels import reseed_dropout
 from retort.models.layers import EncoderDecoder
 from retort.training.distributed.processes import Processes
@@ -28,6 +27,9 @@ from retort.training.optimiser import FlatOptimiser, learning_rate
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
 from retort.training.weighting import Weighting, add_counts
+
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 LOG_EVERY = 50
 """Updates between lines of the training log."""

@@ -1,53 +1,117 @@
 """Digests of the code that a script can run.
 
 The digest follows imports statically from a script through the package, so that a workflow can re-run what uses
-an edited module and nothing else. Comments, docstrings and formatting do not count.
+an edited module and nothing else. Comments, docstrings, formatting and what only type checkers import do not count.
+Modules that are imported by computed names must be given: objectives, searches and families of models.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
+from retort.data.files import write_json
 from retort.errors import RetortError
 
 PACKAGE = "retort"
 
-# Their effect reaches a result only through values that the workflow tracks by themselves (the configuration's
-# sections are parameters of the rules, defaults filled in), or not at all (the text of an error).
-UNTRACKED = frozenset({"retort.config", "retort.errors"})
+UNTRACKED = frozenset({"retort.config", "retort.errors", "retort.workflow.code"})
+"""Not hashed: configuration values are already rule parameters, error texts do not affect results, and this module's
+effect is the digest itself."""
 
 
-def code_digest(starts: Iterable[Path | str], extra: Iterable[str] = (), root: Path | None = None) -> str:
-    """Digest of all code that can run from ``starts``: SHA-256 in hex.
+def code_digests(starts: Iterable[Path | str], extra: Iterable[str] = (), root: Path | None = None) -> dict[str, str]:
+    """Digest (SHA-256 in hex) of each file that can run from ``starts``, by its path below ``root``, sorted.
 
     ``starts`` are script files or module names, ``extra`` names of modules that are imported by computed names and so
     cannot be seen in the source. ``root`` is the directory that holds the package; default: this package's own.
     Raises RetortError for a file or module that does not exist or is not Python.
     """
-    root = Path(__file__).resolve().parents[2] if root is None else Path(root)
-    files: dict[str, Path] = {}
+    root = package_root() if root is None else Path(root)
+    scripts: list[Path] = []
     modules: list[str] = []
     for start in [*starts, *extra]:
-        if isinstance(start, Path) or str(start).endswith(".py"):
-            files[Path(start).name] = Path(start)
+        if isinstance(start, Path) or start.endswith(".py"):
+            scripts.append(Path(start))
         else:
-            modules.append(str(start))
-    for name, path in list(files.items()):
+            modules.append(start)
+    for path in scripts:
         modules += _parse(path, "", root, path.stat().st_mtime_ns if path.exists() else 0)[1]
-        files[name] = path
     for module in modules:
         if _module_file(module, root) is None:
             raise RetortError(f"module {module} not found below {root}; expected a file of the package")
-    closure = _closure(modules, root)
-    digest = hashlib.sha256()
-    for name, path in sorted({**files, **closure}.items()):
-        source, _ = _parse(path, name, root, path.stat().st_mtime_ns)
-        digest.update(f"{name}\0{source}\0".encode())
-    return digest.hexdigest()
+    files = dict.fromkeys(scripts, "") | {path: module for module, path in _closure(modules, root).items()}
+    digests = {}
+    for path, module in files.items():
+        source, _ = _parse(path, module, root, path.stat().st_mtime_ns)
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        digests[name] = hashlib.sha256(source.encode()).hexdigest()
+    return dict(sorted(digests.items()))
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """One digest of a table of digests."""
+    return hashlib.sha256(
+        "".join(f"{name}\0{digest}\0" for name, digest in sorted(digests.items())).encode()
+    ).hexdigest()
+
+
+def code_digest(starts: Iterable[Path | str], extra: Iterable[str] = (), root: Path | None = None) -> str:
+    """One digest of all code that can run from ``starts``; see ``code_digests``."""
+    return combined(code_digests(starts, extra, root))
+
+
+def package_root() -> Path:
+    """The directory that holds the package."""
+    return Path(__file__).resolve().parents[2]
+
+
+class CodeRecords:
+    """Digests of the code of a run's scripts; their tables by file are kept in a directory, one file per digest.
+
+    With them it can be said later which file changed. Nothing is written before ``keep``, so a dry run leaves nothing.
+    """
+
+    def __init__(self, directory: Path, root: Path) -> None:
+        self.directory, self.root = directory, root
+        self._tables: dict[str, dict[str, str]] = {}
+        self._digests: dict[tuple[Path, tuple[str, ...]], str] = {}
+        self._keeping = False
+
+    def digest(self, script: Path, extra: Iterable[str] = ()) -> str:
+        """The digest of a script, with the modules that it imports by computed names."""
+        key = (script, tuple(extra))
+        if key not in self._digests:
+            table = code_digests([script], key[1], self.root)
+            digest = self._digests[key] = combined(table)
+            self._tables[digest] = table
+            if self._keeping:
+                self._write(digest)
+        return self._digests[key]
+
+    def keep(self) -> None:
+        """Write the tables of all digests so far, and from now on each new one."""
+        self._keeping = True
+        for digest in self._tables:
+            self._write(digest)
+
+    def read(self, digest: str) -> dict[str, str] | None:
+        """The table of a digest, of this process or an earlier one; None where there is none."""
+        if digest not in self._tables:
+            try:
+                return dict(json.loads((self.directory / f"{digest}.json").read_text(encoding="utf-8")))
+            except (OSError, ValueError):
+                return None
+        return self._tables[digest]
+
+    def _write(self, digest: str) -> None:
+        path = self.directory / f"{digest}.json"
+        if not path.exists():
+            write_json(path, self._tables[digest])
 
 
 def _closure(modules: Iterable[str], root: Path) -> dict[str, Path]:
@@ -85,6 +149,7 @@ def _parse(path: Path, module: str, root: Path, _mtime: int) -> tuple[str, tuple
     except SyntaxError as error:
         raise RetortError(f"{path}: row {error.lineno}: not valid Python: {error.msg}") from None
     is_package = path.name == "__init__.py"
+    tree = ast.fix_missing_locations(_OnlyWhatRuns().visit(tree))
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -94,7 +159,7 @@ def _parse(path: Path, module: str, root: Path, _mtime: int) -> tuple[str, tuple
             imported.add(base)
             imported.update(f"{base}.{alias.name}" for alias in node.names)
     known = {m for m in imported if m.partition(".")[0] == PACKAGE and _module_file(m, root) is not None}
-    return ast.unparse(ast.fix_missing_locations(_WithoutDocstrings().visit(tree))), tuple(sorted(known))
+    return ast.unparse(tree), tuple(sorted(known))
 
 
 def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
@@ -105,8 +170,14 @@ def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
     return ".".join([*parents[: max(keep, 0)], *([node.module] if node.module else [])])
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    """Drops every statement that is only a string: docstrings of modules, classes, functions and attributes."""
+class _OnlyWhatRuns(ast.NodeTransformer):
+    """Drops every statement that is only a string (docstrings of modules, classes, functions and attributes), and what
+    is imported for type checkers alone."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return [self.visit(statement) for statement in node.orelse]
+        return self.generic_visit(node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)

@@ -8,7 +8,11 @@ import pytest
 
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.errors import RetortError
-from retort.workflow.code import code_digest
+from retort.workflow.code import CodeRecords, code_digest, code_digests, combined
+
+SCRIPTS = sorted((Path(__file__).parents[3] / "workflow_scripts").glob("*.py"))
+BY_NAME = ("retort/objectives/", "retort/corpus/language/")
+FAMILIES = [f"retort/models/{name}.py" for name in ("autoregressive", "bang", "dag", "janus", "parallel", "recurrent")]
 
 
 @pytest.fixture
@@ -75,6 +79,47 @@ def test_errors_name_the_file(tree: Path) -> None:
     (tree / "retort/lazy.py").write_text("X = = 1\n")
     with pytest.raises(RetortError, match="lazy.py: row 1"):
         digest(tree)
+
+
+def test_the_table_names_every_file_that_can_run(tree: Path) -> None:
+    table = code_digests([tree / "script.py"], ["retort.other"], tree)
+    modules = ("__init__", "a", "lazy", "other", "sub/__init__", "sub/b", "sub/c")
+    assert list(table) == [*(f"retort/{name}.py" for name in modules), "script.py"]
+    assert combined(table) == digest(tree, "retort.other")
+    (tree / "retort/other.py").write_text("Y = 22\n")
+    after = code_digests([tree / "script.py"], ["retort.other"], tree)
+    assert [name for name in table if table[name] != after[name]] == ["retort/other.py"]
+
+
+def test_what_only_type_checkers_import_is_not_followed(tree: Path) -> None:
+    branches = "if TYPE_CHECKING:\n    from retort import other\nelse:\n    from retort import a\n"
+    (tree / "script.py").write_text(f"from typing import TYPE_CHECKING\n{branches}")
+    table = code_digests([tree / "script.py"], root=tree)
+    assert "retort/a.py" in table and "retort/other.py" not in table
+
+
+def test_tables_are_kept_by_their_digest_from_the_start_of_a_run(tree: Path, tmp_path: Path) -> None:
+    records = CodeRecords(tmp_path / "code", tree)
+    first = records.digest(tree / "script.py")
+    assert not (tmp_path / "code").exists()
+    records.keep()
+    second = records.digest(tree / "script.py", ["retort.other"])
+    assert {path.stem for path in (tmp_path / "code").iterdir()} == {first, second}
+    later = CodeRecords(tmp_path / "code", tree)
+    assert later.read(second) == code_digests([tree / "script.py"], ["retort.other"], tree)
+    assert later.read("0" * 64) is None
+    (tmp_path / "code" / f"{first}.json").write_text("{half")
+    assert later.read(first) is None
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_no_script_depends_on_what_is_imported_by_name(script: Path) -> None:
+    """Or else an edit of one model, objective or of the made-up language would re-run what does not use it."""
+    table = code_digests([script])
+    assert [name for name in table if name in FAMILIES or name.startswith(BY_NAME)] == (
+        ["retort/models/autoregressive.py"] if script.stem == "label_shard" else []
+    )
+    assert all((script.parents[1] / name).is_file() for name in [*table, *FAMILIES])
 
 
 def test_the_digest_does_not_depend_on_the_place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
