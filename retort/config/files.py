@@ -23,8 +23,41 @@ DROPPABLE = ("students", "baselines")
 """Mappings whose entries a null removes."""
 
 
+class ConfigFile(Config):
+    """A configuration, or a part of one, as a file holds it."""
+
+    include: list[str] = []
+    """Files to start from, as paths relative to this one. Keys of a later one override those of an earlier one, mapping
+    by mapping, and keys of this file override both."""
+
+
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """The mapping in a YAML (or JSON) file; raises RetortError if it cannot be read or repeats a key."""
+    """The mapping in a YAML (or JSON) file, on top of the files that it includes.
+
+    Raises RetortError if one of them cannot be read, repeats a key or includes itself.
+    """
+    return _read_included(Path(path), ())
+
+
+def _read_included(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
+    """``read_yaml`` of a file that the files of the chain ``including`` include, the outermost first."""
+    chain = (*including, path)
+    if path.resolve() in [outer.resolve() for outer in including]:
+        raise RetortError(f"{including[0]}: includes itself: {' > '.join(map(str, chain))}; remove one include")
+    raw = _read_mapping(path)
+    included = raw.pop("include", None) or []
+    if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
+        raise RetortError(f"{path}: include must be a list of paths, found {included!r}")
+    below: dict[str, Any] = {}
+    for name in included:
+        inner = path.parent / name
+        if not inner.is_file():
+            raise RetortError(f"{path}: include: no file {inner}; expected a path relative to {path.parent or '.'}")
+        below = merged(below, _read_included(inner, chain))
+    return merged(below, raw)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as handle:
             raw = yaml.load(handle, _UniqueKeyLoader)
@@ -38,14 +71,14 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that says a key twice: YAML would silently keep the last one."""
+    """Refuses a mapping that repeats a key: YAML would silently keep the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -53,8 +86,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """``raw`` with the keys of ``over`` laid on top, mapping by mapping.
 
-    A system or a system's baseline that is there takes a null for its end, so that a file can drop what the one before
-    has.
+    A null removes a student, or a system's baselines, so that a file can drop what the one before it has.
     """
     result = dict(raw)
     for key, value in over.items():

@@ -28,6 +28,9 @@ def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None
     raw = {key: value for key, value in raw.items() if value is not None}
     config: Config | None = None
     problems: list[Problem] = []
+    if "include" in raw:
+        problems.append(Problem("include", "only a file can include others; give it with --configfile"))
+        del raw["include"]
     try:
         config = resolve(raw)
     except ValidationError as error:

@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from retort.config.run import Config
+from retort.config.files import ConfigFile
 
 
 def schema() -> str:
     """The JSON schema of a configuration file, for editors."""
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ConfigFile.model_json_schema()}
+    # an included or an earlier file may have what this one lacks
+    del described["required"]
     return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -24,13 +26,14 @@ def table() -> str:
     lines = [
         "# Configuration",
         "",
-        "Every key, its type, its default and its meaning. A configuration is one YAML file; unknown keys are errors.",
+        "Every key, its type, its default and its meaning. A configuration is one YAML file, or several, of which a",
+        "later one overrides an earlier one; a file can also include others. Unknown keys are errors.",
         "The top-level `model` and `training` sections are what every system starts from; a system's own sections",
         "override them key by key. This page is made by `python -m retort.config.reference --table`.",
         "",
     ]
     seen: dict[str, type[BaseModel]] = {}
-    waiting: list[type[BaseModel]] = [Config]
+    waiting: list[type[BaseModel]] = [ConfigFile]
     while waiting:
         section = waiting.pop(0)
         if section.__name__ in seen:
@@ -50,7 +53,7 @@ def table() -> str:
 
 def _title(section: type[BaseModel]) -> str:
     words = "".join(f" {c.lower()}" if c.isupper() else c for c in section.__name__).strip()
-    return "Top level" if section is Config else words[0].upper() + words[1:]
+    return "Top level" if section is ConfigFile else words[0].upper() + words[1:]
 
 
 def _one_line(text: str | None) -> str:
