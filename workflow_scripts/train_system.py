@@ -19,6 +19,7 @@ from retort.data.tables import ENCODED, MIXED
 from retort.data.teacher_labels import StoredLabels
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
 from retort.models.checkpoint import (
     load_teacher,
@@ -29,7 +30,6 @@ from retort.models.checkpoint import (
 )
 from retort.models.families import family_module
 from retort.models.kernels import reseed_dropout
-from retort.models.layers import EncoderDecoder
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
 from retort.training.distributed.launching import launch
 from retort.training.distributed.processes import Processes, join_processes

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from retort.data.batches import Batch, Ragged, length_batches
-from retort.models.layers import EncoderDecoder
+from retort.models.base import EncoderDecoder
 
 BATCH_TOKENS = 8192
 """Padded tokens of the longer side scored together where nothing else is asked for."""

@@ -19,7 +19,7 @@ from retort.config import Exposure
 from retort.data.references import references_of
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
-from retort.models.layers import EncoderDecoder
+from retort.models.base import EncoderDecoder
 from retort.search.decoding import translate_texts
 
 NONE, REFERENCE = "none", "reference"

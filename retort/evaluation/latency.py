@@ -12,7 +12,7 @@ import torch
 from retort.config import Latency
 from retort.data.batches import Ragged
 from retort.data.vocabulary import Vocabulary
-from retort.models.layers import EncoderDecoder
+from retort.models.base import EncoderDecoder
 from retort.search.base import run_search
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 
 from retort.data.batches import EncodedCorpus
 from retort.distillation.likelihood import log_likelihoods
-from retort.models.layers import EncoderDecoder
+from retort.models.base import EncoderDecoder
 
 
 @dataclass(frozen=True)

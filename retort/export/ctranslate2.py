@@ -14,7 +14,8 @@ from retort.data.vocabulary import SOURCE_MODEL, TARGET_MODEL
 from retort.errors import RetortError
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.checkpoint import load_checkpoint
-from retort.models.layers import CrossAttention, Decoder, Encoder, FeedForward, Positions, SelfAttention
+from retort.models.embeddings import Positions
+from retort.models.layers import CrossAttention, Decoder, Encoder, FeedForward, SelfAttention
 
 LAYER_NORM_EPSILON = nn.LayerNorm(1).eps
 

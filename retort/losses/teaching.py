@@ -14,7 +14,7 @@ from retort.data.batches import Batch
 from retort.losses.next_token import shifted_right
 from retort.losses.top_k_cross_entropy import teacher_cross_entropy
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.layers import EncoderDecoder
+from retort.models.base import EncoderDecoder
 
 
 def taught_loss(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from retort.config import Model, ObjectiveSection
-from retort.models.layers import Transformer, causal_bias
+from retort.models.base import Transformer
+from retort.models.layers import causal_bias
 
 
 @dataclass

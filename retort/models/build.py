@@ -7,8 +7,8 @@ from importlib import import_module
 from retort.config import Model, ObjectiveSection
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.models.base import EncoderDecoder
 from retort.models.families import family_module
-from retort.models.layers import EncoderDecoder
 
 
 def build_model(objective: ObjectiveSection, config: Model, vocabulary: Vocabulary) -> EncoderDecoder:

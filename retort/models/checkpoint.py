@@ -19,8 +19,8 @@ from retort.config import Model, Objective
 from retort.data.files import write_bytes, write_json
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
-from retort.models.layers import EncoderDecoder
 
 if TYPE_CHECKING:
     from retort.models.autoregressive import AutoregressiveModel

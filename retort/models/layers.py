@@ -1,4 +1,4 @@
-"""Encoder and decoder of the Transformer (Vaswani et al. 2017), shared by every model family.
+"""Layers of the Transformer (Vaswani et al. 2017): attention, feed-forward, residual blocks, encoder, decoder.
 
 Shape letters: b batch, t target position, s source position, d model width, h heads, e head width, n = b * h.
 Padding is handled by an additive bias on attention scores; padded rows are computed and ignored.
@@ -6,7 +6,6 @@ Padding is handled by an additive bias on attention scores; padded rows are comp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -14,9 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retort.config import Model
-from retort.data.batches import LENGTH_STEP, round_up
-from retort.data.vocabulary import PAD
-from retort.models.kernels import MASKED, Linear, attend, dropout, embed, linear
+from retort.models.kernels import MASKED, Linear, attend, dropout
 
 
 class SelfAttention(nn.Module):
@@ -137,65 +134,6 @@ class DecoderLayer(nn.Module):
         return self.feed_forward_block.leave(x_btd, self.feed_forward(self.feed_forward_block.enter(x_btd)))
 
 
-class Embeddings(nn.Module):
-    """Token embeddings of both sides, the output projection tied to them as the config says, and positions."""
-
-    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
-        super().__init__()
-        self.scale = math.sqrt(config.d_model)
-        self.source = nn.Parameter(_normal(source_size, config.d_model))
-        self.target = self.source if config.tied == "all" else nn.Parameter(_normal(target_size, config.d_model))
-        self.output = nn.Parameter(_normal(target_size, config.d_model)) if config.tied == "none" else self.target
-        self.positions = Positions(config) if config.family == "transformer" else NoPositions(config)
-
-    def embed_source(self, source_bs: Tensor) -> Tensor:
-        return self.positions(embed(source_bs, self.source) * self.scale)
-
-    def embed_target(self, target_bt: Tensor, first: int = 0) -> Tensor:
-        return self.positions(embed(target_bt, self.target) * self.scale, first)
-
-
-class Positions(nn.Module):
-    """Position embeddings, added with dropout: for padded sequences of ``slots`` positions a token."""
-
-    def __init__(self, config: Model, slots: int = 1) -> None:
-        super().__init__()
-        self.probability = config.dropout
-        # the longest sequence, too, is padded, and may have a slot before it
-        length = (round_up(config.max_length, LENGTH_STEP) + 1) * slots
-        if config.positions == "learned":
-            self.table = nn.Parameter(torch.randn(length, config.d_model) * 0.02)
-        else:
-            self.register_buffer("table", _sinusoids(length, config.d_model), persistent=False)
-
-    def forward(self, x_btd: Tensor, first: int | Tensor = 0) -> Tensor:
-        """``x`` plus the embeddings of positions first, first + 1, ..., or of the positions [b, t] that are given."""
-        t = x_btd.shape[1]
-        positions = embed(first, self.table) if isinstance(first, Tensor) else self.table[first : first + t]
-        return dropout(x_btd + positions.to(x_btd.dtype), self.probability, self.training)
-
-
-class NoPositions(nn.Module):
-    """Dropout alone, for a recurrent model."""
-
-    def __init__(self, config: Model) -> None:
-        super().__init__()
-        self.probability = config.dropout
-
-    def forward(self, x_btd: Tensor, first: int = 0) -> Tensor:
-        return dropout(x_btd, self.probability, self.training)
-
-
-def _normal(rows: int, columns: int) -> Tensor:
-    return torch.randn(rows, columns) * columns**-0.5
-
-
-def _sinusoids(length: int, width: int) -> Tensor:
-    """Section 3.5 of Vaswani et al. 2017."""
-    angles = torch.arange(length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
-    return torch.stack([angles.sin(), angles.cos()], -1).view(length, width)
-
-
 class Encoder(nn.Module):
     """Stack of encoder layers with a final norm when pre-norm."""
 
@@ -237,47 +175,3 @@ def padding_bias(padded_bs: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
 def causal_bias(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Bias [1, t, t] that hides later positions."""
     return torch.full((length, length), MASKED, dtype=dtype, device=device).triu_(1)[None]
-
-
-class EncoderDecoder(nn.Module):
-    """What every model shares: embeddings and the output projection. ``family`` names the subclass in errors."""
-
-    family = ""
-    own_weights: tuple[str, ...] = ()
-    """Beginnings of the names of parameters that no other family has; a pre-trained model hands them on."""
-    teaches = False
-    """Whether it scores candidates and labels training text: next-token probabilities of a Transformer."""
-
-    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
-        super().__init__()
-        self.config = config
-        self.embeddings = Embeddings(config, source_size, target_size)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.embeddings.source.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.embeddings.source.device
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Scores over the target vocabulary, in the model's precision."""
-        return linear(hidden, self.embeddings.output)
-
-
-class Transformer(EncoderDecoder):
-    """Encoder and decoder of the Transformer."""
-
-    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
-        super().__init__(config, source_size, target_size)
-        self.encoder, self.decoder = Encoder(config), Decoder(config)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-
-    def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding."""
-        bias = padding_bias(source_bs == PAD, self.config.heads, self.dtype)
-        return self.encoder(self.embeddings.embed_source(source_bs), bias), bias

@@ -13,8 +13,10 @@ from torch.nn import functional
 
 from retort.config import Model, ObjectiveSection
 from retort.data.vocabulary import MASK, PAD
+from retort.models.base import Transformer
+from retort.models.embeddings import Positions
 from retort.models.kernels import Linear, embed, most_probable
-from retort.models.layers import Positions, Transformer, padding_bias
+from retort.models.layers import padding_bias
 
 LENGTH_RANGE = 64
 """Classes of a length predictor relative to the source: from -64 to 64 tokens more (as fairseq's offset option)."""

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from retort.config import Model, ObjectiveSection
 from retort.data.vocabulary import PAD
+from retort.models.base import EncoderDecoder
 from retort.models.kernels import Linear, attend, dropout
-from retort.models.layers import EncoderDecoder, padding_bias
+from retort.models.layers import padding_bias
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor
 from retort.data.batches import Ragged, source_batches
 from retort.data.tables import TRANSLATIONS
 from retort.data.vocabulary import PAD, Vocabulary
-from retort.models.layers import EncoderDecoder
+from retort.models.base import EncoderDecoder
 from retort.search.base import Hypothesis, run_search
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from retort.data.batches import EncodedCorpus, length_batches
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation import rouge
 from retort.losses.base import Step
+from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
-from retort.models.layers import EncoderDecoder
 from retort.search.base import run_search
 
 

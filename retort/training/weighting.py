@@ -25,7 +25,7 @@ from retort.data.tables import AGREEMENT, MIXED
 from retort.data.vocabulary import PAD
 from retort.errors import RetortError
 from retort.losses.base import Step
-from retort.models.layers import EncoderDecoder
+from retort.models.base import EncoderDecoder
 
 RAW, DISTILLED = "raw", "distilled"
 TIES = 1e-6

@@ -1,0 +1,59 @@
+"""Base classes of the models: what every family shares, and what every Transformer shares.
+
+Shape letters: b batch, s source position, d model width, h heads, n = b * h.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from retort.config import Model
+from retort.data.vocabulary import PAD
+from retort.models.embeddings import Embeddings
+from retort.models.kernels import linear
+from retort.models.layers import Decoder, Encoder, padding_bias
+
+
+class EncoderDecoder(nn.Module):
+    """What every model shares: embeddings and the output projection. ``family`` names the subclass in errors."""
+
+    family = ""
+    own_weights: tuple[str, ...] = ()
+    """Prefixes of the parameters that no other family has; a pre-trained model hands them on."""
+    teaches = False
+    """Whether it scores candidates and labels training text: next-token probabilities of a Transformer."""
+
+    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config, source_size, target_size)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embeddings.source.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.embeddings.source.device
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores over the target vocabulary, in the model's precision."""
+        return linear(hidden, self.embeddings.output)
+
+
+class Transformer(EncoderDecoder):
+    """Encoder and decoder of the Transformer."""
+
+    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
+        super().__init__(config, source_size, target_size)
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding."""
+        bias = padding_bias(source_bs == PAD, self.config.heads, self.dtype)
+        return self.encoder(self.embeddings.embed_source(source_bs), bias), bias

@@ -1,0 +1,74 @@
+"""Token embeddings, the tied output projection, and positions.
+
+Shape letters: b batch, t position, s source position, d model width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from retort.config import Model
+from retort.data.batches import LENGTH_STEP, round_up
+from retort.models.kernels import dropout, embed
+
+
+class Embeddings(nn.Module):
+    """Token embeddings of both sides, the output projection tied to them as the config says, and positions."""
+
+    def __init__(self, config: Model, source_size: int, target_size: int) -> None:
+        super().__init__()
+        self.scale = math.sqrt(config.d_model)
+        self.source = nn.Parameter(_normal(source_size, config.d_model))
+        self.target = self.source if config.tied == "all" else nn.Parameter(_normal(target_size, config.d_model))
+        self.output = nn.Parameter(_normal(target_size, config.d_model)) if config.tied == "none" else self.target
+        self.positions = Positions(config) if config.family == "transformer" else NoPositions(config)
+
+    def embed_source(self, source_bs: Tensor) -> Tensor:
+        return self.positions(embed(source_bs, self.source) * self.scale)
+
+    def embed_target(self, target_bt: Tensor, first: int = 0) -> Tensor:
+        return self.positions(embed(target_bt, self.target) * self.scale, first)
+
+
+class Positions(nn.Module):
+    """Position embeddings, added with dropout: for padded sequences of ``slots`` positions a token."""
+
+    def __init__(self, config: Model, slots: int = 1) -> None:
+        super().__init__()
+        self.probability = config.dropout
+        # the longest sequence, too, is padded, and may have a slot before it
+        length = (round_up(config.max_length, LENGTH_STEP) + 1) * slots
+        if config.positions == "learned":
+            self.table = nn.Parameter(torch.randn(length, config.d_model) * 0.02)
+        else:
+            self.register_buffer("table", _sinusoids(length, config.d_model), persistent=False)
+
+    def forward(self, x_btd: Tensor, first: int | Tensor = 0) -> Tensor:
+        """``x`` plus the embeddings of positions first, first + 1, ..., or of the positions [b, t] that are given."""
+        t = x_btd.shape[1]
+        positions = embed(first, self.table) if isinstance(first, Tensor) else self.table[first : first + t]
+        return dropout(x_btd + positions.to(x_btd.dtype), self.probability, self.training)
+
+
+class NoPositions(nn.Module):
+    """Dropout alone, for a recurrent model."""
+
+    def __init__(self, config: Model) -> None:
+        super().__init__()
+        self.probability = config.dropout
+
+    def forward(self, x_btd: Tensor, first: int = 0) -> Tensor:
+        return dropout(x_btd, self.probability, self.training)
+
+
+def _normal(rows: int, columns: int) -> Tensor:
+    return torch.randn(rows, columns) * columns**-0.5
+
+
+def _sinusoids(length: int, width: int) -> Tensor:
+    """Section 3.5 of Vaswani et al. 2017."""
+    angles = torch.arange(length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
+    return torch.stack([angles.sin(), angles.cos()], -1).view(length, width)
