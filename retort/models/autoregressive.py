@@ -75,7 +75,7 @@ class AutoregressiveModel(Transformer):
         rows, width, d = x_rqd.shape
         heads, sources = self.config.heads, cache.memory_bias.shape[0]
         for i, layer in enumerate(self.decoder.layers):
-            query, key, value = layer.attention.project(layer.attention_block.enter(x_rqd))
+            query, key, value = layer.attention.project(layer.attention_block.pre_norm(x_rqd))
             # only the first position, the token's, is seen from later on
             key, value = (x.view(rows, heads, width, -1)[:, :, :1] for x in (key, value))
             cache.keys[i] = torch.cat([cache.keys[i][:, :, : cache.length], key], 2)
@@ -85,7 +85,7 @@ class AutoregressiveModel(Transformer):
             y_rqd = layer.attention.attend(
                 query, cache.keys[i].flatten(0, 1), cache.values[i].flatten(0, 1), query.new_zeros(1, 1, 1)
             )
-            x_rqd = layer.attention_block.leave(x_rqd, y_rqd)
+            x_rqd = layer.attention_block.residual(x_rqd, y_rqd)
             # beams of a source are the query positions of one attention: its memory is read once
             x_bkd = x_rqd.reshape(sources, -1, d)
             memory = (cache.memory[i][0].flatten(0, 1), cache.memory[i][1].flatten(0, 1))

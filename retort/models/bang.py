@@ -107,7 +107,7 @@ class BangModel(AutoregressiveModel):
         rows, heads, sources = len(x_rqd), self.config.heads, len(cache.memory_bias)
         last_layer = len(self.decoder.layers) - 1
         for i, layer in enumerate(self.decoder.layers):
-            h_rqd = layer.attention_block.enter(x_rqd)
+            h_rqd = layer.attention_block.pre_norm(x_rqd)
             query, key, value = layer.attention.project(h_rqd)
             if cache.length:
                 key, value = (
@@ -120,7 +120,7 @@ class BangModel(AutoregressiveModel):
                 query, h_rqd, x_rqd = query[:, tokens:], h_rqd[:, tokens:], x_rqd[:, tokens:]
                 visible_bqc, bucket_b1qc = visible_bqc[:, tokens:], bucket_b1qc[:, :, tokens:]
             bias = self._bias(i, h_rqd, visible_bqc, bucket_b1qc)
-            x_rqd = layer.attention_block.leave(x_rqd, layer.attention.attend(query, key, value, bias))
+            x_rqd = layer.attention_block.residual(x_rqd, layer.attention.attend(query, key, value, bias))
             # rows of a source are the query positions of one attention: its memory is read once
             memory = (cache.memory[i][0].flatten(0, 1), cache.memory[i][1].flatten(0, 1))
             x_bqd = x_rqd.reshape(sources, -1, x_rqd.shape[2])

@@ -71,11 +71,11 @@ class JanusModel(ParallelModel, AutoregressiveModel):
         """Decoder states of the rows from ``first`` on; the rows before ``content`` are the content stream, which all
         rows see as ``bias`` [n, r, content] has it."""
         for i, layer in enumerate(self.decoder.layers):
-            query, key, value = layer.attention.project(layer.attention_block.enter(x_brd))
+            query, key, value = layer.attention.project(layer.attention_block.pre_norm(x_brd))
             if i + 1 == len(self.decoder.layers):
                 query, bias, x_brd = query[:, first:], bias[:, first:], x_brd[:, first:]
             y_brd = layer.attention.attend(query, key[:, :content], value[:, :content], bias)
-            x_brd = layer.attention_block.leave(x_brd, y_brd)
+            x_brd = layer.attention_block.residual(x_brd, y_brd)
             x_brd = layer.after_attention(x_brd, layer.cross_attention.keys_values(memory_bsd), memory_bias)
         return self.decoder.norm(x_brd)
 

@@ -85,20 +85,27 @@ class FeedForward(nn.Module):
         return self.outer(dropout(self.activation(self.inner(x_btd)), self.probability, self.training))
 
 
-class Block(nn.Module):
-    """Residual wiring of a sub-layer: norm before it (pre) or after the sum (post)."""
+class ResidualBlock(nn.Module):
+    """Residual connection around a sub-layer, normalised before it (pre-norm) or after the sum (post-norm).
+
+    Source: Vaswani et al. 2017, section 3.1 (post-norm); Xiong et al. 2020 (pre-norm).
+    """
 
     def __init__(self, config: Model) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.d_model)
-        self.pre, self.probability = config.norm == "pre", config.dropout
+        self.is_pre_norm = config.norm == "pre"
+        self.probability = config.dropout
 
-    def enter(self, x_btd: Tensor) -> Tensor:
-        return self.norm(x_btd) if self.pre else x_btd
+    def pre_norm(self, x_btd: Tensor) -> Tensor:
+        """Input of the sub-layer [b, t, d]: normalised in a pre-norm block, else ``x_btd`` itself."""
+        return self.norm(x_btd) if self.is_pre_norm else x_btd
 
-    def leave(self, x_btd: Tensor, y_btd: Tensor) -> Tensor:
+    def residual(self, x_btd: Tensor, y_btd: Tensor) -> Tensor:
+        """Output of the block [b, t, d]: x + dropout(y), normalised in a post-norm block; ``y_btd`` is the sub-layer's
+        output."""
         total_btd = x_btd + dropout(y_btd, self.probability, self.training)
-        return total_btd if self.pre else self.norm(total_btd)
+        return total_btd if self.is_pre_norm else self.norm(total_btd)
 
 
 class EncoderLayer(nn.Module):
@@ -106,12 +113,17 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, config: Model) -> None:
         super().__init__()
-        self.attention, self.attention_block = SelfAttention(config), Block(config)
-        self.feed_forward, self.feed_forward_block = FeedForward(config), Block(config)
+        self.attention = SelfAttention(config)
+        self.attention_block = ResidualBlock(config)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_block = ResidualBlock(config)
 
     def forward(self, x_bsd: Tensor, bias: Tensor) -> Tensor:
-        x_bsd = self.attention_block.leave(x_bsd, self.attention(self.attention_block.enter(x_bsd), bias))
-        return self.feed_forward_block.leave(x_bsd, self.feed_forward(self.feed_forward_block.enter(x_bsd)))
+        """Output of the layer [b, s, d]; ``bias`` broadcasts to [n, s, s]."""
+        y_bsd = self.attention(self.attention_block.pre_norm(x_bsd), bias)
+        x_bsd = self.attention_block.residual(x_bsd, y_bsd)
+        y_bsd = self.feed_forward(self.feed_forward_block.pre_norm(x_bsd))
+        return self.feed_forward_block.residual(x_bsd, y_bsd)
 
 
 class DecoderLayer(nn.Module):
@@ -119,19 +131,25 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, config: Model) -> None:
         super().__init__()
-        self.attention, self.attention_block = SelfAttention(config), Block(config)
-        self.cross_attention, self.cross_block = CrossAttention(config), Block(config)
-        self.feed_forward, self.feed_forward_block = FeedForward(config), Block(config)
+        self.attention = SelfAttention(config)
+        self.attention_block = ResidualBlock(config)
+        self.cross_attention = CrossAttention(config)
+        self.cross_block = ResidualBlock(config)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_block = ResidualBlock(config)
 
     def forward(self, x_btd: Tensor, bias: Tensor, memory: tuple[Tensor, Tensor], memory_bias: Tensor) -> Tensor:
-        x_btd = self.attention_block.leave(x_btd, self.attention(self.attention_block.enter(x_btd), bias))
+        """Output of the layer [b, t, d]; ``bias`` broadcasts to [n, t, t], ``memory_bias`` to [n, t, s]."""
+        y_btd = self.attention(self.attention_block.pre_norm(x_btd), bias)
+        x_btd = self.attention_block.residual(x_btd, y_btd)
         return self.after_attention(x_btd, memory, memory_bias)
 
     def after_attention(self, x_btd: Tensor, memory: tuple[Tensor, Tensor], memory_bias: Tensor) -> Tensor:
         """Cross-attention and feed-forward."""
-        y_btd = self.cross_attention(self.cross_block.enter(x_btd), memory, memory_bias)
-        x_btd = self.cross_block.leave(x_btd, y_btd)
-        return self.feed_forward_block.leave(x_btd, self.feed_forward(self.feed_forward_block.enter(x_btd)))
+        y_btd = self.cross_attention(self.cross_block.pre_norm(x_btd), memory, memory_bias)
+        x_btd = self.cross_block.residual(x_btd, y_btd)
+        y_btd = self.feed_forward(self.feed_forward_block.pre_norm(x_btd))
+        return self.feed_forward_block.residual(x_btd, y_btd)
 
 
 class Encoder(nn.Module):
