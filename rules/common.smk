@@ -17,7 +17,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.config import PRETRAINED, em_iteration, em_student, em_teacher
+from retort.config import PRETRAINED, em_iteration, em_student, em_teacher, metric_named
 from retort.config.files import merged, read_yaml
 from retort.config.files import check_files, local_monolingual_texts, local_texts
 from retort.config.load import load_config, to_json

@@ -130,4 +130,5 @@ def choice_code(wildcards):
 
 
 def guards_code(wildcards):
-    return digest_of_code("check_iteration", objective_module("teacher"), model_module("teacher"))
+    modules = (objective_module("teacher"), model_module("teacher"), *metric_modules(["BLEU"]))
+    return digest_of_code("check_iteration", *modules)

@@ -70,7 +70,7 @@ rule compare_systems:
         "../envs/retort.yaml"
     params:
         script=script("compare_systems"),
-        code=code("compare_systems"),
+        code=scoring_code("compare_systems"),
         evaluation=section("evaluation", "bootstrap_samples", "metrics"),
         pairs=pair_options,
     shell:
@@ -118,7 +118,7 @@ rule score_by_length:
         "../envs/retort.yaml"
     params:
         script=script("score_by_length"),
-        code=code("score_by_length"),
+        code=scoring_code("score_by_length"),
         evaluation=section("evaluation", "length_buckets", "metrics"),
     shell:
         "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"

@@ -260,7 +260,7 @@ def code(name):
     return get
 
 
-# Objectives, searches and families of models are imported by their names, which the configuration gives.
+# Objectives, searches, metrics and families of models are imported by their names, which the configuration gives.
 
 
 def objective_module(system):
@@ -275,13 +275,28 @@ def model_module(system):
     return family_module(run_config.trained[system].objective, run_config.trained[system].model)
 
 
+def metric_modules(metrics):
+    return sorted({metric_named(metric).module for metric in metrics})
+
+
+def scoring_code(name):
+    """Parameter: digest of a script that scores with the metrics of the run."""
+
+    def get(wildcards):
+        return digest_of_code(name, *metric_modules(run_config.evaluation.metrics))
+
+    return get
+
+
 def training_code(wildcards):
-    """Parameter: the digest, with the objective, the model and the search this system uses, and its teacher's model."""
+    """Parameter: the digest, with the objective, the model, the search and the metrics this system uses, and its
+    teacher's model."""
     name = wildcards.system
     search = run_config.trained[name].searches[first_search(name)]
     teachers = ["teacher"] if asks_teacher(name) else []
     models = [model_module(system) for system in (name, *teachers)]
-    return digest_of_code("train_system", objective_module(name), search_module(search), *models)
+    metrics = metric_modules(run_config.trained[name].training.validation_metrics)
+    return digest_of_code("train_system", objective_module(name), search_module(search), *models, *metrics)
 
 
 def distillation_code(wildcards):
@@ -304,7 +319,8 @@ def agreement_code(wildcards):
 
 def exposure_code(wildcards):
     search = search_module(run_config.evaluation.exposure.search)
-    return digest_of_code("measure_exposure", search, model_module(wildcards.system), model_module("teacher"))
+    models = (model_module(wildcards.system), model_module("teacher"))
+    return digest_of_code("measure_exposure", search, *models, *metric_modules(run_config.evaluation.metrics))
 
 
 def translation_code(wildcards):
@@ -315,7 +331,8 @@ def translation_code(wildcards):
 
 def score_code(wildcards):
     judge = run_config.corpus.judge
-    return digest_of_code("score", *([f"retort.corpus.{judge}"] if judge else []))
+    judges = [f"retort.corpus.{judge}"] if judge else []
+    return digest_of_code("score", *judges, *metric_modules(run_config.evaluation.metrics))
 
 
 def corpus_code(wildcards):

@@ -1,4 +1,4 @@
-"""Guards of the EM loop: compare the candidates chosen for an iteration with the first teacher's own translations."""
+"""Guards of the EM loop: compare an iteration's chosen candidates with the first teacher's translations."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
 from retort.distillation.gathering import check_ids
 from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
+from retort.evaluation.metrics import score
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
 from retort.workflow.scripting import run_script, section
@@ -52,12 +53,17 @@ def main(args: argparse.Namespace) -> None:
     sample = pa.array(np.unique(np.linspace(0, gold.num_rows - 1, count).astype(np.int64)))
     sources = Ragged.from_arrow(train["source"].take(sample))
 
+    references = [[text] for text in gold["target"].to_pylist()]
+
+    def quality(table: pa.Table) -> float:
+        return score("BLEU", table["text"].to_pylist(), references).value
+
     def log_likelihood(table: pa.Table) -> float:
         targets = Ragged.from_arrow(table["tokens"].take(sample))
         nats = log_likelihoods(model, objective, sources, targets, BATCH_TOKENS)
         return float(nats.sum() / (targets.lengths + 1).sum())
 
-    rows = measure(selection, first, gold, log_likelihood, args.guards)
+    rows = measure(selection, first, args.guards, quality=quality, log_likelihood=log_likelihood)
     facts = provenance(
         guards=args.guards.model_dump(mode="json"),
         selected=[file_digest(path) for path in args.selected],

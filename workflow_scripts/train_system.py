@@ -11,7 +11,7 @@ from typing import get_args
 import torch
 from torch.distributed import is_torchelastic_launched
 
-from retort.config import PRETRAINED, Data, Model, System
+from retort.config import PRETRAINED, Data, Model, System, metric_named
 from retort.config.checks import config_differences
 from retort.data.batches import EncodedCorpus
 from retort.data.provenance import file_digest, provenance, value_digest
@@ -109,6 +109,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     search = next(iter(system.searches.values()))
     modules = [f"retort.objectives.{system.objective.name}", f"retort.search.{search.kind}"]
     modules.append(family_module(system.objective, system.model))
+    modules += [metric_named(metric).module for metric in system.training.validation_metrics]
     code = code_digest([Path(__file__)], extra=modules)
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
     key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
@@ -122,7 +123,7 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
         search,
         system.training.decode_sentences,
         system.training.batch_tokens,
-        system.training.select_by,
+        system.training.validation_metrics,
         samples_of_kinds(corpus, SAMPLED),
     )
     state = TrainingState(args.state, key)

@@ -17,7 +17,8 @@ from retort.config.corpus import (
     Vocabulary,
 )
 from retort.config.em import Em, Guards, em_iteration, em_student, em_systems, em_teacher
-from retort.config.evaluation import LEADING_METRICS, Distillation, Evaluation, Exposure, Latency, Metric, Report
+from retort.config.evaluation import Distillation, Evaluation, Exposure, Latency, Report
+from retort.config.metrics import LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
 from retort.config.model import Model
 from retort.config.objectives import (
@@ -66,6 +67,7 @@ from retort.config.training import Training
 __all__ = [
     "CORPORA",
     "LEADING_METRICS",
+    "METRICS",
     "OBJECTIVES",
     "PRETRAINED",
     "SEARCHES",
@@ -108,6 +110,7 @@ __all__ = [
     "LengthParallel",
     "MaskPredict",
     "Metric",
+    "MetricDeclaration",
     "Mixture",
     "Model",
     "Oaxe",
@@ -136,6 +139,7 @@ __all__ = [
     "em_student",
     "em_systems",
     "em_teacher",
+    "metric_named",
     "names_where",
     "objective_named",
     "resolve",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section
+from retort.config.metrics import LEADING_METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
 
 
@@ -34,13 +35,6 @@ class Exposure(Section):
     """How much of an output is given, as shares of its tokens."""
     search: Annotated[Greedy | Beam, Field(discriminator="kind")] = Greedy(kind="greedy")
     """How both decode."""
-
-
-Metric = Literal[
-    "BLEU", "BLEU-lc", "chrF", "TER", "ROUGE-1", "ROUGE-2", "ROUGE-L", "distinct-1", "distinct-2"
-]  # fmt: skip
-LEADING_METRICS = ("BLEU", "chrF", "ROUGE-1", "ROUGE-2", "ROUGE-L")
-"""Metrics that a training can be validated by."""
 
 
 class Evaluation(Section):

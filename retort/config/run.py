@@ -15,7 +15,8 @@ from pydantic import Field
 from retort.config.base import Name, Section
 from retort.config.corpus import Cleaning, Corpus, Vocabulary
 from retort.config.em import Em, em_iteration, em_systems
-from retort.config.evaluation import LEADING_METRICS, Distillation, Evaluation, Latency, Report
+from retort.config.evaluation import Distillation, Evaluation, Latency, Report
+from retort.config.metrics import LEADING_METRICS
 from retort.config.model import Model
 from retort.config.objectives import objective_named
 from retort.config.search import SearchSection

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from retort.config.base import BelowOne, Name, Section
+from retort.config.metrics import ValidationMetric, metric_named
 
 
 class Training(Section):
@@ -41,7 +42,7 @@ class Training(Section):
     """Updates between validations."""
     decode_sentences: int = Field(200, ge=0)
     """Validation sentences decoded at each validation for BLEU, chrF and select_by; 0 validates by loss alone."""
-    select_by: Literal["loss", "BLEU", "chrF", "ROUGE-1", "ROUGE-2", "ROUGE-L"] = "BLEU"
+    select_by: ValidationMetric = "BLEU"
     """Validation metric that chooses checkpoints and drives patience; left out, it is the first of
     evaluation.metrics."""
     patience: int | None = Field(None, ge=1)
@@ -55,6 +56,16 @@ class Training(Section):
     are the first ones of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining.
     The name of a system of this run: all of its weights, of the same seed where it has that. previous is chosen by
     em.student_start and em.teacher_start: all weights of the iteration before."""
+
+    @property
+    def validation_metrics(self) -> tuple[str, ...]:
+        """Metrics of the decoded validation sentences."""
+        return tuple(dict.fromkeys(("BLEU", "chrF", *(() if self.select_by == "loss" else (self.select_by,)))))
+
+    @property
+    def selection_sign(self) -> int:
+        """1 where a higher value of ``select_by`` is better, else -1."""
+        return 1 if self.select_by != "loss" and metric_named(self.select_by).higher_is_better else -1
 
     @model_validator(mode="after")
     def _fits(self) -> Training:

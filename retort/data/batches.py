@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -99,6 +100,10 @@ class Ragged:
     def lengths(self) -> np.ndarray:
         """int32; right even where offsets do not fit in that, since differences are modulo 2 ** 32."""
         return np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="unsafe")
+
+    def lists(self) -> list[list[int]]:
+        """All rows as lists."""
+        return [self.tokens[start:stop].tolist() for start, stop in pairwise(self.offsets)]
 
     def select(self, rows: np.ndarray) -> Ragged:
         """The given rows, in this order."""

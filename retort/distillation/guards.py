@@ -1,4 +1,4 @@
-"""Guards of the EM loop: what the E-step chose, beside what the first teacher says of the same sentences.
+"""Guards of the EM loop: the candidates that the E-step chose, next to the first teacher's translations.
 
 Candidates that a parallel model likes tend to be short and generic; the paper bounds their quality ("pseudo-bound").
 """
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import sacrebleu
 
 from retort.config import Guards
 from retort.data.tables import GUARDS
@@ -21,34 +20,34 @@ MEANING = {
     LENGTH: "mean length in tokens",
     DISTINCT: "distinct words",
     QUALITY: "BLEU against the references",
-    LIKELIHOOD: "log p a token under the first teacher, nats",
+    LIKELIHOOD: "log p per token under the first teacher, nats",
     CHANGED: "share of sources whose choice is not the first candidate",
-    CANDIDATES: "distinct candidates a source",
-    GAIN: "score of the choice minus that of the first candidate, nats a sentence",
+    CANDIDATES: "distinct candidates per source",
+    GAIN: "score of the choice minus that of the first candidate, nats per sentence",
 }
 
 
 def measure(
     selection: pa.Table,
     first: pa.Table,
-    gold: pa.Table,
-    log_likelihood: Callable[[pa.Table], float],
     guards: Guards,
+    quality: Callable[[pa.Table], float],
+    log_likelihood: Callable[[pa.Table], float],
 ) -> list[dict[str, Any]]:
     """Rows of the GUARDS table (without iteration and seed); the tables hold the same ids in the same order.
 
-    ``selection`` is a SELECTION table, ``first`` has the first teacher's text and tokens, ``gold`` the references as
-    target; ``log_likelihood`` gives the mean log p a token of a table's tokens.
+    ``selection`` is a SELECTION table, ``first`` has the first teacher's text and tokens. ``quality`` gives the BLEU of
+    a table's text against the references, ``log_likelihood`` the mean log p per token of its tokens under the first
+    teacher.
     """
-    references = gold["target"].to_pylist()
     rows = []
-    for metric, of, bound in (
+    for metric, measured, bound in (
         (LENGTH, mean_length, lambda value: guards.length * value),
         (DISTINCT, distinct_words, lambda value: guards.distinct_words * value),
-        (QUALITY, lambda table: bleu(table, references), lambda value: guards.quality * value),
+        (QUALITY, quality, lambda value: guards.quality * value),
         (LIKELIHOOD, log_likelihood, lambda value: value - guards.likelihood),
     ):
-        value, base = of(selection), of(first)
+        value, base = measured(selection), measured(first)
         rows.append({"metric": metric, "value": value, "first": base, "least": bound(base)})
     score, first_score = (selection[name].to_numpy().astype(float) for name in ("score", "first_score"))
     finite = np.isfinite(score) & np.isfinite(first_score)
@@ -72,29 +71,25 @@ def missed(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 def verdicts(table: pa.Table) -> dict[int, str]:
     """Why the loop ends before this GUARDS table's iteration, by seed; empty where it goes on."""
-    found = {}
+    reasons_by_seed = {}
     rows = table.to_pylist()
     for seed in sorted({row["seed"] for row in rows}):
-        own = [row for row in rows if row["seed"] == seed]
-        reasons = "; ".join(missed(own))
-        where = f"EM iteration {own[0]['iteration']} (seed {seed})"
-        found[seed] = f"{where}: the loop ends here, the chosen candidates are too poor: {reasons}" if reasons else ""
-    return found
+        rows_of_seed = [row for row in rows if row["seed"] == seed]
+        reasons = "; ".join(missed(rows_of_seed))
+        where = f"EM iteration {rows_of_seed[0]['iteration']} (seed {seed})"
+        ending = f"{where}: the loop ends here, the chosen candidates are too poor: {reasons}"
+        reasons_by_seed[seed] = ending if reasons else ""
+    return reasons_by_seed
 
 
 def mean_length(table: pa.Table) -> float:
-    """Tokens a sentence, eos included."""
+    """Tokens per sentence, eos included."""
     return float(np.mean(table["tokens"].combine_chunks().value_lengths().to_numpy())) + 1
 
 
 def distinct_words(table: pa.Table) -> float:
     """Number of distinct white-space separated words."""
     return float(len({word for text in table["text"].to_pylist() for word in text.split()}))
-
-
-def bleu(table: pa.Table, references: list[str]) -> float:
-    """Corpus BLEU of the texts."""
-    return float(sacrebleu.corpus_bleu(table["text"].to_pylist(), [references], force=True).score)
 
 
 def guards_table(rows: list[dict[str, Any]], iteration: int, seed: int) -> pa.Table:

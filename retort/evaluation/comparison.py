@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 import retort
+from retort.config import metric_named
 from retort.data.tables import COMPARISON
 from retort.errors import RetortError
-from retort.evaluation.metrics import DISTINCT, segment_statistics
+from retort.evaluation.metrics import Measured, measure
 from retort.evaluation.quality import Pairs, read_pairs, read_tests
 from retort.evaluation.runs import Run, run_of_decoding
 from retort.evaluation.significance import SEED, differences
 
-Statistics = dict[tuple[str, str], tuple[np.ndarray, str]]
-"""Segment statistics and signature by (test set, metric)."""
+Measures = dict[tuple[str, str], Measured]
+"""What one run is measured to have, by test set and metric."""
 
 
 def compare(
@@ -37,10 +38,10 @@ def compare(
     hold the test sets' ids.
     """
     corpora = read_tests(tests)
-    metrics = [metric for metric in metrics if metric not in DISTINCT]
+    metrics = [metric for metric in metrics if metric_named(metric).resampled]
     wanted = [(path, baseline) for path in translations] + list(pairs)
     files = _files(path for both in wanted for path in both)
-    statistics = {run: _statistics(read_pairs(path, corpora), metrics) for run, path in files.items()}
+    measures = {run: _measures(read_pairs(path, corpora), metrics) for run, path in files.items()}
     opponents: dict[Run, list[Run]] = {}
     for system_path, baseline_path in wanted:
         system, opponent = run_of_decoding(system_path), run_of_decoding(baseline_path)
@@ -50,7 +51,9 @@ def compare(
     rows: list[dict[str, Any]] = []
     for opponent, systems in opponents.items():
         if systems:
-            rows += _rows(opponent, systems, statistics, list(corpora), metrics, samples, seed)
+            for key in itertools.product(corpora, metrics):
+                compared = [(system, measures[system][key]) for system in systems]
+                rows += _rows(key, compared, (opponent, measures[opponent][key]), samples, seed)
     return pa.Table.from_pylist(rows, schema=COMPARISON.schema)
 
 
@@ -63,47 +66,39 @@ def _files(paths: Iterable[Path | str]) -> dict[Run, Path]:
     return files
 
 
-def _statistics(pairs: list[Pairs], metrics: Sequence[str]) -> Statistics:
+def _measures(pairs: list[Pairs], metrics: Sequence[str]) -> Measures:
     return {
-        (part.test_set, metric): segment_statistics(metric, part.hypotheses, part.references)
+        (part.test_set, metric): measure(metric, part.hypotheses, part.references)
         for part in pairs
         for metric in metrics
     }
 
 
 def _rows(
-    opponent: Run,
-    systems: list[Run],
-    statistics: dict[Run, Statistics],
-    test_sets: list[str],
-    metrics: Sequence[str],
+    key: tuple[str, str],
+    systems: Sequence[tuple[Run, Measured]],
+    baseline: tuple[Run, Measured],
     samples: int,
     seed: int,
-) -> list[dict[str, Any]]:
-    rows = []
-    for test_set in test_sets:
-        for metric in metrics:
-            key = (test_set, metric)
-            base, signature = statistics[opponent][key]
-            found = differences(metric, [statistics[system][key][0] for system in systems], base, samples, seed)
-            for system, difference in zip(systems, found, strict=True):
-                rows.append(
-                    {
-                        "system": system.system,
-                        "seed": system.seed,
-                        "search": system.search,
-                        "test_set": test_set,
-                        "baseline": str(opponent),
-                        "metric": metric,
-                        "value": difference.value,
-                        "baseline_value": difference.baseline_value,
-                        "difference": difference.difference,
-                        "difference_low": difference.low,
-                        "difference_high": difference.high,
-                        "p_value": difference.p_value,
-                        "samples": samples,
-                        "signature": f"{signature}|test:paired bootstrap, two-sided|bs:{samples}|seed:{seed}"
-                        f"|retort:{retort.__version__}",
-                    }
-                )
-    return rows
+) -> Iterator[dict[str, Any]]:
+    test_set, metric = key
+    opponent, base = baseline
+    compared = differences(metric, [measured for _, measured in systems], base, samples, seed)
+    for (run, _), difference in zip(systems, compared, strict=True):
+        yield {
+            "system": run.system,
+            "seed": run.seed,
+            "search": run.search,
+            "test_set": test_set,
+            "baseline": str(opponent),
+            "metric": metric,
+            "value": difference.value,
+            "baseline_value": difference.baseline_value,
+            "difference": difference.difference,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            "p_value": difference.p_value,
+            "samples": samples,
+            "signature": f"{base.signature}|test:paired bootstrap, two-sided|bs:{samples}|seed:{seed}"
+            f"|retort:{retort.__version__}",
+        }

@@ -13,10 +13,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import retort
+from retort.config import METRICS
 from retort.data.provenance import value_digest
 from retort.distillation.guards import MEANING
 from retort.evaluation.diagnostics import RIGHT
-from retort.evaluation.metrics import METRICS
 from retort.evaluation.significance import Spread
 from retort.report import continuations, dag, loop, mixing, summary
 from retort.report.inputs import Inputs
@@ -165,8 +165,9 @@ def rule_graph(inputs: Inputs) -> Markup | None:
 def signatures(inputs: Inputs) -> list[tuple[str, list[str]]]:
     """Every distinct signature by metric; of diagnostics, whose signatures hold counts, only how they are counted."""
     found: dict[str, dict[str, None]] = {}
+    metrics = {metric.name for metric in METRICS}
     for row in inputs.scores:
-        text = row["signature"] if row["metric"] in METRICS else row["signature"].split("|")[0]
+        text = row["signature"] if row["metric"] in metrics else row["signature"].split("|")[0]
         found.setdefault(row["metric"], {})[text] = None
     for row in inputs.comparison:
         found.setdefault(f"difference in {row['metric']}", {})[row["signature"]] = None

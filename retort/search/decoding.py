@@ -20,6 +20,28 @@ if TYPE_CHECKING:
     from retort.models.autoregressive import AutoregressiveModel
 
 
+def decode(
+    model: EncoderDecoder,
+    source: Ragged,
+    search: Any,
+    batch_tokens: int,
+    teacher: AutoregressiveModel | None = None,
+    prefixes: Sequence[Sequence[int]] | None = None,
+) -> list[list[Hypothesis]]:
+    """n-best lists of encoded sources, in their order. The sources are neither empty nor longer than the model allows.
+
+    ``batch_tokens``: largest number of padded source tokens in a batch. ``teacher`` is for searches that need one.
+    ``prefixes``: tokens that the outputs begin with, for left-to-right searches.
+    """
+    results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
+    for rows, source_bs in source_batches(source, batch_tokens):
+        prefix_bt = None if prefixes is None else padded_prefixes([prefixes[row] for row in rows]).to(model.device)
+        decoded = run_search(model, source_bs.to(model.device), search, teacher, prefix_bt)
+        for row, hypotheses in zip(rows, decoded, strict=True):
+            results[row] = hypotheses
+    return results
+
+
 def translate_texts(
     model: EncoderDecoder,
     vocabulary: Vocabulary,
@@ -38,15 +60,11 @@ def translate_texts(
     cut = [len(tokens) > longest and not model.config.truncate_sources for tokens in encoded]
     filled = [i for i, tokens in enumerate(encoded) if tokens]
     source = Ragged.from_lists([encoded[i][:longest] for i in filled])
+    beginnings = None if prefixes is None else [prefixes[i][:longest] for i in filled]
     results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, False, 0)] for _ in texts]
-    for rows, source_bs in source_batches(source, batch_tokens) if filled else ():
-        given_bt = None
-        if prefixes is not None:
-            given_bt = padded_prefixes([prefixes[filled[row]][:longest] for row in rows]).to(model.device)
-        decoded = run_search(model, source_bs.to(model.device), search, teacher, given_bt)
-        for row, found in zip(rows, decoded, strict=True):
-            i = filled[row]
-            results[i] = [Hypothesis(h.tokens, h.score, h.truncated or cut[i], h.passes) for h in found]
+    decoded = decode(model, source, search, batch_tokens, teacher=teacher, prefixes=beginnings)
+    for i, hypotheses in zip(filled, decoded, strict=True):
+        results[i] = [Hypothesis(h.tokens, h.score, h.truncated or cut[i], h.passes) for h in hypotheses]
     return results
 
 

@@ -316,7 +316,7 @@ class Trainer:
         self._check_alike()
         scores = self.processes.agreed(self.validator(self.model) if self.processes.first else {})
         log.add(progress.update, "valid", scores, progress.seconds)
-        metric = scores[self.settings.select_by] * (-1 if self.settings.select_by == "loss" else 1)
+        metric = scores[self.settings.select_by] * self.settings.selection_sign
         progress.since_best = 0 if not progress.best or metric > progress.best[0][0] else progress.since_best + 1
         progress.best.append((metric, progress.update))
         progress.best.sort(key=lambda entry: (-entry[0], -entry[1]))

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-import sacrebleu
 import torch
 
 from retort.data.batches import EncodedCorpus, length_batches
 from retort.data.vocabulary import Vocabulary
-from retort.evaluation import rouge
+from retort.evaluation.metrics import score
 from retort.losses.base import Step
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
-from retort.search.base import run_search
+from retort.search.decoding import decode
 
 
 class Validator:
-    """Scores a model on held-out pairs; the references are the encoded ones, decoded, one a source."""
+    """Scores a model on held-out pairs. The references are the encoded targets, decoded, one per source."""
 
     def __init__(
         self,
@@ -29,17 +28,18 @@ class Validator:
         search: Any,
         sentences: int,
         tokens: int,
-        select_by: str = "BLEU",
+        metrics: Sequence[str] = ("BLEU", "chrF"),
         others: Mapping[str, EncodedCorpus] | None = None,
     ) -> None:
-        """``others``: further pairs, whose loss is scored too, by name."""
+        """``sentences``: pairs that are decoded and scored by ``metrics``. ``tokens``: padded tokens of a batch.
+        ``others``: further pairs by name, of which only the loss is measured."""
         self.corpus, self.vocabulary, self.objective, self.search = corpus, vocabulary, objective, search
-        self.tokens, self.select_by, self.others = tokens, select_by, others or {}
+        self.tokens, self.metrics, self.others = tokens, metrics, others or {}
         self.subset = corpus.head(sentences) if sentences else None
 
     def __call__(self, model: EncoderDecoder) -> dict[str, float]:
-        """loss (training objective without smoothing, mean a target token), its parts, BLEU, chrF, and ROUGE if that
-        selects; loss_<name> of other pairs."""
+        """The loss (training objective without smoothing, mean per target token), its parts, and the metrics;
+        loss_<name> of other pairs."""
         model.eval()
         scores = self.loss(model, self.corpus)
         scores |= {f"loss_{name}": self.loss(model, corpus)["loss"] for name, corpus in self.others.items()}
@@ -65,21 +65,7 @@ class Validator:
         return {name: value / total for name, value in sums.items()}
 
     def quality(self, model: EncoderDecoder, subset: EncodedCorpus) -> dict[str, float]:
-        hypotheses = [""] * len(subset)
-        for rows in length_batches(subset.source.lengths, self.tokens):
-            source_bs = subset.source.padded(rows).to(model.device)
-            found = [best[0].tokens for best in run_search(model, source_bs, self.search)]
-            for row, text in zip(rows, self.vocabulary.decode_target(found), strict=True):
-                hypotheses[row] = text
-        offsets = subset.target.offsets
-        references = self.vocabulary.decode_target(
-            [subset.target.tokens[offsets[i] : offsets[i + 1]].tolist() for i in range(len(subset))]
-        )
-        scores = {
-            "BLEU": sacrebleu.corpus_bleu(hypotheses, [references]).score,
-            "chrF": sacrebleu.corpus_chrf(hypotheses, [references]).score,
-        }
-        if self.select_by in rouge.KINDS:
-            alone = [[reference] for reference in references]
-            scores[self.select_by] = float(rouge.sentence_scores(self.select_by, hypotheses, alone).mean())
-        return scores
+        best = [hypotheses[0].tokens for hypotheses in decode(model, subset.source, self.search, self.tokens)]
+        hypotheses = self.vocabulary.decode_target(best)
+        references = [[text] for text in self.vocabulary.decode_target(subset.target.lists())]
+        return {metric: score(metric, hypotheses, references).value for metric in self.metrics}

@@ -95,7 +95,7 @@ def trainer(
     objective = OBJECTIVES[name]
     defaults = {"batch_tokens": 1024, "precision": "float32", "decode_sentences": 100, "average_best": 1}
     training = Training(**{**defaults, **settings})
-    decoded = (training.decode_sentences, 4096, training.select_by)
+    decoded = (training.decode_sentences, 4096, training.validation_metrics)
     validator = Validator(valid, Numerals(), objective, search, *decoded)  # type: ignore[arg-type]
     model = small_model(objective, dropout=dropout)
     return Trainer(model, objective, train, validator, training, 1, torch.float32, TrainingState(state, "key"))

@@ -19,6 +19,7 @@ from retort.distillation.guards import (
     missed,
     verdicts,
 )
+from retort.evaluation.metrics import score
 
 NONE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e9}
 REFERENCES = ["der Mann sieht einen Hund", "eine Frau liest ein Buch", "das Kind spielt im Garten heute"]
@@ -41,7 +42,10 @@ def measured(chosen, first, guards, likelihoods=(-1.0, -0.5)):
     def log_likelihood(table):
         return likelihoods[table is first]
 
-    rows = measure(chosen, first, pa.table({"target": REFERENCES}), log_likelihood, guards)
+    def quality(table):
+        return score("BLEU", table["text"].to_pylist(), [[text] for text in REFERENCES]).value
+
+    rows = measure(chosen, first, guards, quality=quality, log_likelihood=log_likelihood)
     return rows, {row["metric"]: row for row in rows}
 
 
@@ -81,7 +85,7 @@ FINE = texts(*REFERENCES)
         ("length", 0.85, SHORT, "mean length in tokens is 5, below the bound of 5.383"),
         ("distinct_words", 0.8, SAME_WORDS, "distinct words is 5, below the bound of 12.8"),
         ("quality", 0.8, WRONG, "BLEU against the references is 0"),
-        ("likelihood", 0.3, FINE, "log p a token under the first teacher, nats is -1, below the bound of -0.8"),
+        ("likelihood", 0.3, FINE, "log p per token under the first teacher, nats is -1, below the bound of -0.8"),
     ],
 )
 def test_each_bound_alone_ends_the_loop(bound, fails, chosen, text):
@@ -102,7 +106,7 @@ def test_a_bound_that_is_just_met_lets_the_loop_go_on():
 def test_what_cannot_be_measured_misses_its_bound():
     rows, _ = measured(selection(FINE), FINE, Guards(), likelihoods=(math.nan, -0.5))
     (reason,) = missed(rows)
-    assert reason.startswith("log p a token")
+    assert reason.startswith("log p per token")
 
 
 def test_the_seeds_of_a_table_have_a_verdict_each():

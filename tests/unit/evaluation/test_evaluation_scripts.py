@@ -60,7 +60,7 @@ def test_compare_systems_names_its_baseline(tmp_path: Path):
     output = tmp_path / "comparison.parquet"
     options = [
         "--evaluation",
-        '{"bootstrap_samples": 50, "metrics": ["ROUGE-L", "BLEU", "distinct-1"]}',
+        '{"bootstrap_samples": 50, "metrics": ["ROUGE-L", "chrF++", "distinct-1"]}',
         "--tests",
         str(test),
         "--baseline",
@@ -71,8 +71,8 @@ def test_compare_systems_names_its_baseline(tmp_path: Path):
     rows = read_table(output, COMPARISON).to_pylist()
     assert [(row["system"], row["baseline"], row["metric"]) for row in rows] == [
         ("ctc", "teacher/seed1/beam5", "ROUGE-L"),
-        ("ctc", "teacher/seed1/beam5", "BLEU"),
+        ("ctc", "teacher/seed1/beam5", "chrF++"),
         ("teacher", "ctc/seed1/collapse", "ROUGE-L"),
-        ("teacher", "ctc/seed1/collapse", "BLEU"),
+        ("teacher", "ctc/seed1/collapse", "chrF++"),
     ]
     assert read_provenance(output)["baseline"] == "teacher/seed1/beam5"

@@ -16,7 +16,7 @@ from retort.errors import RetortError
 from retort.evaluation import exposure as module
 from retort.evaluation.exposure import exposure
 from retort.evaluation.lengths import scores_by_length
-from retort.evaluation.metrics import corpus_score, segment_statistics
+from retort.evaluation.metrics import score
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.report.continuations import by_length, completions, length_buckets
 from retort.report.figures import lengths
@@ -153,8 +153,7 @@ def test_each_bucket_has_the_corpus_scores_of_its_sentences(files):
             i for i, text in enumerate(REFERENCES) if row["shortest"] <= len(text.split()) <= (row["longest"] or 99)
         ]
         texts = ([pairs.hypotheses[i] for i in chosen], [pairs.references[i] for i in chosen])
-        statistics, _ = segment_statistics(row["metric"], *texts)
-        assert row["value"] == corpus_score(row["metric"], statistics)
+        assert row["value"] == score(row["metric"], *texts).value
 
 
 def test_one_bucket_has_the_score_of_all(files, tmp_path):

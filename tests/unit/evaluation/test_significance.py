@@ -1,22 +1,26 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sacrebleu.significance import PairedTest
 
+from retort.config import METRICS
 from retort.errors import RetortError
 from retort.evaluation.comparison import compare
-from retort.evaluation.metrics import SACREBLEU, corpus_score, score, segment_statistics
+from retort.evaluation.metrics import Measured, load_metric, measure, score
+from retort.evaluation.metrics.base import CorpusMetric, SegmentMetric
 from retort.evaluation.runs import Run, run_of_decoding, run_of_training
 from retort.evaluation.significance import (
-    FORMULAS,
     differences,
     resampled_scores,
     resampling_counts,
     spread,
 )
 from tests.unit.fakes_evaluation import corpus, translations
+
+VECTORISED = [metric.name for metric in METRICS if isinstance(load_metric(metric.name), SegmentMetric)]
 
 
 @pytest.fixture(scope="module")
@@ -35,38 +39,49 @@ def texts() -> dict[str, list[str]]:
     return {"references": references, "good": garbled(0.2), "similar": garbled(0.22), "bad": garbled(0.5)}
 
 
-def statistics(texts: dict[str, list[str]], metric: str, system: str) -> np.ndarray:
-    return segment_statistics(metric, texts[system], [[text] for text in texts["references"]])[0]
+def measured(texts: dict[str, list[str]], metric: str, system: str) -> Measured:
+    return measure(metric, texts[system], [[text] for text in texts["references"]])
 
 
-@pytest.mark.parametrize("metric", ["BLEU", "chrF", "TER"])
-def test_the_vectorised_formula_equals_sacrebleus_corpus_score(texts, metric):
+@pytest.mark.parametrize("metric", VECTORISED)
+def test_the_vectorised_formula_equals_the_corpus_score(texts, metric):
+    scorer = load_metric(metric)
     for system in ("references", "good", "bad"):
-        segments = statistics(texts, metric, system)
+        segments = measured(texts, metric, system).resampling
         for part in (segments, *segments[:50, None]):
-            expected = SACREBLEU[metric]()._compute_score_from_stats(part.sum(0).tolist()).score
-            assert FORMULAS[metric](part.sum(0)[None])[0] == pytest.approx(expected, abs=1e-6)
+            sums = part.sum(0)
+            assert scorer.scores_of_sums(sums[None])[0] == pytest.approx(scorer.score_of_sums(sums), abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", ["BLEU", "chrF", "TER", "ROUGE-L"])
+@pytest.mark.parametrize("metric", VECTORISED)
 @pytest.mark.parametrize(
     ("hypothesis", "reference"), [("", "a b"), ("a", "a"), ("a b", ""), ("x y z w v", "a b c d e"), ("", "")]
 )
-def test_the_vectorised_formula_equals_sacrebleus_on_the_edges(metric, hypothesis, reference):
-    segments, _ = segment_statistics(metric, [hypothesis], [[reference]])
-    assert FORMULAS[metric](segments)[0] == pytest.approx(corpus_score(metric, segments), abs=1e-6)
+def test_the_vectorised_formula_equals_the_corpus_score_on_the_edges(metric, hypothesis, reference):
+    one = measure(metric, [hypothesis], [[reference]])
+    assert load_metric(metric).scores_of_sums(one.resampling)[0] == pytest.approx(one.value, abs=1e-6)
 
 
-@pytest.mark.parametrize("metric", FORMULAS)
+@pytest.mark.parametrize("metric", VECTORISED)
+def test_the_vectorised_formula_equals_scoring_the_texts_of_each_resample(texts, metric):
+    references = [[text] for text in texts["references"][:20]]
+    counts = np.concatenate(list(resampling_counts(20, 5)))
+    scorer, systems = load_metric(metric), [texts["good"][:20], texts["bad"][:20]]
+    fast = scorer.resampled_scores([scorer.measure(system, references) for system in systems], counts)
+    whole = [CorpusMetric.measure(scorer, system, references) for system in systems]
+    assert fast == pytest.approx(CorpusMetric.resampled_scores(scorer, whole, counts), abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", VECTORISED)
 def test_equal_systems_do_not_differ(texts, metric):
-    good = statistics(texts, metric, "good")
+    good = measured(texts, metric, "good")
     (found,) = differences(metric, [good], good, samples=100)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize("metric", ["BLEU", "chrF", "ROUGE-L"])
+@pytest.mark.parametrize("metric", ["BLEU", "chrF", "chrF++", "ROUGE-L"])
 def test_clearly_different_systems_differ_and_similar_ones_do_not(texts, metric):
-    good, similar, bad = (statistics(texts, metric, system) for system in ("good", "similar", "bad"))
+    good, similar, bad = (measured(texts, metric, system) for system in ("good", "similar", "bad"))
     clear, unclear = differences(metric, [bad, similar], good, samples=500)
     assert clear.p_value == pytest.approx(1 / 501)
     assert clear.low < clear.difference < clear.high < 0
@@ -75,19 +90,19 @@ def test_clearly_different_systems_differ_and_similar_ones_do_not(texts, metric)
 
 
 def test_the_bootstrap_of_rouge_is_that_of_the_mean_of_sentence_scores(texts):
-    good, bad = (statistics(texts, "ROUGE-L", system) for system in ("good", "bad"))
+    good, bad = (measured(texts, "ROUGE-L", system) for system in ("good", "bad"))
     (found,) = differences("ROUGE-L", [bad], good, samples=300)
     references = [[text] for text in texts["references"]]
     assert found.value == pytest.approx(score("ROUGE-L", texts["bad"], references).value)
     assert found.baseline_value == pytest.approx(score("ROUGE-L", texts["good"], references).value)
     drawn = np.random.default_rng(12345).integers(200, size=(300, 200))
-    resampled = (bad[:, 0] - good[:, 0])[drawn].mean(1)
+    resampled = (bad.resampling[:, 0] - good.resampling[:, 0])[drawn].mean(1)
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
     assert found.p_value == pytest.approx(1 / 301)
 
 
 def test_the_comparison_is_symmetric(texts):
-    good, bad = (statistics(texts, "BLEU", system) for system in ("good", "bad"))
+    good, bad = (measured(texts, "BLEU", system) for system in ("good", "bad"))
     (forth,), (back,) = differences("BLEU", [good], bad, 200), differences("BLEU", [bad], good, 200)
     assert forth.difference == pytest.approx(-back.difference)
     assert forth.low == pytest.approx(-back.high)
@@ -95,17 +110,17 @@ def test_the_comparison_is_symmetric(texts):
 
 
 def test_resampled_scores_agree_with_sacrebleus_paired_bootstrap(texts):
-    metrics = {"BLEU": SACREBLEU["BLEU"](), "chrF": SACREBLEU["chrF"]()}
+    metrics = {metric: load_metric(metric).scorer() for metric in ("BLEU", "chrF")}
     named = [("bad", texts["bad"]), ("good", texts["good"])]
     _, theirs = PairedTest(named, metrics, [texts["references"]], test_type="bs", n_samples=300)()
     for metric, column in (("BLEU", "BLEU"), ("chrF", "chrF2")):
-        both = [statistics(texts, metric, system) for system in ("bad", "good")]
-        points, resampled = resampled_scores(metric, both, samples=300)
+        both = [measured(texts, metric, system) for system in ("bad", "good")]
+        resampled = resampled_scores(metric, both, samples=300)
         for index in range(2):
             ordered = np.sort(resampled[index])
             cut = len(ordered) // 40
             low, high = ordered[cut], ordered[-cut - 1]
-            assert points[index] == pytest.approx(theirs[column][index].score, abs=1e-6)
+            assert both[index].value == pytest.approx(theirs[column][index].score, abs=1e-6)
             assert resampled[index].mean() == pytest.approx(theirs[column][index].mean, abs=0.01)
             assert (high - low) / 2 == pytest.approx(theirs[column][index].ci, abs=0.01)
         (ours,) = differences(metric, both[1:], both[0], samples=300)
@@ -130,9 +145,9 @@ def test_blocks_do_not_change_the_resamples(monkeypatch):
 
 
 def test_different_numbers_of_segments_are_refused(texts):
-    good = statistics(texts, "BLEU", "good")
+    good = measured(texts, "BLEU", "good")
     with pytest.raises(RetortError, match="199, 200 segments cannot be compared"):
-        differences("BLEU", [good[:-1]], good, samples=10)
+        differences("BLEU", [replace(good, segments=199)], good, samples=10)
 
 
 def test_spread_over_seeds():
@@ -152,9 +167,6 @@ def test_runs_are_read_from_paths(tmp_path: Path):
         run_of_decoding("beam5.parquet")
 
 
-METRICS = ["BLEU", "chrF", "distinct-1"]
-
-
 def test_the_comparison_table(tmp_path: Path, texts):
     test = corpus(tmp_path / "test.test.parquet", texts["references"])
     paths = {
@@ -162,7 +174,8 @@ def test_the_comparison_table(tmp_path: Path, texts):
         for name in ("good", "similar", "bad")
     }
     pairs = [(paths["similar"], paths["bad"]), (paths["bad"], paths["good"])]
-    table = compare([test], paths["good"], list(paths.values()), pairs, 100, metrics=METRICS).to_pylist()
+    metrics = ["BLEU", "chrF", "distinct-1"]
+    table = compare([test], paths["good"], list(paths.values()), pairs, samples=100, metrics=metrics).to_pylist()
     assert [(row["system"], row["baseline"], row["metric"]) for row in table] == [
         ("similar", "good/seed1/beam", "BLEU"),
         ("bad", "good/seed1/beam", "BLEU"),

@@ -147,13 +147,14 @@ def test_patience_by_loss_wants_it_low(tmp_path):
     assert (result.stopped_by, result.updates, result.averaged_updates) == ("patience", 10, [6])
 
 
-def test_rouge_chooses_where_it_selects(tmp_path):
-    learner = short(tmp_path, select_by="ROUGE-L", validate_every=4)
+@pytest.mark.parametrize("metric", ["ROUGE-L", "chrF++"])
+def test_another_metric_chooses_where_it_selects(tmp_path, metric):
+    learner = short(tmp_path, select_by=metric, validate_every=4)
     result = learner.run(tmp_path / "events")
-    reached = {row[0]: row[3] for row in result.rows if row[1:3] == ["valid", "ROUGE-L"]}
-    assert list(reached) == [4, 8, 12] and set(result.scores) == {"loss", "nll", "BLEU", "chrF", "ROUGE-L"}
+    reached = {row[0]: row[3] for row in result.rows if row[1:3] == ["valid", metric]}
+    assert list(reached) == [4, 8, 12] and set(result.scores) == {"loss", "nll", "BLEU", "chrF", metric}
     best = max(reached, key=lambda update: (reached[update], update))
-    assert result.averaged_updates == [best] and result.scores["ROUGE-L"] == pytest.approx(reached[best])
+    assert result.averaged_updates == [best] and result.scores[metric] == pytest.approx(reached[best])
 
 
 @pytest.mark.parametrize("log_every", [1, 50])

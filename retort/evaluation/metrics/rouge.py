@@ -1,0 +1,64 @@
+"""ROUGE of English text (Lin 2004) by the rouge-score package: mean F1 of sentences, each against its best reference.
+
+The tokens are runs of a-z and 0-9 in lower-cased text; words of more than three letters are reduced by Porter's
+stemmer. Of several references the one with the highest F1 counts, for each kind of ROUGE separately.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import numpy as np
+
+from retort.evaluation.metrics.base import SegmentMetric
+
+
+class Rouge(SegmentMetric):
+    """The mean of sentence scores. Statistics: a sentence's F1 in percent, 0 of an empty output, and 1."""
+
+    kind: str
+    """The package's name of it."""
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[list[str]]) -> tuple[np.ndarray, str]:
+        # imported here because it imports nltk, which takes a second
+        from rouge_score.rouge_scorer import RougeScorer
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        scorer = RougeScorer([self.kind], tokenizer=DefaultTokenizer(use_stemmer=True))
+        pairs = zip(hypotheses, references, strict=True)
+        measures = (scorer.score_multi(texts, text)[self.kind].fmeasure for text, texts in pairs)
+        scores = 100 * np.fromiter(measures, np.float64, len(hypotheses))
+        return np.stack([scores, np.ones(len(scores))], 1), _signature(references)
+
+    def score_of_sums(self, sums_k: np.ndarray) -> float:
+        return float(sums_k[0] / sums_k[1])
+
+    def scores_of_sums(self, sums_sk: np.ndarray) -> np.ndarray:
+        total, count = np.asarray(sums_sk, dtype=np.float64).T
+        return total / count
+
+
+class Rouge1(Rouge):
+    """Shared words."""
+
+    kind = "rouge1"
+
+
+class Rouge2(Rouge):
+    """Shared word pairs."""
+
+    kind = "rouge2"
+
+
+class RougeL(Rouge):
+    """The longest common subsequence of the whole text as one sentence."""
+
+    kind = "rougeL"
+
+
+def _signature(references: Sequence[list[str]]) -> str:
+    counts = {len(texts) for texts in references}
+    number = str(counts.pop()) if len(counts) == 1 else "var"
+    choices = f"nrefs:{number}|refs:best|case:lc|tok:a-z0-9|stem:porter|score:f1|mean:sentences"
+    return f"{choices}|version:{version('rouge-score')}"
