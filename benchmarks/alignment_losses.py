@@ -21,7 +21,6 @@ import statistics
 import time
 from collections.abc import Callable
 from copy import copy
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -32,9 +31,10 @@ from training_speed import PAIRS, SEED, SHAPES, made_up_corpus
 from retort import config
 from retort.data.batches import Batch, epoch_batches
 from retort.data.vocabulary import BLANK, EOS, PAD
-from retort.losses.base import Loss, Step
+from retort.losses.base import Loss
 from retort.models.kernels import reseed_dropout
 from retort.models.parallel import ParallelModel
+from retort.objectives.base import Step, load_objective
 from retort.training.device import PRECISIONS, prepare_device
 
 # objective, arguments of its model
@@ -79,7 +79,7 @@ def torch_ctc(model: ParallelModel, batch: Batch, options: None, step: Step) -> 
 
 def losses_of(options: Any) -> Callable[..., Loss]:
     """The objective's ``compute``."""
-    return torch_ctc if options is None else import_module(f"retort.losses.{options.name}").compute
+    return torch_ctc if options is None else load_objective(options.name).compute
 
 
 def seconds(model: ParallelModel, batch: Batch, options: Any) -> float:

@@ -31,7 +31,7 @@ from retort.data.parquet import read_table
 from retort.data.tables import CORPUS
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, SOURCE_MODEL, TARGET_MODEL
 from retort.export.ctranslate2 import export_ctranslate2, model_pieces
-from retort.losses.next_token import shifted_right
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.checkpoint import load_checkpoint
 from retort.search.base import run_search

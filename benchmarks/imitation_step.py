@@ -32,9 +32,9 @@ from retort.config import Imitation, Mixture, Model, Rollout
 from retort.data.batches import Batch, EncodedCorpus, epoch_batches
 from retort.data.teacher_labels import StoredLabels, TopK
 from retort.data.vocabulary import EOS
-from retort.losses.base import Step
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.kernels import reseed_dropout
+from retort.objectives.base import Step
 from retort.objectives.imitation import compute, prepare
 from retort.training.device import PRECISIONS, precision, prepare_device
 

@@ -39,11 +39,11 @@ from torch.nn import functional
 from retort.config import Autoregressive, Model, Training
 from retort.data.batches import Batch, EncodedCorpus, Ragged, epoch_batches
 from retort.data.vocabulary import PAD
-from retort.losses.base import Step
-from retort.losses.next_token import shifted_right
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.kernels import reseed_dropout
 from retort.objectives.autoregressive import compute
+from retort.objectives.base import Step
 from retort.training.device import prepare_device
 from retort.training.optimiser import FlatOptimiser, learning_rate
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from retort.data.tables import AGREEMENT
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.objectives.base import load_objective
 from retort.training.device import prepare_device
 from retort.workflow.scripting import run_script
 
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
         raise RetortError(
             f"{args.checkpoint}: objective {objective.name} cannot evaluate; {names_where('measures_agreement')} can"
         )
-    agreement = import_module(f"retort.objectives.{objective.name}").agreement
+    agreement = load_objective(objective.name).agreement
     corpus = EncodedCorpus.read(args.train, model.config.max_length)
     accuracy = np.zeros(len(corpus), np.float32)
     for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), BATCH_TOKENS):

@@ -18,7 +18,7 @@ from retort.data.teacher_labels import TopK, positions_of
 from retort.data.vocabulary import PAD
 from retort.distillation.label_shards import COVERAGE
 from retort.errors import RetortError
-from retort.losses.next_token import shifted_right
+from retort.losses.teacher_forcing import shifted_right
 from retort.losses.top_k_cross_entropy import top_k_chunks
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from retort.data.batches import Batch, Ragged, length_batches
 from retort.models.base import EncoderDecoder
+from retort.objectives.base import load_objective
 
 BATCH_TOKENS = 8192
 """Padded tokens of the longer side scored together where nothing else is asked for."""
@@ -29,11 +29,11 @@ def log_likelihoods(
     ``source_row`` names the source of each target; by default target i belongs to source i. -inf where the model
     cannot produce the target.
     """
-    compute = import_module(f"retort.objectives.{objective.name}").log_likelihood
+    log_likelihood = load_objective(objective.name).log_likelihood
     source_row = np.arange(len(target)) if source_row is None else source_row
     longest = np.maximum(source.lengths[source_row], target.lengths)
     result = np.zeros(len(target))
     for rows in length_batches(longest, batch_tokens):
         batch = Batch(torch.from_numpy(rows), source.padded(source_row[rows]), target.padded(rows))
-        result[rows] = compute(model, batch.to(model.device), objective).cpu().numpy()
+        result[rows] = log_likelihood(model, batch.to(model.device), objective).cpu().numpy()
     return result

@@ -1,4 +1,4 @@
-"""Training objectives, one a file, named as in the config.
+"""Losses as pure functions of tensors and of models' outputs; nothing here knows a training loop.
 
-An objective's module has ``compute(model, batch, options, step) -> Loss``; the others hold what they share.
+What a configuration can name as an objective is in ``retort/objectives``.
 """

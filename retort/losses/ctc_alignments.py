@@ -1,10 +1,10 @@
 """Alignments of connectionist temporal classification (Graves et al. 2006): their sum, and the best one.
 
-An alignment writes the target into the slots, in order, with any token repeated and blanks anywhere, and a blank at
-least between equal neighbours. A target of n tokens with r equal neighbours needs n + r slots.
+An alignment writes the target into the slots in order. Any token may be repeated, blanks may be anywhere, and equal
+neighbours have at least one blank between them. A target of n tokens with r equal neighbours needs n + r slots.
 
-Shape letters: b batch, l layer, t slot, n target token, k = n + 1 classes of a sentence (blank and its own tokens), d
-width, u = 2 n + 1 states of an alignment (a blank, and each token followed by a blank).
+Shape letters: b batch, l layer, t slot, n target token, k = n + 1 classes of a sentence (blank and its own tokens),
+d width, v vocabulary, u = 2 n + 1 states of an alignment (a blank, and each token followed by a blank).
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ from torch.nn import functional
 
 from retort.data.batches import Batch
 from retort.data.vocabulary import BLANK, EOS, PAD
-from retort.losses.base import LEAST_WEIGHT, Loss
-from retort.losses.gathered import gathered_log_probs
-from retort.models.kernels import most_probable
-from retort.models.parallel import ParallelModel
+from retort.losses.base import MIN_WEIGHT, Loss
+from retort.losses.token_log_probs import token_log_probs
 
 
 class CtcTarget(NamedTuple):
-    """What is written into the slots."""
+    """What alignments write into the slots."""
 
     tokens_bn: Tensor
     """Target tokens without eos."""
     length_b: Tensor
     """Their number."""
     slots_b: Tensor
-    """Slots that they need."""
+    """Number of slots that they need."""
     classes_bk: Tensor
-    """The tokens that the classes stand for: blank, and the target's."""
+    """The token of each class: blank, then the target's tokens."""
 
 
 def ctc_target(batch: Batch) -> CtcTarget:
@@ -46,49 +44,34 @@ def ctc_target(batch: Batch) -> CtcTarget:
     return CtcTarget(tokens_bn, length_b, length_b + repeats_b, classes_bk)
 
 
-def ctc_loss(model: ParallelModel, target: CtcTarget, layers: list[Tensor], slots_b: Tensor, weight_b: Tensor) -> Loss:
-    """Mean over the target tokens (no eos) of the sentences whose slots can hold their target, each with its weight;
-    the others are counted. The total is the mean over the ``layers`` that predict, ``nll`` that of the last one."""
+def ctc_loss(layers: list[Tensor], weight_vd: Tensor, target: CtcTarget, slots_b: Tensor, weight_b: Tensor) -> Loss:
+    """Weighted mean per target token (no eos), over the sentences whose slots can hold their target.
+
+    The other sentences are counted as ``infeasible``. The total is averaged over the ``layers`` of states [b, t, d]
+    that predict; ``nll`` is the last layer's. ``weight_b`` are the samples' weights.
+    """
     feasible_b = slots_b >= target.slots_b
-    tokens = (target.length_b * feasible_b * weight_b).sum().clamp(min=LEAST_WEIGHT)
-    nll_lb = torch.stack([sentence_nll(model, target, states_btd, slots_b) for states_btd in layers])
+    tokens = (target.length_b * feasible_b * weight_b).sum().clamp(min=MIN_WEIGHT)
+    nll_lb = torch.stack([sentence_nll(states_btd, weight_vd, target, slots_b) for states_btd in layers])
     nll_l = (torch.where(feasible_b, nll_lb, 0.0) * weight_b).sum(1) / tokens
     return Loss(nll_l.mean(), {"nll": nll_l[-1].detach(), "infeasible": (~feasible_b).float().mean()})
 
 
-@torch.no_grad()
-def ctc_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
-    """log P(y | x) of each pair: nats [b]; -inf where the target does not fit into the slots."""
-    target = ctc_target(batch)
-    states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
-    nll_b = sentence_nll(model, target, states_btd, slots_b)
-    return torch.where(slots_b >= target.slots_b, -nll_b, float("-inf"))
+def best_tokens(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens or blanks of the best alignment [b, t], and which slots have one: boolean [b, t].
 
-
-@torch.no_grad()
-def ctc_agreement(model: ParallelModel, batch: Batch) -> Tensor:
-    """Share of each sentence's slots whose most probable token is that of the target's best alignment: [b]; 0 where the
-    target does not fit."""
-    target = ctc_target(batch)
-    states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
-    aligned_bt, inside_bt = best_tokens(model, target, states_btd, slots_b)
-    right_bt = (most_probable(states_btd, model.embeddings.output) == aligned_bt) & inside_bt
-    return right_bt.sum(1) / slots_b
-
-
-def best_tokens(model: ParallelModel, target: CtcTarget, states_btd: Tensor, slots_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens or blanks of the best alignment in the slots [b, t], and in which slots they mean something: none of a
-    sentence whose target does not fit."""
+    No slot of a sentence has one whose target does not fit.
+    """
     inside_bt = torch.arange(states_btd.shape[1], device=slots_b.device) < slots_b[:, None]
-    # the normaliser of a slot is the same for all alignments, and may be left out
-    scores_btk = states_btd.float() @ model.embeddings.output[target.classes_bk].float().transpose(1, 2)
+    # a slot's normaliser is the same for all alignments, so logits serve as scores
+    scores_btk = states_btd.float() @ weight_vd[target.classes_bk].float().transpose(1, 2)
     class_bt = best_alignment(scores_btk, target.tokens_bn, slots_b, target.length_b)
     return target.classes_bk.gather(1, class_bt), inside_bt & (slots_b >= target.slots_b)[:, None]
 
 
-def sentence_nll(model: ParallelModel, target: CtcTarget, states_btd: Tensor, slots_b: Tensor) -> Tensor:
-    """-log P(y | x) [b], from decoder states of which the first ``slots_b`` count."""
-    log_probs_btk = gathered_log_probs(states_btd, model.embeddings.output, target.classes_bk)
+def sentence_nll(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b: Tensor) -> Tensor:
+    """-log P(y | x): nats [b]. Decoder states beyond a sentence's ``slots_b`` are ignored."""
+    log_probs_btk = token_log_probs(states_btd, weight_vd, target.classes_bk)
     return ctc_nll(log_probs_btk, target.tokens_bn, slots_b, target.length_b)
 
 
@@ -97,19 +80,21 @@ def ctc_nll(log_probs_btk: Tensor, target_bn: Tensor, slots_b: Tensor, length_b:
 
     Class 0 of ``log_probs`` is the blank, class i + 1 the i-th token of the sentence's own target.
     """
-    # equal tokens must be equal classes, or the kernel would not ask for a blank between them
+    # equal tokens must be equal classes, or the kernel would not require a blank between them
     same_bnn = target_bn[:, :, None] == target_bn[:, None, :]
     classes_bn = same_bnn.int().argmax(2) + 1
     return _Ctc.apply(log_probs_btk, classes_bn, slots_b, length_b)  # type: ignore[no-any-return]
 
 
 class _Ctc(torch.autograd.Function):
-    """torch's CTC kernel with the true gradient: its own assumes classes that sum to one and adds their softmax."""
+    """torch's CTC kernel with the true gradient. Torch's own gradient assumes probabilities that sum to 1 over the
+    classes, and adds their softmax."""
 
     @staticmethod
     def forward(ctx: Any, log_probs_btk: Tensor, classes_bn: Tensor, slots_b: Tensor, length_b: Tensor) -> Tensor:
         log_probs_tbk = log_probs_btk.transpose(0, 1).contiguous()
-        slots, lengths = slots_b.tolist(), length_b.tolist()
+        slots = slots_b.tolist()
+        lengths = length_b.tolist()
         nll_b, log_alpha = torch._ctc_loss(log_probs_tbk, classes_bn, slots, lengths, 0, False)
         ctx.save_for_backward(log_probs_tbk, classes_bn, nll_b, log_alpha)
         ctx.lengths = (slots, lengths)
@@ -119,7 +104,7 @@ class _Ctc(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         log_probs_tbk, classes_bn, nll_b, log_alpha = ctx.saved_tensors
         slots, lengths = ctx.lengths
-        # sentences without an alignment have a gradient of zero: whether that is right is for the caller to say
+        # sentences without an alignment have gradient 0; the caller decides how to count them
         gradient_b = torch.where(torch.isfinite(nll_b), gradients[0], 0.0).contiguous()
         finite_b = torch.where(torch.isfinite(nll_b), nll_b, 0.0)
         gradient_tbk = torch.ops.aten._ctc_loss_backward(
@@ -136,14 +121,14 @@ class _Ctc(torch.autograd.Function):
 def best_alignment(scores_btk: Tensor, target_bn: Tensor, slots_b: Tensor, length_b: Tensor) -> Tensor:
     """Class [b, t] of each slot in the alignment with the largest sum of scores (the Viterbi path).
 
-    The classes are those of ``ctc_nll``; log-probabilities less a constant of each slot serve as well. Beyond a
-    sentence's slots, and where no alignment fits, what is returned means nothing.
+    The classes are those of ``ctc_nll``. Scores are log-probabilities, up to a constant per slot. The values beyond a
+    sentence's slots, and of sentences without an alignment, are meaningless.
     """
     b, t, k = scores_btk.shape
     state_u = torch.arange(2 * k - 1, device=scores_btk.device)
     class_u = torch.where(state_u % 2 == 1, (state_u + 1) // 2, 0)
     emission_tbu = scores_btk.float()[:, :, class_u].transpose(0, 1)
-    # a token may follow another one directly where the two differ
+    # a token may directly follow a different one
     jump_bu = torch.full((b, 2 * k - 1), float("-inf"), device=scores_btk.device)
     jump_bu[:, 3::2] = jump_bu[:, 3::2].masked_fill(target_bn[:, 1:] != target_bn[:, :-1], 0.0)
     inside_tb1 = (torch.arange(t, device=slots_b.device)[:, None] < slots_b)[:, :, None]

@@ -1,4 +1,4 @@
-"""What a configuration can name as an objective, one module each.
+"""What a configuration can name as an objective, one module each; ``base`` describes what such a module has.
 
-An objective's module has ``compute(model, batch, options, step) -> Loss``.
+``shared`` holds what several objectives use. The mathematics is in ``retort/losses``.
 """

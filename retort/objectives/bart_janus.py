@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from retort.config import BartJanus
 from retort.data.batches import Batch
-from retort.losses.base import Loss, Step
-from retort.losses.corruption import corrupt
-from retort.losses.joint import AUTOREGRESSIVE, AUXILIARY, PARALLEL, joint_loss
+from retort.losses.bart_corruption import corrupt
+from retort.losses.base import Loss
 from retort.models.janus import JanusModel
+from retort.objectives.base import Step
+from retort.objectives.shared.joint_modes import AUTOREGRESSIVE, AUXILIARY, PARALLEL, joint_loss
 
 PAIRS = {(AUXILIARY, PARALLEL): 1.0, (AUTOREGRESSIVE, AUXILIARY): 1.0}
+"""Weights of the divergences."""
 
 
 def compute(model: JanusModel, batch: Batch, options: BartJanus, step: Step) -> Loss:
-    """Half of the sum of three cross entropies and two divergences, a target token, eos included.
+    """Half the sum of three cross entropies and two divergences, per target token, eos included.
 
-    The batch's source is its target, and is corrupted here, differently in each epoch. The masked tokens' losses are
-    divided by the number of all tokens too. There is no label smoothing and no length loss.
+    The batch's source is its target. It is corrupted here, differently in each epoch. The losses of masked tokens are
+    divided by the number of all tokens, too. There is no label smoothing and no length loss.
     """
     source_bs, masked_bt = corrupt(batch.target_bt, options, step.generator)
     joint = joint_loss(
-        model, source_bs, batch.target_bt, masked_bt, weights=(1, 1, 1), pairs=PAIRS, smoothing=0.0, masked_mean=False
+        model,
+        source_bs,
+        target_bt=batch.target_bt,
+        masked_bt=masked_bt,
+        weights=(1, 1, 1),
+        pairs=PAIRS,
+        smoothing=0.0,
+        masked_mean=False,
     )
-    tokens, masked = batch.target_tokens, masked_bt.sum().clamp(min=1)
+    tokens = batch.target_tokens
+    masked = masked_bt.sum().clamp(min=1)
     autoregressive, auxiliary, parallel = joint.nlls
     return Loss(
         joint.total / 2,

@@ -10,14 +10,17 @@ from torch import Tensor
 
 from retort.config import Cmlm
 from retort.data.batches import Batch
-from retort.losses.base import Loss, Step
-from retort.losses.masked import masked_agreement, masked_log_likelihood, masked_loss, random_mask
+from retort.losses.base import Loss
+from retort.losses.masking import random_mask
 from retort.models.parallel import ParallelModel
+from retort.objectives.base import Step
+from retort.objectives.shared.masked_targets import masked_agreement, masked_log_likelihood, masked_loss
 
 
 def compute(model: ParallelModel, batch: Batch, options: Cmlm, step: Step) -> Loss:
-    """Mean over masked tokens, plus length_weight times the mean over sentences of the length loss."""
-    return masked_loss(model, batch, options, random_mask(batch.target_bt, step.generator), teacher=step.teacher)
+    """Weighted mean cross entropy per masked token, plus the weighted length loss."""
+    masked_bt = random_mask(batch.target_bt, step.generator)
+    return masked_loss(model, batch, options=options, masked_bt=masked_bt, teacher=step.teacher)
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
@@ -26,5 +29,5 @@ def log_likelihood(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
 
 
 def agreement(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
-    """Share of each target's tokens that are most probable in their slots, all tokens masked: [b]."""
+    """Share of each target's tokens that are most probable in their slots, with all tokens masked: [b]."""
     return masked_agreement(model, batch)

@@ -6,23 +6,27 @@ from torch import Tensor
 
 from retort.config import Ctc
 from retort.data.batches import Batch
-from retort.losses.base import Loss, Step
-from retort.losses.ctc_alignments import ctc_agreement, ctc_log_likelihood, ctc_loss, ctc_target
+from retort.losses.base import Loss
+from retort.losses.ctc_alignments import ctc_loss, ctc_target
 from retort.models.parallel import ParallelModel
+from retort.objectives.base import Step
+from retort.objectives.shared.ctc_slots import ctc_agreement, ctc_log_likelihood
 
 
 def compute(model: ParallelModel, batch: Batch, options: Ctc, step: Step) -> Loss:
-    """Mean over the target tokens (no eos) of the sentences whose slots can hold their target; the others are
-    counted."""
+    """Weighted mean per target token (no eos), over the sentences whose slots can hold their target.
+
+    The other sentences are counted as ``infeasible``.
+    """
     layers, slots_b = model.layers_of_upsampled(batch.source_bs, *model.encode(batch.source_bs))
-    return ctc_loss(model, ctc_target(batch), layers, slots_b, batch.weights)
+    return ctc_loss(layers, model.embeddings.output, target=ctc_target(batch), slots_b=slots_b, weight_b=batch.weights)
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Ctc) -> Tensor:
-    """log P(y | x) of each pair: nats [b]; -inf where the target does not fit into the slots."""
+    """log P(y | x) of each pair: nats [b]; -inf where the slots cannot hold the target."""
     return ctc_log_likelihood(model, batch)
 
 
 def agreement(model: ParallelModel, batch: Batch, options: Ctc) -> Tensor:
-    """Share of each sentence's slots that are as in the target's best alignment: [b]."""
+    """Share of each sentence's slots whose most probable token is that of the target's best alignment: [b]."""
     return ctc_agreement(model, batch)

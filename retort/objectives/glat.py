@@ -1,4 +1,4 @@
-"""Glancing Transformer (Qian et al. 2021, section 3): the model is given part of the target, the less the better it is.
+"""Glancing Transformer (Qian et al. 2021, section 3): training reveals part of the target, less as the model improves.
 
 Shape letters: b batch, t target position.
 """
@@ -11,43 +11,45 @@ from torch import Tensor
 from retort.config import Glat
 from retort.data.batches import Batch
 from retort.data.vocabulary import MASK, PAD
-from retort.losses.base import Loss, Step
-from retort.losses.glancing import first_guess, glancing_ratio
-from retort.losses.masked import lowest, masked_agreement, masked_log_likelihood, masked_loss
+from retort.losses.base import Loss
+from retort.losses.masking import lowest
 from retort.models.kernels import most_probable
 from retort.models.parallel import ParallelModel
+from retort.objectives.base import Step
+from retort.objectives.shared.glancing import first_guess, glancing_ratio
+from retort.objectives.shared.masked_targets import masked_agreement, masked_log_likelihood, masked_loss
 
 
 def compute(model: ParallelModel, batch: Batch, options: Glat, step: Step) -> Loss:
-    """Mean over the tokens not revealed, eos included, plus length_weight times the length loss.
+    """Weighted mean cross entropy per token that is not revealed, eos included, plus the weighted length loss.
 
-    ``revealed`` is the share of the target's tokens that were; none are in evaluation, where the loss is that of the
-    fully masked target.
+    ``revealed`` is the share of revealed target tokens. In evaluation none are, and all tokens are predicted.
     """
     real_bt = batch.target_bt != PAD
     encoded = model.encode(batch.source_bs)
     revealed_bt = torch.zeros_like(real_bt)
     if model.training:
         ratio = glancing_ratio(options, step.progress)
-        revealed_bt = revealed(model, batch.target_bt, encoded, ratio, step.generator)
-    loss = masked_loss(model, batch, options, real_bt & ~revealed_bt, encoded, step.teacher)
+        revealed_bt = reveal(model, batch.target_bt, encoded=encoded, ratio=ratio, generator=step.generator)
+    masked_bt = real_bt & ~revealed_bt
+    loss = masked_loss(model, batch, options=options, masked_bt=masked_bt, encoded=encoded, teacher=step.teacher)
     return Loss(loss.total, loss.parts | {"revealed": revealed_bt.sum() / real_bt.sum()})
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
-    """log P(y | x) of each pair, its length included and nothing revealed: nats [b]."""
+    """log P(y | x) of each pair, its length included, with nothing revealed: nats [b]."""
     return masked_log_likelihood(model, batch)
 
 
 def agreement(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
-    """Share of each target's tokens that are most probable in their slots, nothing revealed: [b]."""
+    """Share of each target's tokens that are most probable in their slots, with nothing revealed: [b]."""
     return masked_agreement(model, batch)
 
 
-def revealed(
+def reveal(
     model: ParallelModel, target_bt: Tensor, encoded: tuple[Tensor, Tensor], ratio: float, generator: torch.Generator
 ) -> Tensor:
-    """Boolean [b, t]: floor(ratio x wrong tokens of the guess) of a sentence's tokens, right or wrong, at random."""
+    """Boolean [b, t]: floor(ratio x wrong tokens of the guess) random tokens of each sentence, right or wrong."""
     real_bt = target_bt != PAD
     draws_bt = torch.rand(target_bt.shape, generator=generator).to(target_bt.device)
     states_btd = first_guess(model, lambda: model.decode_tokens(target_bt.masked_fill(real_bt, MASK), *encoded))

@@ -1,7 +1,7 @@
 """Imitation of an autoregressive teacher at prefixes of the data and of the student itself (ImitKD, Lin et al. 2020).
 
-Shape letters: b batch, s source position, t target position, r sentences with prefixes of the student, n positions that
-count, v vocabulary.
+Shape letters: b batch, s source position, t target position, r sentences with prefixes of the student, n prefixes in
+the loss, d width, v vocabulary.
 """
 
 from __future__ import annotations
@@ -19,37 +19,41 @@ from retort.data.batches import LENGTH_STEP, Batch, round_up
 from retort.data.teacher_labels import StoredLabels
 from retort.data.vocabulary import PAD
 from retort.errors import RetortError
-from retort.losses.base import Loss, Step
+from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.next_token import next_token_log_likelihood, next_token_loss, shifted_right
+from retort.losses.teacher_forcing import shifted_right
 from retort.losses.top_k_cross_entropy import teacher_cross_entropy, top_k_cross_entropy
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.kernels import most_probable
+from retort.objectives.base import Step
+from retort.objectives.shared.next_token import next_token_log_likelihood, next_token_loss
 from retort.search.base import output_limit
 from retort.search.left_to_right import Choose, extend
 
 
 @dataclass(frozen=True)
 class Prefixes:
-    """The sequences whose prefixes a batch is trained at."""
+    """The sequences whose prefixes a batch trains on."""
 
     output_bt: Tensor
-    """The data's targets, with eos; the student's outputs in the rows of ``own_r``. Those end with eos or, where the
-    length limit cut them, with the token beyond it, which is in no prefix."""
+    """The data's targets, with eos; in the rows ``own_r`` the student's outputs. An output ends with eos or, if it was
+    cut at the length limit, with the token beyond the limit, which is in no prefix."""
     own_r: Tensor
     """Rows of the batch, in ascending order."""
 
 
 def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: Step) -> Loss:
-    """Mean over the prefixes that do not contain eos. Validation is plain next-token prediction, without a teacher."""
+    """Mean over the prefixes without eos. In validation plain next-token prediction, without a teacher."""
     if not model.training:
         return next_token_loss(model, batch, 0.0)
-    prefixes = step.prepared or prepare(model, [batch], options, [step])[0]
-    input_bt, real_bt = shifted_right(prefixes.output_bt), prefixes.output_bt != PAD
-    states_nd, weight_vd = model(batch.source_bs, input_bt)[real_bt], model.embeddings.output
+    prefixes = step.prepared or prepare(model, [batch], options=options, steps=[step])[0]
+    input_bt = shifted_right(prefixes.output_bt)
+    real_bt = prefixes.output_bt != PAD
+    states_nd = model(batch.source_bs, input_bt)[real_bt]
+    weight_vd = model.embeddings.output
     share = torch.tensor(len(prefixes.own_r) / len(input_bt))
     if options.labels == "stored":
-        labels = _labels(step).of(batch.ids).to(states_nd.device)
+        labels = _stored_labels(step).of(batch.ids).to(states_nd.device)
         return Loss(top_k_cross_entropy(states_nd, weight_vd, labels) / len(states_nd))
     if options.labels == "full":
         teacher = _teacher(step, model)
@@ -61,10 +65,12 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: 
     target_bt = prefixes.output_bt
     if len(prefixes.own_r):
         own_r = prefixes.own_r
-        answers_rt = answers(_teacher(step, model), batch.source_bs[own_r], input_bt[own_r], real_bt[own_r])
+        answers_rt = answers(
+            _teacher(step, model), batch.source_bs[own_r], input_rt=input_bt[own_r], real_rt=real_bt[own_r]
+        )
         target_bt = target_bt.index_copy(0, own_r, answers_rt)
-    total, plain = linear_cross_entropy(states_nd, weight_vd, target_bt[real_bt], options.label_smoothing)
-    return Loss(total / len(states_nd), {"nll": plain / len(states_nd), "rollouts": share})
+    total, nll = linear_cross_entropy(states_nd, weight_vd, target_bt[real_bt], label_smoothing=options.label_smoothing)
+    return Loss(total / len(states_nd), {"nll": nll / len(states_nd), "rollouts": share})
 
 
 @torch.no_grad()
@@ -77,8 +83,10 @@ def log_likelihood(model: AutoregressiveModel, batch: Batch, options: Imitation)
 def prepare(
     model: AutoregressiveModel, batches: Sequence[Batch], options: Imitation, steps: Sequence[Step]
 ) -> list[Prefixes]:
-    """The prefixes of several batches: each sentence keeps the data's with the probability beta of the first step; for
-    all others the student decodes, in one call."""
+    """The prefixes of several batches. A sentence keeps the data's with the probability beta of the first step.
+
+    The student decodes all other sentences in one call.
+    """
     beta = data_share(options.beta, steps[0].progress)
     drawn = [torch.rand(len(b.source_bs), generator=s.generator) >= beta for b, s in zip(batches, steps, strict=True)]
     rows = [own_b.nonzero()[:, 0].to(model.device) for own_b in drawn]
@@ -87,8 +95,9 @@ def prepare(
         return [Prefixes(batch.target_bt, own_r) for batch, own_r in zip(batches, rows, strict=True)]
     width = max(source_rs.shape[1] for source_rs in sources)
     source_rs = torch.cat([_padded(source_rs, width) for source_rs in sources])
-    parts = rollouts(model, source_rs, options.rollout, steps[0].generator).split([len(own_r) for own_r in rows])
-    return [_mixed(*parts) for parts in zip(batches, rows, parts, strict=True)]
+    output_rt = rollouts(model, source_rs, options=options.rollout, generator=steps[0].generator)
+    outputs = output_rt.split([len(own_r) for own_r in rows])
+    return [_mixed(*parts) for parts in zip(batches, rows, outputs, strict=True)]
 
 
 def data_share(beta: Mixture, progress: float) -> float:
@@ -103,19 +112,19 @@ def data_share(beta: Mixture, progress: float) -> float:
 
 
 def rollouts(model: AutoregressiveModel, source_rs: Tensor, options: Rollout, generator: torch.Generator) -> Tensor:
-    """The model's own outputs [r, t], in evaluation mode: with eos, or cut, then padding."""
+    """The model's own outputs [r, t], decoded in evaluation mode: with eos or cut, then padding."""
     limits = output_limit(source_rs, options.max_ratio, model.config.max_length)
     choose = _sampler(options.top_k, generator) if options.kind == "sample" else _best
     training = model.training
-    found = extend(model.eval(), source_rs, limits, choose)
+    outputs = extend(model.eval(), source_rs, limits=limits, choose=choose)
     model.train(training)
-    positions_t = torch.arange(found.tokens_bt.shape[1], device=source_rs.device)
-    return found.tokens_bt.masked_fill(positions_t >= found.length_b[:, None], PAD)
+    positions_t = torch.arange(outputs.tokens_bt.shape[1], device=source_rs.device)
+    return outputs.tokens_bt.masked_fill(positions_t >= outputs.length_b[:, None], PAD)
 
 
 @torch.no_grad()
 def answers(teacher: AutoregressiveModel, source_rs: Tensor, input_rt: Tensor, real_rt: Tensor) -> Tensor:
-    """The teacher's most probable token [r, t] after each prefix that counts, padding elsewhere."""
+    """The teacher's most probable token [r, t] after each prefix in the loss, PAD elsewhere."""
     states_nd = teacher(source_rs, input_rt)[real_rt]
     return torch.full_like(input_rt, PAD).masked_scatter(real_rt, most_probable(states_nd, teacher.embeddings.output))
 
@@ -126,7 +135,7 @@ def _best(log_probs_bv: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sampler(top_k: int, generator: torch.Generator) -> Choose:
-    """Draws from the ``top_k`` most probable tokens, their probabilities made to sum to one."""
+    """Draws from the ``top_k`` most probable tokens, with their probabilities normalised to sum to 1."""
 
     def choose(log_probs_bv: Tensor) -> tuple[Tensor, Tensor]:
         best = log_probs_bv.topk(min(top_k, log_probs_bv.shape[1]), 1)
@@ -139,7 +148,7 @@ def _sampler(top_k: int, generator: torch.Generator) -> Choose:
 
 
 def _mixed(batch: Batch, own_r: Tensor, output_rt: Tensor) -> Prefixes:
-    """A batch's targets with the rows ``own_r`` replaced by outputs; no wider than they are, but for LENGTH_STEP."""
+    """A batch's targets with the rows ``own_r`` replaced by outputs, padded to a multiple of LENGTH_STEP."""
     if not len(own_r):
         return Prefixes(batch.target_bt, own_r)
     longest = int((output_rt != PAD).sum(1).max())
@@ -152,14 +161,14 @@ def _padded(tokens_bt: Tensor, width: int) -> Tensor:
     return functional.pad(tokens_bt, (0, width - tokens_bt.shape[1]), value=PAD)
 
 
-def _labels(step: Step) -> StoredLabels:
+def _stored_labels(step: Step) -> StoredLabels:
     if step.labels is None:
         raise RetortError("objective imitation reads stored labels, and there are none; give their table")
     return step.labels
 
 
 def _teacher(step: Step, student: AutoregressiveModel) -> AutoregressiveModel:
-    """The teacher; raises RetortError if there is none, or if it cannot be asked what the student says."""
+    """The teacher; raises RetortError if there is none, or if it cannot read the student's outputs."""
     teacher = step.teacher
     if teacher is None:
         raise RetortError("objective imitation asks a teacher, and there is none; give an autoregressive checkpoint")
@@ -168,9 +177,10 @@ def _teacher(step: Step, student: AutoregressiveModel) -> AutoregressiveModel:
             f"the teacher has {teacher.embeddings.output.shape[0]} target tokens and the student "
             f"{student.embeddings.output.shape[0]}; imitation needs one target vocabulary"
         )
-    if teacher.config.max_length < student.config.max_length:
+    longest = teacher.config.max_length
+    if longest < student.config.max_length:
         raise RetortError(
-            f"a teacher of at most {teacher.config.max_length} tokens cannot continue outputs of a student of up to "
-            f"{student.config.max_length}; take a student with model.max_length of {teacher.config.max_length} or less"
+            f"a teacher of at most {longest} tokens cannot continue the outputs of a student of up to "
+            f"{student.config.max_length}; take a student with model.max_length of {longest} or less"
         )
     return teacher

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retort.config import JointViterbi
-from retort.losses.paths import best_path, best_scores
+from retort.losses.dag_paths import best_path, best_scores
 from retort.models.dag import DagModel
 from retort.search.base import Hypothesis, output_limit, without_special
 from retort.search.vertices import read_graph

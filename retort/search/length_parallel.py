@@ -13,8 +13,8 @@ from torch import Tensor
 from retort.config import LengthParallel
 from retort.data.batches import Ragged, length_batches
 from retort.errors import RetortError
-from retort.losses.likelihood import target_log_probs
-from retort.losses.next_token import shifted_right
+from retort.losses.target_log_probs import target_log_probs
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.parallel import ParallelModel, most_probable_lengths
 from retort.search.base import Hypothesis

@@ -18,9 +18,9 @@ from retort.config import Training
 from retort.data.batches import Batch, EncodedCorpus, epoch_batches
 from retort.data.teacher_labels import StoredLabels
 from retort.errors import OutOfTime, RetortError
-from retort.losses.base import Step
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
+from retort.objectives.base import Step
 from retort.training.distributed.processes import Processes
 from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ import torch
 from retort.data.batches import EncodedCorpus, length_batches
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
-from retort.losses.base import Step
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
+from retort.objectives.base import Step, load_objective
 from retort.search.decoding import decode
 
 
@@ -50,7 +49,7 @@ class Validator:
 
     @torch.no_grad()
     def loss(self, model: EncoderDecoder, corpus: EncodedCorpus) -> dict[str, float]:
-        module = import_module(f"retort.objectives.{self.objective.name}")
+        compute = load_objective(self.objective.name).compute
         step = Step(torch.Generator().manual_seed(0))
         reseed_dropout(0)
         sums: dict[str, float] = {}
@@ -58,7 +57,7 @@ class Validator:
         for rows in length_batches(corpus.target.lengths, self.tokens):
             batch = corpus.batch(rows)
             weight = batch.target_tokens
-            loss = module.compute(model, batch.to(model.device), self.objective, step)
+            loss = compute(model, batch.to(model.device), self.objective, step)
             for name, value in {"loss": loss.total, **loss.parts}.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * weight
             total += weight

@@ -10,7 +10,6 @@ Shape letters: b batch.
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from retort.data.parquet import Table, read_table
 from retort.data.tables import AGREEMENT, MIXED
 from retort.data.vocabulary import PAD
 from retort.errors import RetortError
-from retort.losses.base import Step
 from retort.models.base import EncoderDecoder
+from retort.objectives.base import Step, load_objective
 
 RAW, DISTILLED = "raw", "distilled"
 TIES = 1e-6
@@ -93,7 +92,7 @@ class Weighting:
                 raise RetortError("the similarity of two targets is asked for, and there is none")
             self.unlike = similarity.unlikeness(seed, paced.random)
             self.window = self.unlike.window()
-        self.module = import_module(f"retort.objectives.{objective.name}")
+        self.module = load_objective(objective.name)
 
     def __call__(self, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]) -> Batch:
         """The batch, weighted; ``state`` is empty at first, and is changed."""

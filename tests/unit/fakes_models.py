@@ -14,13 +14,14 @@ from torch import Tensor
 from retort import config
 from retort.data.batches import Batch, Ragged
 from retort.data.vocabulary import EOS, PAD
-from retort.losses.base import Loss, Step
+from retort.losses.base import Loss
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.bang import BangModel
 from retort.models.dag import DagModel
 from retort.models.janus import JanusModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.models.recurrent import RecurrentModel
+from retort.objectives.base import Step
 
 VOCABULARY = 14
 

@@ -15,10 +15,10 @@ from retort.data.tables import ENCODED, LABELS
 from retort.data.teacher_labels import StoredLabels, TopK
 from retort.distillation.labelling import label
 from retort.errors import RetortError
-from retort.losses.base import Step
 from retort.losses.top_k_cross_entropy import top_k_cross_entropy, top_k_distributions
 from retort.models.kernels import CHUNK
 from retort.objectives import imitation
+from retort.objectives.base import Step
 from tests.unit.fakes_models import VOCABULARY, autoregressive, sentences
 from tests.unit.fakes_runs import TEACHER, TRAIN_PAIRS, call, changed, make_tables
 from tests.unit.fakes_training import OBJECTIVES, sequences, trainer

@@ -11,10 +11,10 @@ from retort import config
 from retort.data.batches import Ragged
 from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.distillation.likelihood import log_likelihoods
-from retort.losses import likelihood
-from retort.losses.base import Step
+from retort.losses import target_log_probs
 from retort.objectives import autoregressive as next_token
 from retort.objectives import axe, bang, cmlm, ctc, dag, glat, glat_ctc, janus, oaxe, vanilla
+from retort.objectives.base import Step
 from tests.unit.fakes_models import (
     autoregressive,
     bang_model,
@@ -68,14 +68,14 @@ PARALLEL = ["vanilla", "slot and pad", "cmlm", "janus", "oaxe", "glat", "vanilla
 @pytest.mark.parametrize("rows", [None, [3, 0, 0, 2, 3, 4, 0], [4, 4], [1]])
 def test_sums_equal_those_of_the_whole_softmax(monkeypatch, rows, chunk):
     """Five rows of five states: one a chunk, two a chunk, all in one; targets share rows in any order."""
-    monkeypatch.setattr(likelihood, "chunk_size", lambda device: chunk)
+    monkeypatch.setattr(target_log_probs, "chunk_size", lambda device: chunk)
     torch.manual_seed(1)
     states, weight = torch.randn(5, 5, 6), torch.randn(11, 6)
     row = torch.arange(5) if rows is None else torch.tensor(rows)
     target = torch.randint(1, 11, (len(row), 5))
     target[0, 2:] = PAD
     target[-1, 4:] = PAD
-    found = likelihood.target_log_probs(states, weight, target, None if rows is None else row)
+    found = target_log_probs.target_log_probs(states, weight, target, None if rows is None else row)
     log_probs = torch.log_softmax(states @ weight.t(), -1)
     expected = [
         sum(log_probs[row[i], t, token] for t, token in enumerate(target[i].tolist()) if token != PAD)

@@ -11,7 +11,7 @@ from retort.data.batches import Ragged
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
 from retort.errors import RetortError
 from retort.export.ctranslate2 import export_ctranslate2
-from retort.losses.next_token import shifted_right
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.build import build_model
 from retort.models.checkpoint import save_checkpoint
 from retort.search.base import run_search

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retort.data.vocabulary import PAD
-from retort.losses.spans import covered, random_spans, span_mask
+from retort.losses.poisson_spans import covered, random_spans, span_mask
 
 
 def sentences_of(lengths):

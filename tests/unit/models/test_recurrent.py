@@ -6,7 +6,8 @@ from pydantic import ValidationError
 
 from retort import config
 from retort.config import OBJECTIVES
-from retort.losses.next_token import next_token_loss, shifted_right
+from retort.losses.teacher_forcing import shifted_right
+from retort.objectives.shared.next_token import next_token_loss
 from tests.unit.fakes_models import batch, padded, recurrent, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)

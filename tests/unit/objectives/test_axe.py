@@ -8,10 +8,11 @@ import torch
 
 from retort import config
 from retort.data.vocabulary import BLANK, EOS, MASK, PAD
-from retort.losses.base import Step
-from retort.losses.gathered import gathered_log_probs, uniform_log_probs
+from retort.losses.axe_alignment import alignment, placements
+from retort.losses.token_log_probs import token_log_probs, uniform_log_probs
 from retort.objectives import axe, vanilla
-from retort.objectives.axe import alignment, placements, slot_inputs
+from retort.objectives.axe import slot_inputs
+from retort.objectives.base import Step
 from retort.search.base import run_search
 from tests.unit.fakes_models import VOCABULARY, FakeParallel, autoregressive, batch, padded, parallel, sentences
 
@@ -191,7 +192,7 @@ def test_the_uniform_cross_entropy_needs_no_logits():
     torch.manual_seed(2)
     states, weight = torch.randn(3, 7, 6, requires_grad=True), torch.randn(11, 6, requires_grad=True)
     tokens = torch.tensor([[5, 7], [8, 6], [5, 0]])
-    found = uniform_log_probs(states, weight, tokens, gathered_log_probs(states, weight, tokens))
+    found = uniform_log_probs(states, weight, tokens, token_log_probs(states, weight, tokens))
     expected = torch.log_softmax(states @ weight.t(), -1).mean(-1)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     direction = torch.randn_like(found)

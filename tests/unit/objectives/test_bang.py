@@ -8,11 +8,11 @@ import torch
 
 from retort import config
 from retort.data.vocabulary import BOS
-from retort.losses.base import Step
-from retort.losses.masked_spans import Masked, diagonals
-from retort.losses.next_token import shifted_right
+from retort.losses.bang_spans import Masked, diagonals
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.bang import BUCKETS, Slots, blocks, distance_buckets, visibility
 from retort.objectives import bang
+from retort.objectives.base import Step
 from tests.unit.fakes_models import VOCABULARY, assert_steps_are_teacher_forcing, bang_model, batch, padded, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)

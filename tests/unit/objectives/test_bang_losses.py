@@ -7,9 +7,9 @@ import torch
 
 from retort import config
 from retort.data.vocabulary import PAD
-from retort.losses.base import Step
-from retort.losses.next_token import shifted_right
+from retort.losses.teacher_forcing import shifted_right
 from retort.objectives import bang
+from retort.objectives.base import Step
 from tests.unit.fakes_models import bang_model, batch, lively_bang_model, padded, sentences
 from tests.unit.fakes_training import sequences, trainer
 

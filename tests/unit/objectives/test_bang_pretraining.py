@@ -10,13 +10,13 @@ from retort.config.load import load_config
 from retort.data.batches import Batch, EncodedCorpus, Ragged
 from retort.data.vocabulary import EOS, MASK, PAD
 from retort.errors import RetortError
-from retort.losses.base import Step
-from retort.losses.masked_spans import Masked, corrupt, diagonals, random_spans, span_length
-from retort.losses.next_token import shifted_right
+from retort.losses.bang_spans import Masked, corrupt, diagonals, random_spans, span_length
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.bang import Slots
 from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from retort.objectives import bang_pretraining
+from retort.objectives.base import Step
 from tests.unit.fakes_models import VOCABULARY, bang_model, padded, sentences
 from tests.unit.fakes_runs import changed_at
 from tests.unit.fakes_training import SYMBOLS, small_vocabulary, trainer

@@ -6,10 +6,10 @@ from torch.nn import functional
 
 from retort import config
 from retort.data.vocabulary import BLANK, PAD
-from retort.losses.base import Step
 from retort.losses.ctc_alignments import best_alignment, ctc_nll
-from retort.losses.gathered import gathered_log_probs
+from retort.losses.token_log_probs import token_log_probs
 from retort.objectives import ctc
+from retort.objectives.base import Step
 from tests.unit.fakes_models import assert_left_out, batch, parallel
 
 P = torch.tensor([[0.5, 0.3, 0.2], [0.4, 0.4, 0.2], [0.1, 0.2, 0.7], [0.6, 0.2, 0.2]])
@@ -61,7 +61,7 @@ def test_loss_and_gradients_equal_torchs_over_the_whole_vocabulary():
     target = torch.tensor([[7, 7, 8, 7], [6, 9, PAD, PAD], [8, PAD, PAD, PAD], [9, 10, 11, 6]])
     lengths, slots = torch.tensor([4, 2, 1, 4]), torch.tensor([9, 5, 1, 8])
     tokens = torch.cat([torch.full((4, 1), BLANK), target], 1)
-    ours = ctc_nll(gathered_log_probs(states, weight, tokens), target, slots, lengths)
+    ours = ctc_nll(token_log_probs(states, weight, tokens), target, slots, lengths)
     log_probs_tbv = torch.log_softmax(states @ weight.t(), -1).transpose(0, 1)
     theirs = functional.ctc_loss(log_probs_tbv, target, slots, lengths, blank=BLANK, reduction="none")
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -94,7 +94,7 @@ def test_the_loss_falls_as_the_target_becomes_likely():
     tokens, optimiser = torch.cat([torch.tensor([[BLANK]]), target], 1), torch.optim.Adam([states], 0.5)
     for _ in range(30):
         optimiser.zero_grad()
-        log_probs = gathered_log_probs(states, torch.eye(12), tokens)
+        log_probs = token_log_probs(states, torch.eye(12), tokens)
         loss = ctc_nll(log_probs, target, torch.tensor([8]), torch.tensor([3])).sum()
         loss.backward()
         optimiser.step()

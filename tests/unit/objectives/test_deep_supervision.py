@@ -6,10 +6,10 @@ from torch.nn import functional
 
 from retort import config
 from retort.data.vocabulary import MASK, PAD
-from retort.losses.base import Step
 from retort.losses.ctc_alignments import ctc_target, sentence_nll
 from retort.models import parallel as module
 from retort.objectives import ctc, glat, glat_ctc, vanilla
+from retort.objectives.base import Step
 from retort.search.base import run_search
 from tests.unit.fakes_models import batch, padded, parallel, sentences
 
@@ -102,7 +102,8 @@ def test_the_loss_is_the_mean_over_the_layers_and_its_nll_that_of_the_last(name)
         target, slots = ctc_target(pairs), 2 * (SOURCE_BS != PAD).sum(1)
         fits = slots >= target.slots_b
         nll = [
-            sentence_nll(model, target, x, slots)[fits].sum() / target.length_b[fits].sum() for x in layers_of(model)
+            sentence_nll(x, model.embeddings.output, target, slots)[fits].sum() / target.length_b[fits].sum()
+            for x in layers_of(model)
         ]
         length = 0.0
     else:

@@ -8,11 +8,12 @@ import torch
 from retort import config
 from retort.data.vocabulary import BLANK, MASK, PAD
 from retort.losses import ctc_alignments
-from retort.losses.base import Step
-from retort.losses.glancing import glancing_ratio
-from retort.losses.masked import lowest, masked_loss
+from retort.losses.masking import lowest
 from retort.models.kernels import dropout, most_probable, reseed_dropout, rewound_dropout
 from retort.objectives import ctc, glat, glat_ctc, vanilla
+from retort.objectives.base import Step
+from retort.objectives.shared.glancing import glancing_ratio
+from retort.objectives.shared.masked_targets import masked_loss
 from tests.unit.fakes_models import batch, padded, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
@@ -147,7 +148,7 @@ def test_the_number_revealed_is_the_ratio_of_the_distance_and_the_places_are_uni
     guesses(monkeypatch, glat, guess)
     encoded = model.encode(padded(sentences([3]).copy()).repeat(len(target), 1))
     for ratio, counts in ((0.5, [3, 1, 0]), (0.3, [2, 0, 0]), (0.0, [0, 0, 0])):
-        found = glat.revealed(model, target, encoded, ratio, torch.Generator().manual_seed(2))
+        found = glat.reveal(model, target, encoded, ratio, torch.Generator().manual_seed(2))
         assert found.sum(1).tolist() == counts * 400
         assert not found[target == PAD].any()
         for row, (count, length) in enumerate(zip(counts, (10, 6, 4), strict=True)):
@@ -218,7 +219,7 @@ def test_each_slot_is_revealed_with_the_ratio_times_the_share_of_wrong_slots(mon
     guess = torch.where(torch.tensor([True, False, False, True, True, True, False, False]), right, 9)
     guesses(monkeypatch, glat_ctc, guess.expand(2000, -1))
     encoded = model.encode(target.source_bs)
-    given, share = glat_ctc.glanced(
+    given, share = glat_ctc.reveal(
         model, target.source_bs, glat_ctc.ctc_target(target), encoded, 0.6, torch.Generator().manual_seed(4)
     )
     assert (given[:, 6:] == PAD).all()

@@ -11,12 +11,12 @@ from retort import config
 from retort.config import Greedy, Imitation, Mixture, Rollout
 from retort.data.vocabulary import BOS, EOS, PAD
 from retort.errors import RetortError
-from retort.losses.base import Step
-from retort.losses.next_token import shifted_right
 from retort.losses.soft_cross_entropy import soft_cross_entropy, softmax_distributions
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.kernels import CHUNK, reseed_dropout
 from retort.objectives import autoregressive as next_token
 from retort.objectives import imitation
+from retort.objectives.base import Step
 from retort.objectives.imitation import Prefixes, data_share, prepare, rollouts
 from retort.search.greedy import search as greedy
 from tests.unit.fakes_models import FakeAutoregressive, autoregressive, batch, sentences

@@ -8,13 +8,13 @@ from torch.nn import functional
 
 from retort import config
 from retort.data.vocabulary import BOS, MASK, PAD
-from retort.losses.base import Step
-from retort.losses.length import length_loss
-from retort.losses.next_token import shifted_right
-from retort.losses.tied import tied_cross_entropies
+from retort.losses.symmetric_divergence import cross_entropies_and_divergences
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.janus import JanusModel, places, visibility
 from retort.objectives import janus
+from retort.objectives.base import Step
 from retort.objectives.janus import janus_loss
+from retort.objectives.shared.predicted_length import length_loss
 from retort.search.base import run_search
 from tests.unit.fakes_models import assert_steps_are_teacher_forcing, batch, janus_model, padded, parallel, sentences
 from tests.unit.fakes_training import sequences, trainer
@@ -177,7 +177,7 @@ def test_tied_cross_entropies_and_their_gradients_equal_torchs(n, smoothing):
     states, weight = torch.randn(3, n, 6, requires_grad=True), torch.randn(11, 6, requires_grad=True)
     target, pairs = torch.randint(11, (n,)), {(0, 1): 3.0, (1, 2): 1.0, (0, 2): 0.5}
     weights = torch.tensor([0.3, 2.0, 0.0])
-    found = tied_cross_entropies(states, weight, target, weights, smoothing, pairs)
+    found = cross_entropies_and_divergences(states, weight, target, weights, smoothing, pairs)
     logits = states @ weight.t()
     divergence = sum(w * symmetric(logits[i], logits[j]) for (i, j), w in pairs.items())
     smoothed, plain = (
@@ -193,13 +193,17 @@ def test_tied_cross_entropies_and_their_gradients_equal_torchs(n, smoothing):
         assert n == 0 or theirs.abs().max() > 0.1
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        torch.testing.assert_close(tied_cross_entropies(states, weight, target, weights, smoothing, pairs), found)
+        torch.testing.assert_close(
+            cross_entropies_and_divergences(states, weight, target, weights, smoothing, pairs), found
+        )
 
 
 def test_equal_distributions_do_not_diverge():
     torch.manual_seed(1)
     states, weight = torch.randn(1, 5, 6).repeat(2, 1, 1).requires_grad_(), torch.randn(11, 6)
-    found = tied_cross_entropies(states, weight, torch.zeros(5, dtype=torch.long), torch.zeros(2), 0.1, {(0, 1): 1.0})
+    found = cross_entropies_and_divergences(
+        states, weight, torch.zeros(5, dtype=torch.long), torch.zeros(2), 0.1, {(0, 1): 1.0}
+    )
     assert found.total.item() == pytest.approx(0.0, abs=1e-6) and found.divergence == found.total
     assert torch.autograd.grad(found.total, states)[0].abs().max() < 1e-6
 
@@ -255,7 +259,9 @@ def test_divergences_of_weight_0_are_left_out(monkeypatch):
     model, pairs, (_, masked) = janus_model(), batch(SOURCES, TARGETS), tokens_and_masks()
     names = ("kl_autoregressive_auxiliary", "kl_auxiliary_parallel", "kl_autoregressive_parallel")
     without = OPTIONS.model_copy(update=dict.fromkeys(names, 0.0))
-    monkeypatch.setattr("retort.losses.tied._laplacian", lambda pairs, k: None if pairs else torch.zeros(k, k))
+    monkeypatch.setattr(
+        "retort.losses.symmetric_divergence._laplacian", lambda pairs, k: None if pairs else torch.zeros(k, k)
+    )
     assert janus_loss(model, pairs, without, masked).parts["divergence"] == 0
 
 

@@ -4,16 +4,16 @@ from torch.nn import functional
 
 from retort import config
 from retort.data.vocabulary import MASK, PAD
-from retort.losses.base import Step
 from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.gathered import gathered_log_probs
-from retort.losses.length import length_loss
-from retort.losses.masked import masked_loss
-from retort.losses.next_token import shifted_right
+from retort.losses.teacher_forcing import shifted_right
+from retort.losses.token_log_probs import token_log_probs
 from retort.models.kernels import CHUNK, reseed_dropout
 from retort.models.parallel import LENGTH_RANGE
 from retort.objectives import autoregressive as next_token
 from retort.objectives import axe, bang, cmlm, ctc, dag, glat, glat_ctc, imitation, oaxe, vanilla
+from retort.objectives.base import Step
+from retort.objectives.shared.masked_targets import masked_loss
+from retort.objectives.shared.predicted_length import length_loss
 from tests.unit.fakes_models import autoregressive, bang_model, batch, dag_model, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
@@ -84,11 +84,11 @@ def test_cross_entropy_in_bfloat16_is_close_to_float32():
 
 
 @pytest.mark.parametrize("t", [7, CHUNK // 2 + 1])
-def test_gathered_log_probs_equal_those_of_the_whole_vocabulary(t):
+def test_token_log_probs_equal_those_of_the_whole_vocabulary(t):
     torch.manual_seed(2)
     states, weight = torch.randn(3, t, 6, requires_grad=True), torch.randn(11, 6, requires_grad=True)
     tokens = torch.tensor([[5, 7, 7, 8], [5, 9, 6, 9], [5, 0, 0, 0]])
-    found = gathered_log_probs(states, weight, tokens)
+    found = token_log_probs(states, weight, tokens)
     expected = torch.log_softmax(states @ weight.t(), -1).gather(2, tokens[:, None].expand(-1, t, -1))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     direction = torch.randn_like(found)

@@ -8,9 +8,9 @@ import torch
 
 from retort import config
 from retort.data.vocabulary import EOS, MASK, PAD
-from retort.losses.base import Step
+from retort.losses.best_order import best_order
 from retort.objectives import oaxe, vanilla
-from retort.objectives.oaxe import best_order
+from retort.objectives.base import Step
 from tests.unit.fakes_models import batch, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([5, 4, 3, 2], seed=1)

@@ -18,13 +18,13 @@ from retort.data.references import corpus_table
 from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import EOS, MASK, PAD, UNK
 from retort.errors import RetortError
-from retort.losses.base import Step
-from retort.losses.corruption import corrupt, infilled, rotated
-from retort.losses.next_token import shifted_right
-from retort.losses.spans import covered, random_spans
+from retort.losses.bart_corruption import corrupt, infilled, rotated
+from retort.losses.poisson_spans import covered, random_spans
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from retort.objectives import bart_janus
+from retort.objectives.base import Step
 from tests.unit.fakes_models import janus_model, padded, sentences
 from tests.unit.fakes_runs import call, changed_at
 from tests.unit.fakes_training import sequences, small_vocabulary, trainer

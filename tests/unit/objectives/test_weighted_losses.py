@@ -8,12 +8,12 @@ from torch.nn import functional
 
 from retort import config
 from retort.data.vocabulary import BLANK, EOS, MASK, PAD
-from retort.losses.base import Step
 from retort.losses.cross_entropy import linear_cross_entropy
-from retort.losses.next_token import shifted_right
 from retort.losses.soft_cross_entropy import soft_cross_entropy
+from retort.losses.teacher_forcing import shifted_right
 from retort.models.kernels import CHUNK
 from retort.objectives import axe, bang, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
+from retort.objectives.base import Step
 from tests.unit.fakes_models import autoregressive, bang_model, batch, dag_model, parallel, sentences
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)

@@ -12,8 +12,8 @@ from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.parquet import write_table
 from retort.data.tables import AGREEMENT
 from retort.errors import RetortError
-from retort.losses.base import Step
 from retort.objectives import vanilla
+from retort.objectives.base import Step
 from retort.training.weighting import (
     Scores,
     Weighting,

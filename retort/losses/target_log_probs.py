@@ -16,7 +16,7 @@ from retort.models.kernels import chunk_size, linear
 def target_log_probs(states_utd: Tensor, weight_vd: Tensor, target_bt: Tensor, row_b: Tensor | None = None) -> Tensor:
     """Sum over each sentence's tokens, eos included, of log softmax(states weight'): nats, float32 [b].
 
-    ``row_b`` says which row of states a target belongs to, where several share one; by default there is one for each.
+    ``row_b``: each target's row of states, where several targets share one; default: target i has row i.
     """
     u, t, _ = states_utd.shape
     v = len(weight_vd)

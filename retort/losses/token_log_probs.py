@@ -1,9 +1,9 @@
-"""Log-probabilities of a few chosen tokens a position, without keeping the logits of the whole vocabulary.
+"""Log-probabilities of a few tokens in every slot, without keeping the logits of the whole vocabulary.
 
-Alignment losses (CTC and its relatives) need, at each slot, only the probabilities of the tokens of the target. The
-forward pass projects chunk by chunk and keeps the chosen entries; the backward pass projects again.
+Alignment losses (CTC and its relatives) need, in each slot, only the probabilities of the target's tokens. The forward
+pass projects chunk by chunk and keeps these entries; the backward pass projects again.
 
-Shape letters: b batch, t slot, d width, v vocabulary, k chosen tokens a sentence.
+Shape letters: b batch, t slot, d width, v vocabulary, k chosen tokens of a sentence.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retort.losses.projected import softmax_and_normaliser
+from retort.losses.chunked_projection import softmax_and_normaliser
 from retort.models.kernels import chunk_size, linear
 
 
-class _GatheredLogProbs(torch.autograd.Function):
+class _TokenLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor) -> Tensor:
         b, t, d = states_btd.shape
@@ -57,18 +57,18 @@ def _spread(tokens_bk: Tensor, t: int) -> Tensor:
     return tokens_bk[:, None, :].expand(-1, t, -1)
 
 
-def gathered_log_probs(states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor) -> Tensor:
-    """log softmax(states weight') at the sentence's tokens: float32 [b, t, k], differentiable.
+def token_log_probs(states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor) -> Tensor:
+    """log softmax(states weight') of each sentence's tokens in each of its slots: float32 [b, t, k], differentiable.
 
     Tokens may repeat within a sentence.
     """
-    return _GatheredLogProbs.apply(states_btd, weight_vd, tokens_bk)  # type: ignore[no-any-return]
+    return _TokenLogProbs.apply(states_btd, weight_vd, tokens_bk)  # type: ignore[no-any-return]
 
 
 def uniform_log_probs(states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor, log_probs_btk: Tensor) -> Tensor:
     """Mean over the vocabulary of log softmax(states weight'): float32 [b, t], differentiable.
 
-    ``log_probs`` are the gathered ones of ``tokens``; the first token's also tells the normaliser.
+    ``log_probs`` are the ``token_log_probs`` of ``tokens``; the normaliser is derived from the first token's.
     """
     direction_bd = weight_vd.float().mean(0) - weight_vd[tokens_bk[:, 0]].float()
     return log_probs_btk[:, :, 0] + torch.einsum("btd,bd->bt", states_btd.float(), direction_bd)

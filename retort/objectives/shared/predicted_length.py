@@ -1,4 +1,7 @@
-"""Cross entropy of the parallel family's length predictor."""
+"""Loss and log-probabilities of the parallel family's length predictor.
+
+Shape letters: b batch, s source position, d width, l length class.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,18 @@ from torch import Tensor
 
 from retort.data.batches import Batch
 from retort.data.vocabulary import PAD
-from retort.losses.base import LEAST_WEIGHT
+from retort.losses.base import MIN_WEIGHT
 from retort.models.parallel import ParallelModel, length_class
 
 
 def length_loss(model: ParallelModel, batch: Batch, memory_bsd: Tensor) -> Tensor:
-    """Mean over sentences, each with its weight, in nats."""
-    log_probs_b = length_log_probs(model, batch.source_bs, memory_bsd, (batch.target_bt != PAD).sum(1))
-    return -(log_probs_b * batch.weights).sum() / batch.weights.sum().clamp(min=LEAST_WEIGHT)
+    """Weighted mean over sentences of -log P(length | source): nats."""
+    length_b = (batch.target_bt != PAD).sum(1)
+    log_probs_b = length_log_probs(model, batch.source_bs, memory_bsd=memory_bsd, length_b=length_b)
+    return -(log_probs_b * batch.weights).sum() / batch.weights.sum().clamp(min=MIN_WEIGHT)
 
 
 def length_log_probs(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, length_b: Tensor) -> Tensor:
-    """log P(length | source) [b] of target lengths that include eos."""
+    """log P(length | source) of target lengths that include eos: nats [b]."""
     log_probs_bl = torch.log_softmax(model.predict_length(source_bs, memory_bsd).float(), -1)
     return log_probs_bl.gather(1, length_class(model, source_bs, length_b)[:, None])[:, 0]

@@ -1,7 +1,7 @@
-"""Output projection, cross entropies of several distributions of the same tokens, and the symmetric Kullback-Leibler
-divergences between them, in one operation, chunk by chunk.
+"""Cross entropies of several distributions of the same tokens, and the symmetric divergences between them.
 
-As in ``cross_entropy``, logits exist for some hundred positions at a time, and gradients are taken with them.
+The output projection, the cross entropies and the Kullback-Leibler divergences are one operation. As in
+``cross_entropy``, logits exist for a few hundred positions at a time, and gradients are computed with them.
 
 Shape letters: k distributions, n positions, c positions of a chunk, d width, v vocabulary.
 """
@@ -19,10 +19,10 @@ from retort.losses.cross_entropy import scaled_gradients
 from retort.models.kernels import chunk_size
 
 Pairs = Mapping[tuple[int, int], float]
-"""Weights of the divergences, by the two distributions' numbers; those without one do not count."""
+"""Weights of the divergences, by the indices of the two distributions; a pair that is left out has weight 0."""
 
 
-class Tied(NamedTuple):
+class DivergenceLoss(NamedTuple):
     """Sums over positions, nats, float32."""
 
     total: Tensor
@@ -30,10 +30,10 @@ class Tied(NamedTuple):
     nll_k: Tensor
     """The cross entropies [k], neither smoothed nor weighted; detached."""
     divergence: Tensor
-    """The weighted divergences' part of the total; detached."""
+    """The part of the total that is weighted divergences; detached."""
 
 
-class _TiedCrossEntropies(torch.autograd.Function):
+class _CrossEntropiesAndDivergences(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -44,8 +44,9 @@ class _TiedCrossEntropies(torch.autograd.Function):
         smoothing: float,
         pairs: Pairs,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        (k, n, d), v = states_knd.shape, weight_vd.shape[0]
-        # several tensors of a chunk exist at once, which the processor's cache should hold
+        k, n, d = states_knd.shape
+        v = weight_vd.shape[0]
+        # the processor's cache should hold the several tensors of a chunk
         chunk = max(1, chunk_size(states_knd.device) // (4 * k))
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         divergence = torch.zeros((), dtype=torch.float32, device=states_knd.device)
@@ -91,8 +92,10 @@ class _TiedCrossEntropies(torch.autograd.Function):
 
 
 def _laplacian(pairs: Pairs, k: int) -> Tensor:
-    """Half the Laplacian of the pairs' weights [k, k]: row i of its product with some numbers x [k] is the sum over the
-    pairs of i of weight / 2 times (x_i - x_j)."""
+    """Half the graph Laplacian of the pairs' weights [k, k].
+
+    Row i of its product with x [k] is the sum over the pairs (i, j) of weight / 2 times (x_i - x_j).
+    """
     laplacian_kk = torch.zeros(k, k)
     for (i, j), weight in pairs.items():
         laplacian_kk[[i, j], [i, j]] += weight / 2
@@ -104,14 +107,17 @@ def _mixed(mixing_kk: Tensor, x_kcv: Tensor) -> Tensor:
     return (mixing_kk @ x_kcv.flatten(1)).view_as(x_kcv)
 
 
-def tied_cross_entropies(
+def cross_entropies_and_divergences(
     states_knd: Tensor, weight_vd: Tensor, target_n: Tensor, weight_k: Tensor, label_smoothing: float, pairs: Pairs
-) -> Tied:
-    """Of the distributions p_i = softmax(states_i weight'): the cross entropies with the targets, smoothed as in
-    ``linear_cross_entropy``, times ``weight_k`` (float32), and for each pair (i, j) its weight times
-    (KL(p_i || p_j) + KL(p_j || p_i)) / 2. The total is differentiable in states and weight."""
+) -> DivergenceLoss:
+    """Cross entropies and symmetric divergences of the distributions p_i = softmax(states_i weight').
+
+    The total has ``weight_k`` (float32) times the cross entropies with the targets, smoothed as in
+    ``linear_cross_entropy``. For each pair (i, j) it adds the weight times (KL(p_i || p_j) + KL(p_j || p_i)) / 2. It is
+    differentiable in states and weight.
+    """
     pairs = {pair: weight for pair, weight in pairs.items() if weight}
-    total, nll_k, divergence = _TiedCrossEntropies.apply(
+    total, nll_k, divergence = _CrossEntropiesAndDivergences.apply(
         states_knd, weight_vd, target_n, weight_k, label_smoothing, pairs
     )
-    return Tied(total, nll_k.detach(), divergence.detach())
+    return DivergenceLoss(total, nll_k.detach(), divergence.detach())

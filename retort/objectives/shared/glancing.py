@@ -1,4 +1,4 @@
-"""What glancing objectives share (Qian et al. 2021): a first guess without gradients, and how much it reveals.
+"""What glancing objectives share (Qian et al. 2021): a first guess without gradients, and the ratio to reveal.
 
 Shape letters: b batch, t target position or slot, d width.
 """
@@ -16,11 +16,11 @@ from retort.models.parallel import ParallelModel
 
 
 def first_guess(model: ParallelModel, decode: Callable[[], Tensor]) -> Tensor:
-    """States [b, t, d] that ``decode`` gives, without gradients; the decoder's next pass has the same dropout."""
+    """States [b, t, d] of ``decode``, without gradients. The decoder's next pass has the same dropout."""
     with torch.no_grad(), rewound_dropout(model.device):
         return decode()
 
 
 def glancing_ratio(options: Glancing, progress: float) -> float:
-    """Share of a guess's wrong positions whose number is revealed, at this point of training (0 to 1)."""
+    """Number of revealed positions, as a share of the guess's wrong ones; ``progress`` is from 0 to 1."""
     return options.start + (options.end - options.start) * progress

@@ -1,9 +1,9 @@
-"""Losses of states through the output projection, chunk by chunk.
+"""Any loss of logits, computed chunk by chunk through the output projection.
 
-As in cross_entropy.py neither logits nor distributions of a batch exist at once: each chunk's are made, used in
-float32, and dropped; the gradients of the states and of the projection are kept for the backward pass.
+As in cross_entropy.py, the logits of a whole batch never exist at once. Each chunk's are computed, used in float32 and
+dropped. The gradients of the states and of the projection are kept for the backward pass.
 
-Shape letters: n positions (only those that count), c positions of a chunk, d width, v vocabulary.
+Shape letters: n positions in the loss, c positions of a chunk, d width, v vocabulary.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from retort.losses.cross_entropy import scaled_gradients
 from retort.models.kernels import chunk_size, linear
 
 Score = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
-"""Of a slice of the positions and their logits [c, v]: the losses [c], and their gradients [c, v] in the logits, in
-float32."""
+"""From a slice of the positions and their logits [c, v]: the losses [c] and their gradients [c, v], float32."""
 
 
 class _ProjectedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states_nd: Tensor, weight_vd: Tensor, score: Score, counts_n: Tensor | None) -> Tensor:
+    def forward(ctx: Any, states_nd: Tensor, weight_vd: Tensor, score: Score, weights_n: Tensor | None) -> Tensor:
         chunk = chunk_size(states_nd.device)
         total = states_nd.new_zeros((), dtype=torch.float32)
         states_gradient = torch.empty_like(states_nd)
@@ -34,8 +33,8 @@ class _ProjectedLoss(torch.autograd.Function):
             rows = slice(start, start + chunk)
             states = states_nd[rows]
             loss_c, gradient = score(rows, linear(states, weight_vd).float())
-            if counts_n is not None:
-                loss_c, gradient = loss_c * counts_n[rows], gradient.mul_(counts_n[rows, None])
+            if weights_n is not None:
+                loss_c, gradient = loss_c * weights_n[rows], gradient.mul_(weights_n[rows, None])
             total += loss_c.sum()
             gradient = gradient.to(states.dtype)
             states_gradient[rows] = linear(gradient, weight_dv)
@@ -48,10 +47,12 @@ class _ProjectedLoss(torch.autograd.Function):
         return *scaled_gradients(ctx, gradients[0]), None, None
 
 
-def projected_loss(states_nd: Tensor, weight_vd: Tensor, score: Score, counts_n: Tensor | None = None) -> Tensor:
-    """Sum over positions of what ``score`` says of the logits states weight', each position counting ``counts_n``
-    (float32), or 1; differentiable in states and weight."""
-    return _ProjectedLoss.apply(states_nd, weight_vd, score, counts_n)  # type: ignore[no-any-return]
+def projected_loss(states_nd: Tensor, weight_vd: Tensor, score: Score, weights_n: Tensor | None = None) -> Tensor:
+    """Weighted sum over positions of the losses that ``score`` gives the logits states weight'.
+
+    ``weights_n`` are float32; None: all are 1. Differentiable in states and weight.
+    """
+    return _ProjectedLoss.apply(states_nd, weight_vd, score, weights_n)  # type: ignore[no-any-return]
 
 
 def softmax_and_normaliser(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,10 @@
-"""Corruption of monolingual text for pre-training, as in BART (Lewis et al. 2020) with the two kinds of spans of
-BART-JANUS (Liang et al. 2022).
+"""Corruption of monolingual text for pre-training: BART (Lewis et al. 2020) with the two kinds of spans of BART-JANUS
+(Liang et al. 2022).
 
-A span that is to be predicted becomes one mask in the encoder's input; one that is to be copied stays there. Both kinds
-are masked for the decoder. A span of length 0 puts a mask into the encoder's input, and masks nothing.
+A span to predict becomes one mask in the encoder's input; a span to copy stays there. Both kinds are masked for the
+decoder. A span of length 0 inserts a mask into the encoder's input and masks nothing.
 
-Shape letters: b batch, t target position, s source position; the k-th span of a sentence is at place k of its row.
+Shape letters: b batch, t target position, s source position. Column k of a row belongs to the sentence's k-th span.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from retort.config import BartJanus
 from retort.data.batches import LENGTH_STEP, round_up
 from retort.data.vocabulary import EOS, MASK, PAD
-from retort.losses.spans import Spans, covered, random_spans
+from retort.losses.poisson_spans import Spans, covered, random_spans
 
 
 def corrupt(tokens_bt: Tensor, options: BartJanus, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The encoder's input [b, s] and the tokens that are masked for the decoder, boolean [b, t]; never eos."""
+    """The encoder's input [b, s], and which tokens are masked for the decoder: boolean [b, t], never eos."""
     text_bt = tokens_bt.masked_fill(tokens_bt == EOS, PAD)
     spans = random_spans(text_bt, options.mask_ratio, options.span_length, generator)
     draws_bt = torch.rand(tokens_bt.shape, generator=generator).to(tokens_bt.device)
@@ -29,10 +29,10 @@ def corrupt(tokens_bt: Tensor, options: BartJanus, generator: torch.Generator) -
 
 
 def infilled(tokens_bt: Tensor, spans: Spans, predict_bt: Tensor) -> Tensor:
-    """The encoder's input [b, s], given which spans are to be predicted.
+    """The encoder's input [b, s]; ``predict_bt`` tells which spans to predict.
 
-    Of overlapping spans the one that begins inside of another has no mask of its own. Masks are inserted only into
-    sentences that do not get longer by them than they were, so that the longest still fits.
+    A span that begins inside another span has no mask of its own. Masks are inserted only where the sentence does not
+    grow beyond its original length, so that the longest sentence still fits.
     """
     predicted = Spans(spans.start_bt, spans.length_bt, spans.chosen_bt & predict_bt & (spans.length_bt > 0))
     rest = Spans(spans.start_bt + 1, spans.length_bt - 1, predicted.chosen_bt)
@@ -49,7 +49,7 @@ def infilled(tokens_bt: Tensor, spans: Spans, predict_bt: Tensor) -> Tensor:
 
 
 def rotated(source_bs: Tensor, chosen_b: Tensor, draws_b: Tensor) -> Tensor:
-    """The chosen sources begin with another of their tokens, and the first ones stand at the end, before eos."""
+    """The chosen sources rotated: they begin with another token, and their first tokens move to the end, before eos."""
     length_b1 = ((source_bs != PAD).sum(1) - 1)[:, None]
     offset_b1 = 1 + (draws_b[:, None] * (length_b1 - 1)).long()
     place_s = torch.arange(source_bs.shape[1], device=source_bs.device)

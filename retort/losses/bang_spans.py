@@ -1,7 +1,8 @@
-"""Text with one masked span a block, as BANG is pre-trained on (Qi et al. 2021; released code).
+"""Text with one masked span per block, for the pre-training of BANG (Qi et al. 2021; released code).
 
-The encoder sees the text with its spans corrupted. The decoder sees the spans alone, one after the other, at their true
-positions. Of a span, stream s predicts the tokens that have at least s others of it before them.
+The encoder receives the text with corrupted spans. The decoder receives only the spans, one after another, at their
+true positions. Within a span, stream s predicts every token that has at least s tokens of the span before it, and does
+not see the last s of these.
 
 Shape letters: b batch, t target position, k block of a text, l token of a span, m masked tokens of a text, p slots.
 """
@@ -20,39 +21,43 @@ from retort.data.vocabulary import BLANK, MASK, PAD
 from retort.models.bang import Slots
 
 UNCHANGED, RANDOM = 0.1, 0.1
-"""Shares of the masked tokens that the encoder sees as they are, or another token instead of; it sees mask for the rest
-(as in BERT)."""
+"""Shares of the masked tokens that the encoder receives unchanged, and as a random token. The rest are masks (as in
+BERT)."""
 
 
 class Masked(NamedTuple):
-    """Masked tokens of each text, from left to right, and filling after them."""
+    """Masked tokens of each text, from left to right, then padding."""
 
     place_bm: Tensor
-    """Where they are in the text."""
+    """Their positions in the text."""
     present_bm: Tensor
+    """False for padding."""
 
 
 class Diagonals(NamedTuple):
-    """All slots that the tokens of the spans are predicted in."""
+    """All slots in which the tokens of the spans are predicted."""
 
     slots: Slots
     present_bp: Tensor
+    """False for padding."""
     index_p: Tensor
-    """Which of the masked tokens a slot predicts."""
+    """Index of the masked token that a slot predicts."""
     offset_p: Tensor
-    """Tokens of the span before that one."""
+    """Tokens of the span before that token."""
     stream_p: Tensor
-    """How many of these are unknown too."""
+    """How many of these the slot does not see."""
 
 
 def span_length(options: BangPretraining, tokens: int) -> int:
-    """Tokens of the span in a block of so many."""
-    return max(1, int(options.mask_ratio * tokens + 1e-5))  # 0.15 of 20 are not 2
+    """Tokens of the span in a block of ``tokens`` tokens."""
+    return max(1, int(options.mask_ratio * tokens + 1e-5))  # 0.15 x 20 must not round down to 2
 
 
 def random_spans(tokens_bt: Tensor, options: BangPretraining, generator: torch.Generator) -> Masked:
-    """A span in each ``span_block`` consecutive tokens, at a uniformly random place; eos is in no block. A last block
-    that is shorter has a span of the same share, at least one token."""
+    """One span per ``span_block`` consecutive tokens, at a uniformly random place; eos is in no block.
+
+    A shorter last block has a span of the same share, at least one token.
+    """
     size, longest = options.span_block, span_length(options, options.span_block)
     text_b = (tokens_bt != PAD).sum(1) - 1
     start_k = torch.arange(0, tokens_bt.shape[1], size, device=tokens_bt.device)
@@ -62,33 +67,33 @@ def random_spans(tokens_bt: Tensor, options: BangPretraining, generator: torch.G
     first_bk = start_k + (draws_bk * (size_bk - length_bk + 1)).long()
     token_l = torch.arange(longest, device=tokens_bt.device)
     place_bm = (first_bk[:, :, None] + token_l).flatten(1)
-    # only the last block that a text has can have a shorter span
+    # only the last block of a text can have a shorter span
     present_bm = (token_l < length_bk[:, :, None]).flatten(1)
     most = _rounded(present_bm)
     return Masked(place_bm[:, :most].clamp(max=tokens_bt.shape[1] - 1), present_bm[:, :most])
 
 
 def corrupt(tokens_bt: Tensor, masked: Masked, vocabulary_size: int, generator: torch.Generator) -> Tensor:
-    """The encoder's input [b, t]: each masked token becomes mask, stays, or becomes any text token."""
+    """The encoder's input [b, t]: each masked token becomes mask, stays, or becomes a random text token."""
     place_bm, present_bm = masked
     draws_bm = torch.rand(place_bm.shape, generator=generator).to(tokens_bt.device)
     random_bm = torch.randint(BLANK + 1, vocabulary_size, place_bm.shape, generator=generator).to(tokens_bt.device)
     instead_bm = torch.where(draws_bm < UNCHANGED + RANDOM, random_bm, MASK)
     instead_bm = torch.where(draws_bm < UNCHANGED, tokens_bt.gather(1, place_bm), instead_bm)
-    # filling goes to a column that is cut off again
+    # padding is written to an extra column, which is cut off again
     wider_bt = torch.cat([tokens_bt, tokens_bt[:, :1]], 1)
     place_bm = place_bm.masked_fill(~present_bm, tokens_bt.shape[1])
     return wider_bt.scatter(1, place_bm, instead_bm)[:, :-1]
 
 
 def diagonals(masked: Masked, longest: int) -> Diagonals:
-    """The slots of spans of ``longest`` tokens, but for the last one, which may be shorter.
+    """The slots of spans of ``longest`` tokens; the last span of a text may be shorter.
 
-    The main stream holds the tokens before the masked ones. Position 0 is that of bos.
+    The main stream holds the token before each masked one. Position 0 is that of bos.
     """
     place_bm, present_bm = masked
     device = place_bm.device
-    # (offset, stream) of a span's slots; those of a shorter span are the first of them
+    # (offset, stream) of a span's slots; a shorter span has the first of them
     pairs = torch.tril_indices(longest, longest, device=device)
     spans = math.ceil(place_bm.shape[1] / longest)
     offset_p, stream_p = pairs.repeat(1, spans)
@@ -104,5 +109,5 @@ def diagonals(masked: Masked, longest: int) -> Diagonals:
 
 
 def _rounded(present_bn: Tensor) -> int:
-    """Columns that hold all but filling."""
+    """Columns that hold all but padding, rounded up to LENGTH_STEP."""
     return round_up(int(present_bn.sum(1).max().clamp(min=1)), LENGTH_STEP)

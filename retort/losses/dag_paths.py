@@ -1,7 +1,7 @@
-"""Paths through a graph whose vertices are in order: the sum over all of them, and the best one.
+"""Paths through a directed acyclic graph of ordered vertices: the sum over all paths, and the best one.
 
-A path starts at the first vertex, ends at the last one of its sentence and only moves forward; its k-th vertex emits
-the k-th token.
+A path starts at the first vertex, ends at the sentence's last one, and only moves forward. Its k-th vertex emits the
+k-th token.
 
 Shape letters: b batch, n token, i and j (or t) vertices.
 """
@@ -15,18 +15,21 @@ from torch import Tensor
 
 
 def sum_of_paths(emissions_nbt: Tensor, transitions_bij: Tensor, vertices_b: Tensor, length_b: Tensor) -> Tensor:
-    """log of the probability of all paths of ``length_b`` vertices to the last of ``vertices_b``: nats [b].
+    """log of the summed probability of all paths of ``length_b`` vertices to the last of ``vertices_b``: nats [b].
 
-    ``emissions_nbt`` are log-probabilities of token n at each vertex, ``transitions_bij`` probabilities of going from i
-    to j, zero where there is no way. -inf where no path fits. Differentiable in both. Computed in float64, in which no
-    path vanishes beside likelier ones.
+    ``emissions_nbt``: log-probabilities of token n at each vertex. ``transitions_bij``: probabilities of the edge from
+    i to j, 0 where there is none. -inf where no path fits. Differentiable in both. Computed in float64, so that an
+    unlikely path does not underflow beside likelier ones.
     """
     return _SumOfPaths.apply(emissions_nbt, transitions_bij, vertices_b, length_b)  # type: ignore[no-any-return]
 
 
 class _SumOfPaths(torch.autograd.Function):
-    """The forward algorithm, its scores scaled by their largest so that a step is a matrix product. The gradients are
-    expected visits (Baum-Welch), which a backward pass over the same scaled values gives without a logarithm."""
+    """The forward algorithm. Scores are scaled by their maximum, so that a step is a matrix product.
+
+    The gradients are expected visits (Baum-Welch). A backward pass over the same scaled values computes them without a
+    logarithm.
+    """
 
     @staticmethod
     def forward(
@@ -58,27 +61,30 @@ class _SumOfPaths(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         transitions_bij, arrivals_nbt, scaled_nbt, vertices_b, length_b = ctx.saved_tensors
         n = len(arrivals_nbt)
-        # sentences without a path have a gradient of zero: whether that is right is for the caller to say
+        # sentences without a path have gradient 0; the caller decides how to count them
         gradient_b = torch.where(ctx.reached_b, gradients[0], 0.0).double()
         visits_nbt, departures_nbt = torch.zeros_like(arrivals_nbt), torch.zeros_like(arrivals_nbt)
         rows = torch.arange(len(length_b), device=length_b.device)
         visits_nbt[length_b - 1, rows, vertices_b - 1] = ctx.reached_b.to(arrivals_nbt.dtype)
         for k in range(n - 1, 0, -1):
-            # an arrival above the least normal number keeps this finite
+            # arrivals below the smallest normal number were set to 0, so this stays finite
             departures_nbt[k] = torch.where(visits_nbt[k] > 0, visits_nbt[k] / arrivals_nbt[k], 0.0)
             onward_bt = torch.bmm(transitions_bij, departures_nbt[k][:, :, None])[:, :, 0]
             visits_nbt[k - 1] += scaled_nbt[k - 1] * onward_bt
         from_btn = (scaled_nbt[: n - 1] * gradient_b[:, None]).permute(1, 2, 0)
         transitions_gradient = torch.bmm(from_btn, departures_nbt[1:].transpose(0, 1))
-        # where there is no way, nothing bounds it: it would be infinite in the caller's precision
+        # without an edge the gradient is unbounded, and would be infinite in the caller's precision
         transitions_gradient.masked_fill_(transitions_bij == 0, 0.0)
         emissions_gradient = visits_nbt * gradient_b[:, None]
         return emissions_gradient.to(ctx.dtype), transitions_gradient.to(ctx.dtype), None, None
 
 
 def _on_a_path(emissions_nbt: Tensor, vertices_b: Tensor, length_b: Tensor) -> Tensor:
-    """Boolean [n, b, t]: the k-th vertex has k - 1 before it, and room for the rest of its path behind it. Elsewhere
-    there are only dead ends, whose scores would be the largest ones and make the others vanish."""
+    """Boolean [n, b, t]: whether vertex t can emit token n on a complete path.
+
+    It needs n vertices before it, and enough after it for the rest of the path. All other cells are dead ends, and
+    their scores could be the largest ones and let the others underflow.
+    """
     n, _, t = emissions_nbt.shape
     before_n11 = torch.arange(n, device=emissions_nbt.device)[:, None, None]
     place_t = torch.arange(t, device=emissions_nbt.device)
@@ -87,7 +93,7 @@ def _on_a_path(emissions_nbt: Tensor, vertices_b: Tensor, length_b: Tensor) -> T
 
 
 def best_scores(emissions_nbt: Tensor, log_transitions_bij: Tensor) -> Tensor:
-    """Log-probability [n, b, t] of the best way to be at a vertex with the k-th token, that token included."""
+    """Log-probability [n, b, t] of the best partial path that emits its last token, token n, at vertex t."""
     scores_nbt = torch.empty(emissions_nbt.shape, dtype=emissions_nbt.dtype, device=emissions_nbt.device)
     scores_nbt[0] = float("-inf")
     scores_nbt[0, :, 0] = emissions_nbt[0, :, 0]
