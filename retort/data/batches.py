@@ -1,4 +1,4 @@
-"""Encoded pairs in flat arrays, and length-bucketed batches of padded tensors whose order is a function of the seed.
+"""Encoded pairs in flat arrays, and length-bucketed batches of padded tensors. The seed alone decides their order.
 
 Shape letters: b batch, s source position, t target position.
 """
@@ -23,7 +23,7 @@ from retort.data.vocabulary import EOS, PAD
 from retort.errors import RetortError
 
 LENGTH_STEP = 4
-"""Padded lengths are multiples of this, so that few distinct shapes occur (each new one costs kernel preparation)."""
+"""Padded lengths are multiples of this: few distinct shapes occur, and each new one costs kernel preparation."""
 
 Lengths = TypeVar("Lengths", int, np.ndarray)
 
@@ -35,20 +35,22 @@ def round_up(x: Lengths, multiple: int) -> Lengths:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded token ids; every sentence ends with eos."""
+    """Padded token ids, int64; every sentence ends with eos."""
 
     ids: Tensor
     source_bs: Tensor
     target_bt: Tensor
     distilled_b: Tensor | None = None
-    """Which targets are the teacher's; None where the text does not mix them with others."""
+    """Which targets are the teacher's, boolean; None if the table does not mix them with references."""
     weight_b: Tensor | None = None
-    """What each sample counts in the loss, from 0 to 1; None: all count 1."""
+    """Weight of each sample in the loss, from 0 to 1; None: all weigh 1."""
 
     @property
     def weights(self) -> Tensor:
-        """What each sample counts in the loss: float32 [b]."""
-        return torch.ones(len(self.source_bs), device=self.source_bs.device) if self.weight_b is None else self.weight_b
+        """Weight of each sample in the loss: float32 [b]."""
+        if self.weight_b is None:
+            return torch.ones(len(self.source_bs), device=self.source_bs.device)
+        return self.weight_b
 
     @property
     def target_tokens(self) -> int:
@@ -56,30 +58,43 @@ class Batch:
         return int((self.target_bt != PAD).sum())
 
     def weights_at(self, chosen_bt: Tensor) -> Tensor:
-        """The weight of each chosen position's sample: float32 [n]."""
+        """Sample weight of each position that ``chosen_bt`` (boolean) selects: float32 [n]."""
         return self.weights[:, None].expand_as(chosen_bt)[chosen_bt]
 
     def to(self, device: torch.device) -> Batch:
-        moved = [None if x is None else x.to(device) for x in (self.distilled_b, self.weight_b)]
-        return Batch(self.ids, self.source_bs.to(device), self.target_bt.to(device), *moved)
+        """The batch with its tensors on ``device``; the ids stay where they are."""
+        return Batch(
+            ids=self.ids,
+            source_bs=self.source_bs.to(device),
+            target_bt=self.target_bt.to(device),
+            distilled_b=None if self.distilled_b is None else self.distilled_b.to(device),
+            weight_b=None if self.weight_b is None else self.weight_b.to(device),
+        )
 
     def weighted(self, weight_b: Tensor) -> Batch:
-        """The batch with these weights, without the samples whose weight is 0; with all of them if that is all."""
+        """The batch with these weights. Samples of weight 0 are left out, unless all weights are 0."""
         rows = weight_b.nonzero()[:, 0]
         if not 0 < len(rows) < len(weight_b):
             return replace(self, weight_b=weight_b)
-        distilled_b = None if self.distilled_b is None else self.distilled_b[rows]
-        return Batch(self.ids[rows.cpu()], self.source_bs[rows], self.target_bt[rows], distilled_b, weight_b[rows])
+        return Batch(
+            ids=self.ids[rows.cpu()],
+            source_bs=self.source_bs[rows],
+            target_bt=self.target_bt[rows],
+            distilled_b=None if self.distilled_b is None else self.distilled_b[rows],
+            weight_b=weight_b[rows],
+        )
 
 
 class Ragged:
     """Token sequences of differing lengths in one flat array."""
 
     def __init__(self, tokens: np.ndarray, offsets: np.ndarray) -> None:
+        """Sequence i holds ``tokens[offsets[i] : offsets[i + 1]]``."""
         self.tokens, self.offsets = tokens, offsets
 
     @classmethod
     def from_arrow(cls, column: pa.ChunkedArray) -> Ragged:
+        """The sequences of a list column."""
         lists = column.combine_chunks()
         if isinstance(lists, pa.ChunkedArray):
             lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], column.type)
@@ -89,6 +104,7 @@ class Ragged:
 
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[int]]) -> Ragged:
+        """The sequences of a list of lists."""
         lengths = np.fromiter((len(tokens) for tokens in lists), np.int64, len(lists))
         flat = np.fromiter((token for tokens in lists for token in tokens), np.int32, int(lengths.sum()))
         return cls(flat, np.concatenate([[0], np.cumsum(lengths)]))
@@ -98,7 +114,7 @@ class Ragged:
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32; right even where offsets do not fit in that, since differences are modulo 2 ** 32."""
+        """Length of each sequence, int32; exact for larger offsets too, because differences are modulo 2 ** 32."""
         return np.subtract(self.offsets[1:], self.offsets[:-1], dtype=np.int32, casting="unsafe")
 
     def lists(self) -> list[list[int]]:
@@ -122,10 +138,11 @@ class Ragged:
 
 
 class _Spooled:
-    """Token sequences that go to a file as they come."""
+    """Token sequences, appended to a file part by part."""
 
     def __init__(self) -> None:
-        self.tokens, self.lengths = Spool(np.int32, "encoded text, 4 bytes a token"), [np.zeros(0, np.int32)]
+        self.tokens = Spool(np.int32, "encoded text, 4 bytes per token")
+        self.lengths = [np.zeros(0, np.int32)]
 
     def add(self, column: pa.ChunkedArray) -> None:
         part = Ragged.from_arrow(column)
@@ -141,17 +158,17 @@ class _Spooled:
 
 
 class EncodedCorpus:
-    """Encoded pairs: 24 bytes a pair in memory, and 4 bytes a token there or, for a table, mapped from disk."""
+    """Encoded pairs: 24 bytes per pair in memory, and 4 bytes per token in memory or mapped from disk."""
 
     def __init__(self, ids: np.ndarray, source: Ragged, target: Ragged, distilled: np.ndarray | None = None) -> None:
-        """``distilled`` says which targets are the teacher's, where the table mixes them with references."""
+        """``distilled``: which targets are the teacher's, if the table mixes them with references; boolean [pairs]."""
         self.ids, self.source, self.target, self.distilled = ids, source, target, distilled
 
     @classmethod
     def read(cls, path: Path | str, longest: int, table: Table = ENCODED) -> EncodedCorpus:
-        """An encoded or a mixed table; pairs with a side above ``longest`` tokens, eos included, are an error.
+        """Read an ENCODED or a MIXED table. Its tokens are mapped from files in the directory for temporary files.
 
-        The tokens go through files in the directory for temporary files, and are read from there as they are needed.
+        Raises RetortError if there are no pairs, or if a side has more than ``longest`` tokens, eos included.
         """
         ids: list[np.ndarray] = []
         distilled: list[np.ndarray] = []
@@ -162,10 +179,14 @@ class EncodedCorpus:
             ids.append(part.column("id").to_numpy())
             source.add(part.column("source"))
             target.add(part.column("target"))
-        if not sum(map(len, ids)):
+        if not any(map(len, ids)):
             raise RetortError(f"{path}: holds no pairs; see the cleaning table for what was dropped and why")
-        kinds = np.concatenate(distilled) if distilled else None
-        corpus = cls(np.concatenate(ids), source.ragged(), target.ragged(), kinds)
+        corpus = cls(
+            ids=np.concatenate(ids),
+            source=source.ragged(),
+            target=target.ragged(),
+            distilled=np.concatenate(distilled) if distilled else None,
+        )
         too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
         if too_long.any():
             row = int(too_long.argmax())
@@ -180,13 +201,22 @@ class EncodedCorpus:
         return len(self.ids)
 
     def batch(self, rows: np.ndarray) -> Batch:
-        distilled_b = None if self.distilled is None else torch.from_numpy(self.distilled[rows])
-        return Batch(torch.from_numpy(self.ids[rows]), self.source.padded(rows), self.target.padded(rows), distilled_b)
+        """The given rows as padded tensors, in this order."""
+        return Batch(
+            ids=torch.from_numpy(self.ids[rows]),
+            source_bs=self.source.padded(rows),
+            target_bt=self.target.padded(rows),
+            distilled_b=None if self.distilled is None else torch.from_numpy(self.distilled[rows]),
+        )
 
     def select(self, rows: np.ndarray) -> EncodedCorpus:
         """The given rows, in this order."""
-        distilled = None if self.distilled is None else self.distilled[rows]
-        return EncodedCorpus(self.ids[rows], self.source.select(rows), self.target.select(rows), distilled)
+        return EncodedCorpus(
+            ids=self.ids[rows],
+            source=self.source.select(rows),
+            target=self.target.select(rows),
+            distilled=None if self.distilled is None else self.distilled[rows],
+        )
 
     def head(self, count: int) -> EncodedCorpus:
         """A fixed subset: ``count`` pairs spread evenly over the corpus."""
@@ -194,15 +224,17 @@ class EncodedCorpus:
 
 
 def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:
-    """Rows grouped by length so that rows x padded length stays within ``batch_tokens``; shortest first.
+    """Row numbers grouped by length, so that rows x padded length stays within ``batch_tokens``; shortest first.
 
-    ``lengths`` exclude eos. ``order`` breaks ties between equal padded lengths (default: row order).
+    ``lengths`` exclude eos. ``order`` breaks ties between equal padded lengths (default: row order). A row longer than
+    ``batch_tokens`` is a batch of its own.
     """
     order = np.arange(len(lengths)) if order is None else order
     padded = round_up(lengths[order] + 1, LENGTH_STEP)
     ranking = np.argsort(padded, kind="stable")
     order, padded = order[ranking], padded[ranking]
-    groups, start = [], 0
+    groups = []
+    start = 0
     while start < len(order):
         size = _group_size(padded, start, batch_tokens)
         groups.append(order[start : start + size])
@@ -211,14 +243,14 @@ def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | N
 
 
 def _group_size(padded: np.ndarray, start: int, batch_tokens: int) -> int:
-    """Rows from ``start`` that fit: they are sorted, so the longest row of a group is its last."""
+    """Number of rows from ``start`` that fit: rows are sorted, so the longest row of a group is its last."""
     most = min(max(1, batch_tokens // int(padded[start])), len(padded) - start)
     fits = np.arange(1, most + 1) * padded[start : start + most] <= batch_tokens
     return most if fits.all() else max(1, int(fits.argmin()))
 
 
 def epoch_batches(corpus: EncodedCorpus, batch_tokens: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of an epoch, as row numbers: a function of seed and epoch alone, so that training can resume."""
+    """Batches of an epoch, as row numbers: a function of seed and epoch alone, so that training can resume."""
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(corpus))
     # within a padded length of the longer side, sort the shorter side too
@@ -229,6 +261,6 @@ def epoch_batches(corpus: EncodedCorpus, batch_tokens: int, seed: int, epoch: in
 
 
 def source_batches(source: Ragged, batch_tokens: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """For decoding: row numbers and padded sources, longest first so that memory trouble shows at once."""
+    """Batches for decoding: row numbers and padded sources, longest first, so that a lack of memory shows at once."""
     for rows in reversed(length_batches(source.lengths, batch_tokens)):
         yield rows, source.padded(rows)

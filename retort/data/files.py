@@ -10,16 +10,16 @@ from typing import Any
 
 
 def temporary_path(path: Path) -> Path:
-    """Where to write ``path`` until it is complete. What killed processes left there is removed."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        pid = left.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
+    """Where to write ``path`` until it is complete. Temporary files that killed processes left are removed."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        pid = stale.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
         if pid.isdecimal() and not is_alive(int(pid)):
-            left.unlink(missing_ok=True)
+            stale.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
-    """Write ``content`` so that ``path`` is either absent, as it was before, or complete and on disk."""
+    """Write ``content`` atomically: ``path`` is unchanged or complete and on disk, whatever happens."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)

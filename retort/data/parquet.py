@@ -27,7 +27,7 @@ METADATA_KEY = b"retort"
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Arrow type, whether it may be null, its unit and what it holds."""
+    """One column: Arrow type, meaning, unit, and whether it may be null."""
 
     name: str
     type: pa.DataType
@@ -46,20 +46,22 @@ class Table:
 
     @property
     def schema(self) -> pa.Schema:
+        """The Arrow schema."""
         return pa.schema([pa.field(c.name, c.type, nullable=c.nullable) for c in self.columns])
 
     @property
     def names(self) -> list[str]:
+        """Names of the columns, in order."""
         return [c.name for c in self.columns]
 
 
 def write_table(
     path: Path | str, table: Table, data: pa.Table | Iterable[pa.Table], provenance: dict[str, Any] | None = None
 ) -> int:
-    """Write ``data`` (one Arrow table, or any number of them, streamed) as ``table``; returns the number of rows.
+    """Write ``data`` (one Arrow table, or a stream of them) as ``table``; returns the number of rows.
 
-    The file appears under its final name only when it is complete and on disk; a nullable column that the data lacks is
-    written as null. Raises RetortError when the data does not fit the schema.
+    The file appears under its final name only when it is complete and on disk. A nullable column that is missing from
+    the data is written as null. Raises RetortError if the data does not fit the schema.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +85,7 @@ def write_table(
 
 
 def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
-    """Open ``path`` and check that it holds ``table`` in this version; raises RetortError if it does not."""
+    """Open ``path``; raises RetortError unless it holds ``table`` in this version."""
     with _readable(path):
         file = pq.ParquetFile(path, memory_map=True)
     header = _header(file, path)
@@ -99,7 +101,7 @@ def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
 
 
 def read_table(path: Path | str, table: Table, columns: list[str] | None = None) -> pa.Table:
-    """Read a whole table, checked; the columns come in the schema's order unless named."""
+    """Read a whole table and check it; ``columns`` default to all, in the schema's order."""
     file = open_table(path, table)
     with _readable(path):
         data = file.read(columns=columns or table.names)
@@ -108,7 +110,7 @@ def read_table(path: Path | str, table: Table, columns: list[str] | None = None)
 
 
 def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
-    """Stream a table in parts of at most ``rows`` rows, checked part by part."""
+    """Stream a table in parts of at most ``rows`` rows, each part checked."""
     batches = open_table(path, table).iter_batches(batch_size=rows, columns=table.names)
     with _readable(path):
         for batch in batches:
@@ -118,20 +120,24 @@ def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) ->
 
 
 def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows: int) -> Iterator[pa.Table]:
-    """Stream the rows of a shard (numbered from 0), a contiguous range of the table, in parts of at most ``rows`` whose
-    borders do not depend on the shard."""
+    """Stream a shard (numbered from 0), which is a contiguous range of the table, in parts of at most ``rows`` rows.
+
+    The borders of the parts do not depend on the number of shards.
+    """
     total = open_table(path, table).metadata.num_rows
-    first, last = total * shard // shards, total * (shard + 1) // shards
+    first = total * shard // shards
+    last = total * (shard + 1) // shards
     position = 0
     for part in iterate_table(path, table, rows):
-        start, stop = max(first - position, 0), min(last - position, part.num_rows)
+        start = max(first - position, 0)
+        stop = min(last - position, part.num_rows)
         if start < stop:
             yield part.slice(start, stop - start)
         position += part.num_rows
 
 
 def read_between(path: Path | str, table: Table, first: int, last: int, columns: list[str]) -> Iterator[pa.Table]:
-    """The rows with ids from ``first`` to ``last``, by row groups; those that can hold none are not read."""
+    """Stream the rows with ids from ``first`` to ``last``; row groups that cannot hold any are not read."""
     file = open_table(path, table)
     place = file.metadata.schema.names.index("id")
     for number in range(file.num_row_groups):
@@ -144,7 +150,7 @@ def read_between(path: Path | str, table: Table, first: int, last: int, columns:
 
 
 def read_provenance(path: Path | str) -> dict[str, Any]:
-    """The provenance that ``write_table`` stored with the table at ``path``."""
+    """Provenance that ``write_table`` stored with the table at ``path``."""
     with _readable(path):
         file = pq.ParquetFile(path)
     return _header(file, path)["provenance"]
@@ -169,23 +175,23 @@ def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None =
     for column in wanted:
         if column.name not in data.column_names:
             raise RetortError(f"{path}: column {column.name!r} of table {table.name} is missing")
-        found = data.column(column.name)
-        if not _same_type(found.type, column.type):
-            raise RetortError(f"{path}: column {column.name!r} is {found.type}, expected {column.type}")
-        if found.null_count and not column.nullable:
-            row = found.is_null().to_pylist().index(True)
+        values = data.column(column.name)
+        if not _same_type(values.type, column.type):
+            raise RetortError(f"{path}: column {column.name!r} is {values.type}, expected {column.type}")
+        if values.null_count and not column.nullable:
+            row = values.is_null().to_pylist().index(True)
             raise RetortError(f"{path}: column {column.name!r} is null in row {row}; it must not be")
 
 
-def _same_type(found: pa.DataType, expected: pa.DataType) -> bool:
+def _same_type(actual: pa.DataType, expected: pa.DataType) -> bool:
     if pa.types.is_list(expected):
-        return pa.types.is_list(found) and found.value_type == expected.value_type
-    return found == expected
+        return pa.types.is_list(actual) and actual.value_type == expected.value_type
+    return actual == expected
 
 
 @contextmanager
 def _readable(path: Path | str) -> Iterator[None]:
-    """Raises RetortError for what goes wrong in the block while a Parquet file is read."""
+    """Turn errors of reading a Parquet file in the block into RetortError."""
     try:
         yield
     except FileNotFoundError:

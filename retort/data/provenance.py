@@ -1,4 +1,4 @@
-"""What a result was made from: digests of values and files, and the facts stored with every table."""
+"""Provenance of results: digests of values and files, and the facts stored with every table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def file_digest(path: Path | str) -> str:
 def provenance(**facts: Any) -> dict[str, Any]:
     """The facts to store with a result: Retort's version, its git commit if it runs from a checkout, and ``facts``.
 
-    Nothing in it depends on the time or the machine's name, so equal runs have equal provenance.
+    It depends neither on the time nor on the machine's name, so equal runs have equal provenance.
     """
     from retort import __version__
 
@@ -38,7 +38,7 @@ def _git_commit() -> str | None:
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return described.stdout.strip() or None

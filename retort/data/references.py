@@ -1,4 +1,4 @@
-"""One or several references of a source in CORPUS tables."""
+"""CORPUS tables with one or several references per source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from retort.data.tables import CORPUS
 
 
 def corpus_table(ids: Iterable[int], sources: Iterable[str], references: Iterable[list[str]]) -> pa.Table:
-    """A CORPUS table of sources and all references of each, at least one; the first is the target."""
+    """A CORPUS table of sources with at least one reference each; the first one is the target."""
     references = list(references)
     columns = {
         "id": list(ids),
@@ -22,6 +22,6 @@ def corpus_table(ids: Iterable[int], sources: Iterable[str], references: Iterabl
 
 
 def references_of(corpus: pa.Table) -> list[list[str]]:
-    """All references of each row of a CORPUS table, the target first."""
+    """All references of each row of a CORPUS table; the target is the first one."""
     rows = zip(corpus.column("target").to_pylist(), corpus.column("references").to_pylist(), strict=True)
     return [references or [target] for target, references in rows]

@@ -1,4 +1,4 @@
-"""Arrays that do not fit in memory: written to a file without a name, part by part, and mapped."""
+"""Arrays larger than memory: written part by part to a file without a name, then mapped."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from retort.errors import RetortError
 
 
 class Spool:
-    """A flat array of one dtype that grows, in the directory for temporary files; its file is gone with its last
-    user."""
+    """A flat array of one dtype that grows, in the directory for temporary files.
+
+    The operating system removes the file with its last user.
+    """
 
     def __init__(self, dtype: type[np.generic], what: str) -> None:
         """``what`` names the contents in errors."""
-        self.dtype, self.what, self.file = np.dtype(dtype), what, tempfile.TemporaryFile()  # noqa: SIM115
+        self.dtype = np.dtype(dtype)
+        self.what = what
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
 
     def append(self, values: np.ndarray) -> None:
-        """Write values behind the others; raises RetortError if there is no room."""
+        """Append values; raises RetortError if the disk is full."""
         try:
             self.file.write(np.ascontiguousarray(values, self.dtype).data)
             self.file.flush()
@@ -29,8 +33,9 @@ class Spool:
             ) from None
 
     def mapped(self) -> np.ndarray:
-        """All that was written, read-only."""
+        """All appended values, read-only. Nothing can be appended afterwards."""
         with self.file:
-            # an empty file cannot be mapped; a map keeps its file when that is closed
-            empty = not self.file.tell()
-            return np.zeros(0, self.dtype) if empty else np.memmap(self.file, self.dtype, "r").view(np.ndarray)
+            # an empty file cannot be mapped; a map survives the closing of its file
+            if self.file.tell() == 0:
+                return np.zeros(0, self.dtype)
+            return np.memmap(self.file, self.dtype, "r").view(np.ndarray)

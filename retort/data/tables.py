@@ -83,7 +83,7 @@ AGREEMENT = Table(
     (
         _ID,
         Column("accuracy", pa.float32(), "share of a model's slots whose most probable token is the reference's"),
-        Column("score", pa.float32(), "what selective KD compares: the accuracy, or its square root"),
+        Column("score", pa.float32(), "the value that selective KD compares: the accuracy, or its square root"),
     ),
 )
 
@@ -109,11 +109,13 @@ LABELS = Table(
     (
         _ID,
         Column("positions", pa.int32(), "target tokens of the pair, eos included", "tokens"),
-        Column("tokens", _TOKENS, "of each position the teacher's k most probable next tokens, the best one first"),
-        Column("probabilities", pa.list_(pa.float16()), "of each position those of the k, then that of all others"),
+        Column("tokens", _TOKENS, "per position, the teacher's k most probable next tokens, the best one first"),
+        Column("probabilities", pa.list_(pa.float16()), "per position, those of the k tokens, then that of all others"),
         Column("mass", pa.float32(), "probability of the k tokens, summed over the positions"),
-        Column("entropy", pa.float32(), "of the teacher's whole distributions, summed over the positions", "nats"),
-        Column("kept_entropy", pa.float32(), "the same where all other tokens are one event", "nats"),
+        Column(
+            "entropy", pa.float32(), "entropy of the teacher's full distribution, summed over the positions", "nats"
+        ),
+        Column("kept_entropy", pa.float32(), "the same with all other tokens merged into one event", "nats"),
     ),
 )
 
@@ -122,14 +124,14 @@ SELECTION = Table(
     1,
     (
         _ID,
-        Column("text", pa.string(), "detokenised candidate that was chosen"),
+        Column("text", pa.string(), "detokenised text of the selected candidate"),
         Column("tokens", _TOKENS, "its token ids as decoded, without bos and eos"),
         Column("rank", pa.int32(), "its place in the n-best list, from 0"),
         Column("candidates", pa.int32(), "distinct candidates, after detokenisation, to choose from"),
-        Column("score", pa.float32(), "the score that chose it, higher is better", "nats"),
+        Column("score", pa.float32(), "the score that selected it, higher is better", "nats"),
         Column("first_score", pa.float32(), "the same score of the candidate at the head of the n-best list", "nats"),
-        Column("truncated", pa.bool_(), "the search hit its length limit; chosen for want of a better one"),
-        Column("empty", pa.bool_(), "no token was produced; chosen for want of a better one"),
+        Column("truncated", pa.bool_(), "the search hit its length limit; selected for lack of another candidate"),
+        Column("empty", pa.bool_(), "no token was produced; selected for lack of another candidate"),
     ),
 )
 
@@ -137,9 +139,9 @@ GUARDS = Table(
     "guards",
     1,
     (
-        Column("iteration", pa.int32(), "the iteration that the chosen candidates are for"),
+        Column("iteration", pa.int32(), "the iteration that the selected candidates are for"),
         Column("seed", pa.int64(), "seed of the loop"),
-        Column("metric", pa.string(), "what is measured of the chosen candidates"),
+        Column("metric", pa.string(), "what is measured on the selected candidates"),
         Column("value", pa.float64(), "its value"),
         Column("first", pa.float64(), "the same of the first teacher's own translations", nullable=True),
         Column("least", pa.float64(), "the bound: below it the loop ends", nullable=True),
@@ -152,11 +154,11 @@ MULTIMODALITY = Table(
     (
         _SYSTEM,
         _SEED,
-        Column("data", pa.string(), "whose held-out pairs these are: those of the references (raw) or of the EM loop"),
-        Column("sentences", pa.int64(), "pairs the model gives a probability", "pairs"),
-        Column("infeasible", pa.int64(), "pairs it cannot give one, left out", "pairs"),
+        Column("data", pa.string(), "held-out pairs: with references (raw) or with the EM loop's targets"),
+        Column("sentences", pa.int64(), "pairs that the model gives a probability", "pairs"),
+        Column("infeasible", pa.int64(), "pairs that it gives none, left out", "pairs"),
         Column("tokens", pa.int64(), "target tokens of those sentences, eos included", "tokens"),
-        Column("nats", pa.float64(), "their summed -log p(y | x), length included", "nats"),
+        Column("nats", pa.float64(), "sum of their -log p(y | x), length included", "nats"),
     ),
 )
 
@@ -165,7 +167,7 @@ SCORES = Table(
     1,
     (
         _SYSTEM,
-        Column("data", pa.string(), "what it was trained on: raw, distilled, mixed, ..."),
+        Column("data", pa.string(), "training data: raw, distilled, mixed, ..."),
         _SEED,
         _SEARCH,
         _TEST_SET,
@@ -181,7 +183,7 @@ COMPARISON = Table(
     (
         *_DECODED,
         _TEST_SET,
-        Column("baseline", pa.string(), "what it is compared with: <system>/seed<seed>/<search>"),
+        Column("baseline", pa.string(), "the baseline of the comparison: <system>/seed<seed>/<search>"),
         Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the system's corpus score"),
         Column("baseline_value", pa.float64(), "the baseline's corpus score"),
@@ -216,9 +218,9 @@ EXPOSURE = Table(
         Column("system", pa.string(), "name of the student in the config"),
         Column("seed", pa.int64(), "seed of its training"),
         _TEST_SET,
-        Column("prefix", pa.string(), "whose output each output begins with: student, teacher or reference; or none"),
-        Column("share", pa.float64(), "how much of that output, as a share of its tokens"),
-        Column("completed_by", pa.string(), "who says the rest: student or teacher"),
+        Column("prefix", pa.string(), "source of the prefix of each output: student, teacher, reference, or none"),
+        Column("share", pa.float64(), "length of the prefix, as a share of that output's tokens"),
+        Column("completed_by", pa.string(), "model that generates the rest: student or teacher"),
         Column("given", pa.float64(), "tokens given, as a share of the tokens of all outputs"),
         Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the corpus score of the whole outputs"),

@@ -26,10 +26,10 @@ SOURCE_MODEL, TARGET_MODEL, DESCRIPTION = "source.model", "target.model", "vocab
 
 
 class Vocabulary:
-    """Two sentencepiece models, one a side; ids 0 to 5 are pad, bos, eos, unk, mask and blank on both."""
+    """Two sentencepiece models, one per side; ids 0 to 5 are pad, bos, eos, unk, mask and blank on both."""
 
     def __init__(self, source_model: bytes, target_model: bytes, where: str = "vocabulary", threads: int = 1):
-        """Takes the serialised models; ``where`` is named in errors. Raises RetortError if they are not fit for use."""
+        """Takes the serialised models; errors name ``where``. Raises RetortError if they cannot be used."""
         self._models = (source_model, target_model)
         self._source = _processor(source_model, f"{where}/{SOURCE_MODEL}")
         self._target = self._source if self.joint else _processor(target_model, f"{where}/{TARGET_MODEL}")
@@ -37,7 +37,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, directory: Path | str, threads: int = 1) -> Vocabulary:
-        """Load from a vocabulary's or a checkpoint's directory; ``threads`` encode a list of sentences.
+        """Load from a vocabulary's or a checkpoint's directory; lists of texts are encoded with ``threads`` threads.
 
         Raises RetortError if a file is missing, is not a sentencepiece model or has other special ids.
         """
@@ -69,7 +69,7 @@ class Vocabulary:
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 over the SHA-256 of both models: equal digests segment alike."""
+        """SHA-256 in hex over the SHA-256 of both models: equal digests mean equal segmentation."""
         return hashlib.sha256(b"".join(hashlib.sha256(model).digest() for model in self._models)).hexdigest()
 
     def encode_source(self, texts: Sequence[str]) -> list[list[int]]:
@@ -81,7 +81,7 @@ class Vocabulary:
         return self._encode(self._target, texts)
 
     def decode_target(self, tokens: Sequence[Sequence[int]]) -> list[str]:
-        """Text of each sequence of target ids; special tokens but unk vanish."""
+        """Text of each sequence of target ids, without special tokens; unk stays."""
         return [self._target.decode(list(map(int, ids))) if len(ids) else "" for ids in tokens]
 
     def copy_to(self, directory: Path | str) -> None:
@@ -105,7 +105,7 @@ def _processor(model: bytes, where: str) -> sentencepiece.SentencePieceProcessor
         processor.load_from_serialized_proto(model)
     except RuntimeError:
         raise RetortError(f"{where}: not a sentencepiece model; expected one trained by the vocabulary stage") from None
-    found = {
+    ids = {
         "pad": processor.pad_id(),
         "bos": processor.bos_id(),
         "eos": processor.eos_id(),
@@ -113,9 +113,9 @@ def _processor(model: bytes, where: str) -> sentencepiece.SentencePieceProcessor
         "mask": processor.piece_to_id(MASK_PIECE),
         "blank": processor.piece_to_id(BLANK_PIECE),
     }
-    if found != IDS:
+    if ids != IDS:
         raise RetortError(
-            f"{where}: its special ids are {found}, expected {IDS}; train it with the vocabulary stage, or with these "
+            f"{where}: its special ids are {ids}, expected {IDS}; train it with the vocabulary stage, or with these "
             f"ids and control symbols {MASK_PIECE} and {BLANK_PIECE}"
         )
     return processor

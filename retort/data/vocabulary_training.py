@@ -29,7 +29,7 @@ from retort.data.vocabulary import (
 )
 from retort.errors import RetortError
 
-# The pieces depend on the number of threads (partial sums are added in another order), so it is not a choice.
+# Constant: the pieces depend on the number of threads, through the order in which partial sums are added.
 _TRAINING_THREADS = 4
 _LONGEST_SENTENCE_BYTES = 65_536
 _ROWS_AT_ONCE = 8192
@@ -42,26 +42,26 @@ def train_vocabulary(
     output: Path | str,
     provenance: dict[str, Any] | None = None,
 ) -> Vocabulary:
-    """Train the vocabulary of a CORPUS table, or take the one at ``settings.path``, and write it to ``output``.
+    """Train the vocabulary of a CORPUS table, or copy the one at ``settings.path``, and write it to ``output``.
 
-    The same table, settings and seed give the same bytes on any machine. The corpus is streamed; at most
-    ``sample_sentences``, drawn at random, are held by sentencepiece. The description is written last. Raises
-    RetortError if the size does not suit the text.
+    The same table, settings and seed give the same bytes on any machine. The corpus is streamed; sentencepiece holds at
+    most ``sample_sentences`` of it, drawn at random. The description is written last. Raises RetortError if the size
+    does not suit the text.
     """
     facts: dict[str, Any] = {"type": settings.type}
     if settings.path is not None:
         vocabulary = Vocabulary.load(settings.path)
         facts = {"type": "given", "path": settings.path}
     elif settings.joint:
-        model, facts["sentences"] = _train(
-            _Sample(corpus, ("source", "target"), settings.sample_sentences, seed), settings
-        )
+        sample = _Sample(corpus, sides=("source", "target"), sentences=settings.sample_sentences, seed=seed)
+        model, facts["sentences"] = _train(sample, settings)
         vocabulary = Vocabulary(model, model, str(output))
     else:
         models = {}
         facts["sentences"] = 0
         for side in ("source", "target"):
-            models[side], read = _train(_Sample(corpus, (side,), settings.sample_sentences, seed), settings)
+            sample = _Sample(corpus, sides=(side,), sentences=settings.sample_sentences, seed=seed)
+            models[side], read = _train(sample, settings)
             facts["sentences"] += read
         vocabulary = Vocabulary(models["source"], models["target"], str(output))
     vocabulary.copy_to(output)
@@ -95,10 +95,10 @@ class _Sample:
             wanted[np.random.default_rng(self.seed).choice(rows, size=pairs, replace=False, shuffle=False)] = True
         first = 0
         for part in iterate_table(self.corpus, CORPUS, rows=_ROWS_AT_ONCE):
-            chosen = part.filter(wanted[first : first + part.num_rows])
+            sampled = part.filter(wanted[first : first + part.num_rows])
             first += part.num_rows
             for side in self.sides:
-                yield from filter(None, (" ".join(text.split()) for text in chosen.column(side).to_pylist()))
+                yield from filter(None, (" ".join(text.split()) for text in sampled.column(side).to_pylist()))
 
 
 def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
@@ -145,17 +145,17 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
 
 
 def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:
-    """What to tell a user whose vocabulary cannot be trained."""
+    """Error message for a vocabulary that cannot be trained: the cause and the remedy."""
     text = f"{sample.corpus} ({' and '.join(sample.sides)} side)"
-    if found := re.search(r"too high \((\d+)\).*<= (\d+)", message):
+    if sizes := re.search(r"too high \((\d+)\).*<= (\d+)", message):
         return (
-            f"{text}: the text is too small for a vocabulary of {found[1]} pieces; the largest possible is {found[2]}: "
-            f"set vocabulary.size to {found[2]} or less"
+            f"{text}: the text is too small for a vocabulary of {sizes[1]} pieces; the largest possible is {sizes[2]}: "
+            f"set vocabulary.size to {sizes[2]} or less"
         )
-    if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
+    if sizes := re.search(r"required_chars\. (\d+) vs (\d+)", message):
         return (
-            f"{text}: a vocabulary of {found[1]} pieces cannot hold the special tokens and every character, which "
-            f"are {found[2]}: set vocabulary.size above {found[2]}, or lower vocabulary.character_coverage "
+            f"{text}: a vocabulary of {sizes[1]} pieces cannot hold the special tokens and every character, which "
+            f"are {sizes[2]}: set vocabulary.size above {sizes[2]}, or lower vocabulary.character_coverage "
             f"({settings.character_coverage})"
         )
     if "sentences_.empty()" in message:

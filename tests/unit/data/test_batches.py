@@ -142,7 +142,7 @@ def test_a_side_without_tokens_is_read(tmp_path):
 def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
     path = write(tmp_path / "train.parquet", sentences([3, 4]), sentences([2, 9]))
     monkeypatch.setattr("tempfile.TemporaryFile", lambda: open("/dev/full", "wb"))  # noqa: SIM115
-    with pytest.raises(RetortError, match="4 bytes a token .No space left on device.; set TMPDIR to a directory"):
+    with pytest.raises(RetortError, match="4 bytes per token .No space left on device.; set TMPDIR to a directory"):
         EncodedCorpus.read(path, longest=10)
 
 

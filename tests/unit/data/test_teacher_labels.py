@@ -162,7 +162,7 @@ def test_labels_of_other_pairs_lengths_or_files_are_refused(teacher, tmp_path):
         labels.check(path, IDS, np.array([8, 4, 4, 2]), {})
     with pytest.raises(RetortError, match="made with another train .aaaaaaaaaaaa, expected bbbbbbbbbbbb"):
         labels.check(path, IDS, lengths, {"train": "b" * 64})
-    with pytest.raises(RetortError, match="holds 3 tokens a position, and top_k is 5"):
+    with pytest.raises(RetortError, match="holds 3 tokens per position, and top_k is 5"):
         StoredLabels.read(path, 5)
     with pytest.raises(RetortError, match="reads stored labels, and there are none"):
         trained_with(Step(torch.Generator()), options(top_k=3), [0])
