@@ -19,6 +19,7 @@ include: "rules/cluster.smk"
 onstart:
     hold_run()
     code_records.keep()
+    Call.of(workflow).write(Path(R))
     prepare_cluster()
 
 

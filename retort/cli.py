@@ -1,4 +1,4 @@
-"""The command line: ``retort translate`` and ``retort export``."""
+"""The command line: ``retort translate``, ``retort export`` and ``retort why``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="write an autoregressive checkpoint as a CTranslate2 model")
     export.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
     export.add_argument("--output", type=Path, required=True, help="directory to write; must not exist or be empty")
+    why = commands.add_parser("why", help="say whether a result of a run would be made again, and what changed")
+    why.add_argument("result", type=Path, help="a file below results/<run>/ that a rule makes")
+    why.add_argument(
+        "--configfile", nargs="+", help="configuration to run with; default: the one that the run was started with"
+    )
+    why.add_argument("--json", action="store_true", help="answer as JSON")
     return arguments
 
 
@@ -55,7 +61,7 @@ def _positive(text: str) -> int:
 def main() -> None:
     args = parser().parse_args()
     try:
-        {"translate": translate, "export": export}[args.command](args)
+        {"translate": translate, "export": export, "why": why}[args.command](args)
     except RetortError as error:
         print(f"error: retort: {error}", file=sys.stderr)
         sys.exit(2)
@@ -128,6 +134,14 @@ def export(args: argparse.Namespace) -> None:
     from retort.export.ctranslate2 import export_ctranslate2
 
     export_ctranslate2(args.model, args.output)
+
+
+def why(args: argparse.Namespace) -> None:
+    """Say why a result would be made again."""
+    from retort.workflow import why
+
+    answer = why.why(args.result, args.configfile)
+    print(answer.json() if args.json else answer.text())
 
 
 def _batches(lines: IO[bytes], size: int, name: str) -> Iterator[list[str]]:

@@ -25,6 +25,7 @@ from retort.errors import RetortError
 from retort.models.families import family_module
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.data.provenance import value_digest
+from retort.workflow.call import Call
 from retort.workflow.code import CodeRecords
 
 

@@ -1,0 +1,58 @@
+"""What a run was started with, as far as it decides what runs; kept with the results, so that it can be asked again."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retort.data.files import write_json
+from retort.errors import RetortError
+
+NAME = "call.json"
+
+
+@dataclass(frozen=True)
+class Call:
+    """Arguments of Snakemake."""
+
+    configfiles: list[str] = field(default_factory=list)
+    """Paths, relative to the working directory where they are below it."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Keys given with --config."""
+    scatter: dict[str, int] = field(default_factory=dict)
+    """Numbers of shards given with --set-scatter."""
+    software: list[str] = field(default_factory=list)
+    """Names of the ways that the rules' software is deployed."""
+
+    @classmethod
+    def of(cls, workflow: Any) -> Call:
+        """The call that this workflow of Snakemake was started with."""
+        return cls(
+            configfiles=[_relative(path) for path in workflow.config_settings.configfiles],
+            config=dict(workflow.config_settings.config or {}),
+            scatter=dict(workflow.resource_settings.overwrite_scatter),
+            software=sorted(method.name for method in workflow.deployment_settings.deployment_method),
+        )
+
+    def write(self, run: Path) -> None:
+        """Keep the call with the results in ``run``."""
+        write_json(run / NAME, asdict(self))
+
+    @classmethod
+    def read(cls, run: Path) -> Call | None:
+        """The last call that made results in ``run``; None where none is kept."""
+        path = run / NAME
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise RetortError(f"{path}: not a record of a call ({error}); delete it") from None
+
+
+def _relative(path: Path) -> str:
+    path = Path(path)
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
