@@ -12,7 +12,7 @@ import torch
 from torch.distributed import is_torchelastic_launched
 
 from retort.config import PRETRAINED, Data, Model, System, metric_named
-from retort.config.checks import config_differences
+from retort.config.starts import config_differences
 from retort.data.batches import EncodedCorpus
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.tables import ENCODED, MIXED

@@ -46,7 +46,7 @@ from retort.config.objectives import (
     names_where,
     objective_named,
 )
-from retort.config.run import Config, complete, resolve
+from retort.config.run import Config, resolve
 from retort.config.search import (
     SEARCHES,
     Argmax,
@@ -134,7 +134,6 @@ __all__ = [
     "Vanilla",
     "Vocabulary",
     "WeightedMixture",
-    "complete",
     "em_iteration",
     "em_student",
     "em_systems",

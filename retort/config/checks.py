@@ -3,144 +3,168 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from retort.config.completion import complete
 from retort.config.corpus import Vocabulary
 from retort.config.em import Em, em_iteration, em_student
-from retort.config.evaluation import Evaluation
+from retort.config.evaluation import Distillation, Evaluation
 from retort.config.model import Model
 from retort.config.objectives import Autoregressive, Bang, names_where
 from retort.config.problems import Problem, nearest
-from retort.config.run import Config, complete
-from retort.config.systems import PRETRAINED, STARTS, Pretraining, System
+from retort.config.run import Config
+from retort.config.starts import config_differences, difference_checks, start_checks
+from retort.config.systems import PRETRAINED, Pretraining, System
 
-WEIGHT_OPTIONS = ("length_from", "upsampling", "deep_supervision")
-"""Keys of an objective that its model's weights depend on."""
 LABELLED = ("raw", "distilled", "interpolated")
 """Data that the teacher's labels are stored for."""
-REGULARISATION = ("dropout", "attention_dropout")
-"""Keys of a model that its weights do not depend on."""
-ENCODER_SHAPE = ("family", "d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
+
+
+@dataclass(frozen=True)
+class _Sections:
+    """The sections that are valid by themselves; None for one that is not, or that is left out."""
+
+    vocabulary: Vocabulary | None
+    model: Model | None
+    distillation: Distillation | None
+    evaluation: Evaluation | None
+    pretraining: Pretraining | None
+    teacher: System | None
+    students: Mapping[str, System]
+    """By name, without those that are not valid."""
+    em: Em | None
+    """None where there is no iteration, too."""
+    student_names: tuple[str, ...]
+    """Names of all students, valid or not."""
+
+    @property
+    def loop(self) -> dict[str, System]:
+        """Systems of the EM loop by their path."""
+        return {"em.student": self.em.student, "em.teacher": self.em.teacher} if self.em else {}
+
+    @property
+    def rivals(self) -> dict[str, System]:
+        """Students and systems of the EM loop by their path."""
+        return {**{f"students.{name}": system for name, system in self.students.items()}, **self.loop}
+
+    @property
+    def systems(self) -> dict[str, System]:
+        """The same, with the teacher."""
+        return {**({"teacher": self.teacher} if self.teacher else {}), **self.rivals}
+
+    @property
+    def named(self) -> dict[str, System]:
+        """Teacher and students by their names."""
+        return {**({"teacher": self.teacher} if self.teacher else {}), **self.students}
 
 
 def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Problem]:
-    """Problems that lie between sections; sections that are broken themselves (``config`` is None) are skipped."""
-    whole = complete(dict(raw)) if config is None else config.model_dump()
-    vocabulary = _part(Vocabulary, whole.get("vocabulary", {}))
-    teacher = _part(System, whole.get("teacher"))
-    given = whole.get("students")
-    students = {n: s for n, v in (given if isinstance(given, dict) else {}).items() if (s := _part(System, v))}
-    yield from _name_checks(raw, whole)
-    if teacher is not None:
-        yield from _teacher_checks(teacher)
-    em = _part(Em, whole.get("em", {}))
-    loop = {"em.student": em.student, "em.teacher": em.teacher} if em is not None and em.iterations else {}
-    named = {"teacher": teacher} if teacher else {}
-    every = {**named, **{f"students.{name}": s for name, s in students.items()}, **loop}
-    for path, system in every.items():
-        yield from _seed_checks(f"{path}.seeds", system.seeds)
-        if vocabulary is not None and not vocabulary.joint and system.model.tied == "all" and not system.checkpoint:
-            own = _own_section(raw, path, "model")
-            where = f"{path}.model.tied" if "tied" in own else "model.tied"
-            yield Problem(where, '"all" needs vocabulary.joint: true; say tied: output, or make one vocabulary')
+    """Problems that involve several sections.
+
+    ``raw`` is what the user wrote, ``config`` the result. Sections that are broken themselves, because of which
+    ``config`` is None, are skipped.
+    """
+    sections = _valid_sections(complete(raw) if config is None else config.model_dump())
+    yield from _name_checks(sections)
+    yield from _baseline_checks(sections)
+    yield from _teacher_checks(sections)
+    yield from _pretraining_checks(sections)
+    yield from _exposure_checks(sections)
+    yield from _em_checks(sections)
+    for path, system in sections.systems.items():
+        yield from _vocabulary_checks(path, system, sections.vocabulary, raw)
+        yield from _data_checks(path, system, sections.distillation)
         yield from _search_checks(path, system)
-        yield from _interpolation_checks(path, system, whole.get("distillation"))
-        yield from _evaluator_checks(path, system, students)
-    yield from truncation_checks(_part(Model, whole.get("model", {})), every)
-    yield from exposure_checks(_part(Evaluation, whole.get("evaluation", {})), students)
-    pretraining = _part(Pretraining, whole.get("pretraining"))
-    yield from _pretraining_checks(pretraining, vocabulary, every)
-    if teacher is not None and not teacher.checkpoint:
-        for path, system in {**{f"students.{name}": s for name, s in students.items()}, **loop}.items():
-            if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
-                yield from _warm_start_checks(path, system, "the teacher's", teacher)
-    for path, system in every.items():
-        yield from start_checks(path, system, {**named, **students})
-        yield from label_checks(path, system)
-    if teacher is not None and em is not None and em.iterations:
-        yield from _em_checks(em, teacher)
+        yield from _evaluator_checks(path, system, sections.students)
+        yield from _truncation_checks(path, system, sections.model)
+        yield from _warm_start_checks(path, system, sections)
+        yield from start_checks(path, system, sections.named)
 
 
-def _name_checks(raw: Mapping[str, Any], whole: dict[str, Any]) -> Iterator[Problem]:
-    given = whole.get("students")
-    systems = ["teacher", *(str(n) for n in (given if isinstance(given, dict) else {}))]
-    for name, whose in (("teacher", "the teacher's"), (PRETRAINED, "pretraining's")):
-        if name in systems[1:]:
-            yield Problem(f"students.{name}", f"this name is {whose}; choose another one")
-    for name in systems[1:]:
-        if em_iteration(name):
+def _valid_sections(whole: Mapping[str, Any]) -> _Sections:
+    students = whole.get("students")
+    students = students if isinstance(students, dict) else {}
+    em = _valid(Em, whole.get("em", {}))
+    return _Sections(
+        vocabulary=_valid(Vocabulary, whole.get("vocabulary", {})),
+        model=_valid(Model, whole.get("model", {})),
+        distillation=_valid(Distillation, whole.get("distillation", {})),
+        evaluation=_valid(Evaluation, whole.get("evaluation", {})),
+        pretraining=_valid(Pretraining, whole.get("pretraining")),
+        teacher=_valid(System, whole.get("teacher")),
+        students={name: system for name, value in students.items() if (system := _valid(System, value))},
+        em=em if em is not None and em.iterations else None,
+        student_names=tuple(map(str, students)),
+    )
+
+
+def _valid(model: Any, value: Any) -> Any:
+    try:
+        return TypeAdapter(model).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _name_checks(sections: _Sections) -> Iterator[Problem]:
+    for name in sections.student_names:
+        if name == "teacher":
+            yield Problem(f"students.{name}", "this name is the teacher's; choose another one")
+        elif name == PRETRAINED:
+            yield Problem(f"students.{name}", "this name is pretraining's; choose another one")
+        elif em_iteration(name):
             yield Problem(f"students.{name}", "this name is one of the EM loop's; choose another one")
-    em = _part(Em, whole.get("em", {}))
-    if em is not None and em.iterations:
-        systems.append(em_student(1))
-    evaluation = _part(Evaluation, whole.get("evaluation", {}))
-    if evaluation and evaluation.baseline is not None and evaluation.baseline not in systems:
-        hint = nearest(evaluation.baseline, systems)
-        yield Problem("evaluation.baseline", f"no system is named {evaluation.baseline!r}; {hint}")
-    for system, baselines in (evaluation.baselines if evaluation else {}).items():
-        named = (system, baselines) if isinstance(baselines, str) else (system, *baselines)
+
+
+def _baseline_checks(sections: _Sections) -> Iterator[Problem]:
+    if sections.evaluation is None:
+        return
+    systems = ["teacher", *sections.student_names, *([em_student(1)] if sections.em else [])]
+    baseline = sections.evaluation.baseline
+    if baseline is not None and baseline not in systems:
+        yield Problem("evaluation.baseline", f"no system is named {baseline!r}; {nearest(baseline, systems)}")
+    for system, baselines in sections.evaluation.baselines.items():
+        where = f"evaluation.baselines.{system}"
         if not baselines:
-            yield Problem(f"evaluation.baselines.{system}", "names no system; name one, or drop the line")
-        for name in [n for n in named if n not in systems]:
-            hint = nearest(name, systems)
-            yield Problem(f"evaluation.baselines.{system}", f"no system is named {name!r}; {hint}")
-    buckets = evaluation.length_buckets if evaluation else []
-    if any(a >= b for a, b in pairwise(buckets)):
-        yield Problem("evaluation.length_buckets", f"{buckets} do not grow; say each bound once, the shortest first")
-    yield from _seed_checks("seeds", raw.get("seeds"))
-    latency = raw.get("latency")
-    sizes = latency.get("batch_sizes") if isinstance(latency, dict) else None
-    if isinstance(sizes, list) and len({str(s) for s in sizes}) < len(sizes):
-        yield Problem("latency.batch_sizes", f"{sizes} repeats a batch size; say each once")
-    distillation = whole.get("distillation")
-    search = distillation.get("search") if isinstance(distillation, dict) else None
-    kind = search.get("kind") if isinstance(search, dict) else None
+            yield Problem(where, "names no system; name one, or drop the line")
+        for name in (system, baselines) if isinstance(baselines, str) else (system, *baselines):
+            if name not in systems:
+                yield Problem(where, f"no system is named {name!r}; {nearest(name, systems)}")
+
+
+def _teacher_checks(sections: _Sections) -> Iterator[Problem]:
+    kind = sections.distillation.search.kind if sections.distillation else None
     if kind is not None and kind not in Autoregressive.searches():
-        yield Problem("distillation.search.kind", f"an autoregressive teacher cannot use {kind}; say beam or greedy")
-
-
-def _teacher_checks(teacher: System) -> Iterator[Problem]:
+        yield Problem("distillation.search.kind", f"an autoregressive teacher cannot use {kind}; use beam or greedy")
+    teacher = sections.teacher
+    if teacher is None:
+        return
     objective = teacher.objective
     if not objective.can_teach:
         able = names_where("can_teach").replace(" or ", ", or ")
         yield Problem("teacher.objective.name", f"the teacher must be {able}, not {objective.name}")
     elif not objective.left_to_right:
-        yield Problem("teacher.objective.nar_ratio", "the teacher decodes from left to right; say 0")
-    if isinstance(teacher.objective, Bang) and teacher.objective.needs_teacher:
-        yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; say 0")
+        yield Problem("teacher.objective.nar_ratio", "the teacher decodes from left to right; use 0")
+    if isinstance(objective, Bang) and objective.needs_teacher:
+        yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; use 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
     if teacher.data in ("distilled", "mixed", "interpolated"):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
         yield Problem(
-            "teacher.training.warm_start", "the teacher cannot start from itself or a student; say none or pretrained"
+            "teacher.training.warm_start", "the teacher cannot start from itself or a student; use none or pretrained"
         )
 
 
-def _warm_start_checks(path: str, system: System, whose: str, start: System) -> Iterator[Problem]:
-    kind = system.training.warm_start
-    for key, least, theirs in config_differences(kind, system.model, start.model):
-        own = getattr(system.model, key)
-        yield Problem(f"{path}.model.{key}", f"warm_start {kind} needs {least}{whose} {theirs!r}, found {own!r}")
-
-
-def _pretraining_checks(
-    pretraining: Pretraining | None, vocabulary: Vocabulary | None, systems: Mapping[str, System]
-) -> Iterator[Problem]:
-    for path, system in systems.items():
-        name, after = system.objective.name, system.objective.pretrains
-        if after:
-            yield Problem(f"{path}.objective.name", f"{name} is for pretraining.system; say {after}")
-        if system.training.warm_start != PRETRAINED or system.checkpoint:
-            continue
-        if pretraining is None:
-            yield Problem(f"{path}.training.warm_start", "there is no pretraining section to start from")
-        elif not pretraining.system.checkpoint:
-            yield from _warm_start_checks(path, system, "pretraining.system's", pretraining.system)
+def _pretraining_checks(sections: _Sections) -> Iterator[Problem]:
+    for path, system in sections.systems.items():
+        if system.objective.pretrains:
+            message = f"{system.objective.name} is for pretraining.system; use {system.objective.pretrains}"
+            yield Problem(f"{path}.objective.name", message)
+    pretraining = sections.pretraining
     if pretraining is None:
         return
     system = pretraining.system
@@ -150,18 +174,86 @@ def _pretraining_checks(
     if system.data != "monolingual":
         yield Problem("pretraining.system.data", f"pre-training is on monolingual text; leave out {system.data}")
     if system.training.warm_start != "none":
-        yield Problem("pretraining.system.training.warm_start", "pre-training starts from nothing; say none")
+        yield Problem("pretraining.system.training.warm_start", "pre-training starts from nothing; use none")
     if system.model.max_length <= pretraining.block_tokens:
         least = pretraining.block_tokens + 1
         yield Problem("pretraining.block_tokens", f"blocks with eos need model.max_length of {least} or more")
-    if vocabulary is not None and not vocabulary.joint:
+    if sections.vocabulary is not None and not sections.vocabulary.joint:
         yield Problem("vocabulary.joint", "pretraining has one text for both sides and needs a joint vocabulary")
 
 
-def _interpolation_checks(path: str, system: System, distillation: Any) -> Iterator[Problem]:
-    search = distillation.get("search") if isinstance(distillation, dict) else None
-    if system.data == "interpolated" and isinstance(search, dict) and search.get("kind", "beam") != "beam":
-        yield Problem(f"{path}.data", f"interpolated needs distillation.search.kind beam, not {search['kind']}")
+def _exposure_checks(sections: _Sections) -> Iterator[Problem]:
+    """Problems of the systems whose exposure bias is to be measured."""
+    names = sections.evaluation.exposure.systems if sections.evaluation else []
+    left_to_right = [name for name, s in sections.students.items() if "next_token" in s.objective.predicts]
+    for name in names:
+        if name not in left_to_right:
+            hint = nearest(name, left_to_right)
+            yield Problem("evaluation.exposure.systems", f"no student that decodes left to right is {name!r}; {hint}")
+    if len(set(names)) < len(names):
+        yield Problem("evaluation.exposure.systems", f"{names} repeats a name; give each once")
+
+
+def _em_checks(sections: _Sections) -> Iterator[Problem]:
+    em, teacher = sections.em, sections.teacher
+    if em is None or teacher is None:
+        return
+    if not isinstance(teacher.objective, Autoregressive):
+        yield Problem("teacher.objective.name", f"the EM loop needs autoregressive, not {teacher.objective.name}")
+    if em.teacher.model.family == "gru" != teacher.model.family:
+        yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
+    if em.teacher_start == "warm" and em.iterations > 1:
+        for key, _, needed in config_differences("previous", em.teacher.model, teacher.model):
+            own = getattr(em.teacher.model, key)
+            yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {needed!r}, found {own!r}")
+    if em.student.model.max_length < teacher.model.max_length:
+        least = f"it scores the teacher's outputs: needs at least the teacher's {teacher.model.max_length} tokens"
+        yield Problem("em.student.model.max_length", f"{least}, found {em.student.model.max_length}")
+    for path, system in sections.loop.items():
+        if system.checkpoint:
+            yield Problem(f"{path}.checkpoint", "the loop trains its systems; remove it")
+        if system.data != "raw":
+            yield Problem(f"{path}.data", "the loop's systems have its own texts; remove it")
+    if em.teacher.seeds:
+        yield Problem("em.teacher.seeds", "the loop has the seeds of em.student; remove it")
+
+
+def _vocabulary_checks(
+    path: str, system: System, vocabulary: Vocabulary | None, raw: Mapping[str, Any]
+) -> Iterator[Problem]:
+    if vocabulary is None or vocabulary.joint or system.model.tied != "all" or system.checkpoint:
+        return
+    # the problem of a key that systems inherit is reported where it was written
+    where = f"{path}.model.tied" if "tied" in _written_section(raw, path, "model") else "model.tied"
+    yield Problem(where, '"all" needs vocabulary.joint: true; set tied: output, or make one vocabulary')
+
+
+def _written_section(raw: Mapping[str, Any], path: str, section: str) -> Mapping[str, Any]:
+    """What the user wrote in this section of the system at ``path``."""
+    system: Any = raw
+    for key in [*path.split(".", 1), section]:
+        system = system.get(key) if isinstance(system, dict) else None
+    return system if isinstance(system, dict) else {}
+
+
+def _data_checks(path: str, system: System, distillation: Distillation | None) -> Iterator[Problem]:
+    where = f"{path}.data"
+    if system.data in ("em", "selected"):
+        yield Problem(where, f"{system.data} is made by the EM loop; use raw or distilled")
+    if system.data == "monolingual":
+        yield Problem(where, "monolingual text has no translations; use raw or distilled")
+    if system.data == "interpolated" and distillation is not None and distillation.search.kind != "beam":
+        yield Problem(where, f"interpolated needs distillation.search.kind beam, not {distillation.search.kind}")
+    if system.objective.needs_labels and system.data not in LABELLED:
+        yield Problem(where, f"no labels are stored for {system.data} text; use {' or '.join(LABELLED)}")
+
+
+def _search_checks(path: str, system: System) -> Iterator[Problem]:
+    first = next(iter(system.searches.items()), None)
+    if first and not first[1].can_validate:
+        where = f"{path}.searches.{first[0]}"
+        message = "the first search validates the training, where no teacher rescores; put another one first"
+        yield Problem(where, message)
 
 
 def _evaluator_checks(path: str, system: System, students: Mapping[str, System]) -> Iterator[Problem]:
@@ -178,138 +270,28 @@ def _evaluator_checks(path: str, system: System, students: Mapping[str, System])
         yield Problem(where, f"{name} has objective {evaluator.objective.name}, which cannot evaluate; {able} can")
 
 
-def _search_checks(path: str, system: System) -> Iterator[Problem]:
-    if system.data in ("em", "selected"):
-        yield Problem(f"{path}.data", f"{system.data} is made by the EM loop; say raw or distilled")
-    if system.data == "monolingual":
-        yield Problem(f"{path}.data", "monolingual text has no translations; say raw or distilled")
-    if system.training.warm_start == "previous":
-        yield Problem(f"{path}.training.warm_start", "say em.student_start: warm or em.teacher_start: warm instead")
-    first = next(iter(system.searches.items()), None)
-    if first and not first[1].can_validate:
-        where = f"{path}.searches.{first[0]}"
-        yield Problem(
-            where, "the first search validates the training, where no teacher rescores; put another one first"
-        )
-
-
-def _em_checks(em: Em, teacher: System) -> Iterator[Problem]:
-    if not isinstance(teacher.objective, Autoregressive):
-        yield Problem("teacher.objective.name", f"the EM loop needs autoregressive, not {teacher.objective.name}")
-    if em.teacher.model.family == "gru" != teacher.model.family:
-        yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
-    if em.teacher_start == "warm" and em.iterations > 1:
-        for key, _, theirs in config_differences("previous", em.teacher.model, teacher.model):
-            own = getattr(em.teacher.model, key)
-            yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {theirs!r}, found {own!r}")
-    if em.student.model.max_length < teacher.model.max_length:
-        longest = f"it scores what the teacher says: needs at least the teacher's {teacher.model.max_length} tokens"
-        yield Problem("em.student.model.max_length", f"{longest}, found {em.student.model.max_length}")
-    for role, system in (("student", em.student), ("teacher", em.teacher)):
-        if system.checkpoint:
-            yield Problem(f"em.{role}.checkpoint", "the loop trains its systems; remove it")
-        if system.data != "raw":
-            yield Problem(f"em.{role}.data", "the loop's systems have its own texts; remove it")
-    if em.teacher.seeds:
-        yield Problem("em.teacher.seeds", "the loop has the seeds of em.student; remove it")
-
-
-def _own_section(raw: Mapping[str, Any], path: str, section: str) -> Mapping[str, Any]:
-    """What the user wrote in this section of the system at ``path``."""
-    system: Any = raw
-    for key in path.split(".", 1):
-        system = system.get(key) if isinstance(system, dict) else None
-    own = system.get(section) if isinstance(system, dict) else None
-    return own if isinstance(own, dict) else {}
-
-
-def _seed_checks(path: str, seeds: Any) -> Iterator[Problem]:
-    if not isinstance(seeds, list):
+def _truncation_checks(path: str, system: System, shared: Model | None) -> Iterator[Problem]:
+    """Encoded sources are cut once, for all systems."""
+    if shared is None or system.checkpoint:
         return
-    if len({str(s) for s in seeds}) < len(seeds):
-        yield Problem(path, f"{seeds} repeats a seed; say each once")
-    if any(isinstance(s, int) and not 0 <= s < 2**63 for s in seeds):
-        yield Problem(path, f"{seeds}: seeds are 0 or above, and below 2 to the 63")
+    for key in ("truncate_sources", "max_length") if shared.truncate_sources else ("truncate_sources",):
+        own, needed = getattr(system.model, key), getattr(shared, key)
+        if own != needed:
+            cut = "sources are cut for all systems alike" if shared.truncate_sources else "sources are not cut"
+            yield Problem(f"{path}.model.{key}", f"{cut}: needs model.{key}, which is {needed!r}, found {own!r}")
 
 
-def _part(model: Any, value: Any) -> Any:
-    try:
-        return TypeAdapter(model).validate_python(value)
-    except ValidationError:
-        return None
-
-
-def config_differences(warm_start: str, own: Model, start: Model) -> Iterator[tuple[str, str, object]]:
-    """Keys that keep a model from starting from another one as ``warm_start`` says: the key, "at least " or nothing,
-    and the start's value. Where not all weights are taken, layers that the start lacks stay random."""
-    keys = {"teacher_encoder": ENCODER_SHAPE, PRETRAINED: (*ENCODER_SHAPE, "decoder_layers", "tied")}.get(
-        warm_start, tuple(key for key in Model.model_fields if key not in REGULARISATION)
-    )
-    deeper = warm_start in ("teacher_encoder", PRETRAINED)
-    for key in keys:
-        mine, theirs = getattr(own, key), getattr(start, key)
-        if deeper and key.endswith("_layers"):
-            if mine < theirs:
-                yield key, "at least ", theirs
-        elif mine != theirs:
-            yield key, "", theirs
-
-
-def start_checks(path: str, system: System, systems: Mapping[str, System]) -> Iterator[Problem]:
-    """Problems of a system, at ``path``, that starts from all weights of another one."""
-    name, where = system.training.warm_start, f"{path}.training.warm_start"
-    if name in STARTS or system.checkpoint or path == "teacher":
+def _warm_start_checks(path: str, system: System, sections: _Sections) -> Iterator[Problem]:
+    """Problems of a system that starts from part of the teacher's weights, of the pre-trained ones, or in the loop."""
+    kind, where = system.training.warm_start, f"{path}.training.warm_start"
+    if kind == "previous":
+        yield Problem(where, "set em.student_start: warm or em.teacher_start: warm instead")
+    if system.checkpoint:
         return
-    if name not in systems:
-        yield Problem(where, f"no system is named {name!r}; {nearest(name, [*STARTS[:-1], *systems])}")
-        return
-    chain = [path.removeprefix("students."), name]
-    while chain[-1] not in chain[:-1] and systems[chain[-1]].training.warm_start in systems:
-        chain.append(systems[chain[-1]].training.warm_start)
-    if chain[-1] in chain[:-1]:
-        yield Problem(where, f"{' starts from '.join(chain)}; one of them must start from something else")
-        return
-    start = systems[name]
-    own, theirs = system.objective.name, start.objective.name
-    alike = system.objective.same_weights
-    if own != theirs and (alike is None or alike != start.objective.same_weights):
-        yield Problem(where, f"a model trained as {own} cannot start from one of {theirs}; name another system")
-    elif not start.checkpoint:
-        for key in WEIGHT_OPTIONS:
-            found, needed = getattr(system.objective, key, False), getattr(start.objective, key, False)
-            if found != needed:
-                yield Problem(f"{path}.objective.{key}", f"warm_start {name} needs {needed!r}, found {found!r}")
-        for key, least, needed in config_differences(name, system.model, start.model):
-            found = getattr(system.model, key)
-            yield Problem(f"{path}.model.{key}", f"warm_start {name} needs {least}{needed!r}, found {found!r}")
-
-
-def label_checks(path: str, system: System) -> Iterator[Problem]:
-    """Problems of a system, at ``path``, that reads stored labels."""
-    if system.objective.needs_labels and system.data not in LABELLED:
-        yield Problem(f"{path}.data", f"no labels are stored for {system.data} text; say {' or '.join(LABELLED)}")
-
-
-def exposure_checks(evaluation: Evaluation | None, students: Mapping[str, System]) -> Iterator[Problem]:
-    """Problems of the systems whose exposure bias is to be measured."""
-    names = evaluation.exposure.systems if evaluation else []
-    left_to_right = [n for n, s in students.items() if "next_token" in s.objective.predicts]
-    for name in names:
-        if name not in left_to_right:
-            hint = nearest(name, left_to_right)
-            yield Problem("evaluation.exposure.systems", f"no student that decodes left to right is {name!r}; {hint}")
-    if len(set(names)) < len(names):
-        yield Problem("evaluation.exposure.systems", f"{names} repeats a name; say each once")
-
-
-def truncation_checks(shared: Model | None, systems: Mapping[str, System]) -> Iterator[Problem]:
-    """Encoded sources are cut once for all."""
-    if shared is None:
-        return
-    for path, system in systems.items():
-        keys = ("truncate_sources", *(("max_length",) if shared.truncate_sources else ()))
-        for key in keys:
-            own, theirs = getattr(system.model, key), getattr(shared, key)
-            if own != theirs and not system.checkpoint:
-                cut = "sources are cut for all systems alike" if shared.truncate_sources else "sources are not cut"
-                yield Problem(f"{path}.model.{key}", f"{cut}: needs model.{key}, which is {theirs!r}, found {own!r}")
+    pretraining, teacher = sections.pretraining, sections.teacher
+    if kind == PRETRAINED and pretraining is None:
+        yield Problem(where, "there is no pretraining section to start from")
+    elif kind == PRETRAINED and pretraining is not None and not pretraining.system.checkpoint:
+        yield from difference_checks(path, system, pretraining.system, "pretraining.system's ")
+    elif kind == "teacher_encoder" and path != "teacher" and teacher is not None and not teacher.checkpoint:
+        yield from difference_checks(path, system, teacher, "the teacher's ")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from retort.config.base import Name, Section
 from retort.config.metrics import LEADING_METRICS, Metric
@@ -60,6 +61,13 @@ class Evaluation(Section):
     exposure: Exposure = Exposure()
     """Exposure bias."""
 
+    @field_validator("length_buckets")
+    @classmethod
+    def _bounds_grow(cls, bounds: list[int]) -> list[int]:
+        if any(a >= b for a, b in pairwise(bounds)):
+            raise ValueError(f"{bounds} do not grow; give each bound once, the shortest first")
+        return bounds
+
     @model_validator(mode="after")
     def _is_led(self) -> Evaluation:
         if self.metrics[0] not in LEADING_METRICS:
@@ -84,6 +92,13 @@ class Latency(Section):
     """CPU threads of each decoder; null: as many as the job is given."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights."""
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _sizes_differ(cls, sizes: list[int]) -> list[int]:
+        if len(set(sizes)) < len(sizes):
+            raise ValueError(f"{sizes} repeats a batch size; give each once")
+        return sizes
 
 
 class Report(Section):

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
 
-from retort.config.base import Probability, Section
+from retort.config.base import Probability, Section, ShapesWeights
 from retort.config.search import (
     SEARCHES,
     Argmax,
@@ -26,6 +27,10 @@ from retort.config.search import (
     Predictions,
     SearchSection,
 )
+
+
+def _shapes_weights(field: FieldInfo) -> bool:
+    return any(isinstance(mark, ShapesWeights) for mark in field.metadata)
 
 
 class ObjectiveSection(Section):
@@ -67,6 +72,12 @@ class ObjectiveSection(Section):
     def needs_labels(self) -> bool:
         """Whether the training reads a table of the teacher's distributions."""
         return False
+
+    @property
+    def weight_options(self) -> dict[str, object]:
+        """Keys that the model's weights depend on, with their values."""
+        marked = [name for name, field in type(self).model_fields.items() if _shapes_weights(field)]
+        return {name: getattr(self, name) for name in marked}
 
     @classmethod
     def objective_name(cls) -> str:
@@ -179,7 +190,7 @@ class Imitation(ObjectiveSection):
     @model_validator(mode="after")
     def _fits(self) -> Imitation:
         if self.labels == "stored" and self.mixes:
-            raise ValueError("labels are stored at the data's prefixes alone; say beta: {schedule: constant, share: 1}")
+            raise ValueError("labels are stored at the data's prefixes alone; use beta: {schedule: constant, share: 1}")
         if self.labels == "stored" and self.top_k is None:
             raise ValueError("stored labels need top_k, such as 8")
         return self
@@ -203,7 +214,7 @@ class Imitation(ObjectiveSection):
 class DeepSupervision(ObjectiveSection):
     """An objective of which every decoder layer can predict."""
 
-    deep_supervision: bool = False
+    deep_supervision: Annotated[bool, ShapesWeights()] = False
     """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
     one before predicted, in decoding too (Huang et al. 2022)."""
 
@@ -227,7 +238,7 @@ class Taught(ObjectiveSection):
 class PredictedLength(ObjectiveSection):
     """An objective of slots, whose number is predicted."""
 
-    length_from: Literal["mean", "slot"] = "mean"
+    length_from: Annotated[Literal["mean", "slot"], ShapesWeights()] = "mean"
     """What predicts the length. mean: the mean encoder state, length minus source length, at most 64 tokens either way.
     slot: the encoder's state of an empty slot before the source, absolute length, as targets much shorter than their
     sources need."""
@@ -417,7 +428,7 @@ class Ctc(DeepSupervision):
     same_weights = "alignment"
     weighs_samples = True
     measures_agreement = True
-    upsampling: int = Field(2, ge=1)
+    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1)
     """Decoder slots per source token."""
 
 
@@ -457,7 +468,7 @@ class GlatCtc(Glancing, DeepSupervision):
     same_weights = "alignment"
     weighs_samples = True
     measures_agreement = True
-    upsampling: int = Field(2, ge=1)
+    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1)
     """Decoder slots per source token."""
 
 
@@ -471,7 +482,7 @@ class Dag(Glancing):
     predicts = ("graph",)
     usual_searches = GRAPH
     weighs_samples = True
-    upsampling: int = Field(4, ge=1)
+    upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1)
     """Vertices per source token; the paper has 8. Time and memory grow with its square."""
     end: float = Field(0.1, ge=0, lt=1)
     """The same at training.max_updates."""

@@ -9,7 +9,10 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-SHARED_SECTIONS = ("model", "training")
+from retort.config.completion import SHARED_SECTIONS
+
+PATHS_OF_SYSTEMS = (("em", "student"), ("em", "teacher"), ("pretraining", "system"))
+"""Systems besides the teacher and the students."""
 
 
 class Problem(NamedTuple):
@@ -27,50 +30,57 @@ def problems_of(error: ValidationError, raw: Mapping[str, Any], model: type[Base
     """
     problems: list[Problem] = []
     for detail in error.errors():
-        location = detail["loc"]
-        if _is_inherited(location, raw):
-            continue
-        path, parent = _trace(location, model)
-        problem = Problem(*_explain(path, parent, dict(detail)))
-        if problem not in problems:
-            problems.append(problem)
-    top = {(p.path, p.message) for p in problems if p.path.split(".")[0] in SHARED_SECTIONS}
-    return [p for p in problems if not ((section := _section_of_system(p.path)) and (section, p.message) in top)]
+        if not _is_inherited(detail["loc"], raw):
+            path, section = _trace(detail["loc"], model)
+            problems.append(_explain(path, section, dict(detail)))
+    shared = {problem for problem in problems if problem.path.split(".")[0] in SHARED_SECTIONS}
+    return [
+        problem
+        for problem in dict.fromkeys(problems)
+        if problem._replace(path=_section_of_system(problem.path) or "") not in shared
+    ]
 
 
-def nearest(found: str, valid: Iterable[str]) -> str:
-    """A hint: the valid name nearest to ``found``, or all of them when none is near."""
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """A hint: the valid name nearest to ``name``, or all of them when none is near."""
     valid = [str(v) for v in valid]
     by_lower = {v.lower(): v for v in valid}
-    close = difflib.get_close_matches(str(found).lower(), by_lower, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return f"did you mean {by_lower[close[0]]}?" if close else f"valid: {', '.join(valid)}"
 
 
 def _is_inherited(location: tuple[Any, ...], raw: Mapping[str, Any]) -> bool:
-    """Whether the key at ``location`` lies in a system's section but was written in the top-level one."""
-    system: Any
+    """Whether the key at ``location`` belongs to a system but was written in the top-level section."""
+    depth = _depth_of_system(location)
+    if not depth or len(location) < depth + 2:
+        return False
+    section, key = location[depth : depth + 2]
+    if section not in SHARED_SECTIONS:
+        return False
+    own, shared = _written(raw, *location[:depth], section), _written(raw, section)
+    return isinstance(own, dict) and key not in own and isinstance(shared, dict) and key in shared
+
+
+def _depth_of_system(location: tuple[Any, ...]) -> int:
+    """Number of keys that lead to a system, as in students.NAME; 0 for other locations."""
     if location[:1] == ("teacher",):
-        system, rest = raw.get("teacher"), location[1:]
-    elif location[:1] == ("students",) and len(location) > 1:
-        students = raw.get("students")
-        system, rest = students.get(location[1]) if isinstance(students, dict) else None, location[2:]
-    elif location[:1] == ("em",) and len(location) > 1 and location[1] in ("student", "teacher"):
-        em = raw.get("em")
-        system, rest = em.get(location[1]) if isinstance(em, dict) else None, location[2:]
-    else:
-        return False
-    if len(rest) < 2 or rest[0] not in SHARED_SECTIONS:
-        return False
-    own, shared = (system or {}).get(rest[0]) or {}, raw.get(rest[0]) or {}
-    return isinstance(own, dict) and rest[1] not in own and isinstance(shared, dict) and rest[1] in shared
+        return 1
+    in_students = location[:1] == ("students",) and len(location) > 1
+    return 2 if in_students or location[:2] in PATHS_OF_SYSTEMS else 0
+
+
+def _written(raw: Any, *keys: Any) -> Any:
+    """What the user wrote at ``keys``; an empty section where there is nothing."""
+    for key in keys:
+        raw = (raw.get(key) or {}) if isinstance(raw, dict) else None
+    return raw
 
 
 def _section_of_system(path: str) -> str | None:
+    """The shared section, such as training, that a system's ``path`` ends with."""
     parts = path.split(".")
-    for section in SHARED_SECTIONS:
-        if parts[-1] == section and parts[0] in ("teacher", "students", "em"):
-            return section
-    return None
+    in_system = _depth_of_system(tuple(parts)) > 0
+    return parts[-1] if in_system and parts[-1] in SHARED_SECTIONS else None
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -100,61 +110,66 @@ def _trace(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[str, type
     """The path a user would write for pydantic's ``location``, and the section its last key belongs to."""
     path = ""
     annotation: Any = model
-    parent: type[BaseModel] | None = None
+    section: type[BaseModel] | None = None
     for key in location:
         members = _members(annotation)
-        if len(members) > 1 and all(_is_section(m) for m in members):
-            chosen = [m for m in members if _tag(m) == key]
-            if chosen:
-                annotation = parent = chosen[0]
-                continue
-        current = members[0] if members else None
-        if isinstance(key, int):
+        chosen = [member for member in members if len(members) > 1 and _tag(member) == key]
+        if chosen:
+            # pydantic names the chosen member of a union, which is no key
+            annotation = section = chosen[0]
+        elif isinstance(key, int):
             path += f"[{key}]"
-            annotation = (get_args(current) or (None,))[0]
-            continue
-        if key == "[key]":
-            continue
-        path = f"{path}.{key}" if path else str(key)
-        if current is not None and _is_section(current):
-            parent = current
-            field = current.model_fields.get(str(key))
-            annotation = field.annotation if field else None
-        elif get_origin(current) is dict:
-            parent, annotation = None, get_args(current)[1]
-        else:
-            annotation = None
-    return path, parent
+            annotation = (get_args(members[0]) or (None,))[0]
+        elif key != "[key]":
+            path = f"{path}.{key}" if path else str(key)
+            section, annotation = _step(members[0], str(key))
+    return path, section
 
 
-def _explain(path: str, parent: type[BaseModel] | None, detail: dict[str, Any]) -> tuple[str, str]:
-    kind, context, found = detail["type"], detail.get("ctx", {}), detail.get("input")
+def _step(annotation: Any, key: str) -> tuple[type[BaseModel] | None, Any]:
+    """The section that ``key`` belongs to within ``annotation``, and the annotation of its value."""
+    if _is_section(annotation):
+        field = annotation.model_fields.get(key)
+        return annotation, field.annotation if field else None
+    if get_origin(annotation) is dict:
+        return None, get_args(annotation)[1]
+    return None, None
+
+
+def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any]) -> Problem:
+    """A problem in words. ``section`` is the one that the last key of ``path`` belongs to."""
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail.get("input")
     key = path.rpartition(".")[2]
     if kind == "extra_forbidden":
-        return path, f"unknown key; {nearest(key, parent.model_fields if parent else ())}"
+        return Problem(path, f"unknown key; {nearest(key, section.model_fields if section else ())}")
     if kind == "missing":
-        field = parent.model_fields.get(key) if parent else None
-        meaning = f": {' '.join(field.description.split())}" if field is not None and field.description else ""
-        return path, f"missing; it must be given{meaning}"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag_key = str(context["discriminator"]).strip("'")
-        inside = f"{path}.{tag_key}"
-        if kind == "union_tag_not_found":
-            return inside, "missing; it must be given"
-        tags = [t.strip().strip("'") for t in str(context["expected_tags"]).split(",")]
-        return inside, f"unknown value {context['tag']!r}; {nearest(context['tag'], tags)}"
+        return Problem(path, f"missing; it must be given{_meaning(section, key)}")
+    if kind == "union_tag_not_found":
+        return Problem(f"{path}.{_unquoted(context['discriminator'])[0]}", "missing; it must be given")
+    if kind == "union_tag_invalid":
+        hint = nearest(context["tag"], _unquoted(context["expected_tags"]))
+        return Problem(f"{path}.{_unquoted(context['discriminator'])[0]}", f"unknown value {context['tag']!r}; {hint}")
     if kind == "literal_error":
-        values = [v.strip().strip("'") for v in str(context["expected"]).replace(" or ", ", ").split(",")]
-        return path, f"unknown value {found!r}; {nearest(str(found), values)}"
+        return Problem(path, f"unknown value {value!r}; {nearest(str(value), _unquoted(context['expected']))}")
     if kind == "string_pattern_mismatch":
         rule = "letters, digits, '.', '_' and '-', the first a letter or a digit"
         if "a-f" in str(context.get("pattern")):
             rule = "64 hexadecimal digits"
-        return path, f"{_short(found)} is not allowed here; use {rule}"
+        return Problem(path, f"{_short(value)} is not allowed here; use {rule}")
     if kind == "value_error":
-        return path, str(context["error"])
+        return Problem(path, str(context["error"]))
     message = detail["msg"].replace("Input should be a", "must be a").replace("Input should be", "must be")
-    return path, f"{message}, found {_short(found)}"
+    return Problem(path, f"{message}, found {_short(value)}")
+
+
+def _meaning(section: type[BaseModel] | None, key: str) -> str:
+    field = section.model_fields.get(key) if section else None
+    return f": {' '.join(field.description.split())}" if field is not None and field.description else ""
+
+
+def _unquoted(names: Any) -> list[str]:
+    """The names in pydantic's list of them: "'a', 'b' or 'c'"."""
+    return [name.strip().strip("'") for name in str(names).replace(" or ", ", ").split(",")]
 
 
 def _short(value: Any) -> str:

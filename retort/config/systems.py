@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from retort.config.base import Name, Section
+from retort.config.base import Name, Section, Seeds
 from retort.config.corpus import TextSource
 from retort.config.mixing import DataMixture, SelfPaced
 from retort.config.model import Model
@@ -39,7 +39,7 @@ class System(Section):
     """Samples that wait until the model is ready for them; null: none."""
     checkpoint: str | None = None
     """Directory of a trained checkpoint to use instead of training."""
-    seeds: list[int] | None = Field(None, min_length=1)
+    seeds: Seeds | None = Field(None, min_length=1)
     """Seeds of this system; null: the top-level seeds."""
     model: Model = Model()
     """Shape; keys left out come from the top-level model section."""
@@ -59,7 +59,7 @@ class System(Section):
                 )
         if self.model.family == "gru" and self.objective.family != "autoregressive":
             able = " or ".join(o.objective_name() for o in OBJECTIVES if o.family == "autoregressive")
-            raise ValueError(f"a recurrent model cannot be trained as {self.objective.name}; say {able}")
+            raise ValueError(f"a recurrent model cannot be trained as {self.objective.name}; use {able}")
         return self
 
     @model_validator(mode="after")
@@ -70,10 +70,10 @@ class System(Section):
         if not self.objective.weighs_samples and (paced or (mixture and mixture.kind != "union")):
             what = "self_paced" if paced else f"a {mixture.kind if mixture else ''} mixture"
             able = names_where("weighs_samples")
-            raise ValueError(f"objective {name} gives samples no weights, as {what} needs; say {able}")
+            raise ValueError(f"objective {name} gives samples no weights, as {what} needs; use {able}")
         if paced and paced.criterion == "agreement" and not self.objective.measures_agreement:
             able = names_where("measures_agreement")
-            raise ValueError(f"objective {name} has no slots that agree with a target; say {able}")
+            raise ValueError(f"objective {name} has no slots that agree with a target; use {able}")
         if paced and paced.criterion == "similarity" and self.data != "mixed":
             raise ValueError(f"similarity is that of the two targets of data: mixed, found data: {self.data}")
         return self

@@ -24,7 +24,7 @@ def lines(archive: Path, split: str, field: str) -> Iterator[str]:
     Raises RetortError for another field, or where the archive does not hold the split or the sections it names.
     """
     if field not in FIELDS:
-        raise RetortError(f"{archive}: FairytaleQA has no field {field!r}; say {' or '.join(FIELDS)}")
+        raise RetortError(f"{archive}: FairytaleQA has no field {field!r}; use {' or '.join(FIELDS)}")
     with zipfile.ZipFile(archive) as opened:
         folder = f"/data-by-train-split/questions/{split}/"
         names = sorted(name for name in opened.namelist() if folder in name and name.endswith("-questions.csv"))

@@ -130,7 +130,7 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
         ),
         (
             {**BASE, "students": {"x": {"objective": {"name": "ctc"}, "data": "em"}}},
-            "students.x.data: em is made by the EM loop; say raw or distilled",
+            "students.x.data: em is made by the EM loop; use raw or distilled",
         ),
         (
             {**BASE, "students": {"x": {"objective": {"name": "ctc"}, "data": "selected"}}},
@@ -138,11 +138,11 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
         ),
         (
             {**BASE, "students": {"x": {"objective": {"name": "ctc"}, "training": {"warm_start": "previous"}}}},
-            "students.x.training.warm_start: say em.student_start: warm or em.teacher_start: warm instead",
+            "students.x.training.warm_start: set em.student_start: warm or em.teacher_start: warm instead",
         ),
         (
             with_em(student={"training": {"warm_start": "previous"}}),
-            "em.student.training.warm_start: say em.student_start: warm",
+            "em.student.training.warm_start: set em.student_start: warm",
         ),
         (
             with_em(student={"searches": {"nine": {"kind": "length_parallel"}, "a": {"kind": "argmax"}}}),
@@ -158,7 +158,7 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
         ),
         (
             with_em(student={"model": {"max_length": 16}}),
-            "em.student.model.max_length: it scores what the teacher says: needs at least the teacher's 256 tokens",
+            "em.student.model.max_length: it scores the teacher's outputs: needs at least the teacher's 256 tokens",
         ),
         (with_em(student={"checkpoint": "x"}), "em.student.checkpoint: the loop trains its systems; remove it"),
         (with_em(teacher={"checkpoint": "x"}), "em.teacher.checkpoint: the loop trains its systems; remove it"),

@@ -101,7 +101,7 @@ def test_empty_sections_are_as_if_left_out() -> None:
         ),
         (
             with_student(model={"family": "gru"}),
-            "students.ctc: a recurrent model cannot be trained as ctc; say autoregressive or imitation",
+            "students.ctc: a recurrent model cannot be trained as ctc; use autoregressive or imitation",
         ),
         (
             {"teacher": {"objective": {"name": "autoregressive"}, "data": "distilled"}},
@@ -197,6 +197,16 @@ def test_a_problem_of_a_shared_section_is_said_once_where_it_was_written() -> No
     found = problems(training={"learnin_rate": 1, "warmup": -1})
     assert [line.partition(":")[0] for line in found] == ["training.warmup", "training.learnin_rate"]
     assert problems(training={"max_updates": 5, "warmup": 9}) == ["training: warmup (9) must be below max_updates (5)"]
+    found = problems(training={"warmup": -1}, em={"iterations": 2}, pretraining={"block_tokens": 16})
+    assert [line.partition(":")[0] for line in found] == ["training.warmup"]
+    found = problems(training={"max_updates": 5, "warmup": 9}, em={"iterations": 2}, pretraining={})
+    assert found == ["training: warmup (9) must be below max_updates (5)"]
+
+
+def test_sections_that_are_no_mappings_are_named() -> None:
+    for section in ("training", "model", "em", "pretraining", "teacher"):
+        found = problems(**{section: "text"}, **({} if section == "pretraining" else {"pretraining": {}}))
+        assert any(line.startswith(f"{section}: must be a valid dictionary") for line in found), (section, found)
 
 
 def test_a_system_that_breaks_a_shared_section_itself_is_named() -> None:

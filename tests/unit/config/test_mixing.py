@@ -22,7 +22,7 @@ def student(name: str = "ctc", data: str = "mixed", **keys: Any) -> dict[str, An
         (student(data="raw", mixture={"kind": "union"}), "students.s: mixture is of data: mixed, found data: raw"),
         (
             student("autoregressive", self_paced={}),
-            "students.s: objective autoregressive gives samples no weights, as self_paced needs; say vanilla or",
+            "students.s: objective autoregressive gives samples no weights, as self_paced needs; use vanilla or",
         ),
         (
             student("janus", mixture={"kind": "weighted"}),

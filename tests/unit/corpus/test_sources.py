@@ -196,7 +196,7 @@ def test_fairytaleqa_comes_from_its_archive(tmp_path):
     ]
     with pytest.raises(RetortError, match="no questions of split 'test'"):
         list(reader(path, field="source", layout="fairytaleqa", member="test"))
-    with pytest.raises(RetortError, match="no field 'answer'; say source or question"):
+    with pytest.raises(RetortError, match="no field 'answer'; use source or question"):
         list(reader(path, field="answer", **options))
     with pytest.raises(RetortError, match="question 7 is about section 3"):
         list(reader(fairytales(tmp_path, "1, 3"), field="source", **options))

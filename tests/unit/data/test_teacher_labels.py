@@ -180,7 +180,7 @@ def test_labels_are_not_stored_for_mixed_text():
     stored = {"name": "imitation", "labels": "stored", "top_k": 8, "beta": DATA.model_dump()}
     config = {"name": "n", "corpus": {"kind": "generated"}, "teacher": {"objective": {"name": "autoregressive"}}}
     assert load_config({**config, "students": {"a": {"objective": stored, "data": "interpolated"}}})
-    with pytest.raises(RetortError, match="students.a.data: no labels are stored for mixed text; say raw or dist"):
+    with pytest.raises(RetortError, match="students.a.data: no labels are stored for mixed text; use raw or dist"):
         load_config({**config, "students": {"a": {"objective": stored, "data": "mixed"}}})
 
 

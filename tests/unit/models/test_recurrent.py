@@ -95,7 +95,7 @@ def test_the_family_is_one_of_a_left_to_right_student():
     shape = {"family": "gru", "d_model": 16, "heads": 2}
     for name in [o.objective_name() for o in OBJECTIVES if o.family == "autoregressive"]:
         assert config.System(objective={"name": name}, model=shape).model.family == "gru"
-    with pytest.raises(ValidationError, match="a recurrent model cannot be trained as ctc; say autoregressive or"):
+    with pytest.raises(ValidationError, match="a recurrent model cannot be trained as ctc; use autoregressive or"):
         config.System(objective={"name": "ctc"}, model=shape)
     with pytest.raises(ValidationError, match="2 encoder and 3 decoder layers"):
         config.Model(**shape, encoder_layers=2, decoder_layers=3)

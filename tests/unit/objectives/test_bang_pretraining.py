@@ -283,7 +283,7 @@ def test_searches_are_those_of_the_modes(objective, searches):
         (
             "students.b.objective",
             {"name": "bang_pretraining"},
-            ["bang_pretraining is for pretraining.system; say bang"],
+            ["bang_pretraining is for pretraining.system; use bang"],
         ),
         (
             "pretraining.system.objective",

@@ -1,0 +1,87 @@
+"""What a system may start from: the checks of ``training.warm_start``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from retort.config.model import Model
+from retort.config.problems import Problem, nearest
+from retort.config.systems import PRETRAINED, STARTS, System
+
+REGULARISATION = ("dropout", "attention_dropout")
+"""Keys of a model that its weights do not depend on."""
+ENCODER_KEYS = ("family", "d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
+"""Keys of a model that the weights of its embeddings and encoder depend on."""
+
+
+def config_differences(warm_start: str, own: Model, start: Model) -> Iterator[tuple[str, str, object]]:
+    """Keys that keep a model from starting from another one in the way of ``warm_start``.
+
+    Yields the key, "at least " or nothing, and the start's value. Where only some of the weights are used, layers that
+    the start lacks stay random.
+    """
+    keys, may_be_deeper = _compared_keys(warm_start)
+    for key in keys:
+        mine, theirs = getattr(own, key), getattr(start, key)
+        if may_be_deeper and key.endswith("_layers"):
+            if mine < theirs:
+                yield key, "at least ", theirs
+        elif mine != theirs:
+            yield key, "", theirs
+
+
+def _compared_keys(warm_start: str) -> tuple[tuple[str, ...], bool]:
+    """Keys that must fit, and whether a model can have more layers than its start."""
+    if warm_start == "teacher_encoder":
+        return ENCODER_KEYS, True
+    if warm_start == PRETRAINED:
+        return (*ENCODER_KEYS, "decoder_layers", "tied"), True
+    return tuple(key for key in Model.model_fields if key not in REGULARISATION), False
+
+
+def difference_checks(path: str, system: System, start: System, whose: str = "") -> Iterator[Problem]:
+    """Problems of a system, at ``path``, whose model does not fit the one it starts from; ``whose`` names that one."""
+    warm_start = system.training.warm_start
+    for key, least, needed in config_differences(warm_start, system.model, start.model):
+        own = getattr(system.model, key)
+        yield Problem(f"{path}.model.{key}", f"warm_start {warm_start} needs {least}{whose}{needed!r}, found {own!r}")
+
+
+def start_checks(path: str, system: System, systems: Mapping[str, System]) -> Iterator[Problem]:
+    """Problems of a system, at ``path``, that starts from all weights of another one of ``systems``."""
+    name, where = system.training.warm_start, f"{path}.training.warm_start"
+    if name in STARTS or system.checkpoint or path == "teacher":
+        return
+    if name not in systems:
+        yield Problem(where, f"no system is named {name!r}; {nearest(name, [*STARTS[:-1], *systems])}")
+        return
+    chain = _chain_of_starts(path.removeprefix("students."), name, systems)
+    if chain[-1] in chain[:-1]:
+        yield Problem(where, f"{' starts from '.join(chain)}; one of them must start from something else")
+        return
+    start = systems[name]
+    own, theirs = system.objective.name, start.objective.name
+    same_weights = system.objective.same_weights
+    if own != theirs and (same_weights is None or same_weights != start.objective.same_weights):
+        yield Problem(where, f"a model trained as {own} cannot start from one of {theirs}; name another system")
+    elif not start.checkpoint:
+        yield from _option_checks(path, system, start)
+        yield from difference_checks(path, system, start)
+
+
+def _chain_of_starts(system: str, start: str, systems: Mapping[str, System]) -> list[str]:
+    """Names of the systems that start from one another, up to one that starts from no system or is there already."""
+    chain = [system, start]
+    while chain[-1] not in chain[:-1] and systems[chain[-1]].training.warm_start in systems:
+        chain.append(systems[chain[-1]].training.warm_start)
+    return chain
+
+
+def _option_checks(path: str, system: System, start: System) -> Iterator[Problem]:
+    """Problems of the objective's keys that the weights depend on."""
+    own, needed = system.objective.weight_options, start.objective.weight_options
+    for key in {**own, **needed}:
+        mine, theirs = own.get(key, False), needed.get(key, False)
+        if mine != theirs:
+            message = f"warm_start {system.training.warm_start} needs {theirs!r}, found {mine!r}"
+            yield Problem(f"{path}.objective.{key}", message)
