@@ -23,12 +23,13 @@ rule distill_shard:
         shard=shard(0),
         shards=shard(1),
         checkpoint=directory_of("input.weights"),
+        decoder=decoder_options("teacher", TEACHER_SEED, "distillation"),
         best=1,
         state=f"{R}/state/distill_shard",
         limits=kept_state,
     shell:
         "python {params.script:q} --distillation {params.distillation:q} --checkpoint {params.checkpoint:q}"
-        " --corpus {input.corpus:q} --shard {params.shard} --shards {params.shards} --best {params.best}"
+        " {params.decoder:q} --corpus {input.corpus:q} --shard {params.shard} --shards {params.shards} --best {params.best}"
         " --state {params.state:q} {params.limits:q} --threads {threads} --output {output.translations:q} 2> {log:q}"
 
 

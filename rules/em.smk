@@ -16,6 +16,7 @@ use rule distill_shard as decode_candidates with:
     params:
         code=candidate_code,
         distillation=candidate_section,
+        decoder=candidate_options,
         best=number_of_candidates,
         state=f"{R}/state/decode_candidates",
 
@@ -130,6 +131,8 @@ use rule distill_shard as decode_iteration with:
         f"{R}/logs/decode_iteration/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.log",
     benchmark:
         f"{R}/benchmarks/decode_iteration/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
+    params:
+        decoder=iteration_options,
 
 
 use rule gather_distilled as gather_first with:

@@ -67,6 +67,16 @@ def candidate_section(wildcards):
     )
 
 
+def candidate_options(wildcards):
+    """Parameter: the model that decodes the candidates, and the name of their search."""
+    return decoder_options(*candidate_decoder(wildcards)[0], "candidates")
+
+
+def iteration_options(wildcards):
+    """Parameter: the model that translates the training text of an iteration."""
+    return decoder_options(*teacher_of(int(wildcards.iteration), int(wildcards.seed)), "distillation")
+
+
 def number_of_candidates(wildcards):
     return run_config.em.candidates
 

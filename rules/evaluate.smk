@@ -26,7 +26,8 @@ rule translate:
         teacher=rescoring_option,
     shell:
         "python {params.script:q} --checkpoint {params.checkpoint:q} {params.teacher:q} --search {params.search:q}"
-        " --search-name {wildcards.search:q} --batch-tokens {params.batch_tokens} --tests {input.tests:q}"
+        " --system {wildcards.system:q} --seed {wildcards.seed} --search-name {wildcards.search:q}"
+        " --batch-tokens {params.batch_tokens} --tests {input.tests:q}"
         " --threads {threads} --output {output.translations:q} 2> {log:q}"
 
 
@@ -50,8 +51,7 @@ rule score:
         data=data_of,
     shell:
         "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
-        " --system {wildcards.system:q} --data {params.data:q} --seed {wildcards.seed}"
-        " --search-name {wildcards.search:q} --evaluation {params.evaluation:q} {params.language:q}"
+        " --data {params.data:q} --evaluation {params.evaluation:q} {params.language:q}"
         " --output {output.scores:q} 2> {log:q}"
 
 

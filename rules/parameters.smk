@@ -82,6 +82,11 @@ def distillation_section(wildcards):
     return as_json(run_config.distillation.model_dump(mode="json", exclude={"corpus"}))
 
 
+def decoder_options(system, seed, search):
+    """Parameter: system, seed and name of the search, which are columns of translations."""
+    return ["--system", system, "--seed", str(seed), "--search-name", search]
+
+
 def size_of_beam(wildcards):
     return run_config.distillation.search.beam_size
 

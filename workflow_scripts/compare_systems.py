@@ -10,7 +10,7 @@ from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import COMPARISON
 from retort.evaluation.comparison import compare
-from retort.evaluation.runs import run_of_decoding
+from retort.evaluation.runs import runs_of
 from retort.workflow.scripting import run_script, section
 
 
@@ -18,9 +18,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__)
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
     result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
-    result.add_argument(
-        "--baseline", type=Path, required=True, help="its translations, <system>/seed<seed>/<search>.parquet"
-    )
+    result.add_argument("--baseline", type=Path, required=True, help="translations of the baseline")
     result.add_argument("--translations", type=Path, nargs="+", required=True, help="translations of every system")
     result.add_argument(
         "--pair",
@@ -38,12 +36,12 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     pairs = [tuple(pair) for pair in args.pair]
     samples, metrics = args.evaluation.bootstrap_samples, args.evaluation.metrics
-    table = compare(args.tests, args.baseline, args.translations, pairs, samples, metrics=metrics)
-    inputs = dict.fromkeys([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
+    table = compare(args.tests, args.baseline, args.translations, pairs, samples=samples, metrics=metrics)
+    runs = runs_of([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
     facts = provenance(
-        baseline=str(run_of_decoding(args.baseline)),
+        baseline=str(runs[args.baseline]),
         evaluation=args.evaluation.model_dump(mode="json"),
-        translations={str(run_of_decoding(path)): file_digest(path) for path in inputs},
+        translations={str(run): file_digest(path) for path, run in runs.items()},
         tests={path.name: file_digest(path) for path in args.tests},
     )
     write_table(args.output, COMPARISON, table, facts)

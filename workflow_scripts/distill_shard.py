@@ -14,6 +14,7 @@ from retort.config import Distillation, Model
 from retort.data.files import write_bytes
 from retort.data.parquet import iterate_shard, read_table, write_table
 from retort.data.provenance import file_digest, provenance, value_digest
+from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.models.checkpoint import load_checkpoint, objective_of, read_description
 from retort.models.families import family_module
@@ -30,11 +31,14 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--distillation", type=section(Distillation), required=True)
     arguments.add_argument("--checkpoint", type=Path, required=True, help="directory of the autoregressive checkpoint")
+    arguments.add_argument("--system", required=True, help="name of the model in the configuration")
+    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--search-name", required=True, help="name of the search in the table")
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
     arguments.add_argument("--shards", type=int, required=True)
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished shards' parts")
-    arguments.add_argument("--best", type=int, default=1, help="hypotheses kept of each source (default 1)")
+    arguments.add_argument("--best", type=int, default=1, help="hypotheses kept per source (default 1)")
     arguments.add_argument("--keep-state", action="store_true", help="leave the parts of the finished shard")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True)
@@ -45,7 +49,9 @@ def main(args: argparse.Namespace) -> None:
     device, settings = prepare_device(args.threads), args.distillation
     description = read_description(args.checkpoint)
     family = family_module(objective_of(description), Model.model_validate(description["model"]))
+    run = Run(args.system, args.seed, args.search_name)
     facts = {
+        "run": str(run),
         "distillation": settings.model_dump(mode="json", exclude={"corpus"}),
         "teacher": file_digest(args.checkpoint / "model.safetensors"),
         "corpus": file_digest(args.corpus),
@@ -66,7 +72,8 @@ def main(args: argparse.Namespace) -> None:
             model, vocabulary, chunk.column("source").to_pylist(), settings.search, settings.batch_tokens
         )
         ids = chunk.column("id").to_numpy()
-        write_table(path, TRANSLATIONS, translations_table(ids, "train", results, vocabulary, args.best))
+        table = translations_table(results, vocabulary, run=run, ids=ids, test_set="train", best=args.best)
+        write_table(path, TRANSLATIONS, table)
         logging.info("part %d: %d sources", number, chunk.num_rows)
     facts = provenance(**facts, device=describe_device(device))
     tables = (read_table(path, TRANSLATIONS) for path in done)

@@ -1,5 +1,5 @@
-"""Score the translations of one system, seed and search: quality metrics and diagnostics, one row a test set and
-metric."""
+"""Score the translations of one system, seed and search: quality metrics and diagnostics, one row per test set
+and metric."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import SCORES
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import quality, read_pairs, read_tests
+from retort.evaluation.runs import run_of_translations
 from retort.workflow.scripting import run_script, section
 
 
@@ -22,10 +23,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__)
     result.add_argument("--translations", type=Path, required=True, help="translations table")
     result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
-    result.add_argument("--system", required=True, help="name of the system")
-    result.add_argument("--data", choices=get_args(Data), required=True, help="what it was trained on")
-    result.add_argument("--seed", type=int, required=True, help="seed of its training")
-    result.add_argument("--search-name", required=True, help="name of the search")
+    result.add_argument("--data", choices=get_args(Data), required=True, help="what the system was trained on")
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
     result.add_argument("--language", type=section(Corpus), help="corpus section that knows right translations, JSON")
     result.add_argument("--output", type=Path, required=True, help="scores table")
@@ -33,7 +31,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    names = {"system": args.system, "data": args.data, "seed": args.seed, "search": args.search_name}
+    run = run_of_translations(args.translations)
+    names = {"system": run.system, "data": args.data, "seed": run.seed, "search": run.search}
     rows = []
     for pairs in read_pairs(args.translations, read_tests(args.tests)):
         scores = [*quality(pairs, args.evaluation.metrics), *diagnostics(pairs)]

@@ -13,13 +13,13 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import LENGTHS
 from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.quality import read_pairs, read_tests
-from retort.evaluation.runs import run_of_decoding
+from retort.evaluation.runs import runs_of
 from retort.workflow.scripting import run_script, section
 
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__)
-    result.add_argument("--translations", type=Path, nargs="+", required=True, help="<system>/seed<K>/<search>.parquet")
+    result.add_argument("--translations", type=Path, nargs="+", required=True, help="translations tables")
     result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
     result.add_argument("--output", type=Path, required=True)
@@ -29,13 +29,13 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     tests, rows = read_tests(args.tests), []
     longest, metrics = args.evaluation.length_buckets, args.evaluation.metrics
-    for path in args.translations:
-        run = run_of_decoding(path)
+    runs = runs_of(args.translations)
+    for path, run in runs.items():
         names = {"system": run.system, "seed": run.seed, "search": run.search}
         rows += [names | row for pairs in read_pairs(path, tests) for row in scores_by_length(pairs, longest, metrics)]
     facts = provenance(
         longest=longest,
-        translations={str(run_of_decoding(path)): file_digest(path) for path in args.translations},
+        translations={str(run): file_digest(path) for path, run in runs.items()},
         tests={path.name: file_digest(path) for path in args.tests},
     )
     write_table(args.output, LENGTHS, pa.Table.from_pylist(rows, schema=LENGTHS.schema), facts)

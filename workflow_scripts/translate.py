@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from retort.config import Search
 from retort.data.parquet import iterate_table, write_table
 from retort.data.provenance import file_digest, provenance
+from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.evaluation.runs import test_set_of
 from retort.models.checkpoint import load_checkpoint, load_teacher
@@ -24,7 +25,9 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--checkpoint", type=Path, required=True)
     arguments.add_argument("--search", type=section(Search), required=True, help="a search of the config, as JSON")
-    arguments.add_argument("--search-name", required=True)
+    arguments.add_argument("--system", required=True, help="name of the system")
+    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--search-name", required=True, help="name of the search")
     arguments.add_argument("--teacher", type=Path, help="checkpoint, if the search has a teacher score its candidates")
     arguments.add_argument("--batch-tokens", type=int, default=4096)
     arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="corpus tables test.<name>.parquet")
@@ -41,11 +44,22 @@ def main(args: argparse.Namespace) -> None:
         teacher = load_teacher(args.teacher, args.checkpoint, vocabulary, device)
         teacher_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
 
+    run = Run(args.system, args.seed, args.search_name)
+
     def parts() -> Iterator[pa.Table]:
         for path in args.tests:
             rows = iterate_table(path, CORPUS)
             test_set = test_set_of(path)
-            yield from decode_table(model, vocabulary, rows, test_set, args.search, args.batch_tokens, teacher)
+            yield from decode_table(
+                model,
+                vocabulary,
+                rows,
+                search=args.search,
+                batch_tokens=args.batch_tokens,
+                teacher=teacher,
+                run=run,
+                test_set=test_set,
+            )
 
     facts = provenance(
         checkpoint=file_digest(args.checkpoint / "model.safetensors"),

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Table:
     name: str
     version: int
     columns: tuple[Column, ...]
+    older: Mapping[int, Callable[[Path], dict[str, Any]]] = field(default_factory=dict)
+    """Older versions that are still read: the values of the columns that they lack, from the path."""
 
     @property
     def schema(self) -> pa.Schema:
@@ -85,36 +87,60 @@ def write_table(
 
 
 def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
-    """Open ``path``; raises RetortError unless it holds ``table`` in this version."""
+    """Open ``path``; raises RetortError unless it holds ``table`` in this version or one that is still read."""
+    return _open(path, table)[0]
+
+
+def _open(path: Path | str, table: Table) -> tuple[pq.ParquetFile, dict[str, Any]]:
+    """The file, and the values of the columns that its older version lacks."""
     with _readable(path):
         file = pq.ParquetFile(path, memory_map=True)
     header = _header(file, path)
-    if (header["table"], header["version"]) != (table.name, table.version):
+    lacking: dict[str, Any] = {}
+    if header["table"] == table.name and header["version"] in table.older:
+        lacking = table.older[header["version"]](Path(path))
+    elif (header["table"], header["version"]) != (table.name, table.version):
         raise RetortError(
             f"{path}: holds table {header['table']} version {header['version']}, expected {table.name} version "
             f"{table.version}; delete it and run the stage that writes it again"
         )
-    missing = set(table.names) - set(file.schema_arrow.names)
+    missing = set(table.names) - set(file.schema_arrow.names) - set(lacking)
     if missing:
         raise RetortError(f"{path}: a {table.name} table without column(s) {', '.join(sorted(missing))}")
-    return file
+    return file, lacking
+
+
+def _stored(names: list[str], lacking: Mapping[str, Any]) -> list[str]:
+    return [name for name in names if name not in lacking]
+
+
+def _with_lacking(data: pa.Table, table: Table, names: list[str], lacking: Mapping[str, Any]) -> pa.Table:
+    """``data`` with the named columns, those that its version lacks filled in."""
+    for column in table.columns:
+        if column.name in lacking and column.name in names:
+            values = pa.repeat(pa.scalar(lacking[column.name], column.type), data.num_rows)
+            data = data.append_column(column.name, values)
+    return data.select(names)
 
 
 def read_table(path: Path | str, table: Table, columns: list[str] | None = None) -> pa.Table:
     """Read a whole table and check it; ``columns`` default to all, in the schema's order."""
-    file = open_table(path, table)
+    file, lacking = _open(path, table)
+    names = columns or table.names
     with _readable(path):
-        data = file.read(columns=columns or table.names)
+        data = file.read(columns=_stored(names, lacking))
+    data = _with_lacking(data, table, names, lacking)
     _check(data, table, Path(path), columns)
     return data
 
 
 def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
     """Stream a table in parts of at most ``rows`` rows, each part checked."""
-    batches = open_table(path, table).iter_batches(batch_size=rows, columns=table.names)
+    file, lacking = _open(path, table)
+    batches = file.iter_batches(batch_size=rows, columns=_stored(table.names, lacking))
     with _readable(path):
         for batch in batches:
-            part = pa.Table.from_batches([batch])
+            part = _with_lacking(pa.Table.from_batches([batch]), table, table.names, lacking)
             _check(part, table, Path(path))
             yield part
 
@@ -138,13 +164,14 @@ def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows:
 
 def read_between(path: Path | str, table: Table, first: int, last: int, columns: list[str]) -> Iterator[pa.Table]:
     """Stream the rows with ids from ``first`` to ``last``; row groups that cannot hold any are not read."""
-    file = open_table(path, table)
+    file, lacking = _open(path, table)
     place = file.metadata.schema.names.index("id")
     for number in range(file.num_row_groups):
         ids = file.metadata.row_group(number).column(place).statistics
         if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
             with _readable(path):
-                part = file.read_row_group(number, columns=columns)
+                part = file.read_row_group(number, columns=_stored(columns, lacking))
+            part = _with_lacking(part, table, columns, lacking)
             _check(part, table, Path(path), columns)
             yield part.filter(pc.and_(pc.greater_equal(part["id"], first), pc.less_equal(part["id"], last)))
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pyarrow as pa
 
 from retort.data.parquet import Column, Table
+from retort.data.runs import Run, run_of_path
 
 _ID = Column("id", pa.int64(), "number of the pair in its split's source, from 0; survives cleaning and every join")
 _TOKENS = pa.list_(pa.int32())
@@ -87,10 +91,21 @@ AGREEMENT = Table(
     ),
 )
 
+
+def _identity_of_path(path: Path) -> dict[str, Any]:
+    """Version 1 had no identity: it was the path's, and distilled text had none at all."""
+    run = run_of_path(path) or Run(UNKNOWN, 0, UNKNOWN)
+    return {"system": run.system, "seed": run.seed, "search": run.search}
+
+
+UNKNOWN = ""
+"""System and search of translations of version 1 whose path does not tell."""
+
 TRANSLATIONS = Table(
     "translations",
-    1,
+    2,
     (
+        *_DECODED,
         _ID,
         Column("test_set", pa.string(), "split the source came from: train, valid or the test set's name"),
         Column("rank", pa.int32(), "0 is the best hypothesis of this source"),
@@ -101,6 +116,7 @@ TRANSLATIONS = Table(
         Column("empty", pa.bool_(), "no token was produced"),
         Column("passes", pa.int32(), "decoder passes spent on this source", "passes"),
     ),
+    older={1: _identity_of_path},
 )
 
 LABELS = Table(

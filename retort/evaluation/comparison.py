@@ -11,11 +11,11 @@ import pyarrow as pa
 
 import retort
 from retort.config import metric_named
+from retort.data.runs import Run
 from retort.data.tables import COMPARISON
-from retort.errors import RetortError
 from retort.evaluation.metrics import Measured, measure
 from retort.evaluation.quality import Pairs, read_pairs, read_tests
-from retort.evaluation.runs import Run, run_of_decoding
+from retort.evaluation.runs import runs_of
 from retort.evaluation.significance import SEED, differences
 
 Measures = dict[tuple[str, str], Measured]
@@ -34,17 +34,17 @@ def compare(
     """The COMPARISON table: each of ``translations`` with the ``baseline``, and each (system, baseline) of ``pairs``,
     in those of the ``metrics`` that can be resampled.
 
-    A system is never compared with itself, and no comparison stands twice. Raises RetortError when a file does not
-    hold the test sets' ids.
+    A system is never compared with itself, and no comparison is made twice. Raises RetortError when a file does not
+    hold the test sets' ids, and when two files are of the same run.
     """
     corpora = read_tests(tests)
     metrics = [metric for metric in metrics if metric_named(metric).resampled]
     wanted = [(path, baseline) for path in translations] + list(pairs)
-    files = _files(path for both in wanted for path in both)
-    measures = {run: _measures(read_pairs(path, corpora), metrics) for run, path in files.items()}
+    runs = runs_of(path for both in wanted for path in both)
+    measures = {run: _measures(read_pairs(path, corpora), metrics) for path, run in runs.items()}
     opponents: dict[Run, list[Run]] = {}
     for system_path, baseline_path in wanted:
-        system, opponent = run_of_decoding(system_path), run_of_decoding(baseline_path)
+        system, opponent = runs[Path(system_path)], runs[Path(baseline_path)]
         systems = opponents.setdefault(opponent, [])
         if system != opponent and system not in systems:
             systems.append(system)
@@ -55,15 +55,6 @@ def compare(
                 compared = [(system, measures[system][key]) for system in systems]
                 rows += _rows(key, compared, (opponent, measures[opponent][key]), samples, seed)
     return pa.Table.from_pylist(rows, schema=COMPARISON.schema)
-
-
-def _files(paths: Iterable[Path | str]) -> dict[Run, Path]:
-    files: dict[Run, Path] = {}
-    for path in map(Path, paths):
-        run = run_of_decoding(path)
-        if files.setdefault(run, path) != path:
-            raise RetortError(f"{path}: {run} is already given as {files[run]}; give each system, seed and search once")
-    return files
 
 
 def _measures(pairs: list[Pairs], metrics: Sequence[str]) -> Measures:

@@ -1,43 +1,58 @@
-"""Which system, seed and search a file belongs to, read from where it lies, and which systems belong together."""
+"""Which system, seed and search a file belongs to, and which systems are compared with each other."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from retort.data.parquet import read_table
+from retort.data.runs import SEED_DIRECTORY, Run
+from retort.data.tables import TRANSLATIONS, UNKNOWN
 from retort.errors import RetortError
 
-_SEED = re.compile(r"seed(-?\d+)")
 _RUN = re.compile(r"[^/]+/seed-?\d+")
 
 
-@dataclass(frozen=True, order=True)
-class Run:
-    """One system trained with one seed and, where it was decoded, one search."""
+def run_of_translations(path: Path | str) -> Run:
+    """The run that a TRANSLATIONS table is of; raises RetortError unless it is of one."""
+    columns = ["system", "seed", "search"]
+    runs = read_table(path, TRANSLATIONS, columns).group_by(columns).aggregate([]).to_pylist()
+    if len(runs) != 1:
+        raise RetortError(
+            f"{path}: holds translations of {len(runs)} systems, seeds and searches; expected one of each"
+        )
+    run = Run(**runs[0])
+    if run.system == UNKNOWN:
+        raise RetortError(
+            f"{path}: a translations table of version 1, which does not name its system; expected a path that ends in "
+            "<system>/seed<seed>/<search>.parquet; move it there, or translate again"
+        )
+    return run
 
-    system: str
-    seed: int
-    search: str = ""
 
-    def __str__(self) -> str:
-        return "/".join([self.system, f"seed{self.seed}", *([self.search] if self.search else [])])
-
-
-def run_of_decoding(path: Path | str) -> Run:
-    """The run of a file ``<system>/seed<seed>/<search>.parquet``; raises RetortError for any other path."""
-    path = Path(path)
-    system, seed = _parent(path, path.parent, "<system>/seed<seed>/<search>.parquet")
-    return Run(system, seed, path.stem)
+def runs_of(paths: Iterable[Path | str]) -> dict[Path, Run]:
+    """The run of each translations table; raises RetortError for two files of one run."""
+    runs: dict[Path, Run] = {}
+    files: dict[Run, Path] = {}
+    for path in dict.fromkeys(map(Path, paths)):
+        run = runs[path] = run_of_translations(path)
+        if files.setdefault(run, path) != path:
+            raise RetortError(f"{path}: {run} is already given as {files[run]}; give each system, seed and search once")
+    return runs
 
 
 def run_of_training(directory: Path | str) -> Run:
     """The run of a directory ``<system>/seed<seed>``; raises RetortError for any other path."""
     directory = Path(directory)
-    return Run(*_parent(directory, directory, "<system>/seed<seed>"))
+    seed = SEED_DIRECTORY.fullmatch(directory.name)
+    if not seed or not directory.parent.name:
+        raise RetortError(
+            f"{directory}: cannot tell which system this is; expected a path that ends in <system>/seed<seed>"
+        )
+    return Run(directory.parent.name, int(seed[1]))
 
 
 def named_directory(text: str) -> tuple[Run, Path]:
@@ -47,13 +62,6 @@ def named_directory(text: str) -> tuple[Run, Path]:
     if separator and _RUN.fullmatch(name):
         return run_of_training(name), Path(directory)
     return run_of_training(text), Path(text)
-
-
-def _parent(path: Path, directory: Path, expected: str) -> tuple[str, int]:
-    match = _SEED.fullmatch(directory.name)
-    if not match or not directory.parent.name:
-        raise RetortError(f"{path}: cannot tell which system this is; expected a path that ends in {expected}")
-    return directory.parent.name, int(match[1])
 
 
 def data_pairs(systems: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from retort.evaluation.runs import Run
+from retort.data.runs import Run
 from retort.evaluation.significance import Spread
 from retort.report.continuations import by_length, length_buckets
 from retort.report.inputs import Inputs, Row

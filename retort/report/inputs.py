@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from retort.config import Evaluation, em_systems
 from retort.data.parquet import Table, read_provenance, read_table
 from retort.data.references import references_of
+from retort.data.runs import Run
 from retort.data.tables import (
     CLEANING,
     COMPARISON,
@@ -29,7 +30,7 @@ from retort.data.tables import (
     TRANSLATIONS,
 )
 from retort.errors import RetortError
-from retort.evaluation.runs import Run, run_of_decoding, run_of_training, test_set_of
+from retort.evaluation.runs import run_of_training, runs_of, test_set_of
 
 Row = dict[str, Any]
 
@@ -228,10 +229,10 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
     inputs.samples_of = test_set_of(tests[0])
     corpus = read_table(tests[0], CORPUS).sort_by("id")
     ids = sample_ids(corpus["id"].to_pylist(), count)
+    runs = runs_of(translations)
     chosen: dict[str, tuple[Run, Path]] = {}
-    for path in sorted(translations, key=lambda path: _sample_order(inputs, run_of_decoding(path))):
-        run = run_of_decoding(path)
-        chosen.setdefault(run.system, (run, path))
+    for path in sorted(runs, key=lambda path: _sample_order(inputs, runs[path])):
+        chosen.setdefault(runs[path].system, (runs[path], path))
     wanted = pa.array(ids, pa.int64())
     outputs: dict[int, dict[str, str]] = {}
     for system, (run, path) in chosen.items():

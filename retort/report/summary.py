@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retort.evaluation.runs import Run, counterparts, data_pairs
+from retort.data.runs import Run
+from retort.evaluation.runs import counterparts, data_pairs
 from retort.evaluation.significance import SEED, Spread, spread
 from retort.report.inputs import Inputs, Row
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from retort.data.batches import Ragged, source_batches
+from retort.data.runs import Run
 from retort.data.tables import TRANSLATIONS
 from retort.data.vocabulary import PAD, Vocabulary
 from retort.models.base import EncoderDecoder
@@ -76,12 +77,25 @@ def padded_prefixes(prefixes: Sequence[Sequence[int]]) -> Tensor:
 
 
 def translations_table(
-    ids: np.ndarray, test_set: str, results: Sequence[Sequence[Hypothesis]], vocabulary: Vocabulary, best: int = 1
+    results: Sequence[Sequence[Hypothesis]],
+    vocabulary: Vocabulary,
+    *,
+    run: Run,
+    ids: np.ndarray,
+    test_set: str,
+    best: int = 1,
 ) -> pa.Table:
-    """A TRANSLATIONS table of the ``best`` hypotheses of each source."""
-    flat = [(int(i), rank, h) for i, found in zip(ids, results, strict=True) for rank, h in enumerate(found[:best])]
+    """A TRANSLATIONS table of the ``best`` hypotheses of each source, whose ids are ``ids``."""
+    flat = [
+        (int(i), rank, hypothesis)
+        for i, hypotheses in zip(ids, results, strict=True)
+        for rank, hypothesis in enumerate(hypotheses[:best])
+    ]
     texts = vocabulary.decode_target([h.tokens for _, _, h in flat])
     columns = {
+        "system": [run.system] * len(flat),
+        "seed": [run.seed] * len(flat),
+        "search": [run.search] * len(flat),
         "id": [i for i, _, _ in flat],
         "test_set": [test_set] * len(flat),
         "rank": [rank for _, rank, _ in flat],
@@ -99,13 +113,17 @@ def decode_table(
     model: EncoderDecoder,
     vocabulary: Vocabulary,
     parts: Iterator[pa.Table],
-    test_set: str,
     search: Any,
     batch_tokens: int,
     teacher: AutoregressiveModel | None = None,
+    *,
+    run: Run,
+    test_set: str,
 ) -> Iterator[pa.Table]:
-    """Translate the parts of a corpus table one by one; ``teacher`` is for searches that need one."""
+    """Translate the parts of a corpus table one by one; ``run`` and ``test_set`` are named in the rows. ``teacher`` is
+    for searches that need one."""
     for part in parts:
         texts = part.column("source").to_pylist()
         results = translate_texts(model, vocabulary, texts, search, batch_tokens, teacher)
-        yield translations_table(part.column("id").to_numpy(), test_set, results, vocabulary)
+        ids = part.column("id").to_numpy()
+        yield translations_table(results, vocabulary, run=run, ids=ids, test_set=test_set)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from retort.data.parquet import write_table
 from retort.data.references import corpus_table
+from retort.data.runs import Run, run_of_path
 from retort.data.tables import CORPUS, TRANSLATIONS
 
 
@@ -26,10 +27,15 @@ def translations(
     ids: Sequence[int] | None = None,
     test_set: str = "test",
     ranks: Sequence[int] | None = None,
+    run: Run | None = None,
 ) -> Path:
-    """Write hypotheses; a token is a letter's code, a word of one letter a token."""
+    """Write hypotheses of the run that the path names, or of another; the tokens are the first letters' codes."""
     count = len(texts)
+    run = run or run_of_path(path) or Run("ctc", 3, "collapse")
     rows = {
+        "system": [run.system] * count,
+        "seed": [run.seed] * count,
+        "search": [run.search] * count,
         "id": list(range(count) if ids is None else ids),
         "test_set": [test_set] * count,
         "rank": [0] * count if ranks is None else list(ranks),

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from retort.data.parquet import write_table
+from retort.data.runs import Run
 from retort.data.tables import (
     CLEANING,
     COMPARISON,
@@ -27,7 +28,7 @@ from retort.evaluation.comparison import compare
 from retort.evaluation.diagnostics import diagnostics
 from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.quality import quality, read_pairs, read_tests
-from retort.evaluation.runs import Run, data_pairs
+from retort.evaluation.runs import data_pairs
 from tests.unit.fakes_evaluation import corpus, translations
 
 EVIL = "<b>&\"quoted\"</b> 'text'"

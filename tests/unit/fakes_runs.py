@@ -36,6 +36,9 @@ STUDENT = {
     "searches": {"a": ARGMAX},
 }
 
+DECODED = {"system": "teacher", "seed": 1, "search": "distillation"}
+"""Columns of translations that name their decoder."""
+
 
 def call(script: ModuleType, *arguments: object) -> None:
     run_script(script.parser(), script.main, [str(argument) for argument in arguments])

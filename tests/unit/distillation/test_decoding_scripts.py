@@ -42,6 +42,7 @@ def distilled(tables, teacher, output, shard=0, shards=1, state=None, corpus="tr
     call(
         distill_shard,
         *("--distillation", json.dumps(DISTILLATION), "--checkpoint", teacher, "--shard", shard, "--shards", shards),
+        *("--system", "teacher", "--seed", 1, "--search-name", "distillation"),
         *("--corpus", tables.corpus / f"{corpus}.parquet", "--state", state or tables.root / "state"),
         *("--output", output),
     )
@@ -287,7 +288,8 @@ def test_a_student_learns_from_the_distilled_and_is_validated_on_the_gold(tables
 def translated(tables, checkpoint, output, search, *options, tests=None):
     call(
         translate,
-        *("--checkpoint", checkpoint, "--search", json.dumps(search), "--search-name", "name"),
+        *("--checkpoint", checkpoint, "--search", json.dumps(search)),
+        *("--system", "ctc", "--seed", 3, "--search-name", "name"),
         *("--tests", *(tests or [tables.test]), "--output", output, *options),
     )
     return read_table(output, TRANSLATIONS)

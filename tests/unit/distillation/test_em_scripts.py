@@ -19,7 +19,7 @@ from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, save_checkpoint
 from retort.objectives import autoregressive, vanilla
 from tests.unit.fakes_models import batch
-from tests.unit.fakes_runs import SHAPE, TRAIN_PAIRS, call, make_tables
+from tests.unit.fakes_runs import DECODED, SHAPE, TRAIN_PAIRS, call, make_tables
 from tests.unit.fakes_training import small_vocabulary
 from workflow_scripts import (
     check_iteration,
@@ -88,7 +88,13 @@ def candidates(tables, vocabulary):
             for _ in range(rank + 1):
                 target[generator.randrange(len(target))] = generator.randrange(6, vocabulary.target_size)
             tokens = rows[-1]["tokens"] if rank == 4 else target[: len(target) - rank % 3]
-            facts = {"test_set": "train", "score": -1.0 - rank, "passes": 9, "truncated": rank == 2 or place == 7}
+            facts = {
+                **DECODED,
+                "test_set": "train",
+                "score": -1.0 - rank,
+                "passes": 9,
+                "truncated": rank == 2 or place == 7,
+            }
             rows.append({"id": pair["id"], "rank": rank, "tokens": tokens, **facts, "empty": False})
     for row, text in zip(rows, vocabulary.decode_target([row["tokens"] for row in rows]), strict=True):
         row["text"] = text

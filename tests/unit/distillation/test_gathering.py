@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from retort.data import tables
+from retort.data import parquet
 from retort.data.parquet import write_table
 from retort.data.tables import ENCODED, TRANSLATIONS
 from retort.distillation import gathering
@@ -38,6 +38,9 @@ def decoded(ids, flaws=(), token=None, rank=0):
     tokens = {i: [] if flaws.get(i) == "empty" else [6 + i % 2, *([token] if token else [])] for i in ids}
     rows = [
         {
+            "system": "teacher",
+            "seed": 1,
+            "search": "beam5",
             "id": i,
             "test_set": "train",
             "rank": rank,
@@ -68,7 +71,7 @@ def gathered(tmp_path, train):
 @pytest.mark.parametrize("shards", [[6], [2, 4], [1, 1, 0, 3, 1]])
 def test_targets_find_their_sources_in_any_order_and_flawed_ones_are_counted(gathered, monkeypatch, part, shards):
     monkeypatch.setattr(gathering, "PART_ROWS", part)
-    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 2)
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 2)
     flaws = {17: "truncated", 3: "empty", 8: "truncated"}
     ids = iter(sorted(IDS, reverse=True))
     found = gathered(*(decoded([next(ids) for _ in range(size)], flaws) for size in shards), decoded(IDS, rank=1))
@@ -81,7 +84,7 @@ def test_targets_find_their_sources_in_any_order_and_flawed_ones_are_counted(gat
 
 
 def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "ROW_GROUP_ROWS", 5)
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 5)
     monkeypatch.setattr(gathering, "PART_ROWS", 10)
     for number in range(2):
         write_table(tmp_path / f"{number}.parquet", TRANSLATIONS, decoded(range(20 * number, 20 * number + 20)))

@@ -8,7 +8,7 @@ from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.interpolation import nearest_to_references
-from tests.unit.fakes_runs import call, make_tables
+from tests.unit.fakes_runs import DECODED, call, make_tables
 from workflow_scripts import gather_interpolated
 
 
@@ -42,7 +42,7 @@ def test_a_table_to_train_on(tmp_path):
         # the second of the beam is the reference
         for rank, text in enumerate(["wrong", pair["target"], "also wrong"]):
             tokens = vocabulary.encode_target([text])[0]
-            facts = {"test_set": "train", "score": -rank, "truncated": False, "empty": False, "passes": 1}
+            facts = {**DECODED, "test_set": "train", "score": -rank, "truncated": False, "empty": False, "passes": 1}
             rows.append({"id": pair["id"], "rank": rank, "text": text, "tokens": tokens, **facts})
     half = len(pairs) // 2 * 3
     shards = []

@@ -19,7 +19,7 @@ from retort.distillation import gathering
 from retort.distillation.mixing import mix, similarities
 from retort.models.checkpoint import load_checkpoint
 from retort.objectives import vanilla
-from tests.unit.fakes_runs import STUDENT, TEACHER, Tables, call, changed, make_tables
+from tests.unit.fakes_runs import DECODED, STUDENT, TEACHER, Tables, call, changed, make_tables
 from workflow_scripts import gather_mixed, measure_agreement
 
 FEW = changed(STUDENT, "training", max_updates=6, validate_every=3, warmup=2)
@@ -59,7 +59,7 @@ def translated(tables: Tables, path: Path, changes: dict[int, dict[str, Any]]) -
     rows = []
     for number, pair in enumerate(read_table(tables.corpus / "train.parquet", CORPUS).to_pylist()):
         row = {"id": pair["id"], "test_set": "train", "rank": 0, "text": pair["target"], "score": 0.0, "passes": 1}
-        row |= {"truncated": False, "empty": False, **changes.get(number, {})}
+        row |= {**DECODED, "truncated": False, "empty": False, **changes.get(number, {})}
         tokens = vocabulary.encode_target([row["text"]])
         rows.append({**row, "tokens": tokens[0], "text": vocabulary.decode_target(tokens)[0]})
     rows = [row for row in reversed(rows) if row["id"] >= 0]

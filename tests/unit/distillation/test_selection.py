@@ -11,12 +11,20 @@ from retort.config import Em
 from retort.data.parquet import write_table
 from retort.data.tables import SELECTION, TRANSLATIONS
 from retort.distillation.selection import candidate_groups, select, usable
+from tests.unit.fakes_runs import DECODED
 
 
 def candidate(id_, rank, text, length=None, **values):
     """A row of a translations table; a candidate has a token a word unless told otherwise."""
     tokens = list(range(6, 6 + (len(text.split()) if length is None else length)))
-    facts = {"test_set": "train", "score": -float(rank), "passes": 1, "truncated": False, "empty": not tokens}
+    facts = {
+        **DECODED,
+        "test_set": "train",
+        "score": -float(rank),
+        "passes": 1,
+        "truncated": False,
+        "empty": not tokens,
+    }
     return {"id": id_, "rank": rank, "text": text, "tokens": tokens, **facts, **values}
 
 

@@ -15,14 +15,10 @@ REFERENCES = ["one two three four five", "six seven eight nine ten", "a b c d e"
 
 def score_options(tmp_path: Path, table: Path) -> list[str]:
     return [
-        *("--translations", str(table), "--tests", str(tmp_path / "test.test.parquet"), "--system", "ctc"),
+        *("--translations", str(table), "--tests", str(tmp_path / "test.test.parquet")),
         *(
             "--data",
             "distilled",
-            "--seed",
-            "3",
-            "--search-name",
-            "collapse",
             "--evaluation",
             '{"metrics": ["BLEU", "BLEU-lc", "chrF", "TER", "distinct-2"]}',
         ),

@@ -7,11 +7,12 @@ import pytest
 from sacrebleu.significance import PairedTest
 
 from retort.config import METRICS
+from retort.data.runs import Run, run_of_path
 from retort.errors import RetortError
 from retort.evaluation.comparison import compare
 from retort.evaluation.metrics import Measured, load_metric, measure, score
 from retort.evaluation.metrics.base import CorpusMetric, SegmentMetric
-from retort.evaluation.runs import Run, run_of_decoding, run_of_training
+from retort.evaluation.runs import run_of_training
 from retort.evaluation.significance import (
     differences,
     resampled_scores,
@@ -159,12 +160,13 @@ def test_spread_over_seeds():
 
 
 def test_runs_are_read_from_paths(tmp_path: Path):
-    run = run_of_decoding(tmp_path / "ctc-2.1" / "seed12" / "beam5.parquet")
+    run = run_of_path(tmp_path / "ctc-2.1" / "seed12" / "beam5.parquet")
     assert run == Run("ctc-2.1", 12, "beam5")
     assert str(run) == "ctc-2.1/seed12/beam5"
     assert run_of_training("systems/teacher/seed-1") == Run("teacher", -1)
+    assert run_of_path("beam5.parquet") is run_of_path("distilled/translations.parquet") is None
     with pytest.raises(RetortError, match="cannot tell which system"):
-        run_of_decoding("beam5.parquet")
+        run_of_training("systems/teacher")
 
 
 def test_the_comparison_table(tmp_path: Path, texts):

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 
 from retort.data.parquet import write_table
+from retort.data.runs import Run
 from retort.data.tables import ENCODING
 from retort.errors import RetortError
-from retort.evaluation.runs import Run, counterparts, data_pairs, named_directory
+from retort.evaluation.runs import counterparts, data_pairs, named_directory
 from retort.report import dag, page, summary
 from retort.report.inputs import Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
