@@ -1,1 +1,5 @@
-"""Transformers: the parts every model family shares, and one file a family."""
+"""Models: building blocks that all families share, and one module per family.
+
+kernels: fast primitives. layers, embeddings, base: building blocks. build: a model from its configuration. checkpoint:
+weights on disk. autoregressive, parallel, dag, janus, bang, recurrent: one family each.
+"""

@@ -1,7 +1,7 @@
-"""The autoregressive family: a causal decoder, with a key-value cache for search.
+"""The autoregressive family: a causal decoder, with a key-value cache for search (Vaswani et al. 2017).
 
-Shape letters: r rows (hypotheses being extended), q positions fed at once, t target position, s source position,
-d width, v vocabulary, h heads, e head width.
+Shape letters: b batch or sources, r rows (hypotheses being extended), k rows per source, q positions per step, t target
+position, s source position, d width, v vocabulary, h heads, e head width.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from retort.models.layers import causal_bias
 
 @dataclass
 class Cache:
-    """What a search carries from step to step: one entry a layer, all [r, h, positions, e]."""
+    """Keys and values that a search carries from step to step; the lists have one entry per layer."""
 
     length: int
+    """Positions in the cache."""
     keys: list[Tensor]
+    """Self-attention keys, [r, h, positions, e]."""
     values: list[Tensor]
+    """Self-attention values, [r, h, positions, e]."""
     memory: list[tuple[Tensor, Tensor]]
+    """Cross-attention keys and values, [b, h, s, e]."""
     memory_bias: Tensor
+    """Bias [b, h, 1, s] that hides the padding of the sources."""
 
     def select(self, rows: Tensor, memory_rows: Tensor | None = None) -> None:
-        """Keep the given rows, in this order; the encoder's part is touched only when ``memory_rows`` is given."""
+        """Keep the given rows, in this order. ``memory_rows``: sources to keep; None keeps the encoder's part."""
         self.keys = [key[:, :, : self.length].index_select(0, rows) for key in self.keys]
         self.values = [value[:, :, : self.length].index_select(0, rows) for value in self.values]
         if memory_rows is not None:
@@ -36,7 +41,7 @@ class Cache:
 
 
 class AutoregressiveModel(Transformer):
-    """P(y_t | x, y_<t)."""
+    """Models P(y_t | x, y_<t)."""
 
     family = "autoregressive"
     teaches = True
@@ -51,32 +56,39 @@ class AutoregressiveModel(Transformer):
         return self.decoder(self.embeddings.embed_target(input_bt), bias, memory_bsd, memory_bias)
 
     def start(self, source_bs: Tensor) -> Cache:
-        """Encode the sources and make an empty cache with one row a source."""
+        """Encode the sources; returns an empty cache with one row per source."""
         return self.empty_cache(*self.encode(source_bs))
 
     def empty_cache(self, memory_bsd: Tensor, memory_bias: Tensor) -> Cache:
-        """An empty cache with one row a source, given the encoder's output and its bias."""
-        b, heads = len(memory_bsd), self.config.heads
+        """An empty cache with one row per source, given the encoder's output and its bias."""
+        b = len(memory_bsd)
+        heads = self.config.heads
         memory = []
         for layer in self.decoder.layers:
             key, value = layer.cross_attention.keys_values(memory_bsd)
             memory.append((key.view(b, heads, *key.shape[1:]), value.view(b, heads, *value.shape[1:])))
         empty = memory_bsd.new_empty(b, heads, 0, self.config.d_model // heads)
-        layers = range(len(memory))
-        return Cache(0, [empty for _ in layers], [empty for _ in layers], memory, memory_bias.view(b, heads, 1, -1))
+        return Cache(
+            length=0,
+            keys=[empty for _ in memory],
+            values=[empty for _ in memory],
+            memory=memory,
+            memory_bias=memory_bias.view(b, heads, 1, -1),
+        )
 
     def step(self, token_r: Tensor, cache: Cache) -> Tensor:
-        """Feed one token a row; returns the log-probabilities [r, v] of the next one, in float32, and grows the cache.
+        """Feed one token per row; returns the next token's log-probabilities [r, v] (nats, float32), extends the cache.
 
-        The cache may hold several rows (beams) a source: r is then a multiple of the number of sources, rows of one
-        source adjacent, and the encoder's keys and values are shared by them.
+        The cache may hold several rows (beams) per source: r is then a multiple of the number of sources, and the rows
+        of a source are adjacent. They share the encoder's keys and values.
         """
         x_rqd = self.step_input(token_r, cache.length)
         rows, width, d = x_rqd.shape
-        heads, sources = self.config.heads, cache.memory_bias.shape[0]
+        heads = self.config.heads
+        sources = cache.memory_bias.shape[0]
         for i, layer in enumerate(self.decoder.layers):
             query, key, value = layer.attention.project(layer.attention_block.pre_norm(x_rqd))
-            # only the first position, the token's, is seen from later on
+            # later steps see the first position only, which is the token's
             key, value = (x.view(rows, heads, width, -1)[:, :, :1] for x in (key, value))
             cache.keys[i] = torch.cat([cache.keys[i][:, :, : cache.length], key], 2)
             cache.values[i] = torch.cat([cache.values[i][:, :, : cache.length], value], 2)
@@ -86,7 +98,7 @@ class AutoregressiveModel(Transformer):
                 query, cache.keys[i].flatten(0, 1), cache.values[i].flatten(0, 1), query.new_zeros(1, 1, 1)
             )
             x_rqd = layer.attention_block.residual(x_rqd, y_rqd)
-            # beams of a source are the query positions of one attention: its memory is read once
+            # the beams of a source become query positions of one attention, so that its memory is read once
             x_bkd = x_rqd.reshape(sources, -1, d)
             memory = (cache.memory[i][0].flatten(0, 1), cache.memory[i][1].flatten(0, 1))
             x_rqd = layer.after_attention(x_bkd, memory, cache.memory_bias.flatten(0, 1)).view(rows, -1, d)
@@ -94,7 +106,7 @@ class AutoregressiveModel(Transformer):
         return torch.log_softmax(self.logits(self.decoder.norm(x_rqd[:, -1])).float(), -1)
 
     def step_input(self, token_r: Tensor, position: int) -> Tensor:
-        """What a step feeds to the decoder [r, q, d]: the token, and last what predicts the next one: the same here."""
+        """Decoder input of a step [r, q, d]; its first position is the token, its last one predicts the next token."""
         return self.embeddings.embed_target(token_r[:, None], position)
 
 

@@ -1,14 +1,18 @@
-"""BANG: one set of parameters that predicts from left to right, all at once, or in blocks (Qi et al. 2021).
+"""BANG: one set of parameters that predicts left to right, all at once, or in blocks (Qi et al. 2021).
 
-The main stream holds real tokens. The predicting streams hold one learned vector at the position of what they predict:
-stream s predicts slot t while the s slots before it are unknown too, and sees the main stream up to the token before
-the first of them, and, of each of them, the stream for which the main stream ends there too (cross-stream visibility).
-So slots are known by what they see of the main stream: those that see equally much of it see each other, from left to
-right, and nothing else of the predicting streams. A search that knows as much computes the same.
+The main stream holds real tokens. The predicting streams hold one learned vector, a slot, at the position of each
+predicted token. Stream s predicts token t from the real tokens before t - s. Slots whose visible context ends at the
+same token attend to each other causally, and to no other slots (cross-stream visibility). What slots see of "a b c":
 
-Shape letters: b batch, t target position or slot, m tokens of the main stream, p predicted slots, q rows of both
-streams, m + p, c columns of both streams, r rows (hypotheses being extended), k tokens of the main stream fed at once,
-s source position, d width, h heads, u distance buckets, n = r * h. Of leading dimensions b, 1 stands for any.
+    predicted   stream 0    stream 1            stream 2
+    b           bos a       bos, slot of a
+    c           bos a b     bos a, slot of b    bos, slots of a and b
+
+A search therefore computes the same states as training, slot by slot or block by block.
+
+Shape letters: b batch, t target position or slot, m tokens of the main stream, p predicted slots, q = m + p rows of
+both streams, c columns of both streams, r rows (hypotheses being extended), k tokens of the main stream per call, s
+source position, d width, h heads, u distance buckets, n = r * h. A leading 1 broadcasts over b.
 """
 
 from __future__ import annotations
@@ -22,25 +26,25 @@ from torch import Tensor, nn
 from retort.config import Model, ObjectiveSection
 from retort.data.batches import LENGTH_STEP
 from retort.models.autoregressive import AutoregressiveModel, Cache
-from retort.models.kernels import MASKED, Linear, embed, gathered
+from retort.models.kernels import MASKED, Linear, embed, gather_last
 
 BUCKETS = 32
 EXACT_BUCKETS, FARTHEST = 16, 128
-"""Distances below the first have a bucket each; those from the last one on share one (Raffel et al. 2020)."""
+"""Distances below the first have a bucket each; all from the second on share one (Raffel et al. 2020)."""
 
 
 class Slots(NamedTuple):
-    """Positions of the main stream's tokens and of slots, and what slots see of the main stream."""
+    """Positions of the main stream's tokens and of the slots, and the part of the main stream that each slot sees."""
 
     token_place_bm: Tensor
     place_bp: Tensor
-    """Positions of what the slots predict; bos is at 0."""
+    """Positions of the tokens that the slots predict; bos is at 0."""
     last_bp: Tensor
-    """Index of the last token of the main stream that a slot sees; -1 for filling, which no other slot sees."""
+    """Index of the last token of the main stream that a slot sees; -1 for padding, which no other slot sees."""
 
 
 class BangModel(AutoregressiveModel):
-    """P(y_t | x, y_<t), by the autoregressive model's methods, and P(y_t | x, y_<c) for slots t from c on."""
+    """Models P(y_t | x, y_<t), by the autoregressive model's methods, and P(y_t | x, y_<c) for slots t >= c."""
 
     family = "bang"
     own_weights = ("slot_vector", "relative.")
@@ -52,59 +56,76 @@ class BangModel(AutoregressiveModel):
         self.relative = nn.ModuleList(Linear(config.d_model, BUCKETS * config.heads) for _ in layers)
         for parameter in self.relative.parameters():
             nn.init.zeros_(parameter)
-        # the longest sequence, too, is padded
+        # the longest sequence is padded too
         self.register_buffer("buckets", distance_buckets(config.max_length + LENGTH_STEP), persistent=False)
 
     def decode(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
-        """States [b, t, d] that predict what follows each of the inputs (bos and the target without its last token),
-        given the encoder's output and its bias."""
+        """States [b, t, d] that predict the token after each input.
+
+        The inputs are bos and the target without its last token; the encoder's output and its bias are given.
+        """
         return self.decode_blocks(input_bt, 1, memory_bsd, memory_bias)
 
     def decode_blocks(self, input_bt: Tensor, size: int, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
-        """States [b, t, d] that predict the same in blocks of ``size`` slots, each given the tokens before its block:
-        1 is from left to right, t all at once."""
+        """States [b, t, d] as of ``decode``, in blocks of ``size`` slots that see the tokens before their block.
+
+        A size of 1 is left to right; a size of t is all at once.
+        """
         slots = blocks(input_bt.shape[1], size, self.device)
         return self.predict(input_bt[:, : slots.token_place_bm.shape[1]], slots, memory_bsd, memory_bias)
 
     def predict(self, token_bm: Tensor, slots: Slots, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """States [b, p, d] of the slots, given the main stream's tokens, the encoder's output and its bias."""
         place_bq = torch.cat([slots.token_place_bm, slots.place_bp], 1)
-        cache = self.empty_cache(memory_bsd, memory_bias)
-        x_bqd = self._embed(token_bm, slots.place_bp.shape[1], place_bq)
-        return self._advance(x_bqd, visibility(slots), self._distances(place_bq, place_bq), cache, token_bm.shape[1])
+        return self._advance(
+            self._embed(token_bm, slots.place_bp.shape[1], place_bq),
+            visible_bqc=visibility(slots),
+            bucket_b1qc=self._distances(place_bq, place_bq),
+            cache=self.empty_cache(memory_bsd, memory_bias),
+            tokens=token_bm.shape[1],
+        )
 
     def step(self, token_r: Tensor, cache: Cache) -> Tensor:
-        """Feed one token a row; returns the log-probabilities [r, v] of the next one, in float32, and grows the cache:
-        see the autoregressive model."""
+        """Feed one token per row; returns the next token's log-probabilities [r, v] (nats, float32), extends the cache.
+
+        See the autoregressive model.
+        """
         states_rd = self.advance(token_r[:, None], cache, 1)[:, 0]
         return torch.log_softmax(self.logits(states_rd).float(), -1)
 
     def advance(self, token_rk: Tensor, cache: Cache, count: int) -> Tensor:
-        """Feed k tokens a row; returns the states [r, count, d] of the slots that follow, and grows the cache.
+        """Feed k tokens per row; returns the states [r, count, d] of the slots after them, and extends the cache.
 
-        Only the tokens stay in the cache. It may hold several rows a source, as for ``step``.
+        Only the tokens stay in the cache. It may hold several rows per source, as for ``step``.
         """
         first = cache.length
         place_1c = torch.arange(first + token_rk.shape[1] + count, device=self.device)[None]
         place_1q = place_1c[:, first:]
-        # what predicts comes last, and has one last token: all see what is before them
-        visible_1qc = place_1c[:, None] <= place_1q[:, :, None]
-        x_rqd = self._embed(token_rk, count, place_1q)
-        return self._advance(x_rqd, visible_1qc, self._distances(place_1q, place_1c), cache, token_rk.shape[1])
+        # the slots come last and see the same tokens, so that the whole mask is causal
+        return self._advance(
+            self._embed(token_rk, count, place_1q),
+            visible_bqc=place_1c[:, None] <= place_1q[:, :, None],
+            bucket_b1qc=self._distances(place_1q, place_1c),
+            cache=cache,
+            tokens=token_rk.shape[1],
+        )
 
     def _embed(self, token_bm: Tensor, count: int, place_bq: Tensor) -> Tensor:
+        """Embeddings [b, q, d] of the tokens and of ``count`` slots, at these positions."""
         slots_bpd = self.slot_vector.expand(len(token_bm), count, -1)
         x_bqd = torch.cat([embed(token_bm, self.embeddings.target), slots_bpd], 1) * self.embeddings.scale
         return self.embeddings.positions(x_bqd, place_bq)
 
     def _distances(self, place_bq: Tensor, place_bc: Tensor) -> Tensor:
-        """Buckets [b, 1, q, c] of how far the columns lie behind the rows."""
+        """Buckets [b, 1, q, c] of the distance from each row back to each column."""
         distance_bqc = place_bq[:, :, None] - place_bc[:, None]
         return self.buckets[distance_bqc.clamp_(min=0)][:, None]  # type: ignore[index]
 
     def _advance(self, x_rqd: Tensor, visible_bqc: Tensor, bucket_b1qc: Tensor, cache: Cache, tokens: int) -> Tensor:
-        """States [r, p, d] of the rows behind the ``tokens`` first ones, whose keys and values the cache keeps."""
-        rows, heads, sources = len(x_rqd), self.config.heads, len(cache.memory_bias)
+        """States [r, p, d] of the rows after the first ``tokens`` rows, whose keys and values stay in the cache."""
+        rows = len(x_rqd)
+        heads = self.config.heads
+        sources = len(cache.memory_bias)
         last_layer = len(self.decoder.layers) - 1
         for i, layer in enumerate(self.decoder.layers):
             h_rqd = layer.attention_block.pre_norm(x_rqd)
@@ -114,14 +135,14 @@ class BangModel(AutoregressiveModel):
                     torch.cat([past[i][:, :, : cache.length].flatten(0, 1), new], 1)
                     for past, new in ((cache.keys, key), (cache.values, value))
                 )
-            kept = slice(cache.length + tokens)
-            cache.keys[i], cache.values[i] = (x[:, kept].unflatten(0, (rows, heads)) for x in (key, value))
+            cached = slice(cache.length + tokens)
+            cache.keys[i], cache.values[i] = (x[:, cached].unflatten(0, (rows, heads)) for x in (key, value))
             if i == last_layer:
                 query, h_rqd, x_rqd = query[:, tokens:], h_rqd[:, tokens:], x_rqd[:, tokens:]
                 visible_bqc, bucket_b1qc = visible_bqc[:, tokens:], bucket_b1qc[:, :, tokens:]
             bias = self._bias(i, h_rqd, visible_bqc, bucket_b1qc)
             x_rqd = layer.attention_block.residual(x_rqd, layer.attention.attend(query, key, value, bias))
-            # rows of a source are the query positions of one attention: its memory is read once
+            # the rows of a source become query positions of one attention, so that its memory is read once
             memory = (cache.memory[i][0].flatten(0, 1), cache.memory[i][1].flatten(0, 1))
             x_bqd = x_rqd.reshape(sources, -1, x_rqd.shape[2])
             x_rqd = layer.after_attention(x_bqd, memory, cache.memory_bias.flatten(0, 1)).view(x_rqd.shape)
@@ -129,15 +150,18 @@ class BangModel(AutoregressiveModel):
         return self.decoder.norm(x_rqd)
 
     def _bias(self, layer: int, h_rqd: Tensor, visible_bqc: Tensor, bucket_b1qc: Tensor) -> Tensor:
-        """What is added to a layer's attention scores [n, q, c]: what the row's own state makes of the distance."""
+        """Bias of a layer's attention scores [n, q, c]: a relative-position term that depends on the row's state.
+
+        Columns that a row must not see are masked.
+        """
         r, q, _ = h_rqd.shape
         relative_rhqu = self.relative[layer](h_rqd).view(r, q, self.config.heads, BUCKETS).transpose(1, 2)
-        bias_rhqc = gathered(relative_rhqu, bucket_b1qc.expand(r, self.config.heads, -1, -1))
+        bias_rhqc = gather_last(relative_rhqu, bucket_b1qc.expand(r, self.config.heads, -1, -1))
         return bias_rhqc.masked_fill(~visible_bqc[:, None], MASKED).flatten(0, 1)
 
 
 def blocks(length: int, size: int, device: torch.device) -> Slots:
-    """Consecutive blocks of ``size`` slots, each of which sees the main stream up to the token before it."""
+    """Consecutive blocks of ``size`` slots, which see the main stream up to the token before their block."""
     slot_1t = torch.arange(length, device=device)[None]
     last_1t = slot_1t // size * size
     tokens = (length - 1) // size * size + 1
@@ -145,10 +169,10 @@ def blocks(length: int, size: int, device: torch.device) -> Slots:
 
 
 def visibility(slots: Slots) -> Tensor:
-    """Which columns a row sees, boolean [b, q, c]; rows and columns are the main stream and the slots.
+    """Which columns a row sees, boolean [b, q, c]; rows and columns are the main stream and then the slots.
 
-    The main stream sees itself from left to right. A slot sees the main stream up to its last token, and slots with the
-    same one, up to itself.
+    The main stream sees itself causally. A slot sees the main stream up to its last token, and the slots with the same
+    last token up to itself.
     """
     m = slots.token_place_bm.shape[1]
     token_m = torch.arange(m, device=slots.last_bp.device)
@@ -162,7 +186,7 @@ def visibility(slots: Slots) -> Tensor:
 
 
 def distance_buckets(length: int) -> Tensor:
-    """Bucket of each distance below ``length``: for each short one its own, then wider and wider ones."""
+    """Bucket of each distance below ``length``: one per short distance, then logarithmically wider ones."""
     distance = torch.arange(length)
     log_ratio = (distance.clamp(min=1).double() / EXACT_BUCKETS).log() / math.log(FARTHEST / EXACT_BUCKETS)
     wide = EXACT_BUCKETS + (log_ratio * (BUCKETS - EXACT_BUCKETS)).long()

@@ -16,9 +16,10 @@ from retort.models.layers import Decoder, Encoder, padding_bias
 
 
 class EncoderDecoder(nn.Module):
-    """What every model shares: embeddings and the output projection. ``family`` names the subclass in errors."""
+    """Base class of every model: embeddings and the output projection."""
 
     family = ""
+    """Name of the family, for errors."""
     own_weights: tuple[str, ...] = ()
     """Prefixes of the parameters that no other family has; a pre-trained model hands them on."""
     teaches = False
@@ -31,23 +32,26 @@ class EncoderDecoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
+        """Precision of the weights."""
         return self.embeddings.source.dtype
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.embeddings.source.device
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores over the target vocabulary, in the model's precision."""
+        """Scores [..., v] over the target vocabulary for states [..., d], in the model's precision."""
         return linear(hidden, self.embeddings.output)
 
 
 class Transformer(EncoderDecoder):
-    """Encoder and decoder of the Transformer."""
+    """Encoder and decoder of the Transformer, with Xavier initialisation."""
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__(config, source_size, target_size)
-        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -1,4 +1,4 @@
-"""Builds the model that an objective trains; the module of its family is imported by name, and no other one."""
+"""Building a model from its configuration; only the module of its family is imported."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from retort.models.families import family_module
 
 
 def build_model(objective: ObjectiveSection, config: Model, vocabulary: Vocabulary) -> EncoderDecoder:
-    """A freshly initialised model of the family that the objective trains.
+    """A newly initialised model of the family that the objective trains.
 
-    The module has ``build(objective, config, source_size, target_size) -> EncoderDecoder``. Raises RetortError where
-    embeddings are to be shared and the vocabulary is not joint.
+    The family's module has ``build(objective, config, source_size, target_size) -> EncoderDecoder``. Raises RetortError
+    if all embeddings are tied and the vocabulary is not joint.
     """
     if config.tied == "all" and not vocabulary.joint:
         raise RetortError("model.tied is all, but the vocabulary is not joint; set model.tied to output or none")

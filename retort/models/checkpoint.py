@@ -1,4 +1,4 @@
-"""Checkpoints: a directory with weights, description and vocabulary, enough to translate with.
+"""Checkpoints: a directory with weights, description and vocabulary, which is all that translating needs.
 
 Weights are float32 safetensors; nothing is unpickled.
 """
@@ -34,7 +34,7 @@ RENAMED = (("told.", "layer_fusion."),)
 def save_checkpoint(
     directory: Path, weights: dict[str, Tensor], description: dict[str, Any], vocabulary: Vocabulary
 ) -> None:
-    """Write a checkpoint; the description, which ``load_checkpoint`` needs, comes last."""
+    """Write a checkpoint, weights as float32. The description comes last: a directory without it is incomplete."""
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
     write_bytes(directory / WEIGHTS, save(tensors))
     vocabulary.copy_to(directory)
@@ -44,7 +44,10 @@ def save_checkpoint(
 def load_checkpoint(
     directory: Path | str, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> tuple[EncoderDecoder, Vocabulary, dict[str, Any]]:
-    """Model (in eval mode), vocabulary and description of a checkpoint; raises RetortError if they do not fit."""
+    """Model (in eval mode), vocabulary and description of a checkpoint.
+
+    Raises RetortError if a file cannot be read or the files do not belong together.
+    """
     directory = Path(directory)
     description = read_description(directory)
     vocabulary = Vocabulary.load(directory)
@@ -59,7 +62,7 @@ def load_checkpoint(
 
 
 def objective_of(description: dict[str, Any]) -> Any:
-    """The objective that a checkpoint's description names, a section of the configuration."""
+    """The objective of a checkpoint, as a section of the configuration."""
     return TypeAdapter(Objective).validate_python(description["objective"])
 
 
@@ -70,19 +73,22 @@ def load_teacher(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> AutoregressiveModel:
-    """The autoregressive model that scores the candidates of a student, or labels its training; ``student``, a path for
-    errors, has this vocabulary. Raises RetortError if there is no teacher, or if it has another vocabulary."""
+    """The autoregressive model that scores a student's candidates or labels its training text.
+
+    ``student``: path for errors. ``vocabulary``: the student's. Raises RetortError if there is no teacher, if it is not
+    autoregressive, or if it has another vocabulary.
+    """
     if directory is None:
         raise RetortError(
             f"{student}: the search has a teacher score its candidates, and none is given; give the directory of an "
             f"autoregressive checkpoint as its teacher"
         )
-    teacher, found, _ = load_checkpoint(directory, device, dtype)
+    teacher, teacher_vocabulary, _ = load_checkpoint(directory, device, dtype)
     if not teacher.teaches:
         raise RetortError(
             f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive Transformer"
         )
-    if found.digest != vocabulary.digest:
+    if teacher_vocabulary.digest != vocabulary.digest:
         raise RetortError(
             f"{directory}: the teacher's vocabulary is not that of {student}; give a teacher with the same vocabulary"
         )
@@ -90,7 +96,7 @@ def load_teacher(
 
 
 def read_description(directory: Path | str) -> dict[str, Any]:
-    """The JSON description of a checkpoint."""
+    """JSON description of a checkpoint; raises RetortError if it cannot be read."""
     path = Path(directory) / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -102,7 +108,7 @@ def read_description(directory: Path | str) -> dict[str, Any]:
 
 
 def read_weights(directory: Path | str) -> dict[str, Tensor]:
-    """The float32 weights of a checkpoint, by today's parameter name."""
+    """Float32 weights of a checkpoint, by today's parameter names; raises RetortError if they cannot be read."""
     path = Path(directory) / WEIGHTS
     try:
         return {current_name(name): tensor for name, tensor in load(path.read_bytes()).items()}
@@ -113,7 +119,7 @@ def read_weights(directory: Path | str) -> dict[str, Tensor]:
 
 
 def current_name(name: str) -> str:
-    """Today's name of a parameter that version 0.1 or this version saved."""
+    """Today's name of a parameter that this version or version 0.1 saved."""
     for old, new in RENAMED:
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -121,12 +127,15 @@ def current_name(name: str) -> str:
 
 
 def load_weights(model: EncoderDecoder, weights: dict[str, Tensor], where: Path | str, prefix: str = "") -> None:
-    """Copy weights into the model's parameters whose names begin with ``prefix``; all of them must be there."""
+    """Copy weights into the model's parameters whose names begin with ``prefix``.
+
+    Raises RetortError if the weights of one are missing or have another shape; ``where`` is for errors.
+    """
     for name, parameter in model.named_parameters():
         if not name.startswith(prefix):
             continue
-        found = weights.get(name)
-        if found is None or found.shape != parameter.shape:
-            shape = None if found is None else list(found.shape)
+        weight = weights.get(name)
+        if weight is None or weight.shape != parameter.shape:
+            shape = None if weight is None else list(weight.shape)
             raise RetortError(f"{where}: weight {name} is {shape}, expected {list(parameter.shape)}")
-        parameter.data.copy_(found)
+        parameter.data.copy_(weight)

@@ -1,4 +1,4 @@
-"""A directed acyclic graph of the parallel family's upsampled slots, its vertices (Huang et al. 2022, section 3.1).
+"""DA-Transformer: a directed acyclic graph whose vertices are upsampled slots (Huang et al. 2022, section 3.1).
 
 Shape letters: b batch, t vertex, i and j vertices of a transition, d model width, h heads, e head width.
 """
@@ -14,22 +14,24 @@ from retort.models.parallel import ParallelModel
 
 
 class DagModel(ParallelModel):
-    """P(token | vertex) as the parallel family has it, and P(next vertex | vertex)."""
+    """Models P(token | vertex), as the parallel family does, and P(next vertex | vertex)."""
 
     def __init__(self, config: Model, source_size: int, target_size: int, upsampling: int) -> None:
-        """``upsampling`` is the number of vertices a source token."""
+        """``upsampling``: number of vertices per source token."""
         super().__init__(config, source_size, target_size, upsampling=upsampling)
-        # of the decoder's state and the vertex's position, side by side: a query, a key and a logit of each head's gate
+        # query, key and one gate logit per head, packed side by side
         width = 2 * config.d_model + config.heads
-        self.from_state, self.from_position = Linear(config.d_model, width), Linear(config.d_model, width, bias=False)
+        self.from_state = Linear(config.d_model, width)
+        self.from_position = Linear(config.d_model, width, bias=False)
         for layer in (self.from_state, self.from_position):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(self.from_state.bias)
 
     def transitions(self, states_btd: Tensor, vertices_b: Tensor) -> Tensor:
-        """P(j follows i), float32 [b, i, j]: rows sum to one, except that nothing follows the last vertex and padding.
+        """Transition probabilities P(j follows i), float32 [b, i, j].
 
-        A mixture over heads of attention to the vertices behind i; ``vertices_b`` counts those that are no padding.
+        Rows sum to 1; those of the last vertex and of padding are 0. The probabilities are a gated mixture over heads
+        of attention to later vertices. ``vertices_b``: number of vertices without padding.
         """
         b, t, d = states_btd.shape
         heads = self.config.heads

@@ -16,7 +16,7 @@ from retort.models.kernels import dropout, embed
 
 
 class Embeddings(nn.Module):
-    """Token embeddings of both sides, the output projection tied to them as the config says, and positions."""
+    """Token embeddings of both sides, the output projection, and positions; ``config.tied`` decides what is shared."""
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__()
@@ -27,19 +27,21 @@ class Embeddings(nn.Module):
         self.positions = Positions(config) if config.family == "transformer" else NoPositions(config)
 
     def embed_source(self, source_bs: Tensor) -> Tensor:
+        """Embeddings [b, s, d] of source tokens, with positions and dropout."""
         return self.positions(embed(source_bs, self.source) * self.scale)
 
     def embed_target(self, target_bt: Tensor, first: int = 0) -> Tensor:
+        """Embeddings [b, t, d] of target tokens at positions ``first``, first + 1, ..., with dropout."""
         return self.positions(embed(target_bt, self.target) * self.scale, first)
 
 
 class Positions(nn.Module):
-    """Position embeddings, added with dropout: for padded sequences of ``slots`` positions a token."""
+    """Position embeddings, added with dropout: for padded sequences of ``slots`` positions per token."""
 
     def __init__(self, config: Model, slots: int = 1) -> None:
         super().__init__()
         self.probability = config.dropout
-        # the longest sequence, too, is padded, and may have a slot before it
+        # the longest sequence is padded too, and a length slot may precede it
         length = (round_up(config.max_length, LENGTH_STEP) + 1) * slots
         if config.positions == "learned":
             self.table = nn.Parameter(torch.randn(length, config.d_model) * 0.02)
@@ -47,20 +49,21 @@ class Positions(nn.Module):
             self.register_buffer("table", _sinusoids(length, config.d_model), persistent=False)
 
     def forward(self, x_btd: Tensor, first: int | Tensor = 0) -> Tensor:
-        """``x`` plus the embeddings of positions first, first + 1, ..., or of the positions [b, t] that are given."""
+        """``x_btd`` plus the embeddings of positions ``first``, first + 1, ..., or of a tensor of positions [b, t]."""
         t = x_btd.shape[1]
         positions = embed(first, self.table) if isinstance(first, Tensor) else self.table[first : first + t]
         return dropout(x_btd + positions.to(x_btd.dtype), self.probability, self.training)
 
 
 class NoPositions(nn.Module):
-    """Dropout alone, for a recurrent model."""
+    """Dropout without position embeddings, for a recurrent model."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
         self.probability = config.dropout
 
     def forward(self, x_btd: Tensor, first: int = 0) -> Tensor:
+        """``x_btd`` with dropout; ``first`` is ignored."""
         return dropout(x_btd, self.probability, self.training)
 
 
@@ -69,6 +72,6 @@ def _normal(rows: int, columns: int) -> Tensor:
 
 
 def _sinusoids(length: int, width: int) -> Tensor:
-    """Section 3.5 of Vaswani et al. 2017."""
+    """Sinusoidal position embeddings [length, width] (Vaswani et al. 2017, section 3.5)."""
     angles = torch.arange(length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
     return torch.stack([angles.sin(), angles.cos()], -1).view(length, width)

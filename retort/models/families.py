@@ -1,4 +1,4 @@
-"""Which module builds a model; this one needs no torch, so that a workflow can ask it."""
+"""Which module builds a model. This one does not import torch, so a workflow can use it cheaply."""
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
-"""Fast building blocks: dropout, attention and embedding whose eager kernels are cheap on a CPU.
+"""Fast primitives: dropout, attention, linear maps and embeddings with kernels that are cheap on a CPU.
 
 Shape letters: b batch, t target position, s source position, d model width, h heads, e head width, n = b * h.
 
-Why not the stock kernels (measured on one thread of an AVX-512 CPU in bfloat16): ``torch.dropout`` draws its bits
-serially and takes as long as a matrix product, ``scaled_dot_product_attention`` is several times slower than
-bmm-softmax-bmm on sentences of some 20 tokens, softmax over a short bfloat16 row is slower than over the same row in
-float32, and an embedding's gradient summed in bfloat16 loses the frequent words. On CUDA the stock kernels are used.
+Reasons for not using torch's kernels, measured on one thread of an AVX-512 CPU in bfloat16:
+- ``torch.dropout`` draws its bits serially and takes as long as a matrix product;
+- ``scaled_dot_product_attention`` is several times slower than bmm-softmax-bmm on sentences of about 20 tokens;
+- softmax over a short bfloat16 row is slower than over the same row in float32;
+- an embedding's gradient summed in bfloat16 loses the contributions to frequent words.
+On CUDA torch's kernels are used.
 """
 
 from __future__ import annotations
@@ -23,17 +25,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CHUNK = 512
-"""Positions at a time: the largest whose float32 logits over some thousand pieces stay in a processor's cache."""
+"""Positions per chunk: the largest whose float32 logits over a few thousand pieces stay in a processor's cache."""
 CUDA_CHUNK = 8192
 
 MASKED = -1e9
-"""Added to the attention scores of positions that must not be seen; finite, so that no row becomes NaN."""
+"""Bias on the attention scores of hidden positions; finite, so that no row becomes NaN."""
 
 _MALLOC_TRIM_THRESHOLD, _MALLOC_TOP_PAD, _MALLOC_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 
 def keep_pages() -> None:
-    """Let glibc's allocator keep freed memory, so that temporaries do not page-fault anew each step (Linux only)."""
+    """Make glibc's allocator keep freed memory, so that temporaries do not page-fault at each step (Linux only)."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -44,7 +46,7 @@ def keep_pages() -> None:
 
 
 class _DropoutBits:
-    """Random bits for dropout on a CPU: a counter-free generator re-seeded for every batch, so nothing to save."""
+    """Random bits for dropout on a CPU, re-seeded for every batch, so that checkpoints need not save their state."""
 
     def __init__(self) -> None:
         self.reseed(0)
@@ -61,7 +63,7 @@ class _DropoutBits:
         self._generator.state = state
 
     def keep_mask(self, shape: torch.Size, keep: int) -> Tensor:
-        """int16 tensor: all bits set with probability keep / 32768, else none."""
+        """int16 tensor: an entry has all bits set with probability keep / 32768, else none."""
         size = math.prod(shape)
         words = torch.from_numpy(self._generator.random_raw(size // 4 + 1)).view(torch.int16)[:size].view(shape)
         # 15 random bits below `keep` give a negative difference, whose sign fills the word
@@ -72,13 +74,13 @@ _bits = _DropoutBits()
 
 
 def reseed_dropout(*key: int) -> None:
-    """Make every dropout that follows in this process a function of ``key`` (non-negative integers)."""
+    """Seed this process's dropout with ``key`` (non-negative integers)."""
     _bits.reseed(*key)
 
 
 @contextmanager
 def rewound_dropout(device: torch.device) -> Iterator[None]:
-    """Once the block is left, dropout draws again what it drew in the block, on this device."""
+    """Rewind this device's dropout after the block, so that the same masks are drawn again."""
     state = _bits.state
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
@@ -160,7 +162,7 @@ def attend(
 
 
 ONEDNN_FROM = 1 << 21
-"""Multiplications from which oneDNN's product is worth its longer way there."""
+"""Multiplications from which oneDNN's product outweighs its higher call overhead."""
 
 _onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
@@ -173,8 +175,11 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight' + bias; a large float32 product without gradients on a CPU by oneDNN, where torch has it (torch's own
-    product is MKL's, which uses half of an AMD processor's vector width)."""
+    """x weight' + bias [..., rows of ``weight``].
+
+    Large float32 products without gradients on a CPU use oneDNN if torch has it: MKL, torch's default, uses half of an
+    AMD processor's vector width.
+    """
     small = x.numel() * weight.shape[0] < ONEDNN_FROM
     if small or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32 or _onednn is None:
         return functional.linear(x, weight, bias)
@@ -198,11 +203,11 @@ class _Embed(torch.autograd.Function):
 
 
 def embed(ids: Tensor, weight_vd: Tensor) -> Tensor:
-    """Rows of ``weight_vd`` at ``ids``; the gradient is summed in float32 whatever the weight's precision."""
+    """Rows of ``weight_vd`` at ``ids``: [..., d]; the gradient is summed in float32 in any precision."""
     return _Embed.apply(ids, weight_vd)  # type: ignore[no-any-return]
 
 
-class _Gathered(torch.autograd.Function):
+class _GatherLast(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
@@ -217,19 +222,22 @@ class _Gathered(torch.autograd.Function):
         return total.scatter_add_(-1, index, gradient.float()).to(gradient.dtype), None
 
 
-def gathered(x: Tensor, index: Tensor) -> Tensor:
-    """``x.gather(-1, index)``; the gradient is summed in float32 whatever the precision of ``x``."""
-    return _Gathered.apply(x, index)  # type: ignore[no-any-return]
+def gather_last(x: Tensor, index: Tensor) -> Tensor:
+    """``x.gather(-1, index)``; the gradient is summed in float32 in any precision."""
+    return _GatherLast.apply(x, index)  # type: ignore[no-any-return]
 
 
 def chunk_size(device: torch.device) -> int:
-    """Positions whose scores over the vocabulary are computed at a time."""
+    """Positions whose scores over the vocabulary are computed at once."""
     return CHUNK if device.type == "cpu" else CUDA_CHUNK
 
 
 @torch.no_grad()
 def most_probable(states: Tensor, weight_vd: Tensor) -> Tensor:
-    """Row of ``weight_vd`` with the largest product with each state [..., d]: ids [...], whose scores are not kept."""
+    """Ids [...] of the rows of ``weight_vd`` with the largest product with each state [..., d].
+
+    The scores are computed chunk by chunk and not kept.
+    """
     parts = states.flatten(0, -2).split(chunk_size(states.device))
     rows = [linear(part, weight_vd).argmax(-1) for part in parts]
     return torch.cat(rows).view(states.shape[:-1])

@@ -1,6 +1,7 @@
 """Layers of the Transformer (Vaswani et al. 2017): attention, feed-forward, residual blocks, encoder, decoder.
 
-Shape letters: b batch, t target position, s source position, d model width, h heads, e head width, n = b * h.
+Shape letters: b batch, t target position, s source position, d model width, f feed-forward width, h heads,
+e head width, n = b * h.
 Padding is handled by an additive bias on attention scores; padded rows are computed and ignored.
 """
 
@@ -17,7 +18,7 @@ from retort.models.kernels import MASKED, Linear, attend, dropout
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of a sequence to itself."""
+    """Multi-head attention of a sequence to itself (Vaswani et al. 2017, section 3.2.2)."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
@@ -37,7 +38,7 @@ class SelfAttention(nn.Module):
         return query, key, value
 
     def attend(self, query_nte: Tensor, key_nse: Tensor, value_nse: Tensor, bias: Tensor) -> Tensor:
-        """Attention output [b, t, d]."""
+        """Attention output [b, t, d]; ``bias`` broadcasts to [n, t, s]."""
         context_nte = attend(query_nte, key_nse, value_nse, bias, self.probability, self.training)
         return self.output(_merge_heads(context_nte, self.heads))
 
@@ -53,14 +54,14 @@ class CrossAttention(nn.Module):
         self.output = Linear(config.d_model, config.d_model)
 
     def keys_values(self, memory_bsd: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of the memory, each [n, s, e]; computed once a sentence."""
+        """Keys and values of the memory, each [n, s, e]; a search computes them once per sentence."""
         b, s, d = memory_bsd.shape
         packed = self.memory(memory_bsd).view(b, s, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         key, value = packed.reshape(2, b * self.heads, s, d // self.heads).unbind(0)
         return key, value
 
     def forward(self, x_btd: Tensor, keys_values: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
-        """Attention output [b, t, d]."""
+        """Attention output [b, t, d]; ``bias`` broadcasts to [n, t, s]."""
         b, t, d = x_btd.shape
         query_nte = self.query(x_btd).view(b, t, self.heads, -1).transpose(1, 2).reshape(b * self.heads, t, -1)
         context_nte = attend(query_nte, *keys_values, bias, self.probability, self.training)
@@ -73,16 +74,19 @@ def _merge_heads(context_nte: Tensor, heads: int) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Two-layer position-wise network."""
+    """Two-layer position-wise network (Vaswani et al. 2017, section 3.3)."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
-        self.inner, self.outer = Linear(config.d_model, config.ffn), Linear(config.ffn, config.d_model)
+        self.inner = Linear(config.d_model, config.ffn)
+        self.outer = Linear(config.ffn, config.d_model)
         self.probability = config.dropout
         self.activation = functional.relu if config.activation == "relu" else functional.gelu
 
     def forward(self, x_btd: Tensor) -> Tensor:
-        return self.outer(dropout(self.activation(self.inner(x_btd)), self.probability, self.training))
+        """Output [b, t, d]."""
+        hidden_btf = self.activation(self.inner(x_btd))
+        return self.outer(dropout(hidden_btf, self.probability, self.training))
 
 
 class ResidualBlock(nn.Module):
@@ -127,7 +131,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention and feed-forward; causal or not by the bias it is given."""
+    """Self-attention, cross-attention and feed-forward; the bias decides whether the layer is causal."""
 
     def __init__(self, config: Model) -> None:
         super().__init__()
@@ -145,7 +149,7 @@ class DecoderLayer(nn.Module):
         return self.after_attention(x_btd, memory, memory_bias)
 
     def after_attention(self, x_btd: Tensor, memory: tuple[Tensor, Tensor], memory_bias: Tensor) -> Tensor:
-        """Cross-attention and feed-forward."""
+        """Output of the layer [b, t, d], from the output of its self-attention: cross-attention and feed-forward."""
         y_btd = self.cross_attention(self.cross_block.pre_norm(x_btd), memory, memory_bias)
         x_btd = self.cross_block.residual(x_btd, y_btd)
         y_btd = self.feed_forward(self.feed_forward_block.pre_norm(x_btd))
@@ -153,7 +157,7 @@ class DecoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Stack of encoder layers with a final norm when pre-norm."""
+    """Stack of encoder layers, with a final norm if they are pre-norm."""
 
     layers: Sequence[EncoderLayer]
 
@@ -163,13 +167,14 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
 
     def forward(self, x_bsd: Tensor, bias: Tensor) -> Tensor:
+        """Encoder output [b, s, d]."""
         for layer in self.layers:
             x_bsd = layer(x_bsd, bias)
         return self.norm(x_bsd)
 
 
 class Decoder(nn.Module):
-    """Stack of decoder layers with a final norm when pre-norm."""
+    """Stack of decoder layers, with a final norm if they are pre-norm."""
 
     layers: Sequence[DecoderLayer]
 
@@ -179,13 +184,14 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(config.d_model) if config.norm == "pre" else nn.Identity()
 
     def forward(self, x_btd: Tensor, bias: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
+        """Decoder states [b, t, d], given the encoder's output and its bias."""
         for layer in self.layers:
             x_btd = layer(x_btd, bias, layer.cross_attention.keys_values(memory_bsd), memory_bias)
         return self.norm(x_btd)
 
 
 def padding_bias(padded_bs: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
-    """Bias [n, 1, s] that hides padded keys, from a boolean mask that is true where there is padding."""
+    """Bias [n, 1, s] that hides padded keys, from a boolean mask that is true at padding."""
     bias_bs = torch.zeros(padded_bs.shape, dtype=dtype, device=padded_bs.device).masked_fill_(padded_bs, MASKED)
     return bias_bs[:, None, None, :].expand(-1, heads, 1, -1).reshape(-1, 1, padded_bs.shape[1])
 

@@ -1,6 +1,6 @@
-"""The parallel (non-autoregressive) family: a bidirectional decoder that fills all positions in one pass.
+"""The parallel (non-autoregressive) family: a bidirectional decoder that predicts all positions in one pass.
 
-Two kinds of decoder input: slots of a predicted length (mask or given tokens), or source positions upsampled.
+The decoder's input is slots of a predicted length, which hold mask or given tokens, or upsampled source positions.
 
 Shape letters: b batch, t target position or slot, s source position, d width, l length class.
 """
@@ -19,14 +19,14 @@ from retort.models.kernels import Linear, embed, most_probable
 from retort.models.layers import padding_bias
 
 LENGTH_RANGE = 64
-"""Classes of a length predictor relative to the source: from -64 to 64 tokens more (as fairseq's offset option)."""
+"""A length predictor relative to the source has classes from -64 to 64 (as fairseq's offset option)."""
 
 OPTIONS = ("upsampling", "length_from", "decoder_input", "blank", "length_multiplier", "deep_supervision")
-"""What an objective of this family may declare, as a key or a class variable, about how its model is built."""
+"""Options of the model that an objective of this family may declare, as a key or a class variable."""
 
 
 class ParallelModel(Transformer):
-    """P(y_t | x, length, given tokens), all t at once."""
+    """Models P(y_t | x, length, given tokens) for all t at once."""
 
     family = "parallel"
 
@@ -42,17 +42,21 @@ class ParallelModel(Transformer):
         length_multiplier: float = 1.0,
         deep_supervision: bool = False,
     ) -> None:
-        """``upsampling`` 0 decodes slots of a predicted length, above 0 so many slots a source token.
+        """``upsampling``: decoder slots per source token; 0 decodes slots of a predicted length.
 
-        ``length_from`` "slot" puts an empty slot before the source, whose encoder state predicts the length, and
-        ``decoder_input`` "pad" fills the decoder's slots with pad's embedding (both as in Sun and Yang's code of 2020).
-        ``blank`` lets slots of a predicted length hold a blank, and ``length_multiplier`` gives more of them than that.
+        ``length_from``: "mean" predicts the length from the mean encoder state, "slot" from the state of an empty slot
+        before the source. ``decoder_input``: slots to predict hold the embedding of "mask" or "pad". "slot" and "pad"
+        are from the code of Sun and Yang 2020. ``blank``: slots of a predicted length may hold blank.
+        ``length_multiplier``: slots per predicted target token.
         With ``deep_supervision`` every decoder layer predicts, and the next one receives its predictions as embeddings,
         through a linear layer of ``layer_fusion`` (Huang et al. 2022).
         """
         super().__init__(config, source_size, target_size)
-        self.upsampling, self.length_slot, self.pad_input = upsampling, length_from == "slot", decoder_input == "pad"
-        self.blank, self.length_multiplier = blank, length_multiplier
+        self.upsampling = upsampling
+        self.length_slot = length_from == "slot"
+        self.pad_input = decoder_input == "pad"
+        self.blank = blank
+        self.length_multiplier = length_multiplier
         if upsampling == 0:
             classes = config.max_length + 1 if self.length_slot else 2 * LENGTH_RANGE + 1
             self.length = nn.Linear(config.d_model, classes)
@@ -67,7 +71,7 @@ class ParallelModel(Transformer):
             self.layer_fusion = nn.ModuleList(fusions)
 
     def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
-        """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding; with a length slot, s is one more."""
+        """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding; a length slot adds 1 to s."""
         if not self.length_slot:
             return super().encode(source_bs)
         padded_bs = functional.pad(source_bs == PAD, (1, 0), value=False)
@@ -76,7 +80,7 @@ class ParallelModel(Transformer):
         return self.encoder(self.embeddings.positions(functional.pad(embedded_bsd, (0, 0, 1, 0))), bias), bias
 
     def predict_length(self, source_bs: Tensor, memory_bsd: Tensor) -> Tensor:
-        """Length logits [b, l], from the slot's or the mean encoder state; lengths include eos on both sides."""
+        """Logits [b, l] of the length classes; lengths include eos on both sides."""
         if self.length_slot:
             return self.length(memory_bsd[:, 0])
         present_bs1 = (source_bs != PAD)[:, :, None].to(memory_bsd.dtype)
@@ -84,19 +88,19 @@ class ParallelModel(Transformer):
         return self.length(mean_bd)
 
     def length_offset(self, source_length_b: Tensor) -> Tensor:
-        """What a class of the length predictor lacks to the length [b]."""
+        """Target length minus the class of the length predictor [b]."""
         return torch.zeros_like(source_length_b) if self.length_slot else source_length_b - LENGTH_RANGE
 
     def slot_count(self, length: Tensor) -> Tensor:
-        """Decoder slots for targets of these lengths, which include eos; never more than the model's longest."""
+        """Number of decoder slots for targets of these lengths, eos included; at most the model's maximum."""
         return (length * self.length_multiplier + 0.5).long().clamp(max=self.config.max_length)
 
     def decode_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
-        """Decoder states [b, t, d] for slots that hold mask or given tokens; padded slots are hidden."""
+        """Decoder states [b, t, d] for slots that hold mask or given tokens; padding is hidden."""
         return self.layers_of_tokens(input_bt, memory_bsd, memory_bias)[-1]
 
     def layers_of_tokens(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> list[Tensor]:
-        """What ``decode_tokens`` returns, of each layer that predicts, the last one last."""
+        """States as of ``decode_tokens`` for each layer that predicts; the last entry is the last layer's."""
         bias = padding_bias(input_bt == PAD, self.config.heads, self.dtype)
         if self.pad_input:
             input_bt = input_bt.masked_fill(input_bt == MASK, PAD)
@@ -105,16 +109,18 @@ class ParallelModel(Transformer):
     def decode_upsampled(
         self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Decoder states [b, upsampling * s, d] for slots that start from the encoder state they stem from (Libovicky
-        and Helcl 2018), or from the embedding of a given token that is not pad, and the number of slots [b] that are
-        not padding."""
+        """Decoder states [b, upsampling * s, d], and the number of slots [b] without padding.
+
+        A slot's input is its encoder state (Libovicky and Helcl 2018), or the embedding of its token in ``given_bt``
+        where that is not pad.
+        """
         layers, slots_b = self.layers_of_upsampled(source_bs, memory_bsd, memory_bias, given_bt)
         return layers[-1], slots_b
 
     def layers_of_upsampled(
         self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """What ``decode_upsampled`` returns, with the states of each layer that predicts, the last one last."""
+        """As ``decode_upsampled``, with the states of each layer that predicts; the last entry is the last layer's."""
         slots_bt = (source_bs == PAD).repeat_interleave(self.upsampling, 1)
         input_btd = memory_bsd.repeat_interleave(self.upsampling, 1)
         if given_bt is not None:
@@ -123,7 +129,7 @@ class ParallelModel(Transformer):
         return self._decode(self.slot_positions(input_btd), bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
 
     def _decode(self, x_btd: Tensor, bias: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> list[Tensor]:
-        """States [b, t, d] of each layer that predicts: of the last one alone, unless there is deep supervision."""
+        """States [b, t, d] of each layer that predicts: of all with deep supervision, else of the last one."""
         if not self.deep_supervision:
             return [self.decoder(x_btd, bias, memory_bsd, memory_bias)]
         layers: list[Tensor] = []
@@ -147,13 +153,13 @@ def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> T
 
 
 def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, count: int) -> Tensor:
-    """The ``count`` most probable target lengths [b, count], eos included, each from 1 to the model's longest."""
+    """The ``count`` most probable target lengths [b, count], eos included, each from 1 to the model's maximum."""
     classes_bk = torch.topk(model.predict_length(source_bs, memory_bsd).float(), count, dim=-1).indices
     offset_b = model.length_offset((source_bs != PAD).sum(1))
     return (offset_b[:, None] + classes_bk).clamp(1, model.config.max_length)
 
 
 def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> ParallelModel:
-    """The model of an objective of this family, as its ``OPTIONS`` say."""
+    """The model of an objective of this family, with the ``OPTIONS`` that it declares."""
     options = {key: getattr(objective, key) for key in OPTIONS if hasattr(objective, key)}
     return ParallelModel(config, source_size, target_size, **options)

@@ -1,11 +1,11 @@
-"""A recurrent model that decodes left to right: bidirectional GRU encoder, GRU decoder with attention after it.
+"""The recurrent family, left to right: bidirectional GRU encoder, GRU decoder with attention on top of it.
 
-The decoder is that of Luong et al. 2015 with scaled scores: tanh of a linear layer over the top state and what it
-attends to. Every decoder layer starts from the final states of the encoder layer with its number. The shape is that of
-the recurrent students of Lin et al. 2020, whose cells are SRUs.
+The attention is that of Luong et al. 2015 with scaled scores: tanh of a linear layer over the top state and its context
+vector. Every decoder layer starts from the final states of the encoder layer of the same number. The architecture is
+that of the recurrent students of Lin et al. 2020, whose cells are SRUs.
 
-Shape letters: b batch, t target position, s source position, d model width, w = 2 d width of the encoder's output and
-of the decoder's states, r rows (hypotheses being extended), k rows a source, v vocabulary.
+Shape letters: b batch, t target position, s source position, d model width, r rows (hypotheses being extended), k rows
+per source, v vocabulary; w = 2 d, the width of the encoder's output and of the decoder's states.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from retort.models.layers import padding_bias
 
 @dataclass
 class RecurrentCache:
-    """What a search carries from step to step: the state of each layer, [1, r, w], and the encoder's output."""
+    """Decoder states and encoder output that a search carries from step to step."""
 
     states: list[Tensor]
+    """State of each layer, [1, r, w]."""
     memory_bsw: Tensor
     memory_bias: Tensor
+    """Bias [b, 1, s] that hides the padding of the sources."""
 
     def select(self, rows: Tensor, memory_rows: Tensor | None = None) -> None:
-        """Keep the given rows, in this order; the encoder's part is touched only when ``memory_rows`` is given."""
+        """Keep the given rows, in this order. ``memory_rows``: sources to keep; None keeps the encoder's part."""
         self.states = [state.index_select(1, rows) for state in self.states]
         if memory_rows is not None:
             self.memory_bsw = self.memory_bsw.index_select(0, memory_rows)
@@ -40,17 +42,19 @@ class RecurrentCache:
 
 
 class RecurrentModel(EncoderDecoder):
-    """P(y_t | x, y_<t)."""
+    """Models P(y_t | x, y_<t)."""
 
     family = "recurrent"
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__(config, source_size, target_size)
-        d, w = config.d_model, 2 * config.d_model
+        d = config.d_model
+        w = 2 * d
         self.encoder = RecurrentEncoder(config)
         inputs = [d, *[w] * (config.decoder_layers - 1)]
         self.decoder: Sequence[nn.GRU] = nn.ModuleList(nn.GRU(n, w, batch_first=True) for n in inputs)  # type: ignore[assignment]
-        self.combine, self.project = Linear(2 * w, w), Linear(w, d)
+        self.combine = Linear(2 * w, w)
+        self.project = Linear(w, d)
 
     def forward(self, source_bs: Tensor, input_bt: Tensor) -> Tensor:
         """Decoder states [b, t, d] for teacher-forced inputs (bos and the target without its last token)."""
@@ -64,14 +68,14 @@ class RecurrentModel(EncoderDecoder):
         return memory_bsw, states[: self.config.decoder_layers], padding_bias(source_bs == PAD, 1, self.dtype)
 
     def start(self, source_bs: Tensor) -> RecurrentCache:
-        """Encode the sources and make a cache with one row a source."""
+        """Encode the sources; returns a cache with one row per source."""
         memory_bsw, states, bias = self.encode(source_bs)
         return RecurrentCache(states, memory_bsw, bias)
 
     def step(self, token_r: Tensor, cache: RecurrentCache) -> Tensor:
-        """Feed one token a row; returns the log-probabilities [r, v] of the next one, in float32.
+        """Feed one token per row; returns the next token's log-probabilities [r, v] (nats, float32).
 
-        The cache goes one step on. It may hold several rows (beams) a source, rows of one source adjacent.
+        The cache advances by one step. It may hold several rows (beams) per source, which are adjacent.
         """
         top_r1w, cache.states = self._advance(token_r[:, None], cache.states)
         top_bkw = top_r1w.view(len(cache.memory_bsw), -1, top_r1w.shape[2])
@@ -80,22 +84,23 @@ class RecurrentModel(EncoderDecoder):
 
     def _advance(self, input_bt: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """States [b, t, w] of the top layer, and the last state of each layer."""
-        x_bt, last = self.embeddings.embed_target(input_bt), []
+        x_btw = self.embeddings.embed_target(input_bt)
+        last = []
         for number, (layer, state) in enumerate(zip(self.decoder, states, strict=True)):
-            x_bt = dropout(x_bt, self.config.dropout, self.training) if number else x_bt
-            x_bt, state = layer(x_bt, state)
+            x_btw = dropout(x_btw, self.config.dropout, self.training) if number else x_btw
+            x_btw, state = layer(x_btw, state)
             last.append(state)
-        return x_bt, last
+        return x_btw, last
 
     def _attended(self, top_btw: Tensor, memory_bsw: Tensor, bias: Tensor) -> Tensor:
-        """What the output projection sees: [b, t, d]."""
+        """Input of the output projection [b, t, d]: the top states combined with their context vectors."""
         context_btw = attend(top_btw, memory_bsw, memory_bsw, bias)
         combined_btw = torch.tanh(self.combine(torch.cat([top_btw, context_btw], -1)))
         return self.project(dropout(combined_btw, self.config.dropout, self.training))
 
 
 class RecurrentEncoder(nn.Module):
-    """Layers of two GRUs each, one of which reads every sentence from its own end."""
+    """Bidirectional GRU layers; the backward GRU reads each sentence from its own last token."""
 
     forwards: Sequence[nn.GRU]
     backwards: Sequence[nn.GRU]
@@ -111,7 +116,7 @@ class RecurrentEncoder(nn.Module):
         """Output [b, s, w] and final states [1, b, w] of each layer."""
         positions_s = torch.arange(x_bsd.shape[1], device=x_bsd.device)
         inside_bs = positions_s < length_b[:, None]
-        # its own inverse: reverses the sentence, leaves the padding
+        # reverses each sentence and leaves its padding; applied twice, it restores the order
         turned_bs1 = torch.where(inside_bs, length_b[:, None] - 1 - positions_s, positions_s)[:, :, None]
         last_b1d = (length_b - 1)[:, None, None]
         finals = []

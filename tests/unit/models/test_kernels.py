@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from retort.models.kernels import MASKED, attend, dropout, embed, gathered, reseed_dropout
+from retort.models.kernels import MASKED, attend, dropout, embed, gather_last, reseed_dropout
 
 PRECISIONS = [torch.float32, torch.bfloat16]
 
@@ -135,10 +135,10 @@ def test_frequent_words_gradients_are_summed_in_float32():
 def test_what_is_gathered_has_torchs_gradient_summed_in_float32():
     x, index = torch.randn(2, 3, 5, requires_grad=True), torch.randint(5, (1, 3, 9)).expand(2, -1, -1)
     gradient = torch.randn(2, 3, 9)
-    ours, theirs = gathered(x, index), x.gather(-1, index)
+    ours, theirs = gather_last(x, index), x.gather(-1, index)
     assert torch.equal(ours, theirs)
     (own,), (other,) = (torch.autograd.grad(y, x, gradient) for y in (ours, theirs))
     torch.testing.assert_close(own, other)
     rough = torch.zeros(2, dtype=torch.bfloat16, requires_grad=True)
-    gathered(rough, torch.zeros(10_000, dtype=torch.long)).sum().backward()
+    gather_last(rough, torch.zeros(10_000, dtype=torch.long)).sum().backward()
     assert rough.grad.tolist() == [pytest.approx(10_000, rel=1 / 256), 0]
