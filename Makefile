@@ -26,7 +26,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
 
-# What is generated from the configuration's models.
+# The files that are generated from the configuration's models.
 schema: $(VENV)/.installed
 	$(BIN)/python -m retort.config.reference --schema > config.schema.json
 	$(BIN)/python -m retort.config.reference --table > docs/configuration.md

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import yaml
 
 from retort.config.corpus import TextSource
 from retort.config.run import Config
-from retort.config.systems import PRETRAINED
+from retort.config.systems import PRETRAINED, System
 from retort.errors import RetortError
 
-CHECKPOINT_FILES = ("model.safetensors", "model.json", "source.model", "target.model")
+DESCRIPTION = "model.json"
+CHECKPOINT_FILES = ("model.safetensors", DESCRIPTION, "source.model", "target.model")
 VOCABULARY_FILES = ("source.model", "target.model", "vocabulary.json")
 MIRROR_VARIABLE = "RETORT_MIRROR"
 
@@ -104,48 +105,56 @@ def check_files(config: Config) -> None:
 
     Raises RetortError that lists every problem.
     """
-    problems: list[str] = []
-
-    def directory(key: str, path: str | None, files: tuple[str, ...]) -> None:
-        missing = [f for f in files if not (Path(path) / f).is_file()] if path else []
-        if missing:
-            problems.append(f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}")
-
-    def braces(key: str, path: str | None) -> None:
-        if path and set(path) & set("{}"):
-            problems.append(f"{key}: {path!r} holds a brace, which a workflow takes for a wildcard; rename it")
-
-    keys = {"teacher": "teacher", PRETRAINED: "pretraining.system"}
-    for name, system in config.trained.items():
-        key = f"{keys.get(name, f'students.{name}')}.checkpoint"
-        directory(key, system.checkpoint, CHECKPOINT_FILES)
-        trained = _trained_objective(system.checkpoint)
-        if trained is not None and trained != system.objective.name:
-            problems.append(
-                f"{key}: {system.checkpoint} was trained as {trained}; the objective here says {system.objective.name}"
-            )
-    directory("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES)
-    if config.distillation.corpus and not Path(config.distillation.corpus).is_file():
-        problems.append(f"distillation.corpus: no file {config.distillation.corpus}; expected a translations table")
-    texts = [*local_texts(config), *local_monolingual_texts(config)]
-    for path in [config.vocabulary.path, config.distillation.corpus, *texts]:
-        braces("path", path)
-    for system in config.trained.values():
-        braces("checkpoint", system.checkpoint)
+    problems = [*_missing_files(config), *_other_objectives(config), *_paths_with_braces(config)]
     if problems:
         raise RetortError("files named in the configuration cannot be used:\n  " + "\n  ".join(problems))
 
 
-def _trained_objective(checkpoint: str | None) -> Any:
-    """The name of the objective that a checkpoint's description says; None where it cannot be read."""
+def _missing_files(config: Config) -> Iterator[str]:
+    directories = [(key, path, CHECKPOINT_FILES) for key, path, _ in _checkpoints(config)]
+    if config.vocabulary.path:
+        directories.append(("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES))
+    for key, path, files in directories:
+        missing = [name for name in files if not (Path(path) / name).is_file()]
+        if missing:
+            yield f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}"
+    corpus = config.distillation.corpus
+    if corpus and not Path(corpus).is_file():
+        yield f"distillation.corpus: no file {corpus}; expected a translations table"
+
+
+def _other_objectives(config: Config) -> Iterator[str]:
+    """Checkpoints that were trained with another objective than the configuration has."""
+    for key, path, system in _checkpoints(config):
+        trained = _trained_objective(path)
+        if trained is not None and trained != system.objective.name:
+            yield f"{key}: {path} was trained as {trained}; the configuration has objective {system.objective.name}"
+
+
+def _trained_objective(checkpoint: str) -> Any:
+    """The name of the objective in a checkpoint's description; None where it cannot be read."""
     try:
-        return (
-            json.loads((Path(checkpoint) / CHECKPOINT_FILES[1]).read_text())["objective"]["name"]
-            if checkpoint
-            else None
-        )
+        return json.loads((Path(checkpoint) / DESCRIPTION).read_text())["objective"]["name"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def _paths_with_braces(config: Config) -> Iterator[str]:
+    texts = [*local_texts(config), *local_monolingual_texts(config)]
+    paths = [("path", path) for path in [config.vocabulary.path, config.distillation.corpus, *texts] if path]
+    for key, path in [*paths, *(("checkpoint", path) for _, path, _ in _checkpoints(config))]:
+        if set(path) & set("{}"):
+            yield f"{key}: {path!r} holds a brace, which a workflow takes for a wildcard; rename it"
+
+
+def _checkpoints(config: Config) -> list[tuple[str, str, System]]:
+    """The checkpoints that are given: the key, the directory and the system."""
+    keys = {"teacher": "teacher", PRETRAINED: "pretraining.system"}
+    return [
+        (f"{keys.get(name, f'students.{name}')}.checkpoint", system.checkpoint, system)
+        for name, system in config.trained.items()
+        if system.checkpoint
+    ]
 
 
 def local_texts(config: Config) -> list[str]:
@@ -166,7 +175,5 @@ def _local(texts: Iterable[TextSource], config: Config) -> list[str]:
 
 def mirror_directory(*named: Path | str | None) -> Path | None:
     """The first directory that is named, or else that of the environment; None if there is neither."""
-    for directory in (*named, os.environ.get(MIRROR_VARIABLE)):
-        if directory:
-            return Path(directory)
-    return None
+    directories = [Path(directory) for directory in (*named, os.environ.get(MIRROR_VARIABLE)) if directory]
+    return directories[0] if directories else None

@@ -1,4 +1,4 @@
-"""Loading a configuration: every problem found at once, each with its path and what would be right."""
+"""Loading a configuration: all problems are reported at once, each with its path and what would be right."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ from retort.errors import RetortError
 
 
 def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None) -> Config:
-    """Validate and complete a configuration given as a mapping or as the path of a YAML or JSON file.
+    """Complete and validate a configuration, given as a mapping or as the path of a YAML or JSON file.
 
-    ``where`` names the source in errors. Raises RetortError that lists every problem, one a line.
+    ``where`` names the source in errors. Raises RetortError that lists every problem, one per line.
     """
     if isinstance(source, Mapping):
         raw, where = dict(source), where or "configuration"
     else:
         raw, where = read_yaml(source), where or str(source)
-    raw = {key: value for key, value in raw.items() if value is not None}
-    config: Config | None = None
-    problems: list[Problem] = []
-    if "include" in raw:
-        problems.append(Problem("include", "only a file can include others; give it with --configfile"))
-        del raw["include"]
-    try:
-        config = resolve(raw)
-    except ValidationError as error:
-        problems += problems_of(error, raw, Config)
-    problems = list(dict.fromkeys([*problems, *cross_checks(raw, config)]))
-    if problems or config is None:
+    config, problems = _resolved({key: value for key, value in raw.items() if value is not None})
+    if config is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "\n".join(f"  {p.path or 'configuration'}: {p.message}" for p in problems)
         raise RetortError(f"{where}: {count}:\n{lines}\nEvery key is described in docs/configuration.md.")
     return config
+
+
+def _resolved(raw: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """The configuration, None where a section is not valid, and every problem, each once."""
+    config: Config | None = None
+    problems: list[Problem] = []
+    if raw.pop("include", None):
+        problems.append(Problem("include", "only a file can include others; give it with --configfile"))
+    try:
+        config = resolve(raw)
+    except ValidationError as error:
+        problems += problems_of(error, raw, Config)
+    return config, list(dict.fromkeys([*problems, *cross_checks(raw, config)]))
 
 
 def to_json(config: Config) -> str:

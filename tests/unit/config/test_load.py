@@ -327,7 +327,7 @@ def test_a_given_checkpoint_was_trained_as_the_configuration_says(tmp_path: Path
     (tmp_path / "model.json").write_text('{"objective": {"name": "autoregressive"}}')
     check_files(load_config(raw))
     (tmp_path / "model.json").write_text('{"objective": {"name": "janus"}}')
-    with pytest.raises(RetortError, match="teacher.checkpoint: .* was trained as janus; .* says autoregressive"):
+    with pytest.raises(RetortError, match="teacher.checkpoint: .* was trained as janus; .* objective autoregressive"):
         check_files(load_config(raw))
 
 
