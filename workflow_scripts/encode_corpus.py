@@ -1,5 +1,5 @@
-"""Encode corpus tables with a vocabulary; each output has the name of its corpus table. Lengths are counted, of tables
-that are not encoded too."""
+"""Encode corpus tables with a vocabulary; each output has the name of its corpus table. Lengths are counted, also of
+tables that are not encoded."""
 
 from __future__ import annotations
 
@@ -42,7 +42,14 @@ def main(args: argparse.Namespace) -> None:
     for path in [*args.corpus, *args.counted]:
         if path in args.corpus:
             facts = provenance(corpus=file_digest(path))
-            counted = encode_corpus(path, vocabulary, args.output / path.name, facts, longest, args.truncate_sources)
+            counted = encode_corpus(
+                path,
+                vocabulary,
+                args.output / path.name,
+                provenance=facts,
+                longest=longest,
+                truncate_sources=args.truncate_sources,
+            )
         else:
             counted = count_tokens(path, vocabulary, longest)
         split = path.stem.removeprefix("test.")

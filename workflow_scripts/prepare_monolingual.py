@@ -19,11 +19,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(description=__doc__)
     result.add_argument("--texts", required=True, type=section(list[TextSource]), help="texts of the config, as JSON")
-    result.add_argument("--corpus", type=Path, help="corpus table whose two sides are read too, if it is given")
+    result.add_argument("--corpus", type=Path, help="corpus table whose two sides are read too")
     result.add_argument("--held-out", required=True, type=Path, nargs="+", help="corpus tables of valid and tests")
     result.add_argument("--cleaning", default="{}", type=section(Cleaning), help="the cleaning section, JSON or @file")
     result.add_argument("--vocabulary", required=True, type=Path, help="directory of the vocabulary")
-    result.add_argument("--block-tokens", required=True, type=int, help="most tokens of a block, without eos")
+    result.add_argument("--block-tokens", required=True, type=int, help="longest block in tokens, without eos")
     result.add_argument("--valid-blocks", required=True, type=int, help="blocks kept for validation")
     result.add_argument("--mirror", type=Path, help="directory used instead of downloading (default: RETORT_MIRROR)")
     result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
@@ -49,11 +49,11 @@ def main(args: argparse.Namespace) -> None:
         chain(*readers, *map(both_sides, corpora)),
         args.held_out,
         args.cleaning,
-        vocabulary,
-        args.block_tokens,
-        args.valid_blocks,
-        args.output,
-        facts,
+        vocabulary=vocabulary,
+        block_tokens=args.block_tokens,
+        valid_blocks=args.valid_blocks,
+        output=args.output,
+        provenance=facts,
     )
 
 

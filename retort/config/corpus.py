@@ -33,7 +33,7 @@ class CorpusSection(Section):
     """Module below retort/corpus whose ``judge(settings)`` recognises right translations without a reference; None:
     they are not known."""
     local_keys: ClassVar[frozenset[str]] = frozenset()
-    """Keys that say where this machine has the text; the tables do not depend on them."""
+    """Keys about where this machine has the text; the tables do not depend on them."""
 
     @property
     def knows_right_translations(self) -> bool:
@@ -96,26 +96,26 @@ class TextSource(Section):
     location: str
     """Path or http(s) address."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
-    """SHA-256 of the text inside, after decompression, or of the lines that ``layout`` takes from it; null leaves it
-    unchecked and only records it."""
+    """SHA-256 of the text inside, after decompression, or of the lines that ``layout`` extracts from it; null records
+    it without a check."""
     member: str | None = None
     """Name of the file inside a .zip or .tar archive; of a fairytaleqa archive the split: train, val or test."""
     column: int | None = Field(None, ge=0)
-    """Column of a tab-separated file, from 0; null takes whole lines."""
+    """Column of a tab-separated file, counted from 0; null: whole lines."""
     layout: Literal["lines", "json", "fairytaleqa"] = "lines"
-    """How texts stand in the file. lines: one a line. json: a JSON object a line, of which ``field`` is taken: a text,
-    or a list of texts, joined by spaces, or by tabs where they are references. fairytaleqa: the archive of that
-    corpus's repository (Xu et al. 2022), of which ``field`` is source (answer, [SEP], passage) or question."""
+    """How the file holds texts. lines: one per line. json: one JSON object per line, whose ``field`` is a text, or a
+    list of texts that are joined by spaces, or by tabs where they are references. fairytaleqa: the archive of that
+    corpus's repository (Xu et al. 2022), whose ``field`` is source (answer, [SEP], passage) or question."""
     field: str | None = None
-    """What is taken from json or fairytaleqa."""
+    """The part of json or fairytaleqa that is the text."""
     mirror_name: str | None = None
-    """Path of this text below the mirror directory, plain or .gz; null: the last part of the location. Of a layout
-    other than lines it names the lines that were taken."""
+    """Path of this text below the mirror directory, plain or .gz; null: the last part of the location. Where the
+    layout is not lines, the mirror holds the extracted lines under this name."""
 
     @model_validator(mode="after")
     def _has_a_field(self) -> TextSource:
         if (self.layout == "lines") != (self.field is None):
-            raise ValueError("field says what is taken from layout json or fairytaleqa: give both, or neither")
+            raise ValueError("field is the part that layout json or fairytaleqa extracts: give both, or neither")
         if self.layout != "lines" and self.column is not None:
             raise ValueError(f"column is for tab-separated lines, not for layout {self.layout}; remove it")
         return self
@@ -150,7 +150,7 @@ class TextPair(Section):
 
 
 class Carve(Section):
-    """Carve valid and test out of the training text, for corpora that come without a split."""
+    """Carve valid and test out of the training text, for a corpus without a split."""
 
     valid_pairs: int = Field(2500, ge=1)
     """Validation pairs, at least."""
@@ -159,8 +159,7 @@ class Carve(Section):
     largest_component: int = Field(20, ge=1)
     """Pairs that share a side form a component and stay together; larger components stay in train."""
     ready: dict[Literal["train", "valid", "test"], TextPair] = {}
-    """The carved splits as files of their own, all three, where a mirror may hold them: taken instead of carving when
-    the mirror has them."""
+    """The three carved splits as files of their own; where the mirror has them all, they replace carving."""
 
     @model_validator(mode="after")
     def _ready_is_whole(self) -> Carve:
@@ -243,15 +242,15 @@ class Cleaning(Section):
     those with an empty side."""
 
     max_words: int | None = Field(100, ge=1)
-    """Drop training pairs with more white-space words on a side; null drops none for it, as suits summarisation, where
+    """Drop training pairs with a side of more white-space words; null: no limit, as for summarisation, where
     model.truncate_sources cuts long sources."""
     max_ratio: float | None = Field(3.0, ge=1)
     """Drop training pairs whose word counts, plus 3 each so that short pairs pass, differ by more than this factor;
-    null drops none for it, as suits targets that are meant to be shorter."""
+    null: no limit, as for targets that are meant to be shorter."""
     drop_duplicates: bool = True
     """Drop repeated identical training pairs."""
     drop_leaks: bool = True
-    """Drop training pairs whose source or target also stands in valid or test."""
+    """Drop training pairs whose source or target is also in valid or test."""
 
 
 class Vocabulary(Section):
@@ -268,4 +267,4 @@ class Vocabulary(Section):
     character_coverage: float = Field(1.0, gt=0.9, le=1)
     """Share of the characters covered; the rest becomes unknown."""
     sample_sentences: int = Field(1_000_000, ge=1)
-    """At most so many sentences are read to train it."""
+    """At most this many sentences are read to train it."""

@@ -23,9 +23,9 @@ class Guards(Section):
     quality: float = Field(0.8, ge=0)
     """Least BLEU against the references, as a ratio."""
     likelihood: float = Field(0.5, ge=0)
-    """Largest loss of mean log-probability under the first teacher, in nats a token."""
+    """Largest loss of mean log-probability under the first teacher, in nats per token."""
     sentences: int = Field(2000, ge=1)
-    """Sentences of which the log-probability is taken."""
+    """Sentences whose log-probability is measured."""
 
 
 class Em(Section):
@@ -36,7 +36,7 @@ class Em(Section):
     iterations: int = Field(0, ge=0)
     """Iterations; 0 leaves the loop out. Raising it runs the new iterations only."""
     candidates: int = Field(20, ge=1)
-    """Size of the beam, and number of candidates a source. Of the search only this differs from distillation.search."""
+    """Size of the beam, and number of candidates per source. The rest of the search is distillation.search."""
     choose_by: Literal["parallel", "difference", "autoregressive"] = "parallel"
     """Candidates are chosen by log p of the parallel model, length included, as the paper's code does; by log p of the
     parallel model minus log p of the autoregressive one that made them, as its derivation has it; or, a control
@@ -44,7 +44,7 @@ class Em(Section):
     normalise: bool = False
     """Divide that score by the length in tokens."""
     likelihood_floor: float | None = Field(None, ge=0)
-    """Drop candidates whose log p a token under the first teacher is more than so many nats below the best
+    """Drop candidates whose log p per token under the first teacher is more than this many nats below the best
     candidate's; null keeps all."""
     held_out: int = Field(1000, ge=1)
     """Training pairs of each iteration's corpus that train no parallel model: multi-modality is measured on them."""
@@ -54,7 +54,7 @@ class Em(Section):
     """The autoregressive system of iteration 2 and later, named em2-teacher, ...; keys of model and training left out
     come from the teacher."""
     student_start: Literal["cold", "warm"] = "cold"
-    """cold: each iteration's student starts as its training.warm_start says, so that all have trained equally long.
+    """cold: each iteration's student starts from its training.warm_start, so that all have trained equally long.
     warm: it goes on from the iteration before."""
     teacher_start: Literal["cold", "warm"] = "warm"
     """The same for the teacher; warm: it goes on from the iteration before, the first one from the teacher."""

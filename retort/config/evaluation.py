@@ -43,7 +43,7 @@ class Evaluation(Section):
 
     metrics: list[Metric] = Field(["BLEU", "chrF", "TER"], min_length=1)
     """Quality metrics, each scored and compared. The first one leads: figures and gaps are in it, and checkpoints are
-    chosen by it where training.select_by does not say otherwise. BLEU-lc is of lower-cased text, ROUGE of English,
+    chosen by it where training.select_by names no other. BLEU-lc is of lower-cased text, ROUGE of English,
     distinct-n the share of distinct n-grams in all output."""
     bootstrap_samples: int = Field(1000, ge=10)
     """Resamples of the paired bootstrap."""

@@ -111,7 +111,8 @@ def check_files(config: Config) -> None:
 
 
 def _missing_files(config: Config) -> Iterator[str]:
-    directories = [(key, path, CHECKPOINT_FILES) for key, path, _ in _checkpoints(config)]
+    directories: list[tuple[str, str, tuple[str, ...]]] = []
+    directories += [(key, path, CHECKPOINT_FILES) for key, path, _ in _checkpoints(config)]
     if config.vocabulary.path:
         directories.append(("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES))
     for key, path, files in directories:

@@ -16,7 +16,7 @@ class UnionMixture(Section):
 
 
 class WeightedMixture(Section):
-    """The same samples, which count as (1 - weight) loss(reference) + weight loss(teacher's translation)."""
+    """The same samples, weighted: (1 - weight) loss(reference) + weight loss(teacher's translation)."""
 
     kind: Literal["weighted"]
     weight: Probability = 0.5
@@ -30,8 +30,8 @@ class SelectiveMixture(Section):
 
     kind: Literal["selective"]
     evaluator: Name
-    """Student, trained on distilled text, that is asked. Where its slots are the target's tokens, not CTC's, the square
-    root of the share that it gets right is compared, as in the released code."""
+    """Student, trained on distilled text, whose predictions decide. Where its slots are the target's tokens, not CTC's,
+    the square root of the share that it gets right is compared, as in the released code."""
     start: float = 0.4
     """Bound at the first update."""
     slope: float = Field(0.6, ge=0)
@@ -48,7 +48,7 @@ class SelfPaced(Section):
     their own."""
 
     criterion: Literal["loss", "agreement", "similarity"] = "loss"
-    """What makes a sample hard. loss: its negative log-likelihood a token. agreement: the share of slots where the most
+    """What makes a sample hard. loss: its negative log-likelihood per token. agreement: the share of slots whose most
     probable token is not the target's. similarity: the difference of reference and teacher's translation, by sentence
     chrF; of data: mixed, and for the references alone."""
     weights: Literal["hard", "linear"] = "hard"
@@ -62,7 +62,7 @@ class SelfPaced(Section):
     full: Probability = 0.6
     """Share of training.max_updates by which that is reached."""
     window: int = Field(1000, ge=1)
-    """Last samples of a kind whose quantile is taken."""
+    """Number of the last samples of a kind from which the quantile is computed."""
     random: bool = False
     """The control: random numbers are the criterion, so that as many samples wait, but any."""
 

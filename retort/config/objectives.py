@@ -65,7 +65,7 @@ class ObjectiveSection(Section):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher is asked for its distribution during training."""
+        """Whether the teacher runs during the training."""
         return False
 
     @property
@@ -139,7 +139,7 @@ class Mixture(Section):
 
     schedule: Literal["exponential", "linear", "reverse_sigmoid", "constant"] = "exponential"
     """exponential: share ** progress. linear: from 1 to share. reverse_sigmoid: 1 / (1 + exp(20 (progress - 1/2))),
-    whatever share says. constant: share."""
+    whatever share is. constant: share."""
     share: float = Field(0.005, ge=0, le=1)
     """At the last update, or throughout."""
 
@@ -164,7 +164,7 @@ class Rollout(Section):
 
 
 class Imitation(ObjectiveSection):
-    """Next-token prediction of what the teacher would say, at prefixes of the data and of the student itself (ImitKD,
+    """Prediction of the teacher's next token, at prefixes of the data and of the student itself (ImitKD,
     Lin et al. 2020); the autoregressive family. At the data's prefixes alone (beta: {schedule: constant, share: 1})
     labels: full is word-level distillation (Kim and Rush 2016)."""
 
@@ -178,7 +178,7 @@ class Imitation(ObjectiveSection):
     teacher's distribution at both. stored: at the data's prefixes the top_k of the teacher's distribution, from a table
     made before the training, so that no teacher runs beside it."""
     top_k: int | None = Field(None, ge=1)
-    """Of the teacher's distribution only so many most probable tokens, all others together counting as one more; null:
+    """Of the teacher's distribution only this many most probable tokens, all others counted as one more; null:
     all of it. A table of stored labels needs a number, such as 8."""
     beta: Mixture = Mixture()
     """Share of sentences that keep the data's prefixes."""
@@ -202,12 +202,12 @@ class Imitation(ObjectiveSection):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher is asked for labels in training."""
+        """Whether the teacher labels tokens during the training."""
         return self.labels == "full" or self.mixes
 
     @property
     def needs_labels(self) -> bool:
-        """Whether the training reads what the teacher said before."""
+        """Whether the training reads stored labels of the teacher."""
         return self.labels == "stored"
 
 
@@ -215,8 +215,8 @@ class DeepSupervision(ObjectiveSection):
     """An objective of which every decoder layer can predict."""
 
     deep_supervision: Annotated[bool, ShapesWeights()] = False
-    """Every decoder layer predicts, the loss is the mean over the layers, and each layer but the first is told what the
-    one before predicted, in decoding too (Huang et al. 2022)."""
+    """Every decoder layer predicts, and the loss is the mean over the layers. Each layer but the first receives the
+    prediction of the one before, in decoding too (Huang et al. 2022)."""
 
 
 class Taught(ObjectiveSection):
@@ -224,14 +224,14 @@ class Taught(ObjectiveSection):
 
     teacher_weight: float = Field(0.0, ge=0)
     """Weight of the divergence from the teacher's distribution of each token, given those before it, to the slot's; at
-    the teacher's own translations where data are mixed, else at all targets. 0: no teacher is asked."""
+    the teacher's own translations where data are mixed, else at all targets. 0: no teacher is needed."""
     teacher_top_k: int | None = Field(None, ge=1)
-    """Of the teacher's distribution only so many most probable tokens, all others together counting as one more; null:
+    """Of the teacher's distribution only this many most probable tokens, all others counted as one more; null:
     all of it."""
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the teacher is asked for its distribution."""
+        """Whether the teacher's distribution is a target."""
         return self.teacher_weight > 0
 
 
@@ -257,7 +257,7 @@ class Vanilla(DeepSupervision, Taught, PredictedLength):
     weighs_samples = True
     measures_agreement = True
     decoder_input: Literal["mask", "pad"] = "mask"
-    """Token that stands in every decoder slot."""
+    """Token in every decoder slot."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0)

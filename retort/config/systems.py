@@ -20,7 +20,7 @@ PRETRAINED = "pretrained"
 """Name of the pre-trained system."""
 
 STARTS = ("none", "teacher_encoder", PRETRAINED, "previous")
-"""What training.warm_start can say besides the name of a system."""
+"""Values of training.warm_start besides the names of systems."""
 
 
 class System(Section):
@@ -96,10 +96,10 @@ class Pretraining(Section):
     training.warm_start is pretrained start from it, of whatever family."""
 
     texts: list[TextSource] = []
-    """Text of any of the two languages, one sentence a line, in the order of the documents. It is cleaned as
-    cleaning says. None: the sources of the training corpus, and then its targets."""
+    """Text of any of the two languages, one sentence per line, in the order of the documents. It is cleaned by the
+    rules of cleaning. None: the sources of the training corpus, and then its targets."""
     block_tokens: int = Field(128, ge=4)
-    """Consecutive lines are joined to at most so many tokens; a longer line is cut into pieces of that."""
+    """Consecutive lines are joined to blocks of at most this many tokens; a longer line is cut into such blocks."""
     valid_blocks: int = Field(200, ge=1)
     """Blocks that validate, spread over the text."""
     system: System = System(objective=BartJanus(name="bart_janus"))

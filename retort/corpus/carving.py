@@ -1,10 +1,10 @@
 """Valid and test sets out of a corpus that comes without a split, so that nothing in them is also in train.
 
-Two pairs belong together when they share a side up to case, punctuation and width; everything that belongs together,
-directly or through others, is a component and goes to one split. Small components are taken in the order of a hash of
-their text, so the split depends on the text alone, not on the order of the lines or a random stream.
+Two pairs belong together when they share a side up to case, punctuation and width. Everything that belongs together,
+directly or through others, is a component and goes to one split. Small components are assigned in the order of a hash
+of their text, so the split depends on the text alone, not on the order of the lines or a random stream.
 
-Memory is bounded by the number of pairs: 8 bytes of hash and 8 of component a side, and the text of those components
+Memory is bounded by the number of pairs: 8 bytes of hash and 8 of component per side, and the text of those components
 whose pairs have not all been read.
 """
 
@@ -27,7 +27,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def sharing_key(text: str) -> str:
-    """What two texts that count as the same have in common: NFKC, case folded, letters and digits, single spaces."""
+    """The key that texts share which count as the same: NFKC, case folded, letters and digits, single spaces."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
 
@@ -53,7 +53,7 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
                 raise RetortError(
                     f"corpus.carve: {len(splits)} pairs are too few to carve {settings.valid_pairs} and "
                     f"{settings.test_pairs} pairs from components of at most {settings.largest_component}; "
-                    f"{SPLITS[split]} found only {pairs}: ask for fewer pairs, or allow larger components"
+                    f"{SPLITS[split]} has only {pairs}: ask for fewer pairs, or allow larger components"
                 )
             split_of[component] = split
             pairs += int(sizes[component])

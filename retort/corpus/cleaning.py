@@ -1,7 +1,7 @@
 """Which training pairs are dropped, and why; every drop is counted.
 
-Memory is bounded by the number of pairs, not by their text: 8 bytes of hash and one byte of verdict a training pair
-(some 40 bytes a pair while the hashes are sorted), and 16 bytes of hash for a held-out pair. Two different texts share
+Memory is bounded by the number of pairs, not by their text: 8 bytes of hash and one byte of verdict per training pair
+(some 40 bytes per pair while the hashes are sorted), and 16 bytes of hash per held-out pair. Two different texts share
 a hash with a probability of about n * n / 2 ** 65: one in two million for 4 million pairs.
 """
 
@@ -22,12 +22,12 @@ from retort.data.tables import CORPUS
 KEPT = "kept"
 READ = "read"
 REASONS = (KEPT, "empty", "too_long", "ratio", "duplicate", "leak", "not_drawn")
-"""Verdicts; the first reason that holds counts. not_drawn: clean, but beyond corpus.train_pairs."""
+"""Verdicts, by the first reason that applies. not_drawn: clean, but beyond corpus.train_pairs."""
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 _RATIO_ALLOWANCE = 3
 
 Verdicts = np.ndarray
-"""One code of ``REASONS`` a row, uint8."""
+"""One code of ``REASONS`` per row, uint8."""
 
 
 def text_hash(text: str) -> int:
@@ -36,7 +36,7 @@ def text_hash(text: str) -> int:
 
 
 class HeldOut:
-    """Hashes of the texts of valid and test, which must not stand in train."""
+    """Hashes of the texts of valid and test, which train must not contain."""
 
     def __init__(self) -> None:
         self._sources: set[int] = set()
@@ -53,7 +53,7 @@ class HeldOut:
 
 
 def judge_held_out(path: Path) -> Verdicts:
-    """Verdicts on a valid or test set: only pairs with an empty side go."""
+    """Verdicts on a valid or test set: only pairs with an empty side are dropped."""
     verdicts = [_empty_sides(part) for part in iterate_table(path, CORPUS)]
     return np.concatenate(verdicts) if verdicts else np.zeros(0, np.uint8)
 
@@ -90,12 +90,12 @@ def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | 
 
 def counts(verdicts: Verdicts) -> dict[str, int]:
     """Number of pairs read, kept, and dropped by each reason."""
-    found = np.bincount(verdicts, minlength=len(REASONS))
-    return {READ: len(verdicts), **{reason: int(found[code]) for reason, code in _CODE.items()}}
+    pairs = np.bincount(verdicts, minlength=len(REASONS))
+    return {READ: len(verdicts), **{reason: int(pairs[code]) for reason, code in _CODE.items()}}
 
 
 def kept(verdicts: Verdicts) -> np.ndarray:
-    """Which rows stay, as booleans."""
+    """Which rows are kept, as booleans."""
     return verdicts == _CODE[KEPT]
 
 

@@ -1,4 +1,4 @@
-"""Corpus tables to tables of token ids, and what there is to know of their lengths."""
+"""Corpus tables to tables of token ids, and statistics of their lengths."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ def encode_corpus(
     corpus: Path | str,
     vocabulary: Vocabulary,
     output: Path | str,
+    *,
     provenance: dict[str, Any] | None = None,
     longest: int | None = None,
     truncate_sources: bool = False,
 ) -> Facts:
-    """Encode a CORPUS table into the ENCODED table ``output``, part by part; ids stay.
+    """Encode a CORPUS table into the ENCODED table ``output``, part by part; ids are kept.
 
     ``longest`` is the number of tokens that models allow, without eos; with ``truncate_sources`` sources are cut to it.
-    The facts are those of the whole texts.
+    The facts are of the texts before they are cut.
     """
     facts = _no_facts()
     cut = longest if truncate_sources else None
@@ -42,7 +43,7 @@ def encode_corpus(
 
 
 def count_tokens(corpus: Path | str, vocabulary: Vocabulary, longest: int | None = None) -> Facts:
-    """The facts of a CORPUS table that is not needed as token ids."""
+    """The facts of a CORPUS table, without its encoding."""
     facts = _no_facts()
     for _ in _encoded_parts(corpus, vocabulary, facts, longest):
         pass

@@ -1,4 +1,4 @@
-"""Monolingual text for pre-training: cleaned, encoded, and joined to blocks of lines."""
+"""Monolingual text for pre-training: cleaned, encoded, and joined to blocks."""
 
 from __future__ import annotations
 
@@ -26,35 +26,37 @@ def prepare_monolingual(
     lines: Iterable[str],
     held_out: Iterable[Path],
     rules: Cleaning,
+    *,
     vocabulary: Vocabulary,
     block_tokens: int,
     valid_blocks: int,
     output: Path,
     provenance: dict[str, Any],
 ) -> dict[str, int]:
-    """Write ENCODED tables train.parquet and valid.parquet, whose sources are their targets, into ``output``; returns
-    what became of how many lines.
+    """Write the ENCODED tables train.parquet and valid.parquet, whose targets are their sources, into ``output``.
 
-    Lines that stand on a side of the ``held_out`` CORPUS tables are left out if the rules drop leaks; the validation
-    blocks are spread evenly over the text. Raises RetortError if there are no more blocks than those.
+    Returns the number of lines kept, dropped by each reason, and cut. Lines that are a side of the ``held_out`` CORPUS
+    tables are dropped if the rules drop leaks. ``block_tokens`` is the longest block without eos; ``valid_blocks``
+    validation blocks are spread evenly over the text. Raises RetortError if there are no more blocks than those.
     """
-    found = HeldOut()
+    held_out_texts = HeldOut()
     for path in held_out if rules.drop_leaks else ():
         for part in iterate_table(path, CORPUS):
-            found.add(part)
+            held_out_texts.add(part)
     counts: Counter[str] = Counter()
-    made = list(blocks(_encoded(clean(lines, rules, found, counts), vocabulary), block_tokens, counts))
-    said = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
-    log.info("%s blocks of lines: %s", f"{len(made):,}", said)
-    if len(made) <= valid_blocks:
+    encoded = _encoded(clean(lines, rules, held_out_texts, counts), vocabulary)
+    rows = list(blocks(encoded, block_tokens, counts))
+    summary = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+    log.info("%s blocks of lines: %s", f"{len(rows):,}", summary)
+    if len(rows) <= valid_blocks:
         raise RetortError(
-            f"pretraining: {len(made)} blocks for {valid_blocks} of validation and at least one of training (lines: "
-            f"{said or 'none'}); give more text, or lower pretraining.valid_blocks or pretraining.block_tokens"
+            f"pretraining: {len(rows)} blocks for {valid_blocks} of validation and at least one of training (lines: "
+            f"{summary or 'none'}); give more text, or lower pretraining.valid_blocks or pretraining.block_tokens"
         )
-    chosen = set(np.linspace(0, len(made) - 1, valid_blocks).astype(int).tolist())
+    validating = set(np.linspace(0, len(rows) - 1, valid_blocks).astype(int).tolist())
     for split in ("train", "valid"):
-        ids = [i for i in range(len(made)) if (i in chosen) == (split == "valid")]
-        write_table(output / f"{split}.parquet", ENCODED, _parts(ids, made), {**provenance, "lines": dict(counts)})
+        ids = [i for i in range(len(rows)) if (i in validating) == (split == "valid")]
+        write_table(output / f"{split}.parquet", ENCODED, _parts(ids, rows), {**provenance, "lines": dict(counts)})
     return dict(counts)
 
 
@@ -66,7 +68,8 @@ def both_sides(corpus: Path) -> Iterator[str]:
 
 
 def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Counter[str]) -> Iterator[str]:
-    """The lines that the rules keep; ``counts`` tells the rest. Memory: a hash a line, if duplicates are dropped."""
+    """The lines that the rules keep; all are counted by reason in ``counts``. Memory: one hash per line, if duplicates
+    are dropped."""
     seen: set[int] = set()
     for line in lines:
         digest = text_hash(line)
@@ -88,19 +91,19 @@ def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Coun
 
 
 def blocks(encoded: Iterable[list[int]], size: int, counts: Counter[str]) -> Iterator[list[int]]:
-    """Consecutive lines, joined to at most ``size`` tokens; a longer line is cut into pieces of that, and counted."""
-    waiting: list[int] = []
+    """Consecutive lines, joined to blocks of at most ``size`` tokens; a longer line is cut, and counted."""
+    block: list[int] = []
     for tokens in encoded:
         if len(tokens) > size:
             counts["cut"] += 1
         for start in range(0, len(tokens), size):
             piece = tokens[start : start + size]
-            if len(waiting) + len(piece) > size:
-                yield waiting
-                waiting = []
-            waiting = waiting + piece
-    if waiting:
-        yield waiting
+            if len(block) + len(piece) > size:
+                yield block
+                block = []
+            block = block + piece
+    if block:
+        yield block
 
 
 def _encoded(lines: Iterator[str], vocabulary: Vocabulary) -> Iterator[list[int]]:
@@ -108,8 +111,8 @@ def _encoded(lines: Iterator[str], vocabulary: Vocabulary) -> Iterator[list[int]
         yield from vocabulary.encode_target(part)
 
 
-def _parts(ids: list[int], made: list[list[int]]) -> Iterator[pa.Table]:
+def _parts(ids: list[int], rows: list[list[int]]) -> Iterator[pa.Table]:
     for start in range(0, len(ids), ROW_GROUP_ROWS):
         part = ids[start : start + ROW_GROUP_ROWS]
-        tokens = pa.array([made[i] for i in part], ENCODED.schema.field("source").type)
+        tokens = pa.array([rows[i] for i in part], ENCODED.schema.field("source").type)
         yield pa.table({"id": part, "source": tokens, "target": tokens}, schema=ENCODED.schema)

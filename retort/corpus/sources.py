@@ -1,8 +1,8 @@
 """Texts: finding them (a path, a download, a mirror), reading them line by line, and checking what was read.
 
 A line ends with "\\n" and with nothing else; the last line may lack it. White space is stripped from the edges of a
-line (so the "\\r" of a file with other line ends goes); inside, text stays as it is. Texts that are taken from a file
-of another layout become such lines first.
+line (which removes the "\\r" of a file with other line ends); inside, text is unchanged. A file of another layout is
+converted to such lines first.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Text:
 def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
     """Find ``source`` on this machine; downloads it into ``cache`` if it has an address and there is no mirror.
 
-    A mirror holds the same file, or the plain text that is inside it or was taken from it. Raises RetortError if it is
-    not there.
+    A mirror holds the same file, or the plain text that is inside it or was extracted from it. Raises RetortError if
+    there is no such file.
     """
     origin: Literal["file", "download", "mirror"] = "file"
     path, member, layout = Path(source.location), source.member, source.layout
@@ -69,7 +69,16 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
             path = download(source.location, cache)
     if not path.is_file():
         raise RetortError(f"{path}: no such file; expected a text (paths are relative to the working directory)")
-    return Text(source.location, path, origin, source.sha256, member, source.column, layout, source.field or "")
+    return Text(
+        location=source.location,
+        path=path,
+        origin=origin,
+        sha256=source.sha256,
+        member=member,
+        column=source.column,
+        layout=layout,
+        field=source.field or "",
+    )
 
 
 def in_mirror(source: TextSource, mirror: Path) -> Path | None:
@@ -78,7 +87,7 @@ def in_mirror(source: TextSource, mirror: Path) -> Path | None:
 
 
 class TextReader:
-    """Iterates over the lines of a text, once; ``lines`` and ``sha256`` tell what was read when it is through.
+    """Iterates over the lines of a text, once; then ``lines`` is their number and ``sha256`` the digest of the text.
 
     ``several``: lines hold references, separated by tabs. Raises RetortError for bytes that are not UTF-8, a column or
     field that a line lacks, a file that cannot be read, and, at the end, a checksum that is not the expected one.
@@ -92,7 +101,7 @@ class TextReader:
 
     def __iter__(self) -> Iterator[str]:
         if self.text.layout != "lines":
-            yield from self._taken_lines()
+            yield from self._extracted_lines()
             return
         column = self.text.column
         for line in self._raw_lines():
@@ -108,16 +117,15 @@ class TextReader:
             yield line.strip()
         self._check()
 
-    def _taken_lines(self) -> Iterator[str]:
-        """The lines made of a file of another layout; the checksum is theirs, as if they stood in a file."""
+    def _extracted_lines(self) -> Iterator[str]:
+        """The lines of a file of another layout; the checksum is that of a file with these lines."""
         text, digest = self.text, hashlib.sha256()
+        if text.layout == "json":
+            lines = self._json_lines()
+        else:
+            lines = fairytaleqa.lines(text.path, text.member or "", text.field)
         try:
-            found = (
-                self._json_lines()
-                if text.layout == "json"
-                else fairytaleqa.lines(text.path, text.member or "", text.field)
-            )
-            for line in found:
+            for line in lines:
                 self.lines += 1
                 digest.update(f"{line}\n".encode())
                 yield line
@@ -130,8 +138,8 @@ class TextReader:
         field = self.text.field
         for number, line in enumerate(self._raw_lines(), start=1):
             try:
-                found = json.loads(line)[field]
-                texts = [" ".join(part.split()) for part in ([found] if isinstance(found, str) else found)]
+                value = json.loads(line)[field]
+                texts = [" ".join(part.split()) for part in ([value] if isinstance(value, str) else value)]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RetortError(
                     f"{self.text.name}: line {number}: no text {field!r} ({type(error).__name__}: {error}); expected a "
@@ -169,11 +177,11 @@ class TextReader:
         text = self.text
         if text.sha256 in (None, self.sha256):
             return
-        advice = "another text than the configuration asks for: correct the file or the sha256"
+        advice = "not the text that the configuration names: correct the file or the sha256"
         if text.origin == "download":
             text.path.unlink(missing_ok=True)
             advice = (
-                "the downloaded file was removed: run again, and if that finds the same, the text has changed there"
+                "the downloaded file was removed: run again; if the error remains, the text at the address has changed"
             )
         raise RetortError(
             f"{text.name}: the SHA-256 of the text inside is {self.sha256}, expected {text.sha256}; {advice}"
@@ -197,7 +205,7 @@ def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple
         if source.lines != target.lines:
             raise RetortError(
                 f"{source.text.name} has {source.lines} lines and {target.text.name} has {target.lines}; expected as "
-                f"many: line i of one translates line i of the other"
+                f"many: line i of one is the translation of line i of the other"
             )
 
 

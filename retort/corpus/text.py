@@ -62,7 +62,7 @@ def _ready_splits(settings: TextCorpus, mirror: Path | None) -> dict[str, TextPa
 
 def _of_mirror(text: TextSource, mirror: Path) -> TextSource | None:
     path = in_mirror(text, mirror)
-    # under a name of its own the mirror holds the text that was taken from the file
+    # under a name of its own the mirror holds the lines that were extracted from the file
     plain = {"layout": "lines", "field": None} if text.mirror_name else {}
     return None if path is None else text.model_copy(update={"location": str(path), **plain})
 

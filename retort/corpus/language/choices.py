@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word, always said."""
+    """One word, which always appears."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Expressions one after the other; empty says nothing."""
+    """Expressions one after the other; possibly none."""
 
     parts: tuple[Expression, ...]
 
@@ -51,7 +51,7 @@ def either(probability: float, first: Expression, second: Expression) -> Express
 
 
 def sample(expression: Expression, rng: random.Random) -> list[str]:
-    """Say the expression once; returns its words."""
+    """Draw one realisation of the expression; returns its words."""
     words: list[str] = []
     stack = [expression]
     while stack:
@@ -72,7 +72,7 @@ def sample(expression: Expression, rng: random.Random) -> list[str]:
 
 
 def entropy(expression: Expression) -> float:
-    """Entropy of the words said, in nats."""
+    """Entropy of the realisations, in nats."""
     if isinstance(expression, Word):
         return 0.0
     if isinstance(expression, Series):
@@ -81,7 +81,7 @@ def entropy(expression: Expression) -> float:
 
 
 def expected_words(expression: Expression) -> float:
-    """Mean number of words said."""
+    """Mean number of words of a realisation."""
     if isinstance(expression, Word):
         return 1.0
     if isinstance(expression, Series):
@@ -90,7 +90,7 @@ def expected_words(expression: Expression) -> float:
 
 
 def alternatives(expression: Expression) -> Iterator[tuple[float, tuple[str, ...]]]:
-    """Every way to say the expression, with its probability; their number is exponential in the choices."""
+    """Every realisation of the expression, with its probability; their number is exponential in the choices."""
     if isinstance(expression, Word):
         yield 1.0, (expression.text,)
     elif isinstance(expression, Series):
@@ -107,7 +107,7 @@ def alternatives(expression: Expression) -> Iterator[tuple[float, tuple[str, ...
 
 
 def probability(expression: Expression, words: Sequence[str]) -> float:
-    """Probability that the expression says exactly ``words``; 0 if it never does."""
+    """Probability that the realisation is exactly ``words``; 0 if it never is."""
     return _ends(expression, words, 0).get(len(words), 0.0)
 
 

@@ -6,16 +6,16 @@ Source sentences are one or two clauses, subject verb object, 3 to 14 words:
     clause      = noun-phrase verb [noun-phrase] [preposition noun-phrase] [adverb]
     noun-phrase = (determiner | number) [adjective] noun        (nouns have a plural; after a number always)
 
-The target says the verb last, the adjective after its noun, the preposition after its noun phrase, the number at the
+The target has the verb last, the adjective after its noun, the preposition after its noun phrase, the number at the
 end of its noun phrase; determiners and adjectives agree with the class of the noun; some source words share one
 translation. Three kinds of random choices make several translations right:
 
     synonym        a target word has two variants, one of them the usual one; a noun's variants may differ in class, and
                    its determiner and adjective then agree with the one chosen
-    reordering     a clause is said verb last, or verb first with the place and the adverb at its end
+    reordering     a clause has its verb last, or verb first with the place and the adverb at its end
     optional_word  a particle opens a clause or not, a marker follows an object or not
 
-The choices are independent, and different choices never make the same target, so the entropy of the target given the
+The choices are independent, and different choices never give the same target, so the entropy of the target given the
 source is the sum of the choices' entropies.
 """
 
@@ -319,10 +319,10 @@ class _Parser:
         return None
 
     def _need(self, category: str) -> tuple[int, bool]:
-        found = self._take(category)
-        if found is None:
+        word = self._take(category)
+        if word is None:
             self._fail(f"a word of category {category}")
-        return found
+        return word
 
     def _fail(self, expected: str) -> NoReturn:
         raise RetortError(
@@ -333,7 +333,11 @@ class _Parser:
 def grammar_of(settings: GeneratedCorpus) -> Grammar:
     """The grammar that a generated corpus is drawn from."""
     return Grammar(
-        settings.seed, settings.synonyms, settings.usual_synonym, settings.reordering, settings.optional_words
+        seed=settings.seed,
+        synonyms=settings.synonyms,
+        usual_synonym=settings.usual_synonym,
+        reordering=settings.reordering,
+        optional_words=settings.optional_words,
     )
 
 

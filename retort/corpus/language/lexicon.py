@@ -48,19 +48,19 @@ class Lexicon:
 def make_lexicon(seed: int, synonyms: float) -> Lexicon:
     """The lexicon of a seed; ``synonyms`` is the share of target content words that have a second variant."""
     rng = random.Random(f"lexicon {seed}")
-    taken: set[str] = set()
+    used: set[str] = set()
     source = {
         category: tuple(
-            _word(rng, SOURCE_SOUNDS, taken, syllables=2 if category in CONTENT else 1) for _ in range(count)
+            _word(rng, SOURCE_SOUNDS, used, syllables=2 if category in CONTENT else 1) for _ in range(count)
         )
         for category, count in {**CONTENT, **FUNCTION}.items()
     }
     target = {
-        category: _variants(rng, taken, category, count, synonyms)
+        category: _variants(rng, used, category, count, synonyms)
         for category, count in {**CONTENT, **FUNCTION}.items()
         if category != "determiner"
     }
-    particles = [_word(rng, TARGET_SOUNDS, taken, syllables=1) for _ in range(2 * FUNCTION["determiner"] + 2)]
+    particles = [_word(rng, TARGET_SOUNDS, used, syllables=1) for _ in range(2 * FUNCTION["determiner"] + 2)]
     return Lexicon(
         source=source,
         target=target,
@@ -71,14 +71,14 @@ def make_lexicon(seed: int, synonyms: float) -> Lexicon:
 
 
 def _variants(
-    rng: random.Random, taken: set[str], category: str, count: int, synonyms: float
+    rng: random.Random, used: set[str], category: str, count: int, synonyms: float
 ) -> tuple[tuple[Variant, ...], ...]:
     """Variants of every word of a category; the words with a synonym are drawn at random."""
     content = category in CONTENT
     with_synonym = set(rng.sample(range(count), round(synonyms * count))) if content else set()
     entries: list[tuple[Variant, ...]] = []
     for index in range(count):
-        stems = [_word(rng, TARGET_SOUNDS, taken, 2 if content else 1) for _ in range(2)]
+        stems = [_word(rng, TARGET_SOUNDS, used, syllables=2 if content else 1) for _ in range(2)]
         classes = [rng.choice(CLASSES) for _ in range(2)]
         variants = tuple(Variant(stem, noun_class) for stem, noun_class in zip(stems, classes, strict=True))
         entries.append(variants if index in with_synonym else variants[:1])
@@ -87,12 +87,12 @@ def _variants(
     return tuple(entries)
 
 
-def _word(rng: random.Random, sounds: tuple[str, str, str], taken: set[str], syllables: int) -> str:
+def _word(rng: random.Random, sounds: tuple[str, str, str], used: set[str], syllables: int) -> str:
     """A new word of open syllables and a closing consonant, none of whose forms is another word's."""
     onsets, vowels, codas = (part.split() for part in sounds)
     while True:
         word = "".join(rng.choice(onsets) + rng.choice(vowels) for _ in range(syllables)) + rng.choice(codas)
         forms = {word} | {word + ending for ending in (SOURCE_PLURAL, TARGET_PLURAL, *ADJECTIVE_ENDINGS)}
-        if not forms & taken:
-            taken |= forms
+        if not forms & used:
+            used |= forms
             return word

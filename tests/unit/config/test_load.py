@@ -142,8 +142,8 @@ def test_empty_sections_are_as_if_left_out() -> None:
         (text_corpus(target=[]), "corpus.train: give target, or references instead of it"),
         (text_corpus(target=[{"location": "a"}] * 2), "corpus.train: 1 source and 2 target texts; give as many"),
         (text_corpus(target=[], references=[{"location": "r"}]), "corpus: train needs target, one for each source"),
-        (text_corpus(target=[{"location": "a", "layout": "json"}]), "corpus.train.target[0]: field says what is taken"),
-        (text_corpus(target=[{"location": "a", "field": "x"}]), "corpus.train.target[0]: field says what is taken"),
+        (text_corpus(target=[{"location": "a", "layout": "json"}]), "corpus.train.target[0]: field is the part that"),
+        (text_corpus(target=[{"location": "a", "field": "x"}]), "corpus.train.target[0]: field is the part that"),
         (
             text_corpus(target=[{"location": "a", "field": "x", "layout": "json", "column": 1}]),
             "corpus.train.target[0]: column is for tab-separated lines",

@@ -23,7 +23,7 @@ def corpus(tmp_path):
 def test_tokens_and_ids_are_kept(tmp_path, corpus, monkeypatch):
     vocabulary = train_vocabulary(corpus, config.Vocabulary(size=32), 1, tmp_path / "vocabulary")
     monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (7,))
-    facts = encode_corpus(corpus, vocabulary, tmp_path / "encoded.parquet", {"seed": 3})
+    facts = encode_corpus(corpus, vocabulary, tmp_path / "encoded.parquet", provenance={"seed": 3})
     encoded = read_table(tmp_path / "encoded.parquet", ENCODED)
     assert encoded["id"].to_pylist() == list(range(5, 65))
     assert encoded["source"].to_pylist() == vocabulary.encode_source(SOURCES)
