@@ -69,9 +69,15 @@ class ObjectiveSection(Section):
         return False
 
     @property
+    def stored_top_k(self) -> int | None:
+        """Tokens per position in the table of the teacher's distributions that the training reads; None: it reads
+        none."""
+        return None
+
+    @property
     def needs_labels(self) -> bool:
         """Whether the training reads a table of the teacher's distributions."""
-        return False
+        return self.stored_top_k is not None
 
     @property
     def weight_options(self) -> dict[str, object]:
@@ -206,9 +212,9 @@ class Imitation(ObjectiveSection):
         return self.labels == "full" or self.mixes
 
     @property
-    def needs_labels(self) -> bool:
-        """Whether the training reads stored labels of the teacher."""
-        return self.labels == "stored"
+    def stored_top_k(self) -> int | None:
+        """Tokens per position in the table of stored labels; None where labels are not stored."""
+        return self.top_k if self.labels == "stored" else None
 
 
 class DeepSupervision(ObjectiveSection):

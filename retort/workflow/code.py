@@ -19,9 +19,9 @@ from retort.errors import RetortError
 
 PACKAGE = "retort"
 
-UNTRACKED = frozenset({"retort.config", "retort.errors", "retort.workflow.code"})
-"""Not hashed: configuration values are already rule parameters, error texts do not affect results, and this module's
-effect is the digest itself."""
+UNTRACKED = frozenset({"retort.config", "retort.errors", "retort.workflow.code", "retort.workflow.imports"})
+"""Not hashed: configuration values are already rule parameters, error texts do not affect results, and the effect of
+this module, and of the names of modules that it is given, is the digest itself."""
 
 
 def code_digests(starts: Iterable[Path | str], extra: Iterable[str] = (), root: Path | None = None) -> dict[str, str]:

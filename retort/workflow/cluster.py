@@ -1,0 +1,89 @@
+"""What must hold before a workflow submits jobs to SLURM, and the end of the jobs of an earlier, killed call."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import re
+import subprocess
+import time
+from collections.abc import Collection
+from typing import Protocol, runtime_checkable
+
+from retort.errors import RetortError
+
+
+@runtime_checkable
+class SlurmSettings(Protocol):
+    """The settings of Snakemake's executor for SLURM that matter here."""
+
+    status_command: str
+    array_jobs: str | None
+    init_seconds_before_status_checks: int
+
+
+def choose_status_command(settings: SlurmSettings, logger: logging.Logger) -> None:
+    """Set squeue as the command where SLURM keeps no accounts.
+
+    The executor would ask sacct, which fails there every time, and wait for ever for jobs that are long done. It would
+    ask sacct again where SLURM forgets jobs before squeue is asked: that raises RetortError.
+    """
+    if output_of("sacct", "-X", "-n", "--starttime", "now") is not None:
+        return
+    if settings.status_command == "sacct":
+        logger.info("SLURM keeps no accounts here: states of jobs come from squeue.")
+        settings.status_command = "squeue"
+    remembered = re.search(r"^MinJobAge\s*=\s*(\d+)", output_of("scontrol", "show", "config") or "", re.MULTILINE)
+    needed = 3 * settings.init_seconds_before_status_checks
+    if remembered and int(remembered[1]) < needed:
+        raise RetortError(
+            f"SLURM keeps no accounts here and forgets jobs after {remembered[1]} seconds, sooner than they are asked "
+            f"for; give --slurm-init-seconds-before-status-checks {int(remembered[1]) // 3}"
+        )
+
+
+def check_arrays(settings: SlurmSettings, sharded: Collection[str], shards: int, jobs: int) -> None:
+    """Check that an array of ``shards`` jobs can become complete; ``sharded`` rules have one, ``jobs`` run at once.
+
+    The executor waits until all jobs of an array are ready, so the limit of jobs must not hold some of them back.
+    Raises RetortError.
+    """
+    arrays = {name.strip() for name in (settings.array_jobs or "").split(",")}
+    if arrays & {"all", *sharded} and 2 * shards > jobs:
+        raise RetortError(
+            f"{shards} shards in job arrays need at least --jobs {2 * shards}, found {jobs}; "
+            f"give more, fewer shards (--set-scatter distill=N) or no arrays (--slurm-array-jobs none)"
+        )
+
+
+def end_jobs(name: str, logger: logging.Logger) -> None:
+    """End this user's jobs of this name, and wait until they are gone.
+
+    They are those of an earlier call that was killed: the new ones go on from their saved state, and no two write the
+    same files. Raises RetortError for jobs that do not end in five minutes.
+    """
+    if not name or not active_jobs(name):
+        return
+    logger.info("Ending the SLURM jobs of an earlier call of this run.")
+    subprocess.run(["scancel", "--name", name], check=False)
+    end = time.monotonic() + 300
+    while active_jobs(name):
+        if time.monotonic() > end:
+            raise RetortError(f"SLURM jobs named {name} do not end; end them, then give the command again")
+        time.sleep(1)
+
+
+def active_jobs(name: str) -> str:
+    """squeue's lines for this user's jobs of this name that wait, run or are about to end."""
+    lines = output_of("squeue", "--noheader", "--user", getpass.getuser(), "--name", name)
+    if lines is None:
+        raise RetortError("squeue fails; is this a login node of the cluster?")
+    return lines
+
+
+def output_of(*command: str) -> str | None:
+    """What a command prints, or None where it fails or is missing."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None

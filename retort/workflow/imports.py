@@ -1,0 +1,44 @@
+"""Names of the modules that are imported by a name of the configuration, which no import statement shows.
+
+The digest of a job's code needs them: without them an edit of a model, an objective, a search, a metric or a kind of
+corpus would run nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from retort.config import Metric, ObjectiveSection, SearchSection, System, metric_named
+from retort.models.families import family_module
+
+
+def objective_module(objective: ObjectiveSection) -> str:
+    """Module of an objective."""
+    return f"retort.objectives.{objective.name}"
+
+
+def search_module(search: SearchSection) -> str:
+    """Module of a search."""
+    return f"retort.search.{search.kind}"
+
+
+def model_module(system: System) -> str:
+    """Module of the family of a system's model."""
+    return family_module(system.objective, system.model)
+
+
+def metric_modules(metrics: Iterable[Metric]) -> set[str]:
+    """Modules of metrics."""
+    return {metric_named(metric).module for metric in metrics}
+
+
+def training_modules(system: System) -> set[str]:
+    """Modules of a training: the model, the objective, and for validation the first search and the metrics."""
+    search = next(iter(system.searches.values()))
+    modules = {model_module(system), objective_module(system.objective), search_module(search)}
+    return modules | metric_modules(system.training.validation_metrics)
+
+
+def scoring_modules(system: System) -> set[str]:
+    """Modules of a system that scores text with its objective."""
+    return {model_module(system), objective_module(system.objective)}

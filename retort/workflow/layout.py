@@ -1,0 +1,95 @@
+"""Where the files of a run are: below its root, or where the configuration says for what is given."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from retort.config import Config
+from retort.evaluation.runs import Run
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of the run ``config`` below ``root``, such as results/<name>."""
+
+    config: Config
+    root: str
+
+    # ---- text -----------------------------------------------------------------------------------------------------
+
+    def tests(self) -> list[str]:
+        """Corpus tables of the test sets."""
+        return [f"{self.root}/corpus/test.{name}.parquet" for name in self.config.corpus.test_names]
+
+    def vocabulary(self) -> dict[str, str]:
+        """Files of the vocabulary, by what they are: the given one's, or the learned one's."""
+        directory = os.path.normpath(self.config.vocabulary.path or f"{self.root}/vocabulary")
+        return {
+            "source_vocabulary": f"{directory}/source.model",
+            "target_vocabulary": f"{directory}/target.model",
+            "vocabulary": f"{directory}/vocabulary.json",
+        }
+
+    def texts(self) -> dict[str, str]:
+        """Encoded training texts that any system can read, by the value of ``data`` that selects them."""
+        return {
+            "raw": f"{self.root}/encoded/train.parquet",
+            "distilled": f"{self.root}/distilled/encoded.parquet",
+            "interpolated": f"{self.root}/interpolated/encoded.parquet",
+        }
+
+    def text(self, data: str) -> str:
+        """One of ``texts``."""
+        return self.texts()[data]
+
+    def labels(self, data: str, top_k: int) -> str:
+        """Table of the teacher's labels for one of ``texts``."""
+        return f"{self.root}/labels/{data}/top{top_k}.parquet"
+
+    def iteration(self, iteration: int, seed: int) -> str:
+        """Directory of the tables of an EM iteration; the text of the first one is the same for all seeds."""
+        return f"{self.root}/em/iteration1" if iteration < 2 else f"{self.root}/em/iteration{iteration}/seed{seed}"
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    def checkpoint_directory(self, system: str, seed: int) -> str:
+        """Directory of a checkpoint: the given one, or that of the training with this seed."""
+        given = self.config.trained[system].checkpoint
+        return os.path.normpath(given) if given else f"{self.root}/systems/{system}/seed{seed}"
+
+    def checkpoint(self, system: str, seed: int) -> dict[str, str]:
+        """Files of a checkpoint, by what they are, the weights first."""
+        directory = self.checkpoint_directory(system, seed)
+        return {
+            "weights": f"{directory}/model.safetensors",
+            "model": f"{directory}/model.json",
+            "source_vocabulary": f"{directory}/source.model",
+            "target_vocabulary": f"{directory}/target.model",
+        }
+
+    def training_log(self, system: str, seed: int) -> str:
+        """Training log of a system that is trained here."""
+        return f"{self.root}/systems/{system}/seed{seed}/training.parquet"
+
+    # ---- measures -------------------------------------------------------------------------------------------------
+
+    def translations(self, run: Run) -> str:
+        """Translations of the test sets by a system, seed and search."""
+        return f"{self.root}/translations/{run.system}/seed{run.seed}/{run.search}.parquet"
+
+    def scores(self, run: Run) -> str:
+        """Scores of these translations."""
+        return f"{self.root}/scores/{run.system}/seed{run.seed}/{run.search}.parquet"
+
+    def multimodality(self, run: Run) -> str:
+        """Multi-modality of the training text, as a parallel system measures it."""
+        return f"{self.root}/multimodality/{run.system}/seed{run.seed}.parquet"
+
+    def exposure(self, run: Run) -> str:
+        """Exposure bias of a system."""
+        return f"{self.root}/exposure/{run.system}/seed{run.seed}.parquet"
+
+    def agreement(self, run: Run) -> str:
+        """How well a system predicts each reference of the training text."""
+        return f"{self.root}/agreement/{run.system}/seed{run.seed}.parquet"

@@ -1,0 +1,88 @@
+"""Which modules each kind of job imports by name; ``retort.workflow.imports`` says why they matter."""
+
+from __future__ import annotations
+
+from retort.workflow.imports import (
+    metric_modules,
+    model_module,
+    scoring_modules,
+    search_module,
+    training_modules,
+)
+from retort.workflow.plan import Plan
+
+
+class Modules:
+    """Modules that the jobs of ``plan`` import by name, for each kind of job."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.config = plan, plan.config
+
+    def corpus(self) -> set[str]:
+        """Preparation of the corpus."""
+        return {f"retort.corpus.{self.config.corpus.module}"}
+
+    def training(self, system: str) -> set[str]:
+        """Training, with the teacher that the objective asks."""
+        section = self.config.trained[system]
+        return training_modules(section) | self._teacher(section.objective.needs_teacher)
+
+    def distillation(self) -> set[str]:
+        """Decoding of the training text by the teacher."""
+        return {model_module(self.config.teacher), search_module(self.config.distillation.search)}
+
+    def labels(self) -> set[str]:
+        """Labelling of a training text by the teacher."""
+        return self._teacher(True)
+
+    def scoring(self, system: str) -> set[str]:
+        """Agreement and multi-modality, which a system measures."""
+        return scoring_modules(self.config.systems[system])
+
+    def candidates(self, iteration: int, seed: int) -> set[str]:
+        """Decoding of an EM iteration's candidates."""
+        run = self.plan.candidate_run(iteration, seed)
+        return {model_module(self.config.systems[run.system]), search_module(self.plan.candidate_search())}
+
+    def choice(self, iteration: int, seed: int) -> set[str]:
+        """Scoring of these candidates."""
+        runs = self.plan.scorers(iteration, seed).values()
+        return set().union(*(self.scoring(run.system) for run in runs))
+
+    def guards(self) -> set[str]:
+        """Comparison of the chosen candidates with the first teacher's translations, which it scores."""
+        return self.scoring("teacher") | metric_modules(["BLEU"])
+
+    def iteration(self, iteration: int, seed: int) -> set[str]:
+        """Decoding of the training text by an EM iteration's autoregressive model."""
+        run = self.plan.corpus_run(iteration, seed)
+        return {model_module(self.config.systems[run.system]), search_module(self.config.distillation.search)}
+
+    def translation(self, system: str, search: str) -> set[str]:
+        """Translation of the tests, with the teacher that the search asks."""
+        section = self.config.systems[system]
+        options = section.searches[search]
+        return {model_module(section), search_module(options)} | self._teacher(options.needs_teacher)
+
+    def exposure(self, system: str) -> set[str]:
+        """Exposure bias: a student and the teacher complete each other's outputs."""
+        models = {model_module(self.config.systems[system])} | self._teacher(True)
+        return models | self.metrics() | {search_module(self.config.evaluation.exposure.search)}
+
+    def metrics(self) -> set[str]:
+        """Scoring of translations."""
+        return metric_modules(self.config.evaluation.metrics)
+
+    def scores(self) -> set[str]:
+        """The same, with what recognises right translations where they are known."""
+        judge = self.config.corpus.judge
+        return self.metrics() | ({f"retort.corpus.{judge}"} if judge else set())
+
+    def latency(self) -> set[str]:
+        """Timing of every system and search."""
+        systems = self.config.systems.values()
+        searches = {search_module(search) for system in systems for search in system.searches.values()}
+        return searches | {model_module(system) for system in systems}
+
+    def _teacher(self, is_asked: bool) -> set[str]:
+        return {model_module(self.config.teacher)} if is_asked else set()

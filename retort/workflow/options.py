@@ -1,0 +1,182 @@
+"""What the jobs of a run are given on their command lines: options, and sections of the configuration as JSON.
+
+Each job gets only what it depends on, so that a change elsewhere in the configuration does not run it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from functools import reduce
+from typing import Any
+
+from retort.config import Beam, em_student
+from retort.config.base import Section
+from retort.evaluation.runs import Run, counterparts, data_pairs
+from retort.workflow.plan import Plan
+
+
+class Options:
+    """Command-line parts of the jobs of ``plan``; an option that a job does not have is an empty list."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.config = plan, plan.config
+
+    # ---- options --------------------------------------------------------------------------------------------------
+
+    def mirror(self) -> list[str]:
+        """--mirror DIRECTORY, where the configuration names one."""
+        mirror = self.config.corpus.mirror_directory
+        return ["--mirror", mirror] if mirror else []
+
+    def lengths(self) -> list[str]:
+        """The longest sequence of the models, and whether sources are cut to it."""
+        model = self.config.model
+        return ["--max-length", str(model.max_length), *(["--truncate-sources"] if model.truncate_sources else [])]
+
+    def monolingual_corpus(self) -> list[str]:
+        """--corpus TABLE where the configuration names no text to pre-train on."""
+        given = self.config.pretraining and self.config.pretraining.texts
+        return [] if given else ["--corpus", *self.plan.monolingual_texts()]
+
+    def start(self, system: str, seed: int) -> list[str]:
+        """--start DIRECTORY of a training that starts from a checkpoint."""
+        run = self.plan.starting_run(system, seed)
+        return ["--start", self.plan.layout.checkpoint_directory(run.system, run.seed)] if run else []
+
+    def teacher(self, system: str) -> list[str]:
+        """--teacher DIRECTORY of a training that asks the teacher."""
+        return self._teacher() if self.config.trained[system].objective.needs_teacher else []
+
+    def rescoring(self, system: str, search: str) -> list[str]:
+        """--teacher DIRECTORY of a search whose candidates the teacher scores."""
+        return self._teacher() if self.config.systems[system].searches[search].needs_teacher else []
+
+    def _teacher(self) -> list[str]:
+        return ["--teacher", self._teacher_directory()]
+
+    def _teacher_directory(self) -> str:
+        run = self.plan.first_run("teacher")
+        return self.plan.layout.checkpoint_directory(run.system, run.seed)
+
+    def agreement(self, system: str, seed: int) -> list[str]:
+        """--agreement FILE of a training whose targets another system chooses."""
+        run = self.plan.evaluating_run(system, seed)
+        return ["--agreement", self.plan.layout.agreement(run)] if run else []
+
+    def labels(self, system: str) -> list[str]:
+        """--labels FILE of a training that reads the teacher's labels."""
+        labels = self.plan.stored_labels(system)
+        return ["--labels", labels] if labels else []
+
+    def held_out(self, path: str) -> list[str]:
+        """How many pairs train no parallel model, and the file they go to."""
+        return ["--held-out", str(self.config.em.held_out), "--output-held-out", path]
+
+    def language(self) -> list[str]:
+        """--language SECTION where the right translations are known."""
+        return (
+            ["--language", self.section("corpus", without={"mirror"})]
+            if self.config.corpus.knows_right_translations
+            else []
+        )
+
+    def shard(self, scatteritem: str) -> list[str]:
+        """Number of a shard, from 0, and number of shards, of a scatter item such as 2-of-4."""
+        number, _, shards = scatteritem.partition("-of-")
+        return ["--shard", str(int(number) - 1), "--shards", shards]
+
+    def pairs(self) -> list[str]:
+        """--pair TRANSLATIONS BASELINE for each of ``compared``."""
+        paths = (map(self.plan.layout.translations, pair) for pair in self.compared())
+        return [part for pair in paths for part in ("--pair", *pair)]
+
+    def compared(self) -> list[tuple[Run, Run]]:
+        """Pairs of runs to compare besides those with the baseline of all, seed by seed.
+
+        Systems that differ in their training data only; the iterations of the EM loop, each search with the same one
+        of the first iteration; and those that evaluation.baselines names.
+        """
+        systems = {name: system.model_dump(mode="json") for name, system in self.config.systems.items()}
+        pairs = [(distilled, raw, self.plan.first_search(distilled)) for raw, distilled in data_pairs(systems)]
+        em = self.config.em
+        pairs += [(em_student(t), em_student(1), s) for t in range(2, em.iterations + 1) for s in em.student.searches]
+        runs = set(self.plan.runs())
+        compared = [
+            (Run(system, seed, search), Run(baseline, seed, search))
+            for system, baseline, search in pairs
+            for seed in self.config.seeds_of(system)
+            if {Run(system, seed), Run(baseline, seed)} <= runs
+        ]
+        baselines = self.config.evaluation.baselines
+        for run in self.plan.decodings(baselines):
+            for name, search in counterparts(run.search, baselines[run.system], self._searches):
+                compared.append((run, Run(name, self.plan.run_of(name, run.seed).seed, search)))
+        return compared
+
+    def _searches(self, system: str) -> list[str]:
+        return list(self.config.systems[system].searches)
+
+    # ---- numbers --------------------------------------------------------------------------------------------------
+
+    def data(self, system: str) -> str:
+        """What a system is trained on, by the name that the configuration has for it."""
+        return self.config.trained[system].data
+
+    def beam_size(self) -> int:
+        """Hypotheses of each source in the teacher's beam."""
+        search = self.config.distillation.search
+        return search.beam_size if isinstance(search, Beam) else 1
+
+    # ---- sections of the configuration ----------------------------------------------------------------------------
+
+    def section(self, path: str, *keys: str, without: Collection[str] = ()) -> str:
+        """A section of the configuration, such as "em.guards", as JSON; only the named keys, if any are named."""
+        section: Section = reduce(getattr, path.split("."), self.config)
+        value = section.model_dump(mode="json", exclude_none=True, exclude=set(without))
+        # a null is left out where it is the default, and only there
+        fields = type(section).model_fields.items()
+        value |= {key: None for key, field in fields if key not in {*value, *without} and field.default is not None}
+        return as_json({key: value[key] for key in keys or value if key in value})
+
+    def pretraining(self, key: str) -> str:
+        """A key of the section pretraining, as JSON."""
+        section = self.config.pretraining
+        return as_json(section.model_dump(mode="json", exclude_none=True)[key] if section else None)
+
+    def system(self, system: str) -> str:
+        """What a training depends on: not its name, and of its searches only the first one, which validates."""
+        section = self.config.trained[system]
+        value = section.model_dump(mode="json", exclude={"seeds", "checkpoint", "searches"})
+        search = section.searches[self.plan.first_search(system)].model_dump(mode="json")
+        return as_json({**value, "searches": {"validation": search}})
+
+    def search(self, system: str, search: str) -> str:
+        """A search of a system."""
+        return as_json(self.config.systems[system].searches[search].model_dump(mode="json"))
+
+    def candidates(self) -> str:
+        """Decoding of candidates, as a section like distillation."""
+        em, search = self.config.em, self.plan.candidate_search().model_dump(mode="json")
+        return as_json({"search": search, "batch_tokens": em.batch_tokens, "precision": em.precision})
+
+    def timed_systems(self) -> str:
+        """The systems to time, each with its first seed and all its searches."""
+        runs = self.plan.decodings()
+        return as_json([self._timed(run) for run in runs if run.seed == self.plan.first_run(run.system).seed])
+
+    def _timed(self, run: Run) -> dict[str, Any]:
+        search = self.config.systems[run.system].searches[run.search]
+        return {
+            "system": run.system,
+            "seed": run.seed,
+            "checkpoint": self.plan.layout.checkpoint_directory(run.system, run.seed),
+            "search_name": run.search,
+            "search": search.model_dump(mode="json"),
+            "teacher": self._teacher_directory() if search.needs_teacher else None,
+        }
+
+
+def as_json(value: Any) -> str:
+    """JSON on one line, letters of any script as they are."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,291 @@
+"""The plan of a run: what is trained, decoded and measured, and which files each rule reads.
+
+It knows nothing of Snakemake. How far the EM loop goes is known only while the run is under way; the workflow passes
+a function that reads the guards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from retort.config import PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
+from retort.config.files import local_monolingual_texts, local_texts
+from retort.evaluation.runs import Run
+from retort.workflow.layout import Layout
+
+Verdicts = Callable[[int], Mapping[int, str]]
+"""For an EM iteration from 2 on: per seed that reached the one before, why the loop ends, or nothing if it goes on."""
+
+
+class Plan:
+    """What runs in the run ``config`` whose files are below ``root``."""
+
+    def __init__(self, config: Config, root: str, verdicts: Verdicts) -> None:
+        self.config = config
+        self.layout = Layout(config, root)
+        self.verdicts = verdicts
+
+    # ---- systems, seeds, searches ---------------------------------------------------------------------------------
+
+    def runs(self, systems: Iterable[str] | None = None) -> list[Run]:
+        """Every system (of the named ones) with each of its seeds; of the EM loop as far as it goes."""
+        return [
+            Run(system, seed)
+            for system in (self.config.systems if systems is None else systems)
+            for seed in self.config.seeds_of(system)
+            if self.loop_reaches(em_iteration(system), seed)
+        ]
+
+    def decodings(self, systems: Iterable[str] | None = None) -> list[Run]:
+        """Every system (of the named ones) with each of its seeds and searches."""
+        return [
+            Run(run.system, run.seed, search)
+            for run in self.runs(systems)
+            for search in self.config.systems[run.system].searches
+        ]
+
+    def first_run(self, system: str) -> Run:
+        """A system with its first seed; of the teacher, the one that distils, scores and labels."""
+        return Run(system, self.config.seeds_of(system)[0])
+
+    def run_of(self, system: str, seed: int) -> Run:
+        """A system with a seed, or with its first one where it is not trained with that."""
+        return Run(system, seed) if seed in self.config.seeds_of(system) else self.first_run(system)
+
+    def first_search(self, system: str) -> str:
+        """Name of the search that represents a system in comparisons and validates it."""
+        return next(iter(self.config.trained[system].searches))
+
+    def selective(self) -> list[str]:
+        """Systems whose targets another system chooses."""
+        return [name for name, s in self.config.systems.items() if s.mixture and s.mixture.kind == "selective"]
+
+    def starting_run(self, system: str, seed: int) -> Run | None:
+        """The run whose checkpoint a training starts from, if it starts from one."""
+        start, iteration = self.config.trained[system].training.warm_start, em_iteration(system)
+        if start == "none":
+            return None
+        if start == PRETRAINED:
+            return self.first_run(PRETRAINED)
+        if start == "teacher_encoder":
+            return self.first_run("teacher")
+        if start != "previous":
+            return self.run_of(start, seed)
+        if system == em_teacher(iteration):
+            return self.corpus_run(iteration - 1, seed)
+        return Run(em_student(iteration - 1), seed)
+
+    def evaluating_run(self, system: str, seed: int) -> Run | None:
+        """The run that chooses among the two targets of each source, if one does."""
+        mixture = self.config.trained[system].mixture
+        return self.run_of(mixture.evaluator, seed) if mixture and mixture.kind == "selective" else None
+
+    # ---- the EM loop ----------------------------------------------------------------------------------------------
+
+    def loop_reaches(self, iteration: int, seed: int) -> bool:
+        """Whether the guards let the EM loop come to this iteration; iteration 0 is no part of it."""
+        return not any(self.verdicts(t)[seed] for t in range(2, iteration + 1))
+
+    def corpus_run(self, iteration: int, seed: int) -> Run:
+        """The autoregressive run whose translations are an iteration's training text."""
+        return Run(em_teacher(iteration), seed) if iteration > 1 else self.first_run("teacher")
+
+    def candidate_run(self, iteration: int, seed: int) -> Run:
+        """The autoregressive run whose candidates the next one is trained on: that of the iteration before."""
+        return self.corpus_run(iteration - 1, seed)
+
+    def candidate_search(self) -> Beam:
+        """The search for candidates: the distillation's, with as wide a beam as there are candidates."""
+        search, size = self.config.distillation.search, self.config.em.candidates
+        if not isinstance(search, Beam):
+            return Beam(kind="beam", beam_size=size)
+        return search.model_copy(update={"beam_size": size})
+
+    def candidate_checkpoint(self, iteration: int, seed: int) -> dict[str, str]:
+        """The checkpoint that decodes an iteration's candidates."""
+        run = self.candidate_run(iteration, seed)
+        return self.layout.checkpoint(run.system, run.seed)
+
+    def candidates(self, iteration: int, seed: int, scatteritem: str) -> str:
+        """A shard of candidates; those of the first teacher are the same for all seeds."""
+        seed = self.config.seeds_of(em_student(1))[0] if iteration == 2 else seed
+        return f"{self.layout.iteration(iteration, seed)}/candidates/{scatteritem}.parquet"
+
+    def scorers(self, iteration: int, seed: int) -> dict[str, Run]:
+        """The runs that score an iteration's candidates."""
+        return {
+            "student": Run(em_student(iteration - 1), seed),
+            "teacher": self.candidate_run(iteration, seed),
+            "first": self.first_run("teacher"),
+        }
+
+    def scoring_files(self, iteration: int, seed: int) -> dict[str, str]:
+        """Weights and descriptions of these."""
+        return {
+            f"{name}_{kind}": self.layout.checkpoint(run.system, run.seed)[kind]
+            for name, run in self.scorers(iteration, seed).items()
+            for kind in ("weights", "model")
+        }
+
+    def guards_of(self, iteration: int) -> list[str]:
+        """Guards of an iteration, of every seed that came to the one before."""
+        seeds = [seed for seed in self.config.seeds_of(em_student(1)) if self.loop_reaches(iteration - 1, seed)]
+        return [f"{self.layout.iteration(iteration, seed)}/guards.parquet" for seed in seeds]
+
+    def corpus_checkpoint(self, iteration: int, seed: int) -> dict[str, str]:
+        """The checkpoint that translates the training text of an iteration."""
+        run = self.corpus_run(iteration, seed)
+        return self.layout.checkpoint(run.system, run.seed)
+
+    # ---- what the rules read --------------------------------------------------------------------------------------
+
+    def teacher_checkpoint(self) -> dict[str, str]:
+        """The teacher that distils, scores and labels."""
+        run = self.first_run("teacher")
+        return self.layout.checkpoint(run.system, run.seed)
+
+    def teacher_files(self) -> list[str]:
+        """The same as a list, its weights first."""
+        return list(self.teacher_checkpoint().values())
+
+    def corpus_texts(self) -> list[str]:
+        """Local text files of the corpus. Texts that are downloaded are no files yet."""
+        return local_texts(self.config)
+
+    def monolingual_texts(self) -> list[str]:
+        """What is read to pre-train on: local text files, or the training corpus."""
+        given = self.config.pretraining and self.config.pretraining.texts
+        return local_monolingual_texts(self.config) if given else [f"{self.layout.root}/corpus/train.parquet"]
+
+    def training_files(self, system: str, seed: int) -> dict[str, str]:
+        """What a training reads, by name, the checkpoints of other runs included."""
+        pretrains = system == PRETRAINED
+        files = {
+            "train": self.training_text(system, seed),
+            "valid": f"{self.layout.root}/{'pretraining' if pretrains else 'encoded'}/valid.parquet",
+            **self.layout.vocabulary(),
+        }
+        if start := self.starting_run(system, seed):
+            checkpoint = self.layout.checkpoint(start.system, start.seed)
+            files |= {"start": checkpoint["weights"], "start_model": checkpoint["model"]}
+        if self.config.trained[system].objective.needs_teacher:
+            files |= _prefixed("teacher", self.teacher_checkpoint())
+        if evaluator := self.evaluating_run(system, seed):
+            files["agreement"] = self.layout.agreement(evaluator)
+        if labels := self.stored_labels(system):
+            files["labels"] = labels
+        return files
+
+    def training_text(self, system: str, seed: int) -> str:
+        """The encoded table that a system is trained on."""
+        iteration = self.layout.iteration(em_iteration(system), seed)
+        return {
+            **self.layout.texts(),
+            "mixed": f"{self.layout.root}/mixed/train.parquet",
+            "em": f"{iteration}/train.parquet",
+            "selected": f"{iteration}/selected.parquet",
+            "monolingual": f"{self.layout.root}/pretraining/train.parquet",
+        }[self.config.trained[system].data]
+
+    def stored_labels(self, system: str) -> str | None:
+        """The table of the teacher's labels that a training reads, if it reads one."""
+        section = self.config.trained[system]
+        top_k = section.objective.stored_top_k
+        return self.layout.labels(section.data, top_k) if top_k is not None else None
+
+    def labelled_files(self, data: str) -> dict[str, str]:
+        """A training text, and the teacher that labels it."""
+        teacher = _prefixed("teacher", self.teacher_checkpoint())
+        return {**teacher, **self.layout.vocabulary(), "train": self.layout.text(data)}
+
+    def rescoring_files(self, system: str, search: str) -> list[str]:
+        """The teacher's checkpoint where it scores the candidates of a search, its weights first."""
+        return self.teacher_files() if self.config.systems[system].searches[search].needs_teacher else []
+
+    def multimodality_files(self, system: str, seed: int) -> dict[str, str]:
+        """A parallel system, and pairs of its training text that it has not seen."""
+        pairs = {
+            "em": f"{self.layout.iteration(em_iteration(system), seed)}/held_out.parquet",
+            "raw": f"{self.layout.root}/encoded/valid.parquet",
+        }[self.config.systems[system].data]
+        return {**self.layout.checkpoint(system, seed), "held_out": pairs}
+
+    def baseline(self) -> str:
+        """The translations that every other system is compared with."""
+        baseline = self.config.evaluation.baseline or "teacher"
+        return self.layout.translations(Run(baseline, self.first_run(baseline).seed, self.first_search(baseline)))
+
+    # ---- what a run leaves ----------------------------------------------------------------------------------------
+
+    def checkpoints(self, systems: Iterable[str] | None = None) -> list[str]:
+        """Files of the checkpoints of the systems, each once."""
+        return self._checkpoint_files(self.runs(systems))
+
+    def timed_checkpoints(self) -> list[str]:
+        """The same of the first seed of every system: seeds of one configuration take the same time."""
+        return self._checkpoint_files(run for run in self.runs() if run == self.first_run(run.system))
+
+    def _checkpoint_files(self, runs: Iterable[Run]) -> list[str]:
+        files = (self.layout.checkpoint(run.system, run.seed).values() for run in runs)
+        return list(dict.fromkeys(path for paths in files for path in paths))
+
+    def named_checkpoints(self) -> list[str]:
+        """Every checkpoint as <system>/seed<seed>=<directory>."""
+        return [f"{run}={self.layout.checkpoint_directory(run.system, run.seed)}" for run in self.runs()]
+
+    def training_logs(self) -> list[str]:
+        """Logs of the systems trained here; a given checkpoint has none."""
+        systems = [name for name, section in self.config.systems.items() if not section.checkpoint]
+        return [self.layout.training_log(run.system, run.seed) for run in self.runs(systems)]
+
+    def translations(self) -> list[str]:
+        """Translations of every decoding."""
+        return [self.layout.translations(run) for run in self.decodings()]
+
+    def scores(self, systems: Iterable[str] | None = None) -> list[str]:
+        """Scores of every decoding of the systems."""
+        return [self.layout.scores(run) for run in self.decodings(systems)]
+
+    def lengths(self) -> list[str]:
+        """Scores by length, if the configuration asks for them."""
+        return [f"{self.layout.root}/scores/lengths.parquet"] if self.config.evaluation.length_buckets else []
+
+    def exposure(self) -> list[str]:
+        """Exposure bias of the systems that the configuration names for it."""
+        return [self.layout.exposure(run) for run in self.runs(self.config.evaluation.exposure.systems)]
+
+    def multimodality(self, systems: Iterable[str] | None = None) -> list[str]:
+        """Multi-modality of the texts of the parallel systems, where there are unseen pairs."""
+        sections = self.config.systems
+        measured = [
+            name
+            for name in (sections if systems is None else systems)
+            if sections[name].data in ("raw", "em") and not sections[name].objective.left_to_right
+        ]
+        return [self.layout.multimodality(run) for run in self.runs(measured)]
+
+    def guards(self) -> list[str]:
+        """Guards of every iteration that was tried."""
+        iterations = self.config.em.iterations
+        seeds = self.config.seeds_of(em_student(1)) if iterations else []
+        return [
+            f"{self.layout.root}/em/iteration{t}/guards.parquet"
+            for t in range(2, iterations + 1)
+            if any(self.loop_reaches(t - 1, seed) for seed in seeds)
+        ]
+
+    def iterations(self, *numbers: int) -> list[str]:
+        """Checkpoints, scores and multi-modality of EM iterations, or of all of them if none is named."""
+        numbers = numbers or tuple(range(1, self.config.em.iterations + 1))
+        systems = [system for system in self.config.systems if em_iteration(system) in numbers]
+        return [*self.checkpoints(systems), *self.scores(systems), *self.multimodality(systems)]
+
+    def pretraining(self) -> list[str]:
+        """The checkpoint of the pre-trained model, if there is one."""
+        if self.config.pretraining is None:
+            return []
+        return list(self.layout.checkpoint(PRETRAINED, self.first_run(PRETRAINED).seed).values())
+
+
+def _prefixed(prefix: str, files: dict[str, str]) -> dict[str, str]:
+    return {f"{prefix}_{name}": path for name, path in files.items()}

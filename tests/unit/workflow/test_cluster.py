@@ -1,0 +1,84 @@
+"""What is checked before jobs go to SLURM, with commands that print what SLURM's would."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from retort.errors import RetortError
+from retort.workflow.cluster import SlurmSettings, active_jobs, check_arrays, choose_status_command, end_jobs
+
+LOGGER = logging.getLogger("test")
+
+
+@dataclass
+class Settings:
+    status_command: str = "sacct"
+    array_jobs: str | None = "decode_shard, label_shard"
+    init_seconds_before_status_checks: int = 40
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of commands, all of SLURM there is."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    return tmp_path
+
+
+def command(directory: Path, name: str, text: str) -> None:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_the_settings_of_the_executor_are_recognised() -> None:
+    assert isinstance(Settings(), SlurmSettings) and not isinstance(object(), SlurmSettings)
+
+
+def test_squeue_is_asked_where_there_are_no_accounts(commands: Path) -> None:
+    settings = Settings()
+    command(commands, "sacct", "exit 0")
+    choose_status_command(settings, LOGGER)
+    assert settings.status_command == "sacct"
+    command(commands, "sacct", "exit 1")
+    command(commands, "scontrol", "echo 'MinJobAge               = 300 sec'")
+    choose_status_command(settings, LOGGER)
+    assert settings.status_command == "squeue"
+
+
+def test_slurm_must_remember_jobs_until_they_are_asked_for(commands: Path) -> None:
+    command(commands, "scontrol", "echo 'MinJobAge = 100 sec'")
+    with pytest.raises(RetortError, match=r"after 100 seconds.*--slurm-init-seconds-before-status-checks 33$"):
+        choose_status_command(Settings(), LOGGER)
+    choose_status_command(Settings(init_seconds_before_status_checks=33), LOGGER)
+
+
+def test_an_array_must_fit_the_jobs_that_run_at_once() -> None:
+    check_arrays(Settings(), {"decode_shard"}, shards=4, jobs=8)
+    with pytest.raises(RetortError, match=r"^4 shards in job arrays need at least --jobs 8, found 7; give more"):
+        check_arrays(Settings(), {"decode_shard"}, shards=4, jobs=7)
+    with pytest.raises(RetortError):
+        check_arrays(Settings(array_jobs="all"), {"decode_shard"}, shards=4, jobs=7)
+    check_arrays(Settings(array_jobs=None), {"decode_shard"}, shards=4, jobs=1)
+    check_arrays(Settings(array_jobs="score"), {"decode_shard"}, shards=4, jobs=1)
+
+
+def test_jobs_of_an_earlier_call_are_ended(commands: Path) -> None:
+    queue = commands / "queue"
+    queue.write_text("1 pending\n")
+    command(commands, "squeue", f'[ "$5" = earlier ] && cat {queue} || true')
+    command(commands, "scancel", f"echo $2 > {commands}/cancelled; : > {queue}")
+    end_jobs("", LOGGER)
+    end_jobs("another", LOGGER)
+    assert not (commands / "cancelled").exists()
+    end_jobs("earlier", LOGGER)
+    assert (commands / "cancelled").read_text() == "earlier\n" and active_jobs("earlier") == ""
+
+
+def test_a_machine_without_slurm_is_named(commands: Path) -> None:
+    with pytest.raises(RetortError, match="squeue fails; is this a login node"):
+        active_jobs("x")
