@@ -9,29 +9,14 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-include: "rules/common.smk"
-include: "rules/parameters.smk"
-include: "rules/em_common.smk"
-include: "rules/devices.smk"
-include: "rules/cluster.smk"
-
-
-onstart:
-    hold_run()
-    code_records.keep()
-    Call.of(workflow).write(Path(R))
-    prepare_cluster()
-
-
-onsuccess:
-    forget_finished_states()
-
-
 # Number of jobs that the decoding of the training text is split into: --set-scatter distill=N.
 scattergather:
     distill=4,
 
 
+include: "rules/common.smk"
+include: "rules/devices.smk"
+include: "rules/cluster.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"
 include: "rules/distill.smk"
@@ -41,14 +26,23 @@ include: "rules/latency.smk"
 include: "rules/report.smk"
 
 
-# ---- targets --------------------------------------------------------------------------------------------------------
+onstart:
+    with workflow_errors():
+        run_lock.take()
+        code_records.keep()
+        Call.of(workflow).write(Path(R))
+        prepare_cluster()
+
+
+onsuccess:
+    forget_finished_states()
 
 
 rule all:
     default_target: True
     input:
         # what does not wait for the EM loop is named too, so that it is done beside it
-        scores_of(["teacher", *run_config.students]),
+        plan.scores(["teacher", *run_config.students]),
         f"{R}/report/report.html",
 
 
@@ -59,10 +53,16 @@ rule corpus:
         f"{R}/encoded/train.parquet",
 
 
+# Before the systems that start from it: a model pre-trained on monolingual text, where there is some.
+rule pretraining:
+    input:
+        plan.pretraining(),
+
+
 # Stage 2: the autoregressive teacher.
 rule teacher:
     input:
-        checkpoints_of(["teacher"]),
+        plan.checkpoints(["teacher"]),
 
 
 # Stage 3: the teacher's translations of the training text.
@@ -74,19 +74,13 @@ rule distill:
 # Stage 4: the students.
 rule students:
     input:
-        checkpoints_of(run_config.students),
-
-
-# Before the systems that start from it: a model pre-trained on monolingual text, where there is some.
-rule pretraining:
-    input:
-        [*checkpoint_files(PRETRAINED, run_config.seeds_of(PRETRAINED)[0]).values()] if run_config.pretraining else [],
+        plan.checkpoints(run_config.students),
 
 
 # The EM loop: all of its iterations, or one (em2, ...) with those it needs.
 rule em:
     input:
-        files_of_iterations(*range(1, run_config.em.iterations + 1)),
+        of_job(plan.iterations),
 
 
 for t in range(1, run_config.em.iterations + 1):
@@ -95,16 +89,16 @@ for t in range(1, run_config.em.iterations + 1):
         name:
             em_student(t)
         input:
-            files_of_iterations(t),
+            of_job(partial(plan.iterations, t)),
 
 
 # Stage 5: translations of the test sets, their scores and comparisons.
 rule evaluate:
     input:
-        all_scores,
-        all_multimodality,
-        all_exposure,
-        all_lengths,
+        of_job(plan.scores),
+        of_job(plan.multimodality),
+        of_job(plan.exposure),
+        of_job(plan.lengths),
         f"{R}/scores/comparison.parquet",
 
 

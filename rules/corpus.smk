@@ -3,7 +3,7 @@
 
 rule prepare_corpus:
     input:
-        texts=corpus_texts,
+        texts=of_job(plan.corpus_texts),
     output:
         train=f"{R}/corpus/train.parquet",
         valid=f"{R}/corpus/valid.parquet",
@@ -18,11 +18,15 @@ rule prepare_corpus:
         "../envs/retort.yaml"
     params:
         script=script("prepare_corpus"),
-        code=corpus_code,
-        corpus=corpus_section,
-        mirror=mirror_option,
+        code=code("prepare_corpus", modules.corpus),
+        corpus=section("corpus", without={"mirror"}),
+        # A mirror holds the same texts, so another one must not run anything again: Snakemake does not track a parameter
+        # that takes the output as an argument.
+        mirror=lambda wildcards, output: options.mirror(),
         cleaning=section("cleaning"),
         directory=directory_of("output.train"),
+    message:
+        "Read, clean and split the corpus"
     shell:
         "python {params.script:q} --corpus {params.corpus:q} --cleaning {params.cleaning:q}"
         " {params.mirror:q} --output {params.directory:q} 2> {log:q}"
@@ -45,8 +49,10 @@ rule train_vocabulary:
     params:
         script=script("train_vocabulary"),
         code=code("train_vocabulary"),
-        vocabulary=vocabulary_section,
+        vocabulary=section("vocabulary", without={"path"}),
         directory=directory_of("output.vocabulary"),
+    message:
+        "Learn the vocabulary"
     shell:
         "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.corpus:q} --seed 1"
         " --output {params.directory:q} 2> {log:q}"
@@ -54,7 +60,7 @@ rule train_vocabulary:
 
 rule encode_corpus:
     input:
-        **vocabulary_files(),
+        **layout.vocabulary(),
         train=f"{R}/corpus/train.parquet",
         valid=f"{R}/corpus/valid.parquet",
         tests=TESTS,
@@ -73,8 +79,10 @@ rule encode_corpus:
         script=script("encode_corpus"),
         code=code("encode_corpus"),
         vocabulary=directory_of("input.vocabulary"),
-        lengths=length_options,
+        lengths=of_job(options.lengths),
         directory=directory_of("output.train"),
+    message:
+        "Encode the corpus"
     shell:
         "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.train:q} {input.valid:q}"
         " --counted {input.tests:q} {params.lengths:q} --threads {threads} --output {params.directory:q} 2> {log:q}"
@@ -82,8 +90,8 @@ rule encode_corpus:
 
 rule prepare_monolingual:
     input:
-        **vocabulary_files(),
-        texts=monolingual_texts,
+        **layout.vocabulary(),
+        texts=of_job(plan.monolingual_texts),
         held_out=[f"{R}/corpus/valid.parquet", *TESTS],
     output:
         train=f"{R}/pretraining/train.parquet",
@@ -98,14 +106,16 @@ rule prepare_monolingual:
     params:
         script=script("prepare_monolingual"),
         code=code("prepare_monolingual"),
-        texts=pretraining_key("texts"),
-        corpus=training_text_option,
-        block_tokens=pretraining_key("block_tokens"),
-        valid_blocks=pretraining_key("valid_blocks"),
-        mirror=mirror_option,
+        texts=of_job(partial(options.pretraining, "texts")),
+        corpus=of_job(options.monolingual_corpus),
+        block_tokens=of_job(partial(options.pretraining, "block_tokens")),
+        valid_blocks=of_job(partial(options.pretraining, "valid_blocks")),
+        mirror=lambda wildcards, output: options.mirror(),
         cleaning=section("cleaning"),
         vocabulary=directory_of("input.vocabulary"),
         directory=directory_of("output.train"),
+    message:
+        "Clean, encode and join the text to pre-train on"
     shell:
         "python {params.script:q} --texts {params.texts:q} {params.corpus:q} --held-out {input.held_out:q}"
         " --cleaning {params.cleaning:q} --vocabulary {params.vocabulary:q} --block-tokens {params.block_tokens:q}"

@@ -1,14 +1,6 @@
 # GPUs of this machine: as many jobs at once as there are, each with one of its own. A cluster sees to its own.
 
-
-def local_devices():
-    """Names of the GPUs that this process may use; none where jobs go to other machines."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if workflow.resource_settings.nodes is not None or workflow.exec_mode != ExecMode.DEFAULT:
-        return []
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    return [str(number) for number in range(len(list(Path(os.sep, "dev").glob("nvidia[0-9]*"))))]
+from retort.workflow.devices import local_devices
 
 
 def gpus_of_job(wildcards):
@@ -27,7 +19,8 @@ def processes_of_job(wildcards, resources):
     return ["--processes", str(gpus)]
 
 
-DEVICES = local_devices()
+runs_here = workflow.resource_settings.nodes is None and workflow.exec_mode == ExecMode.DEFAULT
+DEVICES = local_devices(os.environ) if runs_here else []
 if DEVICES:
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", len(DEVICES))

@@ -3,7 +3,7 @@
 
 rule distill_shard:
     input:
-        unpack(checkpoint_of_teacher),
+        unpack(of_job(plan.teacher_checkpoint)),
         corpus=f"{R}/corpus/train.parquet",
     output:
         translations=f"{R}/distilled/shards/{{scatteritem}}.parquet",
@@ -18,25 +18,27 @@ rule distill_shard:
         gpu=gpus_of_job,
     params:
         script=script("distill_shard"),
-        code=distillation_code,
-        distillation=distillation_section,
-        shard=shard(0),
-        shards=shard(1),
+        code=code("distill_shard", modules.distillation),
+        distillation=section("distillation", without={"corpus"}),
+        shard=of_job(options.shard),
         checkpoint=directory_of("input.weights"),
-        decoder=decoder_options("teacher", TEACHER_SEED, "distillation"),
+        decoder=of_job(options.decoder),
         best=1,
         state=f"{R}/state/distill_shard",
         limits=kept_state,
+    message:
+        "Translate the training text with the teacher, shard {wildcards.scatteritem}"
     shell:
         "python {params.script:q} --distillation {params.distillation:q} --checkpoint {params.checkpoint:q}"
-        " {params.decoder:q} --corpus {input.corpus:q} --shard {params.shard} --shards {params.shards} --best {params.best}"
+        " {params.decoder:q} --corpus {input.corpus:q} {params.shard} --best {params.best}"
         " --state {params.state:q} {params.limits:q} --threads {threads} --output {output.translations:q} 2> {log:q}"
 
 
 rule gather_distilled:
     input:
-        **vocabulary_files(),
-        shards=distilled_translations,
+        **layout.vocabulary(),
+        shards=lambda wildcards: run_config.distillation.corpus
+        or gather.distill(f"{R}/distilled/shards/{{scatteritem}}.parquet"),
         train=f"{R}/encoded/train.parquet",
     output:
         translations=f"{R}/distilled/translations.parquet",
@@ -52,6 +54,8 @@ rule gather_distilled:
         code=code("gather_distilled"),
         vocabulary=directory_of("input.vocabulary"),
         held_out=[],
+    message:
+        "Gather the teacher's translations"
     shell:
         "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output-translations {output.translations:q}"
@@ -67,13 +71,15 @@ use rule distill_shard as decode_beam with:
     benchmark:
         f"{R}/benchmarks/decode_beam/{{scatteritem}}.tsv"
     params:
-        best=size_of_beam,
+        best=options.beam_size(),
         state=f"{R}/state/decode_beam",
+    message:
+        "Translate the training text with the teacher, shard {wildcards.scatteritem}, all of the beam"
 
 
 rule gather_interpolated:
     input:
-        **vocabulary_files(),
+        **layout.vocabulary(),
         shards=gather.distill(f"{R}/interpolated/shards/{{scatteritem}}.parquet"),
         corpus=f"{R}/corpus/train.parquet",
         train=f"{R}/encoded/train.parquet",
@@ -89,6 +95,8 @@ rule gather_interpolated:
         script=script("gather_interpolated"),
         code=code("gather_interpolated"),
         vocabulary=directory_of("input.vocabulary"),
+    message:
+        "Choose the hypotheses that are nearest to the references"
     shell:
         "python {params.script:q} --shards {input.shards:q} --corpus {input.corpus:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output {output.encoded:q} 2> {log:q}"
@@ -97,7 +105,7 @@ rule gather_interpolated:
 # For systems on mixed text: the references and the teacher's translations side by side.
 rule gather_mixed:
     input:
-        **vocabulary_files(),
+        **layout.vocabulary(),
         translations=f"{R}/distilled/translations.parquet",
         corpus=f"{R}/corpus/train.parquet",
         train=f"{R}/encoded/train.parquet",
@@ -113,6 +121,8 @@ rule gather_mixed:
         script=script("gather_mixed"),
         code=code("gather_mixed"),
         vocabulary=directory_of("input.vocabulary"),
+    message:
+        "Put references and the teacher's translations side by side"
     shell:
         "python {params.script:q} --translations {input.translations:q} --corpus {input.corpus:q}"
         " --train {input.train:q} --vocabulary {params.vocabulary:q} --output {output.train:q} 2> {log:q}"
@@ -121,7 +131,7 @@ rule gather_mixed:
 # For selective mixtures: what a student on distilled text gets right of the references.
 rule measure_agreement:
     input:
-        unpack(checkpoint_of_run),
+        unpack(of_job(layout.checkpoint)),
         train=f"{R}/encoded/train.parquet",
     output:
         agreement=f"{R}/agreement/{{system}}/seed{{seed}}.parquet",
@@ -136,8 +146,10 @@ rule measure_agreement:
         gpu=gpus_of_job,
     params:
         script=script("measure_agreement"),
-        code=agreement_code,
+        code=code("measure_agreement", modules.scoring),
         checkpoint=directory_of("input.weights"),
+    message:
+        "Measure how {wildcards.system}, seed {wildcards.seed}, agrees with the references"
     shell:
         "python {params.script:q} --checkpoint {params.checkpoint:q} --train {input.train:q} --threads {threads}"
         " --output {output.agreement:q} 2> {log:q}"
@@ -146,7 +158,7 @@ rule measure_agreement:
 # For systems that read the teacher's labels: what it says at each position of a training text, in shards.
 rule label_shard:
     input:
-        unpack(labelled_files),
+        unpack(of_job(plan.labelled_files)),
     output:
         labels=f"{R}/labels/{{data}}/top{{top_k}}/{{scatteritem}}.parquet",
     log:
@@ -160,22 +172,23 @@ rule label_shard:
         gpu=gpus_of_job,
     params:
         script=script("label_shard"),
-        code=labelling_code,
+        code=code("label_shard", modules.labels),
         distillation=section("distillation", "batch_tokens", "precision"),
-        shard=shard(0),
-        shards=shard(1),
+        shard=of_job(options.shard),
         teacher=directory_of("input.teacher_weights"),
         vocabulary=directory_of("input.vocabulary"),
+    message:
+        "Label the {wildcards.data} text with the teacher, top {wildcards.top_k}, shard {wildcards.scatteritem}"
     shell:
         "python {params.script:q} --distillation {params.distillation:q} --teacher {params.teacher:q}"
         " --train {input.train:q} --vocabulary {params.vocabulary:q} --top-k {wildcards.top_k}"
-        " --shard {params.shard} --shards {params.shards} --threads {threads} --output {output.labels:q} 2> {log:q}"
+        " {params.shard} --threads {threads} --output {output.labels:q} 2> {log:q}"
 
 
 rule gather_labels:
     input:
         shards=gather.distill(f"{R}/labels/{{{{data}}}}/top{{{{top_k}}}}/{{scatteritem}}.parquet"),
-        train=labelled_text,
+        train=of_job(layout.text),
     output:
         labels=f"{R}/labels/{{data}}/top{{top_k}}.parquet",
     log:
@@ -187,6 +200,8 @@ rule gather_labels:
     params:
         script=script("gather_labels"),
         code=code("gather_labels"),
+    message:
+        "Gather the teacher's labels of the {wildcards.data} text, top {wildcards.top_k}"
     shell:
         "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
         " --output {output.labels:q} 2> {log:q}"

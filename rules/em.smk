@@ -5,7 +5,7 @@
 
 use rule distill_shard as decode_candidates with:
     input:
-        unpack(checkpoint_of_candidates),
+        unpack(of_job(plan.candidate_checkpoint)),
         corpus=f"{R}/corpus/train.parquet",
     output:
         translations=f"{R}/em/iteration{{iteration}}/seed{{seed}}/candidates/{{scatteritem}}.parquet",
@@ -14,17 +14,19 @@ use rule distill_shard as decode_candidates with:
     benchmark:
         f"{R}/benchmarks/decode_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
     params:
-        code=candidate_code,
-        distillation=candidate_section,
-        decoder=candidate_options,
-        best=number_of_candidates,
+        code=code("distill_shard", modules.candidates),
+        distillation=of_job(options.candidates),
+        decoder=of_job(options.candidate_decoder),
+        best=run_config.em.candidates,
         state=f"{R}/state/decode_candidates",
+    message:
+        "Decode candidates of EM iteration {wildcards.iteration}, seed {wildcards.seed}, shard {wildcards.scatteritem}"
 
 
 rule select_candidates:
     input:
-        unpack(scoring_files),
-        candidates=candidates_of,
+        unpack(of_job(plan.scoring_files)),
+        candidates=of_job(plan.candidates),
         train=f"{R}/encoded/train.parquet",
     output:
         selected=f"{R}/em/iteration{{iteration}}/seed{{seed}}/selected/{{scatteritem}}.parquet",
@@ -39,11 +41,13 @@ rule select_candidates:
         gpu=gpus_of_job,
     params:
         script=script("select_candidates"),
-        code=choice_code,
-        em=choice_section,
+        code=code("select_candidates", modules.choice),
+        em=section("em", "choose_by", "normalise", "likelihood_floor"),
         student=directory_of("input.student_weights"),
         teacher=directory_of("input.teacher_weights"),
         first_teacher=directory_of("input.first_weights"),
+    message:
+        "Choose candidates of EM iteration {wildcards.iteration}, seed {wildcards.seed}, shard {wildcards.scatteritem}"
     shell:
         "python {params.script:q} --em {params.em:q} --candidates {input.candidates:q} --train {input.train:q}"
         " --student {params.student:q} --teacher {params.teacher:q} --first-teacher {params.first_teacher:q}"
@@ -52,7 +56,7 @@ rule select_candidates:
 
 rule check_iteration:
     input:
-        unpack(checkpoint_of_teacher),
+        unpack(of_job(plan.teacher_checkpoint)),
         selected=gather.distill(f"{R}/em/iteration{{{{iteration}}}}/seed{{{{seed}}}}/selected/{{scatteritem}}.parquet"),
         first=f"{R}/distilled/translations.parquet",
         corpus=f"{R}/corpus/train.parquet",
@@ -70,9 +74,11 @@ rule check_iteration:
         gpu=gpus_of_job,
     params:
         script=script("check_iteration"),
-        code=guards_code,
-        guards=guards_section,
+        code=code("check_iteration", modules.guards),
+        guards=section("em.guards"),
         first_teacher=directory_of("input.weights"),
+    message:
+        "Check the guards of EM iteration {wildcards.iteration}, seed {wildcards.seed}"
     shell:
         "python {params.script:q} --guards {params.guards:q} --iteration {wildcards.iteration} --seed {wildcards.seed}"
         " --selected {input.selected:q} --first {input.first:q} --first-teacher {params.first_teacher:q}"
@@ -82,7 +88,7 @@ rule check_iteration:
 # A checkpoint of Snakemake: how far the loop goes depends on what it finds.
 checkpoint gather_guards:
     input:
-        guards=guards_of_seeds,
+        guards=of_job(plan.guards_of),
     output:
         guards=f"{R}/em/iteration{{iteration}}/guards.parquet",
     log:
@@ -94,13 +100,15 @@ checkpoint gather_guards:
     params:
         script=script("gather_guards"),
         code=code("gather_guards"),
+    message:
+        "Decide whether EM iteration {wildcards.iteration} runs"
     shell:
         "python {params.script:q} --guards {input.guards:q} --output {output.guards:q} 2> {log:q}"
 
 
 rule gather_selected:
     input:
-        **vocabulary_files(),
+        **layout.vocabulary(),
         selected=gather.distill(f"{R}/em/iteration{{{{iteration}}}}/seed{{{{seed}}}}/selected/{{scatteritem}}.parquet"),
         guards=f"{R}/em/iteration{{iteration}}/seed{{seed}}/guards.parquet",
         train=f"{R}/encoded/train.parquet",
@@ -116,6 +124,8 @@ rule gather_selected:
         script=script("gather_selected"),
         code=code("gather_selected"),
         vocabulary=directory_of("input.vocabulary"),
+    message:
+        "Gather the candidates chosen for EM iteration {wildcards.iteration}, seed {wildcards.seed}"
     shell:
         "python {params.script:q} --selected {input.selected:q} --guards {input.guards:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output {output.selected:q} 2> {log:q}"
@@ -123,7 +133,7 @@ rule gather_selected:
 
 use rule distill_shard as decode_iteration with:
     input:
-        unpack(checkpoint_of_iteration),
+        unpack(of_job(plan.corpus_checkpoint)),
         corpus=f"{R}/corpus/train.parquet",
     output:
         translations=f"{R}/em/iteration{{iteration}}/seed{{seed}}/shards/{{scatteritem}}.parquet",
@@ -132,7 +142,10 @@ use rule distill_shard as decode_iteration with:
     benchmark:
         f"{R}/benchmarks/decode_iteration/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
     params:
-        decoder=iteration_options,
+        code=code("distill_shard", modules.iteration),
+        decoder=of_job(options.iteration_decoder),
+    message:
+        "Translate the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}, shard {wildcards.scatteritem}"
 
 
 use rule gather_distilled as gather_first with:
@@ -145,12 +158,14 @@ use rule gather_distilled as gather_first with:
     benchmark:
         f"{R}/benchmarks/gather_first/iteration1.tsv"
     params:
-        held_out=held_out_options,
+        held_out=lambda wildcards, output: options.held_out(output.held_out),
+    message:
+        "Gather the training text of EM iteration 1"
 
 
 use rule gather_distilled as gather_iteration with:
     input:
-        **vocabulary_files(),
+        **layout.vocabulary(),
         shards=gather.distill(f"{R}/em/iteration{{{{iteration}}}}/seed{{{{seed}}}}/shards/{{scatteritem}}.parquet"),
         train=f"{R}/encoded/train.parquet",
     output:
@@ -162,4 +177,6 @@ use rule gather_distilled as gather_iteration with:
     benchmark:
         f"{R}/benchmarks/gather_iteration/iteration{{iteration}}/seed{{seed}}.tsv"
     params:
-        held_out=held_out_options,
+        held_out=lambda wildcards, output: options.held_out(output.held_out),
+    message:
+        "Gather the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}"

@@ -3,8 +3,8 @@
 
 rule translate:
     input:
-        unpack(checkpoint_of_run),
-        teacher=rescoring_files,
+        unpack(of_job(layout.checkpoint)),
+        teacher=of_job(plan.rescoring_files),
         tests=TESTS,
     output:
         translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
@@ -19,11 +19,13 @@ rule translate:
         gpu=gpus_of_job,
     params:
         script=script("translate"),
-        code=translation_code,
-        search=search_section,
-        batch_tokens=decoding_batch_tokens,
+        code=code("translate", modules.translation),
+        search=of_job(options.search),
+        batch_tokens=run_config.evaluation.batch_tokens,
         checkpoint=directory_of("input.weights"),
-        teacher=rescoring_option,
+        teacher=of_job(options.rescoring),
+    message:
+        "Translate the tests with {wildcards.system}, seed {wildcards.seed}, search {wildcards.search}"
     shell:
         "python {params.script:q} --checkpoint {params.checkpoint:q} {params.teacher:q} --search {params.search:q}"
         " --system {wildcards.system:q} --seed {wildcards.seed} --search-name {wildcards.search:q}"
@@ -45,10 +47,12 @@ rule score:
         "../envs/retort.yaml"
     params:
         script=script("score"),
-        code=score_code,
+        code=code("score", modules.scores),
         evaluation=section("evaluation", "metrics"),
-        language=language_option,
-        data=data_of,
+        language=of_job(options.language),
+        data=of_job(options.data),
+    message:
+        "Score {wildcards.system}, seed {wildcards.seed}, search {wildcards.search}"
     shell:
         "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
         " --data {params.data:q} --evaluation {params.evaluation:q} {params.language:q}"
@@ -57,8 +61,8 @@ rule score:
 
 rule compare_systems:
     input:
-        baseline=baseline_translation,
-        translations=all_translations,
+        baseline=of_job(plan.baseline),
+        translations=of_job(plan.translations),
         tests=TESTS,
     output:
         comparison=f"{R}/scores/comparison.parquet",
@@ -70,9 +74,11 @@ rule compare_systems:
         "../envs/retort.yaml"
     params:
         script=script("compare_systems"),
-        code=scoring_code("compare_systems"),
+        code=code("compare_systems", modules.metrics),
         evaluation=section("evaluation", "bootstrap_samples", "metrics"),
-        pairs=pair_options,
+        pairs=of_job(options.pairs),
+    message:
+        "Compare the systems"
     shell:
         "python {params.script:q} --evaluation {params.evaluation:q} --tests {input.tests:q}"
         " --baseline {input.baseline:q} --translations {input.translations:q} {params.pairs:q}"
@@ -81,7 +87,7 @@ rule compare_systems:
 
 rule measure_multimodality:
     input:
-        unpack(multimodality_files),
+        unpack(of_job(plan.multimodality_files)),
     output:
         multimodality=f"{R}/multimodality/{{system}}/seed{{seed}}.parquet",
     log:
@@ -95,9 +101,11 @@ rule measure_multimodality:
         gpu=gpus_of_job,
     params:
         script=script("measure_multimodality"),
-        code=multimodality_code,
-        data=data_of,
+        code=code("measure_multimodality", modules.scoring),
+        data=of_job(options.data),
         checkpoint=directory_of("input.weights"),
+    message:
+        "Measure the multi-modality of the text of {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python {params.script:q} --checkpoint {params.checkpoint:q} --held-out {input.held_out:q}"
         " --system {wildcards.system:q} --seed {wildcards.seed} --data {params.data:q} --threads {threads}"
@@ -106,7 +114,7 @@ rule measure_multimodality:
 
 rule score_by_length:
     input:
-        translations=all_translations,
+        translations=of_job(plan.translations),
         tests=TESTS,
     output:
         lengths=f"{R}/scores/lengths.parquet",
@@ -118,8 +126,10 @@ rule score_by_length:
         "../envs/retort.yaml"
     params:
         script=script("score_by_length"),
-        code=scoring_code("score_by_length"),
+        code=code("score_by_length", modules.metrics),
         evaluation=section("evaluation", "length_buckets", "metrics"),
+    message:
+        "Score all systems by length"
     shell:
         "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
         " --evaluation {params.evaluation:q} --output {output.lengths:q} 2> {log:q}"
@@ -127,8 +137,8 @@ rule score_by_length:
 
 rule measure_exposure:
     input:
-        unpack(checkpoint_of_run),
-        teacher=teacher_weights,
+        unpack(of_job(layout.checkpoint)),
+        teacher=of_job(plan.teacher_files),
         tests=TESTS,
     output:
         exposure=f"{R}/exposure/{{system}}/seed{{seed}}.parquet",
@@ -143,15 +153,16 @@ rule measure_exposure:
         gpu=gpus_of_job,
     params:
         script=script("measure_exposure"),
-        code=exposure_code,
-        exposure=exposure_section,
-        metrics=metric_names,
-        batch_tokens=decoding_batch_tokens,
+        code=code("measure_exposure", modules.exposure),
+        exposure=section("evaluation.exposure", without={"systems"}),
+        metrics=run_config.evaluation.metrics,
+        batch_tokens=run_config.evaluation.batch_tokens,
         student=directory_of("input.weights"),
         teacher=directory_of("input.teacher"),
+    message:
+        "Measure the exposure bias of {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python {params.script:q} --student {params.student:q} --teacher {params.teacher:q}"
         " --system {wildcards.system:q} --seed {wildcards.seed} --exposure {params.exposure:q}"
-        " --metrics {params.metrics}"
-        " --batch-tokens {params.batch_tokens} --tests {input.tests:q} --threads {threads}"
+        " --metrics {params.metrics} --batch-tokens {params.batch_tokens} --tests {input.tests:q} --threads {threads}"
         " --output {output.exposure:q} 2> {log:q}"

@@ -3,7 +3,7 @@
 
 rule measure_latency:
     input:
-        checkpoints=timed_checkpoints,
+        checkpoints=of_job(plan.timed_checkpoints),
         tests=TESTS[0],
     output:
         latency=f"{R}/latency/latency.parquet",
@@ -19,9 +19,11 @@ rule measure_latency:
         gpu=gpus_of_job,
     params:
         script=script("measure_latency"),
-        code=latency_code,
-        systems=timed_systems,
+        code=code("measure_latency", modules.latency),
+        systems=of_job(options.timed_systems),
         latency=section("latency"),
+    message:
+        "Time all systems"
     shell:
         "python {params.script:q} --systems {params.systems:q} --latency {params.latency:q} --tests {input.tests:q}"
         " --threads {threads} --output {output.latency:q} 2> {log:q}"

@@ -12,7 +12,9 @@ rule write_config:
     conda:
         "../envs/retort.yaml"
     params:
-        config=whole_config,
+        config=lambda wildcards: to_json(run_config),
+    message:
+        "Write the configuration"
     shell:
         "printf '%s\\n' {params.config:q} > {output.config:q} 2> {log:q}"
 
@@ -30,8 +32,10 @@ rule draw_rules:
     conda:
         "../envs/retort.yaml"
     params:
-        snakefile=snakefile,
-        rules=rules_digest,
+        snakefile=lambda wildcards: os.path.relpath(ROOT / "Snakefile"),
+        rules=text_digest("Snakefile", "rules/*.smk", "retort/workflow/plan.py", "retort/workflow/layout.py"),
+    message:
+        "Draw the graph of the rules"
     shell:
         "python -m snakemake --snakefile {params.snakefile:q} --configfile {input.config:q} --rulegraph"
         " --forceall --nolock --cores 1 --quiet > {output.graph:q} 2> {log:q}"
@@ -44,16 +48,16 @@ rule build_report:
         cleaning=f"{R}/corpus/cleaning.parquet",
         encoding=f"{R}/encoded/encoding.parquet",
         tests=TESTS,
-        scores=all_scores,
+        scores=of_job(plan.scores),
         comparison=f"{R}/scores/comparison.parquet",
         latency=f"{R}/latency/latency.parquet",
-        checkpoints=all_checkpoints,
-        logs=training_logs,
-        multimodality=all_multimodality,
-        guards=all_guards,
-        lengths=all_lengths,
-        exposure=all_exposure,
-        translations=all_translations,
+        checkpoints=of_job(plan.checkpoints),
+        logs=of_job(plan.training_logs),
+        multimodality=of_job(plan.multimodality),
+        guards=of_job(plan.guards),
+        lengths=of_job(plan.lengths),
+        exposure=of_job(plan.exposure),
+        translations=of_job(plan.translations),
         graph=f"{R}/report/rulegraph.dot",
     output:
         html=report(f"{R}/report/report.html", caption="captions/report.rst", category="Report"),
@@ -96,11 +100,13 @@ rule build_report:
     params:
         script=script("build_report"),
         code=code("build_report"),
-        template=template_digest,
+        template=text_digest("retort/report/*.jinja"),
         corpus=directory_of("input.corpus"),
-        checkpoints=named_checkpoints,
+        checkpoints=of_job(plan.named_checkpoints),
         benchmarks=f"{R}/benchmarks",
         directory=directory_of("output.html"),
+    message:
+        "Build the report"
     shell:
         "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q}"
         " --encoding {input.encoding:q} --scores {input.scores:q}"

@@ -1,10 +1,10 @@
-# Training: one job a system and seed. The students' rule is the teacher's for other systems; it is a rule of its own
+# Training: one job per system and seed. The students' rule is the teacher's for other systems; it is a rule of its own
 # because distilled text stands between the two; and so is that of students whose targets another student chooses.
 
 
 rule train_teacher:
     input:
-        unpack(training_files),
+        unpack(of_job(plan.training_files)),
     output:
         weights=f"{R}/systems/{{system}}/seed{{seed}}/model.safetensors",
         model=f"{R}/systems/{{system}}/seed{{seed}}/model.json",
@@ -25,18 +25,20 @@ rule train_teacher:
         gpu=gpus_of_job,
     params:
         script=script("train_system"),
-        code=training_code,
-        system=system_section,
-        data=data_of,
-        start=start_option,
-        teacher=teacher_option,
-        agreement=agreement_option,
-        labels=labels_option,
+        code=code("train_system", modules.training),
+        system=of_job(options.system),
+        data=of_job(options.data),
+        start=of_job(options.start),
+        teacher=of_job(options.teacher),
+        agreement=of_job(options.agreement),
+        labels=of_job(options.labels),
         vocabulary=directory_of("input.vocabulary"),
         checkpoint=directory_of("output.weights"),
         state=f"{R}/state/train_system",
         limits=limits_of_job,
         processes=processes_of_job,
+    message:
+        "Train {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python {params.script:q} --system {params.system:q} --seed {wildcards.seed} --data {params.data:q}"
         " --train {input.train:q} --valid {input.valid:q} --vocabulary {params.vocabulary:q} {params.start:q}"
@@ -50,7 +52,9 @@ use rule train_teacher as train_student with:
     benchmark:
         f"{R}/benchmarks/train_student/{{system}}/seed{{seed}}.tsv"
     wildcard_constraints:
-        system=rf"(?!({names_as_pattern('teacher', PRETRAINED, *SELECTIVE)})/){SYSTEM}",
+        system=rf"(?!({names_as_pattern('teacher', PRETRAINED, *plan.selective())})/){SYSTEM}",
+    message:
+        "Train {wildcards.system}, seed {wildcards.seed}"
 
 
 use rule train_teacher as train_selective with:
@@ -59,7 +63,9 @@ use rule train_teacher as train_selective with:
     benchmark:
         f"{R}/benchmarks/train_selective/{{system}}/seed{{seed}}.tsv"
     wildcard_constraints:
-        system=names_as_pattern(*SELECTIVE),
+        system=names_as_pattern(*plan.selective()),
+    message:
+        "Train {wildcards.system}, seed {wildcards.seed}, on targets that another system chooses"
 
 
 use rule train_teacher as pretrain with:
@@ -69,3 +75,5 @@ use rule train_teacher as pretrain with:
         f"{R}/benchmarks/pretrain/{{system}}/seed{{seed}}.tsv"
     wildcard_constraints:
         system=PRETRAINED,
+    message:
+        "Train the model that others start from, seed {wildcards.seed}"

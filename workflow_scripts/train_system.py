@@ -11,7 +11,7 @@ from typing import get_args
 import torch
 from torch.distributed import is_torchelastic_launched
 
-from retort.config import PRETRAINED, Data, Model, System, metric_named
+from retort.config import PRETRAINED, Data, Model, System
 from retort.config.starts import config_differences
 from retort.data.batches import EncodedCorpus
 from retort.data.provenance import file_digest, provenance, value_digest
@@ -28,7 +28,6 @@ from retort.models.checkpoint import (
     read_weights,
     save_checkpoint,
 )
-from retort.models.families import family_module
 from retort.models.kernels import reseed_dropout
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
 from retort.training.distributed.launching import launch
@@ -40,6 +39,7 @@ from retort.training.validation import Validator
 from retort.training.weighting import samples_of_kinds, weighting_of
 from retort.workflow import watchdog
 from retort.workflow.code import code_digest
+from retort.workflow.imports import training_modules
 from retort.workflow.scripting import deadline, run_script, section
 
 SAMPLED = 500
@@ -107,10 +107,8 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     if args.labels:
         inputs["labels"] = file_digest(args.labels)
     search = next(iter(system.searches.values()))
-    modules = [f"retort.objectives.{system.objective.name}", f"retort.search.{search.kind}"]
-    modules.append(family_module(system.objective, system.model))
-    modules += [metric_named(metric).module for metric in system.training.validation_metrics]
-    code = code_digest([Path(__file__)], extra=modules)
+    modules = training_modules(system) | ({type(teacher).__module__} if teacher else set())
+    code = code_digest([Path(__file__)], extra=sorted(modules))
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
     key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
     table = MIXED if args.data == "mixed" else ENCODED

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from retort.config import Config
-from retort.evaluation.runs import Run
+from retort.data.runs import Run
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 from retort.config import Beam, em_student
 from retort.config.base import Section
-from retort.evaluation.runs import Run, counterparts, data_pairs
+from retort.data.runs import Run
+from retort.evaluation.runs import counterparts, data_pairs
 from retort.workflow.plan import Plan
 
 
@@ -80,6 +81,18 @@ class Options:
             if self.config.corpus.knows_right_translations
             else []
         )
+
+    def decoder(self) -> list[str]:
+        """System, seed and search of the teacher's translations, which are columns of their table."""
+        return _decoder(self.plan.first_run("teacher"), "distillation")
+
+    def candidate_decoder(self, iteration: int, seed: int) -> list[str]:
+        """The same of an EM iteration's candidates."""
+        return _decoder(self.plan.candidate_run(iteration, seed), "candidates")
+
+    def iteration_decoder(self, iteration: int, seed: int) -> list[str]:
+        """The same of the translations that are an EM iteration's training text."""
+        return _decoder(self.plan.corpus_run(iteration, seed), "distillation")
 
     def shard(self, scatteritem: str) -> list[str]:
         """Number of a shard, from 0, and number of shards, of a scatter item such as 2-of-4."""
@@ -175,6 +188,10 @@ class Options:
             "search": search.model_dump(mode="json"),
             "teacher": self._teacher_directory() if search.needs_teacher else None,
         }
+
+
+def _decoder(run: Run, search: str) -> list[str]:
+    return ["--system", run.system, "--seed", str(run.seed), "--search-name", search]
 
 
 def as_json(value: Any) -> str:

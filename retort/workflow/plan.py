@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from retort.config import PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
 from retort.config.files import local_monolingual_texts, local_texts
-from retort.evaluation.runs import Run
+from retort.data.runs import Run
 from retort.workflow.layout import Layout
 
 Verdicts = Callable[[int], Mapping[int, str]]

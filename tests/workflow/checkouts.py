@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / "tests/workflow/plugins"
 COPIED = ("Snakefile", "rules", "workflow_scripts", "retort", "profiles", "slurm", "envs", "configs", "config.yaml")
 # Every second of a test run's trainings counts.
 TINY: dict[str, Any] = {
@@ -90,9 +91,10 @@ class Checkout:
     path: Path
 
     def snakemake(self, *arguments: str, succeeds: bool = True) -> str:
-        """Run Snakemake here; returns what it printed."""
-        command = [sys.executable, "-m", "snakemake", "--set-scatter", "distill=2", "--cores", "2", *arguments]
-        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
+        """Run Snakemake here; returns what it printed, rules and wildcards of jobs instead of their messages."""
+        options = ["--logger=rules", "--set-scatter", "distill=2", "--cores", "2"]
+        command = [sys.executable, "-m", "snakemake", *options, *arguments]
+        environment = {k: v for k, v in os.environ.items() if k != "RETORT_MIRROR"} | {"PYTHONPATH": str(PLUGINS)}
         done = subprocess.run(
             command, cwd=self.path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )

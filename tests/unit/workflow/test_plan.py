@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from retort.config import resolve
-from retort.evaluation.runs import Run
+from retort.data.runs import Run
 from retort.workflow.layout import Layout
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
@@ -344,6 +344,16 @@ def test_iterations_are_compared_with_the_first_one_and_systems_with_named_basel
         (Run("v", 1, "own"), Run("w", 1, "own")),
         (Run("v", 1, "rescored"), Run("w", 1, "own")),
     ]
+
+
+def test_translations_are_told_which_run_they_are_of() -> None:
+    options = Options(planned(EM))
+    first = ["--system", "teacher", "--seed", "3", "--search-name"]
+    assert options.decoder() == [*first, "distillation"]
+    assert options.candidate_decoder(2, 1) == [*first, "candidates"]
+    second = ["--system", "em2-teacher", "--seed", "1", "--search-name"]
+    assert options.candidate_decoder(3, 1) == [*second, "candidates"]
+    assert options.iteration_decoder(2, 1) == [*second, "distillation"]
 
 
 def test_options_of_the_text() -> None:
