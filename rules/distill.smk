@@ -1,30 +1,30 @@
 # Distillation: the teacher translates the training sources in shards, and the shards become a training set.
 
 
-rule distill_shard:
+rule decode_shard:
     input:
         unpack(of_job(plan.teacher_checkpoint)),
         corpus=f"{R}/corpus/train.parquet",
     output:
         translations=f"{R}/distilled/shards/{{scatteritem}}.parquet",
     log:
-        f"{R}/logs/distill_shard/{{scatteritem}}.log",
+        f"{R}/logs/decode_shard/{{scatteritem}}.log",
     benchmark:
-        f"{R}/benchmarks/distill_shard/{{scatteritem}}.tsv"
+        f"{R}/benchmarks/decode_shard/{{scatteritem}}.tsv"
     conda:
         "../envs/retort.yaml"
     threads: 1
     resources:
         gpu=gpus_of_job,
     params:
-        script=script("distill_shard"),
-        code=code("distill_shard", modules.distillation),
+        script=script("decode_shard"),
+        code=code("decode_shard", modules.distillation),
         distillation=section("distillation", without={"corpus"}),
         shard=of_job(options.shard),
         checkpoint=directory_of("input.weights"),
         decoder=of_job(options.decoder),
         best=1,
-        state=f"{R}/state/distill_shard",
+        state=f"{R}/state/decode_shard",
         limits=kept_state,
     message:
         "Translate the training text with the teacher, shard {wildcards.scatteritem}"
@@ -63,7 +63,7 @@ rule gather_distilled:
 
 
 # For systems on interpolated text: all that the beam holds, and of that what is nearest to the reference.
-use rule distill_shard as decode_beam with:
+use rule decode_shard as decode_beam with:
     output:
         translations=f"{R}/interpolated/shards/{{scatteritem}}.parquet",
     log:

@@ -3,7 +3,7 @@
 # a new parallel model (train_student, em<t>).
 
 
-use rule distill_shard as decode_candidates with:
+use rule decode_shard as decode_candidates with:
     input:
         unpack(of_job(plan.candidate_checkpoint)),
         corpus=f"{R}/corpus/train.parquet",
@@ -14,7 +14,7 @@ use rule distill_shard as decode_candidates with:
     benchmark:
         f"{R}/benchmarks/decode_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
     params:
-        code=code("distill_shard", modules.candidates),
+        code=code("decode_shard", modules.candidates),
         distillation=of_job(options.candidates),
         decoder=of_job(options.candidate_decoder),
         best=run_config.em.candidates,
@@ -131,7 +131,7 @@ rule gather_selected:
         " --vocabulary {params.vocabulary:q} --output {output.selected:q} 2> {log:q}"
 
 
-use rule distill_shard as decode_iteration with:
+use rule decode_shard as decode_iteration with:
     input:
         unpack(of_job(plan.corpus_checkpoint)),
         corpus=f"{R}/corpus/train.parquet",
@@ -142,7 +142,7 @@ use rule distill_shard as decode_iteration with:
     benchmark:
         f"{R}/benchmarks/decode_iteration/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
     params:
-        code=code("distill_shard", modules.iteration),
+        code=code("decode_shard", modules.iteration),
         decoder=of_job(options.iteration_decoder),
     message:
         "Translate the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}, shard {wildcards.scatteritem}"

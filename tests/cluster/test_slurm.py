@@ -48,7 +48,7 @@ PROBE = """        import os, pathlib
             clock.unlink()
             self.deadline = 0.0
 """
-THREADS = ("--set-threads", "train_teacher=2", "train_student=2", "distill_shard=2")
+THREADS = ("--set-threads", "train_teacher=2", "train_student=2", "decode_shard=2")
 TRAININGS = (("train_teacher", "teacher"), ("train_student", "vanilla-raw"))
 
 
@@ -285,10 +285,10 @@ def test_no_update_is_computed_twice(run: Run) -> None:
 
 def test_every_job_ran_as_often_as_it_had_to(run: Run) -> None:
     counts = Counter(rule for _, rule in jobs())
-    once = {"train_vocabulary": 1, "encode_corpus": 1, "distill_shard": 2, "gather_distilled": 1}
+    once = {"train_vocabulary": 1, "encode_corpus": 1, "decode_shard": 2, "gather_distilled": 1}
     assert {rule: counts[rule] for rule in once} == once
     assert counts["prepare_corpus"] == 2
-    assert len({number.partition("_")[0] for number, rule in jobs() if rule == "distill_shard"}) == 1, "one array"
+    assert len({number.partition("_")[0] for number, rule in jobs() if rule == "decode_shard"}) == 1, "one array"
 
 
 def test_too_little_memory_is_followed_by_more(run: Run) -> None:

@@ -151,7 +151,7 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
     assert set().union(*seen) == all_rules()
 
     checkpoint, vocabulary = outside("model"), outside("vocabulary")
-    for rule in ("distill_shard", "translate", "decode_candidates", "select_candidates", "check_iteration"):
+    for rule in ("decode_shard", "translate", "decode_candidates", "select_candidates", "check_iteration"):
         assert checkpoint in values(seen[0][rule]), rule
     for rule in ("encode_corpus", "train_student", "gather_distilled", "gather_first"):
         assert vocabulary in seen[0][rule], rule

@@ -97,7 +97,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
     ),
     "the distilling search": (
         lambda c: c["distillation"]["search"].update(max_ratio=1.5),
-        {"distill_shard 1-of-2", "distill_shard 2-of-2", "gather_distilled"} | from_training(CTC) | CONFIG,
+        {"decode_shard 1-of-2", "decode_shard 2-of-2", "gather_distilled"} | from_training(CTC) | CONFIG,
     ),
 }
 
@@ -114,7 +114,7 @@ EDITS: dict[str, tuple[str, set[str]]] = {
     "retort/search/ctc_collapse.py": ("EDITED = 1", from_training(CTC)),
     "retort/objectives/autoregressive.py": (
         "EDITED = 1",
-        {"distill_shard 1-of-2", "distill_shard 2-of-2", "gather_distilled"} | from_training(TEACHER, CTC),
+        {"decode_shard 1-of-2", "decode_shard 2-of-2", "gather_distilled"} | from_training(TEACHER, CTC),
     ),
     "retort/search/mask_predict.py": ("EDITED = 1", set()),
     "retort/report/page.py": ("EDITED = 1", REPORT),

@@ -16,7 +16,7 @@ from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 pytestmark = pytest.mark.workflow
 
 TRAININGS = {"train_teacher teacher/1", "train_student vanilla-raw/1", "train_student ctc-distilled/1"}
-SHARDS = {"distill_shard 1-of-2", "distill_shard 2-of-2"}
+SHARDS = {"decode_shard 1-of-2", "decode_shard 2-of-2"}
 TRAINING_RULES = ("train_teacher", "train_student", "train_selective")
 CORPUS = {"prepare_corpus", "train_vocabulary", "encode_corpus"}
 
@@ -90,14 +90,14 @@ def test_evaluation_and_report_need_everything_before_them(checkout: Checkout) -
 
 def test_the_number_of_shards_is_a_knob(checkout: Checkout) -> None:
     planned = checkout.planned(TINY, "distill", "--set-scatter", "distill=5")
-    assert len([job for job in planned if job.startswith("distill_shard")]) == 5
+    assert len([job for job in planned if job.startswith("decode_shard")]) == 5
 
 
 def test_a_given_configuration_replaces_the_default(checkout: Checkout) -> None:
     config = tiny(students={})
     planned = checkout.planned(config)
     assert {job for job in planned if job.startswith(TRAINING_RULES)} == {"train_teacher teacher/1"}
-    assert not {job for job in planned if job.startswith(("distill_shard", "gather_distilled"))}
+    assert not {job for job in planned if job.startswith(("decode_shard", "gather_distilled"))}
 
 
 def test_values_on_the_command_line_override_the_file(checkout: Checkout) -> None:
@@ -170,7 +170,7 @@ def test_interpolated_text_is_chosen_from_the_beam(checkout: Checkout) -> None:
     config["students"] = {"near": {"objective": {"name": "autoregressive"}, "data": "interpolated"}}
     planned = checkout.planned(config, "students")
     assert {"decode_beam 1-of-2", "decode_beam 2-of-2", "gather_interpolated"} <= planned
-    assert not {job for job in planned if job.startswith(("distill_shard", "gather_distilled"))}
+    assert not {job for job in planned if job.startswith(("decode_shard", "gather_distilled"))}
 
 
 def test_mixed_text_has_the_distilled_beside_it_and_an_evaluator_s_table_where_it_is_selective(

@@ -17,7 +17,7 @@ from retort.data.vocabulary import Vocabulary
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.search.decoding import translate_texts
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
-from workflow_scripts import distill_shard, gather_distilled, measure_latency, translate
+from workflow_scripts import decode_shard, gather_distilled, measure_latency, translate
 
 LENGTH_PARALLEL = {"kind": "length_parallel", "candidates": 5}
 DISTILLATION = {"search": GREEDY, "batch_tokens": 512}
@@ -40,7 +40,7 @@ def shards(tables, teacher):
 
 def distilled(tables, teacher, output, shard=0, shards=1, state=None, corpus="train"):
     call(
-        distill_shard,
+        decode_shard,
         *("--distillation", json.dumps(DISTILLATION), "--checkpoint", teacher, "--shard", shard, "--shards", shards),
         *("--system", "teacher", "--seed", 1, "--search-name", "distillation"),
         *("--corpus", tables.corpus / f"{corpus}.parquet", "--state", state or tables.root / "state"),
@@ -58,7 +58,7 @@ def gathered(tables, directory, *shards, train=None):
     )
 
 
-# ---- distill_shard --------------------------------------------------------------------------------------------------
+# ---- decode_shard --------------------------------------------------------------------------------------------------
 
 
 def test_shards_part_the_training_sources(tables, shards):
@@ -118,28 +118,28 @@ def test_a_shard_may_be_empty(tables, teacher, tmp_path):
 def decoded(monkeypatch):
     """Sources decoded so far, call by call; parts hold ten sources each."""
     calls = []
-    original = distill_shard.translate_texts
+    original = decode_shard.translate_texts
 
     def counted(model, vocabulary, texts, *arguments):
         calls.append(len(texts))
         return original(model, vocabulary, texts, *arguments)
 
-    monkeypatch.setattr(distill_shard, "translate_texts", counted)
-    monkeypatch.setattr(distill_shard, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(decode_shard, "translate_texts", counted)
+    monkeypatch.setattr(decode_shard, "CHUNK_ROWS", 10)
     return calls
 
 
 def interrupted(tables, teacher, tmp_path, monkeypatch, decoded, parts=2):
     """Break off shard 0 of 2 after so many parts; returns its state's directory."""
     with monkeypatch.context() as patch:
-        counted = distill_shard.translate_texts
+        counted = decode_shard.translate_texts
 
         def stopping(*arguments):
             if len(decoded) == parts:
                 raise KeyboardInterrupt
             return counted(*arguments)
 
-        patch.setattr(distill_shard, "translate_texts", stopping)
+        patch.setattr(decode_shard, "translate_texts", stopping)
         with pytest.raises(SystemExit) as end:
             distilled(tables, teacher, tmp_path / "out.parquet", 0, 2, tmp_path / "state")
     assert end.value.code == 130 and not (tmp_path / "out.parquet").exists()
