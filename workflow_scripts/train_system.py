@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch.distributed import is_torchelastic_launched
 
-from retort.config import PRETRAINED, Data, Model, System
-from retort.config.starts import config_differences
+from retort.config import Data, SearchSection, System
 from retort.data.batches import EncodedCorpus
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.tables import ENCODED, MIXED
@@ -21,26 +21,24 @@ from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
-from retort.models.checkpoint import (
-    load_teacher,
-    load_weights,
-    read_description,
-    read_weights,
-    save_checkpoint,
-)
+from retort.models.checkpoint import load_teacher, save_checkpoint
 from retort.models.kernels import reseed_dropout
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
 from retort.training.distributed.launching import launch
 from retort.training.distributed.processes import Processes, join_processes
 from retort.training.log import write_log
-from retort.training.loop import Trainer
+from retort.training.loop import Result, Trainer
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
+from retort.training.warm_start import warm_start
 from retort.training.weighting import samples_of_kinds, weighting_of
 from retort.workflow import watchdog
 from retort.workflow.code import code_digest
 from retort.workflow.imports import training_modules
 from retort.workflow.scripting import deadline, run_script, section
+
+if TYPE_CHECKING:
+    from retort.models.autoregressive import AutoregressiveModel
 
 SAMPLED = 500
 """Training pairs of each kind whose loss is logged at each validation, where there are kinds."""
@@ -82,76 +80,177 @@ def main(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace, processes: Processes) -> None:
-    device, system = prepare_device(max(1, args.threads // processes.count)), args.system
-    dtype = precision(system.training.precision, device)
+    """Build the model, identify the training, fit, and save. Only the first process saves."""
+    device = prepare_device(max(1, args.threads // processes.count))
+    dtype = precision(args.system.training.precision, device)
     vocabulary = Vocabulary.load(args.vocabulary)
+    model = build(args, vocabulary, device)
+    teacher = asked_teacher(args, vocabulary, device=device, dtype=dtype)
+    identity = identify(args, vocabulary, teacher=teacher, device=device, dtype=dtype)
+    trainer = prepare(
+        args, model, vocabulary=vocabulary, teacher=teacher, identity=identity, dtype=dtype, processes=processes
+    )
+    result = trainer.run(args.output / "events")
+    if result is not None:
+        save(args, trainer, result=result, identity=identity, vocabulary=vocabulary, dtype=dtype)
+
+
+def build(args: argparse.Namespace, vocabulary: Vocabulary, device: torch.device) -> EncoderDecoder:
+    """The model, with the weights it starts from."""
+    system = args.system
     torch.manual_seed(args.seed)
     reseed_dropout(args.seed)
     model = build_model(system.objective, system.model, vocabulary).to(device)
     if system.training.warm_start != "none":
-        warm_start(model, args.start, system.training.warm_start, vocabulary)
-    settings = system.model_dump(mode="json")
+        warm_start(model, args.start, kind=system.training.warm_start, vocabulary=vocabulary)
+    return model
+
+
+def asked_teacher(
+    args: argparse.Namespace, vocabulary: Vocabulary, device: torch.device, dtype: torch.dtype
+) -> AutoregressiveModel | None:
+    """The teacher that the objective asks, if it asks one."""
+    objective = args.system.objective
+    if not objective.needs_teacher:
+        return None
+    if args.teacher is None:
+        raise RetortError(f"objective {objective.name} asks a teacher, but no --teacher was given")
+    return load_teacher(args.teacher, args.vocabulary, vocabulary=vocabulary, device=device, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides the weights of a training."""
+
+    settings: dict[str, Any]
+    """The system's section, without keys that change no weight."""
+    facts: dict[str, Any]
+    """Seed, data, digests of the inputs and of the code."""
+    key: str
+    """Digest of all this, the precision and the kind of device; it names the training's state."""
+
+
+def identify(
+    args: argparse.Namespace,
+    vocabulary: Vocabulary,
+    teacher: AutoregressiveModel | None,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Identity:
+    """The identity of this training."""
+    settings = args.system.model_dump(mode="json")
     settings["training"].pop("checkpoint_minutes")
-    inputs = {name: file_digest(path) for name, path in (("train", args.train), ("valid", args.valid))}
-    inputs["vocabulary"] = vocabulary.digest
+    modules = training_modules(args.system) | ({type(teacher).__module__} if teacher else set())
+    code = code_digest([Path(__file__)], extra=sorted(modules))
+    facts = {"seed": args.seed, "data": args.data, "inputs": input_digests(args, vocabulary), "code": code}
+    key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
+    return Identity(settings, facts, key)
+
+
+def input_digests(args: argparse.Namespace, vocabulary: Vocabulary) -> dict[str, str]:
+    """Digests of everything that the training reads."""
+    inputs = {"train": file_digest(args.train), "valid": file_digest(args.valid), "vocabulary": vocabulary.digest}
     if args.start:
-        inputs["start"] = file_digest(args.start / "model.safetensors")
-    teacher = None
-    if system.objective.needs_teacher:
-        if args.teacher is None:
-            raise RetortError(f"objective {system.objective.name} asks a teacher, but no --teacher was given")
-        teacher = load_teacher(args.teacher, args.vocabulary, vocabulary, device, dtype)
-        inputs["teacher"] = file_digest(args.teacher / "model.safetensors")
+        inputs["start"] = weights_digest(args.start)
+    if args.system.objective.needs_teacher:
+        inputs["teacher"] = weights_digest(args.teacher)
     if args.agreement:
         inputs["agreement"] = file_digest(args.agreement)
     if args.labels:
         inputs["labels"] = file_digest(args.labels)
-    search = next(iter(system.searches.values()))
-    modules = training_modules(system) | ({type(teacher).__module__} if teacher else set())
-    code = code_digest([Path(__file__)], extra=sorted(modules))
-    facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
-    key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
+    return inputs
+
+
+def weights_digest(checkpoint: Path) -> str:
+    return file_digest(checkpoint / "model.safetensors")
+
+
+def first_search(system: System) -> SearchSection:
+    """The search that validates."""
+    return next(iter(system.searches.values()))
+
+
+def prepare(
+    args: argparse.Namespace,
+    model: EncoderDecoder,
+    vocabulary: Vocabulary,
+    teacher: AutoregressiveModel | None,
+    identity: Identity,
+    dtype: torch.dtype,
+    processes: Processes,
+) -> Trainer:
+    """The trainer, with its data read."""
+    system, training = args.system, args.system.training
     table = MIXED if args.data == "mixed" else ENCODED
     corpus = EncodedCorpus.read(args.train, system.model.max_length, table)
-    labels = stored_labels(args, corpus, inputs) if system.objective.needs_labels else None
+    labels = None
+    if system.objective.needs_labels:
+        labels = stored_labels(args, corpus, inputs=identity.facts["inputs"])
     validator = Validator(
         EncodedCorpus.read(args.valid, system.model.max_length),
         vocabulary,
-        system.objective,
-        search,
-        system.training.decode_sentences,
-        system.training.batch_tokens,
-        system.training.validation_metrics,
-        samples_of_kinds(corpus, SAMPLED),
+        objective=system.objective,
+        search=first_search(system),
+        sentences=training.decode_sentences,
+        tokens=training.batch_tokens,
+        metrics=training.validation_metrics,
+        others=samples_of_kinds(corpus, SAMPLED),
     )
-    state = TrainingState(args.state, key)
-    training, weighting = system.training, weighting_of(system, corpus, args.train, args.agreement, args.seed)
+    weighting = weighting_of(system, corpus, train=args.train, agreement=args.agreement, seed=args.seed)
     if system.mixture and system.mixture.kind == "selective":
-        # of each source's two samples one is left
+        # one of each source's two samples has weight 0
         training = training.model_copy(update={"batch_tokens": 2 * training.batch_tokens})
-    trainer = Trainer(
-        *(model, system.objective, corpus, validator, training, args.seed, dtype, state, teacher),
+    return Trainer(
+        model,
+        system.objective,
+        corpus=corpus,
+        validator=validator,
+        settings=training,
+        seed=args.seed,
+        dtype=dtype,
+        state=TrainingState(args.state, identity.key),
+        teacher=teacher,
         deadline=deadline(args.time_limit),
         keep_state=args.keep_state,
         weighting=weighting,
         labels=labels,
         processes=processes,
     )
-    result = trainer.run(args.output / "events")
-    if result is None:
-        return
-    parameters = sum(p.numel() for p in model.parameters())
-    facts = provenance(**facts, device=describe_device(device), precision=str(dtype), settings=value_digest(settings))
+
+
+def stored_labels(args: argparse.Namespace, corpus: EncodedCorpus, inputs: dict[str, str]) -> StoredLabels:
+    """The labels of the training text. Raises RetortError if there are none, or if they are those of another text."""
+    if args.labels is None:
+        raise RetortError(f"objective {args.system.objective.name} reads stored labels, but no --labels was given")
+    labels = StoredLabels.read(args.labels, args.system.objective.top_k)
+    made_from = {name: inputs[name] for name in ("train", "vocabulary")}
+    if args.teacher:
+        made_from["teacher"] = weights_digest(args.teacher)
+    labels.check(args.labels, corpus.ids, lengths=corpus.target.lengths, made_from=made_from)
+    return labels
+
+
+def save(
+    args: argparse.Namespace,
+    trainer: Trainer,
+    result: Result,
+    identity: Identity,
+    vocabulary: Vocabulary,
+    dtype: torch.dtype,
+) -> None:
+    """Write the checkpoint and the log, and remove the state unless it is to be kept."""
+    settings = identity.settings
+    device = describe_device(trainer.model.device)
+    facts = provenance(**identity.facts, device=device, precision=str(dtype), settings=value_digest(settings))
     write_log(args.output / "training.parquet", result.rows, facts)
-    weights = trainer.optimiser.named_master(model)
     description = {
         "objective": settings["objective"],
         "model": settings["model"],
-        "search": search.model_dump(mode="json"),
+        "search": first_search(args.system).model_dump(mode="json"),
         "data": args.data,
         "seed": args.seed,
-        "parameters": parameters,
-        "training_pairs": len(corpus),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "training_pairs": len(trainer.corpus),
         "updates": result.updates,
         "epochs": result.epochs,
         "target_tokens": result.tokens,
@@ -161,53 +260,17 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
         "validation": result.scores,
         "training": settings["training"],
         **{name: settings[name] for name in ("mixture", "self_paced") if settings[name]},
-        "device": describe_device(device),
-        "processes": processes.count,
+        "device": device,
+        "processes": trainer.processes.count,
         "provenance": facts,
     }
-    save_checkpoint(args.output, weights, description, vocabulary)
+    weights = trainer.optimiser.named_master(trainer.model)
+    save_checkpoint(args.output, weights, description=description, vocabulary=vocabulary)
     if args.keep_state:
-        state.finish()
+        trainer.state.finish()
     else:
-        state.remove()
+        trainer.state.remove()
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
-
-
-def stored_labels(args: argparse.Namespace, corpus: EncodedCorpus, inputs: dict[str, str]) -> StoredLabels:
-    """The labels of the training text; raises RetortError if there are none, or others."""
-    if args.labels is None:
-        raise RetortError(f"objective {args.system.objective.name} reads stored labels, but no --labels was given")
-    labels = StoredLabels.read(args.labels, args.system.objective.top_k)
-    made_from = {name: inputs[name] for name in ("train", "vocabulary")}
-    if args.teacher:
-        made_from["teacher"] = file_digest(args.teacher / "model.safetensors")
-    labels.check(args.labels, corpus.ids, corpus.target.lengths, made_from)
-    return labels
-
-
-def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary: Vocabulary) -> None:
-    """Copy a checkpoint's embeddings and encoder (teacher_encoder), these, the decoder and what BANG has besides
-    (pretrained, which learned no lengths), or all of its weights (previous, or a system's name); the layers that it
-    lacks stay random."""
-    if start is None:
-        raise RetortError(f"training.warm_start is {kind}, but no --start was given")
-    description = read_description(start)
-    if description.get("vocabulary") != vocabulary.digest:
-        raise RetortError(f"{start}: trained with another vocabulary; its weights are of no use here: train it again")
-    for key, least, needed in config_differences(kind, model.config, Model.model_validate(description["model"])):
-        raise RetortError(f"{start}: to start from it model.{key} must be {least}{needed!r}")
-    weights = read_weights(start)
-    if kind not in (PRETRAINED, "teacher_encoder"):
-        return load_weights(model, weights, start)
-    sides = ("encoder", "decoder") if kind == PRETRAINED else ("encoder",)
-    stacks = tuple(f"{side}.layers." for side in sides)
-    layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
-    prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(layers)]
-    if kind == PRETRAINED:
-        prefixes += [name for name in weights if name.startswith(model.own_weights)]
-    for prefix in prefixes:
-        load_weights(model, weights, start, prefix)
-    return None
 
 
 if __name__ == "__main__":

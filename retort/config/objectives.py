@@ -53,6 +53,8 @@ class ObjectiveSection(Section):
     """Whether each sample of a batch can have a weight in the loss."""
     measures_agreement: ClassVar[bool] = False
     """Whether the module has ``agreement``, the share of slots whose most probable token is the target's."""
+    prepares: ClassVar[bool] = False
+    """Whether the module has ``prepare``, which receives the batches of several updates before the first of them."""
     can_teach: ClassVar[bool] = False
     """Whether a system with this objective can be the run's teacher."""
     pretrains: ClassVar[str | None] = None
@@ -84,6 +86,11 @@ class ObjectiveSection(Section):
         """Keys that the model's weights depend on, with their values."""
         marked = [name for name, field in type(self).model_fields.items() if _shapes_weights(field)]
         return {name: getattr(self, name) for name in marked}
+
+    @property
+    def prepared_updates(self) -> int:
+        """Updates whose batches are prepared at once; the training state is saved only between such groups."""
+        return 1
 
     @classmethod
     def objective_name(cls) -> str:
@@ -179,6 +186,7 @@ class Imitation(ObjectiveSection):
     predicts = ("next_token",)
     usual_searches = LEFT_TO_RIGHT
     same_weights = "autoregressive"
+    prepares = True
     labels: Literal["hard", "full", "stored"] = "full"
     """hard: the data's token at the data's prefixes, the teacher's most probable one at the student's. full: the
     teacher's distribution at both. stored: at the data's prefixes the top_k of the teacher's distribution, from a table
@@ -215,6 +223,10 @@ class Imitation(ObjectiveSection):
     def stored_top_k(self) -> int | None:
         """Tokens per position in the table of stored labels; None where labels are not stored."""
         return self.top_k if self.labels == "stored" else None
+
+    @property
+    def prepared_updates(self) -> int:
+        return self.rollout.updates
 
 
 class DeepSupervision(ObjectiveSection):

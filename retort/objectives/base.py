@@ -37,27 +37,24 @@ class Step:
 class ObjectiveModule(Protocol):
     """The module ``retort/objectives/<name>.py``. ``options`` is the objective's section of the configuration.
 
-    Only ``compute`` is always there; the section declares the others (``retort/config/objectives.py``).
+    ``compute`` is always there. The section declares which of the others are (``retort/config/objectives.py``):
+    ``log_likelihood`` unless it ``pretrains``; ``agreement`` if it ``measures_agreement``; ``prepare`` if it
+    ``prepares``.
     """
 
     def compute(self, model: Any, batch: Batch, options: Any, step: Step) -> Loss:
         """The loss of a batch. Without smoothing and regularisation where the model is in evaluation mode."""
 
     def log_likelihood(self, model: Any, batch: Batch, options: Any) -> Tensor:
-        """log P(y | x) of each pair: nats [b]. Every objective has it that trains on pairs (``pretrains`` is None)."""
+        """log P(y | x) of each pair: nats [b]."""
 
     def agreement(self, model: Any, batch: Batch, options: Any) -> Tensor:
-        """Share of each target's slots whose most probable token is the target's: [b]. ``measures_agreement``."""
+        """Share of each target's slots whose most probable token is the target's: [b]."""
 
     def prepare(self, model: Any, batches: Sequence[Batch], options: Any, steps: Sequence[Step]) -> list[Any]:
         """What ``compute`` receives as ``step.prepared``, for the batches of ``prepared_updates`` updates."""
 
 
-def objective_module(name: str) -> str:
-    """Import name of an objective's module."""
-    return f"retort.objectives.{name}"
-
-
 def load_objective(name: str) -> ObjectiveModule:
     """The module of the objective with this name; no other objective is imported."""
-    return cast("ObjectiveModule", import_module(objective_module(name)))
+    return cast("ObjectiveModule", import_module(f"retort.objectives.{name}"))

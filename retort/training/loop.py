@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +19,11 @@ from retort.data.teacher_labels import StoredLabels
 from retort.errors import OutOfTime, RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
-from retort.objectives.base import Step
+from retort.objectives.base import Step, load_objective
 from retort.training.distributed.processes import Processes
 from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
+from retort.training.seeds import batch_seed
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
 from retort.training.weighting import Weighting, add_counts
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """What, with the optimiser's tensors, a training resumes from."""
+    """What a training resumes from, together with the optimiser's tensors."""
 
     update: int = 0
     epoch: int = 0
@@ -49,17 +49,17 @@ class Progress:
     tokens: int = 0
     since_best: int = 0
     best: list[tuple[float, int]] = field(default_factory=list)
-    """(validation metric, higher is better; update) of the kept weights, best first."""
+    """(validation metric, higher is better; update) of the best weights, best first."""
     rows: list[list[Any]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
-    """Sums of the training metrics since the last line of the log, with their count."""
+    """Sums of the training metrics since the last line of the log, and the number of batches."""
     weighting: dict[str, Any] = field(default_factory=dict)
-    """State of the weights of samples."""
+    """State of the weighting of samples."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The averaged best weights are in the model; ``scores`` are theirs on the validation set."""
+    """Outcome of a training. The model holds the average of the best weights; ``scores`` are its validation scores."""
 
     updates: int
     epochs: int
@@ -73,7 +73,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Planned:
-    """The rows of a batch, its epoch, and how many batches of the epoch are used once it is."""
+    """The rows of a batch, its epoch, and the number of batches of the epoch up to this one."""
 
     rows: np.ndarray
     epoch: int
@@ -82,8 +82,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class Work:
-    """What this process does for an update, each batch with its number among those of the update, and the last batch
-    of the update, whosever it is."""
+    """This process's batches for one update, with their index in it, and the update's last batch, on whichever process
+    it runs."""
 
     parts: list[tuple[int, Batch, Step]]
     last: Planned
@@ -110,30 +110,39 @@ class Trainer:
         processes: Processes | None = None,
     ) -> None:
         """``teacher``: the trained model that the objective asks, if it asks one.
-        ``labels``: what it said of the corpus, if the objective reads that.
-        ``weighting``: gives each batch's samples their weights; without it all count the same.
+        ``labels``: the teacher's stored distributions over the corpus, if the objective reads them.
+        ``weighting``: gives the samples of each batch their weights; without it all weights are 1.
         ``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
-        ``keep_state``: leave the state of the finished training too, from which its results come again at once.
-        ``processes``: those that train together; default: this one alone."""
-        self.model, self.objective, self.corpus = model.train(), objective, corpus
-        self.validator, self.settings, self.seed, self.state = validator, settings, seed, state
-        self.keep_state, self.weighting, self.labels = keep_state, weighting, labels
+        ``keep_state``: keep the state of the finished training, from which a repetition returns its result at once.
+        ``processes``: the processes of this training; default: this one alone."""
+        self.model = model.train()
+        self.objective = objective
+        self.corpus = corpus
+        self.validator = validator
+        self.settings = settings
+        self.seed = seed
+        self.state = state
+        self.teacher = teacher
+        self.keep_state = keep_state
+        self.weighting = weighting
+        self.labels = labels
         self.processes = processes or Processes()
         self.deadline = self.processes.agreed(deadline)
-        module = import_module(f"retort.objectives.{objective.name}")
-        self.compute, self.prepare, self.teacher = module.compute, getattr(module, "prepare", None), teacher
-        self.prepared_updates = objective.rollout.updates if self.prepare else 1
-        """Updates whose batches are prepared together; between them no state is saved."""
+        module = load_objective(objective.name)
+        self.compute = module.compute
+        self.prepare = module.prepare if objective.prepares else None
         self.optimiser = FlatOptimiser(model, settings, dtype)
         self.progress = Progress()
         self.kept: dict[int, Tensor] = {}
         """Weights of the best validated updates."""
 
     def run(self, log_directory: Any) -> Result | None:
-        """Train to the end, going on from a saved state if there is one. The result is the first process's."""
+        """Train to the end, from the saved state if there is one. Returns None on all but the first process."""
         self._resume()
         self._check_alike()
-        progress, settings, first = self.progress, self.settings, self.processes.first
+        progress = self.progress
+        settings = self.settings
+        first = self.processes.first
         log = TrainingLog(log_directory if first else None, settings.max_updates, progress.rows, progress.update)
         work = self._work()
         clock = self._now()
@@ -153,7 +162,7 @@ class Trainer:
                 progress.seconds += now - clock
                 clock = now
             stopped_by = self._stop_reason()
-            whole = progress.update % self.prepared_updates == 0
+            whole = progress.update % self.objective.prepared_updates == 0
             due = now > self.deadline or now - saved > settings.checkpoint_minutes * 60
             if stopped_by is None and whole and due:
                 self.save()
@@ -172,32 +181,32 @@ class Trainer:
         log.add(progress.update, "average", scores, progress.seconds)
         log.close()
         return Result(
-            progress.update,
-            progress.epoch,
-            progress.seconds,
-            progress.tokens,
-            stopped_by or "",
-            [update for _, update in progress.best],
-            scores,
-            progress.rows,
+            updates=progress.update,
+            epochs=progress.epoch,
+            seconds=progress.seconds,
+            tokens=progress.tokens,
+            stopped_by=stopped_by or "",
+            averaged_updates=[update for _, update in progress.best],
+            scores=scores,
+            rows=progress.rows,
         )
 
     def average(self) -> Tensor:
-        """Mean of the kept weights."""
+        """Mean of the best weights."""
         return torch.stack([self.kept[update] for _, update in self.progress.best]).mean(0)
 
     def save(self) -> None:
-        """Save the training state, which is the same in all processes."""
+        """Save the training state, which is the same in all processes; the first one writes it."""
         if not self.processes.first:
             return
         tensors = self.optimiser.state() | {f"kept.{update}": weights for update, weights in self.kept.items()}
         self.state.save(self.progress.update, tensors, self.progress.__dict__)
 
     def _resume(self) -> None:
-        found = self.state.load()
-        if found is None:
+        saved = self.state.load()
+        if saved is None:
             return
-        tensors, counters = found
+        tensors, counters = saved
         self.progress = Progress(**{**counters, "best": [tuple(entry) for entry in counters["best"]]})
         device = self.optimiser.master.device
         self.kept = {int(n[5:]): t.to(device) for n, t in tensors.items() if n.startswith("kept.")}
@@ -218,7 +227,7 @@ class Trainer:
         return self.processes.agreed(time.monotonic())
 
     def _batches(self) -> Iterator[Planned]:
-        """The batches from where progress stands."""
+        """All batches from the current progress on."""
         epoch, position = self.progress.epoch, self.progress.position
         while True:
             groups = epoch_batches(self.corpus, self.settings.batch_tokens, self.seed, epoch)
@@ -227,41 +236,44 @@ class Trainer:
             epoch, position = epoch + 1, 0
 
     def _work(self) -> Iterator[Work]:
-        """The updates from where progress stands. The batches of ``prepared_updates`` updates are prepared at once,
-        before the first of them: when it is asked for, the model has the weights it is trained from."""
-        plan, settings = self._batches(), self.settings
+        """All updates from the current progress on.
+
+        The batches of ``prepared_updates`` updates are prepared at once, with the model's weights before the first.
+        """
+        plan = self._batches()
+        settings = self.settings
         done = self.progress.update
         while True:
-            updates = range(done, min(done + self.prepared_updates, settings.max_updates))
+            updates = range(done, min(done + self.objective.prepared_updates, settings.max_updates))
             planned = [[next(plan) for _ in range(settings.accumulate)] for _ in updates]
             own = [(n, part) for n in updates for part in range(settings.accumulate) if self.processes.has(part)]
             batches = [self.corpus.batch(planned[n - done][part].rows).to(self.model.device) for n, part in own]
             steps = [
                 Step(
-                    torch.Generator().manual_seed(self._seed_of(n + 1, part)),
-                    n / settings.max_updates,
-                    self.teacher,
+                    torch.Generator().manual_seed(batch_seed(self.seed, update=n + 1, part=part)),
+                    progress=n / settings.max_updates,
+                    teacher=self.teacher,
                     labels=self.labels,
                 )
                 for n, part in own
             ]
             if self.prepare:
                 prepared = self.prepare(self.model, batches, self.objective, steps)
-                steps = [replace(step, prepared=made) for step, made in zip(steps, prepared, strict=True)]
+                steps = [replace(step, prepared=own) for step, own in zip(steps, prepared, strict=True)]
             parts = list(zip((part for _, part in own), batches, steps, strict=True))
             share = settings.accumulate // self.processes.count
             for start, last in zip(range(0, len(parts), share), planned, strict=True):
                 yield Work(parts[start : start + share], last[-1])
             done = updates.stop
 
-    def _seed_of(self, update: int, part: int) -> int:
-        return hash((self.seed, update, part)) & (2**63 - 1)
-
     def _update(self, work: Iterator[Work]) -> None:
-        progress, sums = self.progress, self.progress.sums
-        update, todo = progress.update + 1, next(work)
-        progress.epoch, progress.position = todo.last.epoch, todo.last.position
-        own = [self._gradients(update, part, batch, step) for part, batch, step in todo.parts]
+        progress = self.progress
+        sums = progress.sums
+        update = progress.update + 1
+        batches = next(work)
+        progress.epoch = batches.last.epoch
+        progress.position = batches.last.position
+        own = [self._gradients(update, part, batch=batch, step=step) for part, batch, step in batches.parts]
         self.processes.add(self.optimiser.total)
         for metrics, counts in self.processes.together(own):
             add_counts(progress.weighting, counts)
@@ -278,13 +290,13 @@ class Trainer:
         progress.update = update
 
     def _gradients(self, update: int, part: int, batch: Batch, step: Step) -> tuple[dict[str, float], dict[str, Any]]:
-        """Add the gradients of a batch to those of the update; returns its metrics, and what the weighting counted."""
-        # alone, the weighting's state goes on from batch to batch
+        """Add the gradients of a batch to those of the update; returns its metrics and the weighting's counts."""
+        # a single process keeps the weighting's state from batch to batch
         counts = self.progress.weighting if self.processes.count == 1 else {}
         if self.weighting:
-            batch = self.weighting(self.model, batch, step, counts)
+            batch = self.weighting(self.model, batch, step=step, state=counts)
         reseed_dropout(self.seed, update, part)
-        torch.manual_seed(self._seed_of(update, part))
+        torch.manual_seed(batch_seed(self.seed, update=update, part=part))
         loss = self.compute(self.model, batch, self.objective, step)
         value = loss.total.item()
         if not math.isfinite(value):

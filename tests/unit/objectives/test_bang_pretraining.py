@@ -17,10 +17,10 @@ from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from retort.objectives import bang_pretraining
 from retort.objectives.base import Step
+from retort.training.warm_start import warm_start
 from tests.unit.fakes_models import VOCABULARY, bang_model, padded, sentences
 from tests.unit.fakes_runs import changed_at
 from tests.unit.fakes_training import SYMBOLS, small_vocabulary, trainer
-from workflow_scripts import train_system
 
 PAPER = config.BangPretraining(name="bang_pretraining")
 SMALL = config.BangPretraining(name="bang_pretraining", span_block=6, mask_ratio=0.5)
@@ -332,7 +332,7 @@ def test_models_start_from_what_they_share_with_it(tmp_path, vocabulary, start, 
     assert type(load_checkpoint(tmp_path, torch.device("cpu"))[0]) is type(model)
     student = build_model(objective, shape.model_copy(update={"decoder_layers": 3}), vocabulary)
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}
-    train_system.warm_start(student, tmp_path, "pretrained", vocabulary)
+    warm_start(student, tmp_path, "pretrained", vocabulary)
     pretrained = read_weights(tmp_path)
     for name, parameter in student.named_parameters():
         taken = name in pretrained and not name.startswith("length")

@@ -25,10 +25,11 @@ from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from retort.objectives import bart_janus
 from retort.objectives.base import Step
+from retort.training.warm_start import warm_start
 from tests.unit.fakes_models import janus_model, padded, sentences
 from tests.unit.fakes_runs import call, changed_at
 from tests.unit.fakes_training import sequences, small_vocabulary, trainer
-from workflow_scripts import prepare_monolingual, train_system
+from workflow_scripts import prepare_monolingual
 
 OPTIONS = config.BartJanus(name="bart_janus")
 
@@ -302,7 +303,7 @@ def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
     torch.manual_seed(2)
     student = build_model(objective, shape.model_copy(update={"encoder_layers": 2}), vocabulary)
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}
-    train_system.warm_start(student, tmp_path, "pretrained", vocabulary)
+    warm_start(student, tmp_path, "pretrained", vocabulary)
     pretrained = read_weights(tmp_path)
     for name, parameter in student.named_parameters():
         taken = name in pretrained and not name.startswith("length")
@@ -314,4 +315,4 @@ def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
     ):
         other = build_model(objective, shape.model_copy(update=update), vocabulary)
         with pytest.raises(RetortError, match=message):
-            train_system.warm_start(other, tmp_path, "pretrained", vocabulary)
+            warm_start(other, tmp_path, "pretrained", vocabulary)
