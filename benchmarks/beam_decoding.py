@@ -1,6 +1,5 @@
 """Beam search of an autoregressive checkpoint: Retort against CTranslate2 with the same weights.
 
-    pip install ctranslate2    # for this benchmark and for retort export only
     python benchmarks/beam_decoding.py --model results/multi30k-en-de/systems/teacher/seed1 \\
         --corpus results/multi30k-en-de/corpus/test.test_2016_flickr.parquet
 
@@ -29,8 +28,8 @@ from retort.config import Beam
 from retort.data.batches import Ragged, source_batches
 from retort.data.parquet import read_table
 from retort.data.tables import CORPUS
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, SOURCE_MODEL, TARGET_MODEL
-from retort.export.ctranslate2 import export_ctranslate2, model_pieces
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, Vocabulary
+from retort.export.exporting import export_system
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.checkpoint import load_checkpoint
@@ -67,8 +66,8 @@ def ctranslate2_decoder(
     """CTranslate2's search over the exported model."""
     import ctranslate2
 
-    source_pieces, target_pieces = model_pieces(directory / SOURCE_MODEL), model_pieces(directory / TARGET_MODEL)
-
+    vocabulary = Vocabulary.load(directory)
+    source_pieces, target_pieces = vocabulary.source_pieces, vocabulary.target_pieces
     translator = ctranslate2.Translator(
         str(directory), device="cpu", compute_type=compute_type, inter_threads=1, intra_threads=threads
     )
@@ -171,12 +170,12 @@ def main() -> None:
         models[precision] = model
     texts = read_table(args.corpus, CORPUS, ["source"]).column("source").to_pylist()[: args.sentences]
     source = vocabulary.encode_source(texts)
-    longest = models["float32"].shape.max_length - 1
-    result: dict[str, Any] = {"shape": models["float32"].shape.model_dump(), "threads": args.threads, "rows": []}
+    longest = models["float32"].config.max_length - 1
+    result: dict[str, Any] = {"model": models["float32"].config.model_dump(), "threads": args.threads, "rows": []}
     print(f"{'alpha':>5}  {'decoder':<22}{'sentences/s':>12}{'ratio':>7}{'per CPU second':>16}{'ratio':>7}")
     with tempfile.TemporaryDirectory() as name:
         exported = Path(name) / "model"
-        export_ctranslate2(args.model, exported)
+        export_system(args.model, exported, "ctranslate2")
         for alpha in args.length_penalty:
             search = Beam(kind="beam", beam_size=args.beam_size, length_penalty=alpha)
             ours = {p: retort_decoder(m, source, search, args.batch_tokens) for p, m in models.items()}

@@ -1,4 +1,7 @@
-"""The command line: ``retort translate``, ``retort export`` and ``retort why``."""
+"""The command line: ``retort translate``, ``retort export`` and ``retort why``.
+
+Nothing of weight is imported before it is needed: an exported system translates without torch and pydantic.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from retort import __version__
 from retort.errors import RetortError
@@ -23,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     translate = commands.add_parser(
         "translate", help="translate lines from standard input, or --input, to standard output"
     )
-    translate.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
+    translate.add_argument(
+        "--model", type=Path, required=True, help="directory of a trained checkpoint or of an exported system"
+    )
     translate.add_argument("--input", type=Path, help="text file, one segment a line; default: standard input")
     translate.add_argument("--search", help="""search as JSON, such as '{"kind": "beam", "beam_size": 5}'""")
     translate.add_argument(
@@ -38,10 +41,25 @@ def parser() -> argparse.ArgumentParser:
     )
     translate.add_argument("--batch-size", type=_positive, default=32, help="lines translated together (default 32)")
     translate.add_argument("--threads", type=_positive, default=os.cpu_count() or 1)
-    translate.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    export = commands.add_parser("export", help="write an autoregressive checkpoint as a CTranslate2 model")
+    translate.add_argument(
+        "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"
+    )
+    export = commands.add_parser("export", help="write a checkpoint for a faster engine, which needs no torch")
     export.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
     export.add_argument("--output", type=Path, required=True, help="directory to write; must not exist or be empty")
+    export.add_argument(
+        "--format",
+        choices=["onnx", "ctranslate2"],
+        help="onnx for models that decode in parallel, ctranslate2 for those from left to right; default: what fits",
+    )
+    export.add_argument("--precision", choices=["float32", "int8"], default="float32", help="default float32")
+    export.add_argument("--search", help="how the exported system decodes, as for translate")
+    export.add_argument(
+        "--check",
+        type=Path,
+        help="lines of source text to compare the outputs on; default: the first test set of the checkpoint's run",
+    )
+    export.add_argument("--references", type=Path, help="references of those lines, to measure BLEU")
     why = commands.add_parser("why", help="say whether a result of a run would be made again, and what changed")
     why.add_argument("result", type=Path, help="a file below results/<run>/ that a rule makes")
     why.add_argument(
@@ -75,29 +93,31 @@ def main() -> None:
 
 def translate(args: argparse.Namespace) -> None:
     """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch."""
-    from retort.models.checkpoint import load_checkpoint, load_teacher
-    from retort.search.decoding import translate_texts
-    from retort.training.device import PRECISIONS, prepare_device
+    from retort.runtime import open_system
 
-    device, precision = prepare_device(args.threads), PRECISIONS[args.precision]
-    model, vocabulary, description = load_checkpoint(args.model, device, precision)
-    search = _search(args, description["objective"])
-    teacher = load_teacher(args.teacher, args.model, vocabulary, device, precision) if search.needs_teacher else None
+    system = open_system(args.model, _chosen_search(args), args.threads, args.precision, args.teacher)
     try:
         opened = open(args.input, "rb") if args.input else sys.stdin.buffer  # noqa: SIM115
     except OSError as error:
         raise RetortError(f"--input {args.input}: cannot be read ({error.strerror}); expected a text file") from None
     with opened as lines:
         for texts in _batches(lines, args.batch_size, str(args.input or "standard input")):
-            found = translate_texts(model, vocabulary, texts, search, batch_tokens=1 << 20, teacher=teacher)
-            out = vocabulary.decode_target([best[0].tokens for best in found])
-            sys.stdout.buffer.write("".join(f"{line}\n" for line in out).encode())
+            sys.stdout.buffer.write("".join(f"{output.text}\n" for output in system.translate(texts)).encode())
             sys.stdout.buffer.flush()
+
+
+def _chosen_search(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The search that the arguments choose; None if they say nothing."""
+    from retort.runtime.opening import read_objective
+
+    if not (args.search or args.mode or args.passes or args.block):
+        return None
+    return _search(args, read_objective(args.model)).model_dump()  # type: ignore[no-any-return]
 
 
 def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
     """The search that the arguments choose for a model trained with this objective, a section of the configuration."""
-    from retort.config import Blocks, MaskPredict, Search, objective_named
+    from retort.config import Blocks, MaskPredict, objective_named
 
     name, declared = objective["name"], objective_named(objective["name"])
     assert declared is not None, name
@@ -106,10 +126,7 @@ def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
     if args.search:
         if args.mode or args.passes or args.block:
             raise RetortError("--search says how to decode; leave out --mode, --passes and --block")
-        try:
-            search = TypeAdapter(Search).validate_json(args.search)
-        except ValidationError as error:
-            raise RetortError(f"--search {args.search}: {error.errors()[0]['msg']}") from None
+        search = _parsed_search(args.search)
         if search.kind not in allowed:
             raise RetortError(f"--search {search.kind}: {decodes}")
         return search
@@ -124,16 +141,35 @@ def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
         return Blocks(kind="blocks", block=args.block)
     # the modes that it was trained for come first
     for found in [*declared.default_searches(objective).values(), *declared.usual_searches.values()]:
-        if args.mode is None or (found.decodes == "next_token") == (args.mode == "ar"):
+        if (found.decodes == "next_token") == (args.mode == "ar"):
             return found
     raise RetortError(f"--mode {args.mode}: {decodes}, and has no such mode")
 
 
-def export(args: argparse.Namespace) -> None:
-    """Convert one checkpoint."""
-    from retort.export.ctranslate2 import export_ctranslate2
+def _parsed_search(text: str) -> Any:
+    """The search of a JSON text, complete."""
+    from pydantic import TypeAdapter, ValidationError
 
-    export_ctranslate2(args.model, args.output)
+    from retort.config import Search
+
+    try:
+        return TypeAdapter(Search).validate_json(text)
+    except ValidationError as error:
+        raise RetortError(f"--search {text}: {error.errors()[0]['msg']}") from None
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write one bundle, and say what it changes."""
+    from retort.export.card import parity_sentence
+    from retort.export.exporting import export_system
+    from retort.export.parity import lines_of_file, lines_of_run
+
+    if args.references and not args.check:
+        raise RetortError("--references are of the lines of --check; give both")
+    search = _parsed_search(args.search).model_dump() if args.search else None
+    lines = lines_of_file(args.check, args.references) if args.check else lines_of_run(args.model)
+    facts = export_system(args.model, args.output, args.format, args.precision, search, lines)
+    print(f"{args.output}: {facts['engine']}, {facts['precision']}. {parity_sentence(facts)}")
 
 
 def why(args: argparse.Namespace) -> None:

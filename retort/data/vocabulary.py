@@ -68,6 +68,16 @@ class Vocabulary:
         return self._target.get_piece_size()
 
     @property
+    def source_pieces(self) -> list[str]:
+        """The source pieces by id."""
+        return [self._source.id_to_piece(i) for i in range(self.source_size)]
+
+    @property
+    def target_pieces(self) -> list[str]:
+        """The target pieces by id."""
+        return [self._target.id_to_piece(i) for i in range(self.target_size)]
+
+    @property
     def digest(self) -> str:
         """SHA-256 in hex over the SHA-256 of both models: equal digests mean equal segmentation."""
         return hashlib.sha256(b"".join(hashlib.sha256(model).digest() for model in self._models)).hexdigest()

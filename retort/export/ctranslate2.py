@@ -1,4 +1,4 @@
-"""Autoregressive checkpoints for other engines: CTranslate2 (https://opennmt.net/CTranslate2), a C++ decoder."""
+"""Autoregressive models for CTranslate2 (https://opennmt.net/CTranslate2), a C++ decoder."""
 
 from __future__ import annotations
 
@@ -6,45 +6,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
-import torch
 from torch import Tensor, nn
 
-from retort.data.vocabulary import SOURCE_MODEL, TARGET_MODEL
+from retort.config import ObjectiveSection
+from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.export.precision import Precision
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.checkpoint import load_checkpoint
+from retort.models.base import EncoderDecoder
 from retort.models.embeddings import Positions
-from retort.models.layers import CrossAttention, Decoder, Encoder, FeedForward, SelfAttention
+from retort.models.layers import (
+    CrossAttention,
+    Decoder,
+    Encoder,
+    FeedForward,
+    SelfAttention,
+)
+
+PACKAGES = ("ctranslate2",)
+"""What reads or writes the model."""
 
 LAYER_NORM_EPSILON = nn.LayerNorm(1).eps
 
 
-def export_ctranslate2(checkpoint_directory: Path | str, output_directory: Path | str) -> None:
-    """Write an autoregressive checkpoint as a float32 CTranslate2 model, which ``ctranslate2.Translator`` loads.
+def searches(objective: ObjectiveSection) -> tuple[str, ...]:
+    """The searches of an objective that CTranslate2 has: those of a model that decodes from left to right alone."""
+    return ("beam", "greedy") if objective.family == AutoregressiveModel.family else ()
 
-    Sources are pieces of the vocabulary without eos; hypotheses are pieces. The two models for sentencepiece are
-    copied along. Unlike Retort's searches, CTranslate2 may emit pad, bos, mask and blank: name their pieces in
-    ``suppress_sequences``. Raises RetortError if the checkpoint is of another family, if the output directory exists
-    and is not empty, or if the package ctranslate2 is not installed.
+
+def write(
+    model: EncoderDecoder, family: str, vocabulary: Vocabulary, directory: Path, precision: Precision
+) -> dict[str, Any]:
+    """Write a model that ``ctranslate2.Translator`` loads from a directory; there is nothing to know besides.
+
+    Sources are pieces of the vocabulary without eos; hypotheses are pieces. Unlike Retort's searches, CTranslate2 may
+    emit pad, bos, mask and blank: name their pieces in ``suppress_sequences``. Raises RetortError for a recurrent
+    model, or if the package ctranslate2 is not installed.
     """
     specs = _specs()
-    model, vocabulary, description = load_checkpoint(checkpoint_directory, torch.device("cpu"))
-    if not isinstance(model, AutoregressiveModel) or model.family != AutoregressiveModel.family:
-        raise RetortError(
-            f"{checkpoint_directory}: a {model.family} model trained as {description['objective']['name']}; "
-            f"CTranslate2 decodes left to right only, with Transformers: give the checkpoint of an autoregressive one"
-        )
-    output = Path(output_directory)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
+    if not isinstance(model, AutoregressiveModel):
+        raise RetortError(f"CTranslate2 decodes with Transformers, and this is a {model.family} model")
     spec = _convert(model, specs)
-    spec.register_source_vocabulary(model_pieces(Path(checkpoint_directory) / SOURCE_MODEL))
-    spec.register_target_vocabulary(model_pieces(Path(checkpoint_directory) / TARGET_MODEL))
+    spec.register_source_vocabulary(vocabulary.source_pieces)
+    spec.register_target_vocabulary(vocabulary.target_pieces)
     spec.validate()
-    output.mkdir(parents=True, exist_ok=True)
-    vocabulary.copy_to(output)
-    spec.save(str(output))
+    if precision == "int8":
+        spec.optimize(quantization="int8")
+    spec.save(str(directory))
+    return {}
 
 
 def _specs() -> Any:
@@ -79,12 +88,6 @@ def _convert(model: AutoregressiveModel, specs: Any) -> Any:
     spec.config.add_source_eos = True
     spec.config.layer_norm_epsilon = LAYER_NORM_EPSILON
     return spec
-
-
-def model_pieces(path: Path) -> list[str]:
-    """The pieces of a sentencepiece model, by id."""
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    return [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
 
 
 def _encoder(spec: Any, encoder: Encoder) -> None:

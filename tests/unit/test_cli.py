@@ -12,6 +12,7 @@ import torch
 from retort import cli
 from retort.config import Argmax, Autoregressive, Bang, Beam, Blocks, Janus, LengthParallel, MaskPredict, Model, Vanilla
 from retort.data.vocabulary import Vocabulary
+from retort.export.exporting import export_system
 from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, save_checkpoint
 from retort.search.decoding import translate_texts
@@ -268,3 +269,58 @@ def test_answers_before_the_pipe_closes_and_ends_quietly_when_the_reader_goes(ch
         process.stdin.flush()
         assert process.wait(timeout=60) == 1
         assert process.stderr.read() == b""
+
+
+def run_command(monkeypatch, capsys, *arguments):
+    """Exit status, output and errors of the command line in this process."""
+    monkeypatch.setattr(sys, "argv", ["retort", *map(str, arguments)])
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        status = end.code
+    return status, *capsys.readouterr()
+
+
+def test_an_exported_system_translates_as_its_checkpoint_does(retort, janus, tmp_path):
+    export_system(janus, tmp_path / "bundle")
+    for chosen in (["--mode", "nar"], ["--passes", "2"], ["--search", '{"kind": "argmax", "length_beam": 2}']):
+        expected = retort(*chosen, stdin=b"abc de\n\nfade bead\n", model=janus)
+        assert retort(*chosen, stdin=b"abc de\n\nfade bead\n", model=tmp_path / "bundle") == expected
+    status, _, errors = retort("--mode", "ar", stdin=b"abc\n", model=tmp_path / "bundle")
+    assert status == 2 and "this bundle decodes by mask_predict or argmax or length_parallel, not by beam" in errors
+
+
+BAD_EXPORTS = {
+    "a missing file": (["--check", "absent.txt"], "absent.txt: cannot be read"),
+    "references alone": (["--references", "absent.txt"], "--references are of the lines of --check; give both"),
+    "a search that is none": (["--search", '{"kind": "guess"}'], "--search"),
+    "another engine": (["--format", "ctranslate2"], "decodes by argmax or length_parallel, which --format ctranslate2"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_EXPORTS)
+def test_a_bad_export_exits_with_2_and_writes_nothing(checkpoint, tmp_path, monkeypatch, capsys, name):
+    options, message = BAD_EXPORTS[name]
+    arguments = ["export", "--model", checkpoint, "--output", tmp_path / "bundle", *options]
+    status, out, errors = run_command(monkeypatch, capsys, *arguments)
+    assert (status, out) == (2, "") and message in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_says_what_it_changed(checkpoint, tmp_path, monkeypatch, capsys):
+    (tmp_path / "lines").write_text("abc de\nfade bead\n")
+    (tmp_path / "references").write_text("a\nb\n")
+    options = ["--check", tmp_path / "lines", "--references", tmp_path / "references"]
+    arguments = ["export", "--model", checkpoint, "--output", tmp_path / "bundle"]
+    status, out, _ = run_command(monkeypatch, capsys, *arguments, *options)
+    assert status == 0 and out.startswith(
+        f"{tmp_path}/bundle: onnx, float32. 0 of 2 outputs differ from those of torch"
+    )
+    assert "BLEU is" in out
+    (tmp_path / "references").write_text("a\n")
+    arguments[-1] = tmp_path / "other"
+    status, _, errors = run_command(monkeypatch, capsys, *arguments, *options)
+    assert status == 2 and "references: 1 lines, and" in errors
+    status, out, _ = run_command(monkeypatch, capsys, *arguments, "--precision", "int8")
+    assert status == 0 and out.startswith(f"{tmp_path}/other: onnx, int8. Unchecked")

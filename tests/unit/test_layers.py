@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "retort"
 LAYERS = (
     "errors", "config", "data", "corpus", "models", "losses", "search", "objectives", "distillation", "evaluation",
-    "training", "export", "runtime", "serving", "report", "workflow", "cli",
+    "training", "runtime", "export", "serving", "report", "workflow", "cli",
 )  # fmt: skip
 """Parts of the package, the lowest first."""
 

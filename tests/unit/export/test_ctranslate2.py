@@ -1,6 +1,9 @@
+"""Autoregressive models in CTranslate2."""
+
 import random
 import sys
 
+import ctranslate2
 import numpy as np
 import pytest
 import torch
@@ -8,52 +11,28 @@ import torch
 from retort import config
 from retort.cli import main
 from retort.data.batches import Ragged
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
-from retort.errors import RetortError
-from retort.export.ctranslate2 import export_ctranslate2
+from retort.data.vocabulary import EOS
+from retort.export.exporting import export_system
+from retort.export.parity import Lines
 from retort.losses.teacher_forcing import shifted_right
-from retort.models.build import build_model
-from retort.models.checkpoint import save_checkpoint
+from retort.runtime import open_system
 from retort.search.base import run_search
-from tests.unit.fakes_training import small_vocabulary
+from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
 
-SHAPE = {"d_model": 16, "heads": 2, "ffn": 24, "encoder_layers": 2, "decoder_layers": 1, "max_length": 32}
-SHAPES = {
-    "default": {},
-    "post-norm, gelu": {"norm": "post", "activation": "gelu", "decoder_layers": 2},
-    "learned positions, untied": {"positions": "learned", "tied": "none"},
-}
+AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
+GREEDY = {"kind": "greedy"}
 
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
-    rng = random.Random(1)
-    lines = [" ".join("".join(rng.choices("abcdefgh", k=4)) for _ in range(5)) for _ in range(100)]
-    return small_vocabulary(tmp_path_factory.mktemp("vocabulary"), lines)
-
-
-def saved(directory, vocabulary, objective, **changes):
-    torch.manual_seed(2)
-    shape = config.Model(**(SHAPE | changes))
-    model = build_model(objective, shape, vocabulary).eval()
-    for parameter in model.parameters():
-        if parameter.dim() == 1:
-            # biases and norms of a new model are all alike
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    description = {"objective": objective.model_dump(), "model": shape.model_dump()}
-    save_checkpoint(directory, dict(model.named_parameters()), description, vocabulary)
-    return model
-
-
-AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
+    return text_vocabulary(tmp_path_factory.mktemp("vocabulary"))
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_ctranslate2_gives_the_same_probabilities(tmp_path, vocabulary, name):
-    ctranslate2 = pytest.importorskip("ctranslate2")
     model = saved(tmp_path / "checkpoint", vocabulary, AUTOREGRESSIVE, **SHAPES[name])
-    export_ctranslate2(tmp_path / "checkpoint", tmp_path / "exported")
-    pieces = vocabulary_pieces(tmp_path / "exported" / "target.model")
+    export_system(tmp_path / "checkpoint", tmp_path / "exported")
+    pieces = vocabulary.source_pieces
     rng = random.Random(3)
     sources, targets = (
         [[rng.randrange(6, len(pieces)) for _ in range(n)] for n in lengths]
@@ -61,50 +40,41 @@ def test_ctranslate2_gives_the_same_probabilities(tmp_path, vocabulary, name):
     )
     translator = ctranslate2.Translator(str(tmp_path / "exported"), compute_type="float32", intra_threads=1)
     as_pieces = [[[pieces[i] for i in tokens] for tokens in side] for side in (sources, targets)]
-    found = translator.score_batch(*as_pieces)
+    scored = translator.score_batch(*as_pieces)
     source_bs, target_bt = (Ragged.from_lists(side).padded(np.arange(len(side))) for side in (sources, targets))
     with torch.no_grad():
         log_probs_btv = model.logits(model(source_bs, shifted_right(target_bt))).log_softmax(-1)
     for i, target in enumerate(targets):
         expected = [float(log_probs_btv[i, t, token]) for t, token in enumerate([*target, EOS])]
-        assert found[i].log_probs == pytest.approx(expected, abs=1e-4)
+        assert scored[i].log_probs == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_ctranslate2_finds_what_greedy_search_finds(tmp_path, vocabulary, name):
-    ctranslate2 = pytest.importorskip("ctranslate2")
+def test_a_bundle_decodes_greedily_as_torch_does(tmp_path, vocabulary, name):
     model = saved(tmp_path / "checkpoint", vocabulary, AUTOREGRESSIVE, **SHAPES[name])
-    export_ctranslate2(tmp_path / "checkpoint", tmp_path / "exported")
-    pieces = vocabulary_pieces(tmp_path / "exported" / "target.model")
-    translator = ctranslate2.Translator(str(tmp_path / "exported"), compute_type="float32", intra_threads=1)
-    source = [7, 20, 9, 31]
-    expected = run_search(model, Ragged.from_lists([source]).padded([0]), config.Greedy(kind="greedy"))[0][0].tokens
-    found = translator.translate_batch(
-        [[pieces[i] for i in source]],
-        beam_size=1,
-        max_decoding_length=len(expected),
-        suppress_sequences=[[pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
-    )
-    assert len(expected) > 0
-    assert found[0].hypotheses[0] == [pieces[token] for token in expected]
+    export_system(tmp_path / "checkpoint", tmp_path / "exported", search=GREEDY)
+    system = open_system(tmp_path / "exported")
+    sources = [[7, 20, 9, 31], [8], [30, 12, 12, 9, 25, 7, 7, 19]]
+    padded = Ragged.from_lists(sources).padded(np.arange(3))
+    best = [hypotheses[0] for hypotheses in run_search(model, padded, config.Greedy(kind="greedy"))]
+    assert [tuple(d) for d in system.decode(sources)] == [(h.tokens, h.truncated, h.passes) for h in best]
+    assert len({tuple(h.tokens) for h in best}) == 3
 
 
-def vocabulary_pieces(path):
-    sentencepiece = pytest.importorskip("sentencepiece")
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    return [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
-
-
-def test_other_families_and_full_directories_are_refused(tmp_path, vocabulary):
-    pytest.importorskip("ctranslate2")
-    for objective in (config.Ctc(name="ctc"), config.Janus(name="janus"), config.Bang(name="bang", nar_ratio=0)):
-        saved(tmp_path / objective.name, vocabulary, objective)
-        with pytest.raises(RetortError, match=f"trained as {objective.name}; CTranslate2 decodes left to right only"):
-            export_ctranslate2(tmp_path / objective.name, tmp_path / "out")
-        assert not (tmp_path / "out").exists()
-    saved(tmp_path / "teacher", vocabulary, AUTOREGRESSIVE)
-    with pytest.raises(RetortError, match="exists already and is not an empty directory"):
-        export_ctranslate2(tmp_path / "teacher", tmp_path / "ctc")
+def test_int8_is_smaller_and_both_searches_run(tmp_path, vocabulary):
+    saved(tmp_path / "checkpoint", vocabulary, AUTOREGRESSIVE, d_model=64, ffn=256)
+    lines = Lines("lines", ["abcd efgh", "", "gh"], None)
+    sizes = {}
+    for precision in ("float32", "int8"):
+        facts = export_system(tmp_path / "checkpoint", tmp_path / precision, precision=precision, lines=lines)
+        assert facts["searches"] == ["beam", "greedy"] and facts["parity"]["lines"] == 3
+        sizes[precision] = (tmp_path / precision / "model.bin").stat().st_size
+    assert sizes["int8"] < 0.4 * sizes["float32"]
+    beam = config.Beam(kind="beam", beam_size=3, length_penalty=0.5, max_ratio=0.1)
+    for search in (config.Greedy(kind="greedy").model_dump(), beam.model_dump()):
+        outputs = open_system(tmp_path / "int8", search).translate(["abcd efgh", "", "gh"])
+        assert [bool(output.text) for output in outputs] == [True, False, True]
+        assert all(len(output.tokens) <= 2 * 10 + 10 for output in outputs)
 
 
 def test_a_missing_package_is_named(tmp_path, vocabulary, monkeypatch, capsys):

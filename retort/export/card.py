@@ -1,0 +1,58 @@
+"""The card of a bundle: what it is, how to run it, what is known about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {"onnx": "ONNX Runtime", "ctranslate2": "CTranslate2"}
+
+
+def card(facts: Mapping[str, Any], name: str) -> str:
+    """The text of a bundle's README.md."""
+    model, checkpoint = facts["model"], facts["checkpoint"]
+    objective = facts["objective"]["name"]
+    cut = "as in training" if model["truncate_sources"] else "and the output counts as truncated"
+    return f"""# {name}
+
+A sequence generator exported by Retort {facts["versions"]["retort"]} for {NAMES[facts["engine"]]}.
+
+| | |
+|---|---|
+| objective | {objective} (family {facts["family"]}) |
+| parameters | {checkpoint["parameters"]:,} |
+| precision | {facts["precision"]} |
+| search | `{json.dumps(facts["search"])}` |
+| longest sequence | {model["max_length"]} tokens, eos included; longer sources are cut, {cut} |
+| training data | {checkpoint["data"] or "unknown"}, {checkpoint["updates"] or "an unknown number of"} updates |
+
+## Use
+
+    echo "..." | retort translate --model {name}
+
+    from retort.runtime import open_system
+    open_system("{name}").translate(["..."])[0].text
+
+## What the export changed
+
+{parity_sentence(facts)}
+
+`bundle.json` has the rest: where the weights are from, digests of all files, versions.
+"""
+
+
+def parity_sentence(facts: Mapping[str, Any]) -> str:
+    """What is known about the differences from torch, in sentences."""
+    parity = facts["parity"]
+    if parity is None:
+        return "Unchecked: its outputs were not compared with those of the checkpoint."
+    text = (
+        f"{parity['changed_outputs']} of {parity['lines']} outputs differ from those of torch in float32 "
+        f"({parity['origin']})."
+    )
+    if parity["bleu"] is not None:
+        text += f" BLEU is {parity['bleu']:.2f}, a difference of {parity['bleu_difference']:+.2f}."
+    if facts["engine"] == "ctranslate2" and facts["search"]["kind"] == "beam":
+        text += " CTranslate2 normalises a beam's scores by length in its own way."
+    return text

@@ -1,0 +1,167 @@
+"""Trained checkpoints as bundles, which ``retort.runtime`` opens without torch.
+
+A bundle is a directory with the engine's files, the two models for sentencepiece, ``bundle.json`` and a card. It exists
+only when it is complete and its outputs are what is promised of it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import TypeAdapter
+
+from retort import __version__
+from retort.config import ObjectiveSection, Search
+from retort.data.files import temporary_path, write_bytes, write_json
+from retort.data.provenance import file_digest
+from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
+from retort.export.card import card
+from retort.export.parity import Lines, compare
+from retort.export.precision import Precision
+from retort.models.base import EncoderDecoder
+from retort.models.checkpoint import WEIGHTS, load_checkpoint, objective_of
+from retort.runtime import open_system
+from retort.runtime.bundle import FORMAT
+from retort.runtime.names import BUNDLE, CARD
+
+Engine = Literal["onnx", "ctranslate2"]
+"""Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A loaded checkpoint."""
+
+    directory: Path
+    model: EncoderDecoder
+    vocabulary: Vocabulary
+    description: dict[str, Any]
+    objective: ObjectiveSection
+
+
+def export_system(
+    checkpoint: Path,
+    output: Path,
+    engine: Engine | None = None,
+    precision: Precision = "float32",
+    search: Mapping[str, Any] | None = None,
+    lines: Lines | None = None,
+) -> dict[str, Any]:
+    """Write the bundle of a checkpoint; returns what its JSON file says.
+
+    ``engine`` None: ctranslate2 for a model that has no parallel mode, else onnx. ``search`` None: the first one of its
+    objective that the engine can run. ``lines`` are translated by torch in float32 and by the bundle; None leaves it
+    unchecked. Raises RetortError, and writes nothing, if the engine cannot run the model, if ``output`` exists and is
+    not empty, or if a float32 graph changes an output.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
+    model, vocabulary, description = load_checkpoint(checkpoint, torch.device("cpu"))
+    trained = Trained(checkpoint, model, vocabulary, description, objective_of(description))
+    if engine is None:
+        engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"
+    exporter = import_module(f"retort.export.{engine}")
+    kinds = exporter.searches(trained.objective)
+    chosen = _search(trained, engine, kinds, search)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(output.absolute())
+    temporary.mkdir()
+    try:
+        facts = _write(trained, temporary, exporter, engine, precision, kinds, chosen)
+        facts["parity"] = _checked(trained, temporary, facts, lines) if lines else None
+        write_json(temporary / BUNDLE, facts)
+        write_bytes(temporary / CARD, card(facts, output.name).encode())
+        if output.exists():
+            output.rmdir()
+        temporary.rename(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return facts
+
+
+def _search(trained: Trained, engine: Engine, kinds: tuple[str, ...], search: Mapping[str, Any] | None) -> Any:
+    """The bundle's own search; it must need no teacher."""
+    name, can = trained.objective.name, f"--format {engine} can decode it by {' or '.join(kinds)}"
+    if not kinds:
+        raise RetortError(
+            f"{trained.directory}: a model trained as {name} decodes by "
+            f"{' or '.join(type(trained.objective).searches())}, which --format {engine} cannot"
+        )
+    if search is not None:
+        chosen = TypeAdapter(Search).validate_python(dict(search))
+        if chosen.kind not in kinds:
+            raise RetortError(f"{trained.directory}: search {chosen.kind}: {can}")
+        if chosen.needs_teacher:
+            raise RetortError(
+                f"{trained.directory}: search {chosen.kind} has a teacher choose, which a bundle lacks; set rescore to "
+                f"false or candidates to 1"
+            )
+        return chosen
+    defaults = trained.objective.default_searches(trained.description["objective"])
+    for found in [*defaults.values(), *trained.objective.usual_searches.values()]:
+        if found.kind in kinds and not found.needs_teacher:
+            return found
+    raise RetortError(f"{trained.directory}: none of its usual searches can be exported; {can}: give --search")
+
+
+def _write(
+    trained: Trained,
+    directory: Path,
+    exporter: Any,
+    engine: Engine,
+    precision: Precision,
+    kinds: tuple[str, ...],
+    search: Any,
+) -> dict[str, Any]:
+    """Write a bundle that says nothing of parity yet; returns its facts."""
+    config = trained.model.config
+    trained.vocabulary.copy_to(directory)
+    own = exporter.write(trained.model, trained.objective.family, trained.vocabulary, directory, precision)
+    facts = {
+        "format": FORMAT,
+        "engine": engine,
+        "precision": precision,
+        "family": trained.objective.family,
+        "objective": trained.description["objective"],
+        "search": search.model_dump(),
+        "searches": list(kinds),
+        "model": {
+            "max_length": config.max_length,
+            "truncate_sources": config.truncate_sources,
+            "target_size": trained.vocabulary.target_size,
+            **own,
+        },
+        "vocabulary": trained.vocabulary.digest,
+        "checkpoint": {
+            "weights": file_digest(trained.directory / WEIGHTS),
+            "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
+            "data": trained.description.get("data"),
+            "updates": trained.description.get("updates"),
+            "provenance": trained.description.get("provenance"),
+        },
+        "parity": None,
+        "versions": {"retort": __version__, **{name: version(name) for name in ("torch", *exporter.PACKAGES)}},
+        "files": {path.name: file_digest(path) for path in sorted(directory.iterdir())},
+    }
+    write_json(directory / BUNDLE, facts)
+    return facts
+
+
+def _checked(trained: Trained, directory: Path, facts: dict[str, Any], lines: Lines) -> dict[str, Any]:
+    """How the bundle's outputs differ from those of torch. Raises RetortError if a float32 graph changes any."""
+    exact = open_system(trained.directory, facts["search"])
+    parity, first = compare(exact, open_system(directory), lines)
+    if first is not None and facts["engine"] == "onnx" and facts["precision"] == "float32":
+        raise RetortError(
+            f"{trained.directory}: the float32 graph changes {parity['changed_outputs']} of {parity['lines']} outputs, "
+            f"the first one for: {first}; nothing was written: this is a defect of the export"
+        )
+    return parity

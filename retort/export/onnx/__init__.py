@@ -1,0 +1,7 @@
+"""Graphs for ONNX Runtime, written node by node from a model's weights; one module per model family."""
+
+from __future__ import annotations
+
+from retort.export.onnx.writing import PACKAGES, searches, write
+
+__all__ = ["PACKAGES", "searches", "write"]

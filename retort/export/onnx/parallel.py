@@ -1,0 +1,163 @@
+"""Graphs of the parallel family: upsampled slots in one graph, slots of a predicted length in two.
+
+Outputs are scores over the tokens that a search may choose; choosing is left to ``retort.runtime``.
+
+Shape letters: b batch, t slot, s source position, d width, v tokens, l length class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from torch import Tensor
+
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
+from retort.export.onnx.exported import Exported
+from retort.export.onnx.graph import FLOAT, INT32, INT64, Graph, array
+from retort.export.onnx.layers import decoder, decoder_layer, encoder, keys_values, linear, norm
+from retort.export.precision import Precision
+from retort.models.base import EncoderDecoder, Transformer
+from retort.models.embeddings import Positions
+from retort.models.parallel import LENGTH_RANGE, ParallelModel
+from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, MODEL, SLOTS, SOURCE, TOKENS
+
+
+def forbidden_tokens(model: ParallelModel) -> list[int]:
+    """Ids that no slot holds in an output, in ascending order."""
+    return [PAD, BOS, EOS, MASK] if model.upsampling else [PAD, BOS, MASK, *([] if model.blank else [BLANK])]
+
+
+def export(model: ParallelModel, precision: Precision) -> Exported:
+    """The graphs of a model."""
+    facts: dict[str, Any] = {"forbidden": forbidden_tokens(model)}
+    if model.upsampling:
+        return Exported({MODEL: upsampled(model, precision)}, facts | {"upsampling": model.upsampling})
+    facts |= {
+        "length_slot": model.length_slot,
+        "length_range": LENGTH_RANGE,
+        "length_multiplier": model.length_multiplier,
+        "pad_input": model.pad_input,
+    }
+    return Exported({ENCODER: encoder_with_length(model, precision), DECODER: slots(model, precision)}, facts)
+
+
+def upsampled(model: ParallelModel, precision: Precision) -> onnx.ModelProto:
+    """Scores [b, t, v] of the slots of each source token."""
+    g = Graph(precision)
+    source, lengths = sources(g)
+    states, _ = upsampled_states(g, model, source, lengths)
+    g.output(LOGITS, allowed_scores(g, model, states, forbidden_tokens(model)), FLOAT, "b", "t", "v")
+    return g.model()
+
+
+def encoder_with_length(model: ParallelModel, precision: Precision) -> onnx.ModelProto:
+    """Encoder states [b, s, d] and the scores [b, l] of length classes."""
+    g = Graph(precision)
+    source, lengths = sources(g)
+    memory, seen = encode(g, model, source, lengths)
+    if model.length_slot:
+        summary = g.op("Gather", memory, g.constant(np.array(0, np.int64)), axis=1)
+    else:
+        summary = mean_state(g, memory, seen)
+    # not worth its loss of precision in int8
+    weight, bias = g.constant(array(model.length.weight).T), g.constant(array(model.length.bias))
+    g.output(MEMORY, memory, FLOAT, "b", "m", model.config.d_model)
+    g.output(LOGITS, g.op("Add", g.op("MatMul", summary, weight), bias), FLOAT, "b", model.length.out_features)
+    return g.model()
+
+
+def slots(model: ParallelModel, precision: Precision) -> onnx.ModelProto:
+    """Scores [b, t, v] of slots that hold mask or given tokens, ``slots`` [b] of them in each row."""
+    g = Graph(precision)
+    memory = g.input(MEMORY, FLOAT, "b", "m", model.config.d_model)
+    lengths, count, tokens = g.input(LENGTHS, INT32, "b"), g.input(SLOTS, INT32, "b"), g.input(TOKENS, INT64, "b", "t")
+    x = add_positions(g, embedded(g, model, tokens), position_table(model), g.width(tokens))
+    states = decoded(g, model, x, count, memory, lengths)
+    g.output(LOGITS, allowed_scores(g, model, states, forbidden_tokens(model)), FLOAT, "b", "t", "v")
+    return g.model()
+
+
+def sources(g: Graph) -> tuple[str, str]:
+    """Source ids [b, s], eos included, and the tokens [b] of each row."""
+    return g.input(SOURCE, INT64, "b", "s"), g.input(LENGTHS, INT32, "b")
+
+
+def encode(g: Graph, model: ParallelModel, source: str, lengths: str) -> tuple[str, str]:
+    """Encoder states and how many of each row are no padding: one more than its tokens with a length slot."""
+    table = g.constant(array(model.embeddings.source) * np.float32(model.embeddings.scale))
+    x = g.op("Gather", table, source, axis=0)
+    width = g.width(source)
+    if model.length_slot:
+        # the pads are: nothing at the start of batch, one slot before the source, nothing before the width; then ends
+        x = g.op("Pad", x, g.integers(0, 1, 0, 0, 0, 0))
+        width = g.op("Add", width, g.integers(1))
+        lengths = g.op("Add", lengths, g.constant(np.array(1, np.int32)))
+    x = add_positions(g, x, position_table(model), width)
+    return encoder(g, x, model.encoder, lengths), lengths
+
+
+def position_table(model: Transformer) -> Tensor:
+    """Position embeddings [positions, d] of both sides."""
+    positions = model.embeddings.positions
+    assert isinstance(positions, Positions)
+    return positions.table
+
+
+def add_positions(g: Graph, x: str, table: Tensor, width: str) -> str:
+    """``x`` plus the first ``width`` rows of a table of positions."""
+    return g.op("Add", x, g.rows(g.constant(array(table)), width))
+
+
+def mean_state(g: Graph, memory: str, lengths: str) -> str:
+    """Mean [b, d] of the states of each row that are no padding."""
+    present = g.op("Cast", inside(g, g.width(memory), lengths), to=FLOAT)
+    total = g.op("MatMul", g.op("Unsqueeze", present, g.integers(1)), memory)
+    count = g.op("Unsqueeze", g.op("Cast", lengths, to=FLOAT), g.integers(1))
+    return g.op("Div", g.op("Squeeze", total, g.integers(1)), count)
+
+
+def inside(g: Graph, width: str, lengths: str) -> str:
+    """Boolean [b, t]: the places below each row's length."""
+    zero, one = (g.constant(np.array(i, np.int32)) for i in (0, 1))
+    place = g.op("Range", zero, g.op("Cast", g.op("Squeeze", width), to=INT32), one)
+    return g.op("Less", place, g.op("Unsqueeze", lengths, g.integers(1)))
+
+
+def embedded(g: Graph, model: ParallelModel, tokens: str) -> str:
+    """Embeddings of target tokens, without positions."""
+    table = g.constant(array(model.embeddings.target) * np.float32(model.embeddings.scale))
+    return g.op("Gather", table, tokens, axis=0)
+
+
+def upsampled_states(g: Graph, model: ParallelModel, source: str, lengths: str) -> tuple[str, str]:
+    """Decoder states [b, t, d] of the slots, and their number [b]."""
+    memory, _ = encode(g, model, source, lengths)
+    times = model.upsampling
+    repeated = g.op("Concat", *[memory] * times, axis=-1) if times > 1 else memory
+    x = g.reshape(repeated, 0, -1, model.config.d_model)
+    width = g.op("Mul", g.width(source), g.integers(times))
+    count = g.op("Mul", lengths, g.constant(np.array(times, np.int32)))
+    x = add_positions(g, x, model.slot_positions.table, width)
+    return decoded(g, model, x, count, memory, lengths), count
+
+
+def decoded(g: Graph, model: ParallelModel, x: str, count: str, memory: str, lengths: str) -> str:
+    """States [b, t, d] of the last layer; with deep supervision each layer is given what the one before predicts."""
+    if not model.deep_supervision:
+        return decoder(g, x, model.decoder, count, memory, lengths)
+    states = ""
+    for i, (layer, pair) in enumerate(zip(model.decoder.layers, keys_values(g, memory, model.decoder), strict=True)):
+        if states:
+            predicted = g.op("ArgMax", g.product(states, array(model.embeddings.output)), axis=-1, keepdims=0)
+            x = linear(g, g.op("Concat", x, embedded(g, model, predicted), axis=-1), model.layer_fusion[i - 1])
+        x = decoder_layer(g, x, layer, count, pair, lengths)
+        states = norm(g, x, model.decoder.norm)
+    return states
+
+
+def allowed_scores(g: Graph, model: EncoderDecoder, states: str, forbidden: Sequence[int]) -> str:
+    """Scores over all tokens but the forbidden ones, in ascending order of their ids."""
+    return g.product(states, np.delete(array(model.embeddings.output), forbidden, axis=0))

@@ -1,0 +1,62 @@
+"""Bundles: directories that an engine can load, described by one JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
+from retort.runtime.names import BUNDLE
+
+FORMAT = 1
+"""Version of the format of bundles."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are those that were exported."""
+
+    directory: Path
+    facts: dict[str, Any]
+    vocabulary: Vocabulary
+
+
+def read_bundle(directory: Path) -> Bundle:
+    """Raises RetortError, naming the file, for a bundle that is not complete, was changed, or is of another format."""
+    facts = read_facts(directory)
+    for name, digest in facts["files"].items():
+        try:
+            found = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        except OSError as error:
+            raise RetortError(
+                f"{directory / name}: cannot be read ({error.strerror}), but {BUNDLE} names it; export the system again"
+            ) from None
+        if found != digest:
+            raise RetortError(
+                f"{directory / name}: not the file that was exported (SHA-256 {found[:12]}..., expected "
+                f"{digest[:12]}...); export the system again"
+            )
+    vocabulary = Vocabulary.load(directory)
+    if vocabulary.digest != facts["vocabulary"]:
+        raise RetortError(f"{directory}: its vocabulary is not that of {BUNDLE}; export the system again")
+    return Bundle(directory, facts, vocabulary)
+
+
+def read_facts(directory: Path) -> dict[str, Any]:
+    """What the JSON file of a bundle says."""
+    path = directory / BUNDLE
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RetortError(f"{path}: cannot be read ({error}); expected the directory of an exported system") from None
+    version = facts.get("format") if isinstance(facts, dict) else None
+    if version != FORMAT:
+        raise RetortError(
+            f"{path}: a bundle of format {version}, and this version of Retort reads format {FORMAT}; export the "
+            f"system again"
+        )
+    return facts  # type: ignore[no-any-return]

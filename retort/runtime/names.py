@@ -1,0 +1,9 @@
+"""Names that an exported bundle and the runtime share: files, inputs and outputs of graphs."""
+
+from __future__ import annotations
+
+BUNDLE, CARD = "bundle.json", "README.md"
+MODEL, ENCODER, DECODER = "model.onnx", "encoder.onnx", "decoder.onnx"
+
+SOURCE, LENGTHS, SLOTS, TOKENS, MEMORY = "source", "lengths", "slots", "tokens", "memory"
+LOGITS, NORMALISER, END, TRANSITIONS = "logits", "normaliser", "end", "transitions"

@@ -1,0 +1,81 @@
+"""Bundles of one or two graphs, run by ONNX Runtime; what needs no graph is numpy (``retort.runtime.search``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from retort.data.vocabulary import EOS, PAD
+from retort.errors import RetortError
+from retort.runtime.bundle import Bundle
+from retort.runtime.names import LENGTHS, SOURCE
+from retort.runtime.system import Decoded, System
+
+WARNINGS = 3
+"""Severity below which ONNX Runtime is silent: errors."""
+
+
+class Graphs:
+    """Loaded graphs and the facts that searches need beside them."""
+
+    def __init__(self, directory: Path, facts: Mapping[str, Any], threads: int) -> None:
+        """``facts`` is the section "model" of a bundle."""
+        self.facts = facts
+        self.max_length: int = facts["max_length"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = WARNINGS
+        self._sessions = {name: _session(directory / name, options) for name in facts["graphs"]}
+        self._outputs = {name: [o.name for o in session.get_outputs()] for name, session in self._sessions.items()}
+        forbidden = facts["forbidden"]
+        self.tokens = np.delete(np.arange(facts["target_size"]), forbidden)
+        """Id of each column of a graph's scores."""
+
+    def run(self, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs of a graph by name."""
+        names = self._outputs[name]
+        return dict(zip(names, self._sessions[name].run(names, dict(inputs)), strict=True))
+
+    def encoded(self, name: str, sources: Sequence[Sequence[int]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Outputs of the graph that takes the sources, eos appended, and their lengths [b] with it."""
+        lengths = np.array([len(tokens) + 1 for tokens in sources], np.int32)
+        source = np.full((len(sources), int(lengths.max())), PAD, np.int64)
+        for row, tokens in zip(source, sources, strict=True):
+            row[: len(tokens)] = tokens
+            row[len(tokens)] = EOS
+        return self.run(name, {SOURCE: source, LENGTHS: lengths}), lengths
+
+
+class OnnxSystem(System):
+    """A system of graphs. Lines are decoded one by one: on a CPU a batch is no faster, and in int8, where a whole input
+    has one scale, an output would depend on the other lines."""
+
+    engine = "onnx"
+    batch_size = 1
+
+    def __init__(self, bundle: Bundle, search: Mapping[str, Any], threads: int) -> None:
+        facts = bundle.facts
+        model = facts["model"]
+        super().__init__(bundle.vocabulary, search, facts["precision"], model["max_length"], model["truncate_sources"])
+        self._graphs = Graphs(bundle.directory, model, threads)
+        self._search: Callable[..., list[Decoded]] = import_module(f"retort.runtime.search.{search['kind']}").search
+
+    def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
+        return self._search(self._graphs, sources, self.search)
+
+
+def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int) -> OnnxSystem:
+    """The system of a bundle."""
+    return OnnxSystem(bundle, search, threads)
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - each of its errors is a class of its own
+        raise RetortError(f"{path}: ONNX Runtime cannot load it ({error}); export the system again") from None

@@ -1,0 +1,64 @@
+"""Opens whatever a directory holds with the engine that runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from retort.errors import RetortError
+from retort.runtime.bundle import read_bundle, read_facts
+from retort.runtime.names import BUNDLE
+from retort.runtime.system import System
+
+CHECKPOINT = "model.json"
+"""What describes a trained checkpoint."""
+
+
+def open_system(
+    directory: Path | str,
+    search: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    precision: str | None = None,
+    teacher: Path | None = None,
+) -> System:
+    """Load a bundle or a trained checkpoint.
+
+    ``search`` is a complete section of the configuration; None: the one that it was exported or trained with.
+    ``precision`` (float32 or bfloat16) and ``teacher``, which scores candidates, are for checkpoints alone; a bundle
+    has the precision that it was exported with. Raises RetortError, naming the file, for what cannot be loaded.
+    """
+    directory = Path(directory)
+    if not (directory / BUNDLE).exists():
+        torch_engine = import_module("retort.runtime.torch_engine")
+        return torch_engine.open_checkpoint(  # type: ignore[no-any-return]
+            directory, search, threads, precision or "float32", teacher
+        )
+    bundle = read_bundle(directory)
+    if teacher is not None:
+        raise RetortError(f"{directory}: an exported system asks no teacher; leave it out, or give the checkpoint")
+    if precision not in (None, bundle.facts["precision"]):
+        raise RetortError(
+            f"{directory}: exported in {bundle.facts['precision']}, which {precision} cannot change; leave it out"
+        )
+    kinds = bundle.facts["searches"]
+    if search is not None and search["kind"] not in kinds:
+        raise RetortError(f"{directory}: this bundle decodes by {' or '.join(kinds)}, not by {search['kind']}")
+    engine = import_module(f"retort.runtime.{bundle.facts['engine']}_engine")
+    return engine.open_bundle(bundle, search or bundle.facts["search"], threads)  # type: ignore[no-any-return]
+
+
+def read_objective(directory: Path | str) -> dict[str, Any]:
+    """The objective that the system of a directory was trained with, a section of the configuration."""
+    directory = Path(directory)
+    if (directory / BUNDLE).exists():
+        return read_facts(directory)["objective"]  # type: ignore[no-any-return]
+    path = directory / CHECKPOINT
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["objective"]  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RetortError(
+            f"{path}: cannot be read ({error}); expected the directory of a checkpoint or of an exported system"
+        ) from None

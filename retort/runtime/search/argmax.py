@@ -1,0 +1,15 @@
+"""One pass over the most probable lengths, best token at each position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from retort.runtime.onnx_engine import Graphs
+from retort.runtime.search.slots import Rows, filled
+from retort.runtime.system import Decoded
+
+
+def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
+    """The length with the best mean log-probability wins."""
+    return filled(Rows.most_probable(graphs, sources, options["length_beam"]), options)

@@ -1,0 +1,28 @@
+"""One pass for each of several lengths around the predicted one; the model itself chooses, since there is no teacher.
+
+Shape letters: b sources, c length candidates of a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from retort.errors import RetortError
+from retort.runtime.onnx_engine import Graphs
+from retort.runtime.search.slots import Encoded, Rows, filled
+from retort.runtime.system import Decoded
+
+
+def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
+    """The length with the best mean log-probability wins. Raises RetortError for a search that needs a teacher."""
+    count = options["candidates"]
+    if options["rescore"] and count > 1:
+        raise RetortError("an exported system has no teacher to choose a length; set rescore to false")
+    encoded = Encoded(graphs, sources)
+    first_b1 = np.maximum(encoded.most_probable_lengths(1) - count // 2, 2)
+    length_bc = first_b1 + np.arange(count)
+    fits_bc = length_bc <= graphs.max_length
+    return filled(Rows(encoded, fits_bc.nonzero()[0], length_bc[fits_bc]), options)

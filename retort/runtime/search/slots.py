@@ -1,0 +1,128 @@
+"""Slots of several lengths for each source, filled by a decoder's graph.
+
+Shape letters: b sources, c length candidates of a source, n rows (a candidate of a source each), t slot, m memory
+position, d width, l length class, v tokens, k most probable tokens of a slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from retort.data.vocabulary import MASK, PAD
+from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOTS, TOKENS
+from retort.runtime.onnx_engine import Graphs
+from retort.runtime.search.odd import TOKENS_PER_SLOT, without_repeats_of
+from retort.runtime.search.tokens import text_of, without_repeats
+from retort.runtime.system import Decoded
+
+
+class Encoded:
+    """A batch of sources behind the encoder."""
+
+    def __init__(self, graphs: Graphs, sources: Sequence[Sequence[int]]) -> None:
+        self.graphs = graphs
+        outputs, self.source_length_b = graphs.encoded(ENCODER, sources)
+        self.memory_bmd, self.length_scores_bl = outputs[MEMORY], outputs[LOGITS]
+        self.memory_length_b = self.source_length_b + np.int32(graphs.facts["length_slot"])
+
+    def most_probable_lengths(self, count: int) -> np.ndarray:
+        """The ``count`` most probable target lengths [b, c], eos included, best first."""
+        if count == 1:
+            classes_bc = self.length_scores_bl.argmax(1)[:, None]
+        else:
+            classes_bc = np.argsort(-self.length_scores_bl, axis=1, kind="stable")[:, :count]
+        facts = self.graphs.facts
+        offset_b = 0 if facts["length_slot"] else self.source_length_b[:, None] - facts["length_range"]
+        return np.clip(classes_bc + offset_b, 1, self.graphs.max_length)
+
+
+class Rows:
+    """Rows of slots, with the memory of their sources."""
+
+    def __init__(self, encoded: Encoded, source_n: np.ndarray, length_n: np.ndarray) -> None:
+        """``source_n`` are the numbers of the rows' sources, ascending, ``length_n`` target lengths with eos."""
+        graphs = encoded.graphs
+        self.graphs, self.source_n = graphs, source_n
+        multiplied = length_n.astype(np.float32) * np.float32(graphs.facts["length_multiplier"]) + np.float32(0.5)
+        self.count_n = np.minimum(multiplied.astype(np.int32), graphs.max_length)
+        """Slots of each row."""
+        alone = len(source_n) == len(encoded.memory_bmd)
+        self._memory = {
+            MEMORY: encoded.memory_bmd if alone else encoded.memory_bmd[source_n],
+            LENGTHS: encoded.memory_length_b if alone else encoded.memory_length_b[source_n],
+            SLOTS: self.count_n,
+        }
+        self.real_nt = np.arange(int(self.count_n.max())) < self.count_n[:, None]
+
+    @classmethod
+    def most_probable(cls, graphs: Graphs, sources: Sequence[Sequence[int]], count: int) -> Rows:
+        """The ``count`` most probable lengths of each source."""
+        encoded = Encoded(graphs, sources)
+        length_n = encoded.most_probable_lengths(count).flatten()
+        return cls(encoded, np.repeat(np.arange(len(sources)), count), length_n)
+
+    def masked_slots(self) -> np.ndarray:
+        """Decoder input [n, t]: mask in every slot, pad beyond them."""
+        return np.where(self.real_nt, MASK, PAD)
+
+    def scores(self, tokens_nt: np.ndarray) -> np.ndarray:
+        """One pass: scores [n, t, v] of the tokens that slots may hold."""
+        if self.graphs.facts["pad_input"]:
+            tokens_nt = np.where(tokens_nt == MASK, PAD, tokens_nt)
+        return self.graphs.run(DECODER, self._memory | {TOKENS: tokens_nt.astype(np.int64)})[LOGITS]
+
+    def best(self, tokens_nt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One pass: the best token of each slot and its log-probability, both [n, t]."""
+        scores_ntv = self.scores(tokens_nt)
+        best_nt = scores_ntv.argmax(2)
+        top_nt = np.take_along_axis(scores_ntv, best_nt[:, :, None], 2)[:, :, 0]
+        return self.graphs.tokens[best_nt], top_nt - normalisers(scores_ntv, top_nt)
+
+    def chosen(self, tokens_nt: np.ndarray, log_probs_nt: np.ndarray, passes: int) -> list[Decoded]:
+        """Of each source's rows the one with the best mean log-probability of a slot."""
+        score_n = np.where(self.real_nt, log_probs_nt, 0).sum(1) / self.count_n
+        best: dict[int, int] = {}
+        for row, source in enumerate(self.source_n.tolist()):
+            if source not in best or score_n[row] > score_n[best[source]]:
+                best[source] = row
+        return [Decoded(text_of(tokens_nt[row, : self.count_n[row]]), False, passes) for row in best.values()]
+
+
+def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:
+    """The output of one pass, repeats treated as ``deduplicate`` says."""
+    if options["deduplicate"] == "odd":
+        decoded = rows.chosen(*_without_repeats(rows, options["repeat_penalty"]), 1)
+    elif len(rows.source_n) == rows.source_n[-1] + 1:
+        # nothing to choose among: no probability is needed
+        tokens_nt = rows.graphs.tokens[rows.scores(rows.masked_slots()).argmax(2)]
+        decoded = rows.chosen(tokens_nt, np.zeros(tokens_nt.shape, np.float32), 1)
+    else:
+        decoded = rows.chosen(*rows.best(rows.masked_slots()), 1)
+    if options["deduplicate"] == "remove":
+        return [d._replace(tokens=without_repeats(np.array(d.tokens, np.int64)).tolist()) for d in decoded]
+    return decoded
+
+
+def normalisers(scores_ntv: np.ndarray, top_nt: np.ndarray) -> np.ndarray:
+    """log of the sum of exponentials [n, t]; ``top_nt`` are the largest scores."""
+    summed_nt = np.exp(scores_ntv - top_nt[:, :, None]).sum(2)
+    return top_nt + np.log(summed_nt)  # type: ignore[no-any-return]
+
+
+def _without_repeats(rows: Rows, penalty: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and their log-probabilities [n, t] of the best outputs without repeats."""
+    scores_ntv = rows.scores(rows.masked_slots())
+    k = min(TOKENS_PER_SLOT, scores_ntv.shape[2])
+    top_ntk = np.argpartition(-scores_ntv, k - 1, axis=2)[:, :, :k]
+    scores_ntk = np.take_along_axis(scores_ntv, top_ntk, 2)
+    order_ntk = np.argsort(-scores_ntk, axis=2, kind="stable")
+    top_ntk, scores_ntk = (np.take_along_axis(x, order_ntk, 2) for x in (top_ntk, scores_ntk))
+    log_probs_ntk = scores_ntk - normalisers(scores_ntv, scores_ntk[:, :, 0])[:, :, None]
+    tokens_nt, log_probs_nt = np.full(rows.real_nt.shape, PAD), np.zeros(rows.real_nt.shape, np.float32)
+    for row, count in enumerate(rows.count_n.tolist()):
+        found = without_repeats_of(log_probs_ntk[row, :count], rows.graphs.tokens[top_ntk[row, :count]], penalty)
+        tokens_nt[row, :count], log_probs_nt[row, :count] = found
+    return tokens_nt, log_probs_nt

@@ -1,0 +1,79 @@
+"""What every engine offers: text in, text out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from retort.data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Output:
+    """The best output for one line of text."""
+
+    text: str
+    tokens: list[int]
+    """Target ids without special ones."""
+    truncated: bool
+    """Whether the source was cut or the output hit its limit."""
+    passes: int
+    """Decoder passes spent."""
+
+
+class Decoded(NamedTuple):
+    """What an engine makes of one source."""
+
+    tokens: list[int]
+    truncated: bool
+    passes: int
+
+
+class System(ABC):
+    """A system that is loaded and ready."""
+
+    engine: str
+    """torch, onnx or ctranslate2."""
+    batch_size: int | None = None
+    """Lines that are decoded at once unless the caller says otherwise; None: all that are given."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        search: Mapping[str, Any],
+        precision: str,
+        max_length: int,
+        truncate_sources: bool,
+    ) -> None:
+        """``max_length`` is the longest sequence in tokens, eos included; a longer source is cut, which counts as
+        truncated unless ``truncate_sources``."""
+        self.vocabulary, self.search, self.precision = vocabulary, search, precision
+        self.max_length, self.truncate_sources = max_length, truncate_sources
+
+    def translate(self, texts: Sequence[str], batch_size: int | None = None) -> list[Output]:
+        """One output per text, in their order; text without tokens gives an empty output."""
+        longest = self.max_length - 1
+        encoded = self.vocabulary.encode_source(texts)
+        decoded = [Decoded([], False, 0)] * len(texts)
+        for group in self._batches(encoded, batch_size or self.batch_size):
+            results = self.decode([encoded[i][:longest] for i in group])
+            for i, result in zip(group, results, strict=True):
+                cut = len(encoded[i]) > longest and not self.truncate_sources
+                decoded[i] = result._replace(truncated=result.truncated or cut)
+        lines = self.vocabulary.decode_target([result.tokens for result in decoded])
+        return [Output(line, *result) for line, result in zip(lines, decoded, strict=True)]
+
+    @abstractmethod
+    def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
+        """Decode one batch of source ids, each at least one and without eos."""
+
+    def _batches(self, encoded: Sequence[Sequence[int]], size: int | None) -> Iterator[list[int]]:
+        """Rows that have tokens, in batches of similar length."""
+        rows = [i for i, tokens in enumerate(encoded) if tokens]
+        size = size or max(1, len(rows))
+        if size > 1:
+            rows.sort(key=lambda i: len(encoded[i]))
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]

@@ -1,0 +1,223 @@
+"""Exported systems beside torch, for every objective and search."""
+
+import json
+import random
+
+import numpy as np
+import onnx
+import pytest
+
+from retort import config
+from retort.data.batches import Ragged
+from retort.errors import RetortError
+from retort.export.exporting import export_system
+from retort.export.onnx.graph import quantised
+from retort.export.parity import Lines
+from retort.runtime import open_system
+from retort.search.base import run_search
+from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
+
+VANILLA = {"name": "vanilla"}
+ARGMAX, CTC = {"kind": "argmax"}, {"kind": "ctc_collapse"}
+PASSES = {"kind": "mask_predict"}
+PARALLEL = {"kind": "length_parallel", "rescore": False, "candidates": 5}
+LOOKAHEAD, GREEDY_PATH = {"kind": "dag_path"}, {"kind": "dag_path", "method": "greedy"}
+VITERBI, BLOCKS = {"kind": "joint_viterbi"}, {"kind": "blocks"}
+CASES = {
+    "vanilla": (VANILLA, ARGMAX),
+    "vanilla, lengths": (VANILLA, ARGMAX | {"length_beam": 4}),
+    "vanilla, repeats removed": (VANILLA, ARGMAX | {"deduplicate": "remove", "length_beam": 2}),
+    "vanilla, ODD": (VANILLA, ARGMAX | {"deduplicate": "odd"}),
+    "vanilla, ODD with a penalty": (VANILLA, ARGMAX | {"deduplicate": "odd", "repeat_penalty": 0.3, "length_beam": 3}),
+    "vanilla, lengths around": (VANILLA, PARALLEL),
+    "vanilla, slot and pad": (VANILLA | {"length_from": "slot", "decoder_input": "pad"}, ARGMAX | {"length_beam": 3}),
+    "vanilla, slot, lengths around": (VANILLA | {"length_from": "slot"}, PARALLEL | {"deduplicate": "remove"}),
+    "vanilla, deep supervision": (VANILLA | {"deep_supervision": True, "decoder_input": "pad"}, ARGMAX),
+    "axe": ({"name": "axe"}, ARGMAX | {"length_beam": 2}),
+    "axe, ODD": ({"name": "axe", "length_multiplier": 1.5}, ARGMAX | {"deduplicate": "odd"}),
+    "axe, lengths around": ({"name": "axe"}, PARALLEL),
+    "oaxe": ({"name": "oaxe"}, ARGMAX | {"length_beam": 5}),
+    "oaxe, lengths around": ({"name": "oaxe"}, PARALLEL),
+    "glat": ({"name": "glat"}, ARGMAX),
+    "glat, deep supervision": ({"name": "glat", "deep_supervision": True}, PARALLEL),
+    "cmlm": ({"name": "cmlm"}, PASSES),
+    "cmlm, one pass": ({"name": "cmlm"}, PASSES | {"iterations": 1, "length_beam": 1}),
+    "cmlm, slot, ten passes": ({"name": "cmlm", "length_from": "slot"}, PASSES | {"iterations": 10, "length_beam": 2}),
+    "cmlm, argmax": ({"name": "cmlm"}, ARGMAX),
+    "cmlm, lengths around": ({"name": "cmlm"}, PARALLEL),
+    "janus": ({"name": "janus"}, PASSES),
+    "janus, argmax": ({"name": "janus"}, ARGMAX),
+    "janus, lengths around": ({"name": "janus"}, PARALLEL),
+    "ctc": ({"name": "ctc"}, CTC),
+    "ctc, one slot": ({"name": "ctc", "upsampling": 1}, CTC),
+    "ctc, deep supervision": ({"name": "ctc", "upsampling": 3, "deep_supervision": True}, CTC),
+    "glat_ctc": ({"name": "glat_ctc"}, CTC),
+    "dag": ({"name": "dag"}, LOOKAHEAD),
+    "dag, other weight": ({"name": "dag", "upsampling": 3}, LOOKAHEAD | {"beta": 0.4}),
+    "dag, greedy": ({"name": "dag"}, GREEDY_PATH),
+    "dag, viterbi": ({"name": "dag"}, VITERBI),
+    "dag, viterbi, short": ({"name": "dag"}, VITERBI | {"beta": 0.5, "max_ratio": 0.01}),
+    "bang": ({"name": "bang"}, BLOCKS),
+    "bang, blocks": ({"name": "bang", "block": 4}, BLOCKS | {"block": 4, "max_ratio": 2.0}),
+    "bang, repeats kept": ({"name": "bang"}, BLOCKS | {"block": 3, "collapse": False, "max_tokens": 7}),
+    "bang_pretraining": ({"name": "bang_pretraining"}, BLOCKS | {"block": 5}),
+}
+LENGTHS = [3, 12, 1, 7, 9, 2, 5, 11]
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    return text_vocabulary(tmp_path_factory.mktemp("vocabulary"))
+
+
+def objective_of(options):
+    return config.objective_named(options["name"])(**options)
+
+
+def search_of(options):
+    return next(s for s in config.SEARCHES if s.kind_name() == options["kind"])(**options)
+
+
+def sources_for(vocabulary, seed=3):
+    rng = random.Random(seed)
+    return [[rng.randrange(6, vocabulary.source_size) for _ in range(n)] for n in LENGTHS]
+
+
+def by_torch(model, sources, options):
+    padded = Ragged.from_lists(sources).padded(np.arange(len(sources)))
+    return [(best[0].tokens, best[0].truncated, best[0].passes) for best in run_search(model, padded, options)]
+
+
+def test_every_objective_that_decodes_in_parallel_and_each_of_its_searches_is_a_case():
+    expected = {
+        (objective.objective_name(), search.kind_name())
+        for objective in config.OBJECTIVES
+        for search in config.SEARCHES
+        if search.decodes in objective.predicts and search.decodes != "next_token"
+    }
+    assert {(objective["name"], search["kind"]) for objective, search in CASES.values()} == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_float32_graph_gives_the_outputs_of_torch_alone_and_in_a_batch(tmp_path, vocabulary, name):
+    options, search = CASES[name]
+    shape = SHAPES[list(SHAPES)[list(CASES).index(name) % len(SHAPES)]]
+    model = saved(tmp_path / "checkpoint", vocabulary, objective_of(options), **shape)
+    complete = search_of(search)
+    export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search)
+    system = open_system(tmp_path / "bundle")
+    assert (system.engine, system.precision, system.search) == ("onnx", "float32", complete.model_dump())
+    sources = sources_for(vocabulary)
+    expected = by_torch(model, sources, complete)
+    assert list(map(tuple, system.decode(sources))) == expected
+    assert [tuple(system.decode([tokens])[0]) for tokens in sources] == expected
+    assert len({tuple(tokens) for tokens, _, _ in expected}) > 3
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(
+    "options", [VANILLA, {"name": "ctc"}, {"name": "dag"}, {"name": "bang"}], ids=lambda o: o["name"]
+)
+def test_every_shape_of_a_model_is_exact(tmp_path, vocabulary, options, name):
+    objective = objective_of(options)
+    model = saved(tmp_path / "checkpoint", vocabulary, objective, seed=5, **SHAPES[name])
+    export_system(tmp_path / "checkpoint", tmp_path / "bundle")
+    system = open_system(tmp_path / "bundle")
+    sources = [*sources_for(vocabulary, seed=8), [7] * 39]
+    search = next(iter(objective.default_searches({}).values()))
+    assert list(map(tuple, system.decode(sources))) == by_torch(model, sources, search)
+
+
+def test_int8_has_a_scale_for_each_column_and_reads_a_quarter(tmp_path, vocabulary):
+    weight = np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32) * [1, 10, 0]
+    values, scale = quantised(weight)
+    assert values.dtype == np.int8 and scale.shape == (3,)
+    assert np.abs(values * scale - weight).max(0) == pytest.approx(scale / 2, rel=1)
+    assert (np.abs(values * scale - weight) <= scale / 2 + 1e-6).all()
+    saved(tmp_path / "checkpoint", vocabulary, config.Ctc(name="ctc"), d_model=64, ffn=128)
+    sizes = {}
+    for precision in ("float32", "int8"):
+        export_system(tmp_path / "checkpoint", tmp_path / precision, precision=precision)
+        graph = onnx.load(tmp_path / precision / "model.onnx").graph
+        weights = [c for c in graph.initializer if len(c.dims) == 2 and c.data_type in (1, 3) and c.dims[0] % 64 == 0]
+        sizes[precision] = (tmp_path / precision / "model.onnx").stat().st_size
+        assert {c.data_type for c in weights} == {onnx.TensorProto.INT8 if precision == "int8" else 1}
+    assert sizes["int8"] < 0.5 * sizes["float32"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": "cmlm"}, {"name": "ctc"}, {"name": "dag"}, {"name": "bang"}], ids=lambda o: o["name"]
+)
+def test_int8_gives_mostly_the_same_tokens_and_no_line_depends_on_its_batch(tmp_path, vocabulary, options):
+    saved(tmp_path / "checkpoint", vocabulary, objective_of(options), d_model=64, ffn=128)
+    sources = sources_for(vocabulary)
+    texts = vocabulary.decode_target(sources)
+    outputs = {}
+    for precision in ("float32", "int8"):
+        export_system(tmp_path / "checkpoint", tmp_path / precision, precision=precision)
+        outputs[precision] = open_system(tmp_path / precision).translate(texts)
+    same = [a.tokens == b.tokens for a, b in zip(outputs["float32"], outputs["int8"], strict=True)]
+    assert sum(same) >= len(same) / 2
+    system = open_system(tmp_path / "int8")
+    assert [system.translate([text])[0] for text in texts] == outputs["int8"]
+
+
+def test_the_bundle_says_what_it_is_and_what_was_measured(tmp_path, vocabulary):
+    saved(tmp_path / "checkpoint", vocabulary, config.Ctc(name="ctc"))
+    lines = Lines("some lines", ["abcd efgh", "", "hgfe dcba abcd"], [["abcd"], ["b"], ["dcba abcd"]])
+    facts = export_system(tmp_path / "checkpoint", tmp_path / "bundle", precision="int8", lines=lines)
+    assert facts == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
+    assert (facts["engine"], facts["precision"], facts["family"]) == ("onnx", "int8", "parallel")
+    assert facts["search"] == {"kind": "ctc_collapse"} and facts["searches"] == ["ctc_collapse"]
+    assert facts["parity"]["lines"] == 3 and facts["parity"]["changed_outputs"] in range(4)
+    assert facts["parity"]["bleu"] >= 0 and isinstance(facts["parity"]["bleu_difference"], float)
+    assert set(facts["versions"]) == {"retort", "torch", "onnx", "onnxruntime"}
+    assert set(facts["files"]) == {"model.onnx", "source.model", "target.model"}
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert "of 3 outputs differ" in card and "BLEU is" in card
+    export_system(tmp_path / "checkpoint", tmp_path / "unchecked")
+    assert "Unchecked" in (tmp_path / "unchecked" / "README.md").read_text()
+
+
+def test_a_float32_graph_that_changes_an_output_is_refused(tmp_path, vocabulary, monkeypatch):
+    saved(tmp_path / "checkpoint", vocabulary, config.Ctc(name="ctc"))
+    monkeypatch.setattr("retort.export.onnx.parallel.forbidden_tokens", lambda model: [0, 1, 2, 4, *range(8, 40)])
+    with pytest.raises(RetortError, match=r"the float32 graph changes \d of 2 outputs, the first one for: abcd"):
+        export_system(
+            tmp_path / "checkpoint", tmp_path / "bundle", lines=Lines("x", ["abcd efgh", "fe dcba abcd"], None)
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+REFUSED = {
+    "left to right": ({"name": "autoregressive"}, {}, "onnx", None, "decodes by greedy or beam, which --format onnx"),
+    "in parallel": ({"name": "ctc"}, {}, "ctranslate2", None, "decodes by ctc_collapse, which --format ctranslate2"),
+    "both modes": ({"name": "janus"}, {}, "ctranslate2", None, "which --format ctranslate2 cannot"),
+    "recurrent": ({"name": "autoregressive"}, {"family": "gru"}, "ctranslate2", None, "this is a recurrent model"),
+    "another search": ({"name": "dag"}, {}, "onnx", {"kind": "beam"}, "can decode it by dag_path or joint_viterbi"),
+    "a teacher's choice": (
+        VANILLA,
+        {},
+        "onnx",
+        {"kind": "length_parallel"},
+        "has a teacher choose, which a bundle lacks",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_an_engine_cannot_run_is_refused_with_the_reason(tmp_path, vocabulary, name):
+    options, shape, engine, search, message = REFUSED[name]
+    saved(tmp_path / "checkpoint", vocabulary, objective_of(options), **shape)
+    with pytest.raises(RetortError, match=message):
+        export_system(tmp_path / "checkpoint", tmp_path / "bundle", engine, search=search)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_full_directory_is_not_overwritten(tmp_path, vocabulary):
+    saved(tmp_path / "checkpoint", vocabulary, config.Ctc(name="ctc"))
+    with pytest.raises(RetortError, match="exists already and is not an empty directory"):
+        export_system(tmp_path / "checkpoint", tmp_path / "checkpoint")
+    (tmp_path / "empty").mkdir()
+    export_system(tmp_path / "checkpoint", tmp_path / "empty")
+    assert open_system(tmp_path / "empty").engine == "onnx"

@@ -1,0 +1,132 @@
+"""What can be opened, by which engine, and what is wrong with what cannot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retort import config
+from retort.errors import RetortError
+from retort.export.exporting import export_system
+from retort.runtime import open_system
+from tests.unit.fakes_export import saved, text_vocabulary
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXTS = ["abcd efgh", "", "hgfe dcba abcd gh", "   ", "abcd"]
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory):
+    """Checkpoints and bundles of several families, by name."""
+    directory = tmp_path_factory.mktemp("systems")
+    vocabulary = text_vocabulary(directory / "text")
+    objectives = (config.Ctc(name="ctc"), config.Cmlm(name="cmlm"), config.Autoregressive(name="autoregressive"))
+    for objective in objectives:
+        saved(directory / objective.name, vocabulary, objective)
+        export_system(directory / objective.name, directory / f"{objective.name}-bundle")
+    return directory
+
+
+@pytest.fixture
+def bundle(systems, tmp_path):
+    """A copy to break."""
+    for path in (systems / "ctc-bundle").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "kind"),
+    [
+        ("ctc", "torch", "ctc_collapse"),
+        ("ctc-bundle", "onnx", "ctc_collapse"),
+        ("cmlm", "torch", "mask_predict"),
+        ("cmlm-bundle", "onnx", "mask_predict"),
+        ("autoregressive", "torch", "beam"),
+        ("autoregressive-bundle", "ctranslate2", "beam"),
+    ],
+)
+def test_one_interface_opens_every_kind_of_directory(systems, name, engine, kind):
+    system = open_system(systems / name)
+    assert (system.engine, system.precision, system.search["kind"]) == (engine, "float32", kind)
+    outputs = system.translate(TEXTS)
+    assert [bool(output.text) for output in outputs] == [True, False, True, False, True]
+    assert [output.passes > 0 for output in outputs] == [True, False, True, False, True]
+    assert outputs == [system.translate([text])[0] for text in TEXTS] == system.translate(TEXTS, batch_size=2)
+
+
+def test_a_bundle_translates_as_its_checkpoint_does(systems):
+    for name in ("ctc", "cmlm"):
+        assert open_system(systems / f"{name}-bundle").translate(TEXTS) == open_system(systems / name).translate(TEXTS)
+
+
+def test_another_search_of_a_bundle_can_be_chosen(systems):
+    search = config.MaskPredict(kind="mask_predict", iterations=2).model_dump()
+    assert open_system(systems / "cmlm-bundle", search).translate(["abcd"])[0].passes == 2
+
+
+def test_a_source_longer_than_the_model_is_cut_and_counted(systems):
+    long = "abcd " * 100
+    for name in ("ctc", "ctc-bundle"):
+        short, cut = open_system(systems / name).translate(["abcd", long])
+        assert (short.truncated, cut.truncated) == (False, True)
+
+
+BROKEN = {
+    "a missing graph": (lambda d: (d / "model.onnx").unlink(), r"model\.onnx: cannot be read \(No such file"),
+    "another graph": (lambda d: (d / "model.onnx").write_bytes(b"x"), r"model\.onnx: not the file that was exported"),
+    "another vocabulary": (
+        lambda d: (d / "source.model").write_bytes(b"x"),
+        r"source\.model: not the file that was exported",
+    ),
+    "no JSON": (lambda d: (d / "bundle.json").write_text("{"), r"bundle\.json: cannot be read"),
+    "another format": (lambda d: changed(d, format=7), r"of format 7, and this version of Retort reads format 1"),
+    "another digest": (lambda d: changed(d, vocabulary="0"), r"its vocabulary is not that of bundle\.json"),
+}
+
+
+def changed(directory, **facts):
+    path = directory / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_bundle_that_was_changed_is_one_clear_error(bundle, name):
+    spoil, message = BROKEN[name]
+    spoil(bundle)
+    with pytest.raises(RetortError, match=message):
+        open_system(bundle)
+
+
+def test_what_a_bundle_cannot_do_is_refused(systems):
+    bundle = systems / "cmlm-bundle"
+    with pytest.raises(RetortError, match="decodes by mask_predict or argmax or length_parallel, not by beam"):
+        open_system(bundle, config.Beam(kind="beam").model_dump())
+    with pytest.raises(RetortError, match="exported in float32, which bfloat16 cannot change"):
+        open_system(bundle, precision="bfloat16")
+    with pytest.raises(RetortError, match="an exported system asks no teacher"):
+        open_system(bundle, teacher=systems / "autoregressive")
+    with pytest.raises(RetortError, match="has no teacher to choose a length"):
+        open_system(bundle, config.LengthParallel(kind="length_parallel").model_dump()).translate(["abcd"])
+    with pytest.raises(RetortError, match=r"absent/model\.json: cannot be read"):
+        open_system(systems / "absent")
+
+
+PROGRAM = """
+import sys
+from retort.cli import main
+sys.argv = ["retort", "translate", "--model", sys.argv[1], "--threads", "1"]
+main()
+heavy = {"torch", "pandas", "pyarrow", "pydantic", "snakemake", "scipy", "sacrebleu", "yaml", "onnx"}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("name", ["ctc", "cmlm", "autoregressive"])
+def test_a_bundle_translates_without_importing_anything_heavy(systems, name):
+    command = [sys.executable, "-c", PROGRAM, str(systems / f"{name}-bundle")]
+    found = subprocess.run(command, input="abcd\n\n", capture_output=True, text=True, cwd=ROOT, check=True)
+    assert found.stdout.count("\n") == 2 and found.stdout.strip()
+    assert found.stderr.strip() == "[]"
