@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from retort.config import System
 from retort.data.parquet import read_table
 from retort.data.runs import SEED_DIRECTORY, Run
 from retort.data.tables import TRANSLATIONS, UNKNOWN
@@ -64,25 +63,27 @@ def named_directory(text: str) -> tuple[Run, Path]:
     return run_of_training(text), Path(text)
 
 
-def data_pairs(systems: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+def data_pairs(systems: Mapping[str, System]) -> list[tuple[str, str]]:
     """The pairs (raw, distilled) of systems that differ in their training data only.
 
-    ``systems`` are the resolved sections of the config by name, as plain values. Names, seeds and given checkpoints
-    may differ.
+    Names, seeds and given checkpoints may differ.
     """
     groups: dict[str, dict[str, list[str]]] = {}
     for name, system in systems.items():
-        rest = {key: value for key, value in system.items() if key not in ("data", "seeds", "checkpoint")}
-        group = groups.setdefault(json.dumps(rest, sort_keys=True), {"raw": [], "distilled": []})
-        group.setdefault(system.get("data", "raw"), []).append(name)
+        rest = system.model_dump_json(exclude={"data", "seeds", "checkpoint"})
+        group = groups.setdefault(rest, {"raw": [], "distilled": []})
+        group.setdefault(system.data, []).append(name)
     return [(raw, distilled) for group in groups.values() for raw in group["raw"] for distilled in group["distilled"]]
 
 
 def counterparts(
     search: str, baselines: str | Sequence[str], searches: Callable[[str], Sequence[str]]
 ) -> list[tuple[str, str]]:
-    """Names and searches of what a system's search is compared with: of the baselines named for the system, those that
-    have a search of that name, or else the first one with its first search. ``searches`` are those of a system."""
+    """Baselines, with their searches, that a system's ``search`` is compared with.
+
+    These are the ``baselines`` that have a search of the same name, or else the first one with its first search.
+    ``searches`` gives the names of a system's searches.
+    """
     names = [baselines] if isinstance(baselines, str) else baselines
     return [(name, search) for name in names if search in searches(name)] or [(names[0], searches(names[0])[0])]
 

@@ -54,7 +54,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
         filled = _distilled(inputs, key[0])
         axes.errorbar(x, y, yerr=_bar(scores[key].sd), color=colour, linewidth=1, capsize=2.5, zorder=3)
         axes.plot(x, y, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=7, zorder=4)
-    front = [points[index] for index in pareto(points)]
+    front = [points[index] for index in pareto(points, inputs.leading_sign)]
     axes.set_xscale("log")
     _margins(axes, points)
     ends = [front[0][0], *[x for x, _ in front], axes.get_xlim()[1]]

@@ -1,4 +1,4 @@
-"""Everything a report is made of, read and checked; whatever is not there yet stays empty."""
+"""Everything that a report is made of, read and checked; parts that do not exist yet stay empty."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from retort.config import Evaluation, em_systems
+from retort.config import Config, System, metric_named
+from retort.config.load import load_config
 from retort.data.parquet import Table, read_provenance, read_table
 from retort.data.references import references_of
 from retort.data.runs import Run
@@ -37,7 +39,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Paths:
-    """Where the parts lie; every part but the config may be missing."""
+    """The files of each part; every part but the config may be missing."""
 
     config: Path
     corpus: Path | None = None
@@ -58,7 +60,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class Source:
-    """A table the report was made from, and what it says about itself."""
+    """A table that the report was made from, and its provenance."""
 
     path: str
     table: str
@@ -68,7 +70,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a rule's jobs took together, from Snakemake's benchmark files."""
+    """Time and memory of a rule's jobs, from Snakemake's benchmark files."""
 
     rule: str
     jobs: int
@@ -87,11 +89,39 @@ class Sample:
     outputs: dict[str, str]
 
 
+class NamedObjective(BaseModel):
+    """The objective of a checkpoint, which may be of a version that the configuration no longer knows."""
+
+    name: str
+
+
+class Checkpoint(BaseModel):
+    """What a report uses of a checkpoint's description, model.json. One that was not trained here may lack parts."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    description: dict[str, Any]
+    """All of it, to be shown."""
+    objective: NamedObjective | None = None
+    data: str | None = None
+    parameters: int | None = None
+    updates: int | None = None
+    train_seconds: float | None = None
+    validation: dict[str, float] = {}
+    device: str | dict[str, Any] | None = None
+    provenance: dict[str, Any] = {}
+
+    def costs(self) -> dict[str, float]:
+        """Size and cost of the training, as far as they are known."""
+        costs = {"parameters": self.parameters, "updates": self.updates, "train_seconds": self.train_seconds}
+        return {name: value for name, value in costs.items() if value is not None}
+
+
 @dataclass
 class Inputs:
-    """The parts, as rows of plain values."""
+    """The parts; tables are rows of plain values."""
 
-    config: dict[str, Any]
+    config: Config
     facts: dict[str, Any] = field(default_factory=dict)
     cleaning: list[Row] = field(default_factory=list)
     encoding: list[Row] = field(default_factory=list)
@@ -105,7 +135,7 @@ class Inputs:
     lengths: list[Row] = field(default_factory=list)
     exposure: list[Row] = field(default_factory=list)
     logs: dict[Run, list[Row]] = field(default_factory=dict)
-    checkpoints: dict[Run, dict[str, Any]] = field(default_factory=dict)
+    checkpoints: dict[Run, Checkpoint] = field(default_factory=dict)
     samples_of: str = ""
     sampled: dict[str, Run] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
@@ -114,28 +144,28 @@ class Inputs:
     sources: list[Source] = field(default_factory=list)
 
     @property
-    def systems(self) -> dict[str, dict[str, Any]]:
+    def systems(self) -> dict[str, System]:
         """The config's systems by name: the teacher, the students, those of the EM loop."""
-        return {
-            "teacher": self.config.get("teacher") or {},
-            **(self.config.get("students") or {}),
-            **em_systems(self.config.get("em") or {}),
-        }
+        return self.config.systems
 
     @property
     def metrics(self) -> list[str]:
         """The quality metrics, in the config's order."""
-        given = (self.config.get("evaluation") or {}).get("metrics")
-        return list(given or Evaluation().metrics)
+        return self.config.evaluation.metrics
 
     @property
     def leading(self) -> str:
         """The metric that figures and gaps are in."""
         return self.metrics[0]
 
+    @property
+    def leading_sign(self) -> int:
+        """1 where higher values of the leading metric are better, else -1."""
+        return 1 if metric_named(self.leading).higher_is_better else -1
+
     def searches(self, system: str) -> list[str]:
-        """Names of a system's searches, in the config's order."""
-        return list(self.systems.get(system, {}).get("searches") or {})
+        """Names of a system's searches, in the config's order; none of a system that the config does not have."""
+        return list(self.systems[system].searches) if system in self.systems else []
 
     def order(self, system: str, search: str = "") -> tuple[int, int, str, str]:
         """Sort key: the config's order of systems and searches, unknown ones last by name."""
@@ -150,7 +180,7 @@ class Inputs:
 
 def read_inputs(paths: Paths) -> Inputs:
     """Read every part; raises RetortError for a part that is given and not readable."""
-    inputs = Inputs(config=_json(paths.config))
+    inputs = Inputs(config=load_config(_json(paths.config), str(paths.config)))
     for path in paths.scores:
         inputs.scores += _rows(inputs, path, SCORES)
     if paths.comparison:
@@ -170,7 +200,7 @@ def read_inputs(paths: Paths) -> Inputs:
     for path in paths.logs:
         inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)
     for run, directory in paths.checkpoints:
-        inputs.checkpoints[run] = _json(directory / "model.json")
+        inputs.checkpoints[run] = _checkpoint(directory / "model.json")
     if paths.encoding:
         inputs.encoding = _rows(inputs, paths.encoding, ENCODING)
     if paths.corpus:
@@ -185,7 +215,7 @@ def read_inputs(paths: Paths) -> Inputs:
 
 def read_stages(directory: Path) -> list[Stage]:
     """Sum Snakemake's benchmark files ``<directory>/<rule>/**.tsv`` by rule, the longest first."""
-    found: dict[str, list[tuple[float, float | None]]] = {}
+    jobs_of_rules: dict[str, list[tuple[float, float | None]]] = {}
     for path in sorted(directory.rglob("*.tsv")):
         rule = path.relative_to(directory).parts[0].removesuffix(".tsv")
         lines = [line.split("\t") for line in _text(path).splitlines() if line.strip()]
@@ -193,14 +223,22 @@ def read_stages(directory: Path) -> list[Stage]:
             raise RetortError(f"{path}: not a Snakemake benchmark file; expected a column 's'; delete it")
         for line in lines[1:]:
             job = dict(zip(lines[0], line, strict=False))
-            taken = _number(job.get("s"))
-            if taken is not None:
-                found.setdefault(rule, []).append((taken, _number(job.get("max_rss"))))
+            seconds = _number(job.get("s"))
+            if seconds is not None:
+                jobs_of_rules.setdefault(rule, []).append((seconds, _number(job.get("max_rss"))))
     stages = []
-    for rule, jobs in found.items():
-        seconds = [job[0] for job in jobs]
+    for rule, jobs in jobs_of_rules.items():
+        times = [job[0] for job in jobs]
         memory = [job[1] for job in jobs if job[1] is not None]
-        stages.append(Stage(rule, len(jobs), sum(seconds), max(seconds), max(memory, default=None)))
+        stages.append(
+            Stage(
+                rule=rule,
+                jobs=len(jobs),
+                seconds=sum(times),
+                longest_seconds=max(times),
+                largest_megabytes=max(memory, default=None),
+            )
+        )
     return sorted(stages, key=lambda stage: -stage.seconds)
 
 
@@ -221,9 +259,9 @@ def _read_corpus(inputs: Inputs, directory: Path) -> None:
 def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path]) -> None:
     """Fill the samples from the first test set, each system with its first search and first seed."""
     tests = sorted(directory.glob("test.*.parquet"))
-    names = list((inputs.config.get("corpus") or {}).get("tests") or {})
+    names = inputs.config.corpus.test_names
     tests.sort(key=lambda path: names.index(test_set_of(path)) if test_set_of(path) in names else len(names))
-    count = (inputs.config.get("report") or {}).get("sample_sentences", 20)
+    count = inputs.config.report.sample_sentences
     if not tests or not count:
         return
     inputs.samples_of = test_set_of(tests[0])
@@ -233,15 +271,15 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
     chosen: dict[str, tuple[Run, Path]] = {}
     for path in sorted(runs, key=lambda path: _sample_order(inputs, runs[path])):
         chosen.setdefault(runs[path].system, (runs[path], path))
-    wanted = pa.array(ids, pa.int64())
+    sampled_ids = pa.array(ids, pa.int64())
     outputs: dict[int, dict[str, str]] = {}
     for system, (run, path) in chosen.items():
         inputs.sampled[system] = run
         data = read_table(path, TRANSLATIONS, ["id", "test_set", "rank", "text"])
         data = data.filter(pc.and_(pc.equal(data["test_set"], inputs.samples_of), pc.equal(data["rank"], 0)))
-        for row in data.filter(pc.is_in(data["id"], wanted)).to_pylist():
+        for row in data.filter(pc.is_in(data["id"], sampled_ids)).to_pylist():
             outputs.setdefault(row["id"], {})[system] = row["text"]
-    corpus = corpus.filter(pc.is_in(corpus["id"], wanted))
+    corpus = corpus.filter(pc.is_in(corpus["id"], sampled_ids))
     rows = zip(corpus["id"].to_pylist(), corpus["source"].to_pylist(), references_of(corpus), strict=True)
     inputs.samples = [Sample(i, source, references, outputs.get(i, {})) for i, source, references in rows]
 
@@ -254,6 +292,14 @@ def _rows(inputs: Inputs, path: Path, table: Table) -> list[Row]:
     rows = read_table(path, table).to_pylist()
     inputs.sources.append(Source(str(path), table.name, len(rows), read_provenance(path)))
     return rows
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    description = _json(path)
+    try:
+        return Checkpoint.model_validate({**description, "description": description})
+    except ValidationError as error:
+        raise RetortError(f"{path}: not the description of a checkpoint: {error}") from None
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the report says about multi-modality and the EM loop: a row an iteration, and the iteration kept."""
+"""Multi-modality and the EM loop in the report: one row per iteration, and the iteration kept."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Iteration:
     teacher: Spread | None
     """The same of the autoregressive model behind this iteration's text, its first search."""
     guards: dict[str, tuple[Spread, Spread]]
-    """What was chosen for this iteration, and the first teacher's own, by metric."""
+    """Of the candidates chosen for this iteration, and of the first teacher's translations, by metric."""
     changed: Spread | None
 
 
@@ -55,12 +55,12 @@ def modalities(inputs: Inputs) -> list[Modality]:
         if possible:
             result.append(
                 Modality(
-                    system,
-                    rows[0]["data"],
-                    spread([row["nats"] / row["tokens"] for row in possible]),
-                    spread([row["nats"] / row["sentences"] for row in possible]),
-                    sum(row["sentences"] for row in rows),
-                    sum(row["infeasible"] for row in rows),
+                    system=system,
+                    data=rows[0]["data"],
+                    ncm=spread([row["nats"] / row["tokens"] for row in possible]),
+                    nats_per_sentence=spread([row["nats"] / row["sentences"] for row in possible]),
+                    pairs=sum(row["sentences"] for row in rows),
+                    infeasible=sum(row["infeasible"] for row in rows),
                 )
             )
     return result
@@ -69,9 +69,9 @@ def modalities(inputs: Inputs) -> list[Modality]:
 def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
     """The iterations that have been scored, in order."""
     scores = score_spreads(inputs, test_set)
-    found = {modality.system: modality for modality in modalities(inputs)}
+    measured = {modality.system: modality for modality in modalities(inputs)}
     result = []
-    for t in range(1, int((inputs.config.get("em") or {}).get("iterations", 0)) + 1):
+    for t in range(1, inputs.config.em.iterations + 1):
         student = em_student(t)
         searches = [search for system, search in scores if system == student]
         if not searches:
@@ -82,7 +82,7 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
             Iteration(
                 number=t,
                 seeds=len(seeds),
-                modality=found.get(student),
+                modality=measured.get(student),
                 valid=_validation(inputs, student),
                 scores={search: scores[student, search][inputs.leading] for search in searches},
                 differences={s: difference(inputs, (student, s), test_set, baselines[s]) for s in searches},
@@ -94,35 +94,35 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
     return result
 
 
-def kept(loop: list[Iteration]) -> Iteration | None:
-    """The iteration with the best validation score, the earlier one of equals."""
-    validated = [iteration for iteration in loop if iteration.valid is not None]
-    return max(validated, key=lambda i: (i.valid.mean if i.valid else 0.0, -i.number), default=None)
+def kept(loop: list[Iteration], sign: int = 1) -> Iteration | None:
+    """The iteration with the best validation score, the earlier one of equals; ``sign`` -1: the lowest is the best."""
+    validated = [(sign * iteration.valid.mean, -iteration.number, iteration) for iteration in loop if iteration.valid]
+    return max(validated)[-1] if validated else None
 
 
 def ended(inputs: Inputs) -> list[str]:
-    """Why the loop ended early, one sentence a seed where it did."""
+    """Why the loop ended early, one sentence per seed where it did."""
     return [reason for table in inputs.guards for reason in verdicts(table).values() if reason]
 
 
 def _validation(inputs: Inputs, system: str) -> Spread | None:
     values = [
-        model["validation"][inputs.leading]
-        for run, model in inputs.checkpoints.items()
-        if run.system == system and inputs.leading in (model.get("validation") or {})
+        checkpoint.validation[inputs.leading]
+        for run, checkpoint in inputs.checkpoints.items()
+        if run.system == system and inputs.leading in checkpoint.validation
     ]
     return spread(values) if values else None
 
 
 def _teacher(inputs: Inputs, scores: dict[tuple[str, str], dict[str, Spread]], t: int) -> Spread | None:
     system = em_teacher(t) if t > 1 else "teacher"
-    first = next(iter(inputs.searches(system)), "")
-    return scores.get((system, first), {}).get(inputs.leading)
+    key = (system, next(iter(inputs.searches(system)), ""))
+    return scores[key].get(inputs.leading) if key in scores else None
 
 
 def _guards(inputs: Inputs, t: int) -> dict[str, tuple[Spread, Spread]]:
-    found = {metric: (_guard(inputs, t, metric), _guard(inputs, t, metric, "first")) for metric in GUARDED}
-    return {metric: (value, first) for metric, (value, first) in found.items() if value and first}
+    measured = {metric: (_guard(inputs, t, metric), _guard(inputs, t, metric, "first")) for metric in GUARDED}
+    return {metric: (value, first) for metric, (value, first) in measured.items() if value and first}
 
 
 def _guard(inputs: Inputs, t: int, metric: str, column: str = "value") -> Spread | None:

@@ -1,12 +1,12 @@
-"""What the report says about training on references and translations together, and about samples that wait."""
+"""Training on references and translations together, and samples that wait, in the report."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from retort.config import SelectiveMixture, System, WeightedMixture
 from retort.evaluation.significance import Spread, spread
 from retort.report.inputs import Inputs
 
@@ -28,37 +28,49 @@ class Mixed:
 
 def mixed_systems(inputs: Inputs) -> list[Mixed]:
     """The systems that have logged either, in the config's order."""
-    shares: dict[str, dict[str, list[float]]] = {}
-    losses: dict[str, dict[str, list[float]]] = {}
-    for run in sorted(inputs.logs, key=lambda run: (*inputs.order(run.system), run.seed)):
-        for found, split, names in ((shares, "train", SHARES), (losses, "average", LOSSES)):
-            for name in names:
-                values = [r["value"] for r in inputs.logs[run] if (r["split"], r["metric"]) == (split, name)]
-                if values:
-                    found.setdefault(run.system, {}).setdefault(name, []).append(float(np.mean(values)))
+    shares = _logged_means(inputs, "train", SHARES)
+    losses = _logged_means(inputs, "average", LOSSES)
     return [
         Mixed(
-            system,
-            recipe(inputs.systems.get(system, {})),
-            {name: spread(values) for name, values in shares.get(system, {}).items()},
-            {name: spread(values) for name, values in losses.get(system, {}).items()},
+            system=system,
+            recipe=recipe(inputs.systems[system]) if system in inputs.systems else "",
+            shares=shares.get(system, {}),
+            losses=losses.get(system, {}),
         )
         for system in sorted({*shares, *losses}, key=inputs.order)
     ]
 
 
-def recipe(system: dict[str, Any]) -> str:
-    """Training text and weights of a system's section, in words."""
-    mixture, paced = system.get("mixture") or {}, system.get("self_paced")
-    kind = mixture.get("kind", "union")
-    details = {
-        "weighted": f"weighted {mixture.get('weight')}",
-        "selective": f"selective by {mixture.get('evaluator')}",
+def _logged_means(inputs: Inputs, split: str, metrics: tuple[str, ...]) -> dict[str, dict[str, Spread]]:
+    """Means of each training's log, over seeds, by system and metric."""
+    means: dict[str, dict[str, list[float]]] = {}
+    for run in sorted(inputs.logs, key=lambda run: (*inputs.order(run.system), run.seed)):
+        for metric in metrics:
+            values = [row["value"] for row in inputs.logs[run] if (row["split"], row["metric"]) == (split, metric)]
+            if values:
+                means.setdefault(run.system, {}).setdefault(metric, []).append(float(np.mean(values)))
+    return {
+        system: {metric: spread(values) for metric, values in by_metric.items()} for system, by_metric in means.items()
     }
-    words = [details.get(kind, kind) if system.get("data") == "mixed" else str(system.get("data", ""))]
+
+
+def recipe(system: System) -> str:
+    """Training text and weights of a system, in words."""
+    words, paced = [_targets(system)], system.self_paced
     if paced:
-        words.append("random control of" if paced.get("random") else "self-paced by")
-        words[-1] += f" {paced.get('criterion')}, {paced.get('weights')}"
-        if paced.get("end", 1) < 1:
-            words.append(f"at the end {paced['end']:.0%}")
+        words.append("random control of" if paced.random else "self-paced by")
+        words[-1] += f" {paced.criterion}, {paced.weights}"
+        if paced.end < 1:
+            words.append(f"at the end {paced.end:.0%}")
     return ", ".join(words)
+
+
+def _targets(system: System) -> str:
+    if system.data != "mixed":
+        return system.data
+    match system.mixture:
+        case WeightedMixture(weight=weight):
+            return f"weighted {weight}"
+        case SelectiveMixture(evaluator=evaluator):
+            return f"selective by {evaluator}"
+    return "union"

@@ -39,10 +39,11 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
     )
     sets = summary.test_sets(inputs)
     loops = {test_set: loop.iterations(inputs, test_set) for test_set in sets}
+    config = inputs.config.model_dump(mode="json")
     return environment.get_template(TEMPLATE).render(
         inputs=inputs,
-        title=(inputs.config.get("report") or {}).get("title", "Retort"),
-        name=inputs.config.get("name", ""),
+        title=inputs.config.report.title,
+        name=inputs.config.name,
         version=retort.__version__,
         figures={key: None if png is None else data_uri(png) for key, png in figures.items()},
         tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
@@ -50,8 +51,8 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         metrics=[
             metric for metric in (*inputs.metrics, RIGHT) if any(row["metric"] == metric for row in inputs.scores)
         ],
-        loops={test_set: found for test_set, found in loops.items() if found},
-        loop_kept=loop.kept(next(iter(loops.values()), [])),
+        loops={test_set: iterations for test_set, iterations in loops.items() if iterations},
+        loop_kept=loop.kept(next(iter(loops.values()), []), inputs.leading_sign),
         loop_ended=loop.ended(inputs),
         modalities=loop.modalities(inputs),
         mixed=mixing.mixed_systems(inputs),
@@ -72,13 +73,14 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
         entropy=inputs.facts.get("true_conditional_entropy") or {},
         cleaning=cleaning_table(inputs.cleaning),
-        truncates=bool((inputs.config.get("model") or {}).get("truncate_sources")),
+        truncates=inputs.config.model.truncate_sources,
         total_seconds=sum(stage.seconds for stage in inputs.stages),
         graph=rule_graph(inputs),
         signatures=signatures(inputs),
         devices=devices(inputs),
         seeds=sorted({row["seed"] for row in inputs.scores}),
-        config_digest=value_digest(inputs.config),
+        config=config,
+        config_digest=value_digest(config),
         code_versions=code_versions(inputs),
     )
 
@@ -112,7 +114,7 @@ def spread_text(value: Spread | None, digits: int = 2) -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them."""
+    """Seconds in the units that a person would use."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, hours = int(seconds // 60), int(seconds // 3600)
@@ -164,22 +166,22 @@ def rule_graph(inputs: Inputs) -> Markup | None:
 
 def signatures(inputs: Inputs) -> list[tuple[str, list[str]]]:
     """Every distinct signature by metric; of diagnostics, whose signatures hold counts, only how they are counted."""
-    found: dict[str, dict[str, None]] = {}
+    texts: dict[str, dict[str, None]] = {}
     metrics = {metric.name for metric in METRICS}
     for row in inputs.scores:
         text = row["signature"] if row["metric"] in metrics else row["signature"].split("|")[0]
-        found.setdefault(row["metric"], {})[text] = None
+        texts.setdefault(row["metric"], {})[text] = None
     for row in inputs.comparison:
-        found.setdefault(f"difference in {row['metric']}", {})[row["signature"]] = None
-    return [(metric, list(texts)) for metric, texts in found.items()]
+        texts.setdefault(f"difference in {row['metric']}", {})[row["signature"]] = None
+    return [(metric, list(distinct)) for metric, distinct in texts.items()]
 
 
 def devices(inputs: Inputs) -> list[tuple[str, str]]:
-    """What each part ran on, as far as its files say."""
-    trained = [model["device"] for model in inputs.checkpoints.values() if model.get("device")]
+    """The devices of each part, as far as its files name them."""
+    trained = [checkpoint.device for checkpoint in inputs.checkpoints.values() if checkpoint.device]
     timed = inputs.latency_provenance.get("device")
     parts = {"training": trained, "latency": [timed] if timed else []}
-    return [(part, "; ".join(dict.fromkeys(map(described, found)))) for part, found in parts.items() if found]
+    return [(part, "; ".join(dict.fromkeys(map(described, names)))) for part, names in parts.items() if names]
 
 
 def described(device: Any) -> str:
@@ -190,6 +192,5 @@ def described(device: Any) -> str:
 def code_versions(inputs: Inputs) -> list[str]:
     """Distinct versions of Retort that wrote the tables and the checkpoints."""
     facts = [source.provenance for source in inputs.sources]
-    facts += [model.get("provenance") or {} for model in inputs.checkpoints.values()]
-    found = {f"{fact['retort']} ({fact.get('git') or 'no git commit'})" for fact in facts if fact.get("retort")}
-    return sorted(found)
+    facts += [checkpoint.provenance for checkpoint in inputs.checkpoints.values()]
+    return sorted({f"{fact['retort']} ({fact.get('git') or 'no git commit'})" for fact in facts if "retort" in fact})

@@ -19,10 +19,9 @@ THROUGHPUT_SIGNATURE = "text to text, sentences / total seconds|batch_size:{size
 
 
 def results_csv(inputs: Inputs) -> str:
-    """The scores, the latency at every batch size, each training's size and cost, what of its samples counted, NCM,
-    scores by length, and exposure bias.
+    """Scores, latency per batch size, size, cost and shares of each training, NCM, scores by length, exposure bias.
 
-    One row a system, training data, seed, test set, search and metric; what does not apply is empty.
+    One row per system, training data, seed, test set, search and metric; columns that do not apply are empty.
     """
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -46,23 +45,23 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     seeds = sorted({row["seed"] for row in inputs.latency})
     for seed in seeds:
-        own = Inputs(inputs.config, latency=[row for row in inputs.latency if row["seed"] == seed])
-        for (system, search), sizes in latencies(own).items():
+        timed = Inputs(inputs.config, latency=[row for row in inputs.latency if row["seed"] == seed])
+        for (system, search), sizes in latencies(timed).items():
             where = {"system": system, "data": data.get(system, ""), "seed": seed, "search": search}
             where["test_set"] = inputs.latency_provenance.get("test_set", "")
-            for size, found in sizes.items():
-                facts = {"size": size, "batches": found.batches}
+            for size, latency in sizes.items():
+                facts = {"size": size, "batches": latency.batches}
                 rows += [
                     {
                         **where,
                         "metric": f"latency_ms@{size}",
-                        "value": found.median * 1000,
+                        "value": latency.median * 1000,
                         "signature": LATENCY_SIGNATURE.format(**facts),
                     },
                     {
                         **where,
                         "metric": f"sentences_per_second@{size}",
-                        "value": found.throughput,
+                        "value": latency.throughput,
                         "signature": THROUGHPUT_SIGNATURE.format(**facts),
                     },
                 ]
@@ -73,20 +72,19 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
     data = {row["system"]: row["data"] for row in inputs.scores}
     rows = []
     for run in sorted(inputs.checkpoints, key=lambda run: (*inputs.order(run.system), run.seed)):
-        model = inputs.checkpoints[run]
-        where = {"system": run.system, "data": model.get("data", data.get(run.system, "")), "seed": run.seed}
-        for metric in ("parameters", "updates", "train_seconds"):
-            if model.get(metric) is not None:
-                rows.append({**where, "metric": metric, "value": model[metric], "signature": "model.json"})
-        own = Inputs(inputs.config, logs={run: inputs.logs.get(run, [])})
-        for metric, found in training_shares(own).get(run.system, {}).items():
-            rows.append({**where, "metric": metric, "value": found.mean, "signature": f"share of {SHARES[metric]}"})
-        for mixed in mixed_systems(own):
-            for shares, signature in ((mixed.shares, KEPT_SIGNATURE), (mixed.losses, LOSS_SIGNATURE)):
-                rows += [
-                    {**where, "metric": metric, "value": found.mean, "signature": signature}
-                    for metric, found in shares.items()
-                ]
+        checkpoint = inputs.checkpoints[run]
+        trained_on = data.get(run.system, "") if checkpoint.data is None else checkpoint.data
+        where = {"system": run.system, "data": trained_on, "seed": run.seed}
+        for metric, cost in checkpoint.costs().items():
+            rows.append({**where, "metric": metric, "value": cost, "signature": "model.json"})
+        alone = Inputs(inputs.config, logs={run: inputs.logs.get(run, [])})
+        for shares in training_shares(alone).values():
+            for metric, share in shares.items():
+                rows.append({**where, "metric": metric, "value": share.mean, "signature": f"share of {SHARES[metric]}"})
+        for mixed in mixed_systems(alone):
+            for spreads, signature in ((mixed.shares, KEPT_SIGNATURE), (mixed.losses, LOSS_SIGNATURE)):
+                for metric, value in spreads.items():
+                    rows.append({**where, "metric": metric, "value": value.mean, "signature": signature})
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What the report says, computed from its inputs: spreads over seeds, latency, speed-ups and gaps."""
+"""The report's numbers, computed from its inputs: spreads over seeds, latency, speed-ups and gaps."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class Entry:
     data: str
     objective: str
     is_baseline: bool
-    own_baseline: Key | None
-    """What ``difference`` is to, where that is not the baseline of all."""
+    special_baseline: Key | None
+    """The baseline of ``difference``, where it is not the common one."""
     parameters: float | None
     scores: dict[str, Spread]
     difference: Difference | None
@@ -86,7 +86,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gap:
-    """What distilled data gained: two systems that differ in their training data only."""
+    """The gain of distilled data: two systems that differ in their training data only."""
 
     objective: str
     raw: str
@@ -115,18 +115,17 @@ def score_spreads(inputs: Inputs, test_set: str) -> dict[Key, dict[str, Spread]]
             metrics = values.setdefault((row["system"], row["search"]), {})
             metrics.setdefault(row["metric"], []).append(row["value"])
     keys = sorted(values, key=lambda key: inputs.order(*key))
-    return {key: {metric: spread(found) for metric, found in values[key].items()} for key in keys}
+    return {key: {metric: spread(scores) for metric, scores in values[key].items()} for key in keys}
 
 
 def difference(inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str]) -> Difference | None:
-    """A system's difference in the leading metric to any of these baselines (each seed to its own where there are
-    several)."""
-    wanted = set(baselines)
+    """A system's difference in the leading metric to these baselines; with several baselines, seed by seed."""
+    names = set(baselines)
     rows = [
         row
         for row in inputs.comparison
         if (row["system"], row["search"], row["test_set"], row["metric"]) == (*key, test_set, inputs.leading)
-        and row["baseline"] in wanted
+        and row["baseline"] in names
     ]
     if not rows:
         return None
@@ -146,23 +145,25 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     for key, scores in score_spreads(inputs, test_set).items():
         system, search = key
         sizes = timed.get(key, {})
-        own = _own_baseline(inputs, key)
-        baselines = [str(Run(own[0], seed, own[1])) for seed in _seeds(inputs, own[0])] if own else [inputs.baseline]
-        models = [model for run, model in inputs.checkpoints.items() if run.system == system]
-        seconds, updates, parameters = (_numbers(models, name) for name in ("train_seconds", "updates", "parameters"))
+        special = _special_baseline(inputs, key)
+        baselines = [inputs.baseline]
+        if special:
+            baselines = [str(Run(special[0], seed, special[1])) for seed in _seeds(inputs, special[0])]
+        costs = [checkpoint.costs() for run, checkpoint in inputs.checkpoints.items() if run.system == system]
+        seconds, updates, parameters = (_finite(costs, name) for name in ("train_seconds", "updates", "parameters"))
         result.append(
             Entry(
                 system=system,
                 search=search,
                 data=_data(inputs, system),
                 objective=objective(inputs, system),
-                own_baseline=own,
+                special_baseline=special,
                 is_baseline=inputs.baseline.startswith(f"{system}/") and inputs.baseline.endswith(f"/{search}"),
                 parameters=parameters[0] if parameters else None,
                 scores=scores,
                 difference=difference(inputs, key, test_set, baselines),
                 latency=sizes.get(1),
-                best=max(sizes.values(), key=lambda found: found.throughput, default=None),
+                best=max(sizes.values(), key=lambda latency: latency.throughput, default=None),
                 speedup=faster.get((*key, 1)),
                 minutes=spread([value / 60 for value in seconds]) if seconds else None,
                 updates=spread(updates) if updates else None,
@@ -171,11 +172,11 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     return result
 
 
-def _own_baseline(inputs: Inputs, key: Key) -> Key | None:
-    """System and search that a system's translations by a search are compared with instead of the baseline, if any."""
+def _special_baseline(inputs: Inputs, key: Key) -> Key | None:
+    """System and search that this one is compared with in place of the common baseline, if any."""
     system, search = key
-    own = ((inputs.config.get("evaluation") or {}).get("baselines") or {}).get(system)
-    return counterparts(search, own, inputs.searches)[0] if own else None
+    named = inputs.config.evaluation.baselines.get(system)
+    return counterparts(search, named, inputs.searches)[0] if named else None
 
 
 def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
@@ -190,15 +191,15 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
             baselines = [str(Run(raw, seed, search)) for seed in _seeds(inputs, raw)]
             result.append(
                 Gap(
-                    objective(inputs, raw),
-                    raw,
-                    distilled,
-                    search,
-                    test_set,
-                    below,
-                    above,
-                    above[inputs.leading].mean - below[inputs.leading].mean,
-                    difference(inputs, (distilled, search), test_set, baselines),
+                    objective=objective(inputs, raw),
+                    raw=raw,
+                    distilled=distilled,
+                    search=search,
+                    test_set=test_set,
+                    scores_raw=below,
+                    scores_distilled=above,
+                    gap=above[inputs.leading].mean - below[inputs.leading].mean,
+                    difference=difference(inputs, (distilled, search), test_set, baselines),
                 )
             )
     return result
@@ -233,19 +234,21 @@ def _latency(batch_size: int, rows: list[Row]) -> Latency:
 
 def training_shares(inputs: Inputs) -> dict[str, dict[str, Spread]]:
     """Mean over a training of each of ``SHARES`` that a system's objective counts, by system in the config's order."""
-    found: dict[str, dict[str, list[float]]] = {}
+    means: dict[str, dict[str, list[float]]] = {}
     for run in sorted(inputs.logs, key=lambda run: (*inputs.order(run.system), run.seed)):
         for metric in SHARES:
             rows = [row["value"] for row in inputs.logs[run] if (row["split"], row["metric"]) == ("train", metric)]
             if rows:
-                found.setdefault(run.system, {}).setdefault(metric, []).append(float(np.mean(rows)))
-    return {system: {metric: spread(means) for metric, means in own.items()} for system, own in found.items()}
+                means.setdefault(run.system, {}).setdefault(metric, []).append(float(np.mean(rows)))
+    return {
+        system: {metric: spread(values) for metric, values in by_metric.items()} for system, by_metric in means.items()
+    }
 
 
 def reference_key(inputs: Inputs) -> Key:
-    """What speed-ups refer to: the teacher's first beam search, or its first search when it has no beam."""
-    searches = inputs.systems[REFERENCE_SYSTEM].get("searches") or {}
-    beams = [name for name, search in searches.items() if search.get("kind") == "beam"]
+    """The reference of speed-ups: the teacher's first beam search, or its first search when it has no beam."""
+    searches = inputs.systems[REFERENCE_SYSTEM].searches
+    beams = [name for name, search in searches.items() if search.kind == "beam"]
     return REFERENCE_SYSTEM, next(iter([*beams, *searches]), "")
 
 
@@ -277,22 +280,22 @@ def speedup(reference: list[float], system: list[float]) -> Speedup:
     return Speedup(float(np.median(slow) / np.median(fast)), float(low), float(high), len(slow))
 
 
-def pareto(points: list[tuple[float, float]]) -> list[int]:
+def pareto(points: list[tuple[float, float]], sign: int = 1) -> list[int]:
     """Indices of the (latency, quality) points that no other beats: none is as fast and better, or faster and as
-    good. In order of latency."""
+    good. In order of latency. ``sign`` -1: lower quality values are better."""
     front: list[int] = []
-    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if not front or points[index][1] > points[front[-1]][1]:
+    for index in sorted(range(len(points)), key=lambda i: (points[i][0], -sign * points[i][1])):
+        if not front or sign * points[index][1] > sign * points[front[-1]][1]:
             front.append(index)
     return front
 
 
 def objective(inputs: Inputs, system: str) -> str:
     """Name of a system's training objective, from the config or its checkpoint."""
-    section = inputs.systems.get(system, {}).get("objective") or next(
-        (model.get("objective") for run, model in inputs.checkpoints.items() if run.system == system), None
-    )
-    return str(section.get("name", "") if isinstance(section, dict) else section or "")
+    if system in inputs.systems:
+        return inputs.systems[system].objective.name
+    trained = (checkpoint.objective for run, checkpoint in inputs.checkpoints.items() if run.system == system)
+    return next((named.name for named in trained if named), "")
 
 
 def _data(inputs: Inputs, system: str) -> str:
@@ -303,6 +306,5 @@ def _seeds(inputs: Inputs, system: str) -> list[int]:
     return sorted({row["seed"] for row in inputs.scores if row["system"] == system})
 
 
-def _numbers(models: list[Row], name: str) -> list[float]:
-    values = [model.get(name) for model in models]
-    return [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
+def _finite(costs: list[dict[str, float]], name: str) -> list[float]:
+    return [float(cost[name]) for cost in costs if name in cost and math.isfinite(cost[name])]

@@ -110,8 +110,8 @@ class Options:
         Systems that differ in their training data only; the iterations of the EM loop, each search with the same one
         of the first iteration; and those that evaluation.baselines names.
         """
-        systems = {name: system.model_dump(mode="json") for name, system in self.config.systems.items()}
-        pairs = [(distilled, raw, self.plan.first_search(distilled)) for raw, distilled in data_pairs(systems)]
+        differing = data_pairs(self.config.systems)
+        pairs = [(distilled, raw, self.plan.first_search(distilled)) for raw, distilled in differing]
         em = self.config.em
         pairs += [(em_student(t), em_student(1), s) for t in range(2, em.iterations + 1) for s in em.student.searches]
         runs = set(self.plan.runs())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from retort.config import Config
+from retort.config.load import load_config, to_json
 from retort.data.parquet import write_table
 from retort.data.runs import Run
 from retort.data.tables import (
@@ -66,33 +69,32 @@ SEARCHES: dict[str, dict[str, tuple[str, float, float]]] = {
 }
 
 
-def config(names: list[str], seeds: list[int]) -> dict[str, Any]:
-    """A resolved config of these systems; the name of the run needs escaping."""
+def config(names: Sequence[str] = ("teacher",), seeds: Sequence[int] = (1,), **sections: Any) -> Config:
+    """A configuration of these systems; ``sections`` are added to it. The title of the report needs escaping."""
     systems: dict[str, Any] = {
         name: {
             "objective": {"name": ALL[name][0]},
             "data": ALL[name][1],
-            "seeds": None,
             "model": {"encoder_layers": 6 if "deep" in name else 3, "d_model": 64 if "small" in name else 128},
             "searches": {search: {"kind": kind} for search, (kind, _, _) in SEARCHES[ALL[name][0]].items()},
         }
         for name in names
     }
-    loop = {
-        role: {**systems.pop(name, {}), "training": {}}
-        for role, name in (("student", "em1"), ("teacher", "em2-teacher"))
-    }
+    loop = {role: systems.pop(name) for role, name in (("student", "em1"), ("teacher", "em2-teacher")) if name in names}
+    for section in loop.values():
+        del section["data"]  # the loop's own
     systems.pop("em2", None)
-    starts = {"student_start": "cold", "teacher_start": "warm"}
-    return {
-        "name": EVIL,
-        "seeds": seeds,
-        "corpus": {"kind": "text", "tests": {"flickr": {}, "coco": {}}},
+    texts = {side: [{"location": side}] for side in ("source", "target")}
+    raw = {
+        "name": "run",
+        "seeds": list(seeds),
+        "corpus": {"kind": "text", "train": texts, "valid": texts, "tests": {"flickr": texts, "coco": texts}},
         "teacher": systems.pop("teacher"),
         "students": systems,
-        "em": {"iterations": ITERATIONS if "em1" in names else 0, **loop, **starts},
+        "em": {"iterations": ITERATIONS if "em1" in names else 0, **loop},
         "report": {"title": f"Report {EVIL}", "sample_sentences": 5},
     }
+    return load_config({**raw, **sections})
 
 
 def run_on_disk(
@@ -104,8 +106,8 @@ def run_on_disk(
 ) -> dict[str, Any]:
     """Write a run below ``root``; returns the arguments of ``retort.report.inputs.Paths``."""
     names, generator = names or list(SYSTEMS), random.Random(5)
-    resolved = {**config(names, list(seeds)), "evaluation": {"metrics": list(metrics)}}
-    (root / "config.json").write_text(json.dumps(resolved))
+    resolved = config(names, seeds, evaluation={"metrics": list(metrics)})
+    (root / "config.json").write_text(to_json(resolved))
     references = [" ".join(generator.choices(WORDS, k=generator.randint(4, 14))) + "." for _ in range(sentences)]
     references[0] = EVIL
     test = corpus(root / "corpus" / "test.flickr.parquet", references)
@@ -125,12 +127,11 @@ def run_on_disk(
         write_table(table, SCORES, pa.Table.from_pylist(rows, schema=SCORES.schema), {"retort": "0.1.0", "git": "abc"})
         scores.append(table)
     baseline = files[Run("teacher", seeds[0], "beam5")]
-    systems = {"teacher": resolved["teacher"], **resolved["students"]}
     pairs = [
         (files[Run(distilled, seed, search)], files[Run(raw, seed, search)])
-        for raw, distilled in data_pairs(systems)
+        for raw, distilled in data_pairs(resolved.systems)
         for seed in seeds
-        for search in systems[raw]["searches"]
+        for search in resolved.systems[raw].searches
     ]
     pairs += [(files[run], files[Run("em1", run.seed, run.search)]) for run in runs if run.system == "em2"]
     compared = compare([test], baseline, list(files.values()), pairs, samples=200, metrics=metrics)
@@ -251,7 +252,8 @@ def _train(root: Path, name: str, seed: int, generator: random.Random, metric: s
     columns = ("update", "split", "metric", "value", "seconds")
     table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=TRAINING_LOG.schema)
     write_table(directory / "training.parquet", TRAINING_LOG, table)
-    model = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed, "objective": objective}
+    model = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed}
+    model |= {"objective": {"name": objective}}
     model |= {"validation": {metric: 50 * (1 - errors) + seed}}
     device = {"type": "cpu", "name": "Made-up"}
     model |= {"data": data, "seed": seed, "device": device, "provenance": {"retort": "0.1.0", "git": "abc"}}

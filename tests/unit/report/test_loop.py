@@ -8,6 +8,7 @@ from html import unescape
 
 import pytest
 
+from retort.config import Em
 from retort.evaluation.significance import spread
 from retort.report import loop, page
 from retort.report.figures import em_iterations
@@ -80,6 +81,7 @@ def test_the_iteration_with_the_best_validation_is_kept_the_earlier_of_equals(fo
     assert loop.kept(equal).number == loop.kept(equal[::-1]).number == 1
     assert loop.kept([replace(found[1], valid=None), found[0]]).number == 1
     assert loop.kept([replace(found[1], valid=None)]) is None and loop.kept([]) is None
+    assert loop.kept(found, sign=-1).number == 1, "lower is better"
 
 
 def test_the_reason_of_an_early_end_names_iteration_and_seed(inputs):
@@ -141,7 +143,7 @@ def test_a_search_that_is_not_scored_yet_leaves_its_columns_empty(inputs):
 
 
 def test_the_section_is_there_only_with_a_loop_or_a_measurement(inputs):
-    bare = replace(inputs, config={**inputs.config, "em": {}}, guards=[])
+    bare = replace(inputs, config=inputs.config.model_copy(update={"em": Em()}), guards=[])
     measured = section(page.render(bare, NO_FIGURES))
     assert "<h2>Multi-modality</h2>" in measured and "is kept" not in measured
     assert section(page.render(replace(bare, multimodality=[]), NO_FIGURES)) == ""

@@ -7,6 +7,7 @@ import json
 import pyarrow as pa
 import pytest
 
+from retort.config import System, Vanilla
 from retort.data.parquet import read_table, write_table
 from retort.data.tables import TRAINING_LOG
 from retort.report import mixing
@@ -80,7 +81,7 @@ def test_the_numbers_are_in_the_table(arguments):
     ],
 )  # fmt: skip
 def test_a_recipe_in_words(section, words):
-    assert mixing.recipe(section) == words
+    assert mixing.recipe(System(objective=Vanilla(name="vanilla"), **section)) == words
 
 
 def test_the_page_has_a_table_and_a_figure_where_there_is_something(arguments, tmp_path):

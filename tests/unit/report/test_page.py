@@ -18,7 +18,7 @@ from retort.report import dag, page, summary
 from retort.report.inputs import Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
 from tests.unit.fakes_evaluation import corpus
-from tests.unit.fakes_report import EVIL, RULES, run_on_disk
+from tests.unit.fakes_report import EVIL, RULES, config, run_on_disk
 from workflow_scripts import build_report
 
 NAMES = ["teacher", "ctc-raw", "ctc", "vanilla-raw", "vanilla"]
@@ -143,21 +143,22 @@ def test_one_system_one_seed_is_enough(tmp_path):
     assert "no two scored systems differ in their training data only" in html
 
 
-def test_another_leading_metric_is_followed_everywhere(tmp_path):
-    metrics = ("ROUGE-L", "BLEU", "distinct-1")
+@pytest.mark.parametrize(("leading", "signature"), [("ROUGE-L", "stem:porter"), ("chrF++", "nc:6|nw:2")])
+def test_another_leading_metric_is_followed_everywhere(tmp_path, leading, signature):
+    metrics = (leading, "BLEU", "distinct-1")
     arguments = run_on_disk(tmp_path, ["teacher", "ctc-raw", "ctc", "em1", "em2"], sentences=12, metrics=metrics)
     build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
     html = (tmp_path / "report" / "report.html").read_text()
     inputs = read_inputs(paths(arguments))
     (entry,) = [entry for entry in summary.entries(inputs, "flickr") if entry.system == "ctc"]
-    wanted = ("ctc", "ROUGE-L", "teacher/seed1/beam5")
+    wanted = ("ctc", leading, "teacher/seed1/beam5")
     (row,) = [r for r in inputs.comparison if (r["system"], r["metric"], r["baseline"]) == wanted]
     assert entry.difference.mean == row["difference"]
     (gap,) = summary.gaps(inputs, "flickr")
-    assert gap.gap == gap.scores_distilled["ROUGE-L"].mean - gap.scores_raw["ROUGE-L"].mean
-    assert "<th>ROUGE-L</th><th>BLEU</th><th>distinct-1</th>" in html and "stem:porter" in html
-    assert "best validation ROUGE-L" in html and "<th>TER" not in html and "<th>chrF" not in html
-    assert 'class="unit">BLEU<' not in html and "BLEU minus" not in html and 'class="unit">ROUGE-L<' in html
+    assert gap.gap == gap.scores_distilled[leading].mean - gap.scores_raw[leading].mean
+    assert f"<th>{leading}</th><th>BLEU</th><th>distinct-1</th>" in html and signature in html
+    assert f"best validation {leading}" in html and "<th>TER" not in html and "<th>chrF<" not in html
+    assert 'class="unit">BLEU<' not in html and "BLEU minus" not in html and f'class="unit">{leading}<' in html
 
 
 def test_lengths_and_references_are_shown(tmp_path):
@@ -191,9 +192,9 @@ def test_entries_follow_the_config_and_hold_the_baseline(inputs):
 
 
 def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
-    own = replace(inputs, config={**inputs.config, "evaluation": {"baselines": {"ctc": "ctc-raw"}}})
-    entries = {entry.system: entry for entry in summary.entries(own, "flickr")}
-    assert (entries["ctc"].own_baseline, entries["vanilla"].own_baseline) == (("ctc-raw", "collapse"), None)
+    special = replace(inputs, config=config(NAMES, (1, 2), evaluation={"baselines": {"ctc": "ctc-raw"}}))
+    entries = {entry.system: entry for entry in summary.entries(special, "flickr")}
+    assert (entries["ctc"].special_baseline, entries["vanilla"].special_baseline) == (("ctc-raw", "collapse"), None)
     rows = [
         row["difference"]
         for row in inputs.comparison
@@ -224,7 +225,9 @@ def test_latency_by_hand():
         for size, batch, seconds in [(1, 0, 1.0), (1, 1, 2.0), (1, 2, 4.0), (4, 0, 2.0), (4, 0, 4.0)]
     ]  # fmt: skip
     rows += [{**row, "system": "fast", "total_seconds": row["total_seconds"] / 4} for row in rows]
-    inputs = Inputs({"teacher": {"searches": {"greedy": {"kind": "greedy"}, "beam": {"kind": "beam"}}}}, latency=rows)
+    searches = {"greedy": {"kind": "greedy"}, "beam": {"kind": "beam"}}
+    teacher = {"objective": {"name": "autoregressive"}, "searches": searches}
+    inputs = Inputs(config(teacher=teacher), latency=rows)
     assert summary.reference_key(inputs) == ("teacher", "beam")
     slow = summary.latencies(inputs)["teacher", "beam"]
     assert (slow[1].median, slow[1].batches, slow[1].model_share) == (2.0, 3, pytest.approx(0.5))
@@ -245,6 +248,7 @@ def test_the_pareto_front_has_no_beaten_point():
     points = [(10, 20.0), (5, 15.0), (5, 16.0), (20, 20.0), (7, 14.0), (30, 25.0)]
     assert summary.pareto(points) == [2, 0, 5]
     assert summary.pareto([(1, 1.0)]) == [0]
+    assert summary.pareto(points, sign=-1) == [1, 4], "lower is better"
 
 
 def test_differences_over_seeds_cover_every_interval():
@@ -254,20 +258,19 @@ def test_differences_over_seeds_cover_every_interval():
         {**row, "difference": 2.0, "difference_low": 1.0, "difference_high": 3.0, "p_value": 0.01},
         {**row, "baseline": "other", "difference": 9.0, "difference_low": 9.0, "difference_high": 9.0, "p_value": 0.0},
     ]
-    found = summary.difference(Inputs({}, comparison=rows), ("a", "s"), "t", ["b"])
+    found = summary.difference(Inputs(config(), comparison=rows), ("a", "s"), "t", ["b"])
     assert found == summary.Difference(1.5, -0.5, 3.0, significant=1, seeds=2)
-    assert summary.difference(Inputs({}, comparison=rows), ("a", "s"), "t", ["none"]) is None
+    assert summary.difference(Inputs(config(), comparison=rows), ("a", "s"), "t", ["none"]) is None
 
 
 def test_pairs_differ_in_their_data_only():
-    ctc = {"objective": {"name": "ctc"}, "data": "raw", "seeds": None, "checkpoint": None, "model": {"d_model": 8}}
-    systems = {
-        "teacher": {"objective": {"name": "autoregressive"}, "data": "raw"},
+    ctc = {"objective": {"name": "ctc"}, "data": "raw", "model": {"d_model": 8}}
+    students = {
         "ctc-raw": ctc,
         "ctc": {**ctc, "data": "distilled", "seeds": [1]},
         "wide": {**ctc, "data": "distilled", "model": {"d_model": 16}},
     }
-    assert data_pairs(systems) == [("ctc-raw", "ctc")]
+    assert data_pairs(config(students=students).systems) == [("ctc-raw", "ctc")]
 
 
 def test_each_search_is_compared_with_the_same_search_of_the_baselines_that_have_it():
