@@ -359,6 +359,13 @@ def test_every_second_file_loads_over_its_first(path: Path) -> None:
     assert load_config(merged(first, read_yaml(path))).name.startswith(f"{first['name']}-")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/corpora").glob("*.yaml")), ids=lambda p: p.stem)
+def test_what_is_in_corpora_is_shared(path: Path) -> None:
+    including = [p for p in (ROOT / "configs").glob("*.yaml") if f"include: [corpora/{path.name}]" in p.read_text()]
+    assert len(including) > 1, "a corpus of one run alone belongs in that run's file"
+    assert set(read_yaml(path)) == {"corpus", "cleaning"}
+
+
 def test_generated_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     for flag, name in (("--schema", "config.schema.json"), ("--table", "docs/configuration.md")):
         main([flag])
