@@ -60,8 +60,8 @@ def decoded(model: ParallelModel, batch: Batch) -> ParallelModel:
             states.extend(x.detach().requires_grad_() for x in model._decode(*inputs))
         return states
 
-    fixed.encode = lambda source_bs: memory  # type: ignore[method-assign]
-    fixed._decode = decode  # type: ignore[method-assign]
+    fixed.encode = lambda source_bs: memory  # type: ignore[method-assign, assignment, return-value]
+    fixed._decode = decode  # type: ignore[method-assign, assignment]
     return fixed
 
 

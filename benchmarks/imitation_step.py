@@ -21,7 +21,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,14 +94,19 @@ def seconds_of(
     found = []
     for first in range(0, len(batches), options.rollout.updates):
         group = batches[first : first + options.rollout.updates]
-        steps = [Step(torch.Generator().manual_seed(SEED + i), 0.5, teacher) for i in range(len(group))]
+        steps = [
+            Step(torch.Generator().manual_seed(SEED + i), 0.5, cast("AutoregressiveModel", teacher))
+            for i in range(len(group))
+        ]
         start = time.process_time()
         prepared = prepare(student, group, options, steps)
         rollouts = (time.process_time() - start) / len(group)
         for batch, step, prefixes in zip(group, steps, prepared, strict=True):
             reseed_dropout(SEED)
             teacher.seconds, labels.seconds, start = 0.0, 0.0, time.process_time()
-            compute(student, batch, options, replace(step, prepared=prefixes, labels=labels)).total.backward()
+            compute(
+                student, batch, options, replace(step, prepared=prefixes, labels=cast("StoredLabels", labels))
+            ).total.backward()
             asked = teacher.seconds + labels.seconds
             rest = time.process_time() - start - asked
             found.append({"rollouts": rollouts, "teacher": asked, "rest": rest})

@@ -65,7 +65,7 @@ def memory_mib(process: int) -> tuple[float, float]:
     return tuple(int(found.get(name, 0)) / 1024 for name in ("VmHWM", "RssAnon"))  # type: ignore[return-value]
 
 
-def run(script: str, *arguments: str | Path) -> tuple[float, float, float]:
+def run(script: str, *arguments: object) -> tuple[float, float, float]:
     """Run a workflow script; returns its peak resident set and the own part of it in MiB, and its processor seconds."""
     command = [sys.executable, str(ROOT / "workflow_scripts" / script), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -74,7 +74,8 @@ def run(script: str, *arguments: str | Path) -> tuple[float, float, float]:
         process = subprocess.Popen(command, env=environment, stderr=errors)
         most, finished = (0.0, 0.0), 0
         while not finished:
-            peak, own = most = tuple(map(max, most, memory_mib(process.pid)))
+            peak, own = map(max, most, memory_mib(process.pid))
+            most = (peak, own)
             finished, status, usage = os.wait4(process.pid, os.WNOHANG)
             time.sleep(0.01)
         if status:
