@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
         rows += [{"split": split, "side": side, **numbers} for side, numbers in counted.items()]
     table = pa.Table.from_pylist(rows, schema=ENCODING.schema)
     facts = provenance(vocabulary=vocabulary.digest, max_length=args.max_length, truncate_sources=args.truncate_sources)
-    write_table(args.output / "encoding.parquet", ENCODING, table, facts)
+    write_table(args.output / "encoding.parquet", ENCODING, table, provenance=facts)
 
 
 if __name__ == "__main__":

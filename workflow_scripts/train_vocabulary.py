@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(
         vocabulary=args.vocabulary.model_dump(mode="json"), seed=args.seed, corpus=file_digest(args.corpus)
     )
-    vocabulary = train_vocabulary(args.corpus, args.vocabulary, args.seed, args.output, facts)
+    vocabulary = train_vocabulary(args.corpus, args.vocabulary, seed=args.seed, output=args.output, provenance=facts)
     logging.info("%d source and %d target pieces", vocabulary.source_size, vocabulary.target_size)
 
 

@@ -75,7 +75,7 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
     yield from _exposure_checks(sections)
     yield from _em_checks(sections)
     for path, system in sections.systems.items():
-        yield from _vocabulary_checks(path, system, sections.vocabulary, raw)
+        yield from _vocabulary_checks(path, system, raw=raw, vocabulary=sections.vocabulary)
         yield from _data_checks(path, system, sections.distillation)
         yield from _search_checks(path, system)
         yield from _evaluator_checks(path, system, sections.students)
@@ -292,6 +292,6 @@ def _warm_start_checks(path: str, system: System, sections: _Sections) -> Iterat
     if kind == PRETRAINED and pretraining is None:
         yield Problem(where, "there is no pretraining section to start from")
     elif kind == PRETRAINED and pretraining is not None and not pretraining.system.checkpoint:
-        yield from difference_checks(path, system, pretraining.system, "pretraining.system's ")
+        yield from difference_checks(path, system, pretraining.system, whose="pretraining.system's ")
     elif kind == "teacher_encoder" and path != "teacher" and teacher is not None and not teacher.checkpoint:
-        yield from difference_checks(path, system, teacher, "the teacher's ")
+        yield from difference_checks(path, system, teacher, whose="the teacher's ")

@@ -42,7 +42,10 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
     components = _components(path)
     sizes = np.bincount(components)
     splits = np.zeros(len(components), np.uint8)
-    order = [component for _, component in sorted(_ordering_keys(path, components, sizes, settings.largest_component))]
+    order = [
+        component
+        for _, component in sorted(_ordering_keys(path, components, sizes, largest=settings.largest_component))
+    ]
     split_of = np.zeros(len(sizes), np.uint8)
     waiting = iter(order)
     for split, wanted in ((1, settings.valid_pairs), (2, settings.test_pairs)):

@@ -36,16 +36,16 @@ def encode_corpus(
     cut = longest if truncate_sources else None
     parts = (
         part.set_column(1, "source", pc.list_slice(part["source"], 0, cut).cast(part["source"].type)) if cut else part
-        for part in _encoded_parts(corpus, vocabulary, facts, longest)
+        for part in _encoded_parts(corpus, vocabulary, facts, longest=longest)
     )
-    write_table(output, ENCODED, parts, {**(provenance or {}), "vocabulary": vocabulary.digest})
+    write_table(output, ENCODED, parts, provenance={**(provenance or {}), "vocabulary": vocabulary.digest})
     return facts
 
 
 def count_tokens(corpus: Path | str, vocabulary: Vocabulary, longest: int | None = None) -> Facts:
     """The facts of a CORPUS table, without its encoding."""
     facts = _no_facts()
-    for _ in _encoded_parts(corpus, vocabulary, facts, longest):
+    for _ in _encoded_parts(corpus, vocabulary, facts, longest=longest):
         pass
     return facts
 

@@ -44,7 +44,7 @@ def prepare_monolingual(
         for part in iterate_table(path, CORPUS):
             held_out_texts.add(part)
     counts: Counter[str] = Counter()
-    encoded = _encoded(clean(lines, rules, held_out_texts, counts), vocabulary)
+    encoded = _encoded(clean(lines, rules, held_out=held_out_texts, counts=counts), vocabulary)
     rows = list(blocks(encoded, block_tokens, counts))
     summary = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
     log.info("%s blocks of lines: %s", f"{len(rows):,}", summary)
@@ -56,7 +56,8 @@ def prepare_monolingual(
     validating = set(np.linspace(0, len(rows) - 1, valid_blocks).astype(int).tolist())
     for split in ("train", "valid"):
         ids = [i for i in range(len(rows)) if (i in validating) == (split == "valid")]
-        write_table(output / f"{split}.parquet", ENCODED, _parts(ids, rows), {**provenance, "lines": dict(counts)})
+        facts = {**provenance, "lines": dict(counts)}
+        write_table(output / f"{split}.parquet", ENCODED, _parts(ids, rows), provenance=facts)
     return dict(counts)
 
 

@@ -57,8 +57,9 @@ def prepare_corpus(
     staging.mkdir(parents=True)
     try:
         kind = kind_of(settings)
-        raw = kind.read_corpus(settings, staging, mirror_directory(mirror, settings.mirror_directory), Path(cache))
-        counts = _clean(raw.tables, rules, settings.draw, staging, provenance)
+        mirror = mirror_directory(mirror, settings.mirror_directory)
+        raw = kind.read_corpus(settings, staging, mirror=mirror, cache=Path(cache))
+        counts = _clean(raw.tables, rules, draw=settings.draw, staging=staging, provenance=provenance)
         clean = {split: staging / table_name(split) for split in raw.tables}
         facts = {
             "kind": settings.kind,
@@ -86,7 +87,7 @@ def _clean(
     # train comes last, because what valid and tests hold must not be in it
     for split in [*(s for s in raw if s != TRAIN), TRAIN]:
         if split == TRAIN:
-            verdicts = cleaning.judge_training(raw[TRAIN], rules, held_out, draw)
+            verdicts = cleaning.judge_training(raw[TRAIN], rules, held_out, draw=draw)
         else:
             verdicts = cleaning.judge_held_out(raw[split])
         counts[split] = cleaning.counts(verdicts)
@@ -95,12 +96,13 @@ def _clean(
         log.info("%s: %s", split, _in_words(counts[split]))
         digest = hashlib.sha256()
         parts = _watched(parts_where(raw[split], cleaning.kept(verdicts)), digest, None if split == TRAIN else held_out)
-        pairs = write_table(staging / table_name(split), CORPUS, parts, provenance)
+        pairs = write_table(staging / table_name(split), CORPUS, parts, provenance=provenance)
         facts[split] = {"pairs": pairs, "sha256": digest.hexdigest()}
     rows = [
         {"split": split, "reason": reason, "pairs": pairs} for split in raw for reason, pairs in counts[split].items()
     ]
-    write_table(staging / CLEANING_TABLE, CLEANING, pa.Table.from_pylist(rows, schema=CLEANING.schema), provenance)
+    table = pa.Table.from_pylist(rows, schema=CLEANING.schema)
+    write_table(staging / CLEANING_TABLE, CLEANING, table, provenance=provenance)
     return {"splits": {split: facts[split] for split in raw}, "cleaning": counts}
 
 

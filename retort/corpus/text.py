@@ -24,10 +24,9 @@ def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache:
     for split, pairs in located.items():
         tables[split] = write_raw(staging, split, read_pairs(pairs))
         for source, target in pairs:
-            facts += [
-                _text_facts(split, "source", source, bool(ready)),
-                _text_facts(split, "references" if target.several else "target", target, bool(ready)),
-            ]
+            other_side = "references" if target.several else "target"
+            for side, reader in (("source", source), (other_side, target)):
+                facts.append({"split": split, "side": side, **_text_facts(reader, bool(ready))})
     if settings.carve is not None and not ready:
         log.info("carving valid and test out of the training text")
         split_of = carving.carve(tables[TRAIN], settings.carve)
@@ -67,11 +66,9 @@ def _of_mirror(text: TextSource, mirror: Path) -> TextSource | None:
     return None if path is None else text.model_copy(update={"location": str(path), **plain})
 
 
-def _text_facts(split: str, side: str, reader: TextReader, ready: bool) -> dict[str, Any]:
+def _text_facts(reader: TextReader, ready: bool) -> dict[str, Any]:
     text = reader.text
     return {
-        "split": split,
-        "side": side,
         "location": text.path.name if ready else text.location,
         "read_from": "mirror" if ready else text.origin,
         "member": text.member,

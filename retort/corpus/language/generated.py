@@ -50,10 +50,12 @@ def generate(settings: GeneratedCorpus) -> dict[str, Iterator[tuple[str, str]]]:
     grammar = grammar_of(settings)
     seen: set[int] = set()
     sizes = {"test": settings.test_pairs, "valid": settings.valid_pairs, "train": settings.train_pairs}
-    return {split: _new_pairs(grammar, settings.seed, split, size, seen) for split, size in sizes.items()}
+    return {
+        split: _new_pairs(grammar, settings.seed, split=split, size=size, seen=seen) for split, size in sizes.items()
+    }
 
 
-def _new_pairs(grammar: Grammar, seed: int, split: str, size: int, seen: set[int]) -> Iterator[tuple[str, str]]:
+def _new_pairs(grammar: Grammar, seed: int, *, split: str, size: int, seen: set[int]) -> Iterator[tuple[str, str]]:
     rng = random.Random(f"{split} {seed}")
     for _ in range(size):
         for _ in range(_PATIENCE):

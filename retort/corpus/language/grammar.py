@@ -297,7 +297,7 @@ class _Parser:
         preposition = self._take("preposition")
         place = None if preposition is None else (preposition[0], self._noun_phrase())
         adverb = self._take("adverb")
-        return Clause(subject, verb[0], thing, place, None if adverb is None else adverb[0])
+        return Clause(subject, verb[0], thing, place=place, adverb=None if adverb is None else adverb[0])
 
     def _noun_phrase(self) -> NounPhrase:
         number = self._take("number")

@@ -56,7 +56,7 @@ def make_lexicon(seed: int, synonyms: float) -> Lexicon:
         for category, count in {**CONTENT, **FUNCTION}.items()
     }
     target = {
-        category: _variants(rng, used, category, count, synonyms)
+        category: _variants(rng, used, category, count=count, synonyms=synonyms)
         for category, count in {**CONTENT, **FUNCTION}.items()
         if category != "determiner"
     }
