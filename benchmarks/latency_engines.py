@@ -214,7 +214,12 @@ def main() -> None:
             for label, decode in decoders.items():
                 times.setdefault(label, []).append(seconds(decode, tokens))
     rows = rows_of(times)
-    machine = {"processor": processor_name(), "cpus": os.cpu_count(), "load_before": before, "load_after": load()}
+    machine: dict[str, Any] = {
+        "processor": processor_name(),
+        "cpus": os.cpu_count(),
+        "load_before": before,
+        "load_after": load(),
+    }
     print(
         f"random weights; one thread; {machine['processor']}; load {before[0]} before, {machine['load_after'][0]} after"
     )
