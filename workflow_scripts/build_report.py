@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         default=[],
         metavar="DIRECTORY",
-        help="directories <system>/seed<seed>, or <system>/seed<seed>=DIRECTORY for one that lies elsewhere",
+        help="directories <system>/seed<seed>, or <system>/seed<seed>=DIRECTORY",
     )
     result.add_argument(
         "--translations", type=Path, nargs="*", default=[], help="<system>/seed<seed>/<search>.parquet, for samples"

@@ -1,4 +1,4 @@
-"""How far a parallel model agrees with the references of the training text: what selective KD chooses targets by."""
+"""Agreement of a parallel model with the references of the training text; selective KD chooses targets by it."""
 
 from __future__ import annotations
 

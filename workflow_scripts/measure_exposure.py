@@ -1,4 +1,4 @@
-"""Exposure bias of a student that decodes left to right: it and its teacher complete given beginnings of outputs."""
+"""Exposure bias of a student that decodes left to right: the student and its teacher complete given prefixes."""
 
 from __future__ import annotations
 

@@ -40,13 +40,15 @@ def main(args: argparse.Namespace) -> None:
     if objective.left_to_right:
         raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.config.max_length)
-    found = multimodality(model, objective, corpus, BATCH_TOKENS)
-    row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(found)}
+    measured = multimodality(model, objective, corpus, BATCH_TOKENS)
+    row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}
     facts = provenance(
         checkpoint=file_digest(args.checkpoint / "model.safetensors"), held_out=file_digest(args.held_out)
     )
     write_table(args.output, MULTIMODALITY, pa.Table.from_pylist([row], schema=MULTIMODALITY.schema), facts)
-    logging.info("NCM %.4f nats a token, %d pairs, %d infeasible", found.ncm, found.sentences, found.infeasible)
+    logging.info(
+        "NCM %.4f nats per token, %d pairs, %d infeasible", measured.ncm, measured.sentences, measured.infeasible
+    )
 
 
 if __name__ == "__main__":

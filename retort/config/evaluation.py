@@ -27,8 +27,8 @@ class Distillation(Section):
 
 
 class Exposure(Section):
-    """Exposure bias, after Lin et al. (2020): the teacher, and for comparison the student, completes the beginnings of
-    the student's outputs, of the teacher's and of the references."""
+    """Exposure bias, after Lin et al. (2020): the teacher and the student complete the beginnings of the student's
+    outputs, of the teacher's and of the references."""
 
     systems: list[Name] = []
     """Students that decode left to right; empty: none is measured."""
@@ -42,22 +42,22 @@ class Evaluation(Section):
     """Scoring."""
 
     metrics: list[Metric] = Field(["BLEU", "chrF", "TER"], min_length=1)
-    """Quality metrics, each scored and compared. The first one leads: figures and gaps are in it, and checkpoints are
-    chosen by it where training.select_by names no other. BLEU-lc is of lower-cased text, ROUGE of English,
-    distinct-n the share of distinct n-grams in all output."""
+    """Quality metrics, each scored and compared. The first one leads: figures and gaps are in it, and it chooses
+    checkpoints unless training.select_by names another one. BLEU-lc is for lower-cased text, ROUGE for English;
+    distinct-n is the share of distinct n-grams in all output."""
     bootstrap_samples: int = Field(1000, ge=10)
     """Resamples of the paired bootstrap."""
     baseline: str | None = None
-    """System (its first search and seed) every other one is compared with; null: the teacher."""
+    """System, with its first search and seed, that all others are compared with; null: the teacher."""
     baselines: dict[Name, str | list[str]] = {}
-    """Another baseline for some systems, or several, by name. Each search is compared with that of the same name of
-    those that have it, or else with the first one's first search; each seed with the same one, or the first where there
-    is none. The report shows the first of them."""
+    """Other baselines for some systems: one or several names per system. A search is compared with the search of the
+    same name of each baseline that has one, or else with the first baseline's first search. A seed is compared with the
+    same seed, or with the first one. The report shows the first comparison."""
     batch_tokens: int = Field(4096, ge=16)
     """Padded source tokens of a decoding batch."""
     length_buckets: list[Annotated[int, Field(ge=1)]] = []
-    """Score sentences by the length of their references too: the longest ones, in words, of all buckets but the last,
-    such as [10, 15, 20]. Empty: not done."""
+    """Scores by the length of the references: the largest number of words in each bucket but the last, such as
+    [10, 15, 20]. Empty: not measured."""
     exposure: Exposure = Exposure()
     """Exposure bias."""
 

@@ -39,11 +39,11 @@ def compare(
     """
     corpora = read_tests(tests)
     metrics = [metric for metric in metrics if metric_named(metric).resampled]
-    wanted = [(path, baseline) for path in translations] + list(pairs)
-    runs = runs_of(path for both in wanted for path in both)
+    compared = [(path, baseline) for path in translations] + list(pairs)
+    runs = runs_of(path for both in compared for path in both)
     measures = {run: _measures(read_pairs(path, corpora), metrics) for path, run in runs.items()}
     opponents: dict[Run, list[Run]] = {}
-    for system_path, baseline_path in wanted:
+    for system_path, baseline_path in compared:
         system, opponent = runs[Path(system_path)], runs[Path(baseline_path)]
         systems = opponents.setdefault(opponent, [])
         if system != opponent and system not in systems:
@@ -52,8 +52,8 @@ def compare(
     for opponent, systems in opponents.items():
         if systems:
             for key in itertools.product(corpora, metrics):
-                compared = [(system, measures[system][key]) for system in systems]
-                rows += _rows(key, compared, (opponent, measures[opponent][key]), samples, seed)
+                measured = [(system, measures[system][key]) for system in systems]
+                rows += _rows(key, measured, (opponent, measures[opponent][key]), samples=samples, seed=seed)
     return pa.Table.from_pylist(rows, schema=COMPARISON.schema)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong in translations without always showing in BLEU: repetition, length, empty and truncated outputs.
+"""Defects of translations that BLEU does not always show: repetition, length, empty and truncated outputs.
 
 Where a corpus knows the right translations, outputs are judged without a reference.
 
@@ -28,7 +28,7 @@ RIGHT, REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
 
 
 def diagnostics(pairs: Pairs) -> list[Score]:
-    """Every diagnostic of one test set; the signature of each says how it is counted and over how much."""
+    """Every diagnostic of one test set. Signatures hold the definition and the size of what was counted."""
     rows, count = pairs.rows, len(pairs.ids)
     tokens = rows["tokens"].combine_chunks()
     hypothesis_words, reference_words = words(pairs.hypotheses), mean_words(pairs.references)
@@ -71,8 +71,8 @@ def words(texts: list[str]) -> int:
 
 
 def mean_words(references: list[list[str]]) -> float:
-    """The same of references; several of one source count as their mean."""
-    return round(sum(words(own) / len(own) for own in references), 6)
+    """The same of references; several references of one source count as their mean."""
+    return round(sum(words(texts) / len(texts) for texts in references), 6)
 
 
 def _score(metric: str, value: float, how: str) -> Score:

@@ -1,9 +1,9 @@
-"""Exposure bias: what the beginnings of outputs do to what is said after them, after Lin et al. (2020, table 1).
+"""Exposure bias: the effect of an output's beginning on its continuation, after Lin et al. (2020, table 1).
 
-A student that has seen only other texts' prefixes in training may go astray after its own. If the teacher, given the
-first part of a student's output, ends it better than the student does, the student's continuations are at fault; if it
-ends it worse than an output of its own, the beginning is. Prefixes of the teacher's outputs and of the references are
-the controls: after these, a student should do comparatively better the more it suffers from its own.
+In training a student sees only prefixes of other texts, so it may fail after its own. The teacher completes the first
+part of a student's output, too. If its completion is better than the student's, the student's continuation is at fault.
+If it is worse than the teacher's unprompted output, the student's beginning is. Prefixes of the teacher's outputs and
+of the references are the controls: a student with exposure bias should do better after them.
 """
 
 from __future__ import annotations
@@ -36,29 +36,34 @@ def exposure(
     batch_tokens: int,
     metrics: Sequence[str],
 ) -> Iterator[Row]:
-    """Of one test set, rows of an EXPOSURE table without its name, system and seed: what each model says alone, and how
-    each completes the first part of the student's outputs, of the teacher's, and of the (first) references."""
+    """Rows of an EXPOSURE table for one test set, without its name, system and seed.
+
+    They score each model's unprompted outputs, and its completions of the first part of the student's outputs, of the
+    teacher's, and of the first references.
+    """
     models = {STUDENT: student, TEACHER: teacher}
     sources, references = corpus["source"].to_pylist(), references_of(corpus)
 
-    def said(name: str, prefixes: Sequence[Sequence[int]]) -> list[list[int]]:
-        found = translate_texts(models[name], vocabulary, sources, options.search, batch_tokens, prefixes=prefixes)
-        return [best[0].tokens for best in found]
+    def completed(name: str, prefixes: Sequence[Sequence[int]]) -> list[list[int]]:
+        n_best = translate_texts(
+            models[name], vocabulary, sources, search=options.search, batch_tokens=batch_tokens, prefixes=prefixes
+        )
+        return [hypotheses[0].tokens for hypotheses in n_best]
 
     def scored(row: Row, hypotheses: list[str]) -> Iterator[Row]:
         for metric in metrics:
-            found = score(metric, hypotheses, references)
-            signature = f"{found.signature}|search:{options.search.kind}|retort:{retort.__version__}"
-            yield {**row, "metric": metric, "value": found.value, "signature": signature}
+            result = score(metric, hypotheses, references)
+            signature = f"{result.signature}|search:{options.search.kind}|retort:{retort.__version__}"
+            yield {**row, "metric": metric, "value": result.value, "signature": signature}
 
-    alone = {name: said(name, [[]] * len(sources)) for name in models}
+    alone = {name: completed(name, [[]] * len(sources)) for name in models}
     for name, outputs in alone.items():
         row = {"prefix": NONE, "share": 0.0, "completed_by": name, "given": 0.0}
         yield from scored(row, vocabulary.decode_target(outputs))
-    wholes = {**alone, REFERENCE: vocabulary.encode_target([own[0] for own in references])}
-    for share, giver, name in itertools.product(options.shares, wholes, models):
-        prefixes = [tokens[: int(share * len(tokens))] for tokens in wholes[giver]]
-        outputs = said(name, prefixes)
+    complete_texts = {**alone, REFERENCE: vocabulary.encode_target([texts[0] for texts in references])}
+    for share, origin, name in itertools.product(options.shares, complete_texts, models):
+        prefixes = [tokens[: int(share * len(tokens))] for tokens in complete_texts[origin]]
+        outputs = completed(name, prefixes)
         given = sum(map(len, prefixes)) / max(1, sum(map(len, outputs)))
-        row = {"prefix": giver, "share": share, "completed_by": name, "given": given}
+        row = {"prefix": origin, "share": share, "completed_by": name, "given": given}
         yield from scored(row, vocabulary.decode_target(outputs))

@@ -88,10 +88,10 @@ def time_batch(timed: Timed, texts: list[str]) -> tuple[float, float]:
     source_bs = source_bs.to(device)
     _synchronise(device)
     model_start = time.perf_counter()
-    found = run_search(timed.model, source_bs, timed.search, timed.teacher)
+    n_best = run_search(timed.model, source_bs, timed.search, timed.teacher)
     _synchronise(device)
     model_stop = time.perf_counter()
-    timed.vocabulary.decode_target([best[0].tokens for best in found])
+    timed.vocabulary.decode_target([hypotheses[0].tokens for hypotheses in n_best])
     return model_stop - model_start, time.perf_counter() - start
 
 

@@ -14,20 +14,23 @@ from retort.evaluation.quality import Pairs
 
 
 def scores_by_length(pairs: Pairs, longest: Sequence[int], metrics: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a LENGTHS table without system, seed and search: the corpus scores of the sentences whose references have
-    at most ``longest[0]`` words (split at white space, the mean of several), more than these and at most
-    ``longest[1]``, and so on, and more than the last one. Buckets without sentences are left out."""
-    numbers = np.searchsorted(longest, [words(own) / len(own) for own in pairs.references])
+    """Rows of a LENGTHS table without system, seed and search: the corpus score of each bucket of sentences.
+
+    The first bucket has references of at most ``longest[0]`` words, the next one of at most ``longest[1]``, and so on;
+    the last one has all longer ones. Words are split at white space; several references count as their mean. Buckets
+    without sentences are left out.
+    """
+    numbers = np.searchsorted(longest, [words(texts) / len(texts) for texts in pairs.references])
     for metric in metrics:
         for number in np.unique(numbers).tolist():
             chosen = np.flatnonzero(numbers == number).tolist()
-            found = score(metric, [pairs.hypotheses[i] for i in chosen], [pairs.references[i] for i in chosen])
+            result = score(metric, [pairs.hypotheses[i] for i in chosen], [pairs.references[i] for i in chosen])
             yield {
                 "test_set": pairs.test_set,
                 "shortest": longest[number - 1] + 1 if number else 0,
                 "longest": longest[number] if number < len(longest) else None,
                 "sentences": len(chosen),
                 "metric": metric,
-                "value": found.value,
-                "signature": f"{found.signature}|words of the reference|retort:{retort.__version__}",
+                "value": result.value,
+                "signature": f"{result.signature}|words of the reference|retort:{retort.__version__}",
             }

@@ -1,10 +1,10 @@
 """NCM, the normalised corpus-level multi-modality of Sun and Yang (2020, section 3).
 
-NCM = sum of -log p(y | x) / sum of target tokens, under a non-autoregressive model, on pairs of the corpus it was
-trained on that it has not seen: a ratio of sums, in nats a token, length and eos included, unsmoothed, without
-dropout. It is an upper bound of the corpus's conditional entropy a token: any model is, and one whose tokens do not
-see each other cannot reach the entropy where several translations are right. Values compare only between models of one
-shape, vocabulary and training budget.
+NCM = sum of -log p(y | x) / sum of target tokens, under a non-autoregressive model. The pairs are of the corpus that it
+was trained on, but held out. It is a ratio of sums, in nats per token, with length and eos, without smoothing and
+dropout. It is an upper bound of the corpus's conditional entropy per token. The bound cannot be reached where several
+translations are right, because the model's tokens do not see each other. Compare values only between models of one
+configuration, vocabulary and training budget.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Multimodality:
 
     @property
     def ncm(self) -> float:
-        """Nats a target token."""
+        """Nats per target token."""
         return self.nats / self.tokens if self.tokens else float("nan")
 
     @property
     def nats_per_sentence(self) -> float:
-        """Nats a sentence, to compare with a true conditional entropy."""
+        """Nats per sentence, comparable with a true conditional entropy."""
         return self.nats / self.sentences if self.sentences else float("nan")
 
 
@@ -44,8 +44,8 @@ def multimodality(model: EncoderDecoder, objective: Any, corpus: EncodedCorpus, 
     nats = -log_likelihoods(model, objective, corpus.source, corpus.target, batch_tokens)
     possible = np.isfinite(nats)
     return Multimodality(
-        int(possible.sum()),
-        int((~possible).sum()),
-        int((corpus.target.lengths + 1)[possible].sum()),
-        float(nats[possible].sum()),
+        sentences=int(possible.sum()),
+        infeasible=int((~possible).sum()),
+        tokens=int((corpus.target.lengths + 1)[possible].sum()),
+        nats=float(nats[possible].sum()),
     )

@@ -1,7 +1,7 @@
-"""Outputs beside their references, and what the metrics say of them.
+"""Outputs joined with their references, and their scores.
 
-Hypotheses meet references by ``id``, never by line order, and both sides must hold the same ids: sacreBLEU itself
-would score one hypothesis against two references without a word.
+They are joined by ``id``, never by line order, and both sides must have the same ids: sacreBLEU would score one
+hypothesis against two references without an error.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN_IDS = 5
 
 @dataclass(frozen=True)
 class Pairs:
-    """The best hypotheses of one test set beside their references, in ascending order of id."""
+    """The best hypotheses of one test set with their references, in ascending order of id."""
 
     test_set: str
     ids: np.ndarray
@@ -41,7 +41,7 @@ class Pairs:
 def read_tests(paths: Iterable[Path | str]) -> dict[str, pa.Table]:
     """Read test sets, named by their files: ``test.<name>.parquet``.
 
-    Raises RetortError on other file names, an empty test set, and a name or an id that stands twice.
+    Raises RetortError on other file names, an empty test set, and a repeated name or id.
     """
     tests: dict[str, pa.Table] = {}
     for path in map(Path, paths):
@@ -65,10 +65,10 @@ def read_pairs(translations: Path | str, tests: dict[str, pa.Table]) -> list[Pai
     """
     data = read_table(translations, TRANSLATIONS)
     data = data.filter(pc.equal(data["rank"], 0))
-    found = set(pc.unique(data["test_set"]).to_pylist())
-    if found != set(tests):
+    translated = set(pc.unique(data["test_set"]).to_pylist())
+    if translated != set(tests):
         raise RetortError(
-            f"{translations}: holds test sets {_names(found)}, expected {_names(tests)}; "
+            f"{translations}: holds test sets {_names(translated)}, expected {_names(tests)}; "
             "translate the same test sets that are scored"
         )
     return [
@@ -85,21 +85,21 @@ def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -
     where = f"{origin}, test set {test_set!r}"
     _refuse_repeated_ids(translations["id"], where)
     corpus, translations = corpus.sort_by("id"), translations.sort_by("id")
-    expected, found = corpus["id"].to_numpy(), translations["id"].to_numpy()
-    if not np.array_equal(expected, found):
-        missing, extra = np.setdiff1d(expected, found), np.setdiff1d(found, expected)
+    expected, ids = corpus["id"].to_numpy(), translations["id"].to_numpy()
+    if not np.array_equal(expected, ids):
+        missing, extra = np.setdiff1d(expected, ids), np.setdiff1d(ids, expected)
         raise RetortError(
-            f"{where}: {len(found)} hypotheses for {len(expected)} references; "
+            f"{where}: {len(ids)} hypotheses for {len(expected)} references; "
             f"{len(missing)} ids without a hypothesis{_first(missing)}, "
             f"{len(extra)} ids without a reference{_first(extra)}; translate this test set again"
         )
     return Pairs(
-        test_set,
-        expected,
-        corpus["source"].to_pylist(),
-        references_of(corpus),
-        translations["text"].to_pylist(),
-        translations,
+        test_set=test_set,
+        ids=expected,
+        sources=corpus["source"].to_pylist(),
+        references=references_of(corpus),
+        hypotheses=translations["text"].to_pylist(),
+        rows=translations,
     )
 
 
@@ -113,7 +113,7 @@ def _refuse_repeated_ids(ids: pa.ChunkedArray, where: str) -> None:
     repeated = values[counts > 1]
     if len(repeated):
         raise RetortError(
-            f"{where}: {len(repeated)} ids stand more than once{_first(repeated)}; each id must be unique; "
+            f"{where}: {len(repeated)} ids occur more than once{_first(repeated)}; each id must be unique; "
             "run the stage that wrote the file again"
         )
 

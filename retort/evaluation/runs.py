@@ -56,7 +56,7 @@ def run_of_training(directory: Path | str) -> Run:
 
 def named_directory(text: str) -> tuple[Run, Path]:
     """A checkpoint on the command line: a directory ``<system>/seed<seed>``, or ``<system>/seed<seed>=<directory>``
-    for one that lies elsewhere. Raises RetortError for anything else."""
+    for another directory. Raises RetortError for anything else."""
     name, separator, directory = text.partition("=")
     if separator and _RUN.fullmatch(name):
         return run_of_training(name), Path(directory)

@@ -51,7 +51,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def resampling_counts(segments: int, samples: int, seed: int = SEED) -> Iterator[np.ndarray]:
-    """How often each segment stands in each resample: blocks (s, N) of float64 that together have ``samples`` rows."""
+    """How often each segment occurs in each resample: blocks (s, N) of float64 with ``samples`` rows in all."""
     generator = np.random.default_rng(seed)
     done = 0
     while done < samples:

@@ -1,4 +1,4 @@
-"""What the report says of long sentences and of given prefixes: quality by length, and exposure bias."""
+"""Quality by length and exposure bias in the report."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Completions:
-    """How a student and its teacher end outputs that begin alike, in the leading metric, over seeds."""
+    """Outputs with equal beginnings, completed by a student and by its teacher: the leading metric, over seeds."""
 
     system: str
     share: float
@@ -39,14 +39,14 @@ class Completions:
     """Student."""
     teacher_alone: Spread
     completed: dict[str, tuple[Spread, Spread, Spread]]
-    """By whose prefix: completed by the student, by the teacher, and what the teacher's has more."""
+    """By the prefix: completed by the student, by the teacher, and the teacher's gain."""
 
 
 def length_buckets(inputs: Inputs, test_set: str) -> list[Bucket]:
     """The buckets of a test set, the shortest sentences first."""
     rows = [row for row in inputs.lengths if row["test_set"] == test_set]
-    found = {(row["shortest"], row["longest"], row["sentences"]) for row in rows}
-    return sorted((Bucket(*bounds) for bounds in found), key=lambda bucket: bucket.shortest)
+    buckets = {Bucket(row["shortest"], row["longest"], row["sentences"]) for row in rows}
+    return sorted(buckets, key=lambda bucket: bucket.shortest)
 
 
 def by_length(inputs: Inputs, test_set: str, metric: str) -> dict[Key, dict[Bucket, Spread]]:
@@ -57,11 +57,11 @@ def by_length(inputs: Inputs, test_set: str, metric: str) -> dict[Key, dict[Buck
             bucket = Bucket(row["shortest"], row["longest"], row["sentences"])
             values.setdefault((row["system"], row["search"]), {}).setdefault(bucket, []).append(row["value"])
     keys = sorted(values, key=lambda key: inputs.order(*key))
-    return {key: {bucket: spread(found) for bucket, found in values[key].items()} for key in keys}
+    return {key: {bucket: spread(scores) for bucket, scores in values[key].items()} for key in keys}
 
 
 def completions(inputs: Inputs, test_set: str) -> list[Completions]:
-    """Each student and share of a test set, in the leading metric and the config's order."""
+    """Each student and share of one test set, in the leading metric and the config's order."""
     values: dict[tuple[str, float], dict[tuple[str, str], dict[int, float]]] = {}
     for row in inputs.exposure:
         if (row["test_set"], row["metric"]) == (test_set, inputs.leading):
@@ -74,11 +74,18 @@ def completions(inputs: Inputs, test_set: str) -> list[Completions]:
             continue
         completed = {}
         for prefix in PREFIXES:
-            own, theirs = cells[prefix, STUDENT], cells[prefix, TEACHER]
-            gains = {seed: theirs[seed] - own[seed] for seed in own}
-            completed[prefix] = (_over_seeds(own), _over_seeds(theirs), _over_seeds(gains))
-        ours, teachers = _over_seeds(alone[NONE, STUDENT]), _over_seeds(alone[NONE, TEACHER])
-        result.append(Completions(system, share, ours, teachers, completed))
+            student, teacher = cells[prefix, STUDENT], cells[prefix, TEACHER]
+            gains = {seed: teacher[seed] - student[seed] for seed in student}
+            completed[prefix] = (_over_seeds(student), _over_seeds(teacher), _over_seeds(gains))
+        result.append(
+            Completions(
+                system=system,
+                share=share,
+                alone=_over_seeds(alone[NONE, STUDENT]),
+                teacher_alone=_over_seeds(alone[NONE, TEACHER]),
+                completed=completed,
+            )
+        )
     return result
 
 

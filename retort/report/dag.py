@@ -125,10 +125,9 @@ def _reduce_crossings(rows: list[list[Node]], edges: Sequence[tuple[Node, Node]]
         for layer in order:
             neighbours = above if down else below
             place = {node: index for index, node in enumerate(rows[layer - 1 if down else layer + 1])}
-            own = {node: index for index, node in enumerate(rows[layer])}
-
+            current = {node: index for index, node in enumerate(rows[layer])}
             wished = {node: [place[n] for n in neighbours.get(node, []) if n in place] for node in rows[layer]}
-            centres = {node: fmean(near) if near else own[node] for node, near in wished.items()}
+            centres = {node: fmean(near) if near else current[node] for node, near in wished.items()}
             rows[layer].sort(key=centres.__getitem__)
 
 

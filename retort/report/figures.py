@@ -36,7 +36,7 @@ TRAIN_BINS = 120
 
 
 def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
-    """The leading metric against median latency at batch size 1, one point a system and search; None without both."""
+    """The leading metric against median latency at batch size 1, one point per system and search; None without both."""
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
     metric = inputs.leading
     scores = {k: s[metric] for k, s in score_spreads(inputs, test_set).items() if k in timed and metric in s}
@@ -101,8 +101,7 @@ def training_curves(inputs: Inputs) -> bytes | None:
         loss = figure.add_subplot(outer[1 + 2 * row, column])
         quality = figure.add_subplot(outer[2 + 2 * row, column], sharex=loss, sharey=shared)
         shared = shared or quality
-        own = [run for run in runs if run.system == system]
-        _system_curves(loss, quality, inputs, own)
+        _system_curves(loss, quality, inputs, [run for run in runs if run.system == system])
         loss.set_title(system, fontsize=9, loc="left", color=INK, fontweight="bold")
         if column == 0:
             loss.set_ylabel("loss", fontsize=8)
@@ -114,22 +113,21 @@ def training_curves(inputs: Inputs) -> bytes | None:
 def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
     """NCM and the leading metric of every search against the EM iteration, means over seeds; None without two
     iterations."""
-    found = iterations(inputs, test_set)
-    if len(found) < 2:
+    rows = iterations(inputs, test_set)
+    if len(rows) < 2:
         return None
     figure = Figure(figsize=(7.6, 3.2), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    measured = [row for row in found if row.modality]
-    for axes, label in ((left, "NCM (nats a token)"), (right, f"{inputs.leading} on {test_set}")):
+    for axes, label in ((left, "NCM (nats per token)"), (right, f"{inputs.leading} on {test_set}")):
         _style(axes)
         axes.set_xlabel("EM iteration")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    spreads = [(row.number, row.modality.ncm) for row in measured if row.modality]
+    spreads = [(row.number, row.modality.ncm) for row in rows if row.modality]
     _line(left, spreads, COLOURS[0], "")
-    for index, search in enumerate(found[0].scores):
-        spreads = [(row.number, row.scores[search]) for row in found if search in row.scores]
+    for index, search in enumerate(rows[0].scores):
+        spreads = [(row.number, row.scores[search]) for row in rows if search in row.scores]
         _line(right, spreads, COLOURS[index % len(COLOURS)], search)
     right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.2)
     return _png(figure)
@@ -138,7 +136,7 @@ def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
 def mixed_training(inputs: Inputs) -> bytes | None:
     """Share of the samples that count, and loss on references and on translations of training pairs, against updates;
     the first seed of each system. None where no system's samples differ."""
-    systems = [found.system for found in mixed_systems(inputs)]
+    systems = [mixed.system for mixed in mixed_systems(inputs)]
     if not systems:
         return None
     figure = Figure(figsize=(9.2, 3.6), dpi=DPI, layout="constrained")
@@ -165,8 +163,8 @@ def lengths(inputs: Inputs, test_set: str) -> bytes | None:
     """The leading metric less the teacher's by the length of the reference, each system with its first search, means
     over seeds; None without the teacher's."""
     buckets = length_buckets(inputs, test_set)
-    found = by_length(inputs, test_set, inputs.leading)
-    scores = {key[0]: values for key, values in found.items() if _is_first(inputs, key)}
+    all_scores = by_length(inputs, test_set, inputs.leading)
+    scores = {key[0]: values for key, values in all_scores.items() if _is_first(inputs, key)}
     teacher = scores.pop(REFERENCE_SYSTEM, None)
     if not teacher or not scores:
         return None
@@ -209,7 +207,7 @@ def _line(axes: Axes, points: Sequence[tuple[int, Spread]], colour: str, label: 
 
 
 def placeholder(text: str) -> bytes:
-    """A figure that only says why there is none: the workflow declares its files, drawn or not."""
+    """A figure with the reason why there is nothing to draw: the workflow needs every file that it declares."""
     figure = Figure(figsize=(6, 1), dpi=DPI)
     FigureCanvasAgg(figure)
     figure.text(0.5, 0.5, text, ha="center", va="center", color=INK, fontsize=10)
@@ -279,12 +277,12 @@ def _system_curves(loss: Axes, quality: Axes, inputs: Inputs, runs: list[Run]) -
 
 def _series(log: list[Row], split: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Updates, finite values and seconds of one curve, in order of updates."""
-    found = sorted(
+    points = sorted(
         (row["update"], row["value"], row["seconds"])
         for row in log
         if row["split"] == split and row["metric"] == metric and math.isfinite(row["value"])
     )
-    columns = np.array(found, dtype=np.float64).reshape(-1, 3).T
+    columns = np.array(points, dtype=np.float64).reshape(-1, 3).T
     return columns[0], columns[1], columns[2]
 
 
@@ -319,7 +317,7 @@ def _labels(keys: list[Key]) -> list[str]:
 
 
 def _distilled(inputs: Inputs, system: str) -> bool:
-    """Whether a system was trained on text that a teacher made, the EM loop's included."""
+    """Whether a system was trained on text that a teacher generated, the EM loop's included."""
     return any(row["data"] != "raw" for row in inputs.scores if row["system"] == system)
 
 

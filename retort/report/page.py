@@ -71,7 +71,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         reference=summary.reference_key(inputs),
         significant=summary.SIGNIFICANT,
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
-        entropy=inputs.facts.get("true_conditional_entropy") or {},
+        entropy=inputs.facts.get("true_conditional_entropy"),
         cleaning=cleaning_table(inputs.cleaning),
         truncates=inputs.config.model.truncate_sources,
         total_seconds=sum(stage.seconds for stage in inputs.stages),
