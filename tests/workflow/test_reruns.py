@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,13 +110,21 @@ def test_a_changed_key_re_runs_what_depends_on_it(finished: Checkout, name: str)
     assert finished.planned(changed(change)) == expected
 
 
+DISTILLED = {"decode_shard 1-of-2", "decode_shard 2-of-2", "gather_distilled"}
 EDITS: dict[str, tuple[str, set[str]]] = {
+    "retort/models/parallel.py": ("EDITED = 1", from_training(VANILLA, CTC)),
+    "retort/models/autoregressive.py": ("EDITED = 1", DISTILLED | from_training(TEACHER, CTC)),
+    "retort/models/bang.py": ("EDITED = 1", set()),
+    "retort/corpus/language/grammar.py": (
+        "EDITED = 1",
+        {"prepare_corpus", "train_vocabulary", "encode_corpus"} | DISTILLED | from_training(TEACHER, VANILLA, CTC),
+    ),
     "retort/objectives/ctc.py": ("EDITED = 1", from_training(CTC)),
     "retort/objectives/vanilla.py": ("EDITED = 1", from_training(VANILLA)),
     "retort/search/ctc_collapse.py": ("EDITED = 1", from_training(CTC)),
     "retort/objectives/autoregressive.py": (
         "EDITED = 1",
-        {"decode_shard 1-of-2", "decode_shard 2-of-2", "gather_distilled"} | from_training(TEACHER, CTC),
+        DISTILLED | from_training(TEACHER, CTC),
     ),
     "retort/search/mask_predict.py": ("EDITED = 1", set()),
     "retort/report/page.py": ("EDITED = 1", REPORT),
@@ -127,16 +137,22 @@ EDITS: dict[str, tuple[str, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
-def test_edited_code_re_runs_what_uses_it(finished: Checkout, name: str) -> None:
-    text, expected = EDITS[name]
-    path = finished.path / name.partition(",")[0]
+@contextmanager
+def edited(path: Path, text: str) -> Iterator[None]:
+    """The file with one more line."""
     before = path.read_text()
     path.write_text(f"{before}\n{text}\n")
     try:
-        assert finished.planned(TINY) == expected
+        yield
     finally:
         path.write_text(before)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edited_code_re_runs_what_uses_it(finished: Checkout, name: str) -> None:
+    text, expected = EDITS[name]
+    with edited(finished.path / name.partition(",")[0], text):
+        assert finished.planned(TINY) == expected
 
 
 def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_after_them(checkout: Checkout) -> None:
@@ -175,6 +191,8 @@ def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_af
     assert "<th>ROUGE-L</th><th>BLEU</th><th>distinct-1</th>" in html and "reference 2</th>" in html
     assert "model.truncate_sources)" in html
     assert checkout.planned(config) == set()
+    with edited(checkout.path / "retort/corpus/language/grammar.py", "EDITED = 1"):
+        assert checkout.planned(config) == set(), "real text does not depend on the made-up language"
     (checkout.path / "test.several").write_text("".join(f"{i}\tx\n" for i in range(90)))
     assert "prepare_corpus" in checkout.planned(config, "corpus")
     (checkout.path / "train.source").write_text("".join(f"{line}\n" for line in lines))
