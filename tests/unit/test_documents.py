@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -127,6 +128,22 @@ def test_lines_are_short(name):
 def test_sentences_are_short(name):
     long = [sentence for sentence in sentences(name) if len(sentence.split()) > LONGEST_SENTENCE]
     assert not long
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, waiting = set(), ["README.md"]
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        paths = [link.partition("#")[0] for link in LINK.findall(text_of(name)) if "://" not in link]
+        names = [os.path.normpath(Path(name).parent / path) for path in paths if path.endswith(".md")]
+        waiting += [name for name in names if name not in reached]
+    assert reached >= set(DOCUMENTS)
+
+
+def test_the_overview_names_every_folder_of_the_package():
+    folders = {path.parent.name for path in (ROOT / "retort").glob("*/__init__.py")}
+    assert folders == set(re.findall(r"^\| `retort/(\w+)/`", text_of("docs/overview.md"), re.MULTILINE))
 
 
 def test_the_readme_has_a_complete_configuration():
