@@ -1,0 +1,41 @@
+"""Every objective and every search with options that tiny models need; a new one belongs here.
+
+``tests/unit/objectives/test_every_objective.py`` and ``tests/unit/search/test_every_search.py`` train and decode all of
+them, and name what is missing.
+"""
+
+from __future__ import annotations
+
+from retort import config
+from retort.config import ObjectiveSection, SearchSection
+
+OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
+    "autoregressive": config.Autoregressive(name="autoregressive"),
+    "imitation": config.Imitation(name="imitation"),
+    "vanilla": config.Vanilla(name="vanilla"),
+    "cmlm": config.Cmlm(name="cmlm"),
+    "janus": config.Janus(name="janus"),
+    "bart_janus": config.BartJanus(name="bart_janus"),
+    "bang": config.Bang(name="bang"),
+    "bang_pretraining": config.BangPretraining(name="bang_pretraining", span_block=4, mask_ratio=0.5),
+    "axe": config.Axe(name="axe"),
+    "oaxe": config.Oaxe(name="oaxe"),
+    "glat": config.Glat(name="glat"),
+    "ctc": config.Ctc(name="ctc"),
+    "glat_ctc": config.GlatCtc(name="glat_ctc"),
+    "dag": config.Dag(name="dag"),
+}
+"""Options with which an objective learns a batch by heart in a few updates, by its name."""
+
+SEARCH_CASES: dict[str, SearchSection] = {
+    "greedy": config.Greedy(kind="greedy"),
+    "beam": config.Beam(kind="beam", beam_size=3),
+    "argmax": config.Argmax(kind="argmax", length_beam=2),
+    "length_parallel": config.LengthParallel(kind="length_parallel", candidates=3),
+    "mask_predict": config.MaskPredict(kind="mask_predict"),
+    "blocks": config.Blocks(kind="blocks", block=2),
+    "ctc_collapse": config.CtcCollapse(kind="ctc_collapse"),
+    "dag_path": config.DagPath(kind="dag_path"),
+    "joint_viterbi": config.JointViterbi(kind="joint_viterbi"),
+}
+"""Options of a search, by its kind."""
