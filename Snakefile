@@ -34,10 +34,6 @@ onstart:
         prepare_cluster()
 
 
-onsuccess:
-    forget_finished_states()
-
-
 rule all:
     default_target: True
     input:
@@ -77,19 +73,10 @@ rule students:
         plan.checkpoints(run_config.students),
 
 
-# The EM loop: all of its iterations, or one (em2, ...) with those it needs.
+# The EM loop: all of its iterations; each one is a target, too (em2, ...).
 rule em:
     input:
         of_job(plan.iterations),
-
-
-for t in range(1, run_config.em.iterations + 1):
-
-    rule:
-        name:
-            em_student(t)
-        input:
-            of_job(partial(plan.iterations, t)),
 
 
 # Stage 5: translations of the test sets, their scores and comparisons.

@@ -51,3 +51,7 @@ def forget_finished_states():
     """Remove the states of finished trainings and shards that jobs of a cluster have left."""
     for mark in Path(R, "state").glob("*/*/finished"):
         shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+onsuccess:
+    forget_finished_states()

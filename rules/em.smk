@@ -180,3 +180,13 @@ use rule gather_distilled as gather_iteration with:
         held_out=lambda wildcards, output: options.held_out(output.held_out),
     message:
         "Gather the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}"
+
+
+# Each iteration as a target, with those that it needs.
+for t in range(1, run_config.em.iterations + 1):
+
+    rule:
+        name:
+            em_student(t)
+        input:
+            of_job(partial(plan.iterations, t)),
