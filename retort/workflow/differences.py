@@ -170,20 +170,15 @@ def _differences(before: Any, now: Any, path: Path, sections: tuple[tuple[Path, 
         for key in {**before, **now}:
             inner = tuple(((*steps, key), section) for steps, section in (*sections, ((), now)))
             yield from _differences(before.get(key, MISSING), now.get(key, MISSING), (*path, key), inner)
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for old, new in zip(before, now, strict=True):
-            if isinstance(old, dict) and isinstance(new, dict):
-                yield from _differences(old, new, path, ())
-            elif old != new and _any_section(before + now):
-                yield _Difference(path, old, new, sections)
-        if not _any_section(before + now):
+    elif isinstance(before, list) and isinstance(now, list):
+        gone, new = [v for v in before if v not in now], [v for v in now if v not in before]
+        if new and len(gone) == len(new) and all(isinstance(value, dict) for value in gone + new):
+            for old, value in zip(gone, new, strict=True):
+                yield from _differences(old, value, path, ())
+        else:
             yield _Difference(path, before, now, sections)
     else:
         yield _Difference(path, before, now, sections)
-
-
-def _any_section(values: list[Any]) -> bool:
-    return any(isinstance(value, dict) for value in values)
 
 
 def _named(parameter: str, difference: _Difference, then: Then, now: Now) -> Change:

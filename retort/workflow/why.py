@@ -57,7 +57,8 @@ class Answer:
         if self.causes:
             lines.append("what changed for its inputs, and what that makes again:")
             affected: dict[str, list[str]] = {}
-            for cause in self.causes:
+            # a job with few changes says most about each of them
+            for cause in sorted(self.causes, key=lambda job: len(job.changes)):
                 for change in cause.changes:
                     affected.setdefault(change.text, []).append(cause.result)
             lines += [f"  {text}: {_listed(results, 1)}" for text, results in affected.items()]

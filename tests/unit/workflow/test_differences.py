@@ -75,6 +75,8 @@ def test_sections_in_a_list_name_their_keys(records: CodeRecords) -> None:
         for ratio in (1.5, 2.0)
     )
     assert texts(records, [before], {"systems": now}) == ["students.two.searches.usual.max_ratio: 1.5 -> 2.0"]
+    turned = json.dumps(json.loads(now)[::-1])
+    assert texts(records, [turned], {"systems": now}) == ["systems: in another order"]
 
 
 def test_a_value_of_which_several_keys_hold_the_like(records: CodeRecords) -> None:
