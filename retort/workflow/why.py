@@ -128,6 +128,7 @@ def _planned(directory: Path, target: str, call: Call) -> Iterator[Any]:
             raise RetortError(_NO_RULE.format(target)) from None
         except (WorkflowError, RuleException, OSError) as error:
             raise RetortError(f"{target}: its run cannot be planned: {str(error).strip()}") from None
+        # the jobs and their records have no public way to them; the pin of Snakemake holds this still
         yield api._workflow
 
 

@@ -101,6 +101,14 @@ class Checkout:
         assert (done.returncode == 0) == succeeds, done.stdout
         return done.stdout
 
+    def why(self, *arguments: str) -> str:
+        """What ``retort why`` prints here."""
+        command = [sys.executable, "-m", "retort.cli", "why", *arguments]
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
+        done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return done.stdout
+
     def configure(self, config: dict[str, Any], name: str = "test.yaml") -> str:
         """Write a configuration here; returns its name."""
         (self.path / name).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +126,8 @@ EDITS: dict[str, tuple[str, set[str]]] = {
         DISTILLED | from_training(TEACHER, CTC),
     ),
     "retort/search/mask_predict.py": ("EDITED = 1", set()),
+    "retort/models/recurrent.py": ("EDITED = 1", set()),
+    "retort/corpus/fairytaleqa.py": ("EDITED = 1", set()),
     "retort/report/page.py": ("EDITED = 1", REPORT),
     "workflow_scripts/score.py": (
         "EDITED = 1",
@@ -138,8 +139,9 @@ EDITS: dict[str, tuple[str, set[str]]] = {
 
 
 @contextmanager
-def edited(path: Path, text: str) -> Iterator[None]:
-    """The file with one more line."""
+def edited(checkout: Checkout, name: str, text: str = "EDITED = 1") -> Iterator[None]:
+    """One more line in a file of the checkout."""
+    path = checkout.path / name
     before = path.read_text()
     path.write_text(f"{before}\n{text}\n")
     try:
@@ -151,8 +153,59 @@ def edited(path: Path, text: str) -> Iterator[None]:
 @pytest.mark.parametrize("name", EDITS)
 def test_edited_code_re_runs_what_uses_it(finished: Checkout, name: str) -> None:
     text, expected = EDITS[name]
-    with edited(finished.path / name.partition(",")[0], text):
+    with edited(finished, name.partition(",")[0], text):
         assert finished.planned(TINY) == expected
+
+
+SCORED = "results/tiny/scores/ctc-distilled/seed1/collapse.parquet"
+
+
+def test_why_names_the_edited_module(finished: Checkout) -> None:
+    assert finished.why(SCORED) == f"{SCORED}: up to date\n"
+    with edited(finished, "retort/models/parallel.py"):
+        answer = finished.why(SCORED)
+        assert answer.startswith(f"{SCORED}: score would run again\n  inputs are made again: ")
+        trained = "results/tiny/systems/ctc-distilled/seed1/model.safetensors"
+        assert answer.endswith(f"  retort/models/parallel.py changed: {trained} and 1 more\n")
+        assert (
+            finished.why(trained) == f"{trained}: train_student would run again\n  retort/models/parallel.py changed\n"
+        )
+    with edited(finished, "retort/models/bang.py"):
+        assert finished.why("results/tiny/report/report.html") == "results/tiny/report/report.html: up to date\n"
+
+
+def test_why_names_the_changed_key(finished: Checkout) -> None:
+    trained = "results/tiny/systems/ctc-distilled/seed1/model.json"
+
+    def change(config: dict[str, Any]) -> None:
+        config["students"]["ctc-distilled"]["training"] = {"learning_rate": 0.5}
+        config["evaluation"]["batch_tokens"] = 999
+
+    name = finished.configure(changed(change), "changed.yaml")
+    answer = json.loads(finished.why(trained, "--json", "--configfile", name))
+    assert answer["again"] and answer["job"]["rule"] == "train_student" and answer["causes"] == []
+    assert [change["text"] for change in answer["job"]["changes"]] == [
+        "students.ctc-distilled.training.learning_rate: 0.02 -> 0.5"
+    ]
+    lines = finished.why("results/tiny/report/report.html", "--configfile", name).splitlines()
+    at = lines.index("what changed for its inputs, and what that makes again:")
+    assert sorted(line.partition(": results")[0] for line in lines[at + 1 :]) == [
+        "  evaluation.batch_tokens: 4096 -> 999",
+        "  students.ctc-distilled.training.learning_rate: 0.02 -> 0.5",
+    ]
+
+
+def test_why_admits_what_it_cannot_know(finished: Checkout) -> None:
+    run = finished.path / "results/tiny"
+    (run / "code").rename(run / "code.away")
+    (run / "call.json").rename(run / "call.away")
+    try:
+        with edited(finished, "retort/objectives/ctc.py"):
+            answer = finished.why("results/tiny/systems/ctc-distilled/seed1/model.safetensors")
+    finally:
+        (run / "code.away").rename(run / "code")
+        (run / "call.away").rename(run / "call.json")
+    assert "in which file is not known" in answer and "name its configuration with --configfile" in answer
 
 
 def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_after_them(checkout: Checkout) -> None:
@@ -191,8 +244,9 @@ def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_af
     assert "<th>ROUGE-L</th><th>BLEU</th><th>distinct-1</th>" in html and "reference 2</th>" in html
     assert "model.truncate_sources)" in html
     assert checkout.planned(config) == set()
-    with edited(checkout.path / "retort/corpus/language/grammar.py", "EDITED = 1"):
-        assert checkout.planned(config) == set(), "real text does not depend on the made-up language"
+    for name in ("grammar", "generated"):
+        with edited(checkout, f"retort/corpus/language/{name}.py"):
+            assert checkout.planned(config) == set(), "real text does not depend on the made-up language"
     (checkout.path / "test.several").write_text("".join(f"{i}\tx\n" for i in range(90)))
     assert "prepare_corpus" in checkout.planned(config, "corpus")
     (checkout.path / "train.source").write_text("".join(f"{line}\n" for line in lines))

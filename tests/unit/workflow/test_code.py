@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from retort.config import GeneratedCorpus
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.errors import RetortError
 from retort.workflow.code import CodeRecords, code_digest, code_digests, combined
@@ -120,6 +121,14 @@ def test_no_script_depends_on_what_is_imported_by_name(script: Path) -> None:
     by_name = [name for name in table if name in FAMILIES or name.startswith(BY_NAME)]
     assert [name for name in by_name if name not in LOADERS] == []
     assert all((script.parents[1] / name).is_file() for name in [*table, *FAMILIES])
+
+
+def test_scores_depend_on_the_language_only_where_it_is_made_up_and_never_on_the_cleaning() -> None:
+    script = next(path for path in SCRIPTS if path.stem == "score")
+    judge = f"retort.corpus.{GeneratedCorpus.judge}"
+    assert not [name for name in code_digests([script]) if name.startswith("retort/corpus/language")]
+    names = list(code_digests([script], [judge]))
+    assert "retort/corpus/language/grammar.py" in names and "retort/corpus/cleaning.py" not in names
 
 
 def test_the_digest_does_not_depend_on_the_place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
