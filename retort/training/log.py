@@ -1,4 +1,4 @@
-"""The training log: rows for Parquet, TensorBoard events, a progress bar on a terminal or plain lines in a file."""
+"""The training log: rows for Parquet, TensorBoard events, and a progress bar, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingLog:
-    """Collects (update, split, metric, value, seconds) rows; they travel with the training state."""
+    """Collects (update, split, metric, value, seconds) rows, which are saved with the training state."""
 
     def __init__(self, events: Path | None, updates: int, rows: list[list[Any]], start: int) -> None:
         """``events``: directory of the TensorBoard events; None: rows are collected, and nothing is shown."""

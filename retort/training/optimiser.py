@@ -1,7 +1,7 @@
 """Adam over flat float32 master weights, with the model's own weights in the training precision.
 
-The parameters of the model become views into one flat tensor, and so do their gradients: casting, clipping and the
-update are then a handful of operations on long vectors instead of hundreds on short ones. Rounding never accumulates,
+The parameters of the model become views into one flat tensor, and so do their gradients. Casting, clipping and the
+update are then a few operations on long vectors instead of hundreds on short ones. Rounding errors never accumulate,
 because the update is applied to the float32 copy.
 """
 
@@ -78,7 +78,8 @@ class FlatOptimiser:
 
     def named_master(self, model: nn.Module) -> dict[str, Tensor]:
         """The float32 weights by the model's parameter names."""
-        start, places = 0, {}
+        start = 0
+        places: dict[int, slice] = {}
         for parameter in self.parameters:
             places[id(parameter)] = slice(start, start + parameter.numel())
             start += parameter.numel()

@@ -1,9 +1,9 @@
-"""What each sample of a batch counts: mixed targets, selective KD, and samples that wait (self-paced).
+"""Weights of the samples of a batch: mixed targets, selective KD, and self-paced learning.
 
-Weights are functions of the batch, of progress, and of a state that travels with the training's: the last values of the
-criterion, how many more samples were kept than should have been, and counts for the log. While a loss falls, new values
-are lower than the last ones, and too much would be kept: the surplus lowers the quantile, so that the share kept is the
-one that random choice keeps.
+Weights are functions of the batch, of progress, and of a state that is saved with the training's. The state has the
+last values of the criterion, the surplus of kept samples, and counts for the log. While a loss falls, new values are lower
+than earlier ones, so a quantile of these would keep too many samples. The surplus lowers the quantile, so that the
+share of kept samples is the one that random choice would keep.
 
 Shape letters: b batch.
 """
@@ -28,25 +28,25 @@ from retort.objectives.base import Step, load_objective
 
 RAW, DISTILLED = "raw", "distilled"
 TIES = 1e-6
-"""Times a random number, added to each value, so that of equal ones as many are kept as the quantile says."""
+"""Scale of the random numbers that are added to the values, so that a quantile splits equal values."""
 
 WINDOW = 10_000
-"""Sources whose similarity tells quantiles."""
+"""Number of sources whose similarity gives the quantiles."""
 
 
 class Scores:
-    """A number of each source, found by its id."""
+    """A number per source, by its id."""
 
     def __init__(self, ids: np.ndarray, values: np.ndarray) -> None:
-        """Ids may come again, with the same number."""
+        """An id may occur several times, with the same value."""
         self.ids, rows = np.unique(ids, return_index=True)
         self.values = values[rows].astype(np.float32)
 
     @classmethod
     def read(cls, path: Path, table: Table, column: str, ids: np.ndarray) -> Scores:
-        """Those of a table's column; raises RetortError unless it has all of ``ids``."""
-        found = read_table(path, table, ["id", column])
-        scores = cls(found["id"].to_numpy(), found[column].to_numpy())
+        """The values of a table's column; raises RetortError unless the table has all of ``ids``."""
+        rows = read_table(path, table, ["id", column])
+        scores = cls(rows["id"].to_numpy(), rows[column].to_numpy())
         missing = np.setdiff1d(ids, scores.ids)
         if len(missing):
             raise RetortError(
@@ -55,24 +55,26 @@ class Scores:
         return scores
 
     def unlikeness(self, seed: int, shuffled: bool) -> Scores:
-        """How unlike two targets are of which these are the chrF, with no ties; ``shuffled`` among the sources. A
-        reference that nothing stands beside is like it."""
+        """1 - chrF / 100 per source, ties broken at random; ``shuffled`` among the sources.
+
+        A reference without a translation counts as identical (0).
+        """
         random = np.random.default_rng(seed)
         values = 1 - np.nan_to_num(self.values, nan=100.0) / 100 + TIES * random.random(len(self.ids))
         return Scores(self.ids, random.permutation(values) if shuffled else values)
 
     def window(self) -> list[float]:
-        """All numbers, or as many of them that quantiles are as good, from the lowest to the highest."""
+        """The values in ascending order, thinned out evenly to at most WINDOW."""
         rows = np.linspace(0, len(self.values) - 1, min(len(self.values), WINDOW))
         return np.sort(self.values)[rows.astype(np.int64)].tolist()  # type: ignore[no-any-return]
 
     def of(self, ids: Tensor) -> Tensor:
-        """The numbers of these sources, which must be known: float32 [b], on the CPU."""
+        """The values of these sources, all of which must be known: float32 [b], on the CPU."""
         return torch.from_numpy(self.values[self.ids.searchsorted(ids.cpu().numpy())])
 
 
 class Weighting:
-    """Gives the samples of a batch their weights, and drops those that count nothing."""
+    """Gives the samples of a batch their weights, and drops those of weight 0."""
 
     def __init__(
         self,
@@ -83,34 +85,38 @@ class Weighting:
         evaluator: Scores | None = None,
         seed: int = 1,
     ) -> None:
-        """``similarity`` of the two targets of each source, in chrF; ``evaluator``: its score of each reference;
-        ``seed`` of what does not change from update to update."""
-        self.objective, self.mixture, self.paced = objective, mixture, paced
+        """``similarity``: chrF of the two targets of each source. ``evaluator``: its score of each reference. ``seed``:
+        for random numbers that stay the same from update to update."""
+        self.objective = objective
+        self.mixture = mixture
+        self.paced = paced
         self.evaluator = evaluator
         if paced and paced.criterion == "similarity":
             if similarity is None:
                 raise RetortError("the similarity of two targets is asked for, and there is none")
-            self.unlike = similarity.unlikeness(seed, paced.random)
-            self.window = self.unlike.window()
+            self.unlikeness = similarity.unlikeness(seed, paced.random)
+            self.window = self.unlikeness.window()
         self.module = load_objective(objective.name)
 
     def __call__(self, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]) -> Batch:
-        """The batch, weighted; ``state`` is empty at first, and is changed."""
+        """The weighted batch. ``state`` is empty at first, and is updated."""
         mixed = batch.weighted(self._mixture_weights(batch, step.progress))
         share = quantile_at(self.paced, step.progress) if self.paced else 1.0
         paced = mixed
         if self.paced and share < 1:
-            paced = mixed.weighted(mixed.weights * self._paced_weights(self.paced, share, model, mixed, step, state))
+            paced_b = self._paced_weights(self.paced, share, model=model, batch=mixed, step=step, state=state)
+            paced = mixed.weighted(mixed.weights * paced_b)
         _count(state, batch, paced)
         return paced
 
     def metrics(self, state: dict[str, Any]) -> dict[str, float]:
-        """The share of samples that counted since this was last asked, of all of them and of each kind."""
+        """Share of samples with a weight above 0 since the last call: of all samples, and of each kind."""
         counts: dict[str, list[int]] = state.pop("counts", {})
         return {name: kept / seen for name, (kept, seen) in counts.items() if seen}
 
     def _mixture_weights(self, batch: Batch, progress: float) -> Tensor:
-        weight_b, mixture = torch.ones_like(batch.weights), self.mixture
+        weight_b = torch.ones_like(batch.weights)
+        mixture = self.mixture
         if mixture is None or mixture.kind == "union":
             return weight_b
         distilled_b = _distilled(batch)
@@ -118,7 +124,9 @@ class Weighting:
             return torch.where(distilled_b, mixture.weight * weight_b, (1 - mixture.weight) * weight_b)
         if self.evaluator is None:
             raise RetortError("a selective mixture needs an evaluator's scores of the references, and there are none")
-        chosen_b = choose_distilled(self.evaluator.of(batch.ids), mixture.start, mixture.slope, progress)
+        chosen_b = choose_distilled(
+            self.evaluator.of(batch.ids), start=mixture.start, slope=mixture.slope, progress=progress
+        )
         return (chosen_b.to(distilled_b.device) == distilled_b).float()
 
     def _paced_weights(
@@ -129,26 +137,27 @@ class Weighting:
         if batch.distilled_b is not None:
             distilled_b = batch.distilled_b.cpu()
         if paced.criterion == "similarity":
-            own_b = self.unlike.of(batch.ids.cpu()[~distilled_b])
-            weight_b[~distilled_b] = weights_within(own_b, self.window, share, paced.weights)
+            own_b = self.unlikeness.of(batch.ids.cpu()[~distilled_b])
+            weight_b[~distilled_b] = weights_within(own_b, self.window, share=share, kind=paced.weights)
             return weight_b.to(batch.weights.device)
         values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
         if not paced.random:
             values_b = self._values(paced, model, batch).cpu() + TIES * values_b
         waiting = {RAW: ~distilled_b, DISTILLED: distilled_b}
-        windows, surplus = state.setdefault("windows", {}), state.setdefault("surplus", {})
+        windows = state.setdefault("windows", {})
+        surplus = state.setdefault("surplus", {})
         for kind, chosen_b in waiting.items():
             if chosen_b.any():
                 own_b = values_b[chosen_b]
                 windows[kind] = last_values(windows.get(kind, []), own_b, paced.window)
                 before = surplus.get(kind, 0.0)
                 within = min(max(share - before / paced.window, 0.0), 1.0)
-                weight_b[chosen_b] = weights_within(own_b, windows[kind], within, paced.weights)
+                weight_b[chosen_b] = weights_within(own_b, windows[kind], share=within, kind=paced.weights)
                 surplus[kind] = before + int((weight_b[chosen_b] > 0).sum()) - share * len(own_b)
         return weight_b.to(batch.weights.device)
 
     def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:
-        """What makes each sample hard [b], the more the larger; without dropout."""
+        """The criterion of each sample [b], without dropout; larger is harder."""
         training = model.training
         model.eval()
         with torch.no_grad():
@@ -162,7 +171,7 @@ class Weighting:
 
 
 def samples_of_kinds(corpus: EncodedCorpus, count: int) -> dict[str, EncodedCorpus]:
-    """The pairs of each kind, where there are kinds, of ``count`` sources that have both, spread evenly."""
+    """Pairs of ``count`` evenly spread sources with both kinds of targets, by kind; empty where there are no kinds."""
     if corpus.distilled is None:
         return {}
     rows = {RAW: np.flatnonzero(~corpus.distilled), DISTILLED: np.flatnonzero(corpus.distilled)}
@@ -174,30 +183,32 @@ def samples_of_kinds(corpus: EncodedCorpus, count: int) -> dict[str, EncodedCorp
 def weighting_of(
     system: System, corpus: EncodedCorpus, train: Path, agreement: Path | None, seed: int
 ) -> Weighting | None:
-    """The weights of samples, where they differ."""
+    """The weighting of a system's samples; None where all weights are 1."""
     mixture, paced = system.mixture, system.self_paced
     selective = mixture is not None and mixture.kind == "selective"
     if paced is None and (mixture is None or mixture.kind == "union"):
         return None
     similarity = evaluator = None
     if paced and paced.criterion == "similarity":
-        similarity = Scores.read(train, MIXED, "similarity", corpus.ids)
+        similarity = Scores.read(train, MIXED, column="similarity", ids=corpus.ids)
     if selective:
         if agreement is None:
             raise RetortError("a selective mixture needs its evaluator's table, but no --agreement was given")
-        evaluator = Scores.read(agreement, AGREEMENT, "score", corpus.ids)
+        evaluator = Scores.read(agreement, AGREEMENT, column="score", ids=corpus.ids)
         # a source without a translation keeps its reference
         evaluator.values[~np.isin(evaluator.ids, corpus.ids[corpus.distilled])] = np.inf
-    return Weighting(system.objective, mixture, paced, similarity, evaluator, seed)
+    return Weighting(
+        system.objective, mixture=mixture, paced=paced, similarity=similarity, evaluator=evaluator, seed=seed
+    )
 
 
 def choose_distilled(score_b: Tensor, start: float, slope: float, progress: float) -> Tensor:
-    """Which sources have the teacher's translation for their target (selective KD, Liu et al. 2023)."""
+    """Which sources train on the teacher's translation (selective KD, Liu et al. 2023)."""
     return score_b < start + slope * progress
 
 
 def quantile_at(paced: SelfPaced, progress: float) -> float:
-    """Share of the samples that are within the bound: 1 where none waits."""
+    """Share of the samples within the bound; 1 where none waits."""
     if progress < paced.warmup:
         return 1.0
     remaining = max(0.0, (paced.full - progress) / (paced.full - paced.warmup))
@@ -205,7 +216,7 @@ def quantile_at(paced: SelfPaced, progress: float) -> float:
 
 
 def last_values(window: list[float], values_b: Tensor, size: int) -> list[float]:
-    """The window with the finite ones of these values, and at most ``size`` of the latest."""
+    """The window with these values appended, finite ones only, cut to the last ``size``."""
     return [*window, *values_b[values_b.isfinite()].tolist()][-size:]
 
 
@@ -215,7 +226,7 @@ def weights_within(values_b: Tensor, window: list[float], share: float, kind: st
         return torch.ones(len(values_b))
     bound = float(np.quantile(window, share))
     if kind == "hard":
-        # what is not a number is for the training loop to report
+        # the training loop reports values that are not numbers
         return (~(values_b > bound)).float()
     return (1 - values_b / max(bound, TIES)).clamp(min=0).float()
 
@@ -227,9 +238,10 @@ def _distilled(batch: Batch) -> Tensor:
 
 
 def _count(state: dict[str, Any], batch: Batch, kept: Batch) -> None:
-    """Add to the counts of samples that count, and of all."""
-    seen, counted_b = _kinds(batch), kept.weights > 0
-    counts = {name: [int((b & counted_b).sum()), int(seen[name].sum())] for name, b in _kinds(kept).items()}
+    """Add to the counts of samples with a weight above 0, and of all samples."""
+    seen = _kinds(batch)
+    positive_b = kept.weights > 0
+    counts = {name: [int((b & positive_b).sum()), int(seen[name].sum())] for name, b in _kinds(kept).items()}
     add_counts(state, {"counts": counts})
 
 
@@ -241,7 +253,7 @@ def add_counts(state: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 def _kinds(batch: Batch) -> dict[str, Tensor]:
-    """The samples of each kind, by what their share is called in the log."""
+    """The samples of each kind, by the name of their share in the log."""
     kinds = {"kept": torch.ones_like(batch.weights, dtype=torch.bool)}
     if batch.distilled_b is not None:
         kinds |= {f"kept_{RAW}": ~batch.distilled_b, f"kept_{DISTILLED}": batch.distilled_b}
