@@ -1,9 +1,10 @@
 """Weights of the samples of a batch: mixed targets, selective KD, and self-paced learning.
 
 Weights are functions of the batch, of progress, and of a state that is saved with the training's. The state has the
-last values of the criterion, the surplus of kept samples, and counts for the log. While a loss falls, new values are lower
-than earlier ones, so a quantile of these would keep too many samples. The surplus lowers the quantile, so that the
-share of kept samples is the one that random choice would keep.
+last values of the criterion, the surplus of kept samples, and counts for the log.
+
+While a loss falls, new values are lower than earlier ones, so a quantile of these would keep too many samples. The
+surplus lowers the quantile, so that the share of kept samples is the one that random choice would keep.
 
 Shape letters: b batch.
 """
