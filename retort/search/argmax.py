@@ -1,4 +1,4 @@
-"""One pass over the predicted length, best token at each position."""
+"""One pass over slots of a predicted length, the most probable token in each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from retort.search.length_candidates import LengthCandidates
 
 @torch.inference_mode()
 def search(model: ParallelModel, source_bs: Tensor, options: Argmax) -> list[list[Hypothesis]]:
-    """One pass for each of the ``length_beam`` most probable lengths; best mean log-probability first, where repeats
-    that are removed count."""
+    """One pass over each of the ``length_beam`` most probable lengths; highest mean log-probability (nats) first.
+
+    The mean is over all slots, also those whose repeats are removed.
+    """
     return LengthCandidates.most_probable(model, source_bs, options.length_beam).fill(options)

@@ -1,4 +1,4 @@
-"""What a search returns, and what several searches share."""
+"""Hypotheses, the entry point of all searches, and helpers that several searches share."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from retort.data.vocabulary import BLANK, BOS, MASK, PAD, UNK
 from retort.errors import RetortError
 
 SPECIAL_IDS = 6
-"""Ids below this are no text: pad, bos, eos, unk, mask, blank. unk is kept in output, the others never appear."""
+"""Ids below this are special: pad, bos, eos, unk, mask, blank. Outputs may contain unk, and none of the others."""
 
 NO_OUTPUT = [PAD, BOS, MASK, BLANK]
-"""Ids that a search over tokens and eos never chooses."""
+"""Ids that a search over tokens and eos never emits."""
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One output: token ids without special ones, the search's score (nats), whether it hit the length limit, and the
-    decoder passes spent."""
+    """One output of a search."""
 
     tokens: list[int]
+    """Token ids, without special ones."""
     score: float
+    """The search's own score in nats, higher is better."""
     truncated: bool
+    """Whether the output hit the length limit."""
     passes: int
+    """Decoder passes spent."""
 
 
 def run_search(
     model: Any, source_bs: Tensor, options: Any, teacher: Any = None, prefix_bt: Tensor | None = None
 ) -> list[list[Hypothesis]]:
-    """Decode a padded batch with the search that ``options.kind`` names; one n-best list a source, best first.
+    """Decode a padded batch with the search ``options.kind``; one n-best list per source, best first.
 
-    ``teacher`` is the AutoregressiveModel that chooses among the candidates of a search that ``needs_teacher``.
-    ``prefix_bt``: tokens that each output begins with, padded; for left-to-right searches alone. They count as the
-    others do in the score.
+    ``teacher``: the AutoregressiveModel that scores the candidates, for a search that ``needs_teacher``. ``prefix_bt``:
+    padded tokens that each output begins with, for left-to-right searches; the score includes them. Raises RetortError
+    if a teacher is needed and missing.
     """
     module = import_module(f"retort.search.{options.kind}")
     if prefix_bt is not None:
@@ -54,21 +57,25 @@ def run_search(
 
 
 def output_limit(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: Tensor | None = None) -> list[int]:
-    """Longest output of each source in tokens, eos not counted: max_ratio x its length (without eos) + 10; never less
-    than what it is to begin with."""
+    """Length limit of each source's output in tokens, without eos: max_ratio x source length (without eos) + 10.
+
+    A limit is never below the length of the source's prefix, and otherwise at most ``longest`` - 1.
+    """
     lengths = (source_bs != PAD).sum(1).tolist()
     limits = [min(int(max_ratio * (length - 1)) + 10, longest - 1) for length in lengths]
-    given = [0] * len(limits) if prefix_bt is None else (prefix_bt != PAD).sum(1).tolist()
-    return [max(pair) for pair in zip(limits, given, strict=True)]
+    if prefix_bt is None:
+        return limits
+    prefix_lengths = (prefix_bt != PAD).sum(1).tolist()
+    return [max(pair) for pair in zip(limits, prefix_lengths, strict=True)]
 
 
 def force(log_probs_rv: Tensor, token_r: Tensor) -> None:
-    """Make each row's given token the only possible one, in place; pad forces none."""
+    """Make ``token_r`` the only possible token of its row, in place; pad leaves a row as it is."""
     tokens_v = torch.arange(log_probs_rv.shape[1], device=log_probs_rv.device)
     others_rv = (token_r[:, None] != PAD) & (token_r[:, None] != tokens_v)
     log_probs_rv.masked_fill_(others_rv, float("-inf"))
 
 
 def without_special(tokens: Sequence[int]) -> list[int]:
-    """The tokens that are text: everything but pad, bos, eos, mask and blank."""
+    """The tokens without pad, bos, eos, mask and blank; unk stays."""
     return [token for token in tokens if token >= SPECIAL_IDS or token == UNK]

@@ -1,4 +1,4 @@
-"""Best-path decoding of CTC: best token in each slot, adjacent repeats merged, blanks removed.
+"""Best-path decoding of CTC (Graves et al. 2006): best token in each slot, repeats merged, blanks removed.
 
 Shape letters: b sources, t slots, v vocabulary.
 """
@@ -18,7 +18,7 @@ FORBIDDEN = [PAD, BOS, EOS, MASK]
 
 @torch.inference_mode()
 def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> list[list[Hypothesis]]:
-    """One pass; the score is the log-probability of the best path."""
+    """One pass; the score is the log-probability of the best path, in nats."""
     memory_bsd, memory_bias = model.encode(source_bs)
     states_btd, slots_b = model.decode_upsampled(source_bs, memory_bsd, memory_bias)
     inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
@@ -33,6 +33,6 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     repeated_bt[:, 1:] = tokens_bt[:, 1:] == tokens_bt[:, :-1]
     tokens_bt = tokens_bt.masked_fill(repeated_bt, PAD)
     return [
-        [Hypothesis(without_special(tokens), score, False, 1)]
+        [Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=1)]
         for tokens, score in zip(tokens_bt.tolist(), score_bt.sum(1).tolist(), strict=True)
     ]

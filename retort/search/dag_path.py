@@ -1,7 +1,7 @@
 """Greedy and lookahead decoding of a directed acyclic graph (Huang et al. 2022, section 3.3).
 
-Every vertex points to its best successor, all at once; the output is what the vertices on the way from the first to the
-last one say. A token equal to the one before it is dropped, as in the released code.
+All vertices select their best successor at once. The output is the tokens of the vertices on the path from the first
+vertex to the last one. A token equal to the one before it is dropped, as in the released code.
 
 Shape letters: b sources, t vertices, i and j vertices of a transition.
 """
@@ -20,12 +20,12 @@ from retort.search.vertices import read_graph
 
 @torch.inference_mode()
 def search(model: DagModel, source_bs: Tensor, options: DagPath) -> list[list[Hypothesis]]:
-    """One pass; the score is the log-probability of the path and its tokens, eos included, before any is dropped."""
+    """One pass; the score is the log-probability of the path and its tokens in nats, including eos and repeats."""
     token_bt, log_prob_bt, log_transitions_bij, vertices_b = read_graph(model, source_bs)
-    by_bij = log_transitions_bij
+    criterion_bij = log_transitions_bij
     if options.method == "lookahead":
-        by_bij = by_bij + options.beta * log_prob_bt[:, None]
-    next_bt = by_bij.argmax(2)
+        criterion_bij = criterion_bij + options.beta * log_prob_bt[:, None]
+    next_bt = criterion_bij.argmax(2)
     place_t = torch.arange(next_bt.shape[1], device=source_bs.device)
     last_b1 = vertices_b[:, None] - 1
     next_bt = torch.where(place_t < last_b1, next_bt, place_t)
@@ -35,15 +35,15 @@ def search(model: DagModel, source_bs: Tensor, options: DagPath) -> list[list[Hy
     score_b = ((step_bt + log_prob_bt) * visited_bt).sum(1)
     tokens_bt = without_repeats(torch.where(inner_bt, token_bt, PAD), inner_bt)
     return [
-        [Hypothesis(without_special(tokens), score, False, 1)]
+        [Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=1)]
         for tokens, score in zip(tokens_bt.tolist(), score_b.tolist(), strict=True)
     ]
 
 
 def on_the_way(next_bt: Tensor) -> Tensor:
-    """Boolean [b, t]: the vertices that are reached from the first one by following pointers, itself included.
+    """Vertices on the path from the first one, which is included: boolean [b, t]; ``next_bt``: successors.
 
-    Pointers of 1, 2, 4, ... steps: each round doubles the part of the path that is known.
+    Pointers are doubled (1, 2, 4, ... steps), so that log2(t) rounds suffice.
     """
     visited_bt = torch.zeros_like(next_bt)
     visited_bt[:, 0] = 1
@@ -53,11 +53,11 @@ def on_the_way(next_bt: Tensor) -> Tensor:
     return visited_bt.bool()
 
 
-def without_repeats(token_bt: Tensor, chosen_bt: Tensor) -> Tensor:
-    """PAD in place of a chosen token that equals the chosen one before it."""
+def without_repeats(token_bt: Tensor, selected_bt: Tensor) -> Tensor:
+    """Tokens [b, t], with pad in place of a selected token that equals the selected one before it."""
     place_t = torch.arange(token_bt.shape[1], device=token_bt.device)
-    latest_bt = torch.where(chosen_bt, place_t, 0).cummax(1).values
+    latest_bt = torch.where(selected_bt, place_t, 0).cummax(1).values
     before_bt = token_bt.gather(1, latest_bt.roll(1, 1))
-    repeated_bt = chosen_bt & (token_bt == before_bt)
+    repeated_bt = selected_bt & (token_bt == before_bt)
     repeated_bt[:, 0] = False
     return token_bt.masked_fill(repeated_bt, PAD)

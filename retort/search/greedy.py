@@ -1,4 +1,4 @@
-"""Greedy search."""
+"""Greedy search: the most probable token at each step."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ from retort.search.left_to_right import extend
 def search(
     model: AutoregressiveModel, source_bs: Tensor, options: Greedy, prefix_bt: Tensor | None = None
 ) -> list[list[Hypothesis]]:
-    """The most probable token at each step, once the prefix is said; the score is the sum of log-probabilities, eos
-    included."""
+    """The prefix, then the most probable token at each step; the score is the summed log-probability, eos included."""
     limits = output_limit(source_bs, options.max_ratio, model.config.max_length, prefix_bt)
-    found = extend(model, source_bs, limits, lambda log_probs_bv: log_probs_bv.max(1), prefix_bt)
-    # the last token is eos, or the one beyond the limit
+    outputs = extend(model, source_bs, limits, choose=lambda log_probs_bv: log_probs_bv.max(1), prefix_bt=prefix_bt)
+    columns = (outputs.tokens_bt, outputs.length_b, outputs.score_b, outputs.truncated_b)
+    # the last token is eos, or the one after the limit
     return [
-        [Hypothesis(tokens[: length - 1], score, cut, length)]
-        for tokens, length, score, cut in zip(
-            found.tokens_bt.tolist(),
-            found.length_b.tolist(),
-            found.score_b.tolist(),
-            found.truncated_b.tolist(),
-            strict=True,
-        )
+        [Hypothesis(tokens=tokens[: length - 1], score=score, truncated=truncated, passes=length)]
+        for tokens, length, score, truncated in zip(*(column.tolist() for column in columns), strict=True)
     ]

@@ -17,10 +17,10 @@ from retort.search.vertices import read_graph
 
 @torch.inference_mode()
 def search(model: DagModel, source_bs: Tensor, options: JointViterbi) -> list[list[Hypothesis]]:
-    """One pass; the output has the best log P(path, tokens) / length ** beta, which is its score."""
+    """One pass; the output maximises log P(path, tokens) / length ** beta, which is its score (nats)."""
     token_bt, log_prob_bt, log_transitions_bij, vertices_b = read_graph(model, source_bs)
     limits = output_limit(source_bs, options.max_ratio, model.config.max_length)
-    # bos and eos come on top of the text
+    # tokens are the text, bos and eos
     n = min(max(limits) + 2, log_prob_bt.shape[1])
     scores_nbt = best_scores(log_prob_bt.expand(n, -1, -1), log_transitions_bij)
     length_n = torch.arange(1, n, device=source_bs.device)
@@ -31,6 +31,6 @@ def search(model: DagModel, source_bs: Tensor, options: JointViterbi) -> list[li
     path_bn = best_path(scores_nbt, log_transitions_bij, vertices_b, best_b + 2)
     tokens_bn = token_bt.gather(1, path_bn)
     return [
-        [Hypothesis(without_special(tokens), score, False, 1)]
+        [Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=1)]
         for tokens, score in zip(tokens_bn.tolist(), score_b.tolist(), strict=True)
     ]

@@ -1,6 +1,6 @@
-"""Left-to-right decoding of one output a source, with a cache; finished rows are dropped as they finish.
+"""Left-to-right decoding of one output per source, with a cache; rows leave the batch as they finish.
 
-Shape letters: b sources (still decoding), v vocabulary, t position.
+Shape letters: b sources (in the loop: open sources), v vocabulary, t position.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from retort.models.autoregressive import AutoregressiveModel
 from retort.search.base import NO_OUTPUT, force
 
 Choose = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Chooses the next token from log-probabilities [b, v]: its log-probability [b] and its id [b]."""
+"""Selects the next token from log-probabilities [b, v]; returns its log-probability [b] and its id [b]."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """One output a source."""
+    """One output per source."""
 
     tokens_bt: Tensor
-    """Token ids, eos after the end."""
+    """Token ids, with eos after the end."""
     length_b: Tensor
-    """Tokens, the last of which is eos, or the one beyond the limit."""
+    """Number of tokens, the last of which is eos or the one after the limit."""
     score_b: Tensor
     """Sum of the log-probabilities, in nats."""
     truncated_b: Tensor
@@ -41,16 +41,17 @@ def extend(
     choose: Choose,
     prefix_bt: Tensor | None = None,
 ) -> Outputs:
-    """Outputs of at most ``limits`` tokens, eos not counted: those of the prefixes, and then as ``choose`` says."""
-    count, device = len(source_bs), source_bs.device
+    """Outputs of at most ``limits`` tokens, without eos: first the prefix, then the tokens that ``choose`` selects."""
+    count = len(source_bs)
+    device = source_bs.device
     limit_b = torch.tensor(limits, device=device)
     cache = model.start(source_bs)
     token_b = torch.full((count,), BOS, device=device)
     total_b = torch.zeros(count, device=device)
     open_rows = torch.arange(count, device=device)
     steps: list[tuple[Tensor, Tensor]] = []
-    ended = torch.zeros(count, dtype=torch.long, device=device)
-    truncated = torch.zeros(count, dtype=torch.bool, device=device)
+    length_b = torch.zeros(count, dtype=torch.long, device=device)
+    truncated_b = torch.zeros(count, dtype=torch.bool, device=device)
     while len(open_rows):
         log_probs_bv = model.step(token_b, cache)
         log_probs_bv[:, NO_OUTPUT] = float("-inf")
@@ -62,8 +63,8 @@ def extend(
         cut_b = (len(steps) > limit_b[open_rows]) & (token_b != EOS)
         stop_b = cut_b | (token_b == EOS)
         if bool(stop_b.any()):
-            ended[open_rows[stop_b]] = len(steps)
-            truncated[open_rows[cut_b]] = True
+            length_b[open_rows[stop_b]] = len(steps)
+            truncated_b[open_rows[cut_b]] = True
             keep = (~stop_b).nonzero()[:, 0]
             open_rows, token_b = open_rows[keep], token_b[keep]
             if len(open_rows):
@@ -71,4 +72,4 @@ def extend(
     tokens_bt = torch.full((count, len(steps)), EOS, device=device)
     for position, (rows, tokens) in enumerate(steps):
         tokens_bt[rows, position] = tokens
-    return Outputs(tokens_bt, ended, total_b, truncated)
+    return Outputs(tokens_bt=tokens_bt, length_b=length_b, score_b=total_b, truncated_b=truncated_b)

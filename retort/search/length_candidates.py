@@ -1,7 +1,7 @@
-"""Slots of several lengths for each source, filled in one pass.
+"""Slots of several candidate lengths per source, filled in one pass.
 
-Shape letters: b sources, c length candidates of a source, n rows (a candidate of a source each), t slot, s source
-position, d width, m slots that hold mask, v vocabulary, k most probable tokens of a slot.
+Shape letters: b sources, c length candidates per source, n rows (one per source and candidate), t slot, s source
+position, d width, m slots that hold mask, v vocabulary, k most probable tokens per slot.
 """
 
 from __future__ import annotations
@@ -25,64 +25,77 @@ class LengthCandidates:
     def __init__(
         self, model: ParallelModel, memory_bsd: Tensor, memory_bias: Tensor, source_n: Tensor, length_n: Tensor
     ) -> None:
-        """``source_n`` are the numbers of the rows' sources, in ascending order, ``length_n`` their lengths with eos;
-        every source has a row. From here on a row's length is the number of its slots."""
-        self.model, self.source_n, self.length_n = model, source_n, model.slot_count(length_n)
+        """``source_n``: index of each row's source, ascending; every source has at least one row. ``length_n``: target
+        length of each row with eos; the attribute of this name is the number of its slots."""
+        self.model = model
+        self.source_n = source_n
+        self.length_n = model.slot_count(length_n)
         self.forbidden = [token for token in NO_OUTPUT if not (token == BLANK and model.blank)]
         self.memory_nsd, self.memory_bias = repeated_memory(memory_bsd, memory_bias, source_n)
         self.real_nt = torch.arange(int(self.length_n.max()), device=length_n.device) < self.length_n[:, None]
 
     @classmethod
     def most_probable(cls, model: ParallelModel, source_bs: Tensor, count: int) -> LengthCandidates:
-        """The ``count`` most probable lengths of each source."""
+        """Candidates of the ``count`` most probable lengths of each source."""
         memory_bsd, memory_bias = model.encode(source_bs)
-        lengths_bc = most_probable_lengths(model, source_bs, memory_bsd, count)
+        lengths_bc = most_probable_lengths(model, source_bs, memory_bsd, count=count)
         source_n = torch.arange(len(source_bs), device=source_bs.device).repeat_interleave(count)
-        return cls(model, memory_bsd, memory_bias, source_n, lengths_bc.flatten())
+        return cls(model, memory_bsd, memory_bias, source_n=source_n, length_n=lengths_bc.flatten())
 
     def masked_slots(self) -> Tensor:
-        """Decoder input [n, t]: mask in every slot, pad beyond them."""
+        """Decoder input [n, t]: mask in every slot, pad after them."""
         return torch.where(self.real_nt, MASK, PAD)
 
     def log_probs(self, tokens_nt: Tensor) -> Tensor:
-        """One pass: log-probabilities [m, v] in nats, float32, of what the masked slots hold."""
+        """One pass: log-probabilities [m, v] of the masked slots' tokens, in nats, float32."""
         states_ntd = self.model.decode_tokens(tokens_nt, self.memory_nsd, self.memory_bias)
         logits = self.model.logits(states_ntd[tokens_nt == MASK]).float()
         logits[:, self.forbidden] = float("-inf")
         return torch.log_softmax(logits, -1)
 
     def fill(self, options: Argmax | LengthParallel) -> list[list[Hypothesis]]:
-        """N-best lists of one pass, repeats treated as ``options.deduplicate`` says; see ``ranked``."""
+        """N-best lists of one pass, see ``ranked``; ``options.deduplicate`` decides what happens to repeats."""
         tokens_nt = self.masked_slots()
         log_probs_mv = self.log_probs(tokens_nt)
         if options.deduplicate == "odd":
             log_probs_mk, tokens_mk = log_probs_mv.topk(min(TOKENS_PER_SLOT, log_probs_mv.shape[1]), -1)
-            log_probs_ntk, tokens_ntk = self._in_slots(log_probs_mk), self._in_slots(tokens_mk)
-            tokens_nt, log_probs_nt = without_repeats(log_probs_ntk, tokens_ntk, self.length_n, options.repeat_penalty)
+            tokens_nt, log_probs_nt = without_repeats(
+                self._in_slots(log_probs_mk),
+                self._in_slots(tokens_mk),
+                length_n=self.length_n,
+                penalty=options.repeat_penalty,
+            )
         else:
             best_m, token_m = log_probs_mv.max(-1)
-            tokens_nt, log_probs_nt = self._in_slots(token_m), self._in_slots(best_m)
-        found = self.ranked(tokens_nt, log_probs_nt, 1)
+            tokens_nt = self._in_slots(token_m)
+            log_probs_nt = self._in_slots(best_m)
+        nbest_lists = self.ranked(tokens_nt, log_probs_nt, passes=1)
         if options.deduplicate == "remove":
-            return [[replace(h, tokens=[token for token, _ in groupby(h.tokens)]) for h in best] for best in found]
-        return found
+            return [
+                [replace(h, tokens=[token for token, _ in groupby(h.tokens)]) for h in best] for best in nbest_lists
+            ]
+        return nbest_lists
 
     def ranked(self, tokens_nt: Tensor, log_probs_nt: Tensor, passes: int) -> list[list[Hypothesis]]:
-        """N-best lists of filled slots: best mean log-probability of a slot (0 beyond a row's slots) first."""
+        """N-best lists of filled slots, highest mean log-probability per slot first.
+
+        ``log_probs_nt`` (nats) is 0 after a row's slots.
+        """
         score_n = log_probs_nt.sum(1) / self.length_n
-        found: list[list[Hypothesis]] = [[] for _ in range(int(self.source_n[-1]) + 1)]
+        nbest_lists: list[list[Hypothesis]] = [[] for _ in range(int(self.source_n[-1]) + 1)]
         for source, tokens, score in zip(self.source_n.tolist(), tokens_nt.tolist(), score_n.tolist(), strict=True):
-            found[source].append(Hypothesis(without_special(tokens), score, False, passes))
-        return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in found]
+            hypothesis = Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=passes)
+            nbest_lists[source].append(hypothesis)
+        return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in nbest_lists]
 
     def _in_slots(self, x_m: Tensor) -> Tensor:
-        """Values [m, ...] of all slots, at their places [n, t, ...]; 0, which is pad, elsewhere."""
+        """Values [m, ...] of all slots at their positions [n, t, ...], and 0 (pad) elsewhere."""
         x_nt = x_m.new_zeros(*self.real_nt.shape, *x_m.shape[1:])
         x_nt[self.real_nt] = x_m
         return x_nt
 
 
 def repeated_memory(memory_bsd: Tensor, memory_bias: Tensor, source_n: Tensor) -> tuple[Tensor, Tensor]:
-    """Encoder output [n, s, d] and its bias [n * heads, 1, s] for rows of these sources."""
+    """Encoder output [n, s, d] and its bias [n * heads, 1, s], repeated for the rows of these sources."""
     bias = memory_bias.view(len(memory_bsd), -1, *memory_bias.shape[1:])
     return memory_bsd[source_n], bias[source_n].flatten(0, 1)

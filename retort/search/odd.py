@@ -1,6 +1,6 @@
 """Optimal de-duplicated decoding: the most probable output of a given length without repeats (Sun and Yang 2020).
 
-Shape letters: n rows, t slot, k most probable tokens of a slot, j those of the slot before it.
+Shape letters: n rows, t slot, k most probable tokens per slot, j those of the slot before it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from torch import Tensor
 from retort.data.vocabulary import BLANK, PAD
 
 TOKENS_PER_SLOT = 3
-"""Most probable tokens of a slot that are enough: its two neighbours can forbid no more than two of them."""
+"""Most probable tokens per slot that suffice: its two neighbours can forbid at most two of them."""
 
 FORBIDDEN = 1e9
-"""Nats that a repeat costs when none is allowed: more than any output can win back, and finite, so that an output that
-cannot avoid them has as few as possible. In float64 it leaves log-probabilities 7 digits after the point."""
+"""Cost in nats of a repeat if none is allowed: no output can gain as much. It is finite, so that an output that cannot
+avoid repeats has as few as possible. In float64 it leaves log-probabilities 7 decimals."""
 
 
 def without_repeats(
@@ -23,15 +23,17 @@ def without_repeats(
 ) -> tuple[Tensor, Tensor]:
     """The sequences y that maximise sum_t log p_t(y_t) - penalty * (number of t with y_t = y_{t-1}).
 
-    Takes the most probable tokens of each slot with their log-probabilities (nats), min(TOKENS_PER_SLOT, vocabulary) of
-    them or more, and the slots [n] of each row; what lies beyond those does not matter. ``penalty`` None forbids
-    repeats where they can be avoided. Returns tokens and their log-probabilities, both [n, t], pad and 0 beyond a row's
-    slots.
+    ``tokens_ntk``: most probable tokens of each slot, at least min(TOKENS_PER_SLOT, vocabulary) of them, with their
+    ``log_probs_ntk`` (nats). ``length_n``: slots of each row; later ones are ignored. ``penalty`` (nats): None forbids
+    repeats that can be avoided.
+
+    Returns tokens and their log-probabilities, both [n, t]; pad and 0 after a row's slots.
     """
     outside_nt = torch.arange(tokens_ntk.shape[1], device=tokens_ntk.device) >= length_n[:, None]
     score_ntk = log_probs_ntk.double().masked_fill(outside_nt[:, :, None], 0.0)
     moves_ntjk = _moves(tokens_ntk, outside_nt, FORBIDDEN if penalty is None else penalty)
-    best_nk, back = score_ntk[:, 0], []
+    best_nk = score_ntk[:, 0]
+    back = []
     for move_njk, here_nk in zip(moves_ntjk.unbind(1), score_ntk[:, 1:].unbind(1), strict=True):
         before_nk, from_nk = (best_nk[:, :, None] + move_njk).max(1)
         best_nk = before_nk + here_nk
@@ -45,8 +47,10 @@ def without_repeats(
 
 
 def _moves(tokens_ntk: Tensor, outside_nt: Tensor, penalty: float) -> Tensor:
-    """What going from token j of a slot to token k of the next adds to the score [n, t - 1, j, k]; beyond a row's slots
-    a path stays where it is. Blanks are no repeats: they are deleted."""
+    """Score of the transition from token j of a slot to token k of the next one [n, t - 1, j, k].
+
+    After a row's slots, a path keeps its index. Blanks are not repeats, because they are deleted.
+    """
     here_nt1k = tokens_ntk[:, 1:, None, :]
     repeated_ntjk = (tokens_ntk[:, :-1, :, None] == here_nt1k) & (here_nt1k != BLANK)
     stay_jk = torch.eye(tokens_ntk.shape[2], dtype=torch.float64, device=tokens_ntk.device).log()

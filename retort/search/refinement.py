@@ -1,6 +1,6 @@
-"""Predict all positions, mask the least sure ones, predict them again (mask-predict, Ghazvininejad et al. 2019).
+"""Mask-predict's refinement: mask the least probable tokens and predict them again (Ghazvininejad et al. 2019).
 
-Shape letters: n rows (a length candidate of a source each), t slot.
+Shape letters: n rows (one per source and length candidate), t slot.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from retort.search.length_candidates import LengthCandidates
 
 @torch.inference_mode()
 def refine(model: ParallelModel, source_bs: Tensor, length_beam: int, iterations: int) -> list[list[Hypothesis]]:
-    """Pass i of T re-masks the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included; the
-    probabilities of the others stay as they were."""
+    """N-best lists after T = ``iterations`` passes, best mean log-probability (nats) first.
+
+    After pass i, the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, are masked again. The
+    other tokens keep their probabilities.
+    """
     candidates = LengthCandidates.most_probable(model, source_bs, length_beam)
     tokens_nt = candidates.masked_slots()
     log_probs_nt = torch.zeros(tokens_nt.shape, device=source_bs.device)

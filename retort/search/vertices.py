@@ -1,6 +1,6 @@
-"""What the searches of a directed acyclic graph read of it: each vertex's best token, and the transitions.
+"""Best tokens and transitions of a directed acyclic graph, for the searches over it.
 
-Shape letters: b sources, t vertices, m vertices that are no padding, v vocabulary, i and j vertices of a transition.
+Shape letters: b sources, t vertices, m inner vertices, v vocabulary, i and j vertices of a transition.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from retort.search.base import NO_OUTPUT
 
 
 def read_graph(model: DagModel, source_bs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Best token of each vertex and its log-probability, both [b, t]; log-probabilities of transitions [b, i, j], -inf
-    where there is none; and the number of vertices [b].
+    """Best token of each vertex and its log-probability [b, t], transitions [b, i, j], and number of vertices [b].
 
-    Inner vertices say text only, and the last one eos; the first one says nothing, with log-probability 0.
+    Log-probabilities are in nats; that of a missing transition is -inf. Inner vertices emit text only, and the last one
+    emits eos. The first one emits nothing (pad), with log-probability 0.
     """
     states_btd, vertices_b = model.decode_upsampled(source_bs, *model.encode(source_bs))
     place_t = torch.arange(states_btd.shape[1], device=source_bs.device)
