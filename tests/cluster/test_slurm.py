@@ -172,7 +172,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Pat
     configure(checkout)
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(checkout.snakemake, "students", "--configfile", "tiny.yaml", *THREADS)
-        yield pool.submit(lambda: done.result() and checkout.path / "results/tiny")
+
+        def results() -> Path:
+            done.result()
+            return checkout.path / "results/tiny"
+
+        yield pool.submit(results)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,10 @@ class Training:
         """The newest saved update."""
         return max((int(path.name[6:]) for path in self.state.glob("*/update*")), default=0)
 
+    def has_saved(self, update: int) -> bool:
+        """Whether this update, or a later one, is saved."""
+        return self.saved() >= update
+
     def kill(self, condition: Callable[[], Any], delay: float = 0.0) -> None:
         """Start it and kill it once the condition holds, or at the end of the delay after that."""
         process = self.start()
@@ -146,7 +151,7 @@ def test_a_training_killed_again_and_again(
     training.kill(lambda: True, rng.uniform(0, 1.5))  # while it starts
     for share in shares:
         wanted = int(UPDATES * share) + rng.randint(-10, 10)
-        training.kill(lambda wanted=wanted: training.saved() >= wanted, rng.uniform(0, 0.03))
+        training.kill(partial(training.has_saved, wanted), rng.uniform(0, 0.03))
         assert not (training.output / "model.json").exists()
     training.kill((training.output / "training.parquet").exists, rng.uniform(0, 0.005))  # while it writes its results
     training.finish()

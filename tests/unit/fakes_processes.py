@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,6 @@ def _run(rank: int, count: int, store: Path, end: Connection, task: Callable[...
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     processes.SECONDS_TO_FIRST, processes.SECONDS_TO_CULPRIT = 0.1, 0.3
     init = dist.init_process_group
-    place = {"init_method": f"file://{store}", "rank": rank, "world_size": count}
-    dist.init_process_group = lambda *args, **options: init(*args, **options, **place)  # type: ignore[assignment]
+    place: dict[str, Any] = {"init_method": f"file://{store}", "rank": rank, "world_size": count}
+    dist.init_process_group = partial(init, **place)
     end.send(task(rank, *arguments))

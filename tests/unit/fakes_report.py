@@ -252,7 +252,7 @@ def _train(root: Path, name: str, seed: int, generator: random.Random, metric: s
     columns = ("update", "split", "metric", "value", "seconds")
     table = pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema=TRAINING_LOG.schema)
     write_table(directory / "training.parquet", TRAINING_LOG, table)
-    model = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed}
+    model: dict[str, Any] = {"parameters": 4_321_000, "updates": 6000, "train_seconds": 60.0 * 21 + seed}
     model |= {"objective": {"name": objective}}
     model |= {"validation": {metric: 50 * (1 - errors) + seed}}
     device = {"type": "cpu", "name": "Made-up"}

@@ -58,7 +58,7 @@ def commands(checkout: Checkout, config: dict[str, Any], *targets: str) -> dict[
     name = checkout.configure(config, "nasty.yaml")
     output = checkout.snakemake("--dry-run", "-p", *targets, "--configfile", name)
     blocks = re.split(r"^\[\w{3} \w{3} .*\]\n", output.partition("\nJob stats:\njob ")[2], flags=re.MULTILINE)
-    found = {}
+    found: dict[str, str] = {}
     for block in blocks:
         rule = re.match(r"(?:localrule|rule|checkpoint) (\w+):", block)
         block = re.split(r"^(?:Job stats:|DAG of jobs will be updated)", block, flags=re.MULTILINE)[0]

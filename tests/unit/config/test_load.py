@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from retort.config import GeneratedCorpus
 from retort.config import reference as config_docs
 from retort.config.files import check_files, local_texts, merged, read_yaml
 from retort.config.load import load_config, to_json
@@ -262,7 +263,7 @@ def test_a_file_starts_from_those_it_includes(tmp_path: Path) -> None:
         deep__seeds={"seeds": [8], "evaluation": {"baseline": "v"}},
     )
     config = load_config(tmp_path / "run.yaml")
-    assert config.corpus.train_pairs == 70 and config.corpus.synonyms == 0.1 and config.corpus.kind == "generated"
+    assert config.corpus == GeneratedCorpus(kind="generated", train_pairs=70, synonyms=0.1)
     assert (config.model.d_model, config.model.ffn, config.model.heads) == (32, 48, 4)
     assert config.seeds == [3], "the later of two included files overrides the earlier one"
     assert config.evaluation.baseline == "v"

@@ -77,7 +77,11 @@ def translated(tables: Tables, path: Path, changes: dict[int, dict[str, Any]]) -
 @pytest.fixture(scope="module")
 def table(tables) -> Path:
     """Of the first source the translation is another one, the second's is cut, the third's empty."""
-    changes = {0: {"text": "quite another"}, 1: {"truncated": True}, 2: {"text": "", "empty": True}}
+    changes: dict[int, dict[str, Any]] = {
+        0: {"text": "quite another"},
+        1: {"truncated": True},
+        2: {"text": "", "empty": True},
+    }
     arguments = translated(tables, tables.root / "translations.parquet", changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gathering, "PART_ROWS", 7)

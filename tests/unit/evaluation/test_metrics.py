@@ -148,7 +148,7 @@ class Vowels(CorpusMetric):
 def vowels(monkeypatch) -> str:
     """Declares the metric, as its module and its declaration would."""
     module = ModuleType("retort.evaluation.metrics.vowels")
-    module.Vowels = Vowels
+    module.Vowels = Vowels  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(declarations, "METRICS", (*METRICS, MetricDeclaration("vowels", "vowels.Vowels")))
     load_metric.cache_clear()

@@ -1,5 +1,6 @@
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ SHAPES = [
 ]
 SOURCES = padded(sentences([3, 9, 6]))
 TARGETS = torch.cat([torch.full((3, 1), BOS), padded(sentences([8, 4, 5], seed=1))[:, :-1]], 1)
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
 
 def alone(rows_bt: torch.Tensor, row: int) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def pairs_for(options: ObjectiveSection, sources: list[list[int]], targets: list
 
 def step_of(options: ObjectiveSection, seed: int = 1) -> Step:
     """The second half of a training, beyond warm-ups, with a teacher if the objective asks one."""
-    teacher = small_model(OBJECTIVE_CASES["autoregressive"], seed=9).eval() if options.needs_teacher else None
+    teacher: Any = small_model(OBJECTIVE_CASES["autoregressive"], seed=9).eval() if options.needs_teacher else None
     return Step(torch.Generator().manual_seed(seed), progress=0.9, teacher=teacher)
 
 
@@ -107,7 +108,7 @@ def test_a_weight_of_two_is_a_sample_twice_where_the_section_says_so(
 ) -> None:
     """Random choices are the same in each row, whatever the batch."""
 
-    def rows_alike(*size: int | tuple[int, ...], generator: object = None, **others: object) -> torch.Tensor:
+    def rows_alike(*size: Any, generator: object = None, **others: object) -> torch.Tensor:
         shape = torch.Size(size[0] if isinstance(size[0], tuple | torch.Size) else size) if size else torch.Size()
         return torch.linspace(0.2, 0.8, shape[-1] if shape else 1).expand(shape or (1,)).reshape(shape).clone()
 

@@ -46,7 +46,7 @@ def paths(arguments: dict) -> Paths:
 
 
 def arguments_of(config: Path, **parts) -> dict:
-    empty = {"scores": [], "logs": [], "checkpoints": [], "translations": []}
+    empty: dict[str, list] = {"scores": [], "logs": [], "checkpoints": [], "translations": []}
     nothing = dict.fromkeys(("corpus", "comparison", "latency", "benchmarks", "dag"))
     return {"config": config, **empty, **nothing, **parts}
 

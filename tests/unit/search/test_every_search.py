@@ -57,7 +57,7 @@ def test_a_batch_of_eight_gives_what_eight_batches_of_one_give(options: SearchSe
         model = small_model(objective, seed=seed).eval()
         # distributions of an untrained model are too flat to be decoded alike in every order of sums
         with torch.no_grad():
-            model.embeddings.output *= 3
+            model.embeddings.output.mul_(3)
         together = run_search(model, padded(sources, 8), options, teacher)
         for source, hypotheses in zip(sources, together, strict=True):
             (alone,) = run_search(model, padded([source]), options, teacher)

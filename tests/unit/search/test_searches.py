@@ -109,7 +109,8 @@ def test_a_beam_that_holds_everything_is_exhaustive(seed, penalty):
 
 def plain_beam(model: FakeAutoregressive, k: int, penalty: float, limit: int) -> list[tuple[list[int], float]]:
     """Beam search without any early stop: finished hypotheses of all lengths, best first."""
-    beams, finished = [([], 0.0)], []
+    beams: list[tuple[list[int], float]] = [([], 0.0)]
+    finished: list[tuple[list[int], float]] = []
     for step in range(1, limit + 2):
         extended = [
             ([*tokens, token], score + math.log(model.probabilities(tuple(tokens))[token]))

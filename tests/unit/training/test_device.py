@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Jobs:
     def start(self, devices: str, count: int = 1) -> subprocess.Popen[str]:
         environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
         environment |= {"RETORT_DEVICES": devices, "TMPDIR": str(self.directory), "PYTHONPATH": str(ROOT)}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         job = subprocess.Popen([sys.executable, "-c", JOB, str(count)], env=environment, text=True, **pipes)
         self.started.append(job)
         return job

@@ -20,6 +20,7 @@ class Tied(nn.Module):
         self.embedding = nn.Parameter(torch.randn(7, 5))
         self.middle, self.norm = nn.Linear(5, 5), nn.LayerNorm(5)
         self.output = self.embedding
+        self.positions: torch.Tensor
         self.register_buffer("positions", torch.randn(3, 5))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ TEACHER = {
 }
 CTC = {"objective": {"name": "ctc"}, "data": "distilled"}
 VANILLA = {"objective": {"name": "vanilla"}, "searches": {"argmax": {"kind": "argmax"}}}
-EM = {
+EM: dict[str, Any] = {
     "seeds": [1, 2],
     "teacher": {**TEACHER, "seeds": [3]},
     "em": {"iterations": 3, "student": {"searches": {"argmax": {"kind": "argmax"}}}},

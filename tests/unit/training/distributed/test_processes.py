@@ -148,7 +148,7 @@ def poisoned(rank: int, directory: Path, which: tuple[int, ...]) -> None:
         bad = rank in which and made.progress.update == 2
         return Loss(loss.total * math.nan) if bad else loss
 
-    made.compute = spoilt
+    made.compute = spoilt  # type: ignore[assignment]
 
     def main(_: argparse.Namespace) -> None:
         with made.processes.lasting():
