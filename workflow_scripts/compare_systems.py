@@ -35,8 +35,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     pairs = [tuple(pair) for pair in args.pair]
-    samples, metrics = args.evaluation.bootstrap_samples, args.evaluation.metrics
-    table = compare(args.tests, args.baseline, args.translations, pairs, samples=samples, metrics=metrics)
+    table = compare(
+        args.tests,
+        baseline=args.baseline,
+        translations=args.translations,
+        pairs=pairs,
+        samples=args.evaluation.bootstrap_samples,
+        metrics=args.evaluation.metrics,
+    )
     runs = runs_of([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
     facts = provenance(
         baseline=str(runs[args.baseline]),

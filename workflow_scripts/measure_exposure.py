@@ -45,7 +45,16 @@ def main(args: argparse.Namespace) -> None:
     rows = []
     for test_set, corpus in read_tests(args.tests).items():
         names = {"system": args.system, "seed": args.seed, "test_set": test_set}
-        for row in exposure(student, teacher, vocabulary, corpus, options, args.batch_tokens, args.metrics):
+        measured = exposure(
+            student=student,
+            teacher=teacher,
+            vocabulary=vocabulary,
+            corpus=corpus,
+            options=options,
+            batch_tokens=args.batch_tokens,
+            metrics=args.metrics,
+        )
+        for row in measured:
             rows.append(names | row)
             logging.info("%s", {key: value for key, value in rows[-1].items() if key != "signature"})
     facts = provenance(

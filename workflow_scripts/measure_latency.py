@@ -70,8 +70,17 @@ def load_systems(entries: list[TimedSystem], device: torch.device, dtype: torch.
         key = str(entry.teacher), vocabulary.digest
         if entry.search.needs_teacher and key not in teachers:
             teachers[key] = load_teacher(entry.teacher, entry.checkpoint, vocabulary, device, dtype)
-        teacher = teachers.get(key)
-        systems.append(Timed(entry.system, entry.seed, entry.search_name, entry.search, model, vocabulary, teacher))
+        systems.append(
+            Timed(
+                system=entry.system,
+                seed=entry.seed,
+                search_name=entry.search_name,
+                search=entry.search,
+                model=model,
+                vocabulary=vocabulary,
+                teacher=teachers.get(key),
+            )
+        )
     return Loaded(systems, list(loaded), [path for path, _ in teachers])
 
 

@@ -74,7 +74,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     test_set, metric = key
     opponent, base = baseline
-    compared = differences(metric, [measured for _, measured in systems], base, samples, seed)
+    compared = differences(metric, [measured for _, measured in systems], base, samples=samples, seed=seed)
     for (run, _), difference in zip(systems, compared, strict=True):
         yield {
             "system": run.system,

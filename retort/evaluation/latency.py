@@ -52,8 +52,8 @@ class Timing:
 def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -> Iterator[Timing]:
     """Time every system on the same batches, one system after the other on each batch.
 
-    Interleaving lets drifts of the machine hit all systems alike; batches with equal numbers hold equal sentences, so
-    ratios can be taken batch by batch.
+    Because they are interleaved, changes in the machine's speed affect all systems alike. Batches with equal numbers
+    hold equal sentences, so ratios can be computed batch by batch.
     """
     for size in settings.batch_sizes:
         batches = test_batches(texts, size, settings.sentences)
@@ -64,7 +64,14 @@ def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -
             for number, batch in enumerate(batches):
                 for timed in systems:
                     model_seconds, total_seconds = time_batch(timed, batch)
-                    yield Timing(timed, size, number, len(batch), model_seconds, total_seconds)
+                    yield Timing(
+                        timed=timed,
+                        batch_size=size,
+                        batch=number,
+                        sentences=len(batch),
+                        model_seconds=model_seconds,
+                        total_seconds=total_seconds,
+                    )
 
 
 def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[str]]:

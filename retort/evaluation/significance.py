@@ -88,7 +88,7 @@ def differences(
     resampled differences, shifted so that their centre is no difference, at least as far from it as the observed
     one, with one added above and below so that it is never 0. Equal outputs have p = 1.
     """
-    base_scores, *system_scores = resampled_scores(metric, [baseline, *systems], samples, seed)
+    base_scores, *system_scores = resampled_scores(metric, [baseline, *systems], samples=samples, seed=seed)
     results = []
     for system, scores in zip(systems, system_scores, strict=True):
         observed, drawn = system.value - baseline.value, scores - base_scores

@@ -281,7 +281,9 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
             outputs.setdefault(row["id"], {})[system] = row["text"]
     corpus = corpus.filter(pc.is_in(corpus["id"], sampled_ids))
     rows = zip(corpus["id"].to_pylist(), corpus["source"].to_pylist(), references_of(corpus), strict=True)
-    inputs.samples = [Sample(i, source, references, outputs.get(i, {})) for i, source, references in rows]
+    inputs.samples = [
+        Sample(id=i, source=source, references=references, outputs=outputs.get(i, {})) for i, source, references in rows
+    ]
 
 
 def _sample_order(inputs: Inputs, run: Run) -> tuple[Any, ...]:
@@ -290,7 +292,7 @@ def _sample_order(inputs: Inputs, run: Run) -> tuple[Any, ...]:
 
 def _rows(inputs: Inputs, path: Path, table: Table) -> list[Row]:
     rows = read_table(path, table).to_pylist()
-    inputs.sources.append(Source(str(path), table.name, len(rows), read_provenance(path)))
+    inputs.sources.append(Source(path=str(path), table=table.name, rows=len(rows), provenance=read_provenance(path)))
     return rows
 
 

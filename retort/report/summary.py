@@ -277,7 +277,8 @@ def speedup(reference: list[float], system: list[float]) -> Speedup:
     drawn = np.random.default_rng(SEED).integers(len(slow), size=(SPEEDUP_SAMPLES, len(slow)))
     ratios = np.median(slow[drawn], axis=1) / np.median(fast[drawn], axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5])
-    return Speedup(float(np.median(slow) / np.median(fast)), float(low), float(high), len(slow))
+    ratio = float(np.median(slow) / np.median(fast))
+    return Speedup(ratio=ratio, low=float(low), high=float(high), batches=len(slow))
 
 
 def pareto(points: list[tuple[float, float]], sign: int = 1) -> list[int]:

@@ -124,6 +124,6 @@ def decode_table(
     for searches that need one."""
     for part in parts:
         texts = part.column("source").to_pylist()
-        results = translate_texts(model, vocabulary, texts, search, batch_tokens, teacher)
+        results = translate_texts(model, vocabulary, texts, search=search, batch_tokens=batch_tokens, teacher=teacher)
         ids = part.column("id").to_numpy()
         yield translations_table(results, vocabulary, run=run, ids=ids, test_set=test_set)

@@ -43,7 +43,8 @@ class CorpusMetric(ABC):
     def measure(self, hypotheses: Sequence[str], references: Sequence[list[str]]) -> Measured:
         """The corpus score, with what ``resampled_scores`` needs."""
         value, signature = self.score(hypotheses, references)
-        return Measured(value, signature, len(hypotheses), (hypotheses, references))
+        resampling = (hypotheses, references)
+        return Measured(value=value, signature=signature, segments=len(hypotheses), resampling=resampling)
 
     def resampled_scores(self, systems: Sequence[Measured], counts_sn: np.ndarray) -> np.ndarray:
         """Scores (systems, S) of resamples that hold each segment as often as ``counts_sn`` says."""
@@ -77,7 +78,7 @@ class SegmentMetric(CorpusMetric):
     def measure(self, hypotheses: Sequence[str], references: Sequence[list[str]]) -> Measured:
         statistics_nk, signature = self.statistics(hypotheses, references)
         value = self.score_of_sums(statistics_nk.sum(axis=0))
-        return Measured(value, signature, len(statistics_nk), statistics_nk)
+        return Measured(value=value, signature=signature, segments=len(statistics_nk), resampling=statistics_nk)
 
     def resampled_scores(self, systems: Sequence[Measured], counts_sn: np.ndarray) -> np.ndarray:
         sums = counts_sn @ np.concatenate([system.resampling for system in systems], axis=1)

@@ -12,8 +12,10 @@ import torch
 from retort.config import Greedy
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
+from retort.data.runs import Run
 from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
+from retort.evaluation.runs import run_of_translations
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.search.decoding import translate_texts
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
@@ -68,6 +70,7 @@ def test_shards_part_the_training_sources(tables, shards):
     assert min(table.num_rows for table in found) == TRAIN_PAIRS // 2
     for table in found:
         assert set(table["test_set"].to_pylist()) == {"train"} and set(table["rank"].to_pylist()) == {0}
+    assert {run_of_translations(path) for path in shards} == {Run("teacher", 1, "distillation")}
 
 
 @pytest.mark.parametrize("count", [1, 7])
@@ -304,6 +307,7 @@ def test_every_test_set_is_translated_row_by_row(tables, teacher, tmp_path):
     keys = list(zip(found["test_set"].to_pylist(), found["id"].to_pylist(), strict=True))
     assert keys == [*(("test", i) for i in sources["id"].to_pylist()), ("other", 70), ("other", 5), ("other", 31)]
     assert found["text"].to_pylist()[-3:] == found["text"].to_pylist()[:3]
+    assert run_of_translations(tmp_path / "out.parquet") == Run("ctc", 3, "name")
     facts = read_provenance(tmp_path / "out.parquet")
     assert facts["checkpoint"] == file_digest(teacher / "model.safetensors")
     assert facts["search"] == {"name": "name", "kind": "greedy", "max_ratio": 2.0}
