@@ -99,7 +99,8 @@ def fails_without_its_test_case(example: str, checkout: Path) -> None:
     """The completeness test fails where the new name has no test case."""
     (table,) = [name for name in edited_files(example) if name.startswith("tests/")]
     shutil.copy(ROOT / table, checkout / table)
-    result = run(checkout, "-m", "pytest", table, "-q", "-p", "no:cacheprovider", "-k", "test_every")
+    files = [word for command in blocks(example, "console") for word in command.split() if word.startswith("tests/")]
+    result = run(checkout, "-m", "pytest", *files, "-q", "-p", "no:cacheprovider", "-k", "has_a")
     assert result.returncode == 1, result.stdout[-3000:]
 
 
@@ -142,6 +143,20 @@ for ours, theirs in zip(run_search(model, source, search), run_search(model, sou
     assert len(ours) == 1 and ours[0].tokens and ours[0].passes == 1
     assert len(theirs[0].tokens) > len(ours[0].tokens)
 """
+LOSS_TRIAL = """
+from pathlib import Path
+from pydantic import TypeAdapter
+from retort.config import Argmax, Objective
+from tests.unit import fakes_training
+objective = TypeAdapter(Objective).validate_python({section}["objective"])
+fakes_training.OBJECTIVES["focal"] = objective
+train, valid = (fakes_training.sequences(pairs, seed=pairs) for pairs in (64, 16))
+settings = dict(max_updates=12, validate_every=6, warmup=4, learning_rate=0.01)
+trainer = fakes_training.trainer(Path("state"), "focal", train, valid, Argmax(kind="argmax"), **settings)
+rows = trainer.run(Path("events")).rows
+losses = [row[3] for row in rows if row[1:3] == ["valid", "loss"]]
+assert len(losses) == 2 and losses[1] < losses[0]
+"""
 METRIC_TRIAL = """
 from pydantic import TypeAdapter
 from retort.config import Evaluation
@@ -150,4 +165,4 @@ evaluation = Evaluation.model_validate({section}["evaluation"])
 assert evaluation.metrics[0] == "exact"
 assert score("exact", ["a b ", "c"], [["x", "a b"], ["d"]]).value == 50
 """
-TRIALS = {"A metric": METRIC_TRIAL, "A search": SEARCH_TRIAL, "A corpus kind": CORPUS_TRIAL}
+TRIALS = {"A loss": LOSS_TRIAL, "A metric": METRIC_TRIAL, "A search": SEARCH_TRIAL, "A corpus kind": CORPUS_TRIAL}
