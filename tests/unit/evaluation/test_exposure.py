@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from retort.config import METRICS as DECLARED
 from retort.config import Beam, Exposure
 from retort.config.load import load_config
 from retort.data.parquet import read_provenance, read_table
@@ -55,7 +56,11 @@ def complete(name, prefixes, texts, wrong):
     return found
 
 
-def rows_of(monkeypatch, options, wrong=lambda prefix, tokens: not prefix or prefix != tokens[: len(prefix)]):
+def is_no_reference(prefix, tokens):
+    return not prefix or prefix != tokens[: len(prefix)]
+
+
+def rows_of(monkeypatch, options, metrics=METRICS, wrong=is_no_reference):
     calls = []
 
     def translated(model, vocabulary, texts, search, batch_tokens, prefixes):
@@ -64,7 +69,7 @@ def rows_of(monkeypatch, options, wrong=lambda prefix, tokens: not prefix or pre
 
     monkeypatch.setattr(module, "translate_texts", translated)
     table = corpus_table(range(5), ["x"] * 5, [[text] for text in REFERENCES])
-    return list(exposure("student", "teacher", Letters(), table, options, 64, METRICS)), calls
+    return list(exposure("student", "teacher", Letters(), table, options, 64, metrics)), calls
 
 
 def test_every_prefix_is_completed_by_both_and_scored_as_a_whole(monkeypatch):
@@ -83,7 +88,17 @@ def test_every_prefix_is_completed_by_both_and_scored_as_a_whole(monkeypatch):
     assert given == 10 / 23
 
 
-def test_what_each_says_alone_begins_with_nothing(monkeypatch):
+def test_every_declared_metric_scores_what_is_completed(monkeypatch):
+    names = [metric.name for metric in DECLARED]
+    rows, _ = rows_of(monkeypatch, Exposure(), metrics=names)
+    assert [row["metric"] for row in rows] == names * 8
+    worst = {row["metric"]: row["value"] for row in rows if (row["prefix"], row["completed_by"]) == ("none", "student")}
+    best = {row["metric"]: row["value"] for row in rows if (row["prefix"], row["completed_by"]) == ("none", "teacher")}
+    compared = [metric for metric in DECLARED if metric.resampled]
+    assert all((worst[m.name] < best[m.name]) == m.higher_is_better for m in compared)
+
+
+def test_unprompted_outputs_begin_with_nothing(monkeypatch):
     rows, calls = rows_of(monkeypatch, Exposure())
     assert [tokens for _, _, tokens in calls[:2]] == [[[]] * 5] * 2
     assert [r["given"] for r in rows if r["prefix"] == "none"] == [0.0] * 4
