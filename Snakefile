@@ -32,6 +32,16 @@ onstart:
         code_records.keep()
         Call.of(workflow).write(Path(R))
         prepare_cluster()
+    forget_recorded(Path(R, "state"), is_recorded)
+    stop_jobs_on_signals(STOP_FILE)
+
+
+onsuccess:
+    forget_recorded(Path(R, "state"), is_recorded)
+
+
+onerror:
+    forget_recorded(Path(R, "state"), is_recorded)
 
 
 rule all:

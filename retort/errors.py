@@ -13,3 +13,11 @@ class RetortError(Exception):
 
 class OutOfTime(Exception):
     """The time that a job has is nearly over; its state is saved, and the same command goes on from it."""
+
+
+class Interrupted(Exception):
+    """A signal asked the job to stop; its state is saved, and the same command goes on from it."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

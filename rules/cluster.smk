@@ -1,11 +1,6 @@
 # Runs whose jobs go to SLURM (profiles/slurm): what the main process sees to before it submits any.
 
-import shutil
-
 from retort.workflow.cluster import SlurmSettings, check_arrays, choose_status_command, end_jobs
-
-# Whether this is the process that a cluster's job started, and not the main one.
-IN_CLUSTER_JOB = workflow.exec_mode == ExecMode.REMOTE
 
 
 def prepare_cluster():
@@ -36,22 +31,6 @@ def record_finished_jobs():
 
 
 def limits_of_job(wildcards, resources):
-    """Parameter: the time that a job of a cluster has, and that its state is kept until the main process has its
-    results. Snakemake does not track parameters that take the resources as an argument."""
-    minutes = ["--time-limit", str(resources.runtime)] if isinstance(resources.get("runtime"), int) else []
-    return minutes + kept_state(wildcards, resources)
-
-
-def kept_state(wildcards, resources):
-    """Parameter: the same for jobs that need no clock."""
-    return ["--keep-state"] if IN_CLUSTER_JOB else []
-
-
-def forget_finished_states():
-    """Remove the states of finished trainings and shards that jobs of a cluster have left."""
-    for mark in Path(R, "state").glob("*/*/finished"):
-        shutil.rmtree(mark.parent, ignore_errors=True)
-
-
-onsuccess:
-    forget_finished_states()
+    """Parameter: the time that a job of a cluster has. Snakemake does not track parameters that take the resources as
+    an argument."""
+    return ["--time-limit", str(resources.runtime)] if isinstance(resources.get("runtime"), int) else []

@@ -31,6 +31,8 @@ from retort.workflow.lock import RunLock
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
 from retort.workflow.plan import Plan
+from retort.workflow.states import forget_recorded
+from retort.workflow.watchdog import STOP_VARIABLE, VARIABLE, stop_jobs_on_signals
 from retort.workflow.wiring import of_job
 
 
@@ -68,10 +70,25 @@ def read_configuration():
 
 def guard_verdicts(iteration):
     """Why the EM loop ends before an iteration, by seed. Until that is known, Snakemake plans what is needed for it."""
+    force_unfinished_outputs()
     reasons = verdicts(read_table(checkpoints.gather_guards.get(iteration=iteration).output.guards, GUARDS))
     for reason in reasons.values():
         warn_of_end(reason)
     return reasons
+
+
+@cache
+def force_unfinished_outputs():
+    """Have outputs made again that were being written when an earlier call was killed. Snakemake does so for the jobs
+    that it knows at first, and this for those behind a checkpoint."""
+    files = [str(path) for path in Path(R).rglob("*") if path.is_file()]
+    workflow.dag.forcefiles.update(workflow.persistence._filter_incomplete_keys(files))
+
+
+def is_recorded(output):
+    """Whether Snakemake has recorded what this output was made from."""
+    persistence = workflow.persistence
+    return bool(persistence.metadata(output)) and not persistence._filter_incomplete_keys([output])
 
 
 @cache
@@ -100,8 +117,9 @@ if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
 else:
     python_path = f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
 package_path = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}; "
-# Jobs end themselves when this process is killed: retort/workflow/watchdog.py.
-parent = "export RETORT_WORKFLOW_PID=$PPID; "
+# Jobs end themselves when this process is killed, or asks them to stop: retort/workflow/watchdog.py.
+STOP_FILE = Path(".snakemake").resolve() / f"{run_config.name}.stop"
+parent = f"export {VARIABLE}=$PPID; export {STOP_VARIABLE}={shlex.quote(str(STOP_FILE))}; "
 shell.prefix(f"set -euo pipefail; {python_path}{package_path}{parent}".replace("{", "{{").replace("}", "}}"))
 
 

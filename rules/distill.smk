@@ -25,13 +25,12 @@ rule decode_shard:
         decoder=of_job(options.decoder),
         best=1,
         state=f"{R}/state/decode_shard",
-        limits=kept_state,
     message:
         "Translate the training text with the teacher, shard {wildcards.scatteritem}"
     shell:
         "python {params.script:q} --distillation {params.distillation:q} --checkpoint {params.checkpoint:q}"
         " {params.decoder:q} --corpus {input.corpus:q} {params.shard} --best {params.best}"
-        " --state {params.state:q} {params.limits:q} --threads {threads} --output {output.translations:q} 2> {log:q}"
+        " --state {params.state:q} --threads {threads} --output {output.translations:q} 2> {log:q}"
 
 
 rule gather_distilled:

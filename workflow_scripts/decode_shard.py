@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 from pathlib import Path
 
 from retort.config import Distillation, Model
-from retort.data.files import write_bytes
+from retort.data.files import mark_finished
 from retort.data.parquet import iterate_shard, read_table, write_table
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
+from retort.errors import RetortError
 from retort.models.checkpoint import load_checkpoint, objective_of, read_description
 from retort.models.families import family_module
 from retort.search.decoding import translate_texts, translations_table
@@ -39,7 +39,6 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--shards", type=int, required=True)
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished shards' parts")
     arguments.add_argument("--best", type=int, default=1, help="hypotheses kept per source (default 1)")
-    arguments.add_argument("--keep-state", action="store_true", help="leave the parts of the finished shard")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
@@ -64,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
     for number, chunk in enumerate(iterate_shard(args.corpus, CORPUS, args.shard, args.shards, CHUNK_ROWS)):
         path = parts / f"part{number:06d}.parquet"
         done.append(path)
-        if path.exists():
+        if is_complete(path):
             continue
         loaded = loaded or load_checkpoint(args.checkpoint, device, PRECISIONS[settings.precision])
         model, vocabulary, _ = loaded
@@ -78,10 +77,19 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(**facts, device=describe_device(device))
     tables = (read_table(path, TRANSLATIONS) for path in done)
     write_table(args.output, TRANSLATIONS, tables, facts)
-    if args.keep_state:
-        write_bytes(parts / "finished", b"")
-    else:
-        shutil.rmtree(parts, ignore_errors=True)
+    mark_finished(parts, args.output)
+
+
+def is_complete(part: Path) -> bool:
+    """Whether an earlier, interrupted job left this part whole; a damaged one is made again."""
+    if not part.exists():
+        return False
+    try:
+        read_table(part, TRANSLATIONS)
+    except RetortError as error:
+        logging.warning("%s; it is made again", error)
+        return False
+    return True
 
 
 if __name__ == "__main__":

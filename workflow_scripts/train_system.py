@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from torch.distributed import is_torchelastic_launched
 
 from retort.config import Data, SearchSection, System
 from retort.data.batches import EncodedCorpus
@@ -25,7 +24,8 @@ from retort.models.checkpoint import load_teacher, save_checkpoint
 from retort.models.kernels import reseed_dropout
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
 from retort.training.distributed.launching import launch
-from retort.training.distributed.processes import Processes, join_processes
+from retort.training.distributed.processes import Processes, is_member, join_processes
+from retort.training.interruption import Interruption
 from retort.training.log import write_log
 from retort.training.loop import Result, Trainer
 from retort.training.state import TrainingState
@@ -58,7 +58,6 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--labels", type=Path, help="labels table, for an objective that reads one")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
     arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
-    arguments.add_argument("--keep-state", action="store_true", help="leave the state of the finished training")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads, of all processes together")
     arguments.add_argument(
         "--processes", type=int, default=1, help="that train together, each with a GPU of its own where there are GPUs"
@@ -68,18 +67,19 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.processes > 1 and not is_torchelastic_launched():
+    if args.processes > 1 and not is_member():
         if reason := args.system.unshareable(args.processes):
             raise RetortError(reason)
         claim_devices(args.processes)
         launch(args.processes, sys.argv, parent_variable=watchdog.VARIABLE)
         return
     processes = join_processes()
-    with processes.lasting():
-        train(args, processes)
+    interruption = Interruption()
+    with processes.guarded(), interruption.listening():
+        train(args, processes, interruption)
 
 
-def train(args: argparse.Namespace, processes: Processes) -> None:
+def train(args: argparse.Namespace, processes: Processes, interruption: Interruption) -> None:
     """Build the model, identify the training, fit, and save. Only the first process saves."""
     device = prepare_device(max(1, args.threads // processes.count))
     dtype = precision(args.system.training.precision, device)
@@ -88,7 +88,14 @@ def train(args: argparse.Namespace, processes: Processes) -> None:
     teacher = asked_teacher(args, vocabulary, device=device, dtype=dtype)
     identity = identify(args, vocabulary, teacher=teacher, device=device, dtype=dtype)
     trainer = prepare(
-        args, model, vocabulary=vocabulary, teacher=teacher, identity=identity, dtype=dtype, processes=processes
+        args,
+        model,
+        vocabulary=vocabulary,
+        teacher=teacher,
+        identity=identity,
+        dtype=dtype,
+        processes=processes,
+        interruption=interruption,
     )
     result = trainer.run(args.output / "events")
     if result is not None:
@@ -178,6 +185,7 @@ def prepare(
     identity: Identity,
     dtype: torch.dtype,
     processes: Processes,
+    interruption: Interruption,
 ) -> Trainer:
     """The trainer, with its data read."""
     system, training = args.system, args.system.training
@@ -211,10 +219,10 @@ def prepare(
         state=TrainingState(args.state, identity.key),
         teacher=teacher,
         deadline=deadline(args.time_limit),
-        keep_state=args.keep_state,
         weighting=weighting,
         labels=labels,
         processes=processes,
+        interruption=interruption,
     )
 
 
@@ -266,10 +274,7 @@ def save(
     }
     weights = trainer.optimiser.named_master(trainer.model)
     save_checkpoint(args.output, weights, description=description, vocabulary=vocabulary)
-    if args.keep_state:
-        trainer.state.finish()
-    else:
-        trainer.state.remove()
+    trainer.state.finish(args.output / "model.safetensors")
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
 
 

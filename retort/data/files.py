@@ -5,8 +5,15 @@ from __future__ import annotations
 import glob
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from retort.errors import RetortError
+
+FINISHED = "finished"
+"""File in the state of work that is done; it holds the path of the output."""
 
 
 def temporary_path(path: Path) -> Path:
@@ -21,16 +28,44 @@ def temporary_path(path: Path) -> Path:
 def write_bytes(path: Path | str, content: bytes) -> None:
     """Write ``content`` atomically: ``path`` is unchanged or complete and on disk, whatever happens."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(path)
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_path(path)
+        try:
+            with open(temporary, "wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            move(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def mark_finished(state: Path, output: Path | str) -> None:
+    """Mark the state of work that is done with the path of its output. It stays until the output is recorded."""
+    write_bytes(state / FINISHED, str(output).encode())
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write ``path`` into a RetortError."""
     try:
-        with open(temporary, "wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        yield
+    except OSError as error:
+        raise RetortError(
+            f"{path}: cannot be written ({error.strerror or error}); make room or give permission, then give the same "
+            f"command again"
+        ) from None
+
+
+def move(temporary: Path, final: Path) -> None:
+    """Rename a complete file or directory to its final name, and have the directory on disk too."""
+    os.replace(temporary, final)
+    handle = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def write_json(path: Path | str, value: Any) -> None:

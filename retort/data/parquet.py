@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retort.data.files import temporary_path
+from retort.data.files import move, temporary_path, writable
 from retort.errors import RetortError
 
 ROW_GROUP_ROWS = 65_536
@@ -66,23 +66,30 @@ def write_table(
     the data is written as null. Raises RetortError if the data does not fit the schema.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {"table": table.name, "version": table.version, "provenance": provenance or {}}
     schema = table.schema.with_metadata({METADATA_KEY: json.dumps(header, sort_keys=True).encode()})
-    temporary = temporary_path(path)
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_path(path)
+        try:
+            rows = _write_parts(temporary, path, table, schema, [data] if isinstance(data, pa.Table) else data)
+            with open(temporary, "rb") as handle:
+                os.fsync(handle.fileno())
+            move(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return rows
+
+
+def _write_parts(temporary: Path, path: Path, table: Table, schema: pa.Schema, parts: Iterable[pa.Table]) -> int:
+    """Stream the parts into one file, each page with a checksum; returns the number of rows."""
     rows = 0
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for part in [data] if isinstance(data, pa.Table) else data:
-                part = _completed(part, table)
-                _check(part, table, path)
-                writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
-                rows += part.num_rows
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
+        for part in parts:
+            part = _completed(part, table)
+            _check(part, table, path)
+            writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
+            rows += part.num_rows
     return rows
 
 
@@ -94,7 +101,7 @@ def open_table(path: Path | str, table: Table) -> pq.ParquetFile:
 def _open(path: Path | str, table: Table) -> tuple[pq.ParquetFile, dict[str, Any]]:
     """The file, and the values of the columns that its older version lacks."""
     with _readable(path):
-        file = pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     header = _header(file, path)
     lacking: dict[str, Any] = {}
     if header["table"] == table.name and header["version"] in table.older:
@@ -187,7 +194,11 @@ def _header(file: pq.ParquetFile, path: Path | str) -> dict[str, Any]:
     metadata = file.schema_arrow.metadata or {}
     if METADATA_KEY not in metadata:
         raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")
-    return json.loads(metadata[METADATA_KEY])
+    try:
+        header = json.loads(metadata[METADATA_KEY])
+        return {key: header[key] for key in ("table", "version", "provenance")}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise RetortError(f"{path}: Retort's header in it is damaged; run the stage that writes it again") from None
 
 
 def _completed(data: pa.Table, table: Table) -> pa.Table:
@@ -223,7 +234,7 @@ def _readable(path: Path | str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise RetortError(f"{path}: no such file; expected a table in Parquet") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise RetortError(
             f"{path}: not a readable Parquet file ({error}); delete it and run the stage that writes it again"
         ) from error

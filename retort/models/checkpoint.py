@@ -5,18 +5,22 @@ Weights are float32 safetensors; nothing is unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.config import Model, Objective
+from retort.config import Model, Objective, ObjectiveSection
 from retort.data.files import write_bytes, write_json
+from retort.data.provenance import value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
+DESCRIBED = "described_as"
+"""Key of the weights' metadata: digest of the objective and the model."""
 RENAMED = (("told.", "layer_fusion."),)
 """Prefixes of parameter names in version 0.1, each with today's."""
 
@@ -36,9 +42,11 @@ def save_checkpoint(
 ) -> None:
     """Write a checkpoint, weights as float32. The description comes last: a directory without it is incomplete."""
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in weights.items()}
-    write_bytes(directory / WEIGHTS, save(tensors))
+    content = save(tensors, {DESCRIBED: _identity(description)})
+    write_bytes(directory / WEIGHTS, content)
     vocabulary.copy_to(directory)
-    write_json(directory / DESCRIPTION, description | {"vocabulary": vocabulary.digest})
+    digests = {"vocabulary": vocabulary.digest, "weights": hashlib.sha256(content).hexdigest()}
+    write_json(directory / DESCRIPTION, description | digests)
 
 
 def load_checkpoint(
@@ -54,10 +62,14 @@ def load_checkpoint(
     if vocabulary.digest != description.get("vocabulary"):
         raise RetortError(f"{directory}: its vocabulary is not the one the model was trained with; restore both")
     try:
-        model = build_model(objective_of(description), Model.model_validate(description["model"]), vocabulary)
+        objective, config = objective_of(description), Model.model_validate(description["model"])
     except (KeyError, ValidationError) as error:
         raise RetortError(f"{directory / DESCRIPTION}: not a description of a model: {error}") from None
-    load_weights(model, read_weights(directory), directory)
+    check_shapes(directory, objective, config, vocabulary)
+    _check_identity(directory, description)
+    weights = read_weights(directory, description.get("weights"))
+    model = build_model(objective, config, vocabulary)
+    load_weights(model, weights, directory)
     return model.to(device=device, dtype=dtype).eval(), vocabulary, description
 
 
@@ -100,18 +112,79 @@ def read_description(directory: Path | str) -> dict[str, Any]:
     path = Path(directory) / DESCRIPTION
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected a checkpoint's directory") from None
     if not isinstance(description, dict):
         raise RetortError(f"{path}: not a description of a model; expected a JSON object")
     return description
 
 
-def read_weights(directory: Path | str) -> dict[str, Tensor]:
-    """Float32 weights of a checkpoint, by today's parameter names; raises RetortError if they cannot be read."""
-    path = Path(directory) / WEIGHTS
+def check_shapes(directory: Path, objective: ObjectiveSection, config: Model, vocabulary: Vocabulary) -> None:
+    """Compare names, shapes and types of the stored weights with the described model, before anything is allocated.
+
+    Raises RetortError if they differ.
+    """
+    path = directory / WEIGHTS
+    with _readable_weights(path), safe_open(path, "pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        stored = {current_name(name): (s.get_dtype(), s.get_shape()) for name, s in slices.items()}
+    layers = config.encoder_layers + config.decoder_layers
+    if layers > len(stored):
+        raise RetortError(f"{path}: {len(stored)} weights, but {DESCRIPTION} describes a model of {layers} layers")
     try:
-        return {current_name(name): tensor for name, tensor in load(path.read_bytes()).items()}
+        with torch.device("meta"):
+            model = build_model(objective, config, vocabulary)
+    except RuntimeError as error:
+        raise RetortError(f"{directory / DESCRIPTION}: no such model can be built: {error}") from None
+    expected = {name: ("F32", list(parameter.shape)) for name, parameter in model.named_parameters()}
+    for name in sorted(stored.keys() | expected.keys()):
+        if stored.get(name) != expected.get(name):
+            found, needed = (" ".join(map(str, x)) if x else "absent" for x in (stored.get(name), expected.get(name)))
+            raise RetortError(
+                f"{path}: weight {name} is {found}, expected {needed} for the model in {DESCRIPTION} "
+                f"(objective {objective.name}); train or copy the checkpoint again"
+            )
+
+
+def _identity(description: dict[str, Any]) -> str:
+    """Digest of what decides how weights are used: objective and model."""
+    return value_digest({key: description[key] for key in ("objective", "model")})
+
+
+def _check_identity(directory: Path, description: dict[str, Any]) -> None:
+    """Raises RetortError if the weights were saved with another objective or model; version 0.1 did not store which."""
+    path = directory / WEIGHTS
+    with _readable_weights(path), safe_open(path, "pt") as file:
+        stored = (file.metadata() or {}).get(DESCRIBED)
+    if stored is not None and stored != _identity(description):
+        raise RetortError(
+            f"{directory}: {DESCRIPTION} names another objective or model than these weights were trained with; copy "
+            f"the checkpoint again"
+        )
+
+
+def read_weights(directory: Path | str, digest: str | None = None) -> dict[str, Tensor]:
+    """The float32 weights of a checkpoint, by today's parameter name.
+
+    ``digest``: SHA-256 that the file must have; version 0.1 stored none. Raises RetortError for other weights, and for
+    some that are not finite.
+    """
+    path = Path(directory) / WEIGHTS
+    with _readable_weights(path):
+        content = path.read_bytes()
+        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+            raise RetortError(f"{path}: not the weights that were saved (another SHA-256); copy the checkpoint again")
+        weights = {current_name(name): tensor for name, tensor in load(content).items()}
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise RetortError(f"{path}: weight {name} is not finite; train or copy the checkpoint again")
+    return weights
+
+
+@contextmanager
+def _readable_weights(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise RetortError(
             f"{path}: not readable as safetensors ({error}); train or copy the checkpoint again"

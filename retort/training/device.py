@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import random
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -45,8 +46,7 @@ def claim_devices(count: int = 1) -> None:
         return
     if count > len(names):
         raise RetortError(f"{count} GPUs asked for, found {len(names)}: {', '.join(names)}")
-    directory = Path(tempfile.gettempdir()) / f"retort-devices-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory = _lock_directory()
     waiting = False
     while len(taken := _free_devices(directory, names, count)) < count:
         for handle in taken.values():
@@ -62,13 +62,29 @@ def claim_devices(count: int = 1) -> None:
     logger.info("this job has GPU %s", ", ".join(taken))
 
 
+def _lock_directory() -> Path:
+    """A directory of this user's own; raises RetortError where another user has taken its name."""
+    directory = Path(tempfile.gettempdir()) / f"retort-devices-{os.getuid()}"
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        facts = directory.lstat()
+        private = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o077
+        if not private:
+            raise RetortError(
+                f"{directory}: must be a directory that only this user can open, for the locks of GPUs; remove it, or "
+                f"set TMPDIR to another directory"
+            ) from None
+    return directory
+
+
 def _free_devices(directory: Path, names: list[str], count: int) -> dict[str, int]:
     """Open, locked files of up to ``count`` devices that nobody else has."""
     taken: dict[str, int] = {}
     for name in names:
         if len(taken) == count:
             break
-        handle = os.open(directory / quote(name, safe=""), os.O_CREAT | os.O_RDWR, 0o600)
+        handle = os.open(directory / quote(name, safe=""), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

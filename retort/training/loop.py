@@ -16,11 +16,12 @@ from torch import Tensor
 from retort.config import Training
 from retort.data.batches import Batch, EncodedCorpus, epoch_batches
 from retort.data.teacher_labels import StoredLabels
-from retort.errors import OutOfTime, RetortError
+from retort.errors import Interrupted, OutOfTime, RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
 from retort.objectives.base import Step, load_objective
 from retort.training.distributed.processes import Processes
+from retort.training.interruption import Interruption
 from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
 from retort.training.seeds import batch_seed
@@ -104,17 +105,17 @@ class Trainer:
         state: TrainingState,
         teacher: AutoregressiveModel | None = None,
         deadline: float = math.inf,
-        keep_state: bool = False,
         weighting: Weighting | None = None,
         labels: StoredLabels | None = None,
         processes: Processes | None = None,
+        interruption: Interruption | None = None,
     ) -> None:
         """``teacher``: the trained model that the objective asks, if it asks one.
         ``labels``: the teacher's stored distributions over the corpus, if the objective reads them.
         ``weighting``: gives the samples of each batch their weights; without it all weights are 1.
         ``deadline``: the reading of ``time.monotonic`` at which to save, stop and raise OutOfTime.
-        ``keep_state``: keep the state of the finished training, from which a repetition returns its result at once.
-        ``processes``: the processes of this training; default: this one alone."""
+        ``processes``: the processes of this training; default: this one alone.
+        ``interruption``: notes the signals at which to save, stop and raise Interrupted."""
         self.model = model.train()
         self.objective = objective
         self.corpus = corpus
@@ -123,11 +124,11 @@ class Trainer:
         self.seed = seed
         self.state = state
         self.teacher = teacher
-        self.keep_state = keep_state
         self.weighting = weighting
         self.labels = labels
         self.processes = processes or Processes()
-        self.deadline = self.processes.agreed(deadline)
+        self.interruption = interruption or Interruption()
+        self.deadline = self.processes.broadcast(deadline)
         module = load_objective(objective.name)
         self.compute = module.compute
         self.prepare = module.prepare if objective.prepares else None
@@ -163,19 +164,18 @@ class Trainer:
                 clock = now
             stopped_by = self._stop_reason()
             whole = progress.update % self.objective.prepared_updates == 0
-            due = now > self.deadline or now - saved > settings.checkpoint_minutes * 60
+            interrupted = self._interrupted()
+            due = interrupted or now > self.deadline or now - saved > settings.checkpoint_minutes * 60
             if stopped_by is None and whole and due:
                 self.save()
                 saved = now
-                if now > self.deadline:
-                    log.close()
-                    raise OutOfTime(f"out of time after update {progress.update}; its state is saved")
+                self._raise_if_stopped(now, interrupted, log)
         if not any(update == progress.update and split == "valid" for update, split, *_ in progress.rows):
             self._validate(log)
         if not first:
             return None
-        if self.keep_state:
-            self.save()
+        # results come from it again until the workflow has recorded them
+        self.save()
         self.optimiser.load_weights(self.average())
         scores = self.validator(self.model)
         log.add(progress.update, "average", scores, progress.seconds)
@@ -190,6 +190,16 @@ class Trainer:
             scores=scores,
             rows=progress.rows,
         )
+
+    def _raise_if_stopped(self, now: float, interrupted: int, log: TrainingLog) -> None:
+        """End a training whose state was just saved, if a signal or the clock asks for it."""
+        update = self.progress.update
+        if interrupted:
+            log.close()
+            raise Interrupted(interrupted, f"interrupted after update {update}; its state is saved")
+        if now > self.deadline:
+            log.close()
+            raise OutOfTime(f"out of time after update {update}; its state is saved")
 
     def average(self) -> Tensor:
         """Mean of the best weights."""
@@ -207,24 +217,45 @@ class Trainer:
         if saved is None:
             return
         tensors, counters = saved
-        self.progress = Progress(**{**counters, "best": [tuple(entry) for entry in counters["best"]]})
+        try:
+            progress = Progress(**{**counters, "best": [tuple(entry) for entry in counters["best"]]})
+            self._check_state(progress, tensors)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            logger.warning("the saved state %s does not fit (%s); training starts anew", self.state.directory, error)
+            return
+        self.progress = progress
         device = self.optimiser.master.device
         self.kept = {int(n[5:]): t.to(device) for n, t in tensors.items() if n.startswith("kept.")}
         self.optimiser.load_state({n: t for n, t in tensors.items() if not n.startswith("kept.")})
         logger.info("going on from update %d", self.progress.update)
 
+    def _check_state(self, progress: Progress, tensors: dict[str, Tensor]) -> None:
+        """Raises ValueError unless the tensors are those of this training at this point of it."""
+        if not 0 <= progress.update <= self.settings.max_updates:
+            raise ValueError(f"update {progress.update} of {self.settings.max_updates}")
+        expected = self.optimiser.state_shapes(progress.update)
+        expected |= {f"kept.{update}": self.optimiser.master.shape for _, update in progress.best}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        if shapes != expected:
+            names = sorted(set(shapes.items()) ^ set(expected.items()))
+            raise ValueError(f"tensors differ: {names[:3]}")
+
     def _check_alike(self) -> None:
         """Raises RetortError if the processes are not at the same update with the same weights."""
-        found = self.processes.together([(self.progress.update, float(self.optimiser.master.sum()))])
-        if len(set(found)) > 1:
+        found = self.processes.gather([[self.progress.update, float(self.optimiser.master.sum())]])
+        if any(place != found[0] for place in found):
             raise RetortError(
                 f"the processes have come apart: (update, sum of the weights) is {found}; is one of the devices not "
                 f"like the others, or its file system late? Train with one process"
             )
 
+    def _interrupted(self) -> int:
+        """The signal that asked the first process to stop, or 0."""
+        return self.processes.broadcast(self.interruption.signal_number)
+
     def _now(self) -> float:
         """The first process's clock."""
-        return self.processes.agreed(time.monotonic())
+        return self.processes.broadcast(time.monotonic())
 
     def _batches(self) -> Iterator[Planned]:
         """All batches from the current progress on."""
@@ -246,7 +277,7 @@ class Trainer:
         while True:
             updates = range(done, min(done + self.objective.prepared_updates, settings.max_updates))
             planned = [[next(plan) for _ in range(settings.accumulate)] for _ in updates]
-            own = [(n, part) for n in updates for part in range(settings.accumulate) if self.processes.has(part)]
+            own = [(n, part) for n in updates for part in range(settings.accumulate) if self.processes.owns(part)]
             batches = [self.corpus.batch(planned[n - done][part].rows).to(self.model.device) for n, part in own]
             steps = [
                 Step(
@@ -274,8 +305,8 @@ class Trainer:
         progress.epoch = batches.last.epoch
         progress.position = batches.last.position
         own = [self._gradients(update, part, batch=batch, step=step) for part, batch, step in batches.parts]
-        self.processes.add(self.optimiser.total)
-        for metrics, counts in self.processes.together(own):
+        self.processes.all_reduce(self.optimiser.total)
+        for metrics, counts in self.processes.gather(own):
             add_counts(progress.weighting, counts)
             progress.tokens += int(metrics["tokens"])
             for name, x in {**metrics, "batches": 1.0}.items():
@@ -326,7 +357,7 @@ class Trainer:
     def _validate(self, log: TrainingLog) -> None:
         progress = self.progress
         self._check_alike()
-        scores = self.processes.agreed(self.validator(self.model) if self.processes.first else {})
+        scores = self.processes.broadcast(self.validator(self.model) if self.processes.first else {})
         log.add(progress.update, "valid", scores, progress.seconds)
         metric = scores[self.settings.select_by] * self.settings.selection_sign
         progress.since_best = 0 if not progress.best or metric > progress.best[0][0] else progress.since_best + 1

@@ -98,6 +98,13 @@ class FlatOptimiser:
                 tensors[f"{i}.{name}"] = value
         return tensors
 
+    def state_shapes(self, update: int) -> dict[str, torch.Size]:
+        """Names and shapes of what ``state`` gives after this update; before the first one there are no moments."""
+        shapes = {"master": self.master.shape}
+        for i, group in enumerate(self.groups if update else []):
+            shapes |= {f"{i}.step": torch.Size(), f"{i}.exp_avg": group.shape, f"{i}.exp_avg_sq": group.shape}
+        return shapes
+
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """The reverse of ``state``."""
         self.load_weights(tensors["master"])

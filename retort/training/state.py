@@ -6,7 +6,9 @@ state. Random numbers need no state: every batch's are seeded by the training's 
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -16,46 +18,58 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.data.files import write_bytes, write_json
+from retort.data.files import mark_finished, move, write_bytes, write_json
 
-TENSORS, COUNTERS, FINISHED = "tensors.safetensors", "counters.json", "finished"
+TENSORS, COUNTERS, DIGESTS = "tensors.safetensors", "counters.json", "digests.json"
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingState:
-    """Saved states below ``<root>/<key>``, one sub-folder an update number; only the newest is kept."""
+    """Saved states below ``<root>/<key>``, one sub-folder per save; only the newest is kept."""
 
     def __init__(self, root: Path | str, key: str) -> None:
         self.directory = Path(root) / key
 
     def save(self, update: int, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        """Save; the earlier state is removed only after this one is complete."""
-        final = self.directory / f"update{update:09d}"
-        temporary = self.directory / f".update{update:09d}.{os.getpid()}"
+        """Save, with SHA-256 digests of both parts; the earlier state is removed only after this one is complete."""
+        name = f"update{update:09d}"
+        # a state of the same update is replaced by one with a number behind it, so that at no instant there is none
+        earlier = [int(path.suffix[1:] or 0) for path in self.directory.glob(f"{name}*")]
+        final = self.directory / (f"{name}.{max(earlier) + 1:03d}" if earlier else name)
+        temporary = self.directory / f".{name}.{os.getpid()}"
+        parts = {
+            TENSORS: save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}),
+            COUNTERS: json.dumps(counters).encode(),
+        }
         shutil.rmtree(temporary, ignore_errors=True)
-        write_bytes(temporary / TENSORS, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}))
-        write_json(temporary / COUNTERS, counters)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(temporary, final)
+        try:
+            for part, content in parts.items():
+                write_bytes(temporary / part, content)
+            write_json(temporary / DIGESTS, {part: hashlib.sha256(c).hexdigest() for part, c in parts.items()})
+            move(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         for other in self.directory.iterdir():
             if other != final:
                 shutil.rmtree(other, ignore_errors=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest complete state, or None. A state that cannot be read is passed over for an older one."""
+        """The newest complete state, or None. A damaged state is passed over for an older one, and the log says so."""
         if not self.directory.is_dir():
             return None
         for path in sorted(self.directory.glob("update*"), reverse=True):
             try:
-                tensors = load((path / TENSORS).read_bytes())
-                return tensors, json.loads((path / COUNTERS).read_text(encoding="utf-8"))
-            except (OSError, ValueError, SafetensorError):
-                continue
+                parts = {part: (path / part).read_bytes() for part in (TENSORS, COUNTERS)}
+                digests = json.loads((path / DIGESTS).read_text(encoding="utf-8"))
+                damaged = [part for part, c in parts.items() if hashlib.sha256(c).hexdigest() != digests[part]]
+                if damaged:
+                    raise ValueError(f"{', '.join(damaged)}: not what was saved")
+                return load(parts[TENSORS]), json.loads(parts[COUNTERS])
+            except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+                logger.warning("the saved state %s is damaged (%s) and is passed over", path, error)
         return None
 
-    def finish(self) -> None:
-        """Mark the state as that of a finished training, which whoever has its results may remove."""
-        write_bytes(self.directory / FINISHED, b"")
-
-    def remove(self) -> None:
-        """Forget the state: the training is finished."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+    def finish(self, output: Path | str) -> None:
+        """Mark the state as that of a finished training with this output. Whoever records the output removes it."""
+        mark_finished(self.directory, output)

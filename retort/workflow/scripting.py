@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort.errors import OutOfTime, RetortError
+from retort.errors import Interrupted, OutOfTime, RetortError
 from retort.workflow.watchdog import end_with_workflow
 
 EXIT_BAD_INPUT = 2
@@ -92,7 +92,8 @@ def run_script(
     """Parse the command line (or ``arguments``) and run ``main``.
 
     A RetortError becomes one ``error:`` line on stderr, with the script's name, and exit status 2; an OutOfTime one
-    line and status 75; any other exception is a defect and keeps its traceback.
+    line and status 75; an Interrupted one line and 128 + the signal's number; any other exception is a defect and
+    keeps its traceback.
     """
     args = parser.parse_args(arguments)
     start_logging()
@@ -105,6 +106,9 @@ def run_script(
     except OutOfTime as stop:
         print(f"{Path(parser.prog).stem}: {stop}", file=sys.stderr)
         sys.exit(EXIT_OUT_OF_TIME)
+    except Interrupted as stop:
+        print(f"{Path(parser.prog).stem}: {stop}", file=sys.stderr)
+        sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
         print(f"error: {Path(parser.prog).stem}: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -313,3 +313,53 @@ def test_a_workflow_killed_again_and_again(tmp_path: Path) -> None:
             assert found.equals(read_table(path, table)), path
             compared += 1
     assert compared == 2 + 1 + 1 + 2
+
+
+def teacher_of(checkout: Checkout) -> subprocess.Popen[bytes]:
+    """The workflow up to the teacher, one update long enough to be caught in it."""
+    command = ["-m", "snakemake", "--cores", "1", "teacher", "--configfile", "long.yaml"]
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
+    with open(checkout.path / "output.txt", "wb") as output:
+        return launch(command, cwd=checkout.path, env=environment, stdout=output, stderr=output)
+
+
+def long_training(tmp_path: Path, updates: int) -> Checkout:
+    config = workflow_config()
+    config["students"] = {}
+    config["teacher"]["training"] = {"max_updates": updates, "validate_every": updates}
+    checkout = copy_checkout(tmp_path / "checkout")
+    checkout.configure(config, "long.yaml")
+    return checkout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_workflow_saves_and_stops_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    checkout = long_training(tmp_path, updates=100_000)
+    run = checkout.path / RUN
+    log = run / "logs/train_teacher/teacher/seed1.log"
+    process = teacher_of(checkout)
+    wait_for(lambda: list(run.glob("state/train_system/*/update*")), process)
+    process.send_signal(number)
+    assert process.wait(timeout=60) != 0
+    assert "interrupted after update" in log.read_text()
+    (saved,) = run.glob("state/train_system/*/update*")
+    process = teacher_of(checkout)
+    wait_for(lambda: log.exists() and "going on from update" in log.read_text(), process)
+    assert int(saved.name.removeprefix("update").partition(".")[0]) > 0
+    process.kill()
+    process.wait()
+
+
+def test_a_training_that_was_finished_but_not_recorded_is_not_done_again(tmp_path: Path) -> None:
+    checkout = long_training(tmp_path, updates=30)
+    model = checkout.path / RUN / "systems/teacher/seed1/model.json"
+    process = teacher_of(checkout)
+    wait_for(model.exists, process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    weights = model.with_name("model.safetensors").read_bytes()
+    process = teacher_of(checkout)
+    assert process.wait(timeout=SECONDS_AT_MOST) == 0, (checkout.path / "output.txt").read_text()
+    assert "going on from update 30" in (checkout.path / RUN / "logs/train_teacher/teacher/seed1.log").read_text()
+    assert model.with_name("model.safetensors").read_bytes() == weights
+    assert not [path for path in (checkout.path / RUN / "state").rglob("*") if path.is_file()]

@@ -5,12 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-
-import torch.distributed as dist
 
 from retort.training.distributed import processes
 
@@ -20,7 +17,7 @@ _CONTEXT.set_forkserver_preload(["tests.unit.fakes_training", "workflow_scripts.
 
 
 def run_together(directory: Path, task: Callable[..., Any], *arguments: Any, count: int = 2) -> list[tuple[int, Any]]:
-    """``task(rank, *arguments)`` in processes as torchrun starts them: status and result (None if there is none) of
+    """``task(rank, *arguments)`` in processes as ``launch`` starts them: status and result (None if there is none) of
     each. They find each other by a file in ``directory``."""
     directory.mkdir(exist_ok=True)
     ends = [_CONTEXT.Pipe(duplex=False) for _ in range(count)]
@@ -46,10 +43,7 @@ def run_together(directory: Path, task: Callable[..., Any], *arguments: Any, cou
 
 
 def _run(rank: int, count: int, store: Path, end: Connection, task: Callable[..., Any], arguments: Any) -> None:
-    os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "tests"}
+    os.environ |= {processes.RANK: str(rank), processes.COUNT: str(count), processes.STORE: str(store)}
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     processes.SECONDS_TO_FIRST, processes.SECONDS_TO_CULPRIT = 0.1, 0.3
-    init = dist.init_process_group
-    place: dict[str, Any] = {"init_method": f"file://{store}", "rank": rank, "world_size": count}
-    dist.init_process_group = partial(init, **place)
     end.send(task(rank, *arguments))

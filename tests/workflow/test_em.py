@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +133,26 @@ def test_a_missed_bound_ends_the_loop_with_a_report(loop: Checkout, tmp_path: Pa
         "results/tiny-em/em/iteration2/seed1/selected.parquet", "--configfile", name, succeeds=False
     )
     assert "error: gather_selected: EM iteration 2 (seed 1): the loop ends here" in asked
+
+
+def test_an_output_behind_the_checkpoint_that_a_kill_left_unrecorded_is_made_again(loop: Checkout) -> None:
+    """Otherwise no later change of the configuration would ever run it again."""
+    target = "results/tiny-em/scores/em2/seed1/parallel3.parquet"
+    score = loop.path / target
+    score.unlink()
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", target, "--configfile", "em.yaml"]
+    command += ["--set-scatter", "distill=2"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    with open(loop.path / "killed.txt", "wb") as output:
+        process = subprocess.Popen(command, cwd=loop.path, env=environment, stdout=output, stderr=output)
+        while not score.exists() and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, (loop.path / "killed.txt").read_text()
+    job = "score em2/1/parallel3"
+    assert job in loop.planned(TINY_EM)
+    loop.snakemake(target, "--configfile", "em.yaml", "--set-scatter", "distill=2")
+    assert job not in loop.planned(TINY_EM)
+    config = copy.deepcopy(TINY_EM)
+    config["evaluation"] = {**config.get("evaluation", {}), "metrics": ["BLEU", "chrF"]}
+    assert job in loop.planned(config)

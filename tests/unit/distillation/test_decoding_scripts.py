@@ -1,5 +1,6 @@
 """From a trained teacher to a distilled training set, translations and times: each script by hand."""
 
+import hashlib
 import json
 import shutil
 
@@ -158,7 +159,22 @@ def test_an_interrupted_shard_does_only_what_is_left(tables, teacher, shards, tm
     found, expected = (read_table(path, TRANSLATIONS) for path in (tmp_path / "out.parquet", shards[0]))
     for column in ("id", "text", "tokens", "truncated"):
         assert found[column].to_pylist() == expected[column].to_pylist()
-    assert not list(state.iterdir())
+    assert [path.read_text() for path in state.glob("*/finished")] == [str(tmp_path / "out.parquet")]
+    decoded.clear()
+    distilled(tables, teacher, tmp_path / "again.parquet", 0, 2, state)
+    assert decoded == []
+
+
+def test_a_damaged_part_is_named_and_decoded_again(tables, teacher, shards, tmp_path, monkeypatch, decoded, capsys):
+    state = interrupted(tables, teacher, tmp_path, monkeypatch, decoded)
+    (part, *_) = sorted(state.glob("*/part*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[40] ^= 8
+    part.write_bytes(content)
+    distilled(tables, teacher, tmp_path / "out.parquet", 0, 2, state)
+    assert decoded == [10, 10] and f"{part}: not a readable Parquet file" in capsys.readouterr().err
+    found, expected = (read_table(path, TRANSLATIONS) for path in (tmp_path / "out.parquet", shards[0]))
+    assert found["text"].to_pylist() == expected["text"].to_pylist()
 
 
 def test_parts_of_another_teacher_corpus_or_shard_are_not_taken(tables, teacher, tmp_path, monkeypatch, decoded):
@@ -166,6 +182,9 @@ def test_parts_of_another_teacher_corpus_or_shard_are_not_taken(tables, teacher,
     other = shutil.copytree(teacher, tmp_path / "other")
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
+    description = json.loads((other / "model.json").read_text())
+    description["weights"] = hashlib.sha256(weights).hexdigest()
+    (other / "model.json").write_text(json.dumps(description))
     (other / "model.safetensors").write_bytes(weights)
     distilled(tables, other, tmp_path / "teacher.parquet", 0, 2, state)
     distilled(tables, teacher, tmp_path / "shard.parquet", 1, 2, state)

@@ -1,6 +1,7 @@
 import json
 import random
 import shutil
+import time
 
 import pytest
 import torch
@@ -146,8 +147,8 @@ def test_a_weight_that_does_not_fit_is_named(tmp_path, joint, damage):
     else:
         weights[name] = torch.zeros(9)
     save_file(weights, tmp_path / "model.safetensors")
-    found = "None" if damage == "missing" else r"\[9\]"
-    with pytest.raises(RetortError, match=rf"{tmp_path}: weight {name} is {found}, expected \[8\]"):
+    found = "absent" if damage == "missing" else r"F32 \[9\]"
+    with pytest.raises(RetortError, match=rf"model.safetensors: weight {name} is {found}, expected F32 \[8\]"):
         load_checkpoint(tmp_path, CPU)
 
 
@@ -156,7 +157,7 @@ def test_the_weights_of_another_shape_are_refused(tmp_path, joint):
     description = read_description(tmp_path)
     description["model"]["decoder_layers"] = 2
     (tmp_path / "model.json").write_text(json.dumps(description))
-    with pytest.raises(RetortError, match=r"weight decoder\.layers\.1.* is None"):
+    with pytest.raises(RetortError, match=r"weight decoder\.layers\.1.* is absent"):
         load_checkpoint(tmp_path, CPU)
 
 
@@ -208,3 +209,55 @@ def test_a_prefix_loads_a_part(joint):
     for name, parameter in student.named_parameters():
         changed = not torch.equal(parameter, before[name])
         assert changed == (name.startswith("encoder.") and name.endswith("weight") and "norm" not in name)
+
+
+def flip_a_bit(directory):
+    path = directory / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 4
+    path.write_bytes(content)
+
+
+def rewrite(directory, **changes):
+    description = read_description(directory)
+    description["model"] |= changes.pop("model", {})
+    (directory / "model.json").write_text(json.dumps(description | changes))
+
+
+FOREIGN = {
+    "one bit flipped": (flip_a_bit, r"not the weights that were saved \(another SHA-256\)"),
+    "another objective": (
+        lambda path: rewrite(path, objective={"name": "ctc"}),
+        "names another objective or model than these weights",
+    ),
+    "another norm": (lambda path: rewrite(path, model={"norm": "post"}), r"norm.* is F32 .*, expected absent"),
+    "a huge width": (lambda path: rewrite(path, model={"d_model": 2**30}), r"no such model can be built: Storage size"),
+    "a large width": (lambda path: rewrite(path, model={"d_model": 2**20}), r"weight .* expected F32 \[3145728\]"),
+    "a million layers": (
+        lambda path: rewrite(path, model={"encoder_layers": 10**6}),
+        "a model of 1000001 lay",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_was_not_saved_together_is_refused_before_it_is_allocated(tmp_path, joint, name):
+    saved(tmp_path, joint)
+    damage, message = FOREIGN[name]
+    damage(tmp_path)
+    started = time.process_time()
+    with pytest.raises(RetortError, match=message):
+        load_checkpoint(tmp_path, CPU)
+    assert time.process_time() - started < 5
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path, joint):
+    saved(tmp_path, joint)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["encoder.layers.0.feed_forward.inner.bias"][0] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors")
+    description = read_description(tmp_path)
+    del description["weights"]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    with pytest.raises(RetortError, match=r"weight encoder\.layers\.0\.feed_forward\.inner\.bias is not finite"):
+        load_checkpoint(tmp_path, CPU)

@@ -39,16 +39,16 @@ def test_the_stored_weights_have_the_names_of_version_01():
     assert set(weights) - set(stored) == {"layer_fusion.0.weight", "layer_fusion.0.bias"}
 
 
-def test_a_training_state_resumes_with_every_weight_in_its_place():
-    """States are flat tensors without names, so the order of a model's parameters must not change."""
+def test_the_flat_tensors_of_a_state_have_every_weight_in_its_place():
+    """The order of a model's parameters must not change."""
     model, _, description = load_checkpoint(STORED / "glat", CPU)
     weights = read_weights(STORED / "glat")
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
     optimiser = FlatOptimiser(model, Training(**description["training"]), torch.float32)
-    loaded = TrainingState(STORED / "glat", "state").load()
-    assert loaded is not None
-    tensors, counters = loaded
+    (directory,) = (STORED / "glat" / "state").iterdir()
+    tensors = load_file(directory / "tensors.safetensors")
+    counters = json.loads((directory / "counters.json").read_text())
     ((_, best_update),) = counters["best"]
     assert description["averaged_updates"] == [best_update]
     kept = tensors.pop(f"kept.{best_update}")
@@ -58,3 +58,8 @@ def test_a_training_state_resumes_with_every_weight_in_its_place():
     restored = optimiser.named_master(model)
     assert restored.keys() == weights.keys()
     assert all(torch.equal(restored[name], weight) for name, weight in weights.items())
+
+
+def test_a_state_without_digests_is_passed_over_with_a_sentence(caplog):
+    assert TrainingState(STORED / "glat", "state").load() is None
+    assert "update000001200 is damaged" in caplog.text and "digests.json" in caplog.text

@@ -1,9 +1,12 @@
+import errno
+import os
 import shutil
 
 import pytest
 import torch
 
-from retort.training.state import COUNTERS, TENSORS, TrainingState
+from retort.errors import RetortError
+from retort.training.state import COUNTERS, DIGESTS, TENSORS, TrainingState
 
 COUNTS = {"update": 7, "best": [[1.5, 7]], "rows": [[7, "valid", "BLEU", 12.5, 0.25]], "sums": {"loss": 1.0}}
 
@@ -37,14 +40,30 @@ def test_saving_an_update_again_replaces_it(tmp_path):
     for value in (1.0, 2.0):
         state.save(5, tensors(value), {"value": value})
     assert state.load()[1] == {"value": 2.0}
+    assert len(list(state.directory.iterdir())) == 1
 
 
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-5])
 
 
-@pytest.mark.parametrize("name", [TENSORS, COUNTERS])
-@pytest.mark.parametrize("damage", [truncate, lambda path: path.unlink(), lambda path: path.write_bytes(b"\xff\0")])
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "cut": truncate,
+    "gone": lambda path: path.unlink(),
+    "other bytes": lambda path: path.write_bytes(b"\xff\0"),
+    "one bit": flip,
+    "an empty object": lambda path: path.write_bytes(b"{}"),
+}
+
+
+@pytest.mark.parametrize("name", [TENSORS, COUNTERS, DIGESTS])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_corrupted_state_is_passed_over_for_an_older_one(tmp_path, name, damage):
     state = TrainingState(tmp_path, "key")
     state.save(90, tensors(90), {"update": 90})
@@ -74,13 +93,33 @@ def test_keys_are_separate(tmp_path):
     one.save(5, tensors(5), {"update": 5})
     assert other.load() is None
     other.save(6, tensors(6), {"update": 6})
-    other.remove()
-    assert other.load() is None and one.load()[1] == {"update": 5}
+    assert other.load()[1] == {"update": 6} and one.load()[1] == {"update": 5}
 
 
-def test_removing_twice_is_no_error(tmp_path):
+def test_a_damaged_state_is_named(tmp_path, caplog):
     state = TrainingState(tmp_path, "key")
-    state.save(5, tensors(5), {})
-    state.remove()
-    state.remove()
-    assert not state.directory.exists()
+    state.save(5, tensors(5), {"update": 5})
+    flip(state.directory / "update000000005" / TENSORS)
+    assert state.load() is None
+    assert "update000000005 is damaged (tensors.safetensors: not what was saved)" in caplog.text
+
+
+def test_a_finished_training_names_its_output(tmp_path):
+    state = TrainingState(tmp_path, "key")
+    state.save(5, tensors(5), {"update": 5})
+    state.finish("results/x/model.safetensors")
+    assert (state.directory / "finished").read_text() == "results/x/model.safetensors"
+    assert state.load()[1] == {"update": 5}
+
+
+def test_a_save_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    state = TrainingState(tmp_path, "key")
+    state.save(5, tensors(5), {"update": 5})
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RetortError, match=r"tensors.safetensors: cannot be written \(No space left on device\)"):
+        state.save(6, tensors(6), {"update": 6})
+    assert [path.name for path in state.directory.iterdir()] == ["update000000005"]
+
+
+def refuse(_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -68,17 +68,17 @@ def test_attempts_that_run_out_of_time_end_in_the_same_weights(
         assert not (tmp_path / "output/model.json").exists()
     call(train_system, *arguments)
     assert weights(tmp_path / "output") == weights(whole)
-    assert not list((tmp_path / "state").iterdir())
+    assert [path.name for path in (tmp_path / "state").glob("*/finished")] == ["finished"]
 
 
 def test_the_kept_state_of_a_finished_training_gives_its_results_again(
     tables: Tables, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = tmp_path / "state"
-    call(train_system, *tables.training(SYSTEM, tmp_path / "first", state), "--keep-state")
+    call(train_system, *tables.training(SYSTEM, tmp_path / "first", state))
     (key,) = state.iterdir()
     assert (key / "finished").exists()
     monkeypatch.setattr(Trainer, "_update", lambda *_: pytest.fail("it trains again"))
-    call(train_system, *tables.training(SYSTEM, tmp_path / "second", state), "--keep-state")
+    call(train_system, *tables.training(SYSTEM, tmp_path / "second", state))
     assert weights(tmp_path / "first") == weights(tmp_path / "second") == weights(whole)
     assert (key / "finished").exists()

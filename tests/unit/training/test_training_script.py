@@ -26,10 +26,10 @@ def trained(tables):
     return tables.train(FEW, tables.root / "trained")
 
 
-def test_writes_a_checkpoint_a_log_and_no_state(tables, trained):
+def test_writes_a_checkpoint_and_a_log_and_keeps_its_state_until_they_are_recorded(tables, trained):
     names = {path.name for path in trained.iterdir()}
     assert names == {"model.json", "model.safetensors", "source.model", "target.model", "training.parquet", "events"}
-    assert not list((tables.root / "state").glob("*"))
+    assert [path.read_text() for path in (tables.root / "state").glob("*/finished")] == [f"{trained}/model.safetensors"]
     facts = json.loads((trained / "model.json").read_text())
     assert (facts["seed"], facts["data"], facts["training_pairs"]) == (1, "raw", TRAIN_PAIRS)
     assert (facts["updates"], facts["stopped_by"]) == (6, "max_updates")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retort.workflow.watchdog import EXIT_ORPHANED, VARIABLE
+from retort.workflow.watchdog import EXIT_ORPHANED, STOP_VARIABLE, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[3]
 JOB = (
@@ -39,3 +40,41 @@ def test_a_job_ends_when_its_workflow_is_killed() -> None:
 @pytest.mark.parametrize("pid", [None, "", "no number", "1"])
 def test_without_a_workflow_nothing_is_watched(pid: str | None) -> None:
     assert start(JOB.format("time.sleep(0.1)"), pid).wait(timeout=20) == 0
+
+
+def test_a_job_gets_sigterm_when_its_workflow_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STOP_VARIABLE, str(tmp_path / "stop"))
+    waiting = "import signal; signal.signal(15, lambda *_: exit(7)); time.sleep(60)"
+    job = start(JOB.format(waiting), str(os.getpid()))
+    assert job.stdout is not None
+    assert job.stdout.readline() == "on\n"
+    time.sleep(0.7)
+    assert job.poll() is None
+    (tmp_path / "stop").touch()
+    assert job.wait(timeout=20) == 7
+
+
+@pytest.mark.parametrize(("number", "status"), [(2, "interrupted"), (15, "-15")])
+def test_a_workflow_that_gets_a_signal_asks_its_jobs_to_stop_and_then_does_what_it_did(
+    tmp_path: Path, number: int, status: str
+) -> None:
+    (tmp_path / "stop").touch()
+    code = (
+        "import os, sys, time; from retort.workflow.watchdog import stop_jobs_on_signals\n"
+        "stop_jobs_on_signals(sys.argv[1]); assert not os.path.exists(sys.argv[1]); print('on', flush=True)\n"
+        "try: time.sleep(60)\n"
+        "except KeyboardInterrupt: print('interrupted', flush=True)\n"
+    )
+    workflow = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "stop")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert workflow.stdout is not None
+    assert workflow.stdout.readline() == "on\n"
+    workflow.send_signal(number)
+    end = workflow.wait(timeout=20)
+    assert (tmp_path / "stop").exists()
+    assert status in (workflow.stdout.read().strip(), str(end))

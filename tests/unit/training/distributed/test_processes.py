@@ -114,7 +114,7 @@ FILES = ("model.safetensors", "source.model", "target.model")
 
 
 def test_stopped_by_the_clock_they_go_on_bit_for_bit(tables: Tables, tmp_path: Path) -> None:
-    whole = tables.training(SYSTEM, tmp_path / "whole", tmp_path / "state")
+    whole = tables.training(SYSTEM, tmp_path / "whole", tmp_path / "uninterrupted")
     assert [status for status, _ in run_together(tmp_path / "1", call, whole)] == [0, 0]
     parts = tables.training(SYSTEM, tmp_path / "parts", tmp_path / "state")
     # too short for a second update; the others leave it to the first one to say so
@@ -126,14 +126,14 @@ def test_stopped_by_the_clock_they_go_on_bit_for_bit(tables: Tables, tmp_path: P
     for name in FILES:
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert json.loads((tmp_path / "parts/model.json").read_text())["processes"] == 2
-    assert not list((tmp_path / "state").iterdir())
+    assert [path.read_text() for path in tmp_path.glob("state/*/finished")] == [f"{tmp_path}/parts/model.safetensors"]
 
 
 def test_another_number_of_processes_goes_on_and_rounds_differently(tables: Tables, tmp_path: Path) -> None:
     begun = [*tables.training(SYSTEM, tmp_path / "mixed", tmp_path / "state"), "--time-limit", "0.001"]
     assert [status for status, _ in run_together(tmp_path / "2", call, begun)] == [EXIT_OUT_OF_TIME, 0]
     call(0, begun[:-2])
-    call(0, tables.training(SYSTEM, tmp_path / "alone", tmp_path / "state"))
+    call(0, tables.training(SYSTEM, tmp_path / "alone", tmp_path / "another"))
     losses = [json.loads((tmp_path / n / "model.json").read_text())["validation"]["loss"] for n in ("mixed", "alone")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
@@ -151,7 +151,7 @@ def poisoned(rank: int, directory: Path, which: tuple[int, ...]) -> None:
     made.compute = spoilt  # type: ignore[assignment]
 
     def main(_: argparse.Namespace) -> None:
-        with made.processes.lasting():
+        with made.processes.guarded():
             made.run(directory / "events")
 
     run_script(argparse.ArgumentParser(), main, [])
@@ -173,7 +173,7 @@ def apart(rank: int, directory: Path) -> None:
     made.optimiser.master[0] += rank
 
     def main(_: argparse.Namespace) -> None:
-        with made.processes.lasting(), pytest.raises(RetortError, match="come apart"):
+        with made.processes.guarded(), pytest.raises(RetortError, match="come apart"):
             made.run(directory / "events")
         sys.exit(2)
 
@@ -200,13 +200,13 @@ def test_samples_that_wait_for_those_before_them_need_one_process() -> None:
 
 def test_one_process_sends_no_messages() -> None:
     alone = Processes()
-    assert alone.first and [alone.has(part) for part in range(3)] == [True] * 3
-    assert alone.together([1, 2]) == [1, 2] and alone.agreed(3) == 3
-    alone.add(torch.ones(1))
+    assert alone.first and [alone.owns(part) for part in range(3)] == [True] * 3
+    assert alone.gather([1, 2]) == [1, 2] and alone.broadcast(3) == 3
+    alone.all_reduce(torch.ones(1))
 
 
 def test_batches_are_dealt_out_in_turn() -> None:
-    assert [[part for part in range(6) if Processes(rank, 3).has(part)] for rank in range(3)] == [
+    assert [[part for part in range(6) if Processes(rank, 3).owns(part)] for rank in range(3)] == [
         [0, 3],
         [1, 4],
         [2, 5],

@@ -1,0 +1,20 @@
+"""States of trainings and shards: kept until the workflow has recorded the results made from them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from retort.data.files import FINISHED
+
+
+def forget_recorded(states: Path, is_recorded: Callable[[str], bool]) -> None:
+    """Remove the states below ``states/<rule>/<key>`` of finished work whose output ``is_recorded``.
+
+    A result that was written, but not recorded before the workflow was killed, is made again. It then comes from the
+    state at once.
+    """
+    for mark in states.glob(f"*/*/{FINISHED}"):
+        if is_recorded(mark.read_text(encoding="utf-8").strip()):
+            shutil.rmtree(mark.parent, ignore_errors=True)
