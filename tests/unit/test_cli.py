@@ -295,7 +295,7 @@ BAD_EXPORTS = {
     "a missing file": (["--check", "absent.txt"], "absent.txt: cannot be read"),
     "references alone": (["--references", "absent.txt"], "--references are of the lines of --check; give both"),
     "a search that is none": (["--search", '{"kind": "guess"}'], "--search"),
-    "another engine": (["--format", "ctranslate2"], "decodes by argmax or length_parallel, which --format ctranslate2"),
+    "another engine": (["--format", "ctranslate2"], "length_parallel, which --format ctranslate2 cannot"),
 }
 
 
