@@ -56,12 +56,6 @@ def found(name, pairs, model=None):
     return loss, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
 
 
-def test_every_objective_with_weights_is_tested():
-    assert {name.partition(",")[0] for name in OBJECTIVES} == {
-        o.objective_name() for o in config.OBJECTIVES if o.weighs_samples
-    }
-
-
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_weights_of_0_and_1_choose_a_part_of_the_batch(name):
     pairs = batch(SOURCES, TARGETS)
@@ -230,10 +224,3 @@ def test_agreement_with_ctc_is_along_the_best_alignment(monkeypatch):
     model.embeddings.output = torch.nn.Parameter(torch.eye(14))
     for module in (ctc, glat_ctc):
         assert module.agreement(model, pairs, None).tolist() == [0.75, 0.0]
-
-
-def test_objectives_that_agree_say_how_far():
-    for name in [o.objective_name() for o in config.OBJECTIVES if o.measures_agreement]:
-        objective, options, build = OBJECTIVES[name]
-        share_b = objective.agreement(build(), batch(SOURCES, TARGETS), options)
-        assert share_b.shape == (4,) and ((share_b >= 0) & (share_b <= 1)).all()
