@@ -1,4 +1,4 @@
-"""Time all systems on one test set, interleaved on this machine."""
+"""Time all systems on one test set, in each engine that can run them, interleaved on this machine."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ import argparse
 import logging
 import os
 import platform
-from dataclasses import dataclass
+import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
-import torch
 from pydantic import BaseModel
 
-from retort.config import Latency, Search
+from retort.config import Engine, Latency, Search
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, LATENCY
-from retort.evaluation.latency import Timed, measure
+from retort.errors import RetortError
 from retort.evaluation.runs import test_set_of
-from retort.models.checkpoint import load_checkpoint, load_teacher
-from retort.training.device import PRECISIONS, describe_device, prepare_device
+from retort.export.exporting import ExportEngine, export_system
+from retort.models.checkpoint import WEIGHTS
+from retort.runtime import System, open_system
+from retort.runtime.timing import Timed, changed_outputs, directory_bytes, machine_load, measure
+from retort.training.device import describe_device, prepare_device
 from retort.workflow.scripting import run_script, section
-
-if TYPE_CHECKING:
-    from retort.models.autoregressive import AutoregressiveModel
 
 
 class TimedSystem(BaseModel):
@@ -49,62 +50,90 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """The systems ready to time, and the checkpoints and teachers behind them, each loaded once."""
+class Loader:
+    """Loads each checkpoint once per engine, from a directory where it is exported to."""
 
-    systems: list[Timed]
-    checkpoints: list[Path]
-    teachers: list[str]
+    def __init__(self, entries: Sequence[TimedSystem], settings: Latency, threads: int, directory: Path) -> None:
+        self.entries, self.settings, self.threads, self.directory = entries, settings, threads, directory
+        self.teachers = {entry.checkpoint: entry.teacher for entry in entries if entry.teacher}
+        self._systems: dict[tuple[Path, Engine], System | None] = {}
+        self.facts: list[dict[str, Any]] = []
+        """What loading took, and the size on disk, of each checkpoint and engine."""
 
+    def timed(self) -> list[Timed]:
+        """Every system and search in each of the engines that can run it."""
+        return [
+            Timed(entry.system, entry.seed, entry.search_name, system.with_search(entry.search.model_dump()))
+            for entry in self.entries
+            for engine in self.settings.engines
+            if (system := self._system(entry, engine)) and self._can_run(entry, engine, system)
+        ]
 
-def load_systems(entries: list[TimedSystem], device: torch.device, dtype: torch.dtype) -> Loaded:
-    """All of them in this precision, and with a teacher where the search needs one."""
-    loaded: dict[Path, Any] = {}
-    teachers: dict[tuple[str, str], AutoregressiveModel] = {}
-    systems = []
-    for entry in entries:
-        if entry.checkpoint not in loaded:
-            loaded[entry.checkpoint] = load_checkpoint(entry.checkpoint, device, dtype)
-        model, vocabulary, _ = loaded[entry.checkpoint]
-        key = str(entry.teacher), vocabulary.digest
-        if entry.search.needs_teacher and key not in teachers:
-            teachers[key] = load_teacher(entry.teacher, entry.checkpoint, vocabulary, device, dtype)
-        systems.append(
-            Timed(
-                system=entry.system,
-                seed=entry.seed,
-                search_name=entry.search_name,
-                search=entry.search,
-                model=model,
-                vocabulary=vocabulary,
-                teacher=teachers.get(key),
-            )
+    def _can_run(self, entry: TimedSystem, engine: Engine, system: System) -> bool:
+        return engine == "torch" or (entry.search.kind in system.kinds and not entry.search.needs_teacher)
+
+    def _system(self, entry: TimedSystem, engine: Engine) -> System | None:
+        key = (entry.checkpoint, engine)
+        if key not in self._systems:
+            directory = entry.checkpoint if engine == "torch" else self._exported(entry, engine)
+            self._systems[key] = self._open(entry, engine, directory) if directory else None
+        return self._systems[key]
+
+    def _exported(self, entry: TimedSystem, engine: ExportEngine) -> Path | None:
+        """The bundle of a checkpoint; None if the engine cannot run it."""
+        directory = self.directory / str(len(self._systems))
+        try:
+            export_system(entry.checkpoint, directory, engine, self.settings.exported_precision)
+        except RetortError as error:
+            logging.info("%s is not timed in %s: %s", entry.system, engine, error)
+            return None
+        return directory
+
+    def _open(self, entry: TimedSystem, engine: Engine, directory: Path) -> System:
+        start, processor_start = time.perf_counter(), time.process_time()
+        if engine == "torch":
+            teacher = self.teachers.get(entry.checkpoint)
+            system = open_system(directory, None, self.threads, self.settings.precision, teacher)
+        else:
+            system = open_system(directory, threads=self.threads)
+        self.facts.append(
+            {
+                "system": entry.system,
+                "seed": entry.seed,
+                "engine": engine,
+                "precision": system.precision,
+                "bytes": directory_bytes(directory),
+                "loading_seconds": time.perf_counter() - start,
+                "loading_processor_seconds": time.process_time() - processor_start,
+            }
         )
-    return Loaded(systems, list(loaded), [path for path, _ in teachers])
+        return system
 
 
 def main(args: argparse.Namespace) -> None:
-    threads = args.latency.threads or args.threads
-    device, settings = prepare_device(threads), args.latency
-    loaded = load_systems(args.systems, device, PRECISIONS[settings.precision])
+    settings, threads = args.latency, args.latency.threads or args.threads
+    device = prepare_device(threads)
     texts = read_table(args.tests, CORPUS, ["source"]).column("source").to_pylist()
-    rows = [
-        (*t.timed.key, t.batch_size, t.batch, t.sentences, t.model_seconds, t.total_seconds)
-        for t in measure(loaded.systems, texts, settings)
-    ]
-    columns = zip(*rows, strict=True)
-    data = pa.table({c.name: pa.array(v, c.type) for c, v in zip(LATENCY.columns, columns, strict=True)})
+    with tempfile.TemporaryDirectory() as directory:
+        loader = Loader(args.systems, settings, threads, Path(directory))
+        systems = loader.timed()
+        load = machine_load()
+        timings = list(measure(systems, texts, settings))
+    rows = [timing.row() for timing in timings]
+    data = pa.table({c.name: pa.array([row[c.name] for row in rows], c.type) for c in LATENCY.columns})
+    machine = {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
     facts = provenance(
         test_set=test_set_of(args.tests),
         latency=settings.model_dump(mode="json"),
-        checkpoints={str(path): file_digest(path / "model.safetensors") for path in loaded.checkpoints},
-        teachers={path: file_digest(Path(path) / "model.safetensors") for path in loaded.teachers},
-        device=describe_device(device)
-        | {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()},
+        checkpoints={str(entry.checkpoint): file_digest(entry.checkpoint / WEIGHTS) for entry in args.systems},
+        teachers={str(e.teacher): file_digest(e.teacher / WEIGHTS) for e in args.systems if e.teacher},
+        device=describe_device(device) | machine,
+        load={"before": load, "after": machine_load()},
+        loaded=loader.facts,
+        changed_outputs=changed_outputs(timings),
     )
     write_table(args.output, LATENCY, data, facts)
-    logging.info("%d batches of %d systems timed", len(rows), len(loaded.systems))
+    logging.info("%d batches of %d systems timed", len(rows), len(systems))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from retort.config.corpus import (
     Vocabulary,
 )
 from retort.config.em import Em, Guards, em_iteration, em_student, em_systems, em_teacher
-from retort.config.evaluation import Distillation, Evaluation, Exposure, Latency, Report
+from retort.config.evaluation import Distillation, Engine, Evaluation, Exposure, Latency, Report
 from retort.config.metrics import LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
 from retort.config.model import Model
@@ -95,6 +95,7 @@ __all__ = [
     "Distillation",
     "Draw",
     "Em",
+    "Engine",
     "Evaluation",
     "Exposure",
     "GeneratedCorpus",

@@ -77,6 +77,9 @@ class Evaluation(Section):
         return self
 
 
+Engine = Literal["torch", "onnx", "ctranslate2"]
+
+
 class Latency(Section):
     """Latency and throughput over real test sentences."""
 
@@ -91,7 +94,12 @@ class Latency(Section):
     threads: int | None = Field(1, ge=1)
     """CPU threads of each decoder; null: as many as the job is given."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the weights."""
+    """Precision of the weights in torch."""
+    engines: list[Engine] = Field(["torch", "onnx", "ctranslate2"], min_length=1)
+    """Engines that time each system, as far as they can run it: torch runs all, onnx what decodes in parallel without a
+    teacher, ctranslate2 Transformers that decode from left to right. A system's latency is that in its fastest one."""
+    exported_precision: Literal["int8", "float32"] = "int8"
+    """Precision of the weights in the engines that are exported to."""
 
     @field_validator("batch_sizes")
     @classmethod

@@ -246,14 +246,20 @@ EXPOSURE = Table(
 
 LATENCY = Table(
     "latency",
-    1,
+    2,
     (
         *_DECODED,
+        Column("engine", pa.string(), "what ran the model: torch, onnx or ctranslate2"),
+        Column("precision", pa.string(), "of the weights: float32, bfloat16 or int8"),
         Column("batch_size", pa.int32(), "sentences decoded together", "sentences"),
         Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),
         Column("sentences", pa.int32(), "sentences in this batch", "sentences"),
+        Column("source_characters", pa.int64(), "characters of their text", "characters"),
+        Column("source_tokens", pa.int64(), "their tokens, without eos", "tokens"),
+        Column("target_tokens", pa.int64(), "tokens of the outputs, without special ones", "tokens"),
         Column("model_seconds", pa.float64(), "encoder, decoder and search, synchronised", "s"),
         Column("total_seconds", pa.float64(), "text to text: tokenising, model, post-processing, detokenising", "s"),
+        Column("processor_seconds", pa.float64(), "the same on this process's processors, not by the clock", "s"),
     ),
 )
 

@@ -32,7 +32,7 @@ from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT
 from retort.runtime.names import BUNDLE, CARD
 
-Engine = Literal["onnx", "ctranslate2"]
+ExportEngine = Literal["onnx", "ctranslate2"]
 """Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
 
 
@@ -50,7 +50,7 @@ class Trained:
 def export_system(
     checkpoint: Path,
     output: Path,
-    engine: Engine | None = None,
+    engine: ExportEngine | None = None,
     precision: Precision = "float32",
     search: Mapping[str, Any] | None = None,
     lines: Lines | None = None,
@@ -87,7 +87,7 @@ def export_system(
     return facts
 
 
-def _search(trained: Trained, engine: Engine, kinds: tuple[str, ...], search: Mapping[str, Any] | None) -> Any:
+def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], search: Mapping[str, Any] | None) -> Any:
     """The bundle's own search; it must need no teacher."""
     name, can = trained.objective.name, f"--format {engine} can decode it by {' or '.join(kinds)}"
     if not kinds:
@@ -116,7 +116,7 @@ def _write(
     trained: Trained,
     directory: Path,
     exporter: Any,
-    engine: Engine,
+    engine: ExportEngine,
     precision: Precision,
     kinds: tuple[str, ...],
     search: Any,

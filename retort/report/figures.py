@@ -22,7 +22,8 @@ from retort.report.labels import place_labels
 from retort.report.loop import iterations
 from retort.report.mixing import mixed_systems
 from retort.report.spacing import spaced
-from retort.report.summary import REFERENCE_SYSTEM, Key, latencies, objective, pareto, score_spreads
+from retort.report.summary import objective, pareto, score_spreads
+from retort.report.timing import REFERENCE_SYSTEM, Key, engine_latencies, latencies
 
 DPI = 130
 INK, GRID = "#333333", "#dddddd"
@@ -36,7 +37,10 @@ TRAIN_BINS = 120
 
 
 def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
-    """The leading metric against median latency at batch size 1, one point per system and search; None without both."""
+    """The leading metric against median latency at batch size 1, None without both.
+
+    One point per system and search, in its fastest engine; its other engines are faint.
+    """
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
     metric = inputs.leading
     scores = {k: s[metric] for k, s in score_spreads(inputs, test_set).items() if k in timed and metric in s}
@@ -54,6 +58,11 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
         filled = _distilled(inputs, key[0])
         axes.errorbar(x, y, yerr=_bar(scores[key].sd), color=colour, linewidth=1, capsize=2.5, zorder=3)
         axes.plot(x, y, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=7, zorder=4)
+    for (system, search, engine), sizes in engine_latencies(inputs).items():
+        key = (system, search)
+        if key in scores and engine != timed[key].engine and 1 in sizes:
+            colour = colours[objective(inputs, system)]
+            axes.plot(sizes[1].median * 1000, scores[key].mean, "o", color=colour, markersize=4, alpha=0.25, zorder=2)
     front = [points[index] for index in pareto(points, inputs.leading_sign)]
     axes.set_xscale("log")
     _margins(axes, points)

@@ -18,7 +18,7 @@ from retort.data.provenance import value_digest
 from retort.distillation.guards import MEANING
 from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.significance import Spread
-from retort.report import continuations, dag, loop, mixing, summary
+from retort.report import continuations, dag, loop, mixing, summary, timing
 from retort.report.inputs import Inputs
 
 TEMPLATE = "report.html.jinja"
@@ -64,11 +64,21 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         },
         completions={test_set: continuations.completions(inputs, test_set) for test_set in sets if inputs.exposure},
         prefixes=continuations.PREFIXES,
-        latencies=summary.latencies(inputs),
-        speedups=summary.speedups(inputs),
+        latencies=timing.engine_latencies(inputs),
+        best_engines=timing.best_engines(timing.engine_latencies(inputs)),
+        speedups=timing.speedups(inputs, timing.reference_key(inputs)),
+        rival=timing.rival_key(inputs),
+        rival_speedups=timing.speedups(inputs, timing.rival_key(inputs)),
+        times_by_length=timing.by_length(inputs),
+        source_lengths=timing.LENGTHS,
+        busy_ratio=timing.busy_ratio(inputs),
+        busy_from=timing.BUSY,
+        changed_outputs=timing.changed_outputs(inputs),
+        bytes_on_disk=timing.bytes_on_disk(inputs),
+        load=inputs.latency_provenance.get("load"),
         shares=summary.SHARES,
         training_shares=summary.training_shares(inputs),
-        reference=summary.reference_key(inputs),
+        reference=timing.reference_key(inputs),
         significant=summary.SIGNIFICANT,
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
         entropy=inputs.facts.get("true_conditional_entropy"),

@@ -8,14 +8,17 @@ from typing import Any
 
 from retort.report.inputs import Inputs
 from retort.report.mixing import mixed_systems
-from retort.report.summary import SHARES, latencies, training_shares
+from retort.report.summary import SHARES, training_shares
+from retort.report.timing import best_engines, engine_latencies
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
-LATENCY_SIGNATURE = "text to text, median over batches|batch_size:{size}|batches:{batches}"
+TIMED = "|batch_size:{size}|batches:{batches}|engine:{engine}|precision:{precision}"
+LATENCY_SIGNATURE = f"text to text, median over batches{TIMED}"
+PROCESSOR_SIGNATURE = f"text to text on processors, median over batches{TIMED}"
 KEPT_SIGNATURE = "share of samples, mean over the training"
 LOSS_SIGNATURE = "of the final weights, on a sample of the training pairs"
 NCM_SIGNATURE = "held-out -log p(y|x) / tokens, nats|pairs:{sentences}|infeasible:{infeasible}|tokens:{tokens}"
-THROUGHPUT_SIGNATURE = "text to text, sentences / total seconds|batch_size:{size}|batches:{batches}"
+THROUGHPUT_SIGNATURE = f"text to text, sentences / total seconds{TIMED}"
 
 
 def results_csv(inputs: Inputs) -> str:
@@ -46,24 +49,22 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
     seeds = sorted({row["seed"] for row in inputs.latency})
     for seed in seeds:
         timed = Inputs(inputs.config, latency=[row for row in inputs.latency if row["seed"] == seed])
-        for (system, search), sizes in latencies(timed).items():
+        by_engine = engine_latencies(timed)
+        best = best_engines(by_engine)
+        for (system, search, engine), sizes in by_engine.items():
             where = {"system": system, "data": data.get(system, ""), "seed": seed, "search": search}
             where["test_set"] = inputs.latency_provenance.get("test_set", "")
+            other = "" if best[system, search] == engine else f", {engine}"
             for size, latency in sizes.items():
-                facts = {"size": size, "batches": latency.batches}
+                facts = {"size": size, "batches": latency.batches, "engine": engine, "precision": latency.precision}
+                values = {
+                    "latency_ms": (latency.median * 1000, LATENCY_SIGNATURE),
+                    "processor_ms": (latency.processor * 1000, PROCESSOR_SIGNATURE),
+                    "sentences_per_second": (latency.throughput, THROUGHPUT_SIGNATURE),
+                }
                 rows += [
-                    {
-                        **where,
-                        "metric": f"latency_ms@{size}",
-                        "value": latency.median * 1000,
-                        "signature": LATENCY_SIGNATURE.format(**facts),
-                    },
-                    {
-                        **where,
-                        "metric": f"sentences_per_second@{size}",
-                        "value": latency.throughput,
-                        "signature": THROUGHPUT_SIGNATURE.format(**facts),
-                    },
+                    {**where, "metric": f"{name}@{size}{other}", "value": value, "signature": signature.format(**facts)}
+                    for name, (value, signature) in values.items()
                 ]
     return rows
 

@@ -1,4 +1,4 @@
-"""The report's numbers, computed from its inputs: spreads over seeds, latency, speed-ups and gaps."""
+"""The report's numbers, computed from its inputs: spreads over seeds, differences and gaps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 
 from retort.data.runs import Run
 from retort.evaluation.runs import counterparts, data_pairs
-from retort.evaluation.significance import SEED, Spread, spread
-from retort.report.inputs import Inputs, Row
+from retort.evaluation.significance import Spread, spread
+from retort.report.inputs import Inputs
+from retort.report.timing import Key, Latency, Speedup, best_speedups, latencies
 
 SIGNIFICANT = 0.05
-SPEEDUP_SAMPLES = 1000
-REFERENCE_SYSTEM = "teacher"
 SHARES = {
     "infeasible": "sentences whose target does not fit into the slots: they train nothing",
     "truncated": "target tokens dropped from the loss for their low probability",
@@ -24,8 +23,6 @@ SHARES = {
     "revealed": "target tokens, or slots, shown to the decoder",
 }
 """What objectives count while they train, each as a share."""
-Key = tuple[str, str]
-"""System and search."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +34,6 @@ class Difference:
     high: float
     significant: int
     seeds: int
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Text-to-text time of batches of one size, all seeds and repeats together."""
-
-    batch_size: int
-    batches: int
-    median: float
-    low: float
-    high: float
-    model_share: float
-    throughput: float
-    """Sentences per second over all batches of this size."""
-
-
-@dataclass(frozen=True)
-class Speedup:
-    """How many times faster than the reference, and its bootstrap 95 % interval."""
-
-    ratio: float
-    low: float
-    high: float
-    batches: int
 
 
 @dataclass(frozen=True)
@@ -140,7 +113,7 @@ def difference(inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str]
 
 def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     """The comparison table of one test set, in the config's order."""
-    timed, faster = latencies(inputs), speedups(inputs)
+    timed, faster = latencies(inputs), best_speedups(inputs)
     result = []
     for key, scores in score_spreads(inputs, test_set).items():
         system, search = key
@@ -164,7 +137,7 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 difference=difference(inputs, key, test_set, baselines),
                 latency=sizes.get(1),
                 best=max(sizes.values(), key=lambda latency: latency.throughput, default=None),
-                speedup=faster.get((*key, 1)),
+                speedup=faster.get(key),
                 minutes=spread([value / 60 for value in seconds]) if seconds else None,
                 updates=spread(updates) if updates else None,
             )
@@ -205,33 +178,6 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
     return result
 
 
-def latencies(inputs: Inputs) -> dict[Key, dict[int, Latency]]:
-    """Latency by system and search, and by batch size, in the config's order."""
-    groups: dict[Key, dict[int, list[Row]]] = {}
-    for row in inputs.latency:
-        sizes = groups.setdefault((row["system"], row["search"]), {})
-        sizes.setdefault(row["batch_size"], []).append(row)
-    return {
-        key: {size: _latency(size, rows) for size, rows in sorted(groups[key].items())}
-        for key in sorted(groups, key=lambda key: inputs.order(*key))
-    }
-
-
-def _latency(batch_size: int, rows: list[Row]) -> Latency:
-    total = np.array([row["total_seconds"] for row in rows])
-    low, median, high = np.percentile(total, [5, 50, 95])
-    sentences = sum(row["sentences"] for row in rows)
-    return Latency(
-        batch_size=batch_size,
-        batches=len(rows),
-        median=float(median),
-        low=float(low),
-        high=float(high),
-        model_share=float(sum(row["model_seconds"] for row in rows) / max(total.sum(), 1e-12)),
-        throughput=float(sentences / max(total.sum(), 1e-12)),
-    )
-
-
 def training_shares(inputs: Inputs) -> dict[str, dict[str, Spread]]:
     """Mean over a training of each of ``SHARES`` that a system's objective counts, by system in the config's order."""
     means: dict[str, dict[str, list[float]]] = {}
@@ -243,42 +189,6 @@ def training_shares(inputs: Inputs) -> dict[str, dict[str, Spread]]:
     return {
         system: {metric: spread(values) for metric, values in by_metric.items()} for system, by_metric in means.items()
     }
-
-
-def reference_key(inputs: Inputs) -> Key:
-    """The reference of speed-ups: the teacher's first beam search, or its first search when it has no beam."""
-    searches = inputs.systems[REFERENCE_SYSTEM].searches
-    beams = [name for name, search in searches.items() if search.kind == "beam"]
-    return REFERENCE_SYSTEM, next(iter([*beams, *searches]), "")
-
-
-def speedups(inputs: Inputs) -> dict[tuple[str, str, int], Speedup]:
-    """Speed-up over the reference by system, search and batch size."""
-    medians: dict[tuple[str, str, int], dict[int, list[float]]] = {}
-    for row in inputs.latency:
-        batches = medians.setdefault((row["system"], row["search"], row["batch_size"]), {})
-        batches.setdefault(row["batch"], []).append(row["total_seconds"])
-    reference = reference_key(inputs)
-    result = {}
-    for (system, search, size), batches in medians.items():
-        base = medians.get((*reference, size))
-        common = sorted(base.keys() & batches.keys()) if base else []
-        if base and common:
-            result[system, search, size] = speedup(
-                [float(np.median(base[batch])) for batch in common],
-                [float(np.median(batches[batch])) for batch in common],
-            )
-    return result
-
-
-def speedup(reference: list[float], system: list[float]) -> Speedup:
-    """Ratio of the median times of the same batches, and its percentile bootstrap interval over batches."""
-    slow, fast = np.array(reference), np.array(system)
-    drawn = np.random.default_rng(SEED).integers(len(slow), size=(SPEEDUP_SAMPLES, len(slow)))
-    ratios = np.median(slow[drawn], axis=1) / np.median(fast[drawn], axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    ratio = float(np.median(slow) / np.median(fast))
-    return Speedup(ratio=ratio, low=float(low), high=float(high), batches=len(slow))
 
 
 def pareto(points: list[tuple[float, float]], sign: int = 1) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,12 @@ def read_bundle(directory: Path) -> Bundle:
     if vocabulary.digest != facts["vocabulary"]:
         raise RetortError(f"{directory}: its vocabulary is not that of {BUNDLE}; export the system again")
     return Bundle(directory, facts, vocabulary)
+
+
+def check_search(search: Mapping[str, Any], kinds: Sequence[str], directory: Path) -> None:
+    """Raises RetortError for a search that is not among the kinds that a bundle has."""
+    if search["kind"] not in kinds:
+        raise RetortError(f"{directory}: this bundle decodes by {' or '.join(kinds)}, not by {search['kind']}")
 
 
 def read_facts(directory: Path) -> dict[str, Any]:

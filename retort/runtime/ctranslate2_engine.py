@@ -9,7 +9,7 @@ import ctranslate2
 
 from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.errors import RetortError
-from retort.runtime.bundle import Bundle
+from retort.runtime.bundle import Bundle, check_search
 from retort.runtime.search.tokens import output_limit
 from retort.runtime.system import Decoded, System
 
@@ -22,7 +22,10 @@ class CTranslate2System(System):
     def __init__(self, bundle: Bundle, search: Mapping[str, Any], threads: int) -> None:
         facts = bundle.facts
         model, vocabulary = facts["model"], bundle.vocabulary
-        super().__init__(vocabulary, search, facts["precision"], model["max_length"], model["truncate_sources"])
+        super().__init__(
+            vocabulary, search, facts["searches"], facts["precision"], model["max_length"], model["truncate_sources"]
+        )
+        self._directory = bundle.directory
         try:
             self._translator = ctranslate2.Translator(
                 str(bundle.directory), device="cpu", inter_threads=1, intra_threads=threads
@@ -31,13 +34,18 @@ class CTranslate2System(System):
             raise RetortError(
                 f"{bundle.directory}: CTranslate2 cannot load it ({error}); export the system again"
             ) from None
-        self._source_pieces, pieces = vocabulary.source_pieces, vocabulary.target_pieces
-        self._numbers = {piece: i for i, piece in enumerate(pieces)}
+        self._source_pieces, self._target_pieces = vocabulary.source_pieces, vocabulary.target_pieces
+        self._numbers = {piece: i for i, piece in enumerate(self._target_pieces)}
+        self.choose(search)
+
+    def choose(self, search: Mapping[str, Any]) -> None:
+        check_search(search, self.kinds, self._directory)
+        super().choose(search)
         beam = {key: search[key] for key in ("beam_size", "length_penalty")} if search["kind"] == "beam" else {}
         self._options = {
             "beam_size": 1,
             **beam,
-            "suppress_sequences": [[pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
+            "suppress_sequences": [[self._target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
             "max_input_length": 0,
             "min_decoding_length": 0,
         }

@@ -12,7 +12,7 @@ import onnxruntime
 
 from retort.data.vocabulary import EOS, PAD
 from retort.errors import RetortError
-from retort.runtime.bundle import Bundle
+from retort.runtime.bundle import Bundle, check_search
 from retort.runtime.names import LENGTHS, SOURCE
 from retort.runtime.system import Decoded, System
 
@@ -61,8 +61,21 @@ class OnnxSystem(System):
     def __init__(self, bundle: Bundle, search: Mapping[str, Any], threads: int) -> None:
         facts = bundle.facts
         model = facts["model"]
-        super().__init__(bundle.vocabulary, search, facts["precision"], model["max_length"], model["truncate_sources"])
+        super().__init__(
+            bundle.vocabulary,
+            search,
+            facts["searches"],
+            facts["precision"],
+            model["max_length"],
+            model["truncate_sources"],
+        )
+        self._directory = bundle.directory
         self._graphs = Graphs(bundle.directory, model, threads)
+        self.choose(search)
+
+    def choose(self, search: Mapping[str, Any]) -> None:
+        check_search(search, self.kinds, self._directory)
+        super().choose(search)
         self._search: Callable[..., list[Decoded]] = import_module(f"retort.runtime.search.{search['kind']}").search
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:

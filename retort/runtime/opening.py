@@ -43,9 +43,6 @@ def open_system(
         raise RetortError(
             f"{directory}: exported in {bundle.facts['precision']}, which {precision} cannot change; leave it out"
         )
-    kinds = bundle.facts["searches"]
-    if search is not None and search["kind"] not in kinds:
-        raise RetortError(f"{directory}: this bundle decodes by {' or '.join(kinds)}, not by {search['kind']}")
     engine = import_module(f"retort.runtime.{bundle.facts['engine']}_engine")
     return engine.open_bundle(bundle, search or bundle.facts["search"], threads)  # type: ignore[no-any-return]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from retort.data.vocabulary import Vocabulary
 
@@ -43,14 +44,29 @@ class System(ABC):
         self,
         vocabulary: Vocabulary,
         search: Mapping[str, Any],
+        kinds: Sequence[str],
         precision: str,
         max_length: int,
         truncate_sources: bool,
     ) -> None:
-        """``max_length`` is the longest sequence in tokens, eos included; a longer source is cut, which counts as
-        truncated unless ``truncate_sources``."""
-        self.vocabulary, self.search, self.precision = vocabulary, search, precision
+        """``kinds`` are those of the searches that it can decode with. ``max_length`` is that of a sequence in tokens,
+        eos included; a longer source is cut, which counts as truncated unless ``truncate_sources``."""
+        self.vocabulary, self.search, self.kinds, self.precision = vocabulary, search, kinds, precision
         self.max_length, self.truncate_sources = max_length, truncate_sources
+
+    def with_search(self, search: Mapping[str, Any]) -> Self:
+        """The same system, loaded once, with another search: a complete section of the configuration."""
+        other = copy.copy(self)
+        other.choose(search)
+        return other
+
+    def choose(self, search: Mapping[str, Any]) -> None:
+        """Decode with this search from now on."""
+        self.search = search
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Source ids of each text, cut to the longest that the model takes."""
+        return [tokens[: self.max_length - 1] for tokens in self.vocabulary.encode_source(texts)]
 
     def translate(self, texts: Sequence[str], batch_size: int | None = None) -> list[Output]:
         """One output per text, in their order; text without tokens gives an empty output."""

@@ -7,8 +7,9 @@ corpus would run nothing again.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
-from retort.config import Metric, ObjectiveSection, SearchSection, System, metric_named
+from retort.config import Engine, Metric, ObjectiveSection, SearchSection, System, metric_named
 from retort.models.families import family_module
 
 
@@ -42,3 +43,17 @@ def training_modules(system: System) -> set[str]:
 def scoring_modules(system: System) -> set[str]:
     """Modules of a system that scores text with its objective."""
     return {model_module(system), objective_module(system.objective)}
+
+
+def engine_modules(engine: Engine, systems: Iterable[System]) -> set[str]:
+    """Modules that export systems to an engine and run them there."""
+    modules = {f"retort.runtime.{engine}_engine"}
+    if engine == "ctranslate2":
+        modules.add("retort.export.ctranslate2")
+    if engine == "onnx":
+        modules.add("retort.export.onnx")
+        for system in systems:
+            kinds = {search.kind for search in system.searches.values()}
+            searches = {name for kind in kinds if find_spec(name := f"retort.runtime.search.{kind}")}
+            modules |= searches | ({f"retort.export.onnx.{system.objective.family}"} if searches else set())
+    return modules

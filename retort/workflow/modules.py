@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from retort.workflow.imports import (
+    engine_modules,
     metric_modules,
     model_module,
     scoring_modules,
@@ -79,10 +80,11 @@ class Modules:
         return self.metrics() | ({f"retort.corpus.{judge}"} if judge else set())
 
     def latency(self) -> set[str]:
-        """Timing of every system and search."""
+        """Timing of every system and search, in each engine."""
         systems = self.config.systems.values()
         searches = {search_module(search) for system in systems for search in system.searches.values()}
-        return searches | {model_module(system) for system in systems}
+        engines = {module for engine in self.config.latency.engines for module in engine_modules(engine, systems)}
+        return searches | {model_module(system) for system in systems} | engines
 
     def _teacher(self, is_asked: bool) -> set[str]:
         return {model_module(self.config.teacher)} if is_asked else set()

@@ -18,6 +18,7 @@ from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.runs import run_of_translations
 from retort.models.checkpoint import load_checkpoint, load_teacher
+from retort.runtime import torch_engine
 from retort.search.decoding import translate_texts
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import decode_shard, gather_distilled, measure_latency, translate
@@ -367,7 +368,7 @@ def timed(system, seed, checkpoint, name, search):
 
 def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path, monkeypatch, capsys):
     loads = []
-    monkeypatch.setattr(measure_latency, "load_teacher", lambda *given: loads.append(given) or load_teacher(*given))
+    monkeypatch.setattr(torch_engine, "load_teacher", lambda *given: loads.append(given) or load_teacher(*given))
     entry = timed("vanilla", 1, student, "nine", LENGTH_PARALLEL)
     chosen = {**entry, "teacher": str(teacher)}
     systems = [chosen, {**chosen, "seed": 2}, {**chosen, "search_name": "a", "search": ARGMAX}]
@@ -375,7 +376,10 @@ def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path,
     output = tmp_path / "latency.parquet"
     options = ("--latency", json.dumps(settings), "--tests", tables.test, "--output", output)
     call(measure_latency, "--systems", json.dumps(systems), *options)
-    assert read_table(output, LATENCY).num_rows == 6 and len(loads) == 1
+    rows = read_table(output, LATENCY).to_pylist()
+    engines = [(row["seed"], row["search"], row["engine"]) for row in rows if row["batch"] == 0]
+    assert engines == [(1, "nine", "torch"), (2, "nine", "torch"), (1, "a", "torch"), (1, "a", "onnx")]
+    assert len(rows) == 8 and len(loads) == 1
     assert read_provenance(output)["teachers"] == {str(teacher): file_digest(teacher / "model.safetensors")}
     with pytest.raises(SystemExit):
         call(measure_latency, "--systems", json.dumps([entry]), *options)
@@ -411,13 +415,21 @@ def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_p
     options = ("--systems", json.dumps(systems), "--latency", json.dumps(settings), "--tests", tables.test)
     call(measure_latency, *options, "--output", output)
     rows = read_table(output, LATENCY).to_pylist()
-    # 6 sentences one by one and 2 batches of 4, twice each
-    for key in (("teacher", 1, "greedy"), ("vanilla", 2, "a")):
-        own = [row for row in rows if (row["system"], row["seed"], row["search"]) == key]
+    # 6 sentences one by one and 2 batches of 4, twice each, in two engines
+    keys = [
+        *(("teacher", 1, "greedy", *engine) for engine in (("torch", "float32"), ("ctranslate2", "int8"))),
+        *(("vanilla", 2, "a", *engine) for engine in (("torch", "float32"), ("onnx", "int8"))),
+    ]
+    for key in keys:
+        own = [row for row in rows if tuple(row[c] for c in ("system", "seed", "search", "engine", "precision")) == key]
         places = [(row["batch_size"], row["batch"], row["sentences"]) for row in own]
         assert places == [(1, batch, 1) for batch in [*range(6)] * 2] + [(4, batch, 4) for batch in (0, 1, 0, 1)]
-    assert len(rows) == 32 and [row["system"] for row in rows[:4]] == ["teacher", "vanilla", "teacher", "vanilla"]
-    assert all(0 < row["model_seconds"] < row["total_seconds"] for row in rows)
+    assert len(rows) == 64 and [row["engine"] for row in rows[:4]] == ["torch", "ctranslate2", "torch", "onnx"]
+    assert all(0 < row["model_seconds"] < row["total_seconds"] and row["source_characters"] for row in rows)
     facts = read_provenance(output)
-    assert facts["test_set"] == "test" and facts["device"]["threads"] == 1
+    assert facts["test_set"] == "test" and facts["device"]["threads"] == 1 and set(facts["load"]) == {"before", "after"}
+    assert [fact["engine"] for fact in facts["loaded"]] == ["torch", "ctranslate2", "torch", "onnx"]
+    assert all(fact["bytes"] > 1000 and fact["loading_seconds"] > 0 for fact in facts["loaded"])
+    changed = [(fact["engine"], fact["sentences"]) for fact in facts["changed_outputs"]]
+    assert changed == [("ctranslate2", 6), ("onnx", 6)]
     assert facts["checkpoints"] == {str(path): file_digest(path / "model.safetensors") for path in (teacher, student)}

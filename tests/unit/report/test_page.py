@@ -14,7 +14,7 @@ from retort.data.runs import Run
 from retort.data.tables import ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
-from retort.report import dag, page, summary
+from retort.report import dag, page, summary, timing
 from retort.report.inputs import Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
 from tests.unit.fakes_evaluation import corpus
@@ -220,26 +220,47 @@ def test_what_an_objective_counts_is_a_mean_over_its_training(inputs, report):
 
 def test_latency_by_hand():
     rows = [
-        {"system": "teacher", "seed": 1, "search": "beam", "batch_size": size, "batch": batch, "sentences": size,
-         "model_seconds": seconds / 2, "total_seconds": seconds}
+        {"system": "teacher", "seed": 1, "search": "beam", "engine": "torch", "precision": "float32",
+         "batch_size": size, "batch": batch, "sentences": size, "source_characters": 100 * size,
+         "source_tokens": 15 * size, "target_tokens": 12 * size, "model_seconds": seconds / 2,
+         "total_seconds": seconds, "processor_seconds": seconds / 4}
         for size, batch, seconds in [(1, 0, 1.0), (1, 1, 2.0), (1, 2, 4.0), (4, 0, 2.0), (4, 0, 4.0)]
     ]  # fmt: skip
+    rows += [{**row, "engine": "onnx", "precision": "int8", "total_seconds": row["total_seconds"] / 2} for row in rows]
     rows += [{**row, "system": "fast", "total_seconds": row["total_seconds"] / 4} for row in rows]
     searches = {"greedy": {"kind": "greedy"}, "beam": {"kind": "beam"}}
     teacher = {"objective": {"name": "autoregressive"}, "searches": searches}
     inputs = Inputs(config(teacher=teacher), latency=rows)
-    assert summary.reference_key(inputs) == ("teacher", "beam")
-    slow = summary.latencies(inputs)["teacher", "beam"]
+    assert timing.reference_key(inputs) == ("teacher", "beam")
+    assert timing.rival_key(inputs) == ("teacher", "beam"), "students that the configuration does not name are none"
+    slow = timing.engine_latencies(inputs)["teacher", "beam", "torch"]
     assert (slow[1].median, slow[1].batches, slow[1].model_share) == (2.0, 3, pytest.approx(0.5))
     assert slow[1].low == pytest.approx(1.1) and slow[1].high == pytest.approx(3.8)
-    assert slow[4].throughput == pytest.approx(8 / 6)
-    faster = summary.speedups(inputs)
-    assert faster["fast", "beam", 1] == summary.Speedup(4, 4, 4, 3)
-    assert faster["fast", "beam", 4].batches == 1
+    assert slow[1].highest == pytest.approx(3.96) and slow[1].processor == 0.5
+    assert slow[4].throughput == pytest.approx(8 / 6) and slow[4].processor_throughput == pytest.approx(8 / 1.5)
+    assert slow[1].output_tokens == 12 and slow[1].processor_per_million == pytest.approx(1.75 / 300 * 1e6)
+    best = timing.latencies(inputs)["teacher", "beam"]
+    assert (best[1].engine, best[1].precision, best[1].median) == ("onnx", "int8", 1.0)
+    faster = timing.speedups(inputs, ("teacher", "beam"))
+    assert faster["fast", "beam", "onnx", 1] == timing.Speedup(4, 4, 4, 3), "over the reference's fastest engine"
+    assert faster["fast", "beam", "torch", 1].ratio == 2 and faster["teacher", "beam", "torch", 1].ratio == 0.5
+    assert faster["fast", "beam", "onnx", 4].batches == 1
+    assert timing.best_speedups(inputs)["fast", "beam"].ratio == 4
+    assert timing.by_length(inputs)["fast", "beam", "torch"] == [None, 0.5, None, None]
+    assert timing.speedups(inputs, ("absent", "beam")) == timing.speedups(inputs, None) == {}
+
+
+def test_a_busy_machine_is_known_by_its_clock():
+    row = {"total_seconds": 3.0, "processor_seconds": 2.0}
+    cpu = {"device": {"type": "cpu", "threads": 1}}
+    assert timing.busy_ratio(Inputs(config(), latency=[row, row], latency_provenance=cpu)) == 1.5
+    for facts in ({}, {"device": {"type": "cuda", "threads": 1}}, {"device": {"type": "cpu", "threads": 4}}):
+        assert timing.busy_ratio(Inputs(config(), latency=[row], latency_provenance=facts)) is None
+    assert timing.busy_ratio(Inputs(config(), latency_provenance=cpu)) is None
 
 
 def test_the_speedups_interval_spans_its_spread():
-    found = summary.speedup([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0])
+    found = timing.speedup([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0])
     assert found.ratio == 3
     assert 1 <= found.low < 3 < found.high <= 5
 

@@ -467,7 +467,12 @@ def test_jobs_of_a_system_and_of_all() -> None:
     assert modules.translation("v", "rescored") == {PARALLEL, f"{search}.length_parallel", AUTOREGRESSIVE}
     assert named(modules.exposure("teacher")) == {AUTOREGRESSIVE, f"{search}.greedy"}
     kinds = ("beam", "greedy", "argmax", "length_parallel", "ctc_collapse", "dag_path", "joint_viterbi")
-    assert modules.latency() == {PARALLEL, AUTOREGRESSIVE, "retort.models.dag", *(f"{search}.{k}" for k in kinds)}
+    exported = {"retort.export.ctranslate2", "retort.export.onnx"}
+    exported |= {f"retort.export.onnx.{family}" for family in ("parallel", "dag")}
+    engines = {f"retort.runtime.{engine}_engine" for engine in ("torch", "onnx", "ctranslate2")}
+    models = {PARALLEL, AUTOREGRESSIVE, "retort.models.dag"}
+    in_numpy = {f"retort.runtime.search.{kind}" for kind in kinds if kind not in ("beam", "greedy")}
+    assert modules.latency() == models | {f"{search}.{kind}" for kind in kinds} | exported | engines | in_numpy
     assert len(modules.metrics()) == 2 and modules.metrics() <= modules.exposure("teacher")
     assert modules.corpus() == {"retort.corpus.language.generated"}
     assert modules.scores() == modules.metrics() | {"retort.corpus.language.grammar"}

@@ -1,0 +1,204 @@
+"""The report's times: of each system and search in each engine that ran it, and how many times faster one is.
+
+A system's latency is that in its fastest engine, and so is that of what it is compared with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retort.evaluation.significance import SEED
+from retort.report.inputs import Inputs, Row
+
+SPEEDUP_SAMPLES = 1000
+REFERENCE_SYSTEM = "teacher"
+BUSY = 1.1
+"""Seconds by the clock per second on a processor from which a machine counts as busy with other work."""
+LENGTHS = (10, 20, 40)
+"""Longest sources, in tokens, of all buckets but the last."""
+
+Key = tuple[str, str]
+"""System and search."""
+EngineKey = tuple[str, str, str]
+"""System, search and engine."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Text-to-text time of batches of one size in one engine, all seeds and repeats together, in seconds."""
+
+    engine: str
+    precision: str
+    batch_size: int
+    batches: int
+    median: float
+    low: float
+    high: float
+    """The 5th and the 95th percentile."""
+    highest: float
+    """The 99th percentile."""
+    processor: float
+    """Median of the time on processors."""
+    model_share: float
+    throughput: float
+    """Sentences per second over all batches of this size."""
+    processor_throughput: float
+    """Sentences per second on a processor."""
+    processor_per_million: float
+    """Seconds on a processor per million characters of source text."""
+    output_tokens: float
+    """Tokens of an output, mean."""
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster than the reference, and its bootstrap 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+    batches: int
+
+
+def engine_latencies(inputs: Inputs) -> dict[EngineKey, dict[int, Latency]]:
+    """Latency by system, search and engine, and by batch size, in the config's order."""
+    groups: dict[EngineKey, dict[int, list[Row]]] = {}
+    for row in inputs.latency:
+        sizes = groups.setdefault((row["system"], row["search"], row["engine"]), {})
+        sizes.setdefault(row["batch_size"], []).append(row)
+    return {
+        key: {size: _latency(size, rows) for size, rows in sorted(groups[key].items())}
+        for key in sorted(groups, key=lambda key: (inputs.order(*key[:2]), key[2]))
+    }
+
+
+def latencies(inputs: Inputs) -> dict[Key, dict[int, Latency]]:
+    """Latency by system and search in its fastest engine: that with the lowest median at the smallest batch size."""
+    by_engine = engine_latencies(inputs)
+    return {key: by_engine[(*key, engine)] for key, engine in best_engines(by_engine).items()}
+
+
+def best_engines(by_engine: dict[EngineKey, dict[int, Latency]]) -> dict[Key, str]:
+    """The fastest engine of each system and search."""
+    best: dict[Key, tuple[float, str]] = {}
+    for (system, search, engine), sizes in by_engine.items():
+        candidate = (sizes[min(sizes)].median, engine)
+        best[system, search] = min(candidate, best.get((system, search), candidate))
+    return {key: engine for key, (_, engine) in best.items()}
+
+
+def _latency(batch_size: int, rows: list[Row]) -> Latency:
+    total = np.array([row["total_seconds"] for row in rows])
+    processor = np.array([row["processor_seconds"] for row in rows])
+    low, median, high, highest = np.percentile(total, [5, 50, 95, 99])
+    sentences = sum(row["sentences"] for row in rows)
+    elapsed, busy = max(total.sum(), 1e-12), max(processor.sum(), 1e-12)
+    return Latency(
+        engine=rows[0]["engine"],
+        precision=rows[0]["precision"],
+        batch_size=batch_size,
+        batches=len(rows),
+        median=float(median),
+        low=float(low),
+        high=float(high),
+        highest=float(highest),
+        processor=float(np.median(processor)),
+        model_share=float(sum(row["model_seconds"] for row in rows) / elapsed),
+        throughput=float(sentences / elapsed),
+        processor_throughput=float(sentences / busy),
+        processor_per_million=float(busy / max(sum(row["source_characters"] for row in rows), 1) * 1e6),
+        output_tokens=sum(row["target_tokens"] for row in rows) / max(sentences, 1),
+    )
+
+
+def reference_key(inputs: Inputs) -> Key:
+    """The reference of speed-ups: the teacher's first beam search, or its first search when it has no beam."""
+    searches = inputs.systems[REFERENCE_SYSTEM].searches
+    beams = [name for name, search in searches.items() if search.kind == "beam"]
+    return REFERENCE_SYSTEM, next(iter([*beams, *searches]), "")
+
+
+def rival_key(inputs: Inputs) -> Key | None:
+    """The fastest of the systems and searches that decode from left to right, at the smallest batch size."""
+    medians = {
+        key: sizes[min(sizes)].median
+        for key, sizes in latencies(inputs).items()
+        if key[0] in inputs.systems
+        and key[1] in inputs.systems[key[0]].searches
+        and inputs.systems[key[0]].searches[key[1]].decodes == "next_token"
+    }
+    return min(medians, key=lambda key: medians[key], default=None)
+
+
+def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str, int], Speedup]:
+    """Speed-up over the reference in its fastest engine, by system, search, engine and batch size."""
+    medians: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
+    for row in inputs.latency:
+        batches = medians.setdefault((row["system"], row["search"], row["engine"], row["batch_size"]), {})
+        batches.setdefault(row["batch"], []).append(row["total_seconds"])
+    engine = best_engines(engine_latencies(inputs)).get(reference) if reference else None
+    if reference is None or engine is None:
+        return {}
+    result = {}
+    for (system, search, own, size), batches in medians.items():
+        base = medians.get((*reference, engine, size))
+        common = sorted(base.keys() & batches.keys()) if base else []
+        if base and common:
+            result[system, search, own, size] = speedup(
+                [float(np.median(base[batch])) for batch in common],
+                [float(np.median(batches[batch])) for batch in common],
+            )
+    return result
+
+
+def best_speedups(inputs: Inputs) -> dict[Key, Speedup]:
+    """Speed-up over the reference at batch size 1, both in their fastest engines."""
+    found = speedups(inputs, reference_key(inputs))
+    best = best_engines(engine_latencies(inputs))
+    return {key: found[(*key, engine, 1)] for key, engine in best.items() if (*key, engine, 1) in found}
+
+
+def speedup(reference: list[float], system: list[float]) -> Speedup:
+    """Ratio of the median times of the same batches, and its percentile bootstrap interval over batches."""
+    slow, fast = np.array(reference), np.array(system)
+    drawn = np.random.default_rng(SEED).integers(len(slow), size=(SPEEDUP_SAMPLES, len(slow)))
+    ratios = np.median(slow[drawn], axis=1) / np.median(fast[drawn], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    ratio = float(np.median(slow) / np.median(fast))
+    return Speedup(ratio=ratio, low=float(low), high=float(high), batches=len(slow))
+
+
+def by_length(inputs: Inputs) -> dict[EngineKey, list[float | None]]:
+    """Median seconds of sentences decoded one by one, by the length of the source: see ``LENGTHS``; None where there
+    is no such sentence."""
+    groups: dict[EngineKey, list[list[float]]] = {}
+    for row in inputs.latency:
+        if row["batch_size"] == 1:
+            buckets = groups.setdefault((row["system"], row["search"], row["engine"]), [[] for _ in (*LENGTHS, None)])
+            buckets[int(np.searchsorted(LENGTHS, row["source_tokens"]))].append(row["total_seconds"])
+    return {key: [float(np.median(times)) if times else None for times in groups[key]] for key in groups}
+
+
+def busy_ratio(inputs: Inputs) -> float | None:
+    """Seconds by the clock per second on a processor, of all that was timed on one thread of a CPU; None without
+    times, or where the two cannot be compared."""
+    device: dict[str, Any] = inputs.latency_provenance.get("device") or {}
+    if not inputs.latency or device.get("type") != "cpu" or device.get("threads") != 1:
+        return None
+    total = sum(row["total_seconds"] for row in inputs.latency)
+    return float(total / max(sum(row["processor_seconds"] for row in inputs.latency), 1e-12))
+
+
+def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:
+    """Outputs that differ from torch's, and the sentences compared, by system, search and engine."""
+    facts = inputs.latency_provenance.get("changed_outputs") or []
+    return {(f["system"], f["search"], f["engine"]): (f["changed"], f["sentences"]) for f in facts}
+
+
+def bytes_on_disk(inputs: Inputs) -> dict[tuple[str, str], int]:
+    """Size of the files of each system in each engine."""
+    facts = inputs.latency_provenance.get("loaded") or []
+    return {(fact["system"], fact["engine"]): fact["bytes"] for fact in facts}

@@ -1,0 +1,147 @@
+"""Timing of systems on real sentences: warmed up, and interleaved batch by batch, whatever engine runs them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retort.config import Latency
+from retort.runtime.system import System
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A system to time with one search in one engine, loaded and ready."""
+
+    system: str
+    seed: int
+    search_name: str
+    loaded: System
+
+
+@dataclass(frozen=True)
+class Times:
+    """One batch of test sentences."""
+
+    model_seconds: float
+    """From token ids to token ids: encoder, decoder and search, its teacher too."""
+    total_seconds: float
+    """From text to text."""
+    processor_seconds: float
+    """The same as this process spent it on processors."""
+    source_tokens: int
+    outputs: list[list[int]]
+    """Target ids of each sentence."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A timed batch."""
+
+    timed: Timed
+    batch_size: int
+    batch: int
+    texts: list[str]
+    times: Times
+
+    def row(self) -> dict[str, Any]:
+        """A row of the LATENCY table."""
+        return {
+            "system": self.timed.system,
+            "seed": self.timed.seed,
+            "search": self.timed.search_name,
+            "engine": self.timed.loaded.engine,
+            "precision": self.timed.loaded.precision,
+            "batch_size": self.batch_size,
+            "batch": self.batch,
+            "sentences": len(self.texts),
+            "source_characters": sum(map(len, self.texts)),
+            "source_tokens": self.times.source_tokens,
+            "target_tokens": sum(map(len, self.times.outputs)),
+            "model_seconds": self.times.model_seconds,
+            "total_seconds": self.times.total_seconds,
+            "processor_seconds": self.times.processor_seconds,
+        }
+
+
+def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -> Iterator[Timing]:
+    """Time every system on the same batches, one system after the other on each batch.
+
+    Interleaving lets drifts of the machine hit all systems alike; batches with equal numbers hold equal sentences, so
+    ratios can be taken batch by batch.
+    """
+    for size in settings.batch_sizes:
+        batches = test_batches(texts, size, settings.sentences)
+        for timed in systems:
+            for number in range(settings.warmup):
+                time_batch(timed.loaded, batches[number % len(batches)])
+        for _ in range(settings.repeats):
+            for number, batch in enumerate(batches):
+                for timed in systems:
+                    yield Timing(timed, size, number, batch, time_batch(timed.loaded, batch))
+
+
+def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[str]]:
+    """Consecutive non-empty test sentences in batches of ``size``: ``sentences`` of them, and at least two batches
+    where there are as many sentences. A last batch that would be smaller is left out if there is another."""
+    texts = [text for text in texts if text.strip()]
+    count = min(len(texts), max(sentences, 2 * size))
+    batches = [list(texts[start : start + size]) for start in range(0, count, size)]
+    if len(batches) > 1 and len(batches[-1]) < size:
+        batches.pop()
+    return batches
+
+
+def time_batch(system: System, texts: list[str]) -> Times:
+    """Time one batch of sentences, decoded at once. Engines return token ids, so a GPU has finished by then."""
+    start, processor_start = time.perf_counter(), time.process_time()
+    sources = system.encode(texts)
+    model_start = time.perf_counter()
+    outputs = [result.tokens for result in system.decode(sources)]
+    model_seconds = time.perf_counter() - model_start
+    system.vocabulary.decode_target(outputs)
+    return Times(
+        model_seconds=model_seconds,
+        total_seconds=time.perf_counter() - start,
+        processor_seconds=time.process_time() - processor_start,
+        source_tokens=sum(map(len, sources)),
+        outputs=outputs,
+    )
+
+
+def changed_outputs(timings: Iterable[Timing]) -> list[dict[str, Any]]:
+    """How many outputs of each system and search differ between torch and another engine, of the sentences that both
+    decoded one by one."""
+    outputs: dict[tuple[str, int, str], dict[str, dict[int, list[list[int]]]]] = {}
+    for timing in timings:
+        if timing.batch_size == 1:
+            timed = timing.timed
+            engines = outputs.setdefault((timed.system, timed.seed, timed.search_name), {})
+            engines.setdefault(timed.loaded.engine, {})[timing.batch] = timing.times.outputs
+    return [
+        {
+            "system": system,
+            "seed": seed,
+            "search": search,
+            "engine": engine,
+            "sentences": len(batches),
+            "changed": sum(engines["torch"][batch] != tokens for batch, tokens in batches.items()),
+        }
+        for (system, seed, search), engines in outputs.items()
+        for engine, batches in engines.items()
+        if engine != "torch" and "torch" in engines
+    ]
+
+
+def machine_load() -> float | None:
+    """Processes that ran or waited for a processor, mean of the last minute; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def directory_bytes(directory: Path) -> int:
+    """Size of the files in a directory."""
+    return sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
