@@ -4,9 +4,10 @@
 
 Weights are random (said in the output), sizes are those of a base Transformer with a vocabulary of 8,000 pieces, and
 lengths those of image captions: 6 to 30 source tokens, 14 in the mean. Autoregressive models are made to generate as
-many tokens as the source has, and so is the model with a predicted length. Everything runs on one thread. Contestants
-take turns sentence by sentence, so that a busy machine slows all of them; what is compared is the processor's time,
-because that of the clock says little on a machine that others use. Prints a table, then one JSON line.
+many tokens as the source has, and the end of the sentence; a model that predicts the length predicts that one.
+Everything runs on one thread. Contestants take turns sentence by sentence, so that a busy machine slows all of them;
+what is compared is the processor's time, because that of the clock says little on a machine that others use. Prints a
+table, then one JSON line.
 """
 
 from __future__ import annotations
@@ -120,8 +121,9 @@ def in_ctranslate2(directory: Path, size: Size, depths: tuple[int, int], beam_si
         return translator.translate_batch(
             [[pieces.source_pieces[i] for i in tokens]],
             beam_size=beam_size,
-            min_decoding_length=len(tokens),
-            max_decoding_length=len(tokens),
+            # with the end of the sentence, which takes a step as well
+            min_decoding_length=len(tokens) + 1,
+            max_decoding_length=len(tokens) + 1,
             suppress_sequences=never,
         )
 
@@ -145,7 +147,7 @@ def seconds(decode: Decode, tokens: list[int]) -> tuple[float, float]:
 def sentences(count: int, pieces: int) -> list[list[int]]:
     """Random tokens; lengths are 6 to 30, 14 in the mean."""
     generator = np.random.default_rng(1)
-    lengths = np.clip(np.rint(generator.gamma(8, 13.5 / 8, count)), 6, 30).astype(int)
+    lengths = np.clip(np.rint(generator.gamma(8, 14 / 8, count)), 6, 30).astype(int)
     return [generator.integers(SPECIAL_IDS, pieces, length).tolist() for length in lengths]
 
 
