@@ -37,9 +37,8 @@ def main(args: argparse.Namespace) -> None:
     model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
     objective = objective_of(description)
     if not objective.measures_agreement:
-        raise RetortError(
-            f"{args.checkpoint}: objective {objective.name} cannot evaluate; {names_where('measures_agreement')} can"
-        )
+        able = names_where(lambda o: o.measures_agreement)
+        raise RetortError(f"{args.checkpoint}: objective {objective.name} cannot evaluate; {able} can")
     agreement = load_objective(objective.name).agreement
     corpus = EncodedCorpus.read(args.train, model.config.max_length)
     accuracy = np.zeros(len(corpus), np.float32)

@@ -21,6 +21,7 @@ from retort.config.evaluation import Distillation, Engine, Evaluation, Exposure,
 from retort.config.metrics import LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
 from retort.config.model import Model
+from retort.config.objective_base import Glancing, ObjectiveSection, TokenDistillation
 from retort.config.objectives import (
     OBJECTIVES,
     Autoregressive,
@@ -31,7 +32,6 @@ from retort.config.objectives import (
     Cmlm,
     Ctc,
     Dag,
-    Glancing,
     Glat,
     GlatCtc,
     Imitation,
@@ -39,9 +39,7 @@ from retort.config.objectives import (
     Mixture,
     Oaxe,
     Objective,
-    ObjectiveSection,
     Rollout,
-    Taught,
     Vanilla,
     names_where,
     objective_named,
@@ -126,10 +124,10 @@ __all__ = [
     "SelectiveMixture",
     "SelfPaced",
     "System",
-    "Taught",
     "TextCorpus",
     "TextPair",
     "TextSource",
+    "TokenDistillation",
     "Training",
     "UnionMixture",
     "Vanilla",

@@ -143,7 +143,7 @@ def _teacher_checks(sections: _Sections) -> Iterator[Problem]:
         return
     objective = teacher.objective
     if not objective.can_teach:
-        able = names_where("can_teach").replace(" or ", ", or ")
+        able = names_where(lambda o: o.can_teach).replace(" or ", ", or ")
         yield Problem("teacher.objective.name", f"the teacher must be {able}, not {objective.name}")
     elif not objective.left_to_right:
         yield Problem("teacher.objective.nar_ratio", "the teacher decodes from left to right; use 0")
@@ -169,7 +169,7 @@ def _pretraining_checks(sections: _Sections) -> Iterator[Problem]:
         return
     system = pretraining.system
     if not system.objective.pretrains:
-        known = names_where("pretrains")
+        known = names_where(lambda o: o.pretrains)
         yield Problem("pretraining.system.objective.name", f"pre-training is by {known}, not {system.objective.name}")
     if system.data != "monolingual":
         yield Problem("pretraining.system.data", f"pre-training is on monolingual text; leave out {system.data}")
@@ -266,7 +266,7 @@ def _evaluator_checks(path: str, system: System, students: Mapping[str, System])
     elif evaluator.data != "distilled":
         yield Problem(where, f"an evaluator is trained on distilled data, and {name} on {evaluator.data}")
     elif not evaluator.objective.measures_agreement:
-        able = names_where("measures_agreement")
+        able = names_where(lambda o: o.measures_agreement)
         yield Problem(where, f"{name} has objective {evaluator.objective.name}, which cannot evaluate; {able} can")
 
 

@@ -1,4 +1,4 @@
-"""Training objectives, and what each declares about itself.
+"""Training objectives, and what each declares about itself (``retort.config.objective_base``).
 
 A new objective in an existing family is a class here, its place in ``Objective``, and the module
 ``retort/objectives/<name>.py``; see docs/extending.md.
@@ -6,128 +6,27 @@ A new objective in an existing family is a class here, its place in ``Objective`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
-from pydantic.fields import FieldInfo
 
 from retort.config.base import Probability, Section, ShapesWeights
-from retort.config.search import (
-    SEARCHES,
-    Argmax,
-    Beam,
-    Blocks,
-    CtcCollapse,
-    DagPath,
-    Greedy,
-    JointViterbi,
-    LengthParallel,
-    MaskPredict,
-    Predictions,
-    SearchSection,
+from retort.config.objective_base import (
+    ALIGNMENT,
+    EM_SEARCHES,
+    GRAPH,
+    LEFT_TO_RIGHT,
+    PASSES,
+    SEVERAL_LENGTHS,
+    SLOTS,
+    DeepSupervision,
+    Glancing,
+    ObjectiveSection,
+    PredictedLength,
+    TokenDistillation,
 )
-
-
-def _shapes_weights(field: FieldInfo) -> bool:
-    return any(isinstance(mark, ShapesWeights) for mark in field.metadata)
-
-
-class ObjectiveSection(Section):
-    """What every objective declares. Class variables are no keys of the configuration."""
-
-    name: str
-    """Name of the objective, and of its module below retort/objectives."""
-    family: ClassVar[str]
-    """Module below retort/models that builds the model; a recurrent model replaces the autoregressive one."""
-    predicts: ClassVar[tuple[Predictions, ...]]
-    """What a trained model predicts; searches that decode any of these can be used, in this order."""
-    usual_searches: ClassVar[Mapping[str, SearchSection]]
-    """Searches of a system that names none."""
-    em_searches: ClassVar[Mapping[str, SearchSection] | None] = None
-    """The same of the EM loop's students; None: the usual ones."""
-    same_weights: ClassVar[str | None] = None
-    """Objectives with the same value train models with the same weights, so that one can start from another; None:
-    no other objective does."""
-    weighs_samples: ClassVar[bool] = False
-    """Whether each sample of a batch can have a weight in the loss."""
-    measures_agreement: ClassVar[bool] = False
-    """Whether the module has ``agreement``, the share of slots whose most probable token is the target's."""
-    prepares: ClassVar[bool] = False
-    """Whether the module has ``prepare``, which receives the batches of several updates before the first of them."""
-    can_teach: ClassVar[bool] = False
-    """Whether a system with this objective can be the run's teacher."""
-    pretrains: ClassVar[str | None] = None
-    """For the section pretraining alone: the objective that trains the same model on pairs."""
-
-    @property
-    def left_to_right(self) -> bool:
-        """Whether the model has no other mode than the one from left to right."""
-        return self.family == "autoregressive"
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether the teacher runs during the training."""
-        return False
-
-    @property
-    def stored_top_k(self) -> int | None:
-        """Tokens per position in the table of the teacher's distributions that the training reads; None: it reads
-        none."""
-        return None
-
-    @property
-    def needs_labels(self) -> bool:
-        """Whether the training reads a table of the teacher's distributions."""
-        return self.stored_top_k is not None
-
-    @property
-    def weight_options(self) -> dict[str, object]:
-        """Keys that the model's weights depend on, with their values."""
-        marked = [name for name, field in type(self).model_fields.items() if _shapes_weights(field)]
-        return {name: getattr(self, name) for name in marked}
-
-    @property
-    def prepared_updates(self) -> int:
-        """Updates whose batches are prepared at once; the training state is saved only between such groups."""
-        return 1
-
-    @classmethod
-    def objective_name(cls) -> str:
-        """The value of ``name`` that selects this objective."""
-        return str(get_args(cls.model_fields["name"].annotation)[0])
-
-    @classmethod
-    def searches(cls) -> tuple[str, ...]:
-        """Kinds of the searches that can decode the model."""
-        return tuple(s.kind_name() for p in cls.predicts for s in SEARCHES if s.decodes == p)
-
-    @classmethod
-    def default_searches(cls, options: Mapping[str, Any]) -> dict[str, SearchSection]:
-        """Searches of a system that names none. ``options`` is its objective's section, which may be invalid."""
-        return dict(cls.usual_searches)
-
-
-LEFT_TO_RIGHT: dict[str, SearchSection] = {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")}
-PASSES: dict[str, SearchSection] = {
-    "passes4": MaskPredict(kind="mask_predict"),
-    "passes1": MaskPredict(kind="mask_predict", iterations=1),
-    "passes10": MaskPredict(kind="mask_predict", iterations=10),
-}
-SLOTS: dict[str, SearchSection] = {"argmax": Argmax(kind="argmax")}
-SEVERAL_LENGTHS: dict[str, SearchSection] = {**SLOTS, "lengths5": Argmax(kind="argmax", length_beam=5)}
-GRAPH: dict[str, SearchSection] = {
-    "lookahead": DagPath(kind="dag_path"),
-    "greedy": DagPath(kind="dag_path", method="greedy"),
-    "viterbi": JointViterbi(kind="joint_viterbi"),
-}
-EM_SEARCHES: dict[str, SearchSection] = {
-    "argmax": Argmax(kind="argmax"),
-    "remove": Argmax(kind="argmax", deduplicate="remove"),
-    "odd": Argmax(kind="argmax", deduplicate="odd"),
-    "parallel9": LengthParallel(kind="length_parallel"),
-}
-ALIGNMENT: dict[str, SearchSection] = {"collapse": CtcCollapse(kind="ctc_collapse")}
+from retort.config.search import Blocks, Greedy, SearchSection
 
 
 class Autoregressive(ObjectiveSection):
@@ -229,40 +128,7 @@ class Imitation(ObjectiveSection):
         return self.rollout.updates
 
 
-class DeepSupervision(ObjectiveSection):
-    """An objective of which every decoder layer can predict."""
-
-    deep_supervision: Annotated[bool, ShapesWeights()] = False
-    """Every decoder layer predicts, and the loss is the mean over the layers. Each layer but the first receives the
-    prediction of the one before, in decoding too (Huang et al. 2022)."""
-
-
-class Taught(ObjectiveSection):
-    """An objective whose slots are the target's tokens, which the teacher can label in the parallel mode."""
-
-    teacher_weight: float = Field(0.0, ge=0)
-    """Weight of the divergence from the teacher's distribution of each token, given those before it, to the slot's; at
-    the teacher's own translations where data are mixed, else at all targets. 0: no teacher is needed."""
-    teacher_top_k: int | None = Field(None, ge=1)
-    """Of the teacher's distribution only this many most probable tokens, all others counted as one more; null:
-    all of it."""
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether the teacher's distribution is a target."""
-        return self.teacher_weight > 0
-
-
-class PredictedLength(ObjectiveSection):
-    """An objective of slots, whose number is predicted."""
-
-    length_from: Annotated[Literal["mean", "slot"], ShapesWeights()] = "mean"
-    """What predicts the length. mean: the mean encoder state, length minus source length, at most 64 tokens either way.
-    slot: the encoder's state of an empty slot before the source, absolute length, as targets much shorter than their
-    sources need."""
-
-
-class Vanilla(DeepSupervision, Taught, PredictedLength):
+class Vanilla(DeepSupervision, TokenDistillation, PredictedLength):
     """Position-wise cross entropy with a length predictor; the parallel family (Gu et al. 2018 without fertility).
     The model of Sun and Yang 2020 is length_from: slot, decoder_input: pad and one decoder layer more."""
 
@@ -282,7 +148,7 @@ class Vanilla(DeepSupervision, Taught, PredictedLength):
     """Weight of the length predictor's loss."""
 
 
-class Cmlm(Taught, PredictedLength):
+class Cmlm(TokenDistillation, PredictedLength):
     """Conditional masked language model (Ghazvininejad et al. 2019); the parallel family."""
 
     name: Literal["cmlm"]
@@ -344,7 +210,7 @@ class BartJanus(ObjectiveSection):
     """Probability that an input begins with another of its tokens, and ends with the first ones."""
 
 
-class Bang(Taught):
+class Bang(TokenDistillation):
     """One model that predicts from left to right, all at once, or in blocks, with no length predictor (BANG, Qi et al.
     2021)."""
 
@@ -450,17 +316,7 @@ class Ctc(DeepSupervision):
     """Decoder slots per source token."""
 
 
-class Glancing(ObjectiveSection):
-    """A glancing objective shows the decoder some of the target: this ratio times the distance of a first guess to it.
-    The ratio goes linearly from start, at the first update, to end, at training.max_updates."""
-
-    start: float = Field(0.5, ge=0, lt=1)
-    """Ratio of what is revealed to what the first guess has wrong, at the first update."""
-    end: float = Field(0.3, ge=0, lt=1)
-    """The same at training.max_updates."""
-
-
-class Glat(Glancing, DeepSupervision, Taught, PredictedLength):
+class Glat(Glancing, DeepSupervision, TokenDistillation, PredictedLength):
     """Glancing (Qian et al. 2021): cross entropy of the tokens not revealed; the parallel family."""
 
     name: Literal["glat"]
@@ -533,6 +389,6 @@ def objective_named(name: object) -> type[ObjectiveSection] | None:
     return next((o for o in OBJECTIVES if o.objective_name() == name), None)
 
 
-def names_where(declares: str) -> str:
-    """The names, joined by "or", of the objectives whose class variable ``declares`` is true."""
-    return " or ".join(o.objective_name() for o in OBJECTIVES if getattr(o, declares))
+def names_where(can: Callable[[type[ObjectiveSection]], object]) -> str:
+    """The names, joined by "or", of the objectives of which ``can`` is true."""
+    return " or ".join(o.objective_name() for o in OBJECTIVES if can(o))

@@ -69,10 +69,10 @@ class System(Section):
             raise ValueError(f"mixture is of data: mixed, found data: {self.data}")
         if not self.objective.weighs_samples and (paced or (mixture and mixture.kind != "union")):
             what = "self_paced" if paced else f"a {mixture.kind if mixture else ''} mixture"
-            able = names_where("weighs_samples")
+            able = names_where(lambda o: o.weighs_samples)
             raise ValueError(f"objective {name} gives samples no weights, as {what} needs; use {able}")
         if paced and paced.criterion == "agreement" and not self.objective.measures_agreement:
-            able = names_where("measures_agreement")
+            able = names_where(lambda o: o.measures_agreement)
             raise ValueError(f"objective {name} has no slots that agree with a target; use {able}")
         if paced and paced.criterion == "similarity" and self.data != "mixed":
             raise ValueError(f"similarity is that of the two targets of data: mixed, found data: {self.data}")
