@@ -19,11 +19,10 @@ from retort.config import Exposure
 from retort.data.references import references_of
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
+from retort.evaluation.prefixes import NONE, REFERENCE, STUDENT, TEACHER
 from retort.models.base import EncoderDecoder
 from retort.search.decoding import translate_texts
 
-NONE, REFERENCE = "none", "reference"
-STUDENT, TEACHER = "student", "teacher"
 Row = dict[str, Any]
 
 

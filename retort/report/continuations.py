@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retort.evaluation.exposure import NONE, REFERENCE, STUDENT, TEACHER
+from retort.evaluation.prefixes import NONE, REFERENCE, STUDENT, TEACHER
 from retort.evaluation.significance import Spread, spread
 from retort.report.inputs import Inputs
 from retort.report.summary import Key

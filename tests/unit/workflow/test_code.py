@@ -131,6 +131,13 @@ def test_scores_depend_on_the_language_only_where_it_is_made_up_and_never_on_the
     assert "retort/corpus/language/grammar.py" in names and "retort/corpus/cleaning.py" not in names
 
 
+def test_the_report_depends_on_neither_models_nor_searches() -> None:
+    script = next(path for path in SCRIPTS if path.stem == "build_report")
+    names = list(code_digests([script]))
+    assert "retort/report/continuations.py" in names
+    assert [name for name in names if name.startswith(("retort/models/", "retort/search/", "retort/losses/"))] == []
+
+
 def test_the_digest_does_not_depend_on_the_place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     import shutil
 
