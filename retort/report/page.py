@@ -72,7 +72,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         times_by_length=timing.by_length(inputs),
         source_lengths=timing.LENGTHS,
         busy_ratio=timing.busy_ratio(inputs),
-        busy_from=timing.BUSY,
+        is_busy=timing.time_column(inputs) == "processor_seconds",
         changed_outputs=timing.changed_outputs(inputs),
         bytes_on_disk=timing.bytes_on_disk(inputs),
         load=inputs.latency_provenance.get("load"),

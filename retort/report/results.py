@@ -9,11 +9,11 @@ from typing import Any
 from retort.report.inputs import Inputs
 from retort.report.mixing import mixed_systems
 from retort.report.summary import SHARES, training_shares
-from retort.report.timing import best_engines, engine_latencies
+from retort.report.timing import best_engines, engine_latencies, time_column
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
 TIMED = "|batch_size:{size}|batches:{batches}|engine:{engine}|precision:{precision}"
-LATENCY_SIGNATURE = f"text to text, median over batches{TIMED}"
+LATENCY_SIGNATURE = f"text to text, median over batches|time:{{time}}{TIMED}"
 PROCESSOR_SIGNATURE = f"text to text on processors, median over batches{TIMED}"
 KEPT_SIGNATURE = "share of samples, mean over the training"
 LOSS_SIGNATURE = "of the final weights, on a sample of the training pairs"
@@ -48,7 +48,8 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
     rows = []
     seeds = sorted({row["seed"] for row in inputs.latency})
     for seed in seeds:
-        timed = Inputs(inputs.config, latency=[row for row in inputs.latency if row["seed"] == seed])
+        own = [row for row in inputs.latency if row["seed"] == seed]
+        timed = Inputs(inputs.config, latency=own, latency_provenance=inputs.latency_provenance)
         by_engine = engine_latencies(timed)
         best = best_engines(by_engine)
         for (system, search, engine), sizes in by_engine.items():
@@ -57,6 +58,7 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
             other = "" if best[system, search] == engine else f", {engine}"
             for size, latency in sizes.items():
                 facts = {"size": size, "batches": latency.batches, "engine": engine, "precision": latency.precision}
+                facts["time"] = "clock" if time_column(timed) == "total_seconds" else "processor"
                 values = {
                     "latency_ms": (latency.median * 1000, LATENCY_SIGNATURE),
                     "processor_ms": (latency.processor * 1000, PROCESSOR_SIGNATURE),

@@ -1,12 +1,14 @@
 """The report's times: of each system and search in each engine that ran it, and how many times faster one is.
 
-A system's latency is that in its fastest engine, and so is that of what it is compared with.
+A system's latency is that in its fastest engine, and so is that of what it is compared with. Times are the clock's,
+unless the machine was busy with other work: then they are the processor's. The clock of a busy machine does wrong to an
+engine that works in a thread of its own, which has to wait for its turn twice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,11 +26,16 @@ Key = tuple[str, str]
 """System and search."""
 EngineKey = tuple[str, str, str]
 """System, search and engine."""
+TimeColumn = Literal["total_seconds", "processor_seconds"]
+"""The clock's time, or the processor's."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Text-to-text time of batches of one size in one engine, all seeds and repeats together, in seconds."""
+    """Text-to-text time of batches of one size in one engine, all seeds and repeats together, in seconds.
+
+    ``median``, ``low``, ``high`` and ``highest`` are of the times that systems are compared by; see ``time_column``.
+    """
 
     engine: str
     precision: str
@@ -40,6 +47,8 @@ class Latency:
     """The 5th and the 95th percentile."""
     highest: float
     """The 99th percentile."""
+    clock: float
+    """Median of the time by the clock."""
     processor: float
     """Median of the time on processors."""
     model_share: float
@@ -65,12 +74,13 @@ class Speedup:
 
 def engine_latencies(inputs: Inputs) -> dict[EngineKey, dict[int, Latency]]:
     """Latency by system, search and engine, and by batch size, in the config's order."""
+    column = time_column(inputs)
     groups: dict[EngineKey, dict[int, list[Row]]] = {}
     for row in inputs.latency:
         sizes = groups.setdefault((row["system"], row["search"], row["engine"]), {})
         sizes.setdefault(row["batch_size"], []).append(row)
     return {
-        key: {size: _latency(size, rows) for size, rows in sorted(groups[key].items())}
+        key: {size: _latency(size, rows, column) for size, rows in sorted(groups[key].items())}
         for key in sorted(groups, key=lambda key: (inputs.order(*key[:2]), key[2]))
     }
 
@@ -90,10 +100,10 @@ def best_engines(by_engine: dict[EngineKey, dict[int, Latency]]) -> dict[Key, st
     return {key: engine for key, (_, engine) in best.items()}
 
 
-def _latency(batch_size: int, rows: list[Row]) -> Latency:
+def _latency(batch_size: int, rows: list[Row], column: TimeColumn) -> Latency:
     total = np.array([row["total_seconds"] for row in rows])
     processor = np.array([row["processor_seconds"] for row in rows])
-    low, median, high, highest = np.percentile(total, [5, 50, 95, 99])
+    low, median, high, highest = np.percentile([row[column] for row in rows], [5, 50, 95, 99])
     sentences = sum(row["sentences"] for row in rows)
     elapsed, busy = max(total.sum(), 1e-12), max(processor.sum(), 1e-12)
     return Latency(
@@ -105,6 +115,7 @@ def _latency(batch_size: int, rows: list[Row]) -> Latency:
         low=float(low),
         high=float(high),
         highest=float(highest),
+        clock=float(np.median(total)),
         processor=float(np.median(processor)),
         model_share=float(sum(row["model_seconds"] for row in rows) / elapsed),
         throughput=float(sentences / elapsed),
@@ -135,10 +146,11 @@ def rival_key(inputs: Inputs) -> Key | None:
 
 def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str, int], Speedup]:
     """Speed-up over the reference in its fastest engine, by system, search, engine and batch size."""
+    column = time_column(inputs)
     medians: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
     for row in inputs.latency:
         batches = medians.setdefault((row["system"], row["search"], row["engine"], row["batch_size"]), {})
-        batches.setdefault(row["batch"], []).append(row["total_seconds"])
+        batches.setdefault(row["batch"], []).append(row[column])
     engine = best_engines(engine_latencies(inputs)).get(reference) if reference else None
     if reference is None or engine is None:
         return {}
@@ -174,11 +186,12 @@ def speedup(reference: list[float], system: list[float]) -> Speedup:
 def by_length(inputs: Inputs) -> dict[EngineKey, list[float | None]]:
     """Median seconds of sentences decoded one by one, by the length of the source: see ``LENGTHS``; None where there
     is no such sentence."""
+    column = time_column(inputs)
     groups: dict[EngineKey, list[list[float]]] = {}
     for row in inputs.latency:
         if row["batch_size"] == 1:
             buckets = groups.setdefault((row["system"], row["search"], row["engine"]), [[] for _ in (*LENGTHS, None)])
-            buckets[int(np.searchsorted(LENGTHS, row["source_tokens"]))].append(row["total_seconds"])
+            buckets[int(np.searchsorted(LENGTHS, row["source_tokens"]))].append(row[column])
     return {key: [float(np.median(times)) if times else None for times in groups[key]] for key in groups}
 
 
@@ -190,6 +203,12 @@ def busy_ratio(inputs: Inputs) -> float | None:
         return None
     total = sum(row["total_seconds"] for row in inputs.latency)
     return float(total / max(sum(row["processor_seconds"] for row in inputs.latency), 1e-12))
+
+
+def time_column(inputs: Inputs) -> TimeColumn:
+    """Column of the table that times are compared by."""
+    ratio = busy_ratio(inputs)
+    return "processor_seconds" if ratio is not None and ratio > BUSY else "total_seconds"
 
 
 def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:

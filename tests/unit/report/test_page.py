@@ -259,6 +259,21 @@ def test_a_busy_machine_is_known_by_its_clock():
     assert timing.busy_ratio(Inputs(config(), latency_provenance=cpu)) is None
 
 
+def test_on_a_busy_machine_systems_are_compared_by_the_processor_s_time():
+    row = {"system": "teacher", "seed": 1, "search": "beam5", "engine": "torch", "precision": "float32",
+           "batch_size": 1, "batch": 0, "sentences": 1, "source_characters": 9, "source_tokens": 3, "target_tokens": 3,
+           "model_seconds": 1.0, "total_seconds": 4.0, "processor_seconds": 2.0}  # fmt: skip
+    waiting = row | {"engine": "ctranslate2", "total_seconds": 9.0, "processor_seconds": 1.0}
+    for threads, engine, median in ((1, "ctranslate2", 1.0), (2, "torch", 4.0)):
+        facts = {"device": {"type": "cpu", "threads": threads}}
+        inputs = Inputs(config(), latency=[row, waiting], latency_provenance=facts)
+        best = timing.latencies(inputs)["teacher", "beam5"][1]
+        assert (best.engine, best.median) == (engine, median)
+        ratio = timing.speedups(inputs, ("teacher", "beam5"))["teacher", "beam5", "torch", 1].ratio
+        assert ratio == (0.5 if threads == 1 else 1)
+        assert f"time:{'processor' if threads == 1 else 'clock'}|" in results_csv(inputs)
+
+
 def test_the_speedups_interval_spans_its_spread():
     found = timing.speedup([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0])
     assert found.ratio == 3
