@@ -15,6 +15,7 @@ from retort.data.parquet import iterate_shard, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODED, LABELS
 from retort.data.vocabulary import Vocabulary
+from retort.distillation.label_shards import labelled_pairs
 from retort.distillation.labelling import label
 from retort.models.checkpoint import load_teacher
 from retort.training.device import PRECISIONS, describe_device, prepare_device
@@ -46,11 +47,14 @@ def main(args: argparse.Namespace) -> None:
     teacher = load_teacher(args.teacher, args.train, vocabulary, device, PRECISIONS[settings.precision])
 
     def parts() -> Iterator[pa.Table]:
-        for number, part in enumerate(iterate_shard(args.train, ENCODED, args.shard, args.shards, CHUNK_ROWS)):
+        for number, whole in enumerate(iterate_shard(args.train, ENCODED, args.shard, args.shards, CHUNK_ROWS)):
+            part = labelled_pairs(whole, teacher.config.max_length)
+            if not part.num_rows:
+                continue
             source, target = (Ragged.from_arrow(part.column(side)) for side in ("source", "target"))
             corpus = EncodedCorpus(part.column("id").to_numpy(), source, target)
             yield label(teacher, corpus, args.top_k, settings.batch_tokens)
-            logging.info("part %d: %d pairs", number, part.num_rows)
+            logging.info("part %d: %d pairs, %d too long", number, part.num_rows, whole.num_rows - part.num_rows)
 
     facts = provenance(
         train=file_digest(args.train),
@@ -58,6 +62,7 @@ def main(args: argparse.Namespace) -> None:
         teacher=file_digest(args.teacher / "model.safetensors"),
         top_k=args.top_k,
         precision=settings.precision,
+        max_length=teacher.config.max_length,
         device=describe_device(device),
     )
     write_table(args.output, LABELS, parts(), facts)

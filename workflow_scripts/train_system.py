@@ -190,12 +190,13 @@ def prepare(
     """The trainer, with its data read."""
     system, training = args.system, args.system.training
     table = MIXED if args.data == "mixed" else ENCODED
-    corpus = EncodedCorpus.read(args.train, system.model.max_length, table)
+    drop_longer = training.long_pairs == "drop"
+    corpus = EncodedCorpus.read(args.train, system.model.max_length, table, drop_longer)
     labels = None
     if system.objective.needs_labels:
         labels = stored_labels(args, corpus, inputs=identity.facts["inputs"])
     validator = Validator(
-        EncodedCorpus.read(args.valid, system.model.max_length),
+        EncodedCorpus.read(args.valid, system.model.max_length, drop_longer=drop_longer),
         vocabulary,
         objective=system.objective,
         search=first_search(system),
@@ -259,6 +260,7 @@ def save(
         "seed": args.seed,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "training_pairs": len(trainer.corpus),
+        "long_pairs": trainer.corpus.dropped,
         "updates": result.updates,
         "epochs": result.epochs,
         "target_tokens": result.tokens,

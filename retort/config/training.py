@@ -49,6 +49,9 @@ class Training(Section):
     """Stop after so many validations without a better one; null: never."""
     average_best: int = Field(5, ge=1)
     """The final weights are the average of the so many best validated ones."""
+    long_pairs: Literal["drop", "refuse"] = "drop"
+    """Pairs with a side of more tokens than model.max_length allows. drop: they are left out of training and
+    validation, and counted. refuse: they are an error."""
     checkpoint_minutes: float = Field(5.0, gt=0)
     """Minutes between saves of the training state."""
     warm_start: Name = "none"

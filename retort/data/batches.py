@@ -5,6 +5,7 @@ Shape letters: b batch, s source position, t target position.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,6 +22,8 @@ from retort.data.spool import Spool
 from retort.data.tables import ENCODED, MIXED
 from retort.data.vocabulary import EOS, PAD
 from retort.errors import RetortError
+
+log = logging.getLogger(__name__)
 
 LENGTH_STEP = 4
 """Padded lengths are multiples of this: few distinct shapes occur, and each new one costs kernel preparation."""
@@ -160,20 +163,52 @@ class _Spooled:
 class EncodedCorpus:
     """Encoded pairs: 24 bytes per pair in memory, and 4 bytes per token in memory or mapped from disk."""
 
-    def __init__(self, ids: np.ndarray, source: Ragged, target: Ragged, distilled: np.ndarray | None = None) -> None:
-        """``distilled``: which targets are the teacher's, if the table mixes them with references; boolean [pairs]."""
+    def __init__(
+        self, ids: np.ndarray, source: Ragged, target: Ragged, distilled: np.ndarray | None = None, dropped: int = 0
+    ) -> None:
+        """``distilled``: which targets are the teacher's, if the table mixes them with references; boolean [pairs].
+        ``dropped``: rows of the table that are left out, because they are too long."""
         self.ids, self.source, self.target, self.distilled = ids, source, target, distilled
+        self.dropped = dropped
 
     @classmethod
-    def read(cls, path: Path | str, longest: int, table: Table = ENCODED) -> EncodedCorpus:
+    def read(cls, path: Path | str, longest: int, table: Table = ENCODED, drop_longer: bool = True) -> EncodedCorpus:
         """Read an ENCODED or a MIXED table. Its tokens are mapped from files in the directory for temporary files.
 
-        Raises RetortError if there are no pairs, or if a side has more than ``longest`` tokens, eos included.
+        Ids with a side of more than ``longest`` tokens, eos included, are left out with all their rows, and counted.
+        Raises RetortError if no pairs are left, or for such an id if not ``drop_longer``.
         """
+        corpus = cls._read(path, table)
+        too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
+        if not too_long.any():
+            return corpus
+        row = int(too_long.argmax())
+        found = (
+            f"{path}: {int(too_long.sum()):,} of {len(corpus):,} pair(s) longer than the model's {longest} tokens, "
+            f"first id {corpus.ids[row]} with {corpus.source.lengths[row]} source and {corpus.target.lengths[row]} "
+            f"target tokens"
+        )
+        remedy = "raise model.max_length, or cut sources by model.truncate_sources"
+        dropped_ids = np.unique(corpus.ids[too_long])
+        if not drop_longer:
+            raise RetortError(f"{found}; drop them by training.long_pairs: drop, or {remedy}")
+        if np.isin(corpus.ids, dropped_ids).all():
+            raise RetortError(f"{found}; no pair is left: {remedy}")
+        log.warning("%s; they are dropped", found)
+        return cls._read(path, table, without=dropped_ids)
+
+    @classmethod
+    def _read(cls, path: Path | str, table: Table, without: np.ndarray | None = None) -> EncodedCorpus:
+        """All rows but those of the ids ``without``."""
         ids: list[np.ndarray] = []
         distilled: list[np.ndarray] = []
         source, target = _Spooled(), _Spooled()
-        for part in iterate_table(path, table):
+        dropped = 0
+        for whole in iterate_table(path, table):
+            part = whole
+            if without is not None:
+                part = whole.filter(pa.array(~np.isin(whole.column("id").to_numpy(), without)))
+                dropped += whole.num_rows - part.num_rows
             if table is MIXED:
                 distilled.append(part.column("distilled").to_numpy())
             ids.append(part.column("id").to_numpy())
@@ -181,21 +216,13 @@ class EncodedCorpus:
             target.add(part.column("target"))
         if not any(map(len, ids)):
             raise RetortError(f"{path}: holds no pairs; see the cleaning table for what was dropped and why")
-        corpus = cls(
+        return cls(
             ids=np.concatenate(ids),
             source=source.ragged(),
             target=target.ragged(),
             distilled=np.concatenate(distilled) if distilled else None,
+            dropped=dropped,
         )
-        too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
-        if too_long.any():
-            row = int(too_long.argmax())
-            raise RetortError(
-                f"{path}: {int(too_long.sum())} pair(s) longer than the model's {longest} tokens, first id "
-                f"{corpus.ids[row]} with {corpus.source.lengths[row]} source and {corpus.target.lengths[row]} target "
-                f"tokens; raise model.max_length or lower cleaning.max_words"
-            )
-        return corpus
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -15,7 +15,7 @@ from retort.errors import RetortError
 
 COVERAGE = ("mass", "entropy", "kept_entropy")
 """Columns that say how much of the distributions is kept."""
-MADE_FROM = ("train", "vocabulary", "teacher", "top_k", "precision")
+MADE_FROM = ("train", "vocabulary", "teacher", "top_k", "precision", "max_length")
 """Facts in the provenance of a shard that all shards of a table share."""
 
 
@@ -28,7 +28,7 @@ def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
         if other != facts[0]:
             raise RetortError(f"{path}: made from {other}, and {shards[0]} from {facts[0]}; make the labels again")
     found = pa.concat_tables([read_table(path, LABELS, ["id", "positions", *COVERAGE]) for path in shards])
-    pairs = read_table(train, ENCODED, ["id", "target"])
+    pairs = labelled_pairs(read_table(train, ENCODED, ["id", "source", "target"]), facts[0]["max_length"])
     expected = pc.add(pc.list_value_length(pairs["target"]), 1)
     if not (found["id"].equals(pairs["id"]) and found["positions"].equals(expected.cast(pa.int32()))):
         raise RetortError(
@@ -39,3 +39,9 @@ def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
     mass, entropy, kept = (float(pc.sum(found[name].cast(pa.float64())).as_py() or 0.0) / count for name in COVERAGE)
     means = {"positions": count, "mass": mass, "entropy": entropy, "loss_difference": entropy - kept}
     return facts[0] | means
+
+
+def labelled_pairs(pairs: pa.Table, max_length: int) -> pa.Table:
+    """The rows of an ENCODED table whose sides have at most ``max_length`` tokens, eos included: what is labelled."""
+    lengths = pc.max_element_wise(*(pc.list_value_length(pairs[side]) for side in ("source", "target")))
+    return pairs.filter(pc.less(lengths, max_length))

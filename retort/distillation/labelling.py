@@ -65,7 +65,7 @@ def _check(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int) -> N
         count, first = int((lengths > longest).sum()), corpus.ids[int((lengths > longest).argmax())]
         raise RetortError(
             f"{count} pair(s) are longer than the teacher's {longest} tokens, first id {first}; "
-            f"raise the teacher's model.max_length or lower cleaning.max_words"
+            f"raise the teacher's model.max_length"
         )
 
 

@@ -15,7 +15,7 @@ from retort.data.batches import (
     source_batches,
 )
 from retort.data.parquet import write_table
-from retort.data.tables import ENCODED
+from retort.data.tables import ENCODED, MIXED
 from retort.data.vocabulary import EOS, PAD
 from retort.errors import RetortError
 from tests.unit.fakes_models import sentences
@@ -153,11 +153,36 @@ def test_lengths_are_right_beyond_offsets_of_31_bits():
     assert ragged.lengths.dtype == np.int32
 
 
-def test_pairs_that_the_model_cannot_hold_are_refused(tmp_path):
+def test_pairs_that_the_model_cannot_hold_are_dropped_and_counted(tmp_path, caplog):
+    sources, targets = sentences([3, 4, 5, 9]), sentences([2, 9, 2, 2])
+    path = write(tmp_path / "train.parquet", sources, targets)
+    whole = EncodedCorpus.read(path, longest=10)
+    assert (len(whole), whole.dropped, caplog.messages) == (4, 0, [])
+    found = EncodedCorpus.read(path, longest=9)
+    assert (found.ids.tolist(), found.dropped) == ([10, 12], 2)
+    assert found.source.lists() == sources[::2] and found.target.lists() == targets[::2]
+    assert "2 of 4 pair(s) longer than the model's 9 tokens, first id 11 with 4 source" in caplog.text
+
+
+def test_pairs_that_the_model_cannot_hold_are_refused_where_asked_or_where_none_is_left(tmp_path):
     path = write(tmp_path / "train.parquet", sentences([3, 4, 5, 9]), sentences([2, 9, 2, 2]))
-    with pytest.raises(RetortError, match=r"2 pair\(s\) longer than the model's 9 tokens, first id 11 with 4 source"):
-        EncodedCorpus.read(path, longest=9)
-    assert len(EncodedCorpus.read(path, longest=10)) == 4
+    with pytest.raises(RetortError, match=r"2 of 4 pair\(s\) .*; drop them by training.long_pairs: drop, or raise"):
+        EncodedCorpus.read(path, longest=9, drop_longer=False)
+    with pytest.raises(RetortError, match=r"4 of 4 pair\(s\) longer than the model's 2 tokens.*no pair is left"):
+        EncodedCorpus.read(path, longest=2)
+
+
+def test_a_source_is_dropped_with_both_of_its_targets(tmp_path):
+    rows = {
+        "id": [1, 2, 3, 1, 3],
+        "source": sentences([3, 3, 3, 3, 3]),
+        "target": sentences([9, 2, 2, 2, 2]),
+        "distilled": [False, False, False, True, True],
+        "similarity": [1.0, None, 2.0, 1.0, 2.0],
+    }
+    write_table(tmp_path / "mixed.parquet", MIXED, pa.table(rows, schema=MIXED.schema))
+    found = EncodedCorpus.read(tmp_path / "mixed.parquet", longest=9, table=MIXED)
+    assert (found.ids.tolist(), found.dropped, found.distilled.tolist()) == ([2, 3, 3], 2, [False, False, True])
 
 
 def test_a_table_without_pairs_is_refused(tmp_path):
