@@ -1,4 +1,4 @@
-"""Order-agnostic cross entropy against its vector and all orders of small sentences."""
+"""The objective of order-agnostic cross entropy, against all orders of small sentences."""
 
 import itertools
 import math
@@ -8,7 +8,6 @@ import torch
 
 from retort import config
 from retort.data.vocabulary import EOS, MASK, PAD
-from retort.losses.best_order import best_order
 from retort.objectives import oaxe, vanilla
 from retort.objectives.base import Step
 from tests.unit.fakes_models import batch, parallel, sentences
@@ -39,20 +38,6 @@ def aligned(log_probs_ti):
     """The log-probabilities of the best of all orders."""
     orders = itertools.permutations(range(len(log_probs_ti)))
     return max((log_probs_ti[range(len(order)), order] for order in orders), key=lambda chosen: float(chosen.sum()))
-
-
-def test_a_known_order():
-    log_probs = torch.tensor([[0.1, 0.6, 0.1, 0.2], [0.1, 0.2, 0.1, 0.6], [0.1, 0.1, 0.7, 0.1]]).log()[None, :, 1:]
-    order = best_order(log_probs, torch.tensor([3]))
-    assert order.tolist() == [[0, 2, 1]]
-    assert float(-log_probs[0, range(3), order[0]].sum()) == pytest.approx(1.378326, abs=1e-6)
-
-
-def test_padding_takes_no_part():
-    """Slots and tokens of padding would be the best to match."""
-    log_probs = torch.full((2, 5, 5), -1e-3)
-    log_probs[0, :3, :3] = torch.tensor([[-9.0, -9.0, -1.0], [-1.0, -9.0, -9.0], [-9.0, -1.0, -9.0]])
-    assert best_order(log_probs, torch.tensor([3, 5]))[0].tolist() == [2, 0, 1, 3, 4]
 
 
 def test_the_loss_is_that_of_the_best_order():
