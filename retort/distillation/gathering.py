@@ -1,6 +1,6 @@
-"""Decoded shards as training text: joined to their sources by id, flawed outputs left out and counted.
+"""Joins decoded shards to their sources by id, as training text; flawed outputs are left out and counted.
 
-Tables are read by ranges of ids, so that only a part of the text is ever in memory, and some bytes a pair.
+Tables are read by ranges of ids. In memory are one part of the text, and a few bytes per pair.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 
 PART_ROWS = 2 * ROW_GROUP_ROWS
-"""Ids of a part. Tables in the order of ids are read once; from others all is read for each part."""
-
+"""Ids per part. A table in the order of ids is read once, another table once per part."""
 
 COMPARED = 100
-"""Outputs of each part whose text is compared with what the vocabulary makes of their tokens."""
+"""Outputs per part whose text is compared with their decoded tokens."""
 
 
 class Rows:
@@ -42,13 +41,14 @@ class Rows:
         """The named columns (all, if none is named) of the rows with ids from ``first`` to ``last``, in their order."""
         wanted = [*(names or self.table.names)]
         read = [*dict.fromkeys([*wanted, "id", *(["rank"] if self.best else [])])]
-        found = [self.table.schema.empty_table().select(read)]
+        rows = [self.table.schema.empty_table().select(read)]
         for path in self.paths:
-            found += [self._chosen(part) for part in read_between(path, self.table, first, last, read)]
-        return pa.concat_tables(found).sort_by("id").select(wanted)
+            parts = read_between(path, self.table, first=first, last=last, columns=read)
+            rows += [self._chosen(part) for part in parts]
+        return pa.concat_tables(rows).sort_by("id").select(wanted)
 
     def parts(self, ids: np.ndarray, *names: str) -> Iterator[pa.Table]:
-        """The same of all rows, whose sorted ids are ``ids``, in parts of PART_ROWS."""
+        """The named columns of all rows, in parts of PART_ROWS ids; ``ids`` are the sorted ids of all rows."""
         for start in range(0, len(ids), PART_ROWS):
             part = ids[start : start + PART_ROWS]
             yield self.between(part[0], part[-1], *names)
@@ -58,14 +58,16 @@ class Rows:
 
 
 class Gathered:
-    """The training sources with decoded targets, which are neither empty nor cut at the length limit."""
+    """The training sources with their decoded targets, without outputs that are empty or cut at the length limit."""
 
     def __init__(
         self, decoded: Rows, train: Path | str, vocabulary: Vocabulary, names: Sequence[Path | str] | None = None
     ) -> None:
-        """``decoded`` has the columns id, tokens, truncated and empty, and every id of ``train`` once; errors name its
-        files, or ``names``. Raises RetortError if ids are missing, unknown or repeated, and if nothing would be
-        left."""
+        """``decoded`` has the columns id, tokens, truncated and empty, and every id of ``train`` once.
+
+        Errors name the files ``names``; default: those of ``decoded``. Raises RetortError if ids are missing, unknown
+        or repeated, or if no pair would be left.
+        """
         self.decoded, self.train, self.vocabulary = decoded, Rows([train], ENCODED), vocabulary
         self.names = names or decoded.paths
         self.ids = np.sort(self.train.column("id"))
@@ -84,8 +86,7 @@ class Gathered:
             )
 
     def pairs(self) -> Iterator[pa.Table]:
-        """Parts of the ENCODED table, in the order of ids. Raises RetortError for tokens that are not the
-        vocabulary's."""
+        """Parts of the ENCODED table, in the order of ids. Raises RetortError for tokens of another vocabulary."""
         names = ("id", "tokens", "text", "truncated", "empty")
         sources = self.train.parts(self.ids, "source")
         for decoded, source in zip(self.decoded.parts(self.ids, *names), sources, strict=True):
@@ -99,39 +100,41 @@ class Gathered:
             raise RetortError(
                 f"{self.names[0]}: holds token ids beyond the vocabulary's {self.vocabulary.target_size}; {other}"
             )
-        said, expected = self.vocabulary.decode_target(tokens[:COMPARED].to_pylist()), text[:COMPARED].to_pylist()
-        for found, meant in zip(said, expected, strict=True):
-            if found != meant:
-                raise RetortError(f"{self.names[0]}: tokens that say {found!r} stand for {meant!r}; {other}")
+        decoded = self.vocabulary.decode_target(tokens[:COMPARED].to_pylist())
+        for here, there in zip(decoded, text[:COMPARED].to_pylist(), strict=True):
+            if here != there:
+                raise RetortError(f"{self.names[0]}: the tokens of {there!r} decode to {here!r}; {other}")
 
 
 def held_out_ids(ids: np.ndarray, train: Path | str, count: int) -> np.ndarray:
-    """``count`` of the sorted ``ids`` of ``train``, drawn once for all, to keep from training. Raises RetortError when
-    fewer than half would be left to train on."""
+    """``count`` of the sorted ``ids`` of ``train``, which no iteration trains on; the draw is always the same.
+
+    Raises RetortError if fewer than half would be left to train on.
+    """
     if 2 * count > len(ids):
         raise RetortError(f"{train}: {count} of {len(ids)} pairs cannot be held out; lower em.held_out")
     return np.random.default_rng(0).choice(ids, count, replace=False)
 
 
 def filtered(parts: Iterable[pa.Table], ids: np.ndarray, inside: bool) -> Iterator[pa.Table]:
-    """The rows whose id is among ``ids``, or (not inside) the others."""
+    """The rows whose id is among ``ids``; with ``inside`` false, the other rows."""
     values = pa.array(ids)
     for part in parts:
-        found = pc.is_in(part["id"], values)
-        yield part.filter(found if inside else pc.invert(found))
+        is_inside = pc.is_in(part["id"], values)
+        yield part.filter(is_inside if inside else pc.invert(is_inside))
 
 
-def check_ids(found: np.ndarray, expected: np.ndarray, train: Path | str, names: Sequence[Path | str]) -> None:
-    """The decoded rows must be the training pairs, each once."""
-    if np.array_equal(np.sort(found), np.sort(expected)):
+def check_ids(ids: np.ndarray, expected: np.ndarray, train: Path | str, names: Sequence[Path | str]) -> None:
+    """Raise RetortError unless ``ids``, of the files ``names``, are the ``expected`` ones of ``train``, each once."""
+    if np.array_equal(np.sort(ids), np.sort(expected)):
         return
     where = ", ".join(str(path) for path in names)
-    values, counts = np.unique(found, return_counts=True)
+    values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise RetortError(f"{where}: id {values[counts > 1][0]} occurs {counts.max()} times; expected each id once")
     missing, extra = np.setdiff1d(expected, values), np.setdiff1d(values, expected)
     if len(missing) or len(extra):
         raise RetortError(
-            f"{where}: {len(found)} rows for the {len(expected)} pairs of {train}; {len(missing)} id(s) missing "
+            f"{where}: {len(ids)} rows for the {len(expected)} pairs of {train}; {len(missing)} id(s) missing "
             f"{missing[:5].tolist()}, {len(extra)} unknown {extra[:5].tolist()}; decode this corpus again"
         )

@@ -1,6 +1,7 @@
-"""Guards of the EM loop: the candidates that the E-step chose, next to the first teacher's translations.
+"""Guards of the EM loop: compare the candidates that the E-step chose with the first teacher's translations.
 
-Candidates that a parallel model likes tend to be short and generic; the paper bounds their quality ("pseudo-bound").
+Candidates that a parallel model prefers tend to be short and generic. The paper bounds their quality
+("pseudo-bound").
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether shards of the teacher's labels belong together and to a training table, and how much they keep."""
+"""Checks that shards of the teacher's labels belong to one training table, and measures what they leave out."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ from retort.data.tables import ENCODED, LABELS
 from retort.errors import RetortError
 
 COVERAGE = ("mass", "entropy", "kept_entropy")
-"""Columns that say how much of the distributions is kept."""
+"""Columns that measure how much of the teacher's distributions is stored."""
 MADE_FROM = ("train", "vocabulary", "teacher", "top_k", "precision", "max_length")
 """Facts in the provenance of a shard that all shards of a table share."""
 
 
 def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
-    """What labels in shards were made from, and means over the positions: the ``mass`` of the tokens kept; the entropy
-    of the teacher, which is the least value of the loss with whole distributions; and how much lower that of the loss
-    with these labels is. Raises RetortError unless they are those of the pairs of ``train``, in its order."""
+    """The shards' common facts (MADE_FROM), and means over their positions in nats.
+
+    ``mass``: probability of the stored tokens. ``entropy``: that of the teacher, the minimum of a loss on whole
+    distributions. ``loss_difference``: how much lower the minimum is with these labels. Raises RetortError unless the
+    rows are those of the pairs of ``train``, in its order.
+    """
     facts = [{k: v for k, v in read_provenance(path).items() if k in MADE_FROM} for path in shards]
     for path, other in zip(shards, facts, strict=True):
         if other != facts[0]:
             raise RetortError(f"{path}: made from {other}, and {shards[0]} from {facts[0]}; make the labels again")
-    found = pa.concat_tables([read_table(path, LABELS, ["id", "positions", *COVERAGE]) for path in shards])
+    labels = pa.concat_tables([read_table(path, LABELS, ["id", "positions", *COVERAGE]) for path in shards])
     pairs = labelled_pairs(read_table(train, ENCODED, ["id", "source", "target"]), facts[0]["max_length"])
     expected = pc.add(pc.list_value_length(pairs["target"]), 1)
-    if not (found["id"].equals(pairs["id"]) and found["positions"].equals(expected.cast(pa.int32()))):
+    if not (labels["id"].equals(pairs["id"]) and labels["positions"].equals(expected.cast(pa.int32()))):
         raise RetortError(
-            f"{', '.join(map(str, shards))}: {found.num_rows} rows that are not those of the {pairs.num_rows} pairs of "
-            f"{train} with a position for each target token and eos; make the labels of this table, and all shards"
+            f"{', '.join(map(str, shards))}: {labels.num_rows} rows that are not those of the {pairs.num_rows} pairs "
+            f"of {train} with a position for each target token and eos; make the labels of this table, and all shards"
         )
-    count = int(pc.sum(found["positions"]).as_py() or 0)
-    mass, entropy, kept = (float(pc.sum(found[name].cast(pa.float64())).as_py() or 0.0) / count for name in COVERAGE)
-    means = {"positions": count, "mass": mass, "entropy": entropy, "loss_difference": entropy - kept}
+    count = int(pc.sum(labels["positions"]).as_py() or 0)
+    sums = [float(pc.sum(labels[name].cast(pa.float64())).as_py() or 0.0) for name in COVERAGE]
+    mass, entropy, stored_entropy = (total / count for total in sums)
+    means = {"positions": count, "mass": mass, "entropy": entropy, "loss_difference": entropy - stored_entropy}
     return facts[0] | means
 
 

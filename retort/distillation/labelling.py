@@ -1,6 +1,6 @@
-"""The teacher's most probable tokens at each position of given targets, as a table to train on without the teacher.
+"""Stores the teacher's most probable tokens at each position of given targets; a training then needs no teacher.
 
-Shape letters: n positions (of all targets, eos included), c positions of a chunk, k tokens kept, v vocabulary.
+Shape letters: n positions (of all targets, eos included), c positions of a chunk, k stored tokens, v vocabulary.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def label(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int, batch_tokens: int) -> pa.Table:
-    """A LABELS table of the corpus. Raises RetortError if the teacher has too few tokens, or positions."""
+    """The LABELS table of a corpus, with ``top_k`` tokens per position.
+
+    Raises RetortError if the vocabulary has fewer tokens, or if a pair is longer than the teacher's limit.
+    """
     _check(teacher, corpus, top_k)
     counts = corpus.target.lengths + 1
     offsets = np.concatenate([[0], np.cumsum(counts)])
@@ -38,7 +41,8 @@ def label(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int, batch
         batch = corpus.batch(rows).to(teacher.device)
         real_bt = batch.target_bt != PAD
         states_nd = teacher(batch.source_bs, shifted_right(batch.target_bt))[real_bt]
-        where_n, start = positions_of(offsets, rows), 0
+        where_n = positions_of(offsets, rows)
+        start = 0
         for probabilities_cv, top in top_k_chunks(states_nd, teacher.embeddings.output, top_k):
             where_c = where_n[start : start + len(probabilities_cv)]
             tokens_nk[where_c] = top.tokens_nk.cpu().numpy()
@@ -59,7 +63,7 @@ def label(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int, batch
 def _check(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int) -> None:
     size, longest = teacher.embeddings.output.shape[0], teacher.config.max_length
     if top_k > size:
-        raise RetortError(f"{top_k} tokens a position cannot be stored of a vocabulary of {size}; lower top_k")
+        raise RetortError(f"{top_k} tokens per position cannot be stored for a vocabulary of {size}; lower top_k")
     lengths = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1
     if (lengths > longest).any():
         count, first = int((lengths > longest).sum()), corpus.ids[int((lengths > longest).argmax())]
@@ -74,12 +78,12 @@ def _with_rest(top: TopK) -> Tensor:
 
 
 def _coverage(probabilities_cv: Tensor, top: TopK) -> Tensor:
-    """Columns COVERAGE of each position."""
+    """The columns COVERAGE per position [c, 3]: probability mass, and two entropies in nats."""
     entropy_c = torch.special.entr(probabilities_cv).sum(1)
-    kept_c = torch.special.entr(_with_rest(top)).sum(1)
-    return torch.stack([top.probabilities_nk.sum(1), entropy_c, kept_c], 1)
+    stored_entropy_c = torch.special.entr(_with_rest(top)).sum(1)
+    return torch.stack([top.probabilities_nk.sum(1), entropy_c, stored_entropy_c], 1)
 
 
 def _lists(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
-    """One list a pair, of the values of all its positions."""
+    """One list per pair: the values of all its positions."""
     return pa.ListArray.from_arrays(pa.array(offsets * values.shape[1], pa.int32()), pa.array(values.ravel()))

@@ -12,7 +12,7 @@ from retort.models.base import EncoderDecoder
 from retort.objectives.base import load_objective
 
 BATCH_TOKENS = 8192
-"""Padded tokens of the longer side scored together where nothing else is asked for."""
+"""Padded tokens per batch, of the longer side; for callers without a setting of their own."""
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Text with two targets of each source: the reference and, where it is of use, the teacher's translation."""
+"""Text with two targets per source: the reference and, where it is usable, the teacher's translation."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from retort.data.tables import ENCODED, MIXED
 
 
 def mix(raw: pa.Table, distilled: pa.Table, similarity: dict[int, float]) -> pa.Table:
-    """A MIXED table of two ENCODED ones, by id, the reference first; ``distilled`` may lack sources.
+    """The MIXED table of two ENCODED tables, in the order of ids, the reference first.
 
-    ``similarity`` is that of the targets of each source that has both.
+    ``distilled`` may lack sources. ``similarity`` compares the two targets of each source that has both, by id.
     """
     parts = [
         part.cast(ENCODED.schema).append_column("distilled", pa.array(np.full(part.num_rows, flag)))

@@ -1,6 +1,6 @@
-"""The E-step: which candidate of each source trains the next autoregressive model (Sun and Yang 2020).
+"""The E-step: chooses the candidate of each source that trains the next autoregressive model (Sun and Yang 2020).
 
-Candidates are those of a beam search; equal texts count once, the first one. Ties go to the better rank.
+Candidates come from a beam search. Of equal texts only the first one counts. Ties go to the better rank.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ from retort.data.tables import SELECTION, TRANSLATIONS
 
 
 def candidate_groups(path: Path | str, rows: int = 65_536) -> Iterator[pd.DataFrame]:
-    """The candidates in parts that hold all those of a source, without the empty and truncated ones.
-
-    A source that has no others keeps its best one.
-    """
+    """The usable candidates of a TRANSLATIONS table, in parts; all candidates of a source are in the same part."""
     rest: pd.DataFrame | None = None
     for part in iterate_table(path, TRANSLATIONS, rows):
         frame = part.to_pandas()
@@ -35,16 +32,22 @@ def candidate_groups(path: Path | str, rows: int = 65_536) -> Iterator[pd.DataFr
 
 
 def usable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Distinct candidates that are neither empty nor truncated, by id and rank; where all are flawed, the first one."""
+    """Distinct candidates that are neither empty nor truncated, by id and rank.
+
+    A source whose candidates are all flawed keeps the first one.
+    """
     frame = frame.sort_values(["id", "rank"], kind="stable")
     flawed = frame["truncated"] | frame["empty"]
-    hopeless = flawed.groupby(frame["id"]).transform("all") & ~frame["id"].duplicated()
-    return frame[~flawed | hopeless].drop_duplicates(["id", "text"]).reset_index(drop=True)
+    only_flawed = flawed.groupby(frame["id"]).transform("all") & ~frame["id"].duplicated()
+    return frame[~flawed | only_flawed].drop_duplicates(["id", "text"]).reset_index(drop=True)
 
 
 def candidate_score(frame: pd.DataFrame, em: Em) -> np.ndarray:
-    """The score to choose by, in nats, from columns ``parallel`` and ``autoregressive`` with log p(y | x), as far as
-    ``em.choose_by`` needs them."""
+    """The score that the choice maximises, in nats.
+
+    It is computed from log p(y | x) in the columns ``parallel`` and ``autoregressive``, whichever ``em.choose_by``
+    needs.
+    """
     score = {
         "parallel": lambda: frame["parallel"],
         "difference": lambda: frame["parallel"] - frame["autoregressive"],
@@ -59,19 +62,22 @@ def lengths(frame: pd.DataFrame) -> pd.Series:
 
 
 def within_floor(frame: pd.DataFrame, floor: float) -> pd.Series:
-    """Whether a candidate's log p a token under the first teacher (column ``first``) is at most ``floor`` nats below
-    that of its source's best one."""
+    """Whether a candidate is nearly as probable as its source's best one, under the first teacher (column ``first``).
+
+    Log p per token may be at most ``floor`` nats below the best one's.
+    """
     per_token = frame["first"] / lengths(frame)
     return per_token >= per_token.groupby(frame["id"]).transform("max") - floor
 
 
 def select(frame: pd.DataFrame, em: Em) -> pa.Table:
-    """The SELECTION row of each source in ``frame``, which has the columns that ``em`` needs."""
+    """The SELECTION row of each source in ``frame``, which has the columns that ``candidate_score`` and
+    ``within_floor`` read."""
     frame = frame.assign(score=candidate_score(frame, em))
     first = frame.groupby("id", sort=False)["score"].first()
     count = frame.groupby("id", sort=False).size()
     allowed = frame if em.likelihood_floor is None else frame[within_floor(frame, em.likelihood_floor)]
-    # a model that finds every candidate impossible has no say
+    # where all candidates are impossible under the model, the first one is chosen
     best = allowed["score"].fillna(-np.inf).groupby(allowed["id"], sort=False).idxmax()
     chosen = allowed.loc[best]
     columns = {

@@ -1,4 +1,4 @@
-"""Where and in which precision to compute."""
+"""Chooses the device and the precision, and claims GPUs that several jobs of a machine share."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ def prepare_device(threads: int) -> torch.device:
 
 
 def claim_devices(count: int = 1) -> None:
-    """Make ``count`` GPUs this process's own, where a workflow on this machine names those that its jobs share.
+    """Reserve ``count`` of the GPUs in the variable RETORT_DEVICES for this process; without the variable, do nothing.
 
-    A claim is a lock on a file, which the system releases when the process ends, however it ends. Waits until so many
-    are free, and holds none meanwhile. CUDA must not have been used before. Raises RetortError if there are not so
-    many.
+    A claim is a file lock, which the system releases when the process ends. Waits until ``count`` GPUs are free, and
+    holds none while it waits. Call it before the first use of CUDA. Raises RetortError if fewer GPUs are named.
     """
     names = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
     if not names or _claimed:
@@ -48,22 +47,22 @@ def claim_devices(count: int = 1) -> None:
         raise RetortError(f"{count} GPUs asked for, found {len(names)}: {', '.join(names)}")
     directory = _lock_directory()
     waiting = False
-    while len(taken := _free_devices(directory, names, count)) < count:
-        for handle in taken.values():
+    while len(locks := _lock_free_devices(directory, names, count)) < count:
+        for handle in locks.values():
             os.close(handle)
         if not waiting:
-            found = "all are taken by" if count == 1 else f"{len(taken)} free of"
-            logger.info("GPUs %s: %s other jobs, %d asked for; waiting", ", ".join(names), found, count)
+            free = f"{len(locks)} of {len(names)} free"
+            logger.info("GPUs %s: %s, %d asked for; waiting", ", ".join(names), free, count)
         waiting = True
-        # not in step with others that wait for several
+        # two jobs that wait for several GPUs must not keep trying at the same moments
         time.sleep(_SECONDS_BETWEEN_TRIES * random.uniform(0.5, 1.5))
-    _claimed.extend(taken.values())
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
-    logger.info("this job has GPU %s", ", ".join(taken))
+    _claimed.extend(locks.values())
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
+    logger.info("this job has GPU %s", ", ".join(locks))
 
 
 def _lock_directory() -> Path:
-    """A directory of this user's own; raises RetortError where another user has taken its name."""
+    """A directory that only this user can open; raises RetortError if another one has its name."""
     directory = Path(tempfile.gettempdir()) / f"retort-devices-{os.getuid()}"
     try:
         directory.mkdir(mode=0o700)
@@ -78,11 +77,11 @@ def _lock_directory() -> Path:
     return directory
 
 
-def _free_devices(directory: Path, names: list[str], count: int) -> dict[str, int]:
-    """Open, locked files of up to ``count`` devices that nobody else has."""
-    taken: dict[str, int] = {}
+def _lock_free_devices(directory: Path, names: list[str], count: int) -> dict[str, int]:
+    """Lock up to ``count`` devices that no other process holds; returns the handles of their lock files."""
+    locks: dict[str, int] = {}
     for name in names:
-        if len(taken) == count:
+        if len(locks) == count:
             break
         handle = os.open(directory / quote(name, safe=""), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         try:
@@ -90,12 +89,12 @@ def _free_devices(directory: Path, names: list[str], count: int) -> dict[str, in
         except BlockingIOError:
             os.close(handle)
             continue
-        taken[name] = handle
-    return taken
+        locks[name] = handle
+    return locks
 
 
 def precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype for a configured precision; auto: bfloat16 where matrix products in it are faster."""
+    """The dtype of a configured precision; auto is bfloat16 where the device multiplies matrices faster in it."""
     if name != "auto":
         return PRECISIONS[name]
     if device.type == "cuda":
@@ -105,6 +104,6 @@ def precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def describe_device(device: torch.device) -> dict[str, object]:
-    """Facts for provenance: kind of device, its name, threads, torch's version."""
+    """Facts for provenance: type and name of the device, threads, torch's version."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {"type": device.type, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}

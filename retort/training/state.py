@@ -1,7 +1,8 @@
-"""The state of an unfinished training: saved to a temporary folder and renamed, so that a kill leaves the last one.
+"""Saves and loads the state of an unfinished training.
 
-The folder's name is a digest of everything that decides the training, so changed parameters never resume a stale
-state. Random numbers need no state: every batch's are seeded by the training's seed and the number of the update.
+A state is written to a temporary folder and renamed, so that a killed process leaves the earlier one. The folder's
+name is a digest of everything that decides the training: changed parameters never resume a stale state. Random numbers
+need no state, because each batch has a seed of its own (``retort.training.seeds``).
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class TrainingState:
         self.directory = Path(root) / key
 
     def save(self, update: int, tensors: dict[str, Tensor], counters: dict[str, Any]) -> None:
-        """Save, with SHA-256 digests of both parts; the earlier state is removed only after this one is complete."""
+        """Save both parts with their SHA-256 digests; the earlier state is removed after this one is complete."""
         name = f"update{update:09d}"
-        # a state of the same update is replaced by one with a number behind it, so that at no instant there is none
+        # a second state of one update gets a numbered name: the first is removed only after it is complete
         earlier = [int(path.suffix[1:] or 0) for path in self.directory.glob(f"{name}*")]
         final = self.directory / (f"{name}.{max(earlier) + 1:03d}" if earlier else name)
         temporary = self.directory / f".{name}.{os.getpid()}"
@@ -55,7 +56,7 @@ class TrainingState:
                 shutil.rmtree(other, ignore_errors=True)
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest complete state, or None. A damaged state is passed over for an older one, and the log says so."""
+        """The newest complete state, or None. Damaged states are skipped with a warning in the log."""
         if not self.directory.is_dir():
             return None
         for path in sorted(self.directory.glob("update*"), reverse=True):
@@ -67,9 +68,9 @@ class TrainingState:
                     raise ValueError(f"{', '.join(damaged)}: not what was saved")
                 return load(parts[TENSORS]), json.loads(parts[COUNTERS])
             except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
-                logger.warning("the saved state %s is damaged (%s) and is passed over", path, error)
+                logger.warning("the saved state %s is damaged (%s) and is skipped", path, error)
         return None
 
     def finish(self, output: Path | str) -> None:
-        """Mark the state as that of a finished training with this output. Whoever records the output removes it."""
+        """Mark the training as finished; the state is removed once its ``output`` is recorded."""
         mark_finished(self.directory, output)

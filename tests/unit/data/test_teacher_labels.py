@@ -145,7 +145,7 @@ def test_what_is_stored_and_what_it_covers(teacher):
 
 
 def test_a_vocabulary_or_a_teacher_that_is_too_small_is_refused(teacher):
-    with pytest.raises(RetortError, match="15 tokens a position cannot be stored of a vocabulary of 14"):
+    with pytest.raises(RetortError, match="15 tokens per position cannot be stored for a vocabulary of 14"):
         label(teacher, CORPUS, VOCABULARY + 1, 32)
     with pytest.raises(RetortError, match=r"2 pair\(s\) are longer than the teacher's 8 tokens, first id 7"):
         label(autoregressive(max_length=8), CORPUS, 3, 32)

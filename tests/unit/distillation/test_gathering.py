@@ -120,7 +120,7 @@ def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gat
     foreign = rows.set_column(
         rows.schema.get_field_index("text"), "text", pa.array(["ja", *rows["text"].to_pylist()[1:]])
     )
-    with pytest.raises(RetortError, match=r"0.parquet: tokens that say '\d' stand for 'ja'; .* set vocabulary.path"):
+    with pytest.raises(RetortError, match=r"0.parquet: the tokens of 'ja' decode to '\d'; .* set vocabulary.path"):
         list(gathered(foreign).pairs())
 
 

@@ -62,10 +62,7 @@ def test_each_job_has_a_device_of_its_own_and_a_killed_one_gives_it_back(jobs: J
     first, second = jobs.start(names), jobs.start(names)
     assert {device(first), device(second)} == set(names.split(","))
     third = jobs.start(names)
-    assert (
-        third.stderr
-        and "GPUs 0, GPU-a b/c: all are taken by other jobs, 1 asked for; waiting" in third.stderr.readline()
-    )
+    assert third.stderr and "GPUs 0, GPU-a b/c: 0 of 2 free, 1 asked for; waiting" in third.stderr.readline()
     assert third.poll() is None
     second.send_signal(signal.SIGKILL)
     second.wait()
@@ -76,7 +73,7 @@ def test_a_job_has_several_devices_or_waits_and_holds_none(jobs: Jobs) -> None:
     one = jobs.start("0,1")
     taken = device(one)
     both = jobs.start("0,1", 2)
-    assert both.stderr and "free of other jobs, 2 asked for; waiting" in both.stderr.readline()
+    assert both.stderr and "1 of 2 free, 2 asked for; waiting" in both.stderr.readline()
     other = jobs.start("0,1")
     assert {taken, device(other)} == {"0", "1"}
     one.kill()
