@@ -132,17 +132,17 @@ def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
         return search
     for option, value, kind in (("passes", args.passes, "mask_predict"), ("block", args.block, "blocks")):
         if value and args.mode == "ar":
-            raise RetortError(f"--{option} {value}: only the parallel mode has {option}; say --mode nar")
+            raise RetortError(f"--{option} {value}: only the parallel mode has {option}; add --mode nar")
         if value and kind not in allowed:
             raise RetortError(f"--{option} {value}: {decodes}, which has no choice of {option}")
     if args.passes:
         return MaskPredict(kind="mask_predict", iterations=args.passes)
     if args.block:
         return Blocks(kind="blocks", block=args.block)
-    # the modes that it was trained for come first
-    for found in [*declared.default_searches(objective).values(), *declared.usual_searches.values()]:
-        if (found.decodes == "next_token") == (args.mode == "ar"):
-            return found
+    # searches of the modes that it was trained for come first
+    for search in [*declared.default_searches(objective).values(), *declared.usual_searches.values()]:
+        if (search.decodes == "next_token") == (args.mode == "ar"):
+            return search
     raise RetortError(f"--mode {args.mode}: {decodes}, and has no such mode")
 
 

@@ -1,4 +1,4 @@
-# GPUs of this machine: as many jobs at once as there are, each with one of its own. A cluster sees to its own.
+# GPUs of this machine: one job per GPU at a time. On a cluster, the scheduler assigns them.
 
 from retort.workflow.devices import local_devices
 

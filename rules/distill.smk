@@ -154,7 +154,7 @@ rule measure_agreement:
         " --output {output.agreement:q} 2> {log:q}"
 
 
-# For systems that read the teacher's labels: what it says at each position of a training text, in shards.
+# For systems that read the teacher's labels: its most probable tokens at each position of a training text.
 rule label_shard:
     input:
         unpack(of_job(plan.labelled_files)),

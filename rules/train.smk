@@ -1,5 +1,5 @@
-# Training: one job per system and seed. The students' rule is the teacher's for other systems; it is a rule of its own
-# because distilled text stands between the two; and so is that of students whose targets another student chooses.
+# Training: one job per system and seed. Teacher, students, and students whose targets another student chooses have
+# rules of their own, because each needs inputs that the one before it produces.
 
 
 rule train_teacher:

@@ -17,7 +17,7 @@ from retort.workflow.scripting import run_script
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--guards", type=Path, nargs="+", required=True, help="guards tables, one a seed")
+    arguments.add_argument("--guards", type=Path, nargs="+", required=True, help="guards tables, one per seed")
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
     parts = (part for path in args.shards for part in iterate_table(path, LABELS))
     write_table(args.output, LABELS, parts, provenance(**facts))
     size = args.output.stat().st_size / facts["positions"]
-    logging.info("%s; %.1f bytes on disk a target token", facts, size)
+    logging.info("%s; %.1f bytes on disk per target token", facts, size)
 
 
 if __name__ == "__main__":

@@ -33,17 +33,20 @@ def main(args: argparse.Namespace) -> None:
     translations = Rows([args.translations], TRANSLATIONS)
     gathered = Gathered(translations, args.train, Vocabulary.load(args.vocabulary))
     corpus = Rows([args.corpus], CORPUS)
-    found = [similarity(distilled["id"].to_numpy(), translations, corpus) for distilled in gathered.pairs()]
-    counts = {**gathered.counts, "similarity": float(np.concatenate(found).mean())}
+    values_by_part = [similarity(distilled["id"].to_numpy(), translations, corpus) for distilled in gathered.pairs()]
+    counts = {**gathered.counts, "similarity": float(np.concatenate(values_by_part).mean())}
     facts = provenance(decoding=read_provenance(args.translations), train=file_digest(args.train), **counts)
-    both = zip(gathered.train.parts(gathered.ids), gathered.pairs(), found, strict=True)
-    parts = (mix(raw, own, dict(zip(own["id"].to_pylist(), values, strict=True))) for raw, own, values in both)
+    both = zip(gathered.train.parts(gathered.ids), gathered.pairs(), values_by_part, strict=True)
+    parts = (
+        mix(raw, distilled, dict(zip(distilled["id"].to_pylist(), values, strict=True)))
+        for raw, distilled, values in both
+    )
     write_table(args.output, MIXED, parts, facts)
     logging.info("%s", counts)
 
 
 def similarity(ids: np.ndarray, translations: Rows, corpus: Rows) -> np.ndarray:
-    """That of the translation and the reference of each of these sources, in ascending order."""
+    """Sentence chrF of the translation against the reference, per source; ``ids`` ascend."""
     if not len(ids):
         return np.zeros(0)
     texts, references = (

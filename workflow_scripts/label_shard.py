@@ -1,4 +1,4 @@
-"""Store what the teacher says at each target position of one shard of a training table: its most probable tokens."""
+"""Store the teacher's most probable tokens at each target position of one shard of a training table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--teacher", type=Path, required=True, help="directory of the autoregressive checkpoint")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
-    arguments.add_argument("--top-k", type=int, required=True, help="tokens stored a position")
+    arguments.add_argument("--top-k", type=int, required=True, help="tokens stored per position")
     arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
     arguments.add_argument("--shards", type=int, required=True)
     arguments.add_argument("--threads", type=int, default=1)

@@ -70,14 +70,14 @@ def main(args: argparse.Namespace) -> None:
 
 def scorers(args: argparse.Namespace) -> dict[str, Path]:
     """The models that the choice needs, by the column their scores go to."""
-    found = {}
+    models = {}
     if args.em.choose_by != "autoregressive":
-        found["parallel"] = args.student
+        models["parallel"] = args.student
     if args.em.choose_by != "parallel":
-        found["autoregressive"] = args.teacher
+        models["autoregressive"] = args.teacher
     if args.em.likelihood_floor is not None:
-        found["first"] = args.first_teacher
-    return found
+        models["first"] = args.first_teacher
+    return models
 
 
 def likelihood(loaded: Any, sources: Ragged, targets: Ragged, rows: np.ndarray) -> np.ndarray:

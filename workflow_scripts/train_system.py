@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--train", type=Path, required=True, help="encoded table, or a mixed one")
     arguments.add_argument("--valid", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
-    arguments.add_argument("--start", type=Path, help="checkpoint to start from, as training.warm_start says")
+    arguments.add_argument("--start", type=Path, help="checkpoint that training.warm_start starts from")
     arguments.add_argument("--teacher", type=Path, help="checkpoint that an objective asks, such as imitation")
     arguments.add_argument("--agreement", type=Path, help="agreement table of a selective mixture's evaluator")
     arguments.add_argument("--labels", type=Path, help="labels table, for an objective that reads one")
@@ -60,7 +60,10 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads, of all processes together")
     arguments.add_argument(
-        "--processes", type=int, default=1, help="that train together, each with a GPU of its own where there are GPUs"
+        "--processes",
+        type=int,
+        default=1,
+        help="processes that train together, one per GPU where there are GPUs",
     )
     arguments.add_argument("--output", type=Path, required=True, help="directory of the checkpoint")
     return arguments

@@ -20,7 +20,7 @@ MADE_FROM = ("train", "vocabulary", "teacher", "top_k", "precision", "max_length
 
 
 def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
-    """The shards' common facts (MADE_FROM), and means over their positions in nats.
+    """The shards' common facts (MADE_FROM), and means over their positions (entropies in nats).
 
     ``mass``: probability of the stored tokens. ``entropy``: that of the teacher, the minimum of a loss on whole
     distributions. ``loss_difference``: how much lower the minimum is with these labels. Raises RetortError unless the

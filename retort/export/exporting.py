@@ -55,7 +55,7 @@ def export_system(
     search: Mapping[str, Any] | None = None,
     lines: Lines | None = None,
 ) -> dict[str, Any]:
-    """Write the bundle of a checkpoint; returns what its JSON file says.
+    """Write the bundle of a checkpoint; returns the facts of its JSON file.
 
     ``engine`` None: ctranslate2 for a model that has no parallel mode, else onnx. ``search`` None: the first one of its
     objective that the engine can run. ``lines`` are translated by torch in float32 and by the bundle; None leaves it
@@ -106,9 +106,9 @@ def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], sear
             )
         return chosen
     defaults = trained.objective.default_searches(trained.description["objective"])
-    for found in [*defaults.values(), *trained.objective.usual_searches.values()]:
-        if found.kind in kinds and not found.needs_teacher:
-            return found
+    for usual in [*defaults.values(), *trained.objective.usual_searches.values()]:
+        if usual.kind in kinds and not usual.needs_teacher:
+            return usual
     raise RetortError(f"{trained.directory}: none of its usual searches can be exported; {can}: give --search")
 
 
@@ -121,10 +121,10 @@ def _write(
     kinds: tuple[str, ...],
     search: Any,
 ) -> dict[str, Any]:
-    """Write a bundle that says nothing of parity yet; returns its facts."""
+    """Write a bundle without its measured parity; returns the facts of its JSON file."""
     config = trained.model.config
     trained.vocabulary.copy_to(directory)
-    own = exporter.write(trained.model, trained.objective.family, trained.vocabulary, directory, precision)
+    engine_facts = exporter.write(trained.model, trained.objective.family, trained.vocabulary, directory, precision)
     facts = {
         "format": FORMAT,
         "engine": engine,
@@ -137,7 +137,7 @@ def _write(
             "max_length": config.max_length,
             "truncate_sources": config.truncate_sources,
             "target_size": trained.vocabulary.target_size,
-            **own,
+            **engine_facts,
         },
         "vocabulary": trained.vocabulary.digest,
         "checkpoint": {

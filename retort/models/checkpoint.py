@@ -139,9 +139,9 @@ def check_shapes(directory: Path, objective: ObjectiveSection, config: Model, vo
     expected = {name: ("F32", list(parameter.shape)) for name, parameter in model.named_parameters()}
     for name in sorted(stored.keys() | expected.keys()):
         if stored.get(name) != expected.get(name):
-            found, needed = (" ".join(map(str, x)) if x else "absent" for x in (stored.get(name), expected.get(name)))
+            actual, needed = (" ".join(map(str, x)) if x else "absent" for x in (stored.get(name), expected.get(name)))
             raise RetortError(
-                f"{path}: weight {name} is {found}, expected {needed} for the model in {DESCRIPTION} "
+                f"{path}: weight {name} is {actual}, expected {needed} for the model in {DESCRIPTION} "
                 f"(objective {objective.name}); train or copy the checkpoint again"
             )
 

@@ -31,14 +31,14 @@ def read_bundle(directory: Path) -> Bundle:
     facts = read_facts(directory)
     for name, digest in facts["files"].items():
         try:
-            found = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+            actual = hashlib.sha256((directory / name).read_bytes()).hexdigest()
         except OSError as error:
             raise RetortError(
                 f"{directory / name}: cannot be read ({error.strerror}), but {BUNDLE} names it; export the system again"
             ) from None
-        if found != digest:
+        if actual != digest:
             raise RetortError(
-                f"{directory / name}: not the file that was exported (SHA-256 {found[:12]}..., expected "
+                f"{directory / name}: not the file that was exported (SHA-256 {actual[:12]}..., expected "
                 f"{digest[:12]}...); export the system again"
             )
     vocabulary = Vocabulary.load(directory)
@@ -54,7 +54,7 @@ def check_search(search: Mapping[str, Any], kinds: Sequence[str], directory: Pat
 
 
 def read_facts(directory: Path) -> dict[str, Any]:
-    """What the JSON file of a bundle says."""
+    """The facts of a bundle's JSON file."""
     path = directory / BUNDLE
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

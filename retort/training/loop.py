@@ -242,11 +242,11 @@ class Trainer:
 
     def _check_alike(self) -> None:
         """Raises RetortError if the processes are not at the same update with the same weights."""
-        found = self.processes.gather([[self.progress.update, float(self.optimiser.master.sum())]])
-        if any(place != found[0] for place in found):
+        places = self.processes.gather([[self.progress.update, float(self.optimiser.master.sum())]])
+        if any(place != places[0] for place in places):
             raise RetortError(
-                f"the processes have come apart: (update, sum of the weights) is {found}; is one of the devices not "
-                f"like the others, or its file system late? Train with one process"
+                f"the processes have come apart: (update, sum of the weights) is {places}; does a device differ from "
+                f"the others, or is its file system slow? Train with one process"
             )
 
     def _interrupted(self) -> int:

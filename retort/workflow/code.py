@@ -115,20 +115,20 @@ class CodeRecords:
 
 
 def _closure(modules: Iterable[str], root: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in found or module in UNTRACKED or module.rpartition(".")[0] in UNTRACKED:
+        if module in files or module in UNTRACKED or module.rpartition(".")[0] in UNTRACKED:
             continue
         path = _module_file(module, root)
         if path is None:
             continue
-        found[module] = path
+        files[module] = path
         waiting += _parse(path, module, root, path.stat().st_mtime_ns)[1]
         if "." in module:
             waiting.append(module.rpartition(".")[0])
-    return found
+    return files
 
 
 def _module_file(module: str, root: Path) -> Path | None:

@@ -152,14 +152,14 @@ def _answer(workflow: Any, name: str, notes: list[str]) -> Answer:
 
 def _before(dag: Any, target: Any) -> list[Any]:
     """The jobs that would run before the target's and lead to it, in the order in which they would."""
-    found: dict[Any, None] = {}
+    jobs: dict[Any, None] = {}
     waiting = [target]
     while waiting:
         for job in dag.dependencies[waiting.pop()]:
-            if dag.needrun(job) and job not in found:
-                found[job] = None
+            if dag.needrun(job) and job not in jobs:
+                jobs[job] = None
                 waiting.append(job)
-    return [job for level in dag.toposorted() for job in level if job in found]
+    return [job for level in dag.toposorted() for job in level if job in jobs]
 
 
 class _Comparison:
@@ -173,8 +173,8 @@ class _Comparison:
         again = {
             str(f) for other, files in self.dag.dependencies[job].items() if self.dag.needrun(other) for f in files
         }
-        found = [*self._files(job), *self._parameters(job)]
-        return Job(job.rule.name, result or str(job.output[0]), found, sorted(again))
+        changes = [*self._files(job), *self._parameters(job)]
+        return Job(job.rule.name, result or str(job.output[0]), changes=changes, inputs=sorted(again))
 
     def _files(self, job: Any) -> Iterator[Change]:
         reason = self.dag.reason(job)

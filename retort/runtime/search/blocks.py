@@ -28,10 +28,10 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     decoded = []
     for tokens, limit, passes in zip(tokens_bt, limit_b.tolist(), passes_b.tolist(), strict=True):
         end = first_end(tokens, limit)
-        kept = tokens[:end]
+        output = tokens[:end]
         if options["collapse"]:
-            kept = without_repeats(kept)
-        decoded.append(Decoded(text_of(kept), bool(tokens[end] != EOS), passes))
+            output = without_repeats(output)
+        decoded.append(Decoded(text_of(output), bool(tokens[end] != EOS), passes))
     return decoded
 
 

@@ -92,7 +92,7 @@ class Rows:
 
 
 def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:
-    """The output of one pass, repeats treated as ``deduplicate`` says."""
+    """The output of one pass, repeats treated according to ``deduplicate``."""
     if options["deduplicate"] == "odd":
         decoded = rows.chosen(*_without_repeats(rows, options["repeat_penalty"]), 1)
     elif len(rows.source_n) == rows.source_n[-1] + 1:
@@ -123,6 +123,7 @@ def _without_repeats(rows: Rows, penalty: float | None) -> tuple[np.ndarray, np.
     log_probs_ntk = scores_ntk - normalisers(scores_ntv, scores_ntk[:, :, 0])[:, :, None]
     tokens_nt, log_probs_nt = np.full(rows.real_nt.shape, PAD), np.zeros(rows.real_nt.shape, np.float32)
     for row, count in enumerate(rows.count_n.tolist()):
-        found = without_repeats_of(log_probs_ntk[row, :count], rows.graphs.tokens[top_ntk[row, :count]], penalty)
-        tokens_nt[row, :count], log_probs_nt[row, :count] = found
+        candidates_tk = rows.graphs.tokens[top_ntk[row, :count]]
+        best_t, log_probs_t = without_repeats_of(log_probs_ntk[row, :count], candidates_tk, penalty)
+        tokens_nt[row, :count], log_probs_nt[row, :count] = best_t, log_probs_t
     return tokens_nt, log_probs_nt
