@@ -9,12 +9,16 @@ import argparse
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from retort import __version__
 from retort.errors import RetortError
+
+_BLOCK = 1 << 16
+_BEGINNING = 16
+"""Bytes that tell a compression."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
     translate.add_argument(
         "--model", type=Path, required=True, help="directory of a trained checkpoint or of an exported system"
     )
-    translate.add_argument("--input", type=Path, help="text file, one segment a line; default: standard input")
+    translate.add_argument(
+        "--input", type=Path, help="text file, one segment a line, plain or compressed; default: standard input"
+    )
     translate.add_argument("--search", help="""search as JSON, such as '{"kind": "beam", "beam_size": 5}'""")
     translate.add_argument(
         "--mode",
@@ -92,7 +98,10 @@ def main() -> None:
 
 
 def translate(args: argparse.Namespace) -> None:
-    """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch."""
+    """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch.
+
+    Input is treated as texts of a corpus are. Each source that is cut is named on standard error.
+    """
     from retort.runtime import open_system
 
     system = open_system(args.model, _chosen_search(args), args.threads, args.precision, args.teacher)
@@ -101,9 +110,28 @@ def translate(args: argparse.Namespace) -> None:
     except OSError as error:
         raise RetortError(f"--input {args.input}: cannot be read ({error.strerror}); expected a text file") from None
     with opened as lines:
-        for texts in _batches(lines, args.batch_size, str(args.input or "standard input")):
-            sys.stdout.buffer.write("".join(f"{output.text}\n" for output in system.translate(texts)).encode())
+        name = str(args.input or "standard input")
+        read, more_waits = _reader(lines, name)
+        done = cut = 0
+        for texts in _batches(read, more_waits, args.batch_size, name):
+            outputs = system.translate(texts)
+            sys.stdout.buffer.write("".join(f"{output.text}\n" for output in outputs).encode())
             sys.stdout.buffer.flush()
+            for number, output in enumerate(outputs, start=done + 1):
+                if output.source_cut:
+                    cut += 1
+                    _say_cut(name, number, system.max_length - 1, output.source_cut)
+            done += len(outputs)
+    if cut:
+        print(f"warning: retort: {name}: {cut} of {done} lines were longer than the model reads", file=sys.stderr)
+
+
+def _say_cut(name: str, number: int, read: int, cut: int) -> None:
+    print(
+        f"warning: retort: {name}: line {number}: {read + cut} tokens, and the model reads {read}; the last {cut} are "
+        f"not translated: split the line",
+        file=sys.stderr,
+    )
 
 
 def _chosen_search(args: argparse.Namespace) -> dict[str, Any] | None:
@@ -180,16 +208,40 @@ def why(args: argparse.Namespace) -> None:
     print(answer.json() if args.json else answer.text())
 
 
-def _batches(lines: IO[bytes], size: int, name: str) -> Iterator[list[str]]:
+def _reader(lines: IO[bytes], name: str) -> tuple[Callable[[], bytes], Callable[[], bool]]:
+    """How to read the next bytes of a plain or compressed file or of a pipe, and whether more can be read at once."""
+    from retort.data.compression import UNREADABLE, compression_of, decompressed
+
+    def plain() -> bytes:
+        return os.read(lines.fileno(), _BLOCK)
+
+    number = lines.fileno()
+    if not lines.seekable() or not compression_of(os.pread(number, _BEGINNING, os.lseek(number, 0, os.SEEK_CUR))):
+        return plain, lambda: _more_waits(lines)
+    stream = decompressed(lines)
+
+    def inside() -> bytes:
+        try:
+            return stream.read(_BLOCK)  # type: ignore[no-any-return]
+        except UNREADABLE as error:
+            raise RetortError(f"{name}: cannot be read: {error}; expected a whole compressed file") from None
+
+    return inside, lambda: True
+
+
+def _batches(read: Callable[[], bytes], more_waits: Callable[[], bool], size: int, name: str) -> Iterator[list[str]]:
     """Decoded lines in lists of at most ``size``; a pause of the writer ends a batch early."""
     waiting: list[str] = []
-    rest, number = b"", 0
-    while block := os.read(lines.fileno(), 1 << 16):
+    rest, number, first = b"", 0, True
+    while block := read():
+        if first:
+            _check_beginning(block, name)
+            first = False
         *whole, rest = (rest + block).split(b"\n")
         for raw in whole:
             number += 1
             waiting.append(_decoded(raw, name, number))
-        while len(waiting) >= size or (waiting and not _more_waits(lines)):
+        while len(waiting) >= size or (waiting and not more_waits()):
             yield waiting[:size]
             waiting = waiting[size:]
     if rest:
@@ -198,9 +250,25 @@ def _batches(lines: IO[bytes], size: int, name: str) -> Iterator[list[str]]:
         yield waiting[start : start + size]
 
 
+def _check_beginning(block: bytes, name: str) -> None:
+    """Warns about text that is not what its lines say. Raises RetortError for what is no text."""
+    from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
+    from retort.data.compression import compression_of
+
+    if is_utf16(block):
+        raise RetortError(f"{name}: UTF-16 by its first two bytes; expected UTF-8: convert it first")
+    if found := compression_of(block):
+        raise RetortError(f"{name}: compressed with {found.name}; decompress it, or name the file by --input")
+    for suspicion in suspicions(block[:BEGINNING]):
+        print(f"warning: retort: {name}: {suspicion}", file=sys.stderr)
+
+
 def _decoded(raw: bytes, name: str, number: int) -> str:
+    """A line as the corpus stage reads it: no byte order mark at the start of the text, no white space at its edges."""
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        return raw.decode("utf-8").removesuffix("\r")
+        return raw.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise RetortError(f"{name}: line {number}: byte {error.start} is not valid UTF-8") from None
 

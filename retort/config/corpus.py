@@ -91,7 +91,8 @@ class GeneratedCorpus(CorpusSection):
 
 
 class TextSource(Section):
-    """One text: a local file, or a public address with its checksum; plain, .gz, or a member of a .zip or .tar.*"""
+    """One text: a local file, or a public address with its checksum; plain, compressed (gzip, bzip2, xz, zstd), or a
+    member of a .zip or .tar.*"""
 
     location: str
     """Path or http(s) address."""
@@ -104,12 +105,13 @@ class TextSource(Section):
     """Column of a tab-separated file, counted from 0; null: whole lines."""
     layout: Literal["lines", "json", "fairytaleqa"] = "lines"
     """How the file holds texts. lines: one per line. json: one JSON object per line, whose ``field`` is a text, or a
-    list of texts that are joined by spaces, or by tabs where they are references. fairytaleqa: the archive of that
+    list of texts that are joined by spaces, or by tabs where they are references; blank lines are passed over.
+    fairytaleqa: the archive of that
     corpus's repository (Xu et al. 2022), whose ``field`` is source (answer, [SEP], passage) or question."""
     field: str | None = None
-    """The part of json or fairytaleqa that is the text."""
+    """The part of json or fairytaleqa that is the text; of json also a path of keys, such as translation.en."""
     mirror_name: str | None = None
-    """Path of this text below the mirror directory, plain or .gz; null: the last part of the location. Where the
+    """Path of this text below the mirror directory, plain or compressed; null: the last part of the location. Where the
     layout is not lines, the mirror holds the extracted lines under this name."""
 
     @model_validator(mode="after")

@@ -2,18 +2,16 @@
 
 A line ends with "\\n" and with nothing else; the last line may lack it. White space is stripped from the edges of a
 line (which removes the "\\r" of a file with other line ends); inside, text is unchanged. A file of another layout is
-converted to such lines first.
+converted to such lines first. Compressed files are recognised by their first bytes.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import lzma
+import logging
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,11 +21,16 @@ from typing import Any, Literal
 from retort.config import TextPair, TextSource
 from retort.config.files import MIRROR_VARIABLE
 from retort.corpus import fairytaleqa
+from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
 from retort.corpus.downloads import base_name, download, is_address
+from retort.data.compression import SUFFIXES, UNREADABLE, decompressed
 from retort.errors import RetortError
 
+log = logging.getLogger(__name__)
+
 _CHUNK = 1 << 20
-_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+_UNREADABLE = (*UNREADABLE, zipfile.BadZipFile, tarfile.TarError)
+_TAR_HEADER = 512
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
 
 
 def in_mirror(source: TextSource, mirror: Path) -> Path | None:
-    """Path of ``source`` in ``mirror``, plain or compressed with gzip; None if the mirror does not have it."""
+    """Path of ``source`` in ``mirror``, plain or compressed; None if the mirror does not have it."""
     return next((path for path in _mirror_candidates(source, mirror) if path.is_file()), None)
 
 
@@ -137,20 +140,30 @@ class TextReader:
     def _json_lines(self) -> Iterator[str]:
         field = self.text.field
         for number, line in enumerate(self._raw_lines(), start=1):
+            if not line.strip():
+                continue
             try:
-                value = json.loads(line)[field]
-                texts = [" ".join(part.split()) for part in ([value] if isinstance(value, str) else value)]
+                value = _at_path(json.loads(line), field)
+                parts = value if isinstance(value, list) else [value]
+                texts = [" ".join(part.split()) for part in parts]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise RetortError(
                     f"{self.text.name}: line {number}: no text {field!r} ({type(error).__name__}: {error}); expected a "
-                    f"JSON object with a text, or a list of texts, of that name"
+                    f"JSON object with a text, or a list of texts, of that name; a.b is field b of the object a"
                 ) from None
+            if any(map(_has_surrogates, texts)):
+                raise RetortError(
+                    f"{self.text.name}: line {number}: field {field!r} holds half of a surrogate pair, which is no "
+                    f"character; correct the escape \\ud800 to \\udfff in it, or remove the line"
+                )
             yield "\t".join(texts) if self.several else " ".join(" ".join(texts).split())
 
     def _raw_lines(self) -> Iterator[str]:
         digest = hashlib.sha256()
         rest, offset, number = b"", 0, 0
         for chunk in _chunks(self.text):
+            if not (offset or rest):
+                self._notice(chunk[:BEGINNING])
             digest.update(chunk)
             complete, end, tail = (rest + chunk).rpartition(b"\n")
             rest = tail
@@ -161,6 +174,13 @@ class TextReader:
         if rest:
             yield self._decode(rest, offset, number)
         self.sha256 = digest.hexdigest()
+
+    def _notice(self, beginning: bytes) -> None:
+        """Warn about what the text looks like; raises RetortError for UTF-16."""
+        if is_utf16(beginning):
+            raise RetortError(f"{self.text.name}: UTF-16 by its first two bytes; expected UTF-8: convert it first")
+        for suspicion in suspicions(beginning, self.text.column) if self.text.layout == "lines" else ():
+            log.warning("%s: %s", self.text.name, suspicion)
 
     def _decode(self, data: bytes, offset: int, lines_before: int) -> str:
         try:
@@ -230,7 +250,8 @@ def _references(line: str, reader: TextReader) -> list[str]:
 
 def _mirror_candidates(source: TextSource, mirror: Path) -> list[Path]:
     name = source.mirror_name or base_name(source.location)
-    return [mirror / name, mirror / f"{name}.gz", mirror / name.removesuffix(".gz")]
+    plain = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
+    return [mirror / name, mirror / f"{name}.gz", mirror / plain, *(mirror / f"{plain}{suffix}" for suffix in SUFFIXES)]
 
 
 def _not_in_mirror(source: TextSource, mirror: Path) -> Path:
@@ -242,7 +263,17 @@ def _not_in_mirror(source: TextSource, mirror: Path) -> Path:
 
 
 def _is_archive(path: Path) -> bool:
-    return zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+    if zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        return True
+    try:
+        with path.open("rb") as stream:
+            return _is_tar(decompressed(stream).read(_TAR_HEADER))
+    except UNREADABLE:
+        return False
+
+
+def _is_tar(beginning: bytes) -> bool:
+    return beginning[257:262] == b"ustar"
 
 
 def _chunks(text: Text) -> Iterator[bytes]:
@@ -252,7 +283,7 @@ def _chunks(text: Text) -> Iterator[bytes]:
             stream = _open(text, stack)
             first = True
             while chunk := stream.read(_CHUNK):
-                if first and (chunk.startswith(b"PK\x03\x04") or chunk[257:262] == b"ustar"):
+                if first and (chunk.startswith(b"PK\x03\x04") or _is_tar(chunk)):
                     raise RetortError(f"{text.name}: an archive; set member to the name of the text inside it")
                 first = False
                 yield chunk
@@ -262,8 +293,8 @@ def _chunks(text: Text) -> Iterator[bytes]:
 
 def _unreadable(text: Text, error: BaseException) -> RetortError:
     return RetortError(
-        f"{text.name}: cannot be read: {error or type(error).__name__}; expected plain text, gzip, or a .zip or .tar "
-        f"archive, and a whole file"
+        f"{text.name}: cannot be read: {error or type(error).__name__}; expected plain text, gzip, bzip2, xz or "
+        f"zstd, or a .zip or .tar archive, and a whole file"
     )
 
 
@@ -278,18 +309,30 @@ def _open(text: Text, stack: ExitStack) -> Any:
             stream = stack.enter_context(archive.open(text.member))
     else:
         # As a stream: one pass to the member, no index of an archive that may hold gigabytes.
-        tar = stack.enter_context(tarfile.TarFile.open(text.path, "r|*"))
+        packed = stack.enter_context(text.path.open("rb"))
+        tar = stack.enter_context(tarfile.TarFile.open(fileobj=decompressed(packed), mode="r|"))
         for entry in tar:
             if entry.isfile() and entry.name.removeprefix("./") == text.member.removeprefix("./"):
                 stream = tar.extractfile(entry)
                 break
     if stream is None:
         raise RetortError(f"{text.name}: no such member in the archive; correct the member's name")
-    if stream.peek(2)[:2] == b"\x1f\x8b":
-        stream = stack.enter_context(gzip.GzipFile(fileobj=stream))
-    return stream
+    return decompressed(stream)
 
 
 def _drain(lines: Iterator[str]) -> Iterator[None]:
     for _ in lines:
         yield None
+
+
+def _at_path(value: Any, field: str) -> Any:
+    """The part of a JSON object that ``field`` names: a key, or a path of keys joined by dots."""
+    if field in value or "." not in field:
+        return value[field]
+    for key in field.split("."):
+        value = value[key]
+    return value
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from retort.errors import RetortError
+
 
 def value_digest(value: Any) -> str:
     """SHA-256 in hex of a JSON value; the order of keys does not count."""
@@ -16,9 +18,14 @@ def value_digest(value: Any) -> str:
 
 
 def file_digest(path: Path | str) -> str:
-    """SHA-256 in hex of a file's bytes."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    """SHA-256 in hex of a file's bytes. Raises RetortError if it cannot be read."""
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise RetortError(
+            f"{path}: cannot be read ({error.strerror}); give a file that an earlier stage wrote"
+        ) from None
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

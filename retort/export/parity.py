@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retort.data.compression import UNREADABLE, read_decompressed
 from retort.data.parquet import read_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS
@@ -79,7 +80,7 @@ def _bleu(outputs: Sequence[Output], references: list[list[str]]) -> float:
 
 def _read(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_decompressed(path.read_bytes()).decode("utf-8").removeprefix("\ufeff").split("\n")
+    except (*UNREADABLE, UnicodeDecodeError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected lines of UTF-8 text") from None
-    return lines[:-1] if lines[-1] == "" else lines
+    return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]

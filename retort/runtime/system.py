@@ -22,6 +22,8 @@ class Output:
     """Whether the source was cut or the output hit its limit."""
     passes: int
     """Decoder passes spent."""
+    source_cut: int = 0
+    """Tokens of the source that the model did not read, because it is too long."""
 
 
 class Decoded(NamedTuple):
@@ -79,7 +81,8 @@ class System(ABC):
                 cut = len(encoded[i]) > longest and not self.truncate_sources
                 decoded[i] = result._replace(truncated=result.truncated or cut)
         lines = self.vocabulary.decode_target([result.tokens for result in decoded])
-        return [Output(line, *result) for line, result in zip(lines, decoded, strict=True)]
+        cuts = [max(0, len(tokens) - longest) for tokens in encoded]
+        return [Output(line, *result, cut) for line, result, cut in zip(lines, decoded, cuts, strict=True)]
 
     @abstractmethod
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:

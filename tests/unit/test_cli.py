@@ -1,16 +1,21 @@
 """``retort translate`` on files, pipes and bad input."""
 
+import bz2
+import gzip
+import lzma
 import os
 import random
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
 from retort import cli
 from retort.config import Argmax, Autoregressive, Bang, Beam, Blocks, Janus, LengthParallel, MaskPredict, Model, Vanilla
+from retort.corpus.sources import Text, TextReader
 from retort.data.vocabulary import Vocabulary
 from retort.export.exporting import export_system
 from retort.models.build import build_model
@@ -87,6 +92,10 @@ def retort(monkeypatch, capfdbinary, checkpoint):
     return run
 
 
+def zstd(content):
+    return pa.Codec("zstd").compress(content, asbytes=True)
+
+
 TEXTS = {
     "in order": (b"abc\nde f\nabc de\nfade\nbead\n", ["abc", "de f", "abc de", "fade", "bead"]),
     "empty lines": (b"\nabc\n\n \nde\n\n", ["", "abc", "", "", "de", ""]),
@@ -123,9 +132,47 @@ def test_lines_longer_than_a_read_stay_whole(retort, expected, tmp_path):
     assert found == list(map({text: expected(text) for text in set(texts)}.get, texts))
 
 
-def test_a_line_longer_than_the_model_is_cut(retort, expected):
-    status, out, _ = retort(stdin=b"abc " * 500 + b"\nabc\n")
-    assert status == 0 and out.splitlines()[1:] == [expected("abc")]
+def test_a_line_longer_than_the_model_is_cut_and_named(retort, expected, checkpoint):
+    length = len(Vocabulary.load(checkpoint).encode_source(["abc " * 500])[0])
+    status, out, errors = retort("--batch-size", 2, stdin=b"abc\nde\n" + b"abc " * 500 + b"\nabc\n")
+    assert status == 0 and [*out.splitlines()[:2], out.splitlines()[3]] == list(map(expected, ("abc", "de", "abc")))
+    assert errors.splitlines() == [
+        f"warning: retort: standard input: line 3: {length} tokens, and the model reads 63; the last {length - 63} are "
+        "not translated: split the line",
+        "warning: retort: standard input: 1 of 4 lines were longer than the model reads",
+    ]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd])
+def test_input_is_read_as_the_corpus_stage_reads_it(retort, expected, tmp_path, pack):
+    content = "\ufeff\u3000abc de \r\n\ufefffade\n".encode()
+    path = tmp_path / "input.txt"
+    path.write_bytes(pack(content))
+    corpus = list(TextReader(Text(str(path), path, "file")))
+    assert corpus == ["abc de", "\ufefffade"]
+    lines = "".join(f"{expected(line)}\n" for line in corpus)
+    assert retort("--input", path) == (0, lines, "")
+    if pack is bytes:
+        assert retort(stdin=content) == (0, lines, "")
+    else:
+        status, out, errors = retort(stdin=path.read_bytes())
+        assert (status, out) == (2, "") and "standard input: compressed with " in errors
+        path.write_bytes(path.read_bytes()[:-5])
+        status, _, errors = retort("--input", path)
+        assert status == 2 and f"{path}: cannot be read: " in errors
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "message"),
+    [
+        (b"abc\rde\rfade", 0, "warning: retort: standard input: its lines end with \\r alone, as on old Macs"),
+        (b"<?xml version='1.0'?>\n", 0, "warning: retort: standard input: it begins as XML"),
+        ("abc\n".encode("utf-16"), 2, "error: retort: standard input: UTF-16 by its first two bytes"),
+    ],
+)
+def test_input_that_is_not_what_its_lines_say_is_noticed(retort, content, status, message):
+    found, _, errors = retort(stdin=content)
+    assert found == status and errors.startswith(message)
 
 
 def test_a_search_can_be_chosen(retort):

@@ -1,10 +1,15 @@
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
+import re
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from retort.config import TextSource
@@ -27,12 +32,25 @@ def references(path: Path, **options: object) -> TextReader:
     return TextReader(Text(str(path), path, "file", **options), several=True)  # type: ignore[arg-type]
 
 
+def zstd(content: bytes) -> bytes:
+    return pa.Codec("zstd").compress(content, asbytes=True)  # type: ignore[no-any-return]
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "txt": bytes,
+    "gz": gzip.compress,
+    "xz": lzma.compress,
+    "bz2": bz2.compress,
+    "zst": zstd,
+}
+
+
 def pack(folder: Path, kind: str, content: bytes) -> Path:
     path = folder / f"text.{kind}"
-    if kind == "txt":
-        path.write_bytes(content)
-    elif kind == "gz":
-        path.write_bytes(gzip.compress(content))
+    if kind in PACKED:
+        path.write_bytes(PACKED[kind](content))
+    elif kind == "tar.zst":
+        path.write_bytes(zstd(pack(folder, "tar", content).read_bytes()))
     elif kind == "zip":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("other", b"x")
@@ -46,12 +64,12 @@ def pack(folder: Path, kind: str, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", ["txt", "gz", "zip", "tar", "tgz"])
+@pytest.mark.parametrize("kind", [*PACKED, "zip", "tar", "tgz", "tar.zst"])
 @pytest.mark.parametrize("chunk", [1 << 20, 3])
 def test_every_container_gives_the_same_lines_and_checksum(tmp_path, monkeypatch, kind, chunk):
     monkeypatch.setattr(sources, "_CHUNK", chunk)
     path = pack(tmp_path, kind, CONTENT)
-    member = "inside/text" if kind in ("zip", "tar", "tgz") else None
+    member = None if kind in PACKED else "inside/text"
     text = reader(path, member=member, sha256=hashlib.sha256(CONTENT).hexdigest())
     assert list(text) == LINES
     assert (text.lines, text.sha256) == (4, hashlib.sha256(CONTENT).hexdigest())
@@ -76,6 +94,75 @@ def test_invalid_utf8_names_file_line_and_byte(tmp_path, monkeypatch, chunk):
     content = "ä\nbb\nccc\xff\n".encode("latin-1").replace(b"\xe4", "ä".encode())
     with pytest.raises(RetortError, match=r"text\.txt: line 3, byte 9 of the text .*0xff"):
         list(reader(pack(tmp_path, "txt", content)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PACKED if kind != "txt"])
+def test_compressed_texts_are_known_by_their_first_bytes_and_damage_is_named(tmp_path, kind):
+    whole = PACKED[kind](CONTENT * 100)
+    path = tmp_path / "text.txt"
+    path.write_bytes(whole + PACKED[kind](b"more\n"))
+    assert list(reader(path))[-1] == "lastmore"
+    path.write_bytes(whole[:-5])
+    with pytest.raises(RetortError, match=r"text\.txt: cannot be read: .*expected plain text, gzip, bzip2, xz or zstd"):
+        list(reader(path))
+
+
+def test_text_that_begins_like_the_name_of_a_compression_is_text(tmp_path):
+    assert list(reader(pack(tmp_path, "txt", b"BZh9 is a magic number\n"))) == ["BZh9 is a magic number"]
+
+
+def test_a_mirror_may_hold_any_compression(tmp_path):
+    source = TextSource(location="https://example.org/text.en.gz")
+    (tmp_path / "text.en.zst").write_bytes(zstd(CONTENT))
+    found = locate(source, tmp_path, tmp_path)
+    assert found.origin == "mirror" and list(TextReader(found)) == LINES
+
+
+def json_reader(folder: Path, content: bytes, field: str) -> TextReader:
+    return reader(pack(folder, "txt", content), layout="json", field=field)
+
+
+def test_json_fields_by_path_and_blank_lines(tmp_path):
+    content = b'{"translation": {"en": "a  b", "de.x": "c"}}\n\n{"translation": {"en": "d", "de.x": "e"}}\n \n'
+    text = json_reader(tmp_path, content, "translation.en")
+    assert (list(text), text.lines) == (["a b", "d"], 2)
+    assert list(json_reader(tmp_path, b'{"a.b": "x", "a": {"b": "y"}}\n', "a.b")) == ["x"]
+    for field in ("translation.fr", "translation", "translation.en.x", "other.en"):
+        with pytest.raises(RetortError, match=rf"text\.txt: line 1: no text '{field}'"):
+            list(json_reader(tmp_path, content, field))
+
+
+def test_half_a_surrogate_pair_in_json_names_the_line(tmp_path):
+    content = b'{"a": "\\ud83d\\ude00"}\n\n{"a": "b \\ud83d"}\n'
+    with pytest.raises(RetortError, match=r"text\.txt: line 3: field 'a' holds half of a surrogate pair"):
+        list(json_reader(tmp_path, content, "a"))
+    assert list(json_reader(tmp_path, content.splitlines()[0], "a")) == ["\U0001f600"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "found"),
+    [
+        (b"a\rb\rc", {}, "end with .r alone, as on old Macs"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?>\n<tmx>', {}, "begins as XML"),
+        (b"<TMX version='1.4'>\n", {}, "begins as XML"),
+        (b"source\ttarget\na\tb\n", {"column": 0}, "line 1 looks like names of columns .'source"),
+        (b"en\tde-AT\na\tb\n", {"column": 1}, "line 1 looks like names of columns"),
+    ],
+)
+def test_texts_that_are_not_what_their_lines_say_are_warned_about(tmp_path, caplog, content, options, found):
+    list(reader(pack(tmp_path, "txt", content), **options))
+    assert len(caplog.messages) == 1 and re.search(rf"text\.txt: .*{found}", caplog.text)
+
+
+def test_usual_texts_are_not_warned_about(tmp_path, caplog):
+    for content, options in [(CONTENT, {}), (b"a\r\nb\r\n", {}), (b"a b\tsource\n", {"column": 0}), (b"", {})]:
+        list(reader(pack(tmp_path, "txt", content), **options))
+    assert not caplog.messages
+
+
+def test_utf16_is_named(tmp_path):
+    with pytest.raises(RetortError, match=r"text\.txt: UTF-16 by its first two bytes; expected UTF-8"):
+        list(reader(pack(tmp_path, "txt", "a\nb\n".encode("utf-16"))))
 
 
 def test_a_wrong_checksum_gives_both(tmp_path):
