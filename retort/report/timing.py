@@ -168,9 +168,9 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
 
 def best_speedups(inputs: Inputs) -> dict[Key, Speedup]:
     """Speed-up over the reference at batch size 1, both in their fastest engines."""
-    found = speedups(inputs, reference_key(inputs))
+    by_engine = speedups(inputs, reference_key(inputs))
     best = best_engines(engine_latencies(inputs))
-    return {key: found[(*key, engine, 1)] for key, engine in best.items() if (*key, engine, 1) in found}
+    return {key: by_engine[(*key, engine, 1)] for key, engine in best.items() if (*key, engine, 1) in by_engine}
 
 
 def speedup(reference: list[float], system: list[float]) -> Speedup:
