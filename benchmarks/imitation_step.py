@@ -21,7 +21,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -80,7 +80,8 @@ def methods(share: float, shared: Sequence[int], top_k: int) -> dict[str, Imitat
     found[f"seqkd + top {top_k}"] = Imitation(name="imitation", beta=data, top_k=top_k)
     found[f"seqkd + stored top {top_k}"] = Imitation(name="imitation", labels="stored", beta=data, top_k=top_k)
     for updates in shared:
-        for labels, suffix in (("hard", ""), ("full", " + full")):
+        kinds: list[tuple[Literal["hard", "full"], str]] = [("hard", ""), ("full", " + full")]
+        for labels, suffix in kinds:
             rollout = Rollout(max_ratio=OUTPUT_RATIO, updates=updates)
             options = Imitation(name="imitation", labels=labels, beta=mixed, rollout=rollout)
             found[f"imitkd{suffix}, P = {updates}"] = options

@@ -47,7 +47,7 @@ from retort.objectives.base import Step
 from retort.training.device import prepare_device
 from retort.training.optimiser import FlatOptimiser, learning_rate
 
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "d128": {"d_model": 128, "ffn": 512, "encoder_layers": 4, "decoder_layers": 4},
     "d256": {"d_model": 256, "ffn": 1024, "encoder_layers": 3, "decoder_layers": 3},
 }

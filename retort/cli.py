@@ -1,4 +1,4 @@
-"""The command line: ``retort translate``, ``retort export`` and ``retort why``.
+"""The command line: ``retort check``, ``retort translate``, ``retort export`` and ``retort why``.
 
 Nothing of weight is imported before it is needed: an exported system translates without torch and pydantic.
 """
@@ -66,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
         help="lines of source text to compare the outputs on; default: the first test set of the checkpoint's run",
     )
     export.add_argument("--references", type=Path, help="references of those lines, to measure BLEU")
+    check = commands.add_parser("check", help="check a configuration, and list everything that is wrong with it")
+    check.add_argument("files", nargs="+", type=Path, help="configuration files; a later one overrides an earlier one")
     why = commands.add_parser("why", help="say whether a result of a run would be made again, and what changed")
     why.add_argument("result", type=Path, help="a file below results/<run>/ that a rule makes")
     why.add_argument(
@@ -85,7 +87,7 @@ def _positive(text: str) -> int:
 def main() -> None:
     args = parser().parse_args()
     try:
-        {"translate": translate, "export": export, "why": why}[args.command](args)
+        {"translate": translate, "export": export, "check": check, "why": why}[args.command](args)
     except RetortError as error:
         print(f"error: retort: {error}", file=sys.stderr)
         sys.exit(2)
@@ -198,6 +200,17 @@ def export(args: argparse.Namespace) -> None:
     lines = lines_of_file(args.check, args.references) if args.check else lines_of_run(args.model)
     facts = export_system(args.model, args.output, args.format, args.precision, search, lines)
     print(f"{args.output}: {facts['engine']}, {facts['precision']}. {parity_sentence(facts)}")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Read a configuration as a run would, and say what it is for."""
+    from retort.config.files import check_files
+    from retort.config.load import load_files
+
+    config = load_files(args.files, {})
+    check_files(config)
+    systems = ", ".join(config.trained)
+    print(f"{', '.join(map(str, args.files))}: no problem; results/{config.name} would have the systems {systems}")
 
 
 def why(args: argparse.Namespace) -> None:

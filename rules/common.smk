@@ -18,8 +18,8 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from retort.config import PRETRAINED, em_student
-from retort.config.files import check_files, merged, read_yaml
-from retort.config.load import load_config, to_json
+from retort.config.files import check_files
+from retort.config.load import load_files, to_json
 from retort.data.parquet import read_table
 from retort.data.provenance import value_digest
 from retort.data.tables import GUARDS
@@ -54,16 +54,9 @@ def read_configuration():
     There is no configfile statement, because Snakemake would merge that file with the given ones, and the default's
     students would leak into every run.
     """
-    given = workflow.config_settings.configfiles
-    where = ", ".join(os.path.relpath(path) for path in given)
-    raw = {}
-    if not given:
-        default = Path("config.yaml") if Path("config.yaml").is_file() else ROOT / "config.yaml"
-        raw, where = read_yaml(default), str(default)
-    for path in given:
-        raw = merged(raw, read_yaml(path))
-    raw = merged(raw, workflow.config_settings.config or {})
-    resolved = load_config(raw, where)
+    default = Path("config.yaml") if Path("config.yaml").is_file() else ROOT / "config.yaml"
+    given = workflow.config_settings.configfiles or [default]
+    resolved = load_files(given, workflow.config_settings.config or {})
     check_files(resolved)
     return resolved
 

@@ -8,9 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change after loading."""
+    """A part of the configuration: unknown keys are errors, text and truth values are no numbers, numbers
+    are finite, and values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class ShapesWeights:
@@ -19,7 +22,8 @@ class ShapesWeights:
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+"""Name of a run, a system, a search or a test set. It becomes part of the names of files."""
 
 
 def _are_seeds(seeds: list[int]) -> list[int]:

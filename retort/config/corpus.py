@@ -72,13 +72,13 @@ class GeneratedCorpus(CorpusSection):
     kind: Literal["generated"]
     module = "language.generated"
     judge = "language.grammar"
-    train_pairs: int = Field(8000, ge=1)
+    train_pairs: int = Field(8000, ge=1, le=1_000_000_000)
     """Training pairs to generate."""
-    valid_pairs: int = Field(500, ge=1)
+    valid_pairs: int = Field(500, ge=1, le=1_000_000_000)
     """Validation pairs to generate."""
-    test_pairs: int = Field(500, ge=1)
+    test_pairs: int = Field(500, ge=1, le=1_000_000_000)
     """Test pairs to generate."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, le=2**63 - 1)
     """Seed of the grammar and of every random choice."""
     synonyms: Probability = 0.5
     """Share of target words that have a synonym, chosen at random each time."""
@@ -101,7 +101,7 @@ class TextSource(Section):
     it without a check."""
     member: str | None = None
     """Name of the file inside a .zip or .tar archive; of a fairytaleqa archive the split: train, val or test."""
-    column: int | None = Field(None, ge=0)
+    column: int | None = Field(None, ge=0, le=1_000_000)
     """Column of a tab-separated file, counted from 0; null: whole lines."""
     layout: Literal["lines", "json", "fairytaleqa"] = "lines"
     """How the file holds texts. lines: one per line. json: one JSON object per line, whose ``field`` is a text, or a
@@ -154,11 +154,11 @@ class TextPair(Section):
 class Carve(Section):
     """Carve valid and test out of the training text, for a corpus without a split."""
 
-    valid_pairs: int = Field(2500, ge=1)
+    valid_pairs: int = Field(2500, ge=1, le=1_000_000_000)
     """Validation pairs, at least."""
-    test_pairs: int = Field(2500, ge=1)
+    test_pairs: int = Field(2500, ge=1, le=1_000_000_000)
     """Test pairs, at least."""
-    largest_component: int = Field(20, ge=1)
+    largest_component: int = Field(20, ge=1, le=1_000_000_000)
     """Pairs that share a side form a component and stay together; larger components stay in train."""
     ready: dict[Literal["train", "valid", "test"], TextPair] = {}
     """The three carved splits as files of their own; where the mirror has them all, they replace carving."""
@@ -196,9 +196,9 @@ class TextCorpus(CorpusSection):
     mirror: str | None = None
     """Directory that holds the same texts; used instead of downloading. The environment variable RETORT_MIRROR
     does the same."""
-    train_pairs: int | None = Field(None, ge=1)
+    train_pairs: int | None = Field(None, ge=1, le=1_000_000_000)
     """Keep only this many training pairs, drawn at random with ``seed``; null keeps all."""
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, le=2**63 - 1)
     """Seed of that draw."""
 
     @property
@@ -243,10 +243,10 @@ class Cleaning(Section):
     """Which pairs are dropped; every drop is counted in the cleaning table. Valid and test keep all pairs but
     those with an empty side."""
 
-    max_words: int | None = Field(100, ge=1)
+    max_words: int | None = Field(100, ge=1, le=1_000_000_000)
     """Drop training pairs with a side of more white-space words; null: no limit, as for summarisation, where
     model.truncate_sources cuts long sources."""
-    max_ratio: float | None = Field(3.0, ge=1)
+    max_ratio: float | None = Field(3.0, ge=1, le=10_000)
     """Drop training pairs whose word counts, plus 3 each so that short pairs pass, differ by more than this factor;
     null: no limit, as for targets that are meant to be shorter."""
     drop_duplicates: bool = True
@@ -262,11 +262,11 @@ class Vocabulary(Section):
     """Directory of a vocabulary to use instead of training one (source.model, target.model, vocabulary.json)."""
     type: Literal["unigram", "bpe"] = "unigram"
     """Kind of segmentation."""
-    size: int = Field(6000, ge=32)
+    size: int = Field(6000, ge=32, le=10_000_000)
     """Number of pieces, special ones included."""
     joint: bool = True
     """One vocabulary for both sides."""
     character_coverage: float = Field(1.0, gt=0.9, le=1)
     """Share of the characters covered; the rest becomes unknown."""
-    sample_sentences: int = Field(1_000_000, ge=1)
+    sample_sentences: int = Field(1_000_000, ge=1, le=1_000_000_000)
     """At most this many sentences are read to train it."""

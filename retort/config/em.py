@@ -10,21 +10,24 @@ from retort.config.base import Section
 from retort.config.objectives import Autoregressive, Vanilla
 from retort.config.systems import System
 
+MAX_DIGITS = 9
+"""Digits of an iteration in the name of a system."""
+
 
 class Guards(Section):
     """Bounds of the EM loop (the pseudo-bound of the paper, which gives no numbers; these are ours). The candidates
     chosen for an iteration are compared with the first teacher's own translations of the same sentences; the first
     bound that they miss ends the loop before that iteration."""
 
-    length: float = Field(0.85, ge=0)
+    length: float = Field(0.85, ge=0, le=1_000_000)
     """Least mean length in tokens, as a ratio."""
-    distinct_words: float = Field(0.65, ge=0)
+    distinct_words: float = Field(0.65, ge=0, le=1_000_000)
     """Least number of distinct words, as a ratio."""
-    quality: float = Field(0.8, ge=0)
+    quality: float = Field(0.8, ge=0, le=1_000_000)
     """Least BLEU against the references, as a ratio."""
-    likelihood: float = Field(0.5, ge=0)
+    likelihood: float = Field(0.5, ge=0, le=1_000_000)
     """Largest loss of mean log-probability under the first teacher, in nats per token."""
-    sentences: int = Field(2000, ge=1)
+    sentences: int = Field(2000, ge=1, le=1_000_000_000)
     """Sentences whose log-probability is measured."""
 
 
@@ -33,9 +36,9 @@ class Em(Section):
     distillation. For iteration t the candidates of the autoregressive model of t - 1 that the parallel model of t - 1
     finds likeliest train the next autoregressive model, whose translations train the next parallel model."""
 
-    iterations: int = Field(0, ge=0)
+    iterations: int = Field(0, ge=0, le=1000)
     """Iterations; 0 leaves the loop out. Raising it runs the new iterations only."""
-    candidates: int = Field(20, ge=1)
+    candidates: int = Field(20, ge=1, le=10_000)
     """Size of the beam, and number of candidates per source. The rest of the search is distillation.search."""
     choose_by: Literal["parallel", "difference", "autoregressive"] = "parallel"
     """Candidates are chosen by log p of the parallel model, length included, as the paper's code does; by log p of the
@@ -43,10 +46,10 @@ class Em(Section):
     without EM, by log p of the autoregressive one alone."""
     normalise: bool = False
     """Divide that score by the length in tokens."""
-    likelihood_floor: float | None = Field(None, ge=0)
+    likelihood_floor: float | None = Field(None, ge=0, le=1_000_000)
     """Drop candidates whose log p per token under the first teacher is more than this many nats below the best
     candidate's; null keeps all."""
-    held_out: int = Field(1000, ge=1)
+    held_out: int = Field(1000, ge=1, le=1_000_000_000)
     """Training pairs of each iteration's corpus that train no parallel model: multi-modality is measured on them."""
     student: System = System(objective=Vanilla(name="vanilla"))
     """The parallel system of every iteration, named em1, em2, ..."""
@@ -58,7 +61,7 @@ class Em(Section):
     warm: it goes on from the iteration before."""
     teacher_start: Literal["cold", "warm"] = "warm"
     """The same for the teacher; warm: it goes on from the iteration before, the first one from the teacher."""
-    batch_tokens: int = Field(1024, ge=16)
+    batch_tokens: int = Field(1024, ge=16, le=100_000_000)
     """Padded source tokens of a batch that is decoded to candidates."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights while candidates are decoded."""
@@ -87,7 +90,7 @@ def em_teacher(iteration: int) -> str:
 def em_iteration(system: str) -> int:
     """Iteration of a system of the EM loop; 0 for all others."""
     number = system.removeprefix("em").removesuffix("-teacher")
-    return int(number) if system.startswith("em") and number.isdecimal() else 0
+    return int(number) if system.startswith("em") and number.isdecimal() and len(number) <= MAX_DIGITS else 0
 
 
 def em_systems(em: dict[str, Any]) -> dict[str, dict[str, Any]]:

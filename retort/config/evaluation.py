@@ -20,7 +20,7 @@ class Distillation(Section):
     """A distilled translations table (Parquet, joined by id) to use instead of decoding."""
     search: Search = Beam(kind="beam")
     """Search of the teacher."""
-    batch_tokens: int = Field(8192, ge=16)
+    batch_tokens: int = Field(8192, ge=16, le=100_000_000)
     """Padded source tokens of a decoding batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the teacher's weights while decoding."""
@@ -45,7 +45,7 @@ class Evaluation(Section):
     """Quality metrics, each scored and compared. The first one leads: figures and gaps are in it, and it chooses
     checkpoints unless training.select_by names another one. BLEU-lc is for lower-cased text, ROUGE for English;
     distinct-n is the share of distinct n-grams in all output."""
-    bootstrap_samples: int = Field(1000, ge=10)
+    bootstrap_samples: int = Field(1000, ge=10, le=10_000_000)
     """Resamples of the paired bootstrap."""
     baseline: str | None = None
     """System, with its first search and seed, that all others are compared with; null: the teacher."""
@@ -53,9 +53,9 @@ class Evaluation(Section):
     """Other baselines for some systems: one or several names per system. A search is compared with the search of the
     same name of each baseline that has one, or else with the first baseline's first search. A seed is compared with the
     same seed, or with the first one. The report shows the first comparison."""
-    batch_tokens: int = Field(4096, ge=16)
+    batch_tokens: int = Field(4096, ge=16, le=100_000_000)
     """Padded source tokens of a decoding batch."""
-    length_buckets: list[Annotated[int, Field(ge=1)]] = []
+    length_buckets: list[Annotated[int, Field(ge=1, le=1_000_000)]] = []
     """Scores by the length of the references: the largest number of words in each bucket but the last, such as
     [10, 15, 20]. Empty: not measured."""
     exposure: Exposure = Exposure()
@@ -83,15 +83,15 @@ Engine = Literal["torch", "onnx", "ctranslate2"]
 class Latency(Section):
     """Latency and throughput over real test sentences."""
 
-    sentences: int = Field(100, ge=1)
+    sentences: int = Field(100, ge=1, le=1_000_000_000)
     """Test sentences timed at batch size 1 (and at least two batches of each other size)."""
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field([1, 8, 64], min_length=1)
+    batch_sizes: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field([1, 8, 64], min_length=1)
     """Batch sizes of the sweep."""
-    warmup: int = Field(5, ge=1)
+    warmup: int = Field(5, ge=1, le=1_000_000)
     """Batches decoded before the clock starts."""
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(1, ge=1, le=100_000)
     """Times the whole sweep is repeated, systems interleaved."""
-    threads: int | None = Field(1, ge=1)
+    threads: int | None = Field(1, ge=1, le=4096)
     """CPU threads of each decoder; null: as many as the job is given."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights in torch."""
@@ -114,5 +114,5 @@ class Report(Section):
 
     title: str = "Retort"
     """Heading."""
-    sample_sentences: int = Field(20, ge=0)
+    sample_sentences: int = Field(20, ge=0, le=1_000_000_000)
     """Test sentences shown side by side."""

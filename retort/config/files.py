@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from retort.config.corpus import TextSource
 from retort.config.run import Config
 from retort.config.systems import PRETRAINED, System
+from retort.config.yaml_reader import lines_of, read_mapping
 from retort.errors import RetortError
 
 DESCRIPTION = "model.json"
@@ -45,7 +44,7 @@ def _read_included(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     chain = (*including, path)
     if path.resolve() in [outer.resolve() for outer in including]:
         raise RetortError(f"{including[0]}: includes itself: {' > '.join(map(str, chain))}; remove one include")
-    raw = _read_mapping(path)
+    raw = read_mapping(path)
     included = raw.pop("include", None) or []
     if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
         raise RetortError(f"{path}: include must be a list of paths, found {included!r}")
@@ -58,30 +57,14 @@ def _read_included(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     return merged(below, raw)
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as handle:
-            raw = yaml.load(handle, _UniqueKeyLoader)
-    except FileNotFoundError:
-        raise RetortError(f"{path}: no such file; expected a configuration in YAML") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RetortError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise RetortError(f"{path}: expected a mapping of keys, found {type(raw).__name__}")
-    return raw
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that repeats a key: YAML would silently keep the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen and key != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+def places_of(paths: Iterable[Path | str]) -> dict[str, str]:
+    """File and line of each key of these files and those that they include, by its path; the last one counts."""
+    places: dict[str, str] = {}
+    for path in map(Path, paths):
+        included = read_mapping(path).get("include") or []
+        places |= places_of([path.parent / name for name in included])
+        places |= {key: f"{path}, line {line}" for key, line in lines_of(path).items() if key}
+    return places
 
 
 def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from retort.config.checks import cross_checks
-from retort.config.files import read_yaml
+from retort.config.files import merged, places_of, read_yaml
 from retort.config.problems import Problem, problems_of
 from retort.config.run import Config, resolve
 from retort.errors import RetortError
 
 
-def load_config(source: Mapping[str, Any] | Path | str, where: str | None = None) -> Config:
+def load_config(
+    source: Mapping[str, Any] | Path | str, where: str | None = None, files: Sequence[Path | str] = ()
+) -> Config:
     """Complete and validate a configuration, given as a mapping or as the path of a YAML or JSON file.
 
-    ``where`` names the source in errors. Raises RetortError that lists every problem, one per line.
+    ``where`` names the source in errors, and ``files`` are those that a mapping was read from, for the lines of its
+    keys. Raises RetortError that lists every problem, one per line.
     """
     if isinstance(source, Mapping):
         raw, where = dict(source), where or "configuration"
     else:
-        raw, where = read_yaml(source), where or str(source)
+        raw, where, files = read_yaml(source), where or str(source), [source]
     config, problems = _resolved({key: value for key, value in raw.items() if value is not None})
     if config is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "\n".join(f"  {p.path or 'configuration'}: {p.message}" for p in problems)
+        places = places_of(files)
+        lines = "\n".join(f"  {p.path or 'configuration'}{_place(p.path, places)}: {p.message}" for p in problems)
         raise RetortError(f"{where}: {count}:\n{lines}\nEvery key is described in docs/configuration.md.")
     return config
+
+
+def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any]) -> Config:
+    """The configuration of these files, a later one over an earlier one, and ``keys`` over them all.
+
+    Raises RetortError that lists every problem, one per line.
+    """
+    raw: dict[str, Any] = {}
+    paths = [_relative(Path(path)) for path in paths]
+    for path in paths:
+        raw = merged(raw, read_yaml(path))
+    return load_config(merged(raw, keys), ", ".join(map(str, paths)), paths)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _place(path: str, places: Mapping[str, str]) -> str:
+    """File and line of a key, or of the section that lacks it, in parentheses; empty where no file has them."""
+    while path and path not in places:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return f" ({places[path]})" if path else ""
 
 
 def _resolved(raw: dict[str, Any]) -> tuple[Config | None, list[Problem]]:

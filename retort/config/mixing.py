@@ -34,7 +34,7 @@ class SelectiveMixture(Section):
     the square root of the share that it gets right is compared, as in the released code."""
     start: float = 0.4
     """Bound at the first update."""
-    slope: float = Field(0.6, ge=0)
+    slope: float = Field(0.6, ge=0, le=1_000_000)
     """What is added to it by training.max_updates."""
 
 
@@ -61,7 +61,7 @@ class SelfPaced(Section):
     """Share of them from full on; 1: all count again, with the weight 1."""
     full: Probability = 0.6
     """Share of training.max_updates by which that is reached."""
-    window: int = Field(1000, ge=1)
+    window: int = Field(1000, ge=1, le=1_000_000_000)
     """Number of the last samples of a kind from which the quantile is computed."""
     random: bool = False
     """The control: random numbers are the criterion, so that as many samples wait, but any."""

@@ -16,15 +16,15 @@ class Model(Section):
     """Transformer; or recurrent: bidirectional GRU encoder, GRU decoder with attention. A recurrent one decodes left to
     right, d_model is the width of its embeddings and of each direction of its encoder, its decoder's states are twice
     as wide, and of the keys below it has the depths, dropout, tied and max_length."""
-    d_model: int = Field(128, ge=8)
+    d_model: int = Field(128, ge=8, le=65_536)
     """Width."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, le=1024)
     """Attention heads; divides d_model."""
-    ffn: int = Field(512, ge=8)
+    ffn: int = Field(512, ge=8, le=1_000_000)
     """Inner width of the feed-forward blocks."""
-    encoder_layers: int = Field(4, ge=1)
+    encoder_layers: int = Field(4, ge=1, le=1000)
     """Encoder depth."""
-    decoder_layers: int = Field(4, ge=1)
+    decoder_layers: int = Field(4, ge=1, le=1000)
     """Decoder depth."""
     dropout: BelowOne = 0.1
     """Dropout of embeddings, residual branches and feed-forward activations."""
@@ -38,7 +38,7 @@ class Model(Section):
     """Position embeddings."""
     tied: Literal["all", "output", "none"] = "all"
     """Share embeddings: source, target and output; target and output; or none. "all" needs a joint vocabulary."""
-    max_length: int = Field(256, ge=8)
+    max_length: int = Field(256, ge=8, le=100_000)
     """Longest sequence in tokens, special ones included."""
     truncate_sources: bool = False
     """Cut longer sources to max_length, in training as in decoding; how many there are is counted all the same. false:

@@ -137,10 +137,10 @@ class DeepSupervision(ObjectiveSection):
 class TokenDistillation(ObjectiveSection):
     """An objective whose slots are the target's tokens, which the teacher can label in the parallel mode."""
 
-    teacher_weight: float = Field(0.0, ge=0)
+    teacher_weight: float = Field(0.0, ge=0, le=1_000_000)
     """Weight of the divergence from the teacher's distribution of each token, given those before it, to the slot's; at
     the teacher's own translations where data are mixed, else at all targets. 0: no teacher is needed."""
-    teacher_top_k: int | None = Field(None, ge=1)
+    teacher_top_k: int | None = Field(None, ge=1, le=1_000_000)
     """Of the teacher's distribution only this many most probable tokens, all others counted as one more; null:
     all of it."""
 

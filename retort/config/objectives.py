@@ -40,7 +40,7 @@ class Autoregressive(ObjectiveSection):
     can_teach = True
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
-    r_drop: float = Field(0.0, ge=0)
+    r_drop: float = Field(0.0, ge=0, le=1_000_000)
     """Weight of the symmetric divergence between two passes of training with different dropout (Wu et al. 2021), whose
     cross entropies are added; 0 does without the second pass."""
 
@@ -67,11 +67,11 @@ class Rollout(Section):
 
     kind: Literal["greedy", "sample"] = "greedy"
     """Best token at each step, or one drawn from the top_k best."""
-    top_k: int = Field(5, ge=1)
+    top_k: int = Field(5, ge=1, le=1_000_000)
     """Tokens that sample draws from, by their probabilities."""
-    max_ratio: float = Field(2.0, gt=0)
+    max_ratio: float = Field(2.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""
-    updates: int = Field(1, ge=1)
+    updates: int = Field(1, ge=1, le=1_000_000_000)
     """Updates whose prefixes are decoded at once, with the weights before the first of them."""
 
 
@@ -90,7 +90,7 @@ class Imitation(ObjectiveSection):
     """hard: the data's token at the data's prefixes, the teacher's most probable one at the student's. full: the
     teacher's distribution at both. stored: at the data's prefixes the top_k of the teacher's distribution, from a table
     made before the training, so that no teacher runs beside it."""
-    top_k: int | None = Field(None, ge=1)
+    top_k: int | None = Field(None, ge=1, le=1_000_000)
     """Of the teacher's distribution only this many most probable tokens, all others counted as one more; null:
     all of it. A table of stored labels needs a number, such as 8."""
     beta: Mixture = Mixture()
@@ -144,7 +144,7 @@ class Vanilla(DeepSupervision, TokenDistillation, PredictedLength):
     """Token in every decoder slot."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0)
+    length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
 
 
@@ -160,7 +160,7 @@ class Cmlm(TokenDistillation, PredictedLength):
     measures_agreement = True
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0)
+    length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
 
 
@@ -176,21 +176,21 @@ class Janus(ObjectiveSection):
     masking: Literal["uniform", "span"] = "uniform"
     """Masked target tokens in training. uniform: as for cmlm, all of them now and then, as decoding in one pass needs.
     span: spans with a mean length of 2 over at most 70 % of the tokens, as released for translation."""
-    autoregressive_weight: float = Field(1.0, ge=0)
+    autoregressive_weight: float = Field(1.0, ge=0, le=1_000_000)
     """Weight of the autoregressive cross entropy."""
-    parallel_weight: float = Field(0.5, ge=0)
+    parallel_weight: float = Field(0.5, ge=0, le=1_000_000)
     """Weight of the parallel cross entropy of masked tokens."""
-    auxiliary_weight: float = Field(0.5, ge=0)
+    auxiliary_weight: float = Field(0.5, ge=0, le=1_000_000)
     """Weight of the auxiliary cross entropy of masked tokens."""
-    kl_autoregressive_auxiliary: float = Field(3.0, ge=0)
+    kl_autoregressive_auxiliary: float = Field(3.0, ge=0, le=1_000_000)
     """Weight of the symmetric divergence between the autoregressive and the auxiliary distribution."""
-    kl_auxiliary_parallel: float = Field(1.0, ge=0)
+    kl_auxiliary_parallel: float = Field(1.0, ge=0, le=1_000_000)
     """Weight of that between the auxiliary and the parallel distribution."""
-    kl_autoregressive_parallel: float = Field(1.0, ge=0)
+    kl_autoregressive_parallel: float = Field(1.0, ge=0, le=1_000_000)
     """Weight of that between the autoregressive and the parallel distribution."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0)
+    length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
 
 
@@ -204,7 +204,7 @@ class BartJanus(ObjectiveSection):
     pretrains = "janus"
     mask_ratio: Probability = 0.3
     """Share of the tokens in spans; half of these are replaced by one mask each, the others are to be copied."""
-    span_length: float = Field(3.0, gt=0)
+    span_length: float = Field(3.0, gt=0, le=100_000)
     """Mean length of a span; those of length 0 insert a mask."""
     rotate: Probability = 0.0
     """Probability that an input begins with another of its tokens, and ends with the first ones."""
@@ -223,7 +223,7 @@ class Bang(TokenDistillation):
     measures_agreement = True
     nar_ratio: Probability = 1.0
     """Share of the batches that train the parallel mode; the others train from left to right."""
-    block: int | None = Field(None, ge=1)
+    block: int | None = Field(None, ge=1, le=100_000)
     """Slots that the parallel mode predicts at once, given the tokens before them; null: all."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
@@ -250,7 +250,7 @@ class BangPretraining(ObjectiveSection):
     predicts = ("next_token", "blocks")
     usual_searches = {"greedy": Greedy(kind="greedy")}
     pretrains = "bang"
-    span_block: int = Field(64, ge=1)
+    span_block: int = Field(64, ge=1, le=100_000)
     """Consecutive tokens with one masked span."""
     mask_ratio: Probability = 0.15
     """Share of the tokens of a block that its span has, at least one."""
@@ -270,16 +270,16 @@ class Axe(PredictedLength):
     weighs_samples = True
     blank: ClassVar[bool] = True
     """Slots may hold a blank."""
-    skip_target: float = Field(2.0, ge=1)
+    skip_target: float = Field(2.0, ge=1, le=1000)
     """Price of a target that no slot is left for, as a multiple of its cross entropy in the slot it is charged to."""
-    length_multiplier: float = Field(1.1, ge=1)
+    length_multiplier: float = Field(1.1, ge=1, le=100)
     """Decoder slots per token of the target's length: of the true length in training, of a predicted one in search."""
     masking: Literal["full", "random"] = "full"
     """Decoder slots in training. full: mask in all of them, as in search. random: some hold tokens of the target, as in
     cmlm; all targets are aligned, those too."""
     label_smoothing: Probability = 0.1
     """Share of the loss that is each slot's cross entropy with the uniform distribution."""
-    length_weight: float = Field(0.1, ge=0)
+    length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
 
 
@@ -298,7 +298,7 @@ class Oaxe(PredictedLength):
     """Tokens that get a lower probability even in the best order are left out of the training loss."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0)
+    length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
 
 
@@ -312,7 +312,7 @@ class Ctc(DeepSupervision):
     same_weights = "alignment"
     weighs_samples = True
     measures_agreement = True
-    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1)
+    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
     """Decoder slots per source token."""
 
 
@@ -328,7 +328,7 @@ class Glat(Glancing, DeepSupervision, TokenDistillation, PredictedLength):
     measures_agreement = True
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0)
+    length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
 
 
@@ -342,7 +342,7 @@ class GlatCtc(Glancing, DeepSupervision):
     same_weights = "alignment"
     weighs_samples = True
     measures_agreement = True
-    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1)
+    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
     """Decoder slots per source token."""
 
 
@@ -356,7 +356,7 @@ class Dag(Glancing):
     predicts = ("graph",)
     usual_searches = GRAPH
     weighs_samples = True
-    upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1)
+    upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1, le=100)
     """Vertices per source token; the paper has 8. Time and memory grow with its square."""
     end: float = Field(0.1, ge=0, lt=1)
     """The same at training.max_updates."""

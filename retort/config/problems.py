@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
@@ -13,6 +14,16 @@ from retort.config.completion import SHARED_SECTIONS
 
 PATHS_OF_SYSTEMS = (("em", "student"), ("em", "teacher"), ("pretraining", "system"))
 """Systems besides the teacher and the students."""
+
+
+SHAPES = {
+    "model_type": "a section of keys",
+    "dict_type": "a mapping of names",
+    "list_type": "a list, such as [1, 2]",
+    "tuple_type": "a list, such as [1, 2]",
+    "finite_number": "a finite number",
+}
+"""What pydantic expected, by the kind of its error."""
 
 
 class Problem(NamedTuple):
@@ -155,11 +166,17 @@ def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any])
         rule = "letters, digits, '.', '_' and '-', the first a letter or a digit"
         if "a-f" in str(context.get("pattern")):
             rule = "64 hexadecimal digits"
-        return Problem(path, f"{_short(value)} is not allowed here; use {rule}")
+        return Problem(path, f"{shown(value)} is not allowed here; use {rule}")
     if kind == "value_error":
         return Problem(path, str(context["error"]))
+    if kind in SHAPES:
+        return Problem(path, f"must be {SHAPES[kind]}, found {shown(value)}")
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return Problem(path, f'must be text, found {shown(value)}; quote it: "..."')
+    if kind == "string_too_long":
+        return Problem(path, f"has {len(str(value))} characters; use at most {context['max_length']}")
     message = detail["msg"].replace("Input should be a", "must be a").replace("Input should be", "must be")
-    return Problem(path, f"{message}, found {_short(value)}")
+    return Problem(path, f"{message}, found {shown(value)}")
 
 
 def _meaning(section: type[BaseModel] | None, key: str) -> str:
@@ -172,6 +189,18 @@ def _unquoted(names: Any) -> list[str]:
     return [name.strip().strip("'") for name in str(names).replace(" or ", ", ").split(",")]
 
 
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
+class _Bounded(reprlib.Repr):
+    """Short forms of values of any size and depth."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**30 else "an integer of more than 30 digits"
+
+
+_BOUNDED = _Bounded()
+_BOUNDED.maxlevel, _BOUNDED.maxdict, _BOUNDED.maxstring, _BOUNDED.maxother = 4, 6, 80, 80
+
+
+def shown(value: Any) -> str:
+    """A value in at most 60 characters, whatever its size."""
+    text = "nothing" if value is None else _BOUNDED.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -47,7 +47,7 @@ class Greedy(SearchSection):
 
     kind: Literal["greedy"]
     decodes = "next_token"
-    max_ratio: float = Field(2.0, gt=0)
+    max_ratio: float = Field(2.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""
 
 
@@ -56,11 +56,11 @@ class Beam(SearchSection):
 
     kind: Literal["beam"]
     decodes = "next_token"
-    beam_size: int = Field(5, ge=1)
+    beam_size: int = Field(5, ge=1, le=10_000)
     """Hypotheses kept each step."""
-    length_penalty: float = Field(1.0, ge=0)
+    length_penalty: float = Field(1.0, ge=0, le=100)
     """alpha of ((5 + length) / 6) ** alpha, which divides the log-probability (Wu et al. 2016)."""
-    max_ratio: float = Field(2.0, gt=0)
+    max_ratio: float = Field(2.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""
 
 
@@ -75,7 +75,7 @@ class Argmax(SearchSection):
     deduplicate: Deduplication = "none"
     """What happens to a token that equals the one before it. remove: it is deleted, and the output gets shorter.
     odd: optimal de-duplicated decoding (Sun and Yang 2020): the most probable output of this length without any."""
-    repeat_penalty: float | None = Field(None, ge=0)
+    repeat_penalty: float | None = Field(None, ge=0, le=1_000_000)
     """Nats that odd takes off for each repeat; null forbids them."""
     length_beam: int = Field(1, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
@@ -86,16 +86,16 @@ class LengthParallel(SearchSection):
 
     kind: Literal["length_parallel"]
     decodes = "slots"
-    candidates: int = Field(9, ge=1)
+    candidates: int = Field(9, ge=1, le=10_000)
     """Lengths tried, half of them below the predicted one. With 1 there is nothing to choose, and no teacher runs."""
     deduplicate: Deduplication = "odd"
     """What happens to repeated tokens of a candidate, as for argmax."""
-    repeat_penalty: float | None = Field(None, ge=0)
+    repeat_penalty: float | None = Field(None, ge=0, le=1_000_000)
     """Nats that odd takes off for each repeat; null forbids them."""
     rescore: bool = True
     """The first teacher chooses, all candidates in one pass; false: the best mean log-probability of the model itself
     wins."""
-    length_penalty: float = Field(1.0, ge=0)
+    length_penalty: float = Field(1.0, ge=0, le=100)
     """alpha of ((5 + length) / 6) ** alpha, which divides the teacher's log-probability; the length counts eos."""
 
     @property
@@ -113,7 +113,7 @@ class MaskPredict(SearchSection):
 
     kind: Literal["mask_predict"]
     decodes = "masked_slots"
-    iterations: int = Field(4, ge=1)
+    iterations: int = Field(4, ge=1, le=10_000)
     """Decoder passes."""
     length_beam: int = Field(3, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
@@ -125,13 +125,13 @@ class Blocks(SearchSection):
 
     kind: Literal["blocks"]
     decodes = "blocks"
-    block: int | None = Field(None, ge=1)
+    block: int | None = Field(None, ge=1, le=100_000)
     """Slots filled at once, given the tokens before them; null: all slots in one pass."""
     collapse: bool = True
     """Delete a token that equals the one before it."""
-    max_ratio: float = Field(1.0, gt=0)
+    max_ratio: float = Field(1.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, le=100_000)
     """Longest output where that is longer, for sources that are much longer than targets; null: no such limit."""
 
 
@@ -149,7 +149,7 @@ class DagPath(SearchSection):
     decodes = "graph"
     method: Literal["greedy", "lookahead"] = "lookahead"
     """What the next vertex is chosen by. greedy: its transition. lookahead: its transition and its best token."""
-    beta: float = Field(1.0, ge=0)
+    beta: float = Field(1.0, ge=0, le=100)
     """Weight of the log-probability of that token in lookahead."""
 
 
@@ -158,9 +158,9 @@ class JointViterbi(SearchSection):
 
     kind: Literal["joint_viterbi"]
     decodes = "graph"
-    beta: float = Field(1.0, ge=0)
+    beta: float = Field(1.0, ge=0, le=100)
     """Exponent of the length in tokens, eos included, that divides the log-probability."""
-    max_ratio: float = Field(2.0, gt=0)
+    max_ratio: float = Field(2.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""
 
 

@@ -98,9 +98,9 @@ class Pretraining(Section):
     texts: list[TextSource] = []
     """Text of any of the two languages, one sentence per line, in the order of the documents. It is cleaned by the
     rules of cleaning. None: the sources of the training corpus, and then its targets."""
-    block_tokens: int = Field(128, ge=4)
+    block_tokens: int = Field(128, ge=4, le=100_000)
     """Consecutive lines are joined to blocks of at most this many tokens; a longer line is cut into such blocks."""
-    valid_blocks: int = Field(200, ge=1)
+    valid_blocks: int = Field(200, ge=1, le=1_000_000_000)
     """Blocks that validate, spread over the text."""
     system: System = System(objective=BartJanus(name="bart_janus"))
     """Objective, shape and training, once, with its first seed. Checkpoints are chosen by the loss."""

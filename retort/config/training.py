@@ -13,46 +13,46 @@ from retort.config.metrics import ValidationMetric, metric_named
 class Training(Section):
     """Optimisation, validation and stopping."""
 
-    max_updates: int = Field(20_000, ge=1)
+    max_updates: int = Field(20_000, ge=1, le=1_000_000_000)
     """Optimiser updates."""
-    max_minutes: float | None = Field(None, gt=0)
+    max_minutes: float | None = Field(None, gt=0, le=10_000_000)
     """Stop after so many minutes of training, all runs of this training added; null: no limit."""
-    batch_tokens: int = Field(4096, ge=16)
+    batch_tokens: int = Field(4096, ge=16, le=100_000_000)
     """Padded tokens of the longer side in a batch."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=100_000)
     """Batches per update. A training on several GPUs deals them out, so it must be a multiple of them."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, le=1000)
     """Peak learning rate."""
-    warmup: int = Field(1000, ge=0)
+    warmup: int = Field(1000, ge=0, le=1_000_000_000)
     """Updates of linear warm-up."""
     schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
     """Learning rate after warm-up; cosine ends at a hundredth of the peak at max_updates."""
-    betas: tuple[BelowOne, BelowOne] = (0.9, 0.98)
+    betas: tuple[BelowOne, BelowOne] = Field((0.9, 0.98), strict=False)
     """Adam's moment decays."""
-    epsilon: float = Field(1e-9, gt=0)
+    epsilon: float = Field(1e-9, gt=0, le=1)
     """Adam's epsilon."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=1000)
     """Decoupled weight decay, not on biases and norms."""
-    clip: float = Field(1.0, ge=0)
+    clip: float = Field(1.0, ge=0, le=1e9)
     """Largest gradient norm; 0 turns clipping off."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of weights and activations in the forward and backward pass; the optimiser keeps float32. auto:
     bfloat16 where the processor gains from it."""
-    validate_every: int = Field(500, ge=1)
+    validate_every: int = Field(500, ge=1, le=1_000_000_000)
     """Updates between validations."""
-    decode_sentences: int = Field(200, ge=0)
+    decode_sentences: int = Field(200, ge=0, le=1_000_000_000)
     """Validation sentences decoded at each validation for BLEU, chrF and select_by; 0 validates by loss alone."""
     select_by: ValidationMetric = "BLEU"
     """Validation metric that chooses checkpoints and drives patience; left out, it is the first of
     evaluation.metrics."""
-    patience: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1, le=1_000_000_000)
     """Stop after so many validations without a better one; null: never."""
-    average_best: int = Field(5, ge=1)
+    average_best: int = Field(5, ge=1, le=1000)
     """The final weights are the average of the so many best validated ones."""
     long_pairs: Literal["drop", "refuse"] = "drop"
     """Pairs with a side of more tokens than model.max_length allows. drop: they are left out of training and
     validation, and counted. refuse: they are an error."""
-    checkpoint_minutes: float = Field(5.0, gt=0)
+    checkpoint_minutes: float = Field(5.0, gt=0, le=10_000_000)
     """Minutes between saves of the training state."""
     warm_start: Name = "none"
     """What the weights start from. none: random ones. teacher_encoder: the teacher's embeddings and encoder; its layers

@@ -49,7 +49,7 @@ def _ready_splits(settings: TextCorpus, mirror: Path | None) -> dict[str, TextPa
         return {}
     splits: dict[str, TextPair] = {}
     for split, pair in settings.carve.ready.items():
-        sides = {}
+        sides: dict[str, Any] = {}
         for side in ("source", "target", "references"):
             texts = [_of_mirror(text, mirror) for text in getattr(pair, side)]
             if None in texts:

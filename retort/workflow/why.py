@@ -107,14 +107,15 @@ def _planned(directory: Path, target: str, call: Call) -> Iterator[Any]:
     snakefile = package_root() / "Snakefile"
     if not snakefile.is_file():
         raise RetortError(f"{snakefile}: no such file; ask in a checkout of Retort, with its package")
+    # set afterwards, so that only the Snakefile reads the files
+    settings = types.ConfigSettings(config=call.config)
+    settings.configfiles = [directory / path for path in call.configfiles]
     output = types.OutputSettings(dryrun=True, log_level_override=logging.CRITICAL + 1)
     with SnakemakeApi(output) as snakemake:
         try:
             api = snakemake.workflow(
                 resource_settings=types.ResourceSettings(cores=1, overwrite_scatter=call.scatter),
-                config_settings=types.ConfigSettings(
-                    configfiles=[directory / path for path in call.configfiles], config=call.config
-                ),
+                config_settings=settings,
                 deployment_settings=types.DeploymentSettings(
                     deployment_method={types.DeploymentMethod[name] for name in call.software}
                 ),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from retort import cli
 from retort.config import GeneratedCorpus
 from retort.config import reference as config_docs
 from retort.config.files import check_files, local_texts, merged, read_yaml
@@ -207,7 +208,7 @@ def test_a_problem_of_a_shared_section_is_said_once_where_it_was_written() -> No
 def test_sections_that_are_no_mappings_are_named() -> None:
     for section in ("training", "model", "em", "pretraining", "teacher"):
         found = problems(**{section: "text"}, **({} if section == "pretraining" else {"pretraining": {}}))
-        assert any(line.startswith(f"{section}: must be a valid dictionary") for line in found), (section, found)
+        assert any(line.startswith(f"{section}: must be a section of keys") for line in found), (section, found)
 
 
 def test_a_system_that_breaks_a_shared_section_itself_is_named() -> None:
@@ -285,7 +286,10 @@ def test_a_file_starts_from_those_it_includes(tmp_path: Path) -> None:
             {"a": {"include": ["b.yaml"]}, "b": {"include": ["c/d.yaml"]}, "c__d": {"include": ["../b.yaml"]}},
             r"a\.yaml: includes itself: .*a\.yaml > .*b\.yaml > .*d\.yaml > .*b\.yaml; remove one",
         ),
-        ({"a": {"include": ["b.yaml"]}, "b": "x: 1\nx: 2"}, r"b\.yaml: not readable as YAML"),
+        (
+            {"a": {"include": ["b.yaml"]}, "b": "x: 1\nx: 2"},
+            r"b\.yaml: line 2, column 1: not readable as YAML: key 'x' appears twice",
+        ),
     ],
 )
 def test_includes_that_cannot_be_followed(tmp_path: Path, files: dict[str, Any], message: str) -> None:
@@ -397,3 +401,44 @@ def test_a_file_over_another_one_changes_adds_and_drops():
     assert merged(raw, {"students": {"typo": None}})["students"]["typo"] is None
     baselines = {"evaluation": {"baselines": {"a": "b", "c": "d"}}}
     assert merged(baselines, {"evaluation": {"baselines": {"a": None}}}) == {"evaluation": {"baselines": {"c": "d"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"seeds": ["1"]}, "seeds[0]: must be a valid integer, found '1'"),
+        ({"seeds": [True]}, "seeds[0]: must be a valid integer, found True"),
+        ({"training": {"learning_rate": float("inf")}}, "training.learning_rate: must be a finite number, found inf"),
+        ({"training": {"epsilon": float("nan")}}, "training.epsilon: must be a finite number, found nan"),
+        ({"cleaning": {"max_ratio": float("inf")}}, "cleaning.max_ratio: must be a finite number, found inf"),
+        ({"model": {"encoder_layers": 10**9}}, "model.encoder_layers: must be less than or equal to 1000"),
+        ({"vocabulary": {"size": 10**12}}, "vocabulary.size: must be less than or equal to 10000000"),
+        ({"name": "x" * 300}, "name: has 300 characters; use at most 100"),
+        ({"report": {"title": False}}, 'report.title: must be text, found False; quote it: "..."'),
+        ({"training": 5, "pretraining": {}}, "training: must be a section of keys, found 5"),
+        ({"report": {"title": [[["x"] * 9] * 9] * 9}}, "report.title: must be a valid string, found [["),
+    ],
+)
+def test_values_that_no_run_can_have(changes: dict[str, Any], expected: str) -> None:
+    assert any(line.startswith(expected) for line in problems(**changes)), problems(**changes)
+
+
+@pytest.mark.parametrize("name", ["em" + "9" * 5000, "x" * 300])
+def test_names_of_students_that_are_too_long(name: str) -> None:
+    found = problems(students={name: {"objective": {"name": "ctc"}}})
+    assert any("characters; use at most 100" in line for line in found), found
+
+
+def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("name: x\nseeds: [true]\n")
+    monkeypatch.setattr("sys.argv", ["retort", "check", str(path)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert f"seeds[0] ({path}, line 2): must be a valid integer, found True\n" in error
+    assert "teacher: missing; it must be given" in error
+    monkeypatch.setattr("sys.argv", ["retort", "check", str(ROOT / "config.yaml")])
+    cli.main()
+    assert "no problem" in capsys.readouterr().out

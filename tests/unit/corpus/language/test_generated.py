@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from retort.corpus.language.grammar import grammar_of
 from retort.errors import RetortError
 
 
-def settings(**changes: object) -> GeneratedCorpus:
+def settings(**changes: Any) -> GeneratedCorpus:
     return GeneratedCorpus(kind="generated", **{"train_pairs": 300, "valid_pairs": 50, "test_pairs": 40, **changes})
 
 

@@ -1,0 +1,32 @@
+"""A configuration with a fault ends the workflow with its file and line, and no code in it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.workflow.checkouts import TINY, Checkout
+
+pytestmark = pytest.mark.workflow
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("name: x\nmodel: {d_model: 8", "bad.yaml: line 2, column 19: not readable as YAML: expected ',' or '}'"),
+        ("name: x\n? [a]\n: b", "bad.yaml: line 2, column 3: not readable as YAML: a key must be text"),
+        ("name: x\nmodel: {d_model: 1000000000}\n", "model.d_model (bad.yaml, line 2): must be less than or"),
+        (
+            "__use_yte__: true\n__definitions__:\n- open('executed', 'w')\n",
+            "__use_yte__ (bad.yaml, line 1): unknown",
+        ),
+    ],
+)
+def test_bad_files(checkout: Checkout, content: str, expected: str) -> None:
+    (checkout.path / "bad.yaml").write_text(content)
+    output = checkout.snakemake("--dry-run", "--configfile", "bad.yaml", succeeds=False)
+    assert expected in " ".join(output.split())
+    assert not (checkout.path / "executed").exists()
+
+
+def test_a_good_file(checkout: Checkout) -> None:
+    assert "train_vocabulary" in checkout.planned(TINY)
