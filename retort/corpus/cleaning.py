@@ -18,6 +18,7 @@ from retort.config import Cleaning, Draw
 from retort.data.parquet import iterate_table, open_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS
+from retort.data.writing import words
 
 KEPT = "kept"
 READ = "read"
@@ -100,7 +101,7 @@ def kept(verdicts: Verdicts) -> np.ndarray:
 
 
 def _judge_lengths(source: str, target: str, rules: Cleaning) -> int:
-    lengths = len(source.split()), len(target.split())
+    lengths = words(source), words(target)
     if rules.max_words is not None and max(lengths) > rules.max_words:
         return _CODE["too_long"]
     shorter = min(lengths) + _RATIO_ALLOWANCE

@@ -1,0 +1,35 @@
+"""Writing systems without spaces between words: lengths that do not depend on spaces.
+
+Korean, Arabic and Hebrew have spaces, so their words are white-space separated ones.
+"""
+
+from __future__ import annotations
+
+import re
+
+_RANGES = {
+    "han": "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
+    "kana": "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d",
+    "thai": "\u0e01-\u0e4e",
+    "lao": "\u0e81-\u0ece\u0edc-\u0edf",
+    "khmer": "\u1780-\u17d3",
+    "myanmar": "\u1000-\u103f\u1050-\u109d\uaa60-\uaa7f",
+}
+"""Letters and marks of each script, as a class of a regular expression."""
+
+CHARACTERS_PER_WORD = {"han": 1.7, "kana": 2.7, "thai": 4.5, "lao": 4.5, "khmer": 5.5, "myanmar": 5.5}
+"""Characters of a script that count as one word of a language with spaces; rounded, as cleaning.max_ratio is wide."""
+
+_SCRIPTS = {name: re.compile(f"[{characters}]") for name, characters in _RANGES.items()}
+_UNSPACED = re.compile(f"[{''.join(_RANGES[name] for name in CHARACTERS_PER_WORD)}]")
+_LETTERS = re.compile(r"[^\W\d_]")
+
+
+def words(text: str) -> float:
+    """Words of a text: white-space separated ones. Where more than half of the letters are of a script without spaces,
+    its characters divided by ``CHARACTERS_PER_WORD``, and the words between them."""
+    unspaced = len(_UNSPACED.findall(text))
+    if not unspaced or 2 * unspaced <= unspaced + len(_LETTERS.findall(_UNSPACED.sub("", text))):
+        return len(text.split())
+    between = len(re.findall(r"\w+", _UNSPACED.sub(" ", text)))
+    return between + sum(len(_SCRIPTS[name].findall(text)) / size for name, size in CHARACTERS_PER_WORD.items())
