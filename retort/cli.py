@@ -21,6 +21,10 @@ _BEGINNING = 16
 """Bytes that tell a compression."""
 
 
+OWN_RUN = Path()
+"""--shortlist without a path."""
+
+
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(prog="retort", description="Fast students of slow sequence generators.")
     arguments.add_argument("--version", action="version", version=f"retort {__version__}")
@@ -66,6 +70,17 @@ def parser() -> argparse.ArgumentParser:
         help="lines of source text to compare the outputs on; default: the first test set of the checkpoint's run",
     )
     export.add_argument("--references", type=Path, help="references of those lines, to measure BLEU")
+    export.add_argument(
+        "--shortlist",
+        type=Path,
+        nargs="?",
+        const=OWN_RUN,
+        help="ctranslate2 only: score a few candidates per source piece instead of the whole vocabulary, chosen from "
+        "this encoded training text, or that of this run; default: the run that the checkpoint is in",
+    )
+    export.add_argument(
+        "--shortlist-size", type=_positive, help="candidates per source piece, and frequent pieces (default 50)"
+    )
     check = commands.add_parser("check", help="check a configuration, and list everything that is wrong with it")
     check.add_argument("files", nargs="+", type=Path, help="configuration files; a later one overrides an earlier one")
     why = commands.add_parser("why", help="say whether a result of a run would be made again, and what changed")
@@ -190,16 +205,24 @@ def _parsed_search(text: str) -> Any:
 
 def export(args: argparse.Namespace) -> None:
     """Write one bundle, and say what it changes."""
-    from retort.export.card import parity_sentence
-    from retort.export.exporting import export_system
+    from retort.export.card import parity_sentence, shortlist_sentence
+    from retort.export.exporting import ShortlistSource, export_system
     from retort.export.parity import lines_of_file, lines_of_run
+    from retort.export.shortlist import SIZE
 
     if args.references and not args.check:
         raise RetortError("--references are of the lines of --check; give both")
     search = _parsed_search(args.search).model_dump() if args.search else None
     lines = lines_of_file(args.check, args.references) if args.check else lines_of_run(args.model)
-    facts = export_system(args.model, args.output, args.format, args.precision, search, lines)
+    shortlist = None
+    if args.shortlist is not None:
+        path = None if args.shortlist is OWN_RUN else args.shortlist
+        shortlist = ShortlistSource(path, args.shortlist_size or SIZE)
+    elif args.shortlist_size:
+        raise RetortError("--shortlist-size is of --shortlist; give both")
+    facts = export_system(args.model, args.output, args.format, args.precision, search, lines, shortlist)
     print(f"{args.output}: {facts['engine']}, {facts['precision']}. {parity_sentence(facts)}")
+    print(shortlist_sentence(facts), end="")
 
 
 def check(args: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ A sequence generator exported by Retort {facts["versions"]["retort"]} for {NAMES
 ## What the export changed
 
 {parity_sentence(facts)}
-
+{shortlist_sentence(facts)}
 `bundle.json` has the rest: where the weights are from, digests of all files, versions.
 """
 
@@ -56,3 +56,17 @@ def parity_sentence(facts: Mapping[str, Any]) -> str:
     if facts["engine"] == "ctranslate2" and facts["search"]["kind"] == "beam":
         text += " CTranslate2 normalises a beam's scores by length in its own way."
     return text
+
+
+def shortlist_sentence(facts: Mapping[str, Any]) -> str:
+    """What is known about the shortlist; empty without one."""
+    shortlist = facts["shortlist"]
+    if shortlist is None:
+        return ""
+    text = f"Decodes with a lexical shortlist ({shortlist['statistic']}, {shortlist['size']} candidates per piece)."
+    if shortlist["recall"] is not None:
+        text += (
+            f" It holds {shortlist['recall']:.1%} of the target tokens of the validation text, with "
+            f"{shortlist['candidates_per_sentence']:.0f} of {facts['model']['target_size']} pieces per sentence."
+        )
+    return text + "\n"

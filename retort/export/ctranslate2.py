@@ -9,9 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from retort.config import ObjectiveSection
-from retort.data.vocabulary import Vocabulary
+from retort.data.files import write_bytes
+from retort.data.vocabulary import BLANK, MASK, PAD, Vocabulary
 from retort.errors import RetortError
 from retort.export.precision import Precision
+from retort.export.shortlist import Shortlist
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
 from retort.models.embeddings import Positions
@@ -25,6 +27,9 @@ from retort.models.layers import (
 
 PACKAGES = ("ctranslate2",)
 """What reads or writes the model."""
+
+VMAP = "vmap.txt"
+"""Name of the file of a shortlist."""
 
 LAYER_NORM_EPSILON = nn.LayerNorm(1).eps
 
@@ -54,6 +59,19 @@ def write(
         spec.optimize(quantization="int8")
     spec.save(str(directory))
     return {}
+
+
+def write_shortlist(shortlist: Shortlist, vocabulary: Vocabulary, directory: Path) -> None:
+    """Write the mapping that CTranslate2 calls vmap: lines of a source piece, a tab, and its candidates.
+
+    Those of an empty piece are candidates always. So are the pieces that are suppressed: CTranslate2 needs an id in the
+    list for each of them. It adds bos, eos and unk itself.
+    """
+    source, target = vocabulary.source_pieces, vocabulary.target_pieces
+    rows = [("", [PAD, MASK, BLANK, *shortlist.frequent.tolist()])]
+    rows += [(source[i], ids.tolist()) for i, ids in enumerate(shortlist.by_source) if len(ids)]
+    text = "".join(f"{piece}\t{' '.join(target[i] for i in ids)}\n" for piece, ids in rows)
+    write_bytes(directory / VMAP, text.encode())
 
 
 def _specs() -> Any:

@@ -26,6 +26,8 @@ from retort.errors import RetortError
 from retort.export.card import card
 from retort.export.parity import Lines, compare
 from retort.export.precision import Precision
+from retort.export.shortlist import SIZE, build, shortlist_table
+from retort.export.shortlist import facts as shortlist_facts
 from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import WEIGHTS, load_checkpoint, objective_of
 from retort.runtime import open_system
@@ -34,6 +36,15 @@ from retort.runtime.names import BUNDLE, CARD
 
 ExportEngine = Literal["onnx", "ctranslate2"]
 """Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
+
+
+@dataclass(frozen=True)
+class ShortlistSource:
+    """Where the training text of a shortlist is, and how many candidates a piece has."""
+
+    path: Path | None = None
+    """Encoded table, or directory of a run; None: the run that the checkpoint is in."""
+    size: int = SIZE
 
 
 @dataclass(frozen=True)
@@ -54,13 +65,14 @@ def export_system(
     precision: Precision = "float32",
     search: Mapping[str, Any] | None = None,
     lines: Lines | None = None,
+    shortlist: ShortlistSource | None = None,
 ) -> dict[str, Any]:
     """Write the bundle of a checkpoint; returns the facts of its JSON file.
 
     ``engine`` None: ctranslate2 for a model that has no parallel mode, else onnx. ``search`` None: the first one of its
     objective that the engine can run. ``lines`` are translated by torch in float32 and by the bundle; None leaves it
-    unchecked. Raises RetortError, and writes nothing, if the engine cannot run the model, if ``output`` exists and is
-    not empty, or if a float32 graph changes an output.
+    unchecked. ``shortlist`` is for CTranslate2 alone. Raises RetortError, and writes nothing, if the engine cannot run
+    the model, if ``output`` exists and is not empty, or if a float32 graph changes an output.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
@@ -68,6 +80,8 @@ def export_system(
     trained = Trained(checkpoint, model, vocabulary, description, objective_of(description))
     if engine is None:
         engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"
+    if shortlist and engine != "ctranslate2":
+        raise RetortError(f"{checkpoint}: only --format ctranslate2 decodes with a shortlist; leave out --shortlist")
     exporter = import_module(f"retort.export.{engine}")
     kinds = exporter.searches(trained.objective)
     chosen = _search(trained, engine, kinds, search)
@@ -75,7 +89,8 @@ def export_system(
     temporary = temporary_path(output.absolute())
     temporary.mkdir()
     try:
-        facts = _write(trained, temporary, exporter, engine, precision, kinds, chosen)
+        listed = _shortlisted(trained, temporary, exporter, shortlist) if shortlist else None
+        facts = _write(trained, temporary, exporter, engine, precision, kinds, chosen, listed)
         facts["parity"] = _checked(trained, temporary, facts, lines) if lines else None
         write_json(temporary / BUNDLE, facts)
         write_bytes(temporary / CARD, card(facts, output.name).encode())
@@ -112,6 +127,14 @@ def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], sear
     raise RetortError(f"{trained.directory}: none of its usual searches can be exported; {can}: give --search")
 
 
+def _shortlisted(trained: Trained, directory: Path, exporter: Any, source: ShortlistSource) -> dict[str, Any]:
+    """Write the shortlist of a model; returns what is known about it."""
+    table = shortlist_table(source.path, trained.directory, trained.description.get("data"))
+    shortlist = build(table, trained.vocabulary, source.size)
+    exporter.write_shortlist(shortlist, trained.vocabulary, directory)
+    return shortlist_facts(shortlist, table, source.size)
+
+
 def _write(
     trained: Trained,
     directory: Path,
@@ -120,6 +143,7 @@ def _write(
     precision: Precision,
     kinds: tuple[str, ...],
     search: Any,
+    shortlist: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """Write a bundle without its measured parity; returns the facts of its JSON file."""
     config = trained.model.config
@@ -139,6 +163,7 @@ def _write(
             "target_size": trained.vocabulary.target_size,
             **engine_facts,
         },
+        "shortlist": shortlist,
         "vocabulary": trained.vocabulary.digest,
         "checkpoint": {
             "weights": file_digest(trained.directory / WEIGHTS),

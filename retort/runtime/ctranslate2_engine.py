@@ -26,6 +26,11 @@ class CTranslate2System(System):
             vocabulary, search, facts["searches"], facts["precision"], model["max_length"], model["truncate_sources"]
         )
         self._directory = bundle.directory
+        # bundles that were exported before there were shortlists do not name them
+        self._has_shortlist = facts.get("shortlist") is not None
+        if self._has_shortlist:
+            # CTranslate2 gives a batch the candidates of all its lines; alone, a line's output depends on itself only
+            self.batch_size = 1
         try:
             self._translator = ctranslate2.Translator(
                 str(bundle.directory), device="cpu", inter_threads=1, intra_threads=threads
@@ -46,6 +51,7 @@ class CTranslate2System(System):
             "beam_size": 1,
             **beam,
             "suppress_sequences": [[self._target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
+            "use_vmap": self._has_shortlist,
             "max_input_length": 0,
             "min_decoding_length": 0,
         }
