@@ -81,7 +81,7 @@ def force_unfinished_outputs():
 def is_recorded(output):
     """Whether Snakemake has recorded what this output was made from."""
     persistence = workflow.persistence
-    return bool(persistence.metadata(output)) and not persistence._filter_incomplete_keys([output])
+    return bool(persistence._read_record(output)) and not persistence._filter_incomplete_keys([output])
 
 
 @cache
