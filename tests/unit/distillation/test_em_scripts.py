@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import shutil
 
 import pyarrow as pa
 import pytest
@@ -16,7 +15,7 @@ from retort.data.tables import CORPUS, ENCODED, GUARDS, MULTIMODALITY, SELECTION
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.build import build_model
-from retort.models.checkpoint import load_checkpoint, save_checkpoint
+from retort.models.checkpoint import load_checkpoint, read_description, read_weights, save_checkpoint
 from retort.objectives import autoregressive, vanilla
 from tests.unit.fakes_models import batch
 from tests.unit.fakes_runs import DECODED, SHAPE, TRAIN_PAIRS, call, make_tables
@@ -336,11 +335,11 @@ def test_ncm_is_written_with_what_it_is_made_of(tables, models, tmp_path):
 
 
 def test_ncm_knows_neither_dropout_nor_label_smoothing(tables, models, tmp_path):
-    other = shutil.copytree(models["student"], tmp_path / "other")
-    description = json.loads((other / "model.json").read_text())
+    other = tmp_path / "other"
+    description = read_description(models["student"])
     description["model"]["dropout"] = 0.5
     description["objective"]["label_smoothing"] = 0.4
-    (other / "model.json").write_text(json.dumps(description))
+    save_checkpoint(other, read_weights(models["student"]), description, Vocabulary.load(models["student"]))
     for model in (models["student"], other):
         run(measure_multimodality, *measuring(tables, model, tmp_path / f"{model.name}.parquet"))
     one, two = (read_table(tmp_path / f"{name}.parquet", MULTIMODALITY).to_pylist() for name in ("student", "other"))
