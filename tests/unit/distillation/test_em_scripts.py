@@ -35,7 +35,7 @@ OBJECTIVES = {
     "autoregressive": (autoregressive, config.Autoregressive(name="autoregressive")),
     "vanilla": (vanilla, config.Vanilla(name="vanilla")),
 }
-LOOSE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e9}
+LOOSE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e6}
 
 
 def checkpoint(directory, name, vocabulary, seed):

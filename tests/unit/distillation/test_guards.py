@@ -21,7 +21,7 @@ from retort.distillation.guards import (
 )
 from retort.evaluation.metrics import score
 
-NONE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e9}
+NONE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e6}
 REFERENCES = ["der Mann sieht einen Hund", "eine Frau liest ein Buch", "das Kind spielt im Garten heute"]
 
 
