@@ -161,3 +161,18 @@ def mirror_directory(*named: Path | str | None) -> Path | None:
     """The first directory that is named, or else that of the environment; None if there is neither."""
     directories = [Path(directory) for directory in (*named, os.environ.get(MIRROR_VARIABLE)) if directory]
     return directories[0] if directories else None
+
+
+def typed_values(value: Any) -> Any:
+    """A value given with --config, whose nested numbers and truth values Snakemake leaves as text."""
+    if isinstance(value, Mapping):
+        return {key: typed_values(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed_values(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        number = json.loads(value)
+    except ValueError:
+        return value
+    return number if number is None or isinstance(number, bool | int | float) else value

