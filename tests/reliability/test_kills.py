@@ -92,7 +92,7 @@ class Training:
 
     def saved(self) -> int:
         """The newest saved update."""
-        return max((int(path.name[6:]) for path in self.state.glob("*/update*")), default=0)
+        return max((int(path.name[6:15]) for path in self.state.glob("*/update*")), default=0)
 
     def has_saved(self, update: int) -> bool:
         """Whether this update, or a later one, is saved."""
