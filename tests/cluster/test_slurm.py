@@ -36,7 +36,7 @@ SCRIPT = Path(__file__).with_name("slurm.sh")
 SECONDS_AT_MOST = 900
 # A teacher that has learned less is refused by gather_distilled.
 UPDATES = {"teacher": 100, "vanilla-raw": 45, "ctc-distilled": 30}
-MARK = "        update, todo = progress.update + 1, next(work)\n"
+MARK = "        batches = next(work)\n"
 PROBE = """        import os, pathlib
         system = self.settings.max_updates
         with open("updates.txt", "a") as handle:

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from retort.data.files import write_bytes, write_json
+from retort.errors import RetortError
 
 
 def test_write_json_creates_folders_and_leaves_only_the_file(tmp_path):
@@ -23,7 +24,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(RetortError, match="no space left"):
         write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["b"]
