@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from retort.config.addresses import check_location
 from retort.config.base import Name, Probability, Section
 
 
@@ -95,7 +96,7 @@ class TextSource(Section):
     member of a .zip or .tar.*"""
 
     location: str
-    """Path or http(s) address."""
+    """Path or http(s) address. ${NAME} in an address is the value of an environment variable, such as a password."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the text inside, after decompression, or of the lines that ``layout`` extracts from it; null records
     it without a check."""
@@ -113,6 +114,11 @@ class TextSource(Section):
     mirror_name: str | None = None
     """Path of this text below the mirror directory, plain or compressed; null: the last part of the location. Where the
     layout is not lines, the mirror holds the extracted lines under this name."""
+
+    @model_validator(mode="after")
+    def _has_a_location(self) -> TextSource:
+        check_location(self.location)
+        return self
 
     @model_validator(mode="after")
     def _has_a_field(self) -> TextSource:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from retort.config.addresses import redacted
 from retort.config.completion import SHARED_SECTIONS
 
 PATHS_OF_SYSTEMS = (("em", "student"), ("em", "teacher"), ("pretraining", "system"))
@@ -190,10 +191,13 @@ def _unquoted(names: Any) -> list[str]:
 
 
 class _Bounded(reprlib.Repr):
-    """Short forms of values of any size and depth."""
+    """Short forms of values of any size and depth, without credentials."""
 
     def repr_int(self, x: int, level: int) -> str:
         return repr(x) if abs(x) < 10**30 else "an integer of more than 30 digits"
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(redacted(x), level)
 
 
 _BOUNDED = _Bounded()
@@ -201,6 +205,6 @@ _BOUNDED.maxlevel, _BOUNDED.maxdict, _BOUNDED.maxstring, _BOUNDED.maxother = 4, 
 
 
 def shown(value: Any) -> str:
-    """A value in at most 60 characters, whatever its size."""
+    """A value in at most 60 characters, whatever its size, without credentials."""
     text = "nothing" if value is None else _BOUNDED.repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

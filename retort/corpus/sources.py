@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retort.config import TextPair, TextSource
+from retort.config.addresses import base_name, is_address
 from retort.config.files import MIRROR_VARIABLE
 from retort.corpus import fairytaleqa
 from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
-from retort.corpus.downloads import base_name, download, is_address
+from retort.corpus.downloads import download
 from retort.data.compression import SUFFIXES, UNREADABLE, decompressed
 from retort.errors import RetortError
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from retort.config.addresses import redacted
 from retort.errors import Interrupted, OutOfTime, RetortError
 from retort.workflow.watchdog import end_with_workflow
 
@@ -48,7 +49,7 @@ def section(model: Any) -> Callable[[str], Any]:
         except ValidationError as error:
             problems = [
                 f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"
-                + ("" if isinstance(problem["input"], dict | list) else f", found {problem['input']!r}")
+                + ("" if isinstance(problem["input"], dict | list) else f", found {redacted(repr(problem['input']))}")
                 for problem in error.errors()
             ]
             raise argparse.ArgumentTypeError(where + "; ".join(problems)) from None
