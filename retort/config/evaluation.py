@@ -24,6 +24,19 @@ class Distillation(Section):
     """Padded source tokens of a decoding batch."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the teacher's weights while decoding."""
+    engine: Literal["auto", "ctranslate2", "torch"] = "auto"
+    """What decodes. auto: CTranslate2 for the best hypothesis of each source, on a processor in float32, where it gives
+    the same tokens as torch for the first 256 training sources; otherwise torch, which also decodes EM's candidates.
+    ctranslate2: these too, whatever differs. The table's provenance names the engine and what differed."""
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> Distillation:
+        if self.engine == "ctranslate2" and self.precision != "float32":
+            raise ValueError(
+                f"engine ctranslate2 decodes in float32, not in {self.precision}; set engine to auto or precision to "
+                f"float32"
+            )
+        return self
 
 
 class Exposure(Section):

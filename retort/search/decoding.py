@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from retort.config import Model
 from retort.data.batches import Ragged, source_batches
 from retort.data.runs import Run
 from retort.data.tables import TRANSLATIONS
@@ -56,15 +57,28 @@ def translate_texts(
     unless that is how the model was trained; an empty one gives an empty hypothesis. ``teacher`` is for searches that
     need one. ``prefixes``: tokens that the outputs begin with, for left-to-right searches; cut where they are longer
     than the model allows."""
-    longest = model.config.max_length - 1
+
+    def decode_rows(source: Ragged, rows: list[int]) -> list[list[Hypothesis]]:
+        beginnings = None if prefixes is None else [prefixes[i][: model.config.max_length - 1] for i in rows]
+        return decode(model, source, search, batch_tokens, teacher=teacher, prefixes=beginnings)
+
+    return decode_texts(vocabulary, texts, model.config, decode_rows)
+
+
+def decode_texts(
+    vocabulary: Vocabulary,
+    texts: Sequence[str],
+    config: Model,
+    decode_rows: Callable[[Ragged, list[int]], list[list[Hypothesis]]],
+) -> list[list[Hypothesis]]:
+    """The same by any decoder. ``decode_rows`` gets encoded sources, as ``decode`` does, and their rows."""
+    longest = config.max_length - 1
     encoded = vocabulary.encode_source(texts)
-    cut = [len(tokens) > longest and not model.config.truncate_sources for tokens in encoded]
+    cut = [len(tokens) > longest and not config.truncate_sources for tokens in encoded]
     filled = [i for i, tokens in enumerate(encoded) if tokens]
     source = Ragged.from_lists([encoded[i][:longest] for i in filled])
-    beginnings = None if prefixes is None else [prefixes[i][:longest] for i in filled]
     results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, False, 0)] for _ in texts]
-    decoded = decode(model, source, search, batch_tokens, teacher=teacher, prefixes=beginnings)
-    for i, hypotheses in zip(filled, decoded, strict=True):
+    for i, hypotheses in zip(filled, decode_rows(source, filled), strict=True):
         results[i] = [Hypothesis(h.tokens, h.score, h.truncated or cut[i], h.passes) for h in hypotheses]
     return results
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from retort.config import Engine, Metric, ObjectiveSection, SearchSection, System, metric_named
+from retort.config import Distillation, Engine, Metric, ObjectiveSection, SearchSection, System, metric_named
 from retort.models.families import family_module
 
 
@@ -21,6 +21,16 @@ def objective_module(objective: ObjectiveSection) -> str:
 def search_module(search: SearchSection) -> str:
     """Module of a search."""
     return f"retort.search.{search.kind}"
+
+
+EXACT_SEARCH = "retort.export.exact_search"
+"""Module that decodes training text with CTranslate2."""
+
+
+def decoding_modules(settings: Distillation, search: SearchSection | None = None) -> set[str]:
+    """Modules that decode training text besides the model: the search (default: the section's) and the engine."""
+    engine = set() if settings.engine == "torch" else {EXACT_SEARCH}
+    return {search_module(search or settings.search), *engine}
 
 
 def model_module(system: System) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from retort.workflow.imports import (
+    decoding_modules,
     engine_modules,
     metric_modules,
     model_module,
@@ -30,7 +31,7 @@ class Modules:
 
     def distillation(self) -> set[str]:
         """Decoding of the training text by the teacher."""
-        return {model_module(self.config.teacher), search_module(self.config.distillation.search)}
+        return {model_module(self.config.teacher), *decoding_modules(self.config.distillation)}
 
     def labels(self) -> set[str]:
         """Labelling of a training text by the teacher."""
@@ -43,7 +44,8 @@ class Modules:
     def candidates(self, iteration: int, seed: int) -> set[str]:
         """Decoding of an EM iteration's candidates."""
         run = self.plan.candidate_run(iteration, seed)
-        return {model_module(self.config.systems[run.system]), search_module(self.plan.candidate_search())}
+        modules = decoding_modules(self.config.distillation, self.plan.candidate_search())
+        return {model_module(self.config.systems[run.system]), *modules}
 
     def choice(self, iteration: int, seed: int) -> set[str]:
         """Scoring of these candidates."""
@@ -57,7 +59,7 @@ class Modules:
     def iteration(self, iteration: int, seed: int) -> set[str]:
         """Decoding of the training text by an EM iteration's autoregressive model."""
         run = self.plan.corpus_run(iteration, seed)
-        return {model_module(self.config.systems[run.system]), search_module(self.config.distillation.search)}
+        return {model_module(self.config.systems[run.system]), *decoding_modules(self.config.distillation)}
 
     def translation(self, system: str, search: str) -> set[str]:
         """Translation of the tests, with the teacher that the search asks."""

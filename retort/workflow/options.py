@@ -171,7 +171,9 @@ class Options:
     def candidates(self) -> str:
         """Decoding of candidates, as a section like distillation."""
         em, search = self.config.em, self.plan.candidate_search().model_dump(mode="json")
-        return as_json({"search": search, "batch_tokens": em.batch_tokens, "precision": em.precision})
+        engine = self.config.distillation.engine if em.precision == "float32" else "torch"
+        section = {"search": search, "batch_tokens": em.batch_tokens, "precision": em.precision, "engine": engine}
+        return as_json(section)
 
     def timed_systems(self) -> str:
         """The systems to time, each with its first seed and all its searches."""

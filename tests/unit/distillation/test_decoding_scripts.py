@@ -24,7 +24,7 @@ from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, 
 from workflow_scripts import decode_shard, gather_distilled, measure_latency, translate
 
 LENGTH_PARALLEL = {"kind": "length_parallel", "candidates": 5}
-DISTILLATION = {"search": GREEDY, "batch_tokens": 512}
+DISTILLATION = {"search": GREEDY, "batch_tokens": 512, "engine": "torch"}
 
 
 @pytest.fixture(scope="module")

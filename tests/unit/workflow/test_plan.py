@@ -380,7 +380,10 @@ def test_a_section_has_only_what_is_asked_for_and_no_null_that_is_the_default() 
     assert options.pretraining("texts") == "null"
     assert json.loads(Options(planned({"pretraining": {"valid_blocks": 7}})).pretraining("valid_blocks")) == 7
     candidates = json.loads(options.candidates())
-    assert list(candidates) == ["search", "batch_tokens", "precision"] and candidates["search"]["beam_size"] == 20
+    assert (
+        list(candidates) == ["search", "batch_tokens", "precision", "engine"]
+        and candidates["search"]["beam_size"] == 20
+    )
 
 
 def test_a_training_depends_on_no_name_and_on_the_first_search_alone() -> None:
@@ -438,7 +441,9 @@ def test_a_training_imports_its_model_its_objective_its_first_search_and_its_tea
 
 
 def test_jobs_of_the_teacher() -> None:
-    modules = modules_of({"teacher": {"objective": {"name": "bang"}}, "distillation": {"search": {"kind": "greedy"}}})
+    modules = modules_of(
+        {"teacher": {"objective": {"name": "bang"}}, "distillation": {"search": {"kind": "greedy"}, "engine": "torch"}}
+    )
     assert modules.distillation() == {"retort.models.bang", "retort.search.greedy"}
     assert modules.labels() == {"retort.models.bang"}
     assert named(modules.guards()) == {"retort.models.bang", "retort.objectives.bang"}
@@ -447,9 +452,11 @@ def test_jobs_of_the_teacher() -> None:
 
 def test_jobs_of_the_loop() -> None:
     modules = modules_of({**EM, "teacher": {"objective": {"name": "bang"}, "seeds": [3]}})
+    engine = "retort.export.exact_search"
     bang, beam, vanilla = "retort.models.bang", "retort.search.beam", "retort.objectives.vanilla"
-    assert modules.candidates(2, 1) == {bang, beam} and modules.candidates(3, 1) == {AUTOREGRESSIVE, beam}
-    assert modules.iteration(2, 1) == {AUTOREGRESSIVE, beam}
+    assert modules.candidates(2, 1) == {bang, beam, engine}
+    assert modules.candidates(3, 1) == {AUTOREGRESSIVE, beam, engine}
+    assert modules.iteration(2, 1) == {AUTOREGRESSIVE, beam, engine}
     first = {bang, "retort.objectives.bang", PARALLEL, vanilla}
     assert modules.choice(2, 1) == first
     assert modules.choice(3, 1) == first | {AUTOREGRESSIVE, "retort.objectives.autoregressive"}
