@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,8 +11,8 @@ from retort.config.base import Section
 from retort.config.objectives import Autoregressive, Vanilla
 from retort.config.systems import System
 
-MAX_DIGITS = 9
-"""Digits of an iteration in the name of a system."""
+EM_SYSTEM = re.compile(r"em([0-9]{1,9})(?:-teacher)?")
+"""Names of the loop's systems: ``em_student`` and ``em_teacher`` write them."""
 
 
 class Guards(Section):
@@ -89,8 +90,8 @@ def em_teacher(iteration: int) -> str:
 
 def em_iteration(system: str) -> int:
     """Iteration of a system of the EM loop; 0 for all others."""
-    number = system.removeprefix("em").removesuffix("-teacher")
-    return int(number) if system.startswith("em") and number.isdecimal() and len(number) <= MAX_DIGITS else 0
+    named = EM_SYSTEM.fullmatch(system)
+    return int(named[1]) if named else 0
 
 
 def em_systems(em: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -131,7 +131,7 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 data=_data(inputs, system),
                 objective=objective(inputs, system),
                 special_baseline=special,
-                is_baseline=inputs.baseline.startswith(f"{system}/") and inputs.baseline.endswith(f"/{search}"),
+                is_baseline=inputs.baseline in {str(Run(system, seed, search)) for seed in _seeds(inputs, system)},
                 parameters=parameters[0] if parameters else None,
                 scores=scores,
                 difference=difference(inputs, key, test_set, baselines),
