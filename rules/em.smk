@@ -76,13 +76,15 @@ rule check_iteration:
         script=script("check_iteration"),
         code=code("check_iteration", modules.guards),
         guards=section("em.guards"),
+        tokenizer=run_config.evaluation.tokenizer,
         first_teacher=directory_of("input.weights"),
     message:
         "Check the guards of EM iteration {wildcards.iteration}, seed {wildcards.seed}"
     shell:
         "python {params.script:q} --guards {params.guards:q} --iteration {wildcards.iteration} --seed {wildcards.seed}"
         " --selected {input.selected:q} --first {input.first:q} --first-teacher {params.first_teacher:q}"
-        " --corpus {input.corpus:q} --train {input.train:q} --threads {threads} --output {output.guards:q} 2> {log:q}"
+        " --corpus {input.corpus:q} --train {input.train:q} --tokenizer {params.tokenizer}"
+        " --threads {threads} --output {output.guards:q} 2> {log:q}"
 
 
 # A checkpoint of Snakemake: how far the loop goes depends on what it finds.

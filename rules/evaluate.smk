@@ -48,7 +48,7 @@ rule score:
     params:
         script=script("score"),
         code=code("score", modules.scores),
-        evaluation=section("evaluation", "metrics"),
+        evaluation=section("evaluation", "metrics", "tokenizer"),
         language=of_job(options.language),
         data=of_job(options.data),
     message:
@@ -75,7 +75,7 @@ rule compare_systems:
     params:
         script=script("compare_systems"),
         code=code("compare_systems", modules.metrics),
-        evaluation=section("evaluation", "bootstrap_samples", "metrics"),
+        evaluation=section("evaluation", "bootstrap_samples", "metrics", "tokenizer"),
         pairs=of_job(options.pairs),
     message:
         "Compare the systems"
@@ -127,7 +127,7 @@ rule score_by_length:
     params:
         script=script("score_by_length"),
         code=code("score_by_length", modules.metrics),
-        evaluation=section("evaluation", "length_buckets", "metrics"),
+        evaluation=section("evaluation", "length_buckets", "metrics", "tokenizer"),
     message:
         "Score all systems by length"
     shell:
@@ -156,6 +156,7 @@ rule measure_exposure:
         code=code("measure_exposure", modules.exposure),
         exposure=section("evaluation.exposure", without={"systems"}),
         metrics=run_config.evaluation.metrics,
+        tokenizer=run_config.evaluation.tokenizer,
         batch_tokens=run_config.evaluation.batch_tokens,
         student=directory_of("input.weights"),
         teacher=directory_of("input.teacher"),
@@ -164,5 +165,5 @@ rule measure_exposure:
     shell:
         "python {params.script:q} --student {params.student:q} --teacher {params.teacher:q}"
         " --system {wildcards.system:q} --seed {wildcards.seed} --exposure {params.exposure:q}"
-        " --metrics {params.metrics} --batch-tokens {params.batch_tokens} --tests {input.tests:q} --threads {threads}"
+        " --metrics {params.metrics} --tokenizer {params.tokenizer} --batch-tokens {params.batch_tokens} --tests {input.tests:q} --threads {threads}"
         " --output {output.exposure:q} 2> {log:q}"

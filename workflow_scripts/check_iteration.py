@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from retort.config import Guards
+from retort.config.tokenizers import AUTO, Tokenizer
 from retort.data.batches import Ragged
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
@@ -34,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--first-teacher", type=Path, required=True, help="its checkpoint")
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--train", type=Path, required=True, help="the same, encoded")
+    arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of BLEU")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
@@ -56,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     references = [[text] for text in gold["target"].to_pylist()]
 
     def quality(table: pa.Table) -> float:
-        return score("BLEU", table["text"].to_pylist(), references).value
+        return score("BLEU", table["text"].to_pylist(), references, args.tokenizer).value
 
     def log_likelihood(table: pa.Table) -> float:
         targets = Ragged.from_arrow(table["tokens"].take(sample))

@@ -42,6 +42,7 @@ def main(args: argparse.Namespace) -> None:
         pairs=pairs,
         samples=args.evaluation.bootstrap_samples,
         metrics=args.evaluation.metrics,
+        tokenizer=args.evaluation.tokenizer,
     )
     runs = runs_of([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
     facts = provenance(

@@ -10,6 +10,7 @@ from typing import get_args
 import pyarrow as pa
 
 from retort.config import Exposure, Metric
+from retort.config.tokenizers import AUTO, Tokenizer
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import EXPOSURE
@@ -29,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
     arguments.add_argument("--exposure", type=section(Exposure), required=True, help="evaluation.exposure, JSON")
     arguments.add_argument("--metrics", choices=get_args(Metric), nargs="+", required=True)
+    arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of the metrics")
     arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
     arguments.add_argument("--batch-tokens", type=int, default=4096)
     arguments.add_argument("--threads", type=int, default=1)
@@ -53,6 +55,7 @@ def main(args: argparse.Namespace) -> None:
             options=options,
             batch_tokens=args.batch_tokens,
             metrics=args.metrics,
+            tokenizer=args.tokenizer,
         )
         for row in measured:
             rows.append(names | row)

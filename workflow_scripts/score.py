@@ -35,7 +35,8 @@ def main(args: argparse.Namespace) -> None:
     names = {"system": run.system, "data": args.data, "seed": run.seed, "search": run.search}
     rows = []
     for pairs in read_pairs(args.translations, read_tests(args.tests)):
-        scores = [*quality(pairs, args.evaluation.metrics), *diagnostics(pairs)]
+        scores = quality(pairs, args.evaluation.metrics, args.evaluation.tokenizer)
+        scores += diagnostics(pairs, args.evaluation.tokenizer)
         if args.language:
             scores.append(right_translations(pairs, args.language))
         rows += [

@@ -28,11 +28,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     tests, rows = read_tests(args.tests), []
-    longest, metrics = args.evaluation.length_buckets, args.evaluation.metrics
+    evaluation = args.evaluation
+    longest, metrics, tokenizer = evaluation.length_buckets, evaluation.metrics, evaluation.tokenizer
     runs = runs_of(args.translations)
     for path, run in runs.items():
         names = {"system": run.system, "seed": run.seed, "search": run.search}
-        rows += [names | row for pairs in read_pairs(path, tests) for row in scores_by_length(pairs, longest, metrics)]
+        for pairs in read_pairs(path, tests):
+            rows += [names | row for row in scores_by_length(pairs, longest, metrics, tokenizer)]
     facts = provenance(
         longest=longest,
         translations={str(run): file_digest(path) for path, run in runs.items()},

@@ -207,6 +207,7 @@ def prepare(
         tokens=training.batch_tokens,
         metrics=training.validation_metrics,
         others=samples_of_kinds(corpus, SAMPLED),
+        tokenizer=training.tokenizer,
     )
     weighting = weighting_of(system, corpus, train=args.train, agreement=args.agreement, seed=args.seed)
     if system.mixture and system.mixture.kind == "selective":

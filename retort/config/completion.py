@@ -6,11 +6,12 @@ Nothing is validated here. What is no section stays as it is, so that the valida
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from retort.config.metrics import LEADING_METRICS
 from retort.config.objectives import objective_named
 from retort.config.search import SearchSection
+from retort.config.tokenizers import Tokenizer
 
 SHARED_SECTIONS = ("model", "training")
 """Sections of the top level that every system starts from, key by key."""
@@ -22,9 +23,9 @@ Searches = Callable[[Mapping[str, Any]], dict[str, SearchSection]]
 def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
     """A raw configuration in which every system is complete, unvalidated."""
     whole = {"em": {}, **raw}
-    leading = leading_metric(raw)
-    if leading and _is_section(raw.get("training")):
-        whole["training"] = {"select_by": leading, **_keys(raw.get("training"))}
+    scoring = _scoring(raw)
+    if scoring and _is_section(raw.get("training")):
+        whole["training"] = {**scoring, **_keys(raw.get("training"))}
     if "teacher" in whole:
         whole["teacher"] = _completed(whole["teacher"], whole)
     if isinstance(whole.get("students"), dict):
@@ -41,6 +42,14 @@ def leading_metric(raw: Mapping[str, Any]) -> str | None:
     metrics = _keys(raw.get("evaluation")).get("metrics")
     first = metrics[0] if isinstance(metrics, list) and metrics else None
     return first if first in LEADING_METRICS else None
+
+
+def _scoring(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of training that follow from the section evaluation; what is not valid there is left out."""
+    tokenizer = _keys(raw.get("evaluation")).get("tokenizer")
+    valid = isinstance(tokenizer, str) and tokenizer in get_args(Tokenizer)
+    keys = {"select_by": leading_metric(raw), "tokenizer": tokenizer if valid else None}
+    return {key: value for key, value in keys.items() if value}
 
 
 def default_searches(objective: Mapping[str, Any]) -> dict[str, SearchSection]:

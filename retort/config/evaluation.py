@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from retort.config.base import Name, Section
 from retort.config.metrics import LEADING_METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
+from retort.config.tokenizers import Tokenizer
 
 
 class Distillation(Section):
@@ -58,6 +59,11 @@ class Evaluation(Section):
     """Quality metrics, each scored and compared. The first one leads: figures and gaps are in it, and it chooses
     checkpoints unless training.select_by names another one. BLEU-lc is for lower-cased text, ROUGE for English;
     distinct-n is the share of distinct n-grams in all output."""
+    tokenizer: Tokenizer = "auto"
+    """sacreBLEU's tokenizer, for every metric that counts words, and for lengths. auto: by the writing of the
+    references, zh for Chinese, char for Japanese, Thai, Lao, Khmer, Burmese and Tibetan, and 13a for all that have
+    spaces between words. ja-mecab, ko-mecab and the models of spm, flores101, flores200 and spBLEU-1K have to be
+    installed. Training takes it over."""
     bootstrap_samples: int = Field(1000, ge=10, le=10_000_000)
     """Resamples of the paired bootstrap."""
     baseline: str | None = None

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from retort.config.base import BelowOne, Name, Section
 from retort.config.metrics import ValidationMetric, metric_named
+from retort.config.tokenizers import Tokenizer
 
 
 class Training(Section):
@@ -45,6 +46,8 @@ class Training(Section):
     select_by: ValidationMetric = "BLEU"
     """Validation metric that chooses checkpoints and drives patience; left out, it is the first of
     evaluation.metrics."""
+    tokenizer: Tokenizer = "auto"
+    """Tokenizer of the validation metrics; left out, it is evaluation.tokenizer."""
     patience: int | None = Field(None, ge=1, le=1_000_000_000)
     """Stop after so many validations without a better one; null: never."""
     average_best: int = Field(5, ge=1, le=1000)

@@ -1,4 +1,4 @@
-"""Writing systems without spaces between words: lengths that do not depend on spaces.
+"""Writing systems without spaces between words: which a text uses, and lengths that do not depend on spaces.
 
 Korean, Arabic and Hebrew have spaces, so their words are white-space separated ones.
 """
@@ -6,6 +6,8 @@ Korean, Arabic and Hebrew have spaces, so their words are white-space separated 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
 _RANGES = {
     "han": "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
@@ -14,15 +16,20 @@ _RANGES = {
     "lao": "\u0e81-\u0ece\u0edc-\u0edf",
     "khmer": "\u1780-\u17d3",
     "myanmar": "\u1000-\u103f\u1050-\u109d\uaa60-\uaa7f",
+    "tibetan": "\u0f00-\u0fbc",
 }
 """Letters and marks of each script, as a class of a regular expression."""
 
-CHARACTERS_PER_WORD = {"han": 1.7, "kana": 2.7, "thai": 4.5, "lao": 4.5, "khmer": 5.5, "myanmar": 5.5}
+CHARACTERS_PER_WORD = {"han": 1.7, "kana": 2.7, "thai": 4.5, "lao": 4.5, "khmer": 5.5, "myanmar": 5.5, "tibetan": 5.5}
 """Characters of a script that count as one word of a language with spaces; rounded, as cleaning.max_ratio is wide."""
 
 _SCRIPTS = {name: re.compile(f"[{characters}]") for name, characters in _RANGES.items()}
 _UNSPACED = re.compile(f"[{''.join(_RANGES[name] for name in CHARACTERS_PER_WORD)}]")
 _LETTERS = re.compile(r"[^\W\d_]")
+_SHARE = 0.3
+"""Share of the letters from which on a script decides; a word of Latin letters has more of them than one of Han."""
+_KANA_SHARE = 0.1
+"""Share of kana in Han and kana from which on a text is Japanese."""
 
 
 def words(text: str) -> float:
@@ -33,3 +40,18 @@ def words(text: str) -> float:
         return len(text.split())
     between = len(re.findall(r"\w+", _UNSPACED.sub(" ", text)))
     return between + sum(len(_SCRIPTS[name].findall(text)) / size for name, size in CHARACTERS_PER_WORD.items())
+
+
+def writing_of(texts: Iterable[str]) -> str:
+    """How a language is written, by the shares of scripts in its letters: chinese, japanese, thai, lao, khmer, myanmar,
+    tibetan, or spaced."""
+    letters, counts = 0, Counter[str]()
+    for text in texts:
+        letters += len(_LETTERS.findall(text))
+        if _UNSPACED.search(text):
+            counts.update({name: len(script.findall(text)) for name, script in _SCRIPTS.items()})
+    least = _SHARE * max(letters, 1)
+    japanese = counts["han"] + counts["kana"]
+    if japanese >= least:
+        return "japanese" if counts["kana"] >= _KANA_SHARE * japanese else "chinese"
+    return next((name for name in CHARACTERS_PER_WORD if counts[name] >= least), "spaced")

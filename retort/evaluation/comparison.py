@@ -11,6 +11,7 @@ import pyarrow as pa
 
 import retort
 from retort.config import metric_named
+from retort.config.tokenizers import AUTO
 from retort.data.runs import Run
 from retort.data.tables import COMPARISON
 from retort.evaluation.metrics import Measured, measure
@@ -30,6 +31,7 @@ def compare(
     samples: int = 1000,
     seed: int = SEED,
     metrics: Sequence[str] = ("BLEU", "chrF", "TER"),
+    tokenizer: str = AUTO,
 ) -> pa.Table:
     """The COMPARISON table: each of ``translations`` with the ``baseline``, and each (system, baseline) of ``pairs``,
     in those of the ``metrics`` that can be resampled.
@@ -41,7 +43,7 @@ def compare(
     metrics = [metric for metric in metrics if metric_named(metric).resampled]
     compared = [(path, baseline) for path in translations] + list(pairs)
     runs = runs_of(path for both in compared for path in both)
-    measures = {run: _measures(read_pairs(path, corpora), metrics) for path, run in runs.items()}
+    measures = {run: _measures(read_pairs(path, corpora), metrics, tokenizer) for path, run in runs.items()}
     opponents: dict[Run, list[Run]] = {}
     for system_path, baseline_path in compared:
         system, opponent = runs[Path(system_path)], runs[Path(baseline_path)]
@@ -57,9 +59,9 @@ def compare(
     return pa.Table.from_pylist(rows, schema=COMPARISON.schema)
 
 
-def _measures(pairs: list[Pairs], metrics: Sequence[str]) -> Measures:
+def _measures(pairs: list[Pairs], metrics: Sequence[str], tokenizer: str) -> Measures:
     return {
-        (part.test_set, metric): measure(metric, part.hypotheses, part.references)
+        (part.test_set, metric): measure(metric, part.hypotheses, part.references, tokenizer)
         for part in pairs
         for metric in metrics
     }

@@ -14,8 +14,10 @@ import pyarrow as pa
 
 import retort
 from retort.config import CorpusSection
+from retort.config.tokenizers import AUTO
 from retort.evaluation.metrics import Score
 from retort.evaluation.quality import Pairs
+from retort.evaluation.tokenizers import chosen_tokenizer, length, unit
 
 RIGHT, REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
     "right",
@@ -27,17 +29,19 @@ RIGHT, REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
 )
 
 
-def diagnostics(pairs: Pairs) -> list[Score]:
+def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:
     """Every diagnostic of one test set. Signatures hold the definition and the size of what was counted."""
     rows, count = pairs.rows, len(pairs.ids)
     tokens = rows["tokens"].combine_chunks()
-    hypothesis_words, reference_words = words(pairs.hypotheses), mean_words(pairs.references)
+    tokenizer = chosen_tokenizer(tokenizer, pairs.references)
+    hypothesis_words = words(pairs.hypotheses, tokenizer)
+    reference_words = mean_words(pairs.references, tokenizer)
     return [
         _score(REPEATED, repeated_token_rate(tokens), f"adjacent equal tokens / tokens|tokens:{_total(tokens)}"),
         _score(
             LENGTH,
             hypothesis_words / reference_words if reference_words else float("nan"),
-            f"hypothesis words / reference words, split at white space|reference words:{reference_words:g}",
+            f"hypothesis words / reference words, {unit(tokenizer)}|reference words:{reference_words:g}",
         ),
         _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
         _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
@@ -65,14 +69,14 @@ def repeated_token_rate(tokens: pa.ListArray) -> float:
     return float(repeated.sum() / len(values))
 
 
-def words(texts: list[str]) -> int:
-    """White-space separated words of all texts."""
-    return sum(len(text.split()) for text in texts)
+def words(texts: list[str], tokenizer: str) -> int:
+    """Words of all texts: white-space separated ones, or tokens of a tokenizer for languages without spaces."""
+    return sum(length(text, tokenizer) for text in texts)
 
 
-def mean_words(references: list[list[str]]) -> float:
+def mean_words(references: list[list[str]], tokenizer: str) -> float:
     """The same of references; several references of one source count as their mean."""
-    return round(sum(words(texts) / len(texts) for texts in references), 6)
+    return round(sum(words(texts, tokenizer) / len(texts) for texts in references), 6)
 
 
 def _score(metric: str, value: float, how: str) -> Score:

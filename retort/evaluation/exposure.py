@@ -16,6 +16,7 @@ import pyarrow as pa
 
 import retort
 from retort.config import Exposure
+from retort.config.tokenizers import AUTO
 from retort.data.references import references_of
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
@@ -34,6 +35,7 @@ def exposure(
     options: Exposure,
     batch_tokens: int,
     metrics: Sequence[str],
+    tokenizer: str = AUTO,
 ) -> Iterator[Row]:
     """Rows of an EXPOSURE table for one test set, without its name, system and seed.
 
@@ -51,7 +53,7 @@ def exposure(
 
     def scored(row: Row, hypotheses: list[str]) -> Iterator[Row]:
         for metric in metrics:
-            result = score(metric, hypotheses, references)
+            result = score(metric, hypotheses, references, tokenizer)
             signature = f"{result.signature}|search:{options.search.kind}|retort:{retort.__version__}"
             yield {**row, "metric": metric, "value": result.value, "signature": signature}
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.config.tokenizers import AUTO
 from retort.data.parquet import read_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS, TRANSLATIONS
@@ -103,9 +104,9 @@ def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -
     )
 
 
-def quality(pairs: Pairs, metrics: Iterable[str]) -> list[Score]:
+def quality(pairs: Pairs, metrics: Iterable[str], tokenizer: str = AUTO) -> list[Score]:
     """These metrics of one test set, in percent."""
-    return [score(metric, pairs.hypotheses, pairs.references) for metric in metrics]
+    return [score(metric, pairs.hypotheses, pairs.references, tokenizer) for metric in metrics]
 
 
 def _refuse_repeated_ids(ids: pa.ChunkedArray, where: str) -> None:

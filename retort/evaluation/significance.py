@@ -74,7 +74,7 @@ def resampled_scores(metric: str, systems: Sequence[Measured], samples: int, see
             f"{metric}: systems with {', '.join(map(str, sorted(segments)))} segments cannot be compared; "
             "score every system on the same sentences"
         )
-    scorer = load_metric(metric)
+    scorer = load_metric(metric, systems[0].tokenizer)
     blocks = resampling_counts(segments.pop(), samples, seed)
     return np.concatenate([scorer.resampled_scores(systems, counts_sn) for counts_sn in blocks], axis=1)
 

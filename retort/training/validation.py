@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 
+from retort.config.tokenizers import AUTO
 from retort.data.batches import EncodedCorpus, length_batches
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
+from retort.evaluation.tokenizers import load_tokenizer
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
 from retort.objectives.base import Step, load_objective
@@ -29,9 +31,14 @@ class Validator:
         tokens: int,
         metrics: Sequence[str] = ("BLEU", "chrF"),
         others: Mapping[str, EncodedCorpus] | None = None,
+        tokenizer: str = AUTO,
     ) -> None:
         """``sentences``: pairs that are decoded and scored by ``metrics``. ``tokens``: padded tokens of a batch.
-        ``others``: further pairs by name, of which only the loss is measured."""
+        ``others``: further pairs by name, of which only the loss is measured. ``tokenizer``: the metrics'. Raises
+        RetortError if something that it needs is not installed."""
+        if tokenizer != AUTO:
+            load_tokenizer(tokenizer)
+        self.tokenizer = tokenizer
         self.corpus, self.vocabulary, self.objective, self.search = corpus, vocabulary, objective, search
         self.tokens, self.metrics, self.others = tokens, metrics, others or {}
         self.subset = corpus.head(sentences) if sentences else None
@@ -67,4 +74,4 @@ class Validator:
         best = [hypotheses[0].tokens for hypotheses in decode(model, subset.source, self.search, self.tokens)]
         hypotheses = self.vocabulary.decode_target(best)
         references = [[text] for text in self.vocabulary.decode_target(subset.target.lists())]
-        return {metric: score(metric, hypotheses, references).value for metric in self.metrics}
+        return {metric: score(metric, hypotheses, references, self.tokenizer).value for metric in self.metrics}

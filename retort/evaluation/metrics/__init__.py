@@ -11,34 +11,39 @@ from functools import cache
 from importlib import import_module
 
 from retort.config.metrics import metric_named
+from retort.config.tokenizers import AUTO, DEFAULT_TOKENIZER
 from retort.errors import RetortError
 from retort.evaluation.metrics.base import CorpusMetric, Measured, Score
+from retort.evaluation.tokenizers import chosen_tokenizer
 
 __all__ = ["CorpusMetric", "Measured", "Score", "load_metric", "measure", "score"]
 
 
 @cache
-def load_metric(name: str) -> CorpusMetric:
+def load_metric(name: str, tokenizer: str = DEFAULT_TOKENIZER) -> CorpusMetric:
     """The metric of this name; its module is imported here, and only where it is used."""
     declared = metric_named(name)
-    metric: CorpusMetric = getattr(import_module(declared.module), declared.class_name)()
+    metric: CorpusMetric = getattr(import_module(declared.module), declared.class_name)(tokenizer)
     return metric
 
 
-def score(name: str, hypotheses: Sequence[str], references: Sequence[list[str]]) -> Score:
+def score(name: str, hypotheses: Sequence[str], references: Sequence[list[str]], tokenizer: str = AUTO) -> Score:
     """The corpus score of these outputs, each with its references.
+
+    ``tokenizer`` splits texts into words; by default it is the one for the writing of the references.
 
     Raises RetortError unless there is one hypothesis for each of at least one list of references.
     """
     _check_lengths(name, hypotheses, references)
-    value, signature = load_metric(name).score(hypotheses, references)
+    metric = load_metric(name, chosen_tokenizer(tokenizer, references))
+    value, signature = metric.score(hypotheses, references)
     return Score(name, value, signature)
 
 
-def measure(name: str, hypotheses: Sequence[str], references: Sequence[list[str]]) -> Measured:
+def measure(name: str, hypotheses: Sequence[str], references: Sequence[list[str]], tokenizer: str = AUTO) -> Measured:
     """The corpus score, with what resampling needs; raises RetortError as ``score`` does."""
     _check_lengths(name, hypotheses, references)
-    return load_metric(name).measure(hypotheses, references)
+    return load_metric(name, chosen_tokenizer(tokenizer, references)).measure(hypotheses, references)
 
 
 def _check_lengths(name: str, hypotheses: Sequence[str], references: Sequence[list[str]]) -> None:

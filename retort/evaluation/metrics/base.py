@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from retort.config.tokenizers import DEFAULT_TOKENIZER
+from retort.evaluation.tokenizers import load_tokenizer
+
 
 @dataclass(frozen=True)
 class Score:
@@ -31,10 +34,20 @@ class Measured:
     segments: int
     resampling: Any
     """For the metric that made it: texts, or statistics (N, K)."""
+    tokenizer: str = DEFAULT_TOKENIZER
+    """What split the texts into words."""
 
 
 class CorpusMetric(ABC):
     """A metric that scores texts. A resample is scored the slow way, from its texts."""
+
+    def __init__(self, tokenizer: str = DEFAULT_TOKENIZER) -> None:
+        """``tokenizer``: sacreBLEU's name of what splits texts into words."""
+        self.tokenizer = tokenizer
+
+    def tokenized(self, text: str) -> str:
+        """A text with spaces between its words."""
+        return load_tokenizer(self.tokenizer)(text)
 
     @abstractmethod
     def score(self, hypotheses: Sequence[str], references: Sequence[list[str]]) -> tuple[float, str]:
@@ -44,7 +57,12 @@ class CorpusMetric(ABC):
         """The corpus score, with what ``resampled_scores`` needs."""
         value, signature = self.score(hypotheses, references)
         resampling = (hypotheses, references)
-        return Measured(value=value, signature=signature, segments=len(hypotheses), resampling=resampling)
+        return self._measured(value, signature, segments=len(hypotheses), resampling=resampling)
+
+    def _measured(self, value: float, signature: str, segments: int, resampling: Any) -> Measured:
+        return Measured(
+            value=value, signature=signature, segments=segments, resampling=resampling, tokenizer=self.tokenizer
+        )
 
     def resampled_scores(self, systems: Sequence[Measured], counts_sn: np.ndarray) -> np.ndarray:
         """Scores (systems, S) of resamples that hold each segment as often as ``counts_sn`` says."""
@@ -78,7 +96,7 @@ class SegmentMetric(CorpusMetric):
     def measure(self, hypotheses: Sequence[str], references: Sequence[list[str]]) -> Measured:
         statistics_nk, signature = self.statistics(hypotheses, references)
         value = self.score_of_sums(statistics_nk.sum(axis=0))
-        return Measured(value=value, signature=signature, segments=len(statistics_nk), resampling=statistics_nk)
+        return self._measured(value, signature, segments=len(statistics_nk), resampling=statistics_nk)
 
     def resampled_scores(self, systems: Sequence[Measured], counts_sn: np.ndarray) -> np.ndarray:
         sums = counts_sn @ np.concatenate([system.resampling for system in systems], axis=1)

@@ -8,6 +8,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU
 
 from retort.evaluation.metrics.sacre import SacreBleuMetric
+from retort.evaluation.tokenizers import load_tokenizer
 
 NGRAM_ORDER = 4
 
@@ -15,9 +16,12 @@ NGRAM_ORDER = 4
 class Bleu(SacreBleuMetric):
     """Case-sensitive BLEU. Statistics: hypothesis length, reference length, 4 matches, 4 totals."""
 
+    lowercase = False
+
     def scorer(self) -> Any:
+        load_tokenizer(self.tokenizer)
         # force only silences a warning about text that looks tokenised; it does not change the score
-        return BLEU(force=True)
+        return BLEU(force=True, lowercase=self.lowercase, tokenize=self.tokenizer)
 
     def scores_of_sums(self, sums_sk: np.ndarray) -> np.ndarray:
         sums = np.asarray(sums_sk, dtype=np.float64)
@@ -38,5 +42,4 @@ class Bleu(SacreBleuMetric):
 class LowercaseBleu(Bleu):
     """BLEU of lower-cased text."""
 
-    def scorer(self) -> Any:
-        return BLEU(force=True, lowercase=True)
+    lowercase = True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sacrebleu.metrics import CHRF
 
-from retort.evaluation.metrics.sacre import SacreBleuMetric
+from retort.evaluation.metrics.sacre import SacreBleuMetric, WordMetric
 
 BETA_SQUARED = 4.0
 
@@ -31,8 +32,21 @@ class ChrF(SacreBleuMetric):
         return np.where(below > 0, 100 * (1 + BETA_SQUARED) * precision * recall / np.where(below > 0, below, 1), 0.0)
 
 
-class ChrFPlusPlus(ChrF):
-    """chrF2 with words and word bigrams as two more orders."""
+class ChrFPlusPlus(WordMetric, ChrF):
+    """chrF2 with words and word bigrams as two more orders. The character n-grams do not depend on the tokenizer."""
 
     def scorer(self) -> Any:
-        return CHRF(word_order=2)
+        return _WordChrf(self.tokenized) if self.splits_words else CHRF(word_order=2)
+
+
+class _WordChrf(CHRF):  # type: ignore[misc]
+    """chrF2++ with the words of a tokenizer."""
+
+    def __init__(self, tokenized: Callable[[str], str]) -> None:
+        super().__init__(word_order=2)
+        self._tokenized = tokenized
+
+    def _remove_punctuation(self, sent: str) -> list[str]:
+        """The words of every hypothesis and reference."""
+        words: list[str] = super()._remove_punctuation(self._tokenized(sent))
+        return words

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import sacrebleu
-from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
 from retort.evaluation.metrics.base import CorpusMetric
 
@@ -16,15 +15,16 @@ class Distinct(CorpusMetric):
     n: int
 
     def score(self, hypotheses: Sequence[str], references: Sequence[list[str]]) -> tuple[float, str]:
-        n, tokenise = self.n, Tokenizer13a()
+        n = self.n
         distinct: set[tuple[str, ...]] = set()
         total = 0
         for text in hypotheses:
-            tokens = tokenise(text).split()
+            tokens = self.tokenized(text).split()
             ngrams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
             distinct.update(ngrams)
             total += len(ngrams)
-        signature = f"distinct {n}-grams / {n}-grams of all outputs|case:mixed|tok:13a|version:{sacrebleu.__version__}"
+        signature = f"distinct {n}-grams / {n}-grams of all outputs|case:mixed|tok:{self.tokenizer}"
+        signature += f"|version:{sacrebleu.__version__}"
         return 100 * len(distinct) / total if total else 0.0, signature
 
 
