@@ -9,6 +9,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from retort.evaluation.runs import test_set_of
 from retort.export.exporting import ExportEngine, export_system
 from retort.models.checkpoint import WEIGHTS
 from retort.runtime import System, open_system
+from retort.runtime.cold_start import cold_start
 from retort.runtime.timing import Timed, changed_outputs, directory_bytes, machine_load, measure
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.scripting import run_script, section
@@ -53,12 +55,16 @@ def parser() -> argparse.ArgumentParser:
 class Loader:
     """Loads each checkpoint once per engine, from a directory where it is exported to."""
 
-    def __init__(self, entries: Sequence[TimedSystem], settings: Latency, threads: int, directory: Path) -> None:
+    def __init__(
+        self, entries: Sequence[TimedSystem], settings: Latency, threads: int, directory: Path, texts: Sequence[str]
+    ) -> None:
+        """``texts`` are what new processes translate."""
         self.entries, self.settings, self.threads, self.directory = entries, settings, threads, directory
+        self.texts = texts
         self.teachers = {entry.checkpoint: entry.teacher for entry in entries if entry.teacher}
         self._systems: dict[tuple[Path, Engine], System | None] = {}
         self.facts: list[dict[str, Any]] = []
-        """What loading took, and the size on disk, of each checkpoint and engine."""
+        """Size on disk, what loading took, cold start and peak memory of each checkpoint and engine."""
 
     def timed(self) -> list[Timed]:
         """Every system and search in each of the engines that can run it."""
@@ -90,12 +96,12 @@ class Loader:
         return directory
 
     def _open(self, entry: TimedSystem, engine: Engine, directory: Path) -> System:
-        start, processor_start = time.perf_counter(), time.process_time()
         if engine == "torch":
-            teacher = self.teachers.get(entry.checkpoint)
-            system = open_system(directory, None, self.threads, self.settings.precision, teacher)
+            precision, teacher = self.settings.precision, self.teachers.get(entry.checkpoint)
         else:
-            system = open_system(directory, threads=self.threads)
+            precision, teacher = None, None
+        start, processor_start = time.perf_counter(), time.process_time()
+        system = open_system(directory, None, self.threads, precision, teacher)
         self.facts.append(
             {
                 "system": entry.system,
@@ -105,9 +111,19 @@ class Loader:
                 "bytes": directory_bytes(directory),
                 "loading_seconds": time.perf_counter() - start,
                 "loading_processor_seconds": time.process_time() - processor_start,
+                **self._started(entry, directory, system, teacher),
             }
         )
         return system
+
+    def _started(self, entry: TimedSystem, directory: Path, system: System, teacher: Path | None) -> dict[str, Any]:
+        """Facts about new processes that open a system, with the entry's search if it has that."""
+        if not self.settings.cold_starts:
+            return {}
+        kind = entry.search.kind in system.kinds and (teacher or not entry.search.needs_teacher)
+        search = entry.search.model_dump() if kind else None
+        options = (self.settings.cold_starts, search, self.threads, system.precision, teacher)
+        return asdict(cold_start(directory, self.texts, *options))
 
 
 def main(args: argparse.Namespace) -> None:
@@ -115,7 +131,7 @@ def main(args: argparse.Namespace) -> None:
     device = prepare_device(threads)
     texts = read_table(args.tests, CORPUS, ["source"]).column("source").to_pylist()
     with tempfile.TemporaryDirectory() as directory:
-        loader = Loader(args.systems, settings, threads, Path(directory))
+        loader = Loader(args.systems, settings, threads, Path(directory), texts)
         systems = loader.timed()
         load = machine_load()
         timings = list(measure(systems, texts, settings))

@@ -74,7 +74,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         busy_ratio=timing.busy_ratio(inputs),
         is_busy=timing.time_column(inputs) == "processor_seconds",
         changed_outputs=timing.changed_outputs(inputs),
-        bytes_on_disk=timing.bytes_on_disk(inputs),
+        footprints=timing.footprints(inputs),
         load=inputs.latency_provenance.get("load"),
         shares=summary.SHARES,
         training_shares=summary.training_shares(inputs),

@@ -63,6 +63,18 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Footprint:
+    """What a system takes in an engine besides the time of its lines; None where it was not measured."""
+
+    megabytes: float | None
+    """Size of its files."""
+    cold_start: float | None
+    """Milliseconds from the start of a process to its first line, of the time that systems are compared by."""
+    peak_megabytes: float | None
+    """Largest memory of a process that translates lines one by one."""
+
+
+@dataclass(frozen=True)
 class Speedup:
     """How many times faster than the reference, and its bootstrap 95 % interval."""
 
@@ -217,7 +229,14 @@ def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:
     return {(f["system"], f["search"], f["engine"]): (f["changed"], f["sentences"]) for f in facts}
 
 
-def bytes_on_disk(inputs: Inputs) -> dict[tuple[str, str], int]:
-    """Size of the files of each system in each engine."""
-    facts = inputs.latency_provenance.get("loaded") or []
-    return {(fact["system"], fact["engine"]): fact["bytes"] for fact in facts}
+def footprints(inputs: Inputs) -> dict[tuple[str, str], Footprint]:
+    """What each timed system takes in each engine."""
+    cold_start = "cold_start_processor_seconds" if time_column(inputs) == "processor_seconds" else "cold_start_seconds"
+    scales = {"bytes": 1e-6, cold_start: 1e3, "peak_bytes": 1e-6}
+    loaded = {(fact["system"], fact["engine"]): fact for fact in inputs.latency_provenance.get("loaded") or []}
+    keys = {(row["system"], row["engine"]) for row in inputs.latency}
+    return {
+        key: Footprint(*(fact[name] * scale if fact.get(name) else None for name, scale in scales.items()))
+        for key in keys
+        for fact in [loaded.get(key, {})]
+    }

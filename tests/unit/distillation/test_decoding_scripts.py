@@ -410,7 +410,7 @@ def test_a_cut_source_is_no_flaw_where_sources_are_cut_in_training_too(tables, t
 
 def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_path):
     systems = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
-    settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2}
+    settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2, "cold_starts": 1}
     output = tmp_path / "latency.parquet"
     options = ("--systems", json.dumps(systems), "--latency", json.dumps(settings), "--tests", tables.test)
     call(measure_latency, *options, "--output", output)
@@ -430,6 +430,7 @@ def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_p
     assert facts["test_set"] == "test" and facts["device"]["threads"] == 1 and set(facts["load"]) == {"before", "after"}
     assert [fact["engine"] for fact in facts["loaded"]] == ["torch", "ctranslate2", "torch", "onnx"]
     assert all(fact["bytes"] > 1000 and fact["loading_seconds"] > 0 for fact in facts["loaded"])
+    assert all(fact["cold_start_seconds"] > fact["loading_seconds"] / 2 for fact in facts["loaded"])
     changed = [(fact["engine"], fact["sentences"]) for fact in facts["changed_outputs"]]
     assert changed == [("ctranslate2", 6), ("onnx", 6)]
     assert facts["checkpoints"] == {str(path): file_digest(path / "model.safetensors") for path in (teacher, student)}

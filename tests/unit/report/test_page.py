@@ -274,6 +274,18 @@ def test_on_a_busy_machine_systems_are_compared_by_the_processor_s_time():
         assert f"time:{'processor' if threads == 1 else 'clock'}|" in results_csv(inputs)
 
 
+def test_what_a_system_takes_besides_the_time_of_its_lines():
+    row = {"system": "a", "engine": "onnx", "total_seconds": 1.0, "processor_seconds": 1.0}
+    loaded = {"system": "a", "seed": 1, "engine": "onnx", "bytes": 7_500_000, "cold_start_seconds": 0.25,
+              "cold_start_processor_seconds": 0.125, "peak_bytes": 70_000_000}  # fmt: skip
+    facts = {"device": {"type": "cpu", "threads": 1}, "loaded": [loaded]}
+    inputs = Inputs(config(), latency=[row, row | {"engine": "torch"}], latency_provenance=facts)
+    nothing = timing.Footprint(None, None, None)
+    assert timing.footprints(inputs) == {("a", "onnx"): timing.Footprint(7.5, 250, 70), ("a", "torch"): nothing}
+    busy = Inputs(config(), latency=[row | {"processor_seconds": 0.5}], latency_provenance=facts)
+    assert timing.footprints(busy) == {("a", "onnx"): timing.Footprint(7.5, 125, 70)}
+
+
 def test_the_speedups_interval_spans_its_spread():
     found = timing.speedup([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0])
     assert found.ratio == 3

@@ -1,0 +1,49 @@
+"""New processes: their first line, and the memory that they take."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retort import config
+from retort.errors import RetortError
+from retort.export.exporting import export_system
+from retort.runtime.cold_start import cold_start
+from tests.unit.fakes_export import saved, text_vocabulary
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("systems")
+    saved(directory / "ctc", text_vocabulary(directory / "text"), config.Ctc(name="ctc"))
+    export_system(directory / "ctc", directory / "bundle")
+    return directory / "bundle"
+
+
+def test_a_process_is_timed_from_its_start_and_by_its_own_processor_time(bundle):
+    measured = cold_start(bundle, ["", "abcd efgh"], runs=2, search={"kind": "ctc_collapse"})
+    assert 0.05 < measured.cold_start_processor_seconds < 5
+    assert measured.cold_start_processor_seconds < 1.5 * measured.cold_start_seconds
+    # without torch, which alone takes more
+    assert measured.peak_bytes is None or 20e6 < measured.peak_bytes < 200e6
+
+
+def test_a_process_that_fails_says_why(bundle, tmp_path):
+    with pytest.raises(RetortError, match=r"ended with status 1: [\s\S]*not by beam"):
+        cold_start(bundle, ["abcd"], runs=1, search={"kind": "beam"})
+    with pytest.raises(RetortError, match="there is no line with text"):
+        cold_start(bundle, ["", "  "], runs=1)
+
+
+def test_the_command_prints_the_figures_of_a_system(bundle, tmp_path):
+    command = [sys.executable, "-m", "retort.runtime.cold_start", "--runs", "1", "--model"]
+    done = subprocess.run(
+        [*command, bundle], input="abcd efgh\n", capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
+    assert set(json.loads(done.stdout)) == {"cold_start_seconds", "cold_start_processor_seconds", "peak_bytes"}
+    failed = subprocess.run([*command, tmp_path], input="abcd\n", capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert failed.returncode == 2 and "expected" in failed.stderr
