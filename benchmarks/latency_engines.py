@@ -32,7 +32,8 @@ import torch
 
 from retort import config
 from retort.data.batches import Ragged
-from retort.data.vocabulary import BLANK, BOS, MASK, PAD
+from retort.data.vocabulary import BLANK, BOS, MASK, PAD, UNK
+from retort.export.shortlist import Shortlist
 from retort.models.base import EncoderDecoder
 from retort.models.families import family_module
 from retort.runtime.onnx_engine import Graphs
@@ -55,16 +56,19 @@ RIVALS = {
 }
 BEAM, SHALLOW = "CTranslate2 6-6 beam 5", "CTranslate2 12-1 greedy"
 """What the others are compared with."""
+SHORTLIST = ", shortlist"
+"""End of the names of contestants with one."""
 
 
 class Pieces:
-    """A vocabulary of numbers."""
+    """A vocabulary of numbers, and of the special pieces that CTranslate2 knows by their names."""
 
     joint = True
 
     def __init__(self, size: int) -> None:
         self.source_size = self.target_size = size
-        self.source_pieces = self.target_pieces = [f"p{i}" for i in range(size)]
+        special = ["<pad>", "<s>", "</s>", "<unk>", "<mask>", "<blank>"]
+        self.source_pieces = self.target_pieces = special + [f"p{i}" for i in range(len(special), size)]
 
 
 class Size(NamedTuple):
@@ -95,25 +99,40 @@ def random_model(objective: Any, size: Size, encoder_layers: int, decoder_layers
     return model
 
 
-def in_onnx(directory: Path, name: str, size: Size, depths: tuple[int, int], precision: str) -> Decode:
+def random_shortlist(size: Size) -> Shortlist:
+    """30 random candidates of each source piece and 200 of all of them: as large as those of real text."""
+    generator = np.random.default_rng(2)
+    frequent, *by_source = (
+        np.sort(generator.choice(np.arange(SPECIAL_IDS, size.pieces), count, replace=False))
+        for count in [200] + [30] * size.pieces
+    )
+    return Shortlist(np.union1d(frequent, [UNK]), by_source)
+
+
+def in_onnx(
+    directory: Path, name: str, size: Size, depths: tuple[int, int], precision: str, shortlist: Shortlist | None
+) -> Decode:
     """A student in ONNX Runtime."""
     objective, search = STUDENTS[name]
     model, pieces = random_model(objective, size, *depths), Pieces(size.pieces)
     directory.mkdir()
     writing = import_module("retort.export.onnx")
-    facts = writing.write(model, objective.family, pieces, directory, precision)
+    facts = writing.write(model, objective.family, pieces, directory, precision, shortlist)
     graphs = Graphs(directory, facts | {"max_length": 256, "target_size": size.pieces}, 1)
     decode, options = import_module(f"retort.runtime.search.{search.kind}").search, search.model_dump()
-    return lambda tokens: decode(graphs, [tokens], options)
+    return lambda tokens: decode(graphs.for_sources([tokens]), [tokens], options)
 
 
-def in_ctranslate2(directory: Path, size: Size, depths: tuple[int, int], beam_size: int) -> Decode:
+def in_ctranslate2(
+    directory: Path, size: Size, depths: tuple[int, int], beam_size: int, shortlist: Shortlist | None
+) -> Decode:
     """An autoregressive model in CTranslate2, int8, which generates as many tokens as the source has."""
     pieces = Pieces(size.pieces)
     if not directory.exists():
         directory.mkdir()
         model = random_model(AUTOREGRESSIVE, size, *depths)
-        import_module("retort.export.ctranslate2").write(model, "autoregressive", pieces, directory, "int8")
+        writing = import_module("retort.export.ctranslate2")
+        writing.write(model, "autoregressive", pieces, directory, "int8", shortlist)
     translator = ctranslate2.Translator(str(directory), device="cpu", inter_threads=1, intra_threads=1)
     never = [[pieces.target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)]
 
@@ -125,6 +144,7 @@ def in_ctranslate2(directory: Path, size: Size, depths: tuple[int, int], beam_si
             min_decoding_length=len(tokens) + 1,
             max_decoding_length=len(tokens) + 1,
             suppress_sequences=never,
+            use_vmap=shortlist is not None,
         )
 
     return decode
@@ -151,21 +171,27 @@ def sentences(count: int, pieces: int) -> list[list[int]]:
     return [generator.integers(SPECIAL_IDS, pieces, length).tolist() for length in lengths]
 
 
-def contestants(directory: Path, size: Size, names: list[str], depths: list[tuple[int, int]]) -> dict[str, Decode]:
-    """The rivals, the students at each depth, and one student in torch."""
+def contestants(
+    directory: Path, size: Size, names: list[str], depths: list[tuple[int, int]], with_shortlists: bool
+) -> dict[str, Decode]:
+    """The rivals, the students at each depth, all of them with a shortlist too if asked, and one student in torch."""
     decoders: dict[str, Decode] = {}
-    for rival, (encoder, decoder, beam_size) in RIVALS.items():
-        decoders[rival] = in_ctranslate2(directory / f"rival-{encoder}-{decoder}", size, (encoder, decoder), beam_size)
-    for name in names:
-        for both in depths:
-            label = f"ONNX int8 {name} {both[0]}+{both[1]}"
-            decoders[label] = in_onnx(directory / f"{name}-{both[0]}-{both[1]}", name, size, both, "int8")
+    lists = {"": None, SHORTLIST: random_shortlist(size)} if with_shortlists else {"": None}
+    for number, (suffix, shortlist) in enumerate(lists.items()):
+        for rival, (encoder, decoder, beam_size) in RIVALS.items():
+            path = directory / f"rival-{encoder}-{decoder}-{number}"
+            decoders[rival + suffix] = in_ctranslate2(path, size, (encoder, decoder), beam_size, shortlist)
+        for name in names:
+            for both in depths:
+                path = directory / f"{name}-{both[0]}-{both[1]}-{number}"
+                label = f"ONNX int8 {name} {both[0]}+{both[1]}{suffix}"
+                decoders[label] = in_onnx(path, name, size, both, "int8", shortlist)
     decoders["torch float32 ctc 6+6"] = in_torch(size, (6, 6))
     return decoders
 
 
 def rows_of(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]:
-    """Medians, and median ratios of processor time per sentence."""
+    """Medians, and median ratios of processor time per sentence; with a shortlist, to the rivals with one."""
     rows = []
     for name, own in times.items():
         row: dict[str, Any] = {"system": name}
@@ -173,7 +199,8 @@ def rows_of(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]
             row[key] = round(1000 * statistics.median(pair[column] for pair in own), 3)
         row["processor_ms_p95"] = round(1000 * float(np.quantile([processor for _, processor in own], 0.95)), 3)
         for key, rival in (("below_beam_5", BEAM), ("below_12_1", SHALLOW)):
-            row[key] = round(statistics.median(r[1] / o[1] for r, o in zip(times[rival], own, strict=True)), 2)
+            other = times[rival + SHORTLIST if name.endswith(SHORTLIST) else rival]
+            row[key] = round(statistics.median(r[1] / o[1] for r, o in zip(other, own, strict=True)), 2)
         rows.append(row)
     return rows
 
@@ -196,6 +223,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--students", nargs="+", choices=list(STUDENTS), default=["ctc"])
     parser.add_argument("--depths", nargs="+", default=["6+6", "12+1", "6+2"], help="encoder+decoder layers")
+    parser.add_argument("--shortlists", action="store_true", help="time all with a shortlist, too")
     parser.add_argument("--d-model", type=int, default=512)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--ffn", type=int, default=2048)
@@ -208,7 +236,7 @@ def main() -> None:
     before = load()
     times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
-        decoders = contestants(Path(name), size, args.students, depths)
+        decoders = contestants(Path(name), size, args.students, depths, args.shortlists)
         for decode in decoders.values():
             for tokens in texts[:3]:
                 decode(tokens)
@@ -225,10 +253,10 @@ def main() -> None:
     print(
         f"random weights; one thread; {machine['processor']}; load {before[0]} before, {machine['load_after'][0]} after"
     )
-    print(f"{'system':<28}{'processor ms':>13}{'p95':>9}{'elapsed ms':>12}{'x below beam 5':>16}{'x below 12-1':>14}")
+    print(f"{'system':<36}{'processor ms':>13}{'p95':>9}{'elapsed ms':>12}{'x below beam 5':>16}{'x below 12-1':>14}")
     for row in rows:
         print(
-            f"{row['system']:<28}{row['processor_ms']:>13.2f}{row['processor_ms_p95']:>9.2f}{row['elapsed_ms']:>12.2f}"
+            f"{row['system']:<36}{row['processor_ms']:>13.2f}{row['processor_ms_p95']:>9.2f}{row['elapsed_ms']:>12.2f}"
             f"{row['below_beam_5']:>16.2f}{row['below_12_1']:>14.2f}"
         )
     lengths = statistics.mean(map(len, texts))

@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="?",
         const=OWN_RUN,
-        help="ctranslate2 only: score a few candidates per source piece instead of the whole vocabulary, chosen from "
+        help="score a few candidates per source piece instead of the whole vocabulary, chosen from "
         "this encoded training text, or that of this run; default: the run that the checkpoint is in",
     )
     export.add_argument(

@@ -40,7 +40,12 @@ def searches(objective: ObjectiveSection) -> tuple[str, ...]:
 
 
 def write(
-    model: EncoderDecoder, family: str, vocabulary: Vocabulary, directory: Path, precision: Precision
+    model: EncoderDecoder,
+    family: str,
+    vocabulary: Vocabulary,
+    directory: Path,
+    precision: Precision,
+    shortlist: Shortlist | None = None,
 ) -> dict[str, Any]:
     """Write a model that ``ctranslate2.Translator`` loads from a directory; there is nothing to know besides.
 
@@ -58,10 +63,12 @@ def write(
     if precision == "int8":
         spec.optimize(quantization="int8")
     spec.save(str(directory))
+    if shortlist:
+        _write_shortlist(shortlist, vocabulary, directory)
     return {}
 
 
-def write_shortlist(shortlist: Shortlist, vocabulary: Vocabulary, directory: Path) -> None:
+def _write_shortlist(shortlist: Shortlist, vocabulary: Vocabulary, directory: Path) -> None:
     """Write the mapping that CTranslate2 calls vmap: lines of a source piece, a tab, and its candidates.
 
     Those of an empty piece are candidates always. So are the pieces that are suppressed: CTranslate2 needs an id in the

@@ -26,8 +26,7 @@ from retort.errors import RetortError
 from retort.export.card import card
 from retort.export.parity import Lines, compare
 from retort.export.precision import Precision
-from retort.export.shortlist import SIZE, build, shortlist_table
-from retort.export.shortlist import facts as shortlist_facts
+from retort.export.shortlist import SIZE, Shortlist, build, facts_of, shortlist_table
 from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import WEIGHTS, load_checkpoint, objective_of
 from retort.runtime import open_system
@@ -71,8 +70,8 @@ def export_system(
 
     ``engine`` None: ctranslate2 for a model that has no parallel mode, else onnx. ``search`` None: the first one of its
     objective that the engine can run. ``lines`` are translated by torch in float32 and by the bundle; None leaves it
-    unchecked. ``shortlist`` is for CTranslate2 alone. Raises RetortError, and writes nothing, if the engine cannot run
-    the model, if ``output`` exists and is not empty, or if a float32 graph changes an output.
+    unchecked. Raises RetortError, and writes nothing, if the engine cannot run
+    the model, if ``output`` exists and is not empty, or if a float32 graph without a shortlist changes an output.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
@@ -80,8 +79,6 @@ def export_system(
     trained = Trained(checkpoint, model, vocabulary, description, objective_of(description))
     if engine is None:
         engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"
-    if shortlist and engine != "ctranslate2":
-        raise RetortError(f"{checkpoint}: only --format ctranslate2 decodes with a shortlist; leave out --shortlist")
     exporter = import_module(f"retort.export.{engine}")
     kinds = exporter.searches(trained.objective)
     chosen = _search(trained, engine, kinds, search)
@@ -89,7 +86,7 @@ def export_system(
     temporary = temporary_path(output.absolute())
     temporary.mkdir()
     try:
-        listed = _shortlisted(trained, temporary, exporter, shortlist) if shortlist else None
+        listed = _shortlisted(trained, shortlist) if shortlist else None
         facts = _write(trained, temporary, exporter, engine, precision, kinds, chosen, listed)
         facts["parity"] = _checked(trained, temporary, facts, lines) if lines else None
         write_json(temporary / BUNDLE, facts)
@@ -127,12 +124,11 @@ def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], sear
     raise RetortError(f"{trained.directory}: none of its usual searches can be exported; {can}: give --search")
 
 
-def _shortlisted(trained: Trained, directory: Path, exporter: Any, source: ShortlistSource) -> dict[str, Any]:
-    """Write the shortlist of a model; returns what is known about it."""
+def _shortlisted(trained: Trained, source: ShortlistSource) -> tuple[Shortlist, dict[str, Any]]:
+    """The shortlist of a model, and what is known about it."""
     table = shortlist_table(source.path, trained.directory, trained.description.get("data"))
     shortlist = build(table, trained.vocabulary, source.size)
-    exporter.write_shortlist(shortlist, trained.vocabulary, directory)
-    return shortlist_facts(shortlist, table, source.size)
+    return shortlist, facts_of(shortlist, table, source.size)
 
 
 def _write(
@@ -143,17 +139,19 @@ def _write(
     precision: Precision,
     kinds: tuple[str, ...],
     search: Any,
-    shortlist: dict[str, Any] | None,
+    shortlist: tuple[Shortlist, dict[str, Any]] | None,
 ) -> dict[str, Any]:
     """Write a bundle without its measured parity; returns the facts of its JSON file."""
     config = trained.model.config
     trained.vocabulary.copy_to(directory)
-    engine_facts = exporter.write(trained.model, trained.objective.family, trained.vocabulary, directory, precision)
+    listed, shortlist_facts = shortlist or (None, None)
+    family = trained.objective.family
+    engine_facts = exporter.write(trained.model, family, trained.vocabulary, directory, precision, listed)
     facts = {
         "format": FORMAT,
         "engine": engine,
         "precision": precision,
-        "family": trained.objective.family,
+        "family": family,
         "objective": trained.description["objective"],
         "search": search.model_dump(),
         "searches": list(kinds),
@@ -163,7 +161,7 @@ def _write(
             "target_size": trained.vocabulary.target_size,
             **engine_facts,
         },
-        "shortlist": shortlist,
+        "shortlist": shortlist_facts,
         "vocabulary": trained.vocabulary.digest,
         "checkpoint": {
             "weights": file_digest(trained.directory / WEIGHTS),
@@ -181,10 +179,12 @@ def _write(
 
 
 def _checked(trained: Trained, directory: Path, facts: dict[str, Any], lines: Lines) -> dict[str, Any]:
-    """How the bundle's outputs differ from those of torch. Raises RetortError if a float32 graph changes any."""
+    """How the bundle's outputs differ from those of torch. Raises RetortError if a float32 graph without a
+    shortlist changes any."""
     exact = open_system(trained.directory, facts["search"])
     parity, first = compare(exact, open_system(directory), lines)
-    if first is not None and facts["engine"] == "onnx" and facts["precision"] == "float32":
+    is_exact = facts["engine"] == "onnx" and facts["precision"] == "float32" and facts["shortlist"] is None
+    if first is not None and is_exact:
         raise RetortError(
             f"{trained.directory}: the float32 graph changes {parity['changed_outputs']} of {parity['lines']} outputs, "
             f"the first one for: {first}; nothing was written: this is a defect of the export"

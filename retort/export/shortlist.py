@@ -107,7 +107,7 @@ def build(table: Path, vocabulary: Vocabulary, size: int) -> Shortlist:
     return Shortlist(np.union1d(frequent, [UNK]), by_source)
 
 
-def facts(shortlist: Shortlist, table: Path, size: int) -> dict[str, Any]:
+def facts_of(shortlist: Shortlist, table: Path, size: int) -> dict[str, Any]:
     """What a bundle says: where the list is from and what it holds of the run's validation text, null without one."""
     valid = table.parent.parent / "encoded" / "valid.parquet"
     found = total = candidates = lines = 0

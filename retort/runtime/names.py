@@ -4,6 +4,8 @@ from __future__ import annotations
 
 BUNDLE, CARD = "bundle.json", "README.md"
 MODEL, ENCODER, DECODER = "model.onnx", "encoder.onnx", "decoder.onnx"
+SHORTLIST = "shortlist.npy"
 
 SOURCE, LENGTHS, SLOTS, TOKENS, MEMORY = "source", "lengths", "slots", "tokens", "memory"
+CANDIDATES = "candidates"
 LOGITS, NORMALISER, END, TRANSITIONS = "logits", "normaliser", "end", "transitions"

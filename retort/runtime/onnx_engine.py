@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import onnxruntime
@@ -13,7 +14,8 @@ import onnxruntime
 from retort.data.vocabulary import EOS, PAD
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, check_search
-from retort.runtime.names import LENGTHS, SOURCE
+from retort.runtime.candidates import Candidates
+from retort.runtime.names import CANDIDATES, LENGTHS, SHORTLIST, SOURCE
 from retort.runtime.system import Decoded, System
 
 WARNINGS = 3
@@ -32,14 +34,29 @@ class Graphs:
         options.log_severity_level = WARNINGS
         self._sessions = {name: _session(directory / name, options) for name in facts["graphs"]}
         self._outputs = {name: [o.name for o in session.get_outputs()] for name, session in self._sessions.items()}
-        forbidden = facts["forbidden"]
-        self.tokens = np.delete(np.arange(facts["target_size"]), forbidden)
+        self.tokens = np.delete(np.arange(facts["target_size"]), facts["forbidden"])
         """Id of each column of a graph's scores."""
+        listed = [
+            name for name, session in self._sessions.items() if CANDIDATES in (i.name for i in session.get_inputs())
+        ]
+        self._candidates = Candidates.read(directory / SHORTLIST) if listed else None
+        self._more_inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._sessions}
+        self._listed = listed
+
+    def for_sources(self, sources: Sequence[Sequence[int]]) -> Self:
+        """The same graphs; with a shortlist, they score the candidates of these sources."""
+        if self._candidates is None:
+            return self
+        other = copy.copy(self)
+        other.tokens = self._candidates.of(sources)
+        other._more_inputs = self._more_inputs | {name: {CANDIDATES: other.tokens} for name in self._listed}
+        return other
 
     def run(self, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of a graph by name."""
         names = self._outputs[name]
-        return dict(zip(names, self._sessions[name].run(names, dict(inputs)), strict=True))
+        given = {**inputs, **self._more_inputs[name]}
+        return dict(zip(names, self._sessions[name].run(names, given), strict=True))
 
     def encoded(self, name: str, sources: Sequence[Sequence[int]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Outputs of the graph that takes the sources, eos appended, and their lengths [b] with it."""
@@ -52,8 +69,9 @@ class Graphs:
 
 
 class OnnxSystem(System):
-    """A system of graphs. Lines are decoded one by one: on a CPU a batch is no faster, and in int8, where a whole input
-    has one scale, an output would depend on the other lines."""
+    """A system of graphs. Lines are decoded one by one: on a CPU a batch is no faster, and an output would depend on
+    the other lines in int8, where a whole input has one scale, and with a shortlist, where a batch has the candidates
+    of all its lines."""
 
     engine = "onnx"
     batch_size = 1
@@ -79,7 +97,7 @@ class OnnxSystem(System):
         self._search: Callable[..., list[Decoded]] = import_module(f"retort.runtime.search.{search['kind']}").search
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
-        return self._search(self._graphs, sources, self.search)
+        return self._search(self._graphs.for_sources(sources), sources, self.search)
 
 
 def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int) -> OnnxSystem:

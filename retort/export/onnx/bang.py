@@ -13,10 +13,9 @@ import onnx
 
 from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.export.onnx.exported import Exported
-from retort.export.onnx.graph import FLOAT, INT32, INT64, Graph, array
+from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
 from retort.export.onnx.layers import after_attention, encoder, keys_values, linear, norm
-from retort.export.onnx.parallel import add_positions, position_table, sources
-from retort.export.precision import Precision
+from retort.export.onnx.parallel import add_positions, allowed_scores, position_table, sources
 from retort.models.bang import BUCKETS, BangModel, distance_buckets
 from retort.models.kernels import MASKED
 from retort.models.layers import DecoderLayer
@@ -26,15 +25,15 @@ FORBIDDEN = [PAD, BOS, MASK, BLANK]
 """Ids that no slot holds in an output."""
 
 
-def export(model: BangModel, precision: Precision) -> Exported:
+def export(model: BangModel, form: Form) -> Exported:
     """The graphs of a model."""
-    graphs = {ENCODER: _encoder(model, precision), DECODER: _decoder(model, precision)}
+    graphs = {ENCODER: _encoder(model, form), DECODER: _decoder(model, form)}
     return Exported(graphs, {"forbidden": FORBIDDEN})
 
 
-def _encoder(model: BangModel, precision: Precision) -> onnx.ModelProto:
+def _encoder(model: BangModel, form: Form) -> onnx.ModelProto:
     """Encoder states [b, s, d]."""
-    g = Graph(precision)
+    g = Graph(form)
     source, lengths = sources(g)
     table = g.constant(array(model.embeddings.source) * np.float32(model.embeddings.scale))
     x = add_positions(g, g.op("Gather", table, source, axis=0), position_table(model), g.width(source))
@@ -42,9 +41,9 @@ def _encoder(model: BangModel, precision: Precision) -> onnx.ModelProto:
     return g.model()
 
 
-def _decoder(model: BangModel, precision: Precision) -> onnx.ModelProto:
+def _decoder(model: BangModel, form: Form) -> onnx.ModelProto:
     """Scores [b, t, v] of ``slots`` [1] slots, the same number in each row, that follow bos and the tokens so far."""
-    g = Graph(precision)
+    g = Graph(form)
     d = model.config.d_model
     memory, lengths = g.input(MEMORY, FLOAT, "b", "m", d), g.input(LENGTHS, INT32, "b")
     tokens, slots = g.input(TOKENS, INT64, "b", "k"), g.input(SLOTS, INT64, 1)
@@ -63,9 +62,7 @@ def _decoder(model: BangModel, precision: Precision) -> onnx.ModelProto:
         x = _attention(g, x, model, i, causal, buckets, known if i == last else None)
         x = after_attention(g, x, layer, pair, lengths)
     states = norm(g, x, model.decoder.norm)
-    g.output(
-        LOGITS, g.product(states, np.delete(array(model.embeddings.output), FORBIDDEN, axis=0)), FLOAT, "b", "t", "v"
-    )
+    g.output(LOGITS, allowed_scores(g, model, states, FORBIDDEN), FLOAT, "b", "t", "v")
     return g.model()
 
 

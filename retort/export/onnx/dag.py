@@ -9,30 +9,34 @@ import numpy as np
 
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
 from retort.export.onnx.exported import Exported
-from retort.export.onnx.graph import FLOAT, Graph, array
+from retort.export.onnx.graph import FLOAT, INT64, Form, Graph, array
 from retort.export.onnx.parallel import inside, sources, upsampled_states
-from retort.export.precision import Precision
 from retort.models.dag import DagModel
 from retort.models.kernels import MASKED
-from retort.runtime.names import END, LOGITS, MODEL, NORMALISER, TRANSITIONS
+from retort.runtime.names import CANDIDATES, END, LOGITS, MODEL, NORMALISER, TRANSITIONS
 
 FORBIDDEN = [PAD, BOS, EOS, MASK, BLANK]
 """Ids that no inner vertex holds; the last one holds eos."""
 
 
-def export(model: DagModel, precision: Precision) -> Exported:
+def export(model: DagModel, form: Form) -> Exported:
     """The graph of a model.
 
     Outputs: scores [b, t, v] of the tokens that inner vertices may hold; the log of their normaliser [b, t], over all
-    tokens; the log-probability [b, t] of eos; log-probabilities [b, i, j] of transitions forward.
+    tokens (with a shortlist: its candidates and the forbidden ones); the log-probability [b, t] of eos;
+    log-probabilities [b, i, j] of transitions forward.
     """
-    g = Graph(precision)
+    g = Graph(form)
     source, lengths = sources(g)
     states, count = upsampled_states(g, model, source, lengths)
     weight = array(model.embeddings.output)
     # eos first, the other forbidden ones, and then what is given out
     first = [EOS, *(i for i in FORBIDDEN if i != EOS)]
-    logits = g.product(states, np.concatenate([weight[first], np.delete(weight, FORBIDDEN, axis=0)]))
+    if g.has_shortlist:
+        rows = g.op("Concat", g.integers(*first), g.input(CANDIDATES, INT64, "v"), axis=0)
+        logits = g.product_of_rows(states, weight, rows)
+    else:
+        logits = g.product(states, np.concatenate([weight[first], np.delete(weight, FORBIDDEN, axis=0)]))
     # the reduction by log-sum-exp is several times slower
     end = g.slice(g.op("LogSoftmax", logits, axis=-1), 0, 1, 2)
     normaliser = g.op("Sub", g.slice(logits, 0, 1, 2), end)

@@ -8,7 +8,7 @@ ones; ``SkipLayerNormalization`` is not, and so it is left alone.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -25,11 +25,19 @@ FORMAT = 10
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 
 
+class Form(NamedTuple):
+    """What can be chosen about a graph."""
+
+    precision: Precision
+    has_shortlist: bool = False
+    """Whether it scores only tokens that it is given as an input."""
+
+
 class Graph:
     """Nodes and constants; values are named by strings."""
 
-    def __init__(self, precision: Precision) -> None:
-        self.precision = precision
+    def __init__(self, form: Form) -> None:
+        self.precision, self.has_shortlist = form
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -85,6 +93,17 @@ class Graph:
             return self.op("DynamicQuantizeMatMul", x, *constants, *bias, domain=CONTRIBUTED)
         y = self.op("MatMul", x, self.constant(weight_ko))
         return self.op("Add", y, *bias) if bias else y
+
+    def product_of_rows(self, x: str, weight_ok: np.ndarray, rows: str) -> str:
+        """The columns of x weight' that belong to some rows of the weight, whose numbers are a value of the graph."""
+        if self.precision == "int8":
+            quantised_ko, scale_o = quantised(np.ascontiguousarray(weight_ok.T))
+            weight = self.op("Gather", self.constant(np.ascontiguousarray(quantised_ko.T)), rows, axis=0)
+            scale = self.op("Gather", self.constant(scale_o), rows, axis=0)
+            transposed = self.op("Transpose", weight, perm=[1, 0])
+            return self.op("DynamicQuantizeMatMul", x, transposed, scale, domain=CONTRIBUTED)
+        weight = self.op("Gather", self.constant(weight_ok), rows, axis=0)
+        return self.op("MatMul", x, self.op("Transpose", weight, perm=[1, 0]))
 
     def rows(self, table: str, count: str, first: int = 0, axis: int = 0) -> str:
         """``count`` [1] entries of ``table`` along an axis, from ``first`` on."""

@@ -16,13 +16,12 @@ from torch import Tensor
 
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
 from retort.export.onnx.exported import Exported
-from retort.export.onnx.graph import FLOAT, INT32, INT64, Graph, array
+from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
 from retort.export.onnx.layers import decoder, decoder_layer, encoder, keys_values, linear, norm
-from retort.export.precision import Precision
 from retort.models.base import EncoderDecoder, Transformer
 from retort.models.embeddings import Positions
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
-from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, MODEL, SLOTS, SOURCE, TOKENS
+from retort.runtime.names import CANDIDATES, DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, MODEL, SLOTS, SOURCE, TOKENS
 
 
 def forbidden_tokens(model: ParallelModel) -> list[int]:
@@ -30,32 +29,32 @@ def forbidden_tokens(model: ParallelModel) -> list[int]:
     return [PAD, BOS, EOS, MASK] if model.upsampling else [PAD, BOS, MASK, *([] if model.blank else [BLANK])]
 
 
-def export(model: ParallelModel, precision: Precision) -> Exported:
+def export(model: ParallelModel, form: Form) -> Exported:
     """The graphs of a model."""
     facts: dict[str, Any] = {"forbidden": forbidden_tokens(model)}
     if model.upsampling:
-        return Exported({MODEL: upsampled(model, precision)}, facts | {"upsampling": model.upsampling})
+        return Exported({MODEL: upsampled(model, form)}, facts | {"upsampling": model.upsampling})
     facts |= {
         "length_slot": model.length_slot,
         "length_range": LENGTH_RANGE,
         "length_multiplier": model.length_multiplier,
         "pad_input": model.pad_input,
     }
-    return Exported({ENCODER: encoder_with_length(model, precision), DECODER: slots(model, precision)}, facts)
+    return Exported({ENCODER: encoder_with_length(model, form), DECODER: slots(model, form)}, facts)
 
 
-def upsampled(model: ParallelModel, precision: Precision) -> onnx.ModelProto:
+def upsampled(model: ParallelModel, form: Form) -> onnx.ModelProto:
     """Scores [b, t, v] of the slots of each source token."""
-    g = Graph(precision)
+    g = Graph(form)
     source, lengths = sources(g)
     states, _ = upsampled_states(g, model, source, lengths)
     g.output(LOGITS, allowed_scores(g, model, states, forbidden_tokens(model)), FLOAT, "b", "t", "v")
     return g.model()
 
 
-def encoder_with_length(model: ParallelModel, precision: Precision) -> onnx.ModelProto:
+def encoder_with_length(model: ParallelModel, form: Form) -> onnx.ModelProto:
     """Encoder states [b, s, d] and the scores [b, l] of length classes."""
-    g = Graph(precision)
+    g = Graph(form)
     source, lengths = sources(g)
     memory, seen = encode(g, model, source, lengths)
     if model.length_slot:
@@ -69,9 +68,9 @@ def encoder_with_length(model: ParallelModel, precision: Precision) -> onnx.Mode
     return g.model()
 
 
-def slots(model: ParallelModel, precision: Precision) -> onnx.ModelProto:
+def slots(model: ParallelModel, form: Form) -> onnx.ModelProto:
     """Scores [b, t, v] of slots that hold mask or given tokens, ``slots`` [b] of them in each row."""
-    g = Graph(precision)
+    g = Graph(form)
     memory = g.input(MEMORY, FLOAT, "b", "m", model.config.d_model)
     lengths, count, tokens = g.input(LENGTHS, INT32, "b"), g.input(SLOTS, INT32, "b"), g.input(TOKENS, INT64, "b", "t")
     x = add_positions(g, embedded(g, model, tokens), position_table(model), g.width(tokens))
@@ -159,5 +158,9 @@ def decoded(g: Graph, model: ParallelModel, x: str, count: str, memory: str, len
 
 
 def allowed_scores(g: Graph, model: EncoderDecoder, states: str, forbidden: Sequence[int]) -> str:
-    """Scores over all tokens but the forbidden ones, in ascending order of their ids."""
-    return g.product(states, np.delete(array(model.embeddings.output), forbidden, axis=0))
+    """Scores over all tokens but the forbidden ones, in ascending order of their ids; with a shortlist over its
+    candidates, an input."""
+    weight = array(model.embeddings.output)
+    if g.has_shortlist:
+        return g.product_of_rows(states, weight, g.input(CANDIDATES, INT64, "v"))
+    return g.product(states, np.delete(weight, forbidden, axis=0))

@@ -7,12 +7,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retort.config import ObjectiveSection
 from retort.data.files import write_bytes
-from retort.data.vocabulary import Vocabulary
+from retort.data.vocabulary import BLANK, Vocabulary
 from retort.export.onnx.exported import Exported
+from retort.export.onnx.graph import Form
 from retort.export.precision import Precision
+from retort.export.shortlist import Shortlist
 from retort.models.base import EncoderDecoder
+from retort.runtime.candidates import Candidates
+from retort.runtime.names import SHORTLIST
 
 PACKAGES = ("onnx", "onnxruntime")
 """What reads or writes the graphs."""
@@ -24,10 +30,20 @@ def searches(objective: ObjectiveSection) -> tuple[str, ...]:
 
 
 def write(
-    model: EncoderDecoder, family: str, vocabulary: Vocabulary, directory: Path, precision: Precision
+    model: EncoderDecoder,
+    family: str,
+    vocabulary: Vocabulary,
+    directory: Path,
+    precision: Precision,
+    shortlist: Shortlist | None = None,
 ) -> dict[str, Any]:
-    """Write the graphs into a directory; returns what the runtime needs to know besides."""
-    exported: Exported = import_module(f"retort.export.onnx.{family}").export(model, precision)
+    """Write the graphs, and the shortlist, into a directory; returns what the runtime needs to know besides."""
+    form = Form(precision, shortlist is not None)
+    exported: Exported = import_module(f"retort.export.onnx.{family}").export(model, form)
     for name, graph in exported.graphs.items():
         write_bytes(directory / name, graph.SerializeToString())
+    if shortlist:
+        special = [i for i in range(BLANK + 1) if i not in exported.facts["forbidden"]]
+        candidates = Candidates.of_rows([np.union1d(shortlist.frequent, special), *shortlist.by_source])
+        write_bytes(directory / SHORTLIST, candidates.to_bytes())
     return {"graphs": list(exported.graphs), **exported.facts}

@@ -17,8 +17,9 @@ from retort.errors import RetortError
 from retort.export import shortlist as module
 from retort.export.exporting import ShortlistSource, export_system
 from retort.export.parity import Lines
-from retort.export.shortlist import build, facts
+from retort.export.shortlist import build, facts_of
 from retort.runtime import open_system
+from retort.runtime.candidates import Candidates
 from tests.unit.fakes_export import saved, text_vocabulary
 
 AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
@@ -61,7 +62,7 @@ def test_the_translation_of_a_piece_wins_over_the_piece_that_is_everywhere(run, 
     assert built.frequent.tolist() == [UNK, COMMON]
     assert built.of([11, 12, 11]).tolist() == [UNK, COMMON, 12, 13]
     assert all(len(ids) == 0 for ids in built.by_source[: BLANK + 1])
-    known = facts(built, table, 1)
+    known = facts_of(built, table, 1)
     assert known["recall"] == 1.0 and 3 < known["candidates_per_sentence"] < 8
     monkeypatch.setattr(module, "CHUNK", 7)
     again = build(table, vocabulary, 1)
@@ -74,9 +75,9 @@ def test_recall_counts_what_is_missing_and_is_unknown_without_validation_text(ru
     built = build(run / "encoded" / "train.parquet", vocabulary, 1)
     swapped = pa.table({"id": [1], "source": [[11]], "target": [[12, 20, 21, COMMON]]}, schema=ENCODED.schema)
     write_table(run / "encoded" / "valid.parquet", ENCODED, swapped)
-    assert facts(built, run / "encoded" / "train.parquet", 1)["recall"] == 0.5
+    assert facts_of(built, run / "encoded" / "train.parquet", 1)["recall"] == 0.5
     (run / "encoded" / "valid.parquet").unlink()
-    assert facts(built, run / "encoded" / "train.parquet", 1)["recall"] is None
+    assert facts_of(built, run / "encoded" / "train.parquet", 1)["recall"] is None
 
 
 def test_ctranslate2_emits_only_candidates_and_never_a_suppressed_piece(run, vocabulary):
@@ -101,17 +102,78 @@ def test_ctranslate2_emits_only_candidates_and_never_a_suppressed_piece(run, voc
     assert differ
 
 
-def test_a_list_of_everything_changes_nothing(run, vocabulary):
-    checkpoint = run / "systems" / "teacher" / "seed1"
+def write_everything(path, vocabulary):
+    """Text in which every source piece is translated by every target piece."""
     rng = random.Random(4)
     everything = [[*range(BLANK + 1, vocabulary.target_size)]] * 40
     sources = [[i] for i in rng.choices(range(11, vocabulary.source_size), k=40)]
     table = pa.table({"id": range(40), "source": sources, "target": everything}, schema=ENCODED.schema)
-    write_table(run / "all.parquet", ENCODED, table)
+    write_table(path, ENCODED, table)
+
+
+def test_a_list_of_everything_changes_nothing(run, vocabulary):
+    checkpoint = run / "systems" / "teacher" / "seed1"
+    write_everything(run / "all.parquet", vocabulary)
     export_system(checkpoint, run / "list", shortlist=ShortlistSource(run / "all.parquet", 1000))
     export_system(checkpoint, run / "plain")
     texts = vocabulary.decode_target([[11, 17, 23], [30], [12, 35, 35, 14, 27]])
     assert open_system(run / "list").translate(texts) == open_system(run / "plain").translate(texts, batch_size=1)
+
+
+PARALLEL = {
+    "vanilla, lengths, ODD": ("vanilla", {}, {"kind": "argmax", "length_beam": 3, "deduplicate": "odd"}),
+    "vanilla, deep supervision": ("vanilla", {"deep_supervision": True}, {"kind": "argmax"}),
+    "cmlm": ("cmlm", {}, {"kind": "mask_predict"}),
+    "ctc": ("ctc", {}, {"kind": "ctc_collapse"}),
+    "dag": ("dag", {}, {"kind": "dag_path"}),
+    "dag, viterbi": ("dag", {}, {"kind": "joint_viterbi"}),
+    "bang": ("bang", {}, {"kind": "blocks"}),
+}
+
+
+@pytest.mark.parametrize("name", PARALLEL)
+def test_graphs_emit_only_candidates_and_with_a_list_of_everything_what_they_emit_without(run, vocabulary, name):
+    objective, options, search = PARALLEL[name]
+    checkpoint = run / "systems" / objective / "seed1"
+    saved(checkpoint, vocabulary, config.objective_named(objective)(name=objective, **options))
+    write_everything(run / "all.parquet", vocabulary)
+    sources = [[11, 17, 23], [30], [12, 35, 35, 14, 27], [20, 21, 22, 23, 24, 25]]
+    lines = Lines("lines", vocabulary.decode_target(sources), None)
+    for label, shortlist in (("plain", None), ("all", ShortlistSource(run / "all.parquet", 1000)),
+                             ("few", ShortlistSource(size=2))):  # fmt: skip
+        export_system(checkpoint, run / label, search=search, lines=lines, shortlist=shortlist)
+    plain, listed, few = (open_system(run / label) for label in ("plain", "all", "few"))
+    assert listed.decode(sources) == plain.decode(sources)
+    assert [listed.decode([source]) for source in sources] == [plain.decode([source]) for source in sources]
+    built = build(run / "encoded" / "train.parquet", vocabulary, 2)
+    for source in sources:
+        assert set(few.decode([source])[0].tokens) <= set(built.of(source).tolist())
+    assert few.decode(sources) != plain.decode(sources)
+
+
+@pytest.mark.parametrize("objective", ["ctc", "dag"])
+def test_in_int8_a_list_of_everything_changes_next_to_nothing(run, vocabulary, objective):
+    checkpoint = run / "systems" / objective / "seed1"
+    saved(checkpoint, vocabulary, config.objective_named(objective)(name=objective), d_model=64, ffn=128)
+    write_everything(run / "all.parquet", vocabulary)
+    export_system(checkpoint, run / "plain", precision="int8")
+    export_system(checkpoint, run / "all", precision="int8", shortlist=ShortlistSource(run / "all.parquet", 1000))
+    rng = random.Random(6)
+    sources = [[rng.randrange(11, vocabulary.source_size) for _ in range(rng.randint(1, 9))] for _ in range(20)]
+    plain, listed = (open_system(run / label) for label in ("plain", "all"))
+    same = [listed.decode([source]) == plain.decode([source]) for source in sources]
+    assert sum(same) == len(same)
+
+
+def test_a_damaged_list_is_an_error_that_names_it(tmp_path):
+    rows = [np.array([3, 9]), np.array([], np.int64), np.array([7, 9])]
+    candidates = Candidates.of_rows(rows)
+    (tmp_path / "list").write_bytes(candidates.to_bytes())
+    again = Candidates.read(tmp_path / "list")
+    assert again.of([[1], [0]]).tolist() == [3, 7, 9] and again.of([[0]]).tolist() == [3, 9]
+    (tmp_path / "list").write_bytes(candidates.to_bytes()[:150])
+    with pytest.raises(RetortError, match="list: cannot be read"):
+        Candidates.read(tmp_path / "list")
 
 
 def export_call(monkeypatch, *options):
@@ -133,9 +195,6 @@ def test_the_command_finds_the_text_of_the_run(run, vocabulary, monkeypatch, cap
 
 def test_what_cannot_have_a_shortlist_is_refused(run, vocabulary):
     checkpoint = run / "systems" / "teacher" / "seed1"
-    saved(run / "systems" / "ctc" / "seed1", vocabulary, config.Ctc(name="ctc"))
-    with pytest.raises(RetortError, match="only --format ctranslate2 decodes with a shortlist"):
-        export_system(run / "systems" / "ctc" / "seed1", run / "out", shortlist=ShortlistSource())
     with pytest.raises(RetortError, match=r"elsewhere/encoded/train.parquet: not found; --shortlist needs"):
         export_system(checkpoint, run / "out", shortlist=ShortlistSource(run / "elsewhere"))
     write_text(run / "other.parquet", vocabulary, digest="0" * 64)
