@@ -4,6 +4,7 @@
 rule measure_latency:
     input:
         checkpoints=of_job(plan.timed_checkpoints),
+        text=of_job(plan.shortlist_text),
         tests=TESTS[0],
     output:
         latency=f"{R}/latency/latency.parquet",
@@ -26,4 +27,4 @@ rule measure_latency:
         "Time all systems"
     shell:
         "python {params.script:q} --systems {params.systems:q} --latency {params.latency:q} --tests {input.tests:q}"
-        " --threads {threads} --output {output.latency:q} 2> {log:q}"
+        " --training-text {input.text:q} --threads {threads} --output {output.latency:q} 2> {log:q}"

@@ -20,9 +20,10 @@ from retort.config import Engine, Latency, Search
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, LATENCY
+from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.evaluation.runs import test_set_of
-from retort.export.exporting import ExportEngine, export_system
+from retort.export.exporting import ExportEngine, Listed, export_system, list_candidates
 from retort.models.checkpoint import WEIGHTS
 from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start
@@ -47,6 +48,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--systems", type=section(list[TimedSystem]), required=True, help="JSON list")
     arguments.add_argument("--latency", type=section(Latency), required=True)
     arguments.add_argument("--tests", type=Path, required=True, help="corpus table test.<name>.parquet")
+    arguments.add_argument(
+        "--training-text", type=Path, nargs="*", default=[], help="encoded table that shortlists are made from"
+    )
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
@@ -55,45 +59,56 @@ def parser() -> argparse.ArgumentParser:
 class Loader:
     """Loads each checkpoint once per engine, from a directory where it is exported to."""
 
-    def __init__(
-        self, entries: Sequence[TimedSystem], settings: Latency, threads: int, directory: Path, texts: Sequence[str]
-    ) -> None:
+    def __init__(self, args: argparse.Namespace, texts: Sequence[str], threads: int, directory: Path) -> None:
         """``texts`` are what new processes translate."""
-        self.entries, self.settings, self.threads, self.directory = entries, settings, threads, directory
-        self.texts = texts
-        self.teachers = {entry.checkpoint: entry.teacher for entry in entries if entry.teacher}
-        self._systems: dict[tuple[Path, Engine], System | None] = {}
+        self.entries: list[TimedSystem] = args.systems
+        self.settings: Latency = args.latency
+        self.training_text: list[Path] = args.training_text
+        self.texts, self.threads, self.directory = texts, threads, directory
+        self.teachers = {entry.checkpoint: entry.teacher for entry in self.entries if entry.teacher}
+        self._systems: dict[tuple[Path, Engine, bool], System | None] = {}
+        self._listed: Listed | None = None
         self.facts: list[dict[str, Any]] = []
         """Size on disk, what loading took, cold start and peak memory of each checkpoint and engine."""
 
     def timed(self) -> list[Timed]:
-        """Every system and search in each of the engines that can run it."""
+        """Every system and search in each of the engines that can run it, and with a shortlist if that is asked for."""
+        lists = (False, True) if self.settings.shortlist_size and self.training_text else (False,)
         return [
             Timed(entry.system, entry.seed, entry.search_name, system.with_search(entry.search.model_dump()))
             for entry in self.entries
             for engine in self.settings.engines
-            if (system := self._system(entry, engine)) and self._can_run(entry, engine, system)
+            for has_list in (lists if engine != "torch" else (False,))
+            if (system := self._system(entry, engine, has_list)) and self._can_run(entry, engine, system)
         ]
 
     def _can_run(self, entry: TimedSystem, engine: Engine, system: System) -> bool:
         return engine == "torch" or (entry.search.kind in system.kinds and not entry.search.needs_teacher)
 
-    def _system(self, entry: TimedSystem, engine: Engine) -> System | None:
-        key = (entry.checkpoint, engine)
+    def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System | None:
+        key = (entry.checkpoint, engine, has_list)
         if key not in self._systems:
-            directory = entry.checkpoint if engine == "torch" else self._exported(entry, engine)
+            directory = entry.checkpoint if engine == "torch" else self._exported(entry, engine, has_list)
             self._systems[key] = self._open(entry, engine, directory) if directory else None
         return self._systems[key]
 
-    def _exported(self, entry: TimedSystem, engine: ExportEngine) -> Path | None:
+    def _exported(self, entry: TimedSystem, engine: ExportEngine, has_list: bool) -> Path | None:
         """The bundle of a checkpoint; None if the engine cannot run it."""
         directory = self.directory / str(len(self._systems))
         try:
-            export_system(entry.checkpoint, directory, engine, self.settings.exported_precision)
+            shortlist = self._shortlist(entry) if has_list else None
+            export_system(entry.checkpoint, directory, engine, self.settings.exported_precision, shortlist=shortlist)
         except RetortError as error:
             logging.info("%s is not timed in %s: %s", entry.system, engine, error)
             return None
         return directory
+
+    def _shortlist(self, entry: TimedSystem) -> Listed:
+        """The shortlist, made once for all systems."""
+        if self._listed is None:
+            vocabulary = Vocabulary.load(entry.checkpoint)
+            self._listed = list_candidates(self.training_text[0], vocabulary, self.settings.shortlist_size)
+        return self._listed
 
     def _open(self, entry: TimedSystem, engine: Engine, directory: Path) -> System:
         if engine == "torch":
@@ -106,7 +121,7 @@ class Loader:
             {
                 "system": entry.system,
                 "seed": entry.seed,
-                "engine": engine,
+                "engine": Timed(entry.system, entry.seed, entry.search_name, system).engine,
                 "precision": system.precision,
                 "bytes": directory_bytes(directory),
                 "loading_seconds": time.perf_counter() - start,
@@ -115,6 +130,10 @@ class Loader:
             }
         )
         return system
+
+    def shortlist_facts(self) -> dict[str, Any] | None:
+        """What is known about the shortlist; None without one."""
+        return self._listed.facts if self._listed else None
 
     def _started(self, entry: TimedSystem, directory: Path, system: System, teacher: Path | None) -> dict[str, Any]:
         """Facts about new processes that open a system, with the entry's search if it has that."""
@@ -131,7 +150,7 @@ def main(args: argparse.Namespace) -> None:
     device = prepare_device(threads)
     texts = read_table(args.tests, CORPUS, ["source"]).column("source").to_pylist()
     with tempfile.TemporaryDirectory() as directory:
-        loader = Loader(args.systems, settings, threads, Path(directory), texts)
+        loader = Loader(args, texts, threads, Path(directory))
         systems = loader.timed()
         load = machine_load()
         timings = list(measure(systems, texts, settings))
@@ -144,6 +163,7 @@ def main(args: argparse.Namespace) -> None:
         checkpoints={str(entry.checkpoint): file_digest(entry.checkpoint / WEIGHTS) for entry in args.systems},
         teachers={str(e.teacher): file_digest(e.teacher / WEIGHTS) for e in args.systems if e.teacher},
         device=describe_device(device) | machine,
+        shortlist=loader.shortlist_facts(),
         load={"before": load, "after": machine_load()},
         loaded=loader.facts,
         changed_outputs=changed_outputs(timings),

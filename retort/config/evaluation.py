@@ -119,6 +119,9 @@ class Latency(Section):
     teacher, ctranslate2 Transformers that decode from left to right. A system's latency is that in its fastest one."""
     exported_precision: Literal["int8", "float32"] = "int8"
     """Precision of the weights in the engines that are exported to."""
+    shortlist_size: int = Field(50, ge=0, le=1_000_000)
+    """Exported systems are also timed with a lexical shortlist: so many candidates per source piece, and so many
+    frequent pieces; 0: without. It is made from the training text, and pays with vocabularies of thousands."""
     cold_starts: int = Field(3, ge=0, le=1000)
     """New processes of each system and engine, in which its cold start and peak memory are measured; 0: none."""
 

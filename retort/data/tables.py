@@ -244,12 +244,15 @@ EXPOSURE = Table(
     ),
 )
 
+WITH_SHORTLIST = ", shortlist"
+"""End of an engine's name in latency tables where it scored a shortlist instead of the vocabulary."""
+
 LATENCY = Table(
     "latency",
     2,
     (
         *_DECODED,
-        Column("engine", pa.string(), "what ran the model: torch, onnx or ctranslate2"),
+        Column("engine", pa.string(), "what ran the model: torch, onnx, ctranslate2, and whether with a shortlist"),
         Column("precision", pa.string(), "of the weights: float32, bfloat16 or int8"),
         Column("batch_size", pa.int32(), "sentences decoded together", "sentences"),
         Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),

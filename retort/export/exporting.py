@@ -47,6 +47,17 @@ class ShortlistSource:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A shortlist."""
+
+    shortlist: Shortlist
+    facts: dict[str, Any]
+    """What is known about it."""
+    vocabulary: str
+    """Digest of the vocabulary that its ids are of."""
+
+
+@dataclass(frozen=True)
 class Trained:
     """A loaded checkpoint."""
 
@@ -64,7 +75,7 @@ def export_system(
     precision: Precision = "float32",
     search: Mapping[str, Any] | None = None,
     lines: Lines | None = None,
-    shortlist: ShortlistSource | None = None,
+    shortlist: ShortlistSource | Listed | None = None,
 ) -> dict[str, Any]:
     """Write the bundle of a checkpoint; returns the facts of its JSON file.
 
@@ -124,11 +135,20 @@ def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], sear
     raise RetortError(f"{trained.directory}: none of its usual searches can be exported; {can}: give --search")
 
 
-def _shortlisted(trained: Trained, source: ShortlistSource) -> tuple[Shortlist, dict[str, Any]]:
-    """The shortlist of a model, and what is known about it."""
-    table = shortlist_table(source.path, trained.directory, trained.description.get("data"))
-    shortlist = build(table, trained.vocabulary, source.size)
-    return shortlist, facts_of(shortlist, table, source.size)
+def list_candidates(table: Path, vocabulary: Vocabulary, size: int) -> Listed:
+    """The shortlist of an encoded training text, for all models with its vocabulary."""
+    shortlist = build(table, vocabulary, size)
+    return Listed(shortlist, facts_of(shortlist, table, size), vocabulary.digest)
+
+
+def _shortlisted(trained: Trained, source: ShortlistSource | Listed) -> Listed:
+    """The shortlist of a model. Raises RetortError for one of another vocabulary."""
+    if isinstance(source, ShortlistSource):
+        table = shortlist_table(source.path, trained.directory, trained.description.get("data"))
+        return list_candidates(table, trained.vocabulary, source.size)
+    if source.vocabulary != trained.vocabulary.digest:
+        raise RetortError(f"{trained.directory}: the shortlist is of another vocabulary; make it from the model's text")
+    return source
 
 
 def _write(
@@ -139,14 +159,13 @@ def _write(
     precision: Precision,
     kinds: tuple[str, ...],
     search: Any,
-    shortlist: tuple[Shortlist, dict[str, Any]] | None,
+    listed: Listed | None,
 ) -> dict[str, Any]:
     """Write a bundle without its measured parity; returns the facts of its JSON file."""
     config = trained.model.config
     trained.vocabulary.copy_to(directory)
-    listed, shortlist_facts = shortlist or (None, None)
-    family = trained.objective.family
-    engine_facts = exporter.write(trained.model, family, trained.vocabulary, directory, precision, listed)
+    family, shortlist = trained.objective.family, listed and listed.shortlist
+    engine_facts = exporter.write(trained.model, family, trained.vocabulary, directory, precision, shortlist)
     facts = {
         "format": FORMAT,
         "engine": engine,
@@ -161,7 +180,7 @@ def _write(
             "target_size": trained.vocabulary.target_size,
             **engine_facts,
         },
-        "shortlist": shortlist_facts,
+        "shortlist": listed and listed.facts,
         "vocabulary": trained.vocabulary.digest,
         "checkpoint": {
             "weights": file_digest(trained.directory / WEIGHTS),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from retort.data.tables import WITH_SHORTLIST
 from retort.evaluation.significance import SEED
 from retort.report.inputs import Inputs, Row
 
@@ -103,12 +104,13 @@ def latencies(inputs: Inputs) -> dict[Key, dict[int, Latency]]:
     return {key: by_engine[(*key, engine)] for key, engine in best_engines(by_engine).items()}
 
 
-def best_engines(by_engine: dict[EngineKey, dict[int, Latency]]) -> dict[Key, str]:
-    """The fastest engine of each system and search."""
+def best_engines(by_engine: dict[EngineKey, dict[int, Latency]], *, shortlist: bool = False) -> dict[Key, str]:
+    """The fastest engine of each system and search, among those that score the vocabulary, or a shortlist."""
     best: dict[Key, tuple[float, str]] = {}
     for (system, search, engine), sizes in by_engine.items():
-        candidate = (sizes[min(sizes)].median, engine)
-        best[system, search] = min(candidate, best.get((system, search), candidate))
+        if engine.endswith(WITH_SHORTLIST) == shortlist:
+            candidate = (sizes[min(sizes)].median, engine)
+            best[system, search] = min(candidate, best.get((system, search), candidate))
     return {key: engine for key, (_, engine) in best.items()}
 
 
@@ -157,18 +159,20 @@ def rival_key(inputs: Inputs) -> Key | None:
 
 
 def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str, int], Speedup]:
-    """Speed-up over the reference in its fastest engine, by system, search, engine and batch size."""
+    """Speed-up over the reference in its fastest engine, by system, search, engine and batch size. What scores a
+    shortlist is compared with the reference that does so, too."""
     column = time_column(inputs)
     medians: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
     for row in inputs.latency:
         batches = medians.setdefault((row["system"], row["search"], row["engine"], row["batch_size"]), {})
         batches.setdefault(row["batch"], []).append(row[column])
-    engine = best_engines(engine_latencies(inputs)).get(reference) if reference else None
-    if reference is None or engine is None:
+    if reference is None:
         return {}
+    by_engine = engine_latencies(inputs)
+    engines = {listed: best_engines(by_engine, shortlist=listed).get(reference, "") for listed in (False, True)}
     result = {}
     for (system, search, own, size), batches in medians.items():
-        base = medians.get((*reference, engine, size))
+        base = medians.get((*reference, engines[own.endswith(WITH_SHORTLIST)], size))
         common = sorted(base.keys() & batches.keys()) if base else []
         if base and common:
             result[system, search, own, size] = speedup(

@@ -27,8 +27,8 @@ class CTranslate2System(System):
         )
         self._directory = bundle.directory
         # bundles that were exported before there were shortlists do not name them
-        self._has_shortlist = facts.get("shortlist") is not None
-        if self._has_shortlist:
+        self.has_shortlist = facts.get("shortlist") is not None
+        if self.has_shortlist:
             # CTranslate2 gives a batch the candidates of all its lines; alone, a line's output depends on itself only
             self.batch_size = 1
         try:
@@ -51,7 +51,7 @@ class CTranslate2System(System):
             "beam_size": 1,
             **beam,
             "suppress_sequences": [[self._target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
-            "use_vmap": self._has_shortlist,
+            "use_vmap": self.has_shortlist,
             "max_input_length": 0,
             "min_decoding_length": 0,
         }

@@ -36,12 +36,10 @@ class Graphs:
         self._outputs = {name: [o.name for o in session.get_outputs()] for name, session in self._sessions.items()}
         self.tokens = np.delete(np.arange(facts["target_size"]), facts["forbidden"])
         """Id of each column of a graph's scores."""
-        listed = [
-            name for name, session in self._sessions.items() if CANDIDATES in (i.name for i in session.get_inputs())
-        ]
-        self._candidates = Candidates.read(directory / SHORTLIST) if listed else None
+        self._listed = [name for name, session in self._sessions.items() if CANDIDATES in _inputs(session)]
+        self.has_shortlist = bool(self._listed)
+        self._candidates = Candidates.read(directory / SHORTLIST) if self._listed else None
         self._more_inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._sessions}
-        self._listed = listed
 
     def for_sources(self, sources: Sequence[Sequence[int]]) -> Self:
         """The same graphs; with a shortlist, they score the candidates of these sources."""
@@ -89,6 +87,7 @@ class OnnxSystem(System):
         )
         self._directory = bundle.directory
         self._graphs = Graphs(bundle.directory, model, threads)
+        self.has_shortlist = self._graphs.has_shortlist
         self.choose(search)
 
     def choose(self, search: Mapping[str, Any]) -> None:
@@ -110,3 +109,7 @@ def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Inf
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - each of its errors is a class of its own
         raise RetortError(f"{path}: ONNX Runtime cannot load it ({error}); export the system again") from None
+
+
+def _inputs(session: onnxruntime.InferenceSession) -> list[str]:
+    return [value.name for value in session.get_inputs()]

@@ -41,6 +41,8 @@ class System(ABC):
     """torch, onnx or ctranslate2."""
     batch_size: int | None = None
     """Lines that are decoded at once unless the caller says otherwise; None: all that are given."""
+    has_shortlist: bool = False
+    """Whether it scores candidates of a source instead of the vocabulary."""
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.config import Latency
+from retort.data.tables import WITH_SHORTLIST
 from retort.runtime.system import System
 
 
@@ -21,6 +22,11 @@ class Timed:
     seed: int
     search_name: str
     loaded: System
+
+    @property
+    def engine(self) -> str:
+        """Its name in the LATENCY table."""
+        return self.loaded.engine + (WITH_SHORTLIST if self.loaded.has_shortlist else "")
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Timing:
             "system": self.timed.system,
             "seed": self.timed.seed,
             "search": self.timed.search_name,
-            "engine": self.timed.loaded.engine,
+            "engine": self.timed.engine,
             "precision": self.timed.loaded.precision,
             "batch_size": self.batch_size,
             "batch": self.batch,
@@ -121,7 +127,7 @@ def changed_outputs(timings: Iterable[Timing]) -> list[dict[str, Any]]:
         if timing.batch_size == 1:
             timed = timing.timed
             engines = outputs.setdefault((timed.system, timed.seed, timed.search_name), {})
-            engines.setdefault(timed.loaded.engine, {})[timing.batch] = timing.times.outputs
+            engines.setdefault(timed.engine, {})[timing.batch] = timing.times.outputs
     return [
         {
             "system": system,

@@ -225,6 +225,10 @@ class Plan:
         """The same of the first seed of every system: seeds of one configuration take the same time."""
         return self._checkpoint_files(run for run in self.runs() if run == self.first_run(run.system))
 
+    def shortlist_text(self) -> list[str]:
+        """Encoded training text that shortlists are made from; none where none are timed."""
+        return [self.layout.text("raw")] if self.config.latency.shortlist_size else []
+
     def _checkpoint_files(self, runs: Iterable[Run]) -> list[str]:
         files = (self.layout.checkpoint(run.system, run.seed).values() for run in runs)
         return list(dict.fromkeys(path for paths in files for path in paths))

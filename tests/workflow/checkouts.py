@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
         "ctc-distilled": {"objective": {"name": "ctc"}, "data": "distilled"},
     },
     "evaluation": {"bootstrap_samples": 20},
-    "latency": {"sentences": 4, "batch_sizes": [1, 4], "warmup": 1, "cold_starts": 0},
+    "latency": {"sentences": 4, "batch_sizes": [1, 4], "warmup": 1, "cold_starts": 0, "shortlist_size": 0},
     # Nothing of a value may reach the shell as code.
     "report": {"title": 'It\'s "quoted" $(touch executed) `touch executed`\nsecond line {x} {{y}} %s ; touch executed'},
 }

@@ -408,6 +408,20 @@ def test_a_cut_source_is_no_flaw_where_sources_are_cut_in_training_too(tables, t
     assert found[1].truncated == (len(found[1].tokens) == model.config.max_length - 1)
 
 
+def test_exported_systems_are_timed_with_a_shortlist_too(tables, teacher, student, tmp_path):
+    entries = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
+    settings = {"sentences": 3, "batch_sizes": [1], "warmup": 1, "cold_starts": 0, "shortlist_size": 5}
+    output = tmp_path / "latency.parquet"
+    options = ("--systems", json.dumps(entries), "--latency", json.dumps(settings), "--tests", tables.test)
+    call(measure_latency, *options, "--training-text", tables.encoded / "train.parquet", "--output", output)
+    engines = [row["engine"] for row in read_table(output, LATENCY).to_pylist()]
+    assert engines[:3] == ["torch", "ctranslate2", "ctranslate2, shortlist"]
+    assert engines[3:6] == ["torch", "onnx", "onnx, shortlist"]
+    facts = read_provenance(output)
+    assert facts["shortlist"]["size"] == 5
+    assert [fact["engine"] for fact in facts["loaded"]] == engines[:6]
+
+
 def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_path):
     systems = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
     settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2, "cold_starts": 1}

@@ -248,6 +248,13 @@ def test_latency_by_hand():
     assert timing.best_speedups(inputs)["fast", "beam"].ratio == 4
     assert timing.by_length(inputs)["fast", "beam", "torch"] == [None, 0.5, None, None]
     assert timing.speedups(inputs, ("absent", "beam")) == timing.speedups(inputs, None) == {}
+    listed = [row | {"engine": row["engine"] + ", shortlist", "total_seconds": row["total_seconds"] / 3}
+              for row in rows if row["engine"] == "onnx"]  # fmt: skip
+    inputs = Inputs(config(teacher=teacher), latency=rows + listed)
+    assert timing.latencies(inputs)["teacher", "beam"][1].engine == "onnx", "its scores are those of the vocabulary"
+    faster = timing.speedups(inputs, ("teacher", "beam"))
+    assert faster["fast", "beam", "onnx, shortlist", 1].ratio == 4, "over the reference with a shortlist"
+    assert faster["fast", "beam", "onnx", 1].ratio == 4
 
 
 def test_a_busy_machine_is_known_by_its_clock():

@@ -123,7 +123,7 @@ def test_a_batch_is_decoded_at_once_and_long_sentences_are_cut_as_in_translating
 
 def test_changed_outputs_are_counted_where_torch_decoded_the_same_sentences():
     def decoded(engine, batch, tokens, size=1):
-        timed = Timed("a", 1, "s", SimpleNamespace(engine=engine, precision="int8"))
+        timed = Timed("a", 1, "s", SimpleNamespace(engine=engine, precision="int8", has_shortlist=False))
         return Timing(timed, size, batch, ["text"], Times(1.0, 1.0, 1.0, 1, [tokens]))
 
     timings = [decoded("torch", 0, [7]), decoded("torch", 1, [8]), decoded("onnx", 0, [7]), decoded("onnx", 1, [9])]

@@ -397,6 +397,11 @@ def test_a_training_depends_on_no_name_and_on_the_first_search_alone() -> None:
     assert list(json.loads(one)["searches"]) == ["validation"]
 
 
+def test_shortlists_are_made_from_the_training_text() -> None:
+    assert planned({}).shortlist_text() == [f"{R}/encoded/train.parquet"]
+    assert planned({"latency": {"shortlist_size": 0}}).shortlist_text() == []
+
+
 def test_every_search_of_a_first_seed_is_timed() -> None:
     options = Options(planned({"seeds": [1, 2], "students": {"v": {**VANILLA, "searches": RESCORED}}}))
     timed = json.loads(options.timed_systems())
