@@ -6,19 +6,23 @@ Nothing of weight is imported before it is needed: an exported system translates
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from retort import __version__
-from retort.errors import RetortError
+from retort.data.streams import complain, replace_closed_streams, write_out
+from retort.errors import RetortError, refusal
 
 _BLOCK = 1 << 16
 _BEGINNING = 16
 """Bytes that tell a compression."""
+_LARGEST_NUMBER = 10**9
+_MOST_THREADS = 1024
 
 
 OWN_RUN = Path()
@@ -50,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
     )
     translate.add_argument("--batch-size", type=_positive, default=32, help="lines translated together (default 32)")
-    translate.add_argument("--threads", type=_positive, default=os.cpu_count() or 1)
+    translate.add_argument("--threads", type=_threads, default=os.cpu_count() or 1)
     translate.add_argument(
         "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"
     )
@@ -93,25 +97,54 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
+    if value > _LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is above {_LARGEST_NUMBER:,}")
     return value
 
 
-def main() -> None:
-    args = parser().parse_args()
+def _threads(text: str) -> int:
+    value = _positive(text)
+    if value > _MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{value} is above {_MOST_THREADS}; use as many as there are processors")
+    return value
+
+
+def _arguments() -> argparse.Namespace:
     try:
+        return parser().parse_args()
+    except SystemExit:
+        # --help and --version have written, too
+        if sys.stdout is not None:
+            write_out("")
+        raise
+
+
+def main() -> None:
+    replace_closed_streams()
+    try:
+        args = _arguments()
         {"translate": translate, "export": export, "check": check, "why": why}[args.command](args)
     except RetortError as error:
-        print(f"error: retort: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except BrokenPipeError:
-        # the reader has gone; Python would complain again while flushing at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (refused := refusal(error)) is None:
+            raise
+        _fail(refused)
+
+
+def _fail(message: str) -> NoReturn:
+    complain(f"error: retort: {message}")
+    sys.exit(2)
 
 
 def translate(args: argparse.Namespace) -> None:
@@ -122,32 +155,38 @@ def translate(args: argparse.Namespace) -> None:
     from retort.runtime import open_system
 
     system = open_system(args.model, _chosen_search(args), args.threads, args.precision, args.teacher)
-    try:
-        opened = open(args.input, "rb") if args.input else sys.stdin.buffer  # noqa: SIM115
-    except OSError as error:
-        raise RetortError(f"--input {args.input}: cannot be read ({error.strerror}); expected a text file") from None
-    with opened as lines:
+    with _opened(args.input) as lines:
         name = str(args.input or "standard input")
         read, more_waits = _reader(lines, name)
         done = cut = 0
         for texts in _batches(read, more_waits, args.batch_size, name):
             outputs = system.translate(texts)
-            sys.stdout.buffer.write("".join(f"{output.text}\n" for output in outputs).encode())
-            sys.stdout.buffer.flush()
+            write_out("".join(f"{output.text}\n" for output in outputs))
             for number, output in enumerate(outputs, start=done + 1):
                 if output.source_cut:
                     cut += 1
                     _say_cut(name, number, system.max_length - 1, output.source_cut)
             done += len(outputs)
     if cut:
-        print(f"warning: retort: {name}: {cut} of {done} lines were longer than the model reads", file=sys.stderr)
+        complain(f"warning: retort: {name}: {cut} of {done} lines were longer than the model reads")
+
+
+def _opened(path: Path | None) -> IO[bytes]:
+    """The bytes of a file, or of standard input."""
+    if path is None:
+        if sys.stdin is None:
+            raise RetortError("standard input is closed; give lines, or the name of a file by --input")
+        return sys.stdin.buffer
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise RetortError(f"--input {path}: cannot be read ({error.strerror}); expected a text file") from None
 
 
 def _say_cut(name: str, number: int, read: int, cut: int) -> None:
-    print(
+    complain(
         f"warning: retort: {name}: line {number}: {read + cut} tokens, and the model reads {read}; the last {cut} are "
-        f"not translated: split the line",
-        file=sys.stderr,
+        f"not translated: split the line"
     )
 
 
@@ -155,20 +194,20 @@ def _chosen_search(args: argparse.Namespace) -> dict[str, Any] | None:
     """The search that the arguments choose; None if they say nothing."""
     from retort.runtime.opening import read_objective
 
-    if not (args.search or args.mode or args.passes or args.block):
+    if args.search is None and not (args.mode or args.passes or args.block):
         return None
     return _search(args, read_objective(args.model)).model_dump()  # type: ignore[no-any-return]
 
 
 def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
     """The search that the arguments choose for a model trained with this objective, a section of the configuration."""
-    from retort.config import Blocks, MaskPredict, objective_named
+    from retort.config import objective_named
 
     name, declared = objective["name"], objective_named(objective["name"])
     assert declared is not None, name
     allowed = declared.searches()
     decodes = f"a model trained as {name} decodes by {' or '.join(allowed)}"
-    if args.search:
+    if args.search is not None:
         if args.mode or args.passes or args.block:
             raise RetortError("--search says how to decode; leave out --mode, --passes and --block")
         search = _parsed_search(args.search)
@@ -181,9 +220,9 @@ def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
         if value and kind not in allowed:
             raise RetortError(f"--{option} {value}: {decodes}, which has no choice of {option}")
     if args.passes:
-        return MaskPredict(kind="mask_predict", iterations=args.passes)
+        return _parsed_search(json.dumps({"kind": "mask_predict", "iterations": args.passes}))
     if args.block:
-        return Blocks(kind="blocks", block=args.block)
+        return _parsed_search(json.dumps({"kind": "blocks", "block": args.block}))
     # searches of the modes that it was trained for come first
     for search in [*declared.default_searches(objective).values(), *declared.usual_searches.values()]:
         if (search.decodes == "next_token") == (args.mode == "ar"):
@@ -196,11 +235,15 @@ def _parsed_search(text: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     from retort.config import Search
+    from retort.config.problems import shown
 
     try:
-        return TypeAdapter(Search).validate_json(text)
+        return TypeAdapter(Search).validate_json(text.encode("utf-8", "surrogateescape"))
     except ValidationError as error:
-        raise RetortError(f"--search {text}: {error.errors()[0]['msg']}") from None
+        problem = error.errors()[0]
+        where = "".join(f"{part}: " for part in problem["loc"][1:])
+        found = "" if problem["type"].startswith("json") else f", found {shown(problem['input'])}"
+        raise RetortError(f"--search {text[:200]}: {where}{problem['msg']}{found}") from None
 
 
 def export(args: argparse.Namespace) -> None:
@@ -212,7 +255,7 @@ def export(args: argparse.Namespace) -> None:
 
     if args.references and not args.check:
         raise RetortError("--references are of the lines of --check; give both")
-    search = _parsed_search(args.search).model_dump() if args.search else None
+    search = None if args.search is None else _parsed_search(args.search).model_dump()
     lines = lines_of_file(args.check, args.references) if args.check else lines_of_run(args.model)
     shortlist = None
     if args.shortlist is not None:
@@ -221,8 +264,8 @@ def export(args: argparse.Namespace) -> None:
     elif args.shortlist_size:
         raise RetortError("--shortlist-size is of --shortlist; give both")
     facts = export_system(args.model, args.output, args.format, args.precision, search, lines, shortlist)
-    print(f"{args.output}: {facts['engine']}, {facts['precision']}. {parity_sentence(facts)}")
-    print(shortlist_sentence(facts), end="")
+    write_out(f"{args.output}: {facts['engine']}, {facts['precision']}. {parity_sentence(facts)}\n")
+    write_out(shortlist_sentence(facts))
 
 
 def check(args: argparse.Namespace) -> None:
@@ -233,7 +276,8 @@ def check(args: argparse.Namespace) -> None:
     config = load_files(args.files, {})
     check_files(config)
     systems = ", ".join(config.trained)
-    print(f"{', '.join(map(str, args.files))}: no problem; results/{config.name} would have the systems {systems}")
+    files = ", ".join(map(str, args.files))
+    write_out(f"{files}: no problem; results/{config.name} would have the systems {systems}\n")
 
 
 def why(args: argparse.Namespace) -> None:
@@ -241,18 +285,27 @@ def why(args: argparse.Namespace) -> None:
     from retort.workflow import why
 
     answer = why.why(args.result, args.configfile)
-    print(answer.json() if args.json else answer.text())
+    write_out(f"{answer.json() if args.json else answer.text()}\n")
 
 
 def _reader(lines: IO[bytes], name: str) -> tuple[Callable[[], bytes], Callable[[], bool]]:
     """How to read the next bytes of a plain or compressed file or of a pipe, and whether more can be read at once."""
     from retort.data.compression import UNREADABLE, compression_of, decompressed
 
-    def plain() -> bytes:
-        return os.read(lines.fileno(), _BLOCK)
-
     number = lines.fileno()
-    if not lines.seekable() or not compression_of(os.pread(number, _BEGINNING, os.lseek(number, 0, os.SEEK_CUR))):
+
+    def checked(read: Callable[..., bytes], *arguments: int) -> bytes:
+        try:
+            return read(number, *arguments)
+        except OSError as error:
+            raise RetortError(f"{name}: cannot be read ({error.strerror}); expected lines of text") from None
+
+    def plain() -> bytes:
+        return checked(os.read, _BLOCK)
+
+    if not lines.seekable():
+        return plain, lambda: _more_waits(lines)
+    if not compression_of(checked(os.pread, _BEGINNING, os.lseek(number, 0, os.SEEK_CUR))):
         return plain, lambda: _more_waits(lines)
     stream = decompressed(lines)
 
@@ -267,20 +320,22 @@ def _reader(lines: IO[bytes], name: str) -> tuple[Callable[[], bytes], Callable[
 
 def _batches(read: Callable[[], bytes], more_waits: Callable[[], bool], size: int, name: str) -> Iterator[list[str]]:
     """Decoded lines in lists of at most ``size``; a pause of the writer ends a batch early."""
+    from retort.data.lines import LineSplitter
+
     waiting: list[str] = []
-    rest, number, first = b"", 0, True
+    splitter, number, first = LineSplitter(name), 0, True
     while block := read():
         if first:
             _check_beginning(block, name)
             first = False
-        *whole, rest = (rest + block).split(b"\n")
-        for raw in whole:
+        whole = splitter.whole(block)
+        for raw in [] if whole is None else whole.split(b"\n"):
             number += 1
             waiting.append(_decoded(raw, name, number))
         while len(waiting) >= size or (waiting and not more_waits()):
             yield waiting[:size]
             waiting = waiting[size:]
-    if rest:
+    if rest := splitter.rest():
         waiting.append(_decoded(rest, name, number + 1))
     for start in range(0, len(waiting), size):
         yield waiting[start : start + size]
@@ -296,7 +351,7 @@ def _check_beginning(block: bytes, name: str) -> None:
     if found := compression_of(block):
         raise RetortError(f"{name}: compressed with {found.name}; decompress it, or name the file by --input")
     for suspicion in suspicions(block[:BEGINNING]):
-        print(f"warning: retort: {name}: {suspicion}", file=sys.stderr)
+        complain(f"warning: retort: {name}: {suspicion}")
 
 
 def _decoded(raw: bytes, name: str, number: int) -> str:

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room within your quota",
+    errno.EROFS: "choose a place that can be written",
+    errno.EACCES: "give permission",
+    errno.EPERM: "give permission",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "allow more open files",
+    errno.EAGAIN: "allow more processes (ulimit -u), or use fewer threads",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EIO: "look at the disk",
+}
+
 
 class RetortError(Exception):
     """Bad input or an impossible request.
@@ -21,3 +36,14 @@ class Interrupted(Exception):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+def refusal(error: BaseException) -> str | None:
+    """What the system refused (a file, memory) and what to do, in one line; None for any other exception."""
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return f"not enough memory ({' '.join(str(error).split())[:200]}); use smaller numbers, or a larger machine"
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    files = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    advice = _REMEDIES.get(error.errno, "see that it is there and can be used")
+    return f"{', '.join(files) or 'a file'}: {error.strerror}; {advice}, then give the same command again"

@@ -25,6 +25,7 @@ from retort.corpus import fairytaleqa
 from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
 from retort.corpus.downloads import download
 from retort.data.compression import SUFFIXES, UNREADABLE, decompressed
+from retort.data.lines import LineSplitter
 from retort.errors import RetortError
 
 log = logging.getLogger(__name__)
@@ -160,19 +161,17 @@ class TextReader:
             yield "\t".join(texts) if self.several else " ".join(" ".join(texts).split())
 
     def _raw_lines(self) -> Iterator[str]:
-        digest = hashlib.sha256()
-        rest, offset, number = b"", 0, 0
-        for chunk in _chunks(self.text):
-            if not (offset or rest):
+        digest, splitter = hashlib.sha256(), LineSplitter(self.text.name)
+        offset = number = 0
+        for count, chunk in enumerate(_chunks(self.text)):
+            if count == 0:
                 self._notice(chunk[:BEGINNING])
             digest.update(chunk)
-            complete, end, tail = (rest + chunk).rpartition(b"\n")
-            rest = tail
-            if end:
+            if (complete := splitter.whole(chunk)) is not None:
                 lines = self._decode(complete, offset, number).split("\n")
                 offset, number = offset + len(complete) + 1, number + len(lines)
                 yield from lines
-        if rest:
+        if rest := splitter.rest():
             yield self._decode(rest, offset, number)
         self.sha256 = digest.hexdigest()
 

@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from retort.config.addresses import redacted
-from retort.errors import Interrupted, OutOfTime, RetortError
+from retort.data.streams import complain, replace_closed_streams
+from retort.errors import Interrupted, OutOfTime, RetortError, refusal
 from retort.workflow.watchdog import end_with_workflow
 
 EXIT_BAD_INPUT = 2
@@ -92,24 +93,31 @@ def run_script(
 ) -> None:
     """Parse the command line (or ``arguments``) and run ``main``.
 
-    A RetortError becomes one ``error:`` line on stderr, with the script's name, and exit status 2; an OutOfTime one
-    line and status 75; an Interrupted one line and 128 + the signal's number; any other exception is a defect and
-    keeps its traceback.
+    A RetortError, or a file or memory that the system refuses, becomes one ``error:`` line on stderr, with the script's
+    name, and exit status 2; an OutOfTime one line and status 75; an Interrupted one line and 128 + the signal's number;
+    any other exception is a defect and keeps its traceback.
     """
+    replace_closed_streams()
     args = parser.parse_args(arguments)
     start_logging()
     end_with_workflow()
+    name = Path(parser.prog).stem
     try:
         main(args)
     except RetortError as error:
-        print(f"error: {Path(parser.prog).stem}: {error}", file=sys.stderr)
+        complain(f"error: {name}: {error}")
         sys.exit(EXIT_BAD_INPUT)
     except OutOfTime as stop:
-        print(f"{Path(parser.prog).stem}: {stop}", file=sys.stderr)
+        complain(f"{name}: {stop}")
         sys.exit(EXIT_OUT_OF_TIME)
     except Interrupted as stop:
-        print(f"{Path(parser.prog).stem}: {stop}", file=sys.stderr)
+        complain(f"{name}: {stop}")
         sys.exit(128 + stop.signal_number)
     except KeyboardInterrupt:
-        print(f"error: {Path(parser.prog).stem}: interrupted", file=sys.stderr)
+        complain(f"error: {name}: interrupted")
         sys.exit(EXIT_INTERRUPTED)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (refused := refusal(error)) is None:
+            raise
+        complain(f"error: {name}: {refused}")
+        sys.exit(EXIT_BAD_INPUT)

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -285,6 +286,18 @@ BAD = {
     "a directory as input": (["--input", "."], "--input .: cannot be read"),
     "no batch": (["--batch-size", "0"], "--batch-size: 0 is below 1"),
     "no thread": (["--threads", "-1"], "--threads: -1 is below 1"),
+    "too many threads": (["--threads", "2147483648"], "--threads: a number of 10 digits is above 1,000,000,000"),
+    "many threads": (["--threads", "1025"], "--threads: 1025 is above 1024; use as many as there are processors"),
+    "a long number": (["--batch-size", "9" * 5000], "--batch-size: '9999"),
+    "no number": (["--batch-size", "1e3"], "--batch-size: '1e3' is no whole number"),
+    "an empty search": (["--search", ""], "--search : Invalid JSON: EOF while parsing"),
+    "a search that is no UTF-8": (["--search", "\udcff"], "--search"),
+    "a search nested deep": (["--search", "[" * 5000], "--search ["),
+    "a search of no end": (["--search", '{"kind": "argmax", "length_beam": 1000000}'], "length_beam: Input should be"),
+    "an endless penalty": (["--search", '{"kind": "beam", "length_penalty": 1e308}'], "found 1e+308"),
+    "an infinite ratio": (["--search", '{"kind": "beam", "max_ratio": Infinity}'], "max_ratio: Input should be a f"),
+    "a name that is too long": (["--input", "x" * 5000], "cannot be read (File name too long)"),
+    "a part of a path that is no directory": (["--input", "/dev/null/x"], "cannot be read (Not a directory)"),
 }
 
 
@@ -293,6 +306,64 @@ def test_bad_arguments_exit_with_2_and_say_what_was_wrong(retort, name):
     arguments, message = BAD[name]
     status, out, errors = retort(*arguments, stdin=b"abc\n")
     assert (status, out) == (2, "") and message in errors
+
+
+def test_passes_that_no_search_has(retort, janus):
+    status, out, errors = retort("--passes", "1000000000", stdin=b"abc\n", model=janus)
+    assert (status, out) == (2, "") and "iterations: Input should be less than or equal to 10000" in errors
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/dev/null/x", "/proc/self/mem"])
+def test_a_model_at_an_impossible_place(retort, name):
+    status, out, errors = retort(stdin=b"abc\n", model=name)
+    assert (status, out) == (2, "") and errors.startswith("error: retort: ") and errors.count("\n") == 1
+
+
+def test_streams_that_cannot_be_read_or_written(retort, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdin", None)
+    status, _, errors = retort()
+    assert (status, errors) == (
+        2, "error: retort: standard input is closed; give lines, or the name of a file by --input\n",
+    )  # fmt: skip
+    only_written = os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=os.fdopen(only_written, "rb")))
+    status, _, errors = retort()
+    assert status == 2 and "standard input: cannot be read (Bad file descriptor); expected lines" in errors
+    with monkeypatch.context() as within, open("/dev/full", "w") as full:
+        within.setattr(sys, "stdout", full)
+        status, _, errors = retort(stdin=b"abc\n")
+        assert (status, errors.count("\n")) == (2, 1)
+        assert "standard output cannot be written (No space left on device); make room, or send it elsewhere" in errors
+    with monkeypatch.context() as within:
+        within.setattr(sys, "stdout", None)
+        status, _, errors = retort(stdin=b"abc\n")
+        assert (status, errors) == (
+            2, "error: retort: standard output is closed; send it to a file or to another program\n",
+        )  # fmt: skip
+    monkeypatch.setattr(sys, "stderr", None)
+    status, out, _ = retort(stdin=b"abc " * 500)
+    assert status == 0 and out.count("\n") == 1, "a warning is no output"
+
+
+SHELL = {
+    "nobody to read": ("check config.yaml | true", 1, ""),
+    "a full output": ("check config.yaml > /dev/full", 2, "standard output cannot be written (No space left"),
+    "a closed output": ("check config.yaml >&-", 2, "standard output is closed"),
+    "a full output for the help": ("--help > /dev/full", 2, "standard output cannot be written (No space left"),
+    "a full output for errors": ("check absent.yaml 2> /dev/full", 2, ""),
+    "a closed output for errors": ("check absent.yaml 2>&-", 2, ""),
+    "a closed input": ("check config.yaml <&-", 0, ""),
+    "all closed": ("check config.yaml <&- >&- 2>&-", 2, ""),
+}
+
+
+@pytest.mark.parametrize("name", SHELL)
+def test_standard_streams_of_other_commands(name):
+    line, status, message = SHELL[name]
+    command = f"set -o pipefail; {sys.executable} -m retort.cli {line}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status
+    assert message in done.stderr and done.stderr.count("\n") == bool(message) and "error" not in done.stdout
 
 
 def test_a_missing_model_is_named(retort, tmp_path):

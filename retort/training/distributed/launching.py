@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from retort.data.streams import complain
 from retort.errors import RetortError
 from retort.training.device import VARIABLE as DEVICES
 from retort.training.distributed.processes import COUNT, EXIT_PEER_LOST, RANK, STORE
@@ -55,7 +56,7 @@ def launch(count: int, command: Sequence[str], parent_variable: str) -> None:
         if culprit is None:
             return
         if culprit and (message := _last_message(Path(folder) / str(culprit))):
-            print(message, file=sys.stderr)
+            complain(message)
         status = members[culprit].returncode
         if status > 0:
             sys.exit(status)

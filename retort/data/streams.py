@@ -1,0 +1,54 @@
+"""Standard streams, which may be closed, full, or without anybody who reads them."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+from retort.errors import RetortError
+
+
+def replace_closed_streams() -> None:
+    """Keep the numbers of closed standard streams from the files that are opened later."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def write_out(text: str) -> None:
+    """Write to standard output, at once; names of files keep their bytes.
+
+    Raises RetortError if it cannot be written, and BrokenPipeError if the reader has gone; then nothing more of it is
+    written.
+    """
+    # None where the process was started without the stream
+    if sys.stdout is None:
+        raise RetortError("standard output is closed; send it to a file or to another program")
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        _drop_output()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise RetortError(
+            f"standard output cannot be written ({error.strerror}); make room, or send it elsewhere"
+        ) from None
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error if that is possible: it must not hide what is complained about."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def _drop_output() -> None:
+    """Have nobody write again, at the end of the process, what could not be written."""
+    with suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
