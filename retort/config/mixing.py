@@ -43,9 +43,8 @@ DataMixture = Annotated[UnionMixture | WeightedMixture | SelectiveMixture, Field
 
 class SelfPaced(Section):
     """Self-paced weights (SPMD-style, after Qi et al. 2022 and Kumar et al. 2010): samples that are hard now wait. A
-    sample has the weight 1 up to warmup. Then the bound on its criterion is a quantile of the last samples', which
-    goes linearly from start to end at full, and stays there. References and teacher's translations have quantiles of
-    their own."""
+    sample has the weight 1 up to warmup. Then the bound on its criterion is a quantile, which goes linearly from start
+    to end at full, and stays there. References and teacher's translations have quantiles of their own."""
 
     criterion: Literal["loss", "agreement", "similarity"] = "loss"
     """What makes a sample hard. loss: its negative log-likelihood per token. agreement: the share of slots whose most
@@ -61,8 +60,12 @@ class SelfPaced(Section):
     """Share of them from full on; 1: all count again, with the weight 1."""
     full: Probability = 0.6
     """Share of training.max_updates by which that is reached."""
+    among: Literal["batch", "window"] = "batch"
+    """Samples of a kind from which the quantile is computed. batch: those of the batch, so that every batch keeps the
+    same share, and the random control equally many tokens. window: the last ones, of batches of other lengths; a batch
+    of hard samples then waits as a whole."""
     window: int = Field(1000, ge=1, le=1_000_000_000)
-    """Number of the last samples of a kind from which the quantile is computed."""
+    """Number of the last samples of a kind, for among: window."""
     random: bool = False
     """The control: random numbers are the criterion, so that as many samples wait, but any."""
 
@@ -71,3 +74,9 @@ class SelfPaced(Section):
         if self.warmup >= self.full:
             raise ValueError(f"warmup ({self.warmup}) must be below full ({self.full})")
         return self
+
+    @property
+    def mean_share(self) -> float:
+        """Share of the samples that count, over the whole training. A control of equal tokens has as many updates of
+        full batches."""
+        return self.warmup + (self.full - self.warmup) * (self.start + self.end) / 2 + (1 - self.full) * self.end

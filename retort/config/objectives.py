@@ -54,6 +54,8 @@ class Mixture(Section):
     whatever share is. constant: share."""
     share: float = Field(0.005, ge=0, le=1)
     """At the last update, or throughout."""
+    least: Probability = 0.0
+    """Lower bound of the share at every update. A student that cannot end its outputs yet learns little from them."""
 
     @model_validator(mode="after")
     def _fits(self) -> Mixture:
@@ -71,6 +73,9 @@ class Rollout(Section):
     """Tokens that sample draws from, by their probabilities."""
     max_ratio: float = Field(2.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""
+    target_ratio: float | None = Field(None, gt=0, le=10_000)
+    """Longest output where that is shorter: this times the length of the data's target, at least one token; null: no
+    such limit. Early outputs loop, and most of their tokens would be the same error again."""
     updates: int = Field(1, ge=1, le=1_000_000_000)
     """Updates whose prefixes are decoded at once, with the weights before the first of them."""
 
@@ -93,6 +98,8 @@ class Imitation(ObjectiveSection):
     top_k: int | None = Field(None, ge=1, le=1_000_000)
     """Of the teacher's distribution only this many most probable tokens, all others counted as one more; null:
     all of it. A table of stored labels needs a number, such as 8."""
+    temperature: float = Field(1.0, gt=0, le=1000)
+    """Divides the teacher's logits; below 1 its distribution is sharper. With full labels only."""
     beta: Mixture = Mixture()
     """Share of sentences that keep the data's prefixes."""
     rollout: Rollout = Rollout()
@@ -106,12 +113,15 @@ class Imitation(ObjectiveSection):
             raise ValueError("labels are stored at the data's prefixes alone; use beta: {schedule: constant, share: 1}")
         if self.labels == "stored" and self.top_k is None:
             raise ValueError("stored labels need top_k, such as 8")
+        if self.labels != "full" and self.temperature != 1:
+            raise ValueError(f"labels: {self.labels} have no temperature; use labels: full, or leave it at 1")
         return self
 
     @property
     def mixes(self) -> bool:
         """Whether the student's own prefixes are ever used."""
-        return (self.beta.schedule, self.beta.share) not in (("constant", 1), ("linear", 1), ("exponential", 1))
+        constant = self.beta.schedule != "reverse_sigmoid" and self.beta.share == 1
+        return not constant and self.beta.least < 1
 
     @property
     def needs_teacher(self) -> bool:
@@ -166,8 +176,9 @@ class Cmlm(TokenDistillation, PredictedLength):
 
 class Janus(ObjectiveSection):
     """One model with an autoregressive and a parallel mode, and an auxiliary distribution that sees what the parallel
-    mode sees and the masked tokens on its left (Liang et al. 2022). Weights are those of the released code; the paper's
-    figure has kl_autoregressive_parallel 0. All kl weights 0: joint training alone."""
+    mode sees and the masked tokens on its left (Liang et al. 2022). Weights of the divergences are a tenth of those of
+    the released code, which are 3, 1 and 1 and harm both modes where nothing over-fits; the paper's figure has
+    kl_autoregressive_parallel 0. All kl weights 0: joint training alone."""
 
     name: Literal["janus"]
     family = "janus"
@@ -182,12 +193,12 @@ class Janus(ObjectiveSection):
     """Weight of the parallel cross entropy of masked tokens."""
     auxiliary_weight: float = Field(0.5, ge=0, le=1_000_000)
     """Weight of the auxiliary cross entropy of masked tokens."""
-    kl_autoregressive_auxiliary: float = Field(3.0, ge=0, le=1_000_000)
-    """Weight of the symmetric divergence between the autoregressive and the auxiliary distribution."""
-    kl_auxiliary_parallel: float = Field(1.0, ge=0, le=1_000_000)
-    """Weight of that between the auxiliary and the parallel distribution."""
-    kl_autoregressive_parallel: float = Field(1.0, ge=0, le=1_000_000)
-    """Weight of that between the autoregressive and the parallel distribution."""
+    kl_autoregressive_auxiliary: float = Field(0.3, ge=0, le=1_000_000)
+    """Weight of the symmetric divergence between the autoregressive and the auxiliary distribution; released: 3."""
+    kl_auxiliary_parallel: float = Field(0.1, ge=0, le=1_000_000)
+    """Weight of that between the auxiliary and the parallel distribution; released: 1."""
+    kl_autoregressive_parallel: float = Field(0.1, ge=0, le=1_000_000)
+    """Weight of that between the autoregressive and the parallel distribution; released: 1."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0, le=1_000_000)
@@ -270,6 +281,8 @@ class Axe(PredictedLength):
     weighs_samples = True
     blank: ClassVar[bool] = True
     """Slots may hold a blank."""
+    eos_anywhere: ClassVar[bool] = True
+    """Slots after that of eos hold blanks."""
     skip_target: float = Field(2.0, ge=1, le=1000)
     """Price of a target that no slot is left for, as a multiple of its cross entropy in the slot it is charged to."""
     length_multiplier: float = Field(1.1, ge=1, le=100)
@@ -292,6 +305,8 @@ class Oaxe(PredictedLength):
     usual_searches = SEVERAL_LENGTHS
     same_weights = "slots"
     weighs_samples = True
+    eos_anywhere: ClassVar[bool] = True
+    """eos is in whatever slot the best order puts it."""
     warmup_share: Probability = 0.5
     """Share of the training that comes before, with the position-wise cross entropy of vanilla."""
     truncation: Probability = 0.15

@@ -21,7 +21,15 @@ from retort.models.layers import padding_bias
 LENGTH_RANGE = 64
 """A length predictor relative to the source has classes from -64 to 64 (as fairseq's offset option)."""
 
-OPTIONS = ("upsampling", "length_from", "decoder_input", "blank", "length_multiplier", "deep_supervision")
+OPTIONS = (
+    "upsampling",
+    "length_from",
+    "decoder_input",
+    "blank",
+    "length_multiplier",
+    "deep_supervision",
+    "eos_anywhere",
+)
 """Options of the model that an objective of this family may declare, as a key or a class variable."""
 
 
@@ -41,13 +49,15 @@ class ParallelModel(Transformer):
         blank: bool = False,
         length_multiplier: float = 1.0,
         deep_supervision: bool = False,
+        eos_anywhere: bool = False,
     ) -> None:
         """``upsampling``: decoder slots per source token; 0 decodes slots of a predicted length.
 
         ``length_from``: "mean" predicts the length from the mean encoder state, "slot" from the state of an empty slot
         before the source. ``decoder_input``: slots to predict hold the embedding of "mask" or "pad". "slot" and "pad"
         are from the code of Sun and Yang 2020. ``blank``: slots of a predicted length may hold blank.
-        ``length_multiplier``: slots per predicted target token.
+        ``length_multiplier``: slots per predicted target token. ``eos_anywhere``: eos may be in any slot of an output,
+        because the training does not keep it in the last one.
         With ``deep_supervision`` every decoder layer predicts, and the next one receives its predictions as embeddings,
         through a linear layer of ``layer_fusion`` (Huang et al. 2022).
         """
@@ -57,6 +67,7 @@ class ParallelModel(Transformer):
         self.pad_input = decoder_input == "pad"
         self.blank = blank
         self.length_multiplier = length_multiplier
+        self.eos_anywhere = eos_anywhere
         if upsampling == 0:
             classes = config.max_length + 1 if self.length_slot else 2 * LENGTH_RANGE + 1
             self.length = nn.Linear(config.d_model, classes)

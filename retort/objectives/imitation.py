@@ -58,7 +58,8 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: 
     if options.labels == "full":
         teacher = _teacher(step, model)
         with torch.no_grad():
-            theirs_nd = teacher(batch.source_bs, input_bt)[real_bt]
+            # the output projection has no bias, so scaled states give scaled logits
+            theirs_nd = teacher(batch.source_bs, input_bt)[real_bt] / options.temperature
         loss = teacher_cross_entropy(theirs_nd, teacher.embeddings.output, options.top_k)
         total = loss(states_nd, weight_vd, None)
         return Loss(total / len(states_nd), {"rollouts": share})
@@ -95,13 +96,19 @@ def prepare(
         return [Prefixes(batch.target_bt, own_r) for batch, own_r in zip(batches, rows, strict=True)]
     width = max(source_rs.shape[1] for source_rs in sources)
     source_rs = torch.cat([_padded(source_rs, width) for source_rs in sources])
-    output_rt = rollouts(model, source_rs, options=options.rollout, generator=steps[0].generator)
+    target_r = torch.cat([(batch.target_bt[own_r] != PAD).sum(1) for batch, own_r in zip(batches, rows, strict=True)])
+    limits = own_limits(source_rs, target_r, options=options.rollout, longest=model.config.max_length)
+    output_rt = rollouts(model, source_rs, limits, options=options.rollout, generator=steps[0].generator)
     outputs = output_rt.split([len(own_r) for own_r in rows])
     return [_mixed(*parts) for parts in zip(batches, rows, outputs, strict=True)]
 
 
 def data_share(beta: Mixture, progress: float) -> float:
     """Probability that a sentence keeps the data's prefixes."""
+    return max(beta.least, _scheduled_share(beta, progress))
+
+
+def _scheduled_share(beta: Mixture, progress: float) -> float:
     if beta.schedule == "exponential":
         return beta.share**progress
     if beta.schedule == "linear":
@@ -111,9 +118,19 @@ def data_share(beta: Mixture, progress: float) -> float:
     return beta.share
 
 
-def rollouts(model: AutoregressiveModel, source_rs: Tensor, options: Rollout, generator: torch.Generator) -> Tensor:
-    """The model's own outputs [r, t], decoded in evaluation mode: with eos or cut, then padding."""
-    limits = output_limit(source_rs, options.max_ratio, model.config.max_length)
+def own_limits(source_rs: Tensor, target_r: Tensor, options: Rollout, longest: int) -> list[int]:
+    """Longest output of each source in tokens, without eos; ``target_r``: lengths of the data's targets, with eos."""
+    limits = output_limit(source_rs, options.max_ratio, longest)
+    if options.target_ratio is None:
+        return limits
+    scaled = [max(1, int(options.target_ratio * (length - 1))) for length in target_r.tolist()]
+    return [min(pair) for pair in zip(limits, scaled, strict=True)]
+
+
+def rollouts(
+    model: AutoregressiveModel, source_rs: Tensor, limits: list[int], options: Rollout, generator: torch.Generator
+) -> Tensor:
+    """The model's own outputs [r, t], decoded in evaluation mode: with eos or cut at ``limits``, then padding."""
     choose = _sampler(options.top_k, generator) if options.kind == "sample" else _best
     training = model.training
     outputs = extend(model.eval(), source_rs, limits=limits, choose=choose)

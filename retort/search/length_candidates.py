@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from retort.config import Argmax, LengthParallel
-from retort.data.vocabulary import BLANK, MASK, PAD
+from retort.data.vocabulary import BLANK, EOS, MASK, PAD
 from retort.models.parallel import ParallelModel, most_probable_lengths
 from retort.search.base import NO_OUTPUT, Hypothesis, without_special
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
@@ -32,7 +32,9 @@ class LengthCandidates:
         self.length_n = model.slot_count(length_n)
         self.forbidden = [token for token in NO_OUTPUT if not (token == BLANK and model.blank)]
         self.memory_nsd, self.memory_bias = repeated_memory(memory_bsd, memory_bias, source_n)
-        self.real_nt = torch.arange(int(self.length_n.max()), device=length_n.device) < self.length_n[:, None]
+        place_t = torch.arange(int(self.length_n.max()), device=length_n.device)
+        self.real_nt = place_t < self.length_n[:, None]
+        self.before_last_nt = place_t < self.length_n[:, None] - 1
 
     @classmethod
     def most_probable(cls, model: ParallelModel, source_bs: Tensor, count: int) -> LengthCandidates:
@@ -47,11 +49,19 @@ class LengthCandidates:
         return torch.where(self.real_nt, MASK, PAD)
 
     def log_probs(self, tokens_nt: Tensor) -> Tensor:
-        """One pass: log-probabilities [m, v] of the masked slots' tokens, in nats, float32."""
+        """One pass: log-probabilities [m, v] of the masked slots' tokens, in nats, float32.
+
+        Only the last slot may hold eos, unless the model's training lets it be anywhere: elsewhere eos would be deleted
+        from the output, and a word with it. Where a model would put it, all other tokens are improbable.
+        """
         states_ntd = self.model.decode_tokens(tokens_nt, self.memory_nsd, self.memory_bias)
-        logits = self.model.logits(states_ntd[tokens_nt == MASK]).float()
-        logits[:, self.forbidden] = float("-inf")
-        return torch.log_softmax(logits, -1)
+        masked_nt = tokens_nt == MASK
+        logits_mv = self.model.logits(states_ntd[masked_nt]).float()
+        logits_mv[:, self.forbidden] = float("-inf")
+        log_probs_mv = torch.log_softmax(logits_mv, -1)
+        if not self.model.eos_anywhere:
+            log_probs_mv[:, EOS].masked_fill_(self.before_last_nt[masked_nt], float("-inf"))
+        return log_probs_mv
 
     def fill(self, options: Argmax | LengthParallel) -> list[list[Hypothesis]]:
         """N-best lists of one pass, see ``ranked``; ``options.deduplicate`` decides what happens to repeats."""

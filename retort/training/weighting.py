@@ -3,8 +3,10 @@
 Weights are functions of the batch, of progress, and of a state that is saved with the training's. The state has the
 last values of the criterion, the surplus of kept samples, and counts for the log.
 
-While a loss falls, new values are lower than earlier ones, so a quantile of these would keep too many samples. The
-surplus lowers the quantile, so that the share of kept samples is the one that random choice would keep.
+A quantile among the samples of the batch keeps a whole number of samples; what is rounded off is carried to the next
+batch of the kind. Of a quantile among the last samples: while a loss falls, new values are lower than earlier ones, so
+it would keep too many. The surplus lowers it, so that the share of kept samples is the one that random choice would
+keep.
 
 Shape letters: b batch.
 """
@@ -137,24 +139,32 @@ class Weighting:
         distilled_b = torch.zeros(len(batch.ids), dtype=torch.bool)
         if batch.distilled_b is not None:
             distilled_b = batch.distilled_b.cpu()
-        if paced.criterion == "similarity":
-            own_b = self.unlikeness.of(batch.ids.cpu()[~distilled_b])
-            weight_b[~distilled_b] = weights_within(own_b, self.window, share=share, kind=paced.weights)
-            return weight_b.to(batch.weights.device)
-        values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
-        if not paced.random:
-            values_b = self._values(paced, model, batch).cpu() + TIES * values_b
-        waiting = {RAW: ~distilled_b, DISTILLED: distilled_b}
-        windows = state.setdefault("windows", {})
+        similarity = paced.criterion == "similarity"
+        if similarity:
+            values_b = torch.zeros(len(batch.ids))
+            values_b[~distilled_b] = self.unlikeness.of(batch.ids.cpu()[~distilled_b])
+        else:
+            values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
+            if not paced.random:
+                values_b = self._values(paced, model, batch).cpu() + TIES * values_b
+        waiting = {RAW: ~distilled_b} if similarity else {RAW: ~distilled_b, DISTILLED: distilled_b}
         surplus = state.setdefault("surplus", {})
         for kind, chosen_b in waiting.items():
-            if chosen_b.any():
-                own_b = values_b[chosen_b]
+            if not chosen_b.any():
+                continue
+            own_b = values_b[chosen_b]
+            before = surplus.get(kind, 0.0)
+            if paced.among == "batch":
+                own_weight_b = weights_of_easiest(own_b, share * len(own_b) - before, kind=paced.weights)
+            elif similarity:
+                own_weight_b = weights_within(own_b, self.window, share=share, kind=paced.weights)
+            else:
+                windows = state.setdefault("windows", {})
                 windows[kind] = last_values(windows.get(kind, []), own_b, paced.window)
-                before = surplus.get(kind, 0.0)
                 within = min(max(share - before / paced.window, 0.0), 1.0)
-                weight_b[chosen_b] = weights_within(own_b, windows[kind], share=within, kind=paced.weights)
-                surplus[kind] = before + int((weight_b[chosen_b] > 0).sum()) - share * len(own_b)
+                own_weight_b = weights_within(own_b, windows[kind], share=within, kind=paced.weights)
+            weight_b[chosen_b] = own_weight_b
+            surplus[kind] = before + int((own_weight_b > 0).sum()) - share * len(own_b)
         return weight_b.to(batch.weights.device)
 
     def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:
@@ -230,6 +240,21 @@ def weights_within(values_b: Tensor, window: list[float], share: float, kind: st
         # the training loop reports values that are not numbers
         return (~(values_b > bound)).float()
     return (1 - values_b / max(bound, TIES)).clamp(min=0).float()
+
+
+def weights_of_easiest(values_b: Tensor, count: float, kind: str) -> Tensor:
+    """Self-paced weights [b]: the bound lies above the ``count`` lowest values, rounded, of which there is at least 1.
+
+    Infinite values, which no alignment fits, wait in any case.
+    """
+    kept = min(max(round(count), 1), len(values_b))
+    order_b = values_b.argsort(stable=True)
+    bound = float(values_b[order_b[kept]]) if kept < len(values_b) else float("inf")
+    weight_b = torch.zeros(len(values_b))
+    weight_b[order_b[:kept]] = 1.0
+    if kind == "linear":
+        weight_b *= (1 - values_b / max(bound, TIES)).clamp(min=0).float()
+    return weight_b.masked_fill(values_b == float("inf"), 0.0)
 
 
 def _distilled(batch: Batch) -> Tensor:

@@ -170,6 +170,7 @@ class FakeParallel:
         self.slots, self.lengths, self.upsampling = slots, lengths, upsampling
         self.config = SimpleNamespace(heads=1, max_length=512)
         self.blank = False
+        self.eos_anywhere = False
         self.inputs: list[Tensor] = []
 
     def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:

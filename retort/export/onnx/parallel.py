@@ -39,6 +39,7 @@ def export(model: ParallelModel, form: Form) -> Exported:
         "length_range": LENGTH_RANGE,
         "length_multiplier": model.length_multiplier,
         "pad_input": model.pad_input,
+        "eos_anywhere": model.eos_anywhere,
     }
     return Exported({ENCODER: encoder_with_length(model, form), DECODER: slots(model, form)}, facts)
 

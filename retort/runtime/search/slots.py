@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from retort.data.vocabulary import MASK, PAD
+from retort.data.vocabulary import EOS, MASK, PAD
 from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOTS, TOKENS
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.odd import TOKENS_PER_SLOT, without_repeats_of
@@ -74,12 +74,23 @@ class Rows:
             tokens_nt = np.where(tokens_nt == MASK, PAD, tokens_nt)
         return self.graphs.run(DECODER, self._memory | {TOKENS: tokens_nt.astype(np.int64)})[LOGITS]
 
+    def eligible(self, scores_ntv: np.ndarray) -> np.ndarray:
+        """The scores with -inf for eos before a row's last slot, unless the training lets it be anywhere."""
+        # bundles from before this rule do not have the fact
+        if self.graphs.facts.get("eos_anywhere", True):
+            return scores_ntv
+        eos = int(np.searchsorted(self.graphs.tokens, EOS))
+        before_last_nt = np.arange(scores_ntv.shape[1]) < self.count_n[:, None] - 1
+        scores_ntv = scores_ntv.copy()
+        scores_ntv[:, :, eos][before_last_nt] = -np.inf
+        return scores_ntv
+
     def best(self, tokens_nt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One pass: the best token of each slot and its log-probability, both [n, t]."""
         scores_ntv = self.scores(tokens_nt)
-        best_nt = scores_ntv.argmax(2)
-        top_nt = np.take_along_axis(scores_ntv, best_nt[:, :, None], 2)[:, :, 0]
-        return self.graphs.tokens[best_nt], top_nt - normalisers(scores_ntv, top_nt)
+        best_nt = self.eligible(scores_ntv).argmax(2)
+        chosen_nt = np.take_along_axis(scores_ntv, best_nt[:, :, None], 2)[:, :, 0]
+        return self.graphs.tokens[best_nt], chosen_nt - normalisers(scores_ntv)
 
     def chosen(self, tokens_nt: np.ndarray, log_probs_nt: np.ndarray, passes: int) -> list[Decoded]:
         """Of each source's rows the one with the best mean log-probability of a slot."""
@@ -97,7 +108,7 @@ def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:
         decoded = rows.chosen(*_without_repeats(rows, options["repeat_penalty"]), 1)
     elif len(rows.source_n) == rows.source_n[-1] + 1:
         # nothing to choose among: no probability is needed
-        tokens_nt = rows.graphs.tokens[rows.scores(rows.masked_slots()).argmax(2)]
+        tokens_nt = rows.graphs.tokens[rows.eligible(rows.scores(rows.masked_slots())).argmax(2)]
         decoded = rows.chosen(tokens_nt, np.zeros(tokens_nt.shape, np.float32), 1)
     else:
         decoded = rows.chosen(*rows.best(rows.masked_slots()), 1)
@@ -106,8 +117,9 @@ def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:
     return decoded
 
 
-def normalisers(scores_ntv: np.ndarray, top_nt: np.ndarray) -> np.ndarray:
-    """log of the sum of exponentials [n, t]; ``top_nt`` are the largest scores."""
+def normalisers(scores_ntv: np.ndarray) -> np.ndarray:
+    """log of the sum of exponentials [n, t]."""
+    top_nt = scores_ntv.max(2)
     summed_nt = np.exp(scores_ntv - top_nt[:, :, None]).sum(2)
     return top_nt + np.log(summed_nt)  # type: ignore[no-any-return]
 
@@ -116,11 +128,12 @@ def _without_repeats(rows: Rows, penalty: float | None) -> tuple[np.ndarray, np.
     """Tokens and their log-probabilities [n, t] of the best outputs without repeats."""
     scores_ntv = rows.scores(rows.masked_slots())
     k = min(TOKENS_PER_SLOT, scores_ntv.shape[2])
-    top_ntk = np.argpartition(-scores_ntv, k - 1, axis=2)[:, :, :k]
-    scores_ntk = np.take_along_axis(scores_ntv, top_ntk, 2)
+    eligible_ntv = rows.eligible(scores_ntv)
+    top_ntk = np.argpartition(-eligible_ntv, k - 1, axis=2)[:, :, :k]
+    scores_ntk = np.take_along_axis(eligible_ntv, top_ntk, 2)
     order_ntk = np.argsort(-scores_ntk, axis=2, kind="stable")
     top_ntk, scores_ntk = (np.take_along_axis(x, order_ntk, 2) for x in (top_ntk, scores_ntk))
-    log_probs_ntk = scores_ntk - normalisers(scores_ntv, scores_ntk[:, :, 0])[:, :, None]
+    log_probs_ntk = scores_ntk - normalisers(scores_ntv)[:, :, None]
     tokens_nt, log_probs_nt = np.full(rows.real_nt.shape, PAD), np.zeros(rows.real_nt.shape, np.float32)
     for row, count in enumerate(rows.count_n.tolist()):
         candidates_tk = rows.graphs.tokens[top_ntk[row, :count]]

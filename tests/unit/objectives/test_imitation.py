@@ -17,7 +17,7 @@ from retort.models.kernels import CHUNK, reseed_dropout
 from retort.objectives import autoregressive as next_token
 from retort.objectives import imitation
 from retort.objectives.base import Step
-from retort.objectives.imitation import Prefixes, data_share, prepare, rollouts
+from retort.objectives.imitation import Prefixes, data_share, own_limits, prepare, rollouts
 from retort.search.greedy import search as greedy
 from tests.unit.fakes_models import FakeAutoregressive, autoregressive, batch, sentences
 
@@ -230,9 +230,16 @@ class NeverEnds(FakeAutoregressive):
         return self
 
 
+def rolled(model, pairs, chosen):
+    """The outputs of a batch's sources."""
+    target_r = (pairs.target_bt != PAD).sum(1)
+    limits = own_limits(pairs.source_bs, target_r, chosen, model.config.max_length)
+    return rollouts(model, pairs.source_bs, limits, chosen, torch.Generator())
+
+
 def test_outputs_without_an_end_are_cut_at_the_limit_and_leave_every_position_a_label(student, teacher):
     pairs = batch(SOURCES, TARGETS)
-    endless = rollouts(NeverEnds(), pairs.source_bs, Rollout(max_ratio=1), torch.Generator())
+    endless = rolled(NeverEnds(), pairs, Rollout(max_ratio=1))
     lengths = [len(source) + 11 for source in SOURCES]
     assert (endless != PAD).sum(1).tolist() == lengths and not (endless == EOS).any()
     prefixes = Prefixes(endless, torch.arange(4))
@@ -249,8 +256,42 @@ def test_outputs_without_an_end_are_cut_at_the_limit_and_leave_every_position_a_
     assert torch.equal(other.total, loss.total)
 
 
+def test_outputs_may_be_cut_where_they_get_much_longer_than_the_data_s_targets(student, teacher):
+    pairs = batch([*SOURCES, [7] * 9], [*TARGETS, []])
+    endless = rolled(NeverEnds(), pairs, Rollout(target_ratio=1.5))
+    assert (endless != PAD).sum(1).tolist() == [12 + 1, 6 + 1, 7 + 1, 3 + 1, 1 + 1], "and the token beyond the limit"
+    source_limits = [int(0.1 * len(source)) + 10 + 1 for source in SOURCES]
+    found = rolled(NeverEnds(), batch(SOURCES, TARGETS), Rollout(max_ratio=0.1, target_ratio=9))
+    assert (found != PAD).sum(1).tolist() == source_limits, "the other limit still holds"
+    chosen = options(rollout=Rollout(target_ratio=0.5))
+    (prefixes,) = prepare(student, [batch(SOURCES, TARGETS)], chosen, [step()])
+    assert (prefixes.output_bt != PAD).sum(1).tolist() <= [4 + 1, 2 + 1, 2 + 1, 1 + 1]
+
+
+def test_a_lower_bound_of_the_data_s_share():
+    beta = Mixture(share=0.005, least=0.4)
+    assert [data_share(beta, progress) for progress in (0, 0.1, 0.5, 1)] == pytest.approx([1, 0.005**0.1, 0.4, 0.4])
+    assert not options("hard", Mixture(least=1)).mixes
+
+
+def test_a_temperature_divides_the_teacher_s_logits(student, teacher):
+    pairs, temperature = batch(SOURCES, TARGETS), 0.5
+    real_bt = pairs.target_bt != PAD
+    with torch.no_grad():
+        ours, theirs = (model.logits(model(pairs.source_bs, shifted_right(pairs.target_bt)))[real_bt] for model in
+                        (student, teacher))  # fmt: skip
+    expected = functional.cross_entropy(ours, torch.softmax(theirs / temperature, -1))
+    loss = trained_at(student, teacher, options(beta=DATA, temperature=temperature))
+    torch.testing.assert_close(loss.total, expected)
+    (best,) = (trained_at(student, teacher, options(beta=DATA, temperature=temperature, top_k=3)),)
+    assert best.total < loss.total, "the temperature comes before the choice of the best tokens"
+    for labels in ("hard", "stored"):
+        with pytest.raises(ValueError, match="have no temperature"):
+            options(labels, DATA, temperature=0.5, top_k=8)
+
+
 def test_outputs_end_with_eos_then_padding():
-    ended = rollouts(NeverEnds(never=False), batch(SOURCES, TARGETS).source_bs, Rollout(), torch.Generator())
+    ended = rolled(NeverEnds(never=False), batch(SOURCES, TARGETS), Rollout())
     assert ended.tolist() == [[6, 6, 6, EOS]] * 4
 
 

@@ -62,9 +62,10 @@ def slots(*tokens, second=None, vocabulary=VOCABULARY):
     return logits
 
 
-def filled(logits_tv, options, length=None, source=(7,), teacher=None):
+def filled(logits_tv, options, length=None, source=(7,), teacher=None, eos_anywhere=True):
     """N-best list of a model with these logits, whose most probable length is their number unless told."""
     model = FakeParallel(lambda _: logits_tv, lengths=[length or len(logits_tv)])
+    model.eos_anywhere = eos_anywhere
     model.config.max_length = 40
     return run_search(model, padded([source]), options, teacher)[0]
 
@@ -116,6 +117,20 @@ def test_no_slot_holds_a_special_token_to_avoid_a_repeat():
     # of two tokens that may be chosen there are no three
     (odd,) = filled(slots(UNK, UNK, UNK, vocabulary=6), argmax(deduplicate="odd"))
     assert odd.tokens == [UNK, UNK]
+
+
+@pytest.mark.parametrize("how", ["none", "remove", "odd"])
+def test_eos_is_in_the_last_slot_alone_where_the_training_puts_it_there(how):
+    logits = slots(A, EOS, B, EOS, EOS, second=UNK)
+    logits[1, A] = logits[3, A] = 4.5
+    options = candidates(2, deduplicate=how, rescore=False)
+    four, five = sorted((h.tokens for h in filled(logits, options, 5, eos_anywhere=False)), key=len)
+    assert (four, five) == {"none": ([A, A, B], [A, A, B, A]), "remove": ([A, B], [A, B, A])}.get(
+        how, ([A, UNK, B], [A, UNK, B, A])
+    )
+    assert filled(logits, argmax())[0].tokens == [A, B], "with eos anywhere"
+    # the token that takes its place is as improbable as it was beside eos
+    assert filled(logits, argmax(), eos_anywhere=False)[0].score < filled(logits, argmax())[0].score
 
 
 def test_every_length_candidate_is_freed_of_its_repeats(model):

@@ -1,6 +1,7 @@
 """Which samples count how much: mixtures, selective KD, samples that wait, and what is counted for the log."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +23,13 @@ from retort.training.weighting import (
     quantile_at,
     samples_of_kinds,
     weighting_of,
+    weights_of_easiest,
     weights_within,
 )
 from tests.unit.fakes_models import batch, parallel, sentences
 
 VANILLA = Vanilla(name="vanilla")
+windowed = partial(SelfPaced, among="window")
 SELECTIVE = SelectiveMixture(kind="selective", evaluator="e")
 
 
@@ -151,7 +154,7 @@ def test_what_a_weighting_needs_must_be_there():
 
 def test_the_hardest_of_each_kind_wait_by_their_likelihood_without_dropout():
     model, pairs, state = parallel(dropout=0.5).train(), mixed(), {}
-    found = Weighting(VANILLA, None, SelfPaced())(model, pairs, step(0.1), state)
+    found = Weighting(VANILLA, None, windowed())(model, pairs, step(0.1), state)
     assert model.training
     lengths = (pairs.target_bt != 0).sum(1)
     values = -vanilla.log_likelihood(model.eval(), pairs, VANILLA) / lengths
@@ -165,7 +168,7 @@ def test_kinds_have_quantiles_of_their_own(monkeypatch):
     """All references are harder than all translations, and as many of them count."""
     pairs, state = mixed(200), {}
     hardness = torch.rand(200, generator=torch.Generator().manual_seed(3)) + 5 * (~pairs.distilled_b)
-    weighting = Weighting(VANILLA, None, SelfPaced(start=0.3))
+    weighting = Weighting(VANILLA, None, windowed(start=0.3))
     monkeypatch.setattr(weighting, "_values", lambda *given: hardness)
     found = weighting(parallel(), pairs, step(0.1), state)
     assert weighting.metrics(state) == {"kept": 0.3, "kept_raw": 0.3, "kept_distilled": 0.3}
@@ -175,12 +178,13 @@ def test_kinds_have_quantiles_of_their_own(monkeypatch):
     assert list(state["windows"]) == ["raw"] and weighting.metrics(state) == {"kept": 0.3}
 
 
+@pytest.mark.parametrize("among", ["batch", "window"])
 @pytest.mark.parametrize("criterion", ["loss", "agreement", "similarity"])
-def test_the_random_control_keeps_as_many_at_each_moment_and_any(criterion):
+def test_the_random_control_keeps_as_many_at_each_moment_and_any(criterion, among):
     similarity = Scores(np.arange(500), np.random.default_rng(1).random(500).round(1) * 100)
     model, chosen, shares = parallel(), {}, {}
     for random in (False, True):
-        weighting = Weighting(VANILLA, None, SelfPaced(criterion=criterion, random=random), similarity)
+        weighting = Weighting(VANILLA, None, SelfPaced(criterion=criterion, among=among, random=random), similarity)
         state = {}
         for number in range(3):
             pairs = mixed(1000, seed=number)
@@ -198,7 +202,7 @@ def test_the_random_control_keeps_as_many_at_each_moment_and_any(criterion):
 
 def test_of_equal_values_as_many_are_kept_as_the_quantile_says(monkeypatch):
     pairs, state = mixed(400), {}
-    weighting = Weighting(VANILLA, None, SelfPaced(criterion="agreement"))
+    weighting = Weighting(VANILLA, None, windowed(criterion="agreement"))
     monkeypatch.setattr(weighting, "_values", lambda *given: torch.ones(400))
     weighting(parallel(), pairs, step(0.1), state)
     assert weighting.metrics(state)["kept"] == 0.5
@@ -207,7 +211,7 @@ def test_of_equal_values_as_many_are_kept_as_the_quantile_says(monkeypatch):
 def test_the_share_kept_stays_where_it_should_while_the_loss_falls(monkeypatch):
     """Each batch is easier than all before it, and would be kept as a whole."""
     generator = torch.Generator().manual_seed(2)
-    weighting = Weighting(VANILLA, None, SelfPaced(window=400, full=1.0))
+    weighting = Weighting(VANILLA, None, windowed(window=400, full=1.0))
     falling = iter(range(1000, 0, -1))
     monkeypatch.setattr(weighting, "_values", lambda *given: next(falling) / 5 + torch.rand(40, generator=generator))
     state, pairs = {}, mixed(40)
@@ -221,7 +225,7 @@ def test_the_share_kept_stays_where_it_should_while_the_loss_falls(monkeypatch):
 
 def test_unlike_references_wait_and_no_translation_does():
     similarity = Scores(np.arange(4), np.array([80.0, 20.0, np.nan, 60.0]))
-    weighting = Weighting(VANILLA, None, SelfPaced(criterion="similarity"), similarity)
+    weighting = Weighting(VANILLA, None, windowed(criterion="similarity"), similarity)
     found = weighting(parallel(), mixed(), step(0.1), {})
     assert found.ids[found.distilled_b].tolist() == [0, 1, 2, 3]
     assert found.ids[~found.distilled_b].tolist() == [0, 2], "a source without a translation has its reference"
@@ -229,7 +233,7 @@ def test_unlike_references_wait_and_no_translation_does():
 
 def test_the_most_unlike_references_can_be_left_out_for_good():
     similarity = Scores(np.arange(4), np.array([80.0, 20.0, 90.0, 60.0]))
-    paced = SelfPaced(criterion="similarity", warmup=0, start=0.5, end=0.5)
+    paced = windowed(criterion="similarity", warmup=0, start=0.5, end=0.5)
     for progress in (0.0, 0.5, 0.999):
         found = Weighting(VANILLA, None, paced, similarity)(parallel(), mixed(), step(progress), {})
         assert found.ids[~found.distilled_b].tolist() == [0, 2]
@@ -240,7 +244,7 @@ def test_which_references_wait_by_similarity_changes_with_the_share_alone():
     similarity = Scores(np.arange(100), np.arange(100.0))
     kept = {}
     for random in (False, True):
-        paced = SelfPaced(criterion="similarity", warmup=0, start=0.5, end=0.7, full=0.5, random=random)
+        paced = windowed(criterion="similarity", warmup=0, start=0.5, end=0.7, full=0.5, random=random)
         weighting, pairs = Weighting(VANILLA, None, paced, similarity, seed=3), mixed(200)
         for number, progress in enumerate((0.0, 0.0, 0.6, 0.9)):
             found = weighting(parallel(), pairs, step(progress, seed=number), {})
@@ -253,7 +257,7 @@ def test_which_references_wait_by_similarity_changes_with_the_share_alone():
 
 
 def test_nothing_is_asked_of_the_model_while_no_sample_waits(monkeypatch):
-    weighting, state = Weighting(VANILLA, None, SelfPaced()), {}
+    weighting, state = Weighting(VANILLA, None, windowed()), {}
     monkeypatch.setattr(weighting, "_values", None)
     for progress in (0.0, 0.05, 0.6, 0.99):
         assert weighting(None, mixed(), step(progress), state).weights.tolist() == [1.0] * 8
@@ -267,18 +271,66 @@ def test_pairs_that_no_alignment_fits_wait_and_do_not_count_for_the_quantile():
 
     pairs = batch([[7], [7, 8, 9], [6, 8]], [[6, 6, 6, 6, 6], [6], [7]])
     state = {}
-    weighting = Weighting(Ctc(name="ctc"), None, SelfPaced(start=0.99))
+    weighting = Weighting(Ctc(name="ctc"), None, windowed(start=0.99))
     found = weighting(parallel(2), pairs, step(0.1), state)
     assert 0 not in found.ids.tolist() and len(state["windows"]["raw"]) == 2
 
 
 def test_paced_weights_multiply_those_of_the_mixture(monkeypatch):
     mixture = WeightedMixture(kind="weighted", weight=0.25)
-    weighting = Weighting(VANILLA, mixture, SelfPaced(weights="linear", window=1, start=0.5))
+    weighting = Weighting(VANILLA, mixture, windowed(weights="linear", window=1, start=0.5))
     monkeypatch.setattr(weighting, "_values", lambda *given: torch.tensor([1, 1, 2, 3, 3, 5, 4, 4]).float())
     found = weighting(parallel(), mixed(), step(0.1), {})
     assert found.weights.tolist() == pytest.approx([0.75 * 0.75, 0.25 * 0.75, 0.75 * 0.5, 0.25 * 0.25, 0.75 * 0.25],
                                                    abs=1e-4)  # fmt: skip
+
+
+def test_every_batch_keeps_the_same_share_of_each_kind_however_hard_it_is(monkeypatch):
+    """Batches of hard samples wait as a whole where the quantile is of earlier batches."""
+    kept = {}
+    for among in ("batch", "window"):
+        weighting, state, easy = Weighting(VANILLA, None, SelfPaced(among=among)), {}, mixed(40)
+        for level in (0, 0, 9):
+            values = level + torch.rand(40, generator=torch.Generator().manual_seed(4))
+            monkeypatch.setattr(weighting, "_values", lambda *given, values=values: values)
+            found = weighting(parallel(), easy, step(0.1), state)
+            kept.setdefault(among, []).append(int((found.weights > 0).sum()))
+        chosen = sorted(zip(found.ids.tolist(), found.distilled_b.tolist(), strict=True))
+        if among == "batch":
+            own = values[~easy.distilled_b].argsort()[:10]
+            assert [number for number, distilled in chosen if not distilled] == sorted(own.tolist())
+    assert kept["batch"] == [20, 20, 20]
+    assert kept["window"][2] < 20
+
+
+def test_what_is_rounded_off_in_a_batch_is_carried_to_the_next():
+    weighting, state, kept = Weighting(VANILLA, None, SelfPaced(random=True, start=0.3)), {}, []
+    for seed in range(20):
+        found = weighting(parallel(), replace(mixed(3, seed=seed), distilled_b=None), step(0.1, seed=seed), state)
+        kept.append(int((found.weights > 0).sum()))
+    assert set(kept) == {1}, "0.9 of 3 samples is rounded up, as none would be no update"
+    state, kept = {}, []
+    for seed in range(20):
+        found = weighting(parallel(), replace(mixed(5, seed=seed), distilled_b=None), step(0.1, seed=seed), state)
+        kept.append(int((found.weights > 0).sum()))
+    assert sum(kept) == 30 and set(kept) == {1, 2}
+
+
+def test_weights_of_the_easiest():
+    values = torch.tensor([4.0, 1.0, float("inf"), 2.0, 3.0])
+    assert weights_of_easiest(values, 2.4, "hard").tolist() == [0, 1, 0, 1, 0]
+    assert weights_of_easiest(values, 0.0, "hard").tolist() == [0, 1, 0, 0, 0], "at least one"
+    assert weights_of_easiest(values, 5.0, "hard").tolist() == [1, 1, 0, 1, 1], "what cannot be learnt waits"
+    assert weights_of_easiest(values, 3, "linear").tolist() == pytest.approx([0, 0.75, 0, 0.5, 0.25])
+    assert weights_of_easiest(values[:1], 1, "linear").tolist() == [1.0]
+
+
+@pytest.mark.parametrize(("end", "share"), [(1.0, 0.875), (0.75, 0.7125), (0.5, 0.55)])
+def test_the_mean_share_is_that_of_the_schedule(end, share):
+    paced = SelfPaced(end=end)
+    assert paced.mean_share == pytest.approx(share)
+    mean = np.mean([quantile_at(paced, progress) for progress in np.arange(0, 1, 1e-4)])
+    assert mean == pytest.approx(share, abs=1e-3)
 
 
 # ---- a sample of each kind ------------------------------------------------------------------------------------------
