@@ -167,3 +167,13 @@ class Glancing(ObjectiveSection):
     """Ratio of what is revealed to what the first guess has wrong, at the first update."""
     end: float = Field(0.3, ge=0, lt=1)
     """The same at training.max_updates."""
+
+
+class PretrainingObjective(ObjectiveSection):
+    """An objective for the section pretraining alone: the model predicts tokens of a text that its encoder reads
+    corrupted."""
+
+    least_encoder_gap: float = Field(0.2, ge=0, le=1_000_000)
+    """Nats per token by which the loss must rise where the encoder reads another text instead. Each validation logs
+    this encoder_gap. A training in which it has stayed below until the middle of its updates has not learnt to use its
+    encoder, and stops with an error; 0 lets it go on."""

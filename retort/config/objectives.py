@@ -24,6 +24,7 @@ from retort.config.objective_base import (
     Glancing,
     ObjectiveSection,
     PredictedLength,
+    PretrainingObjective,
     TokenDistillation,
 )
 from retort.config.search import Blocks, Greedy, SearchSection
@@ -205,7 +206,7 @@ class Janus(ObjectiveSection):
     """Weight of the length predictor's loss."""
 
 
-class BartJanus(ObjectiveSection):
+class BartJanus(PretrainingObjective):
     """Pre-training of the same model on corrupted text (Liang et al. 2022), for the section pretraining alone."""
 
     name: Literal["bart_janus"]
@@ -253,7 +254,7 @@ class Bang(TokenDistillation):
         return {name: search for name, search in searches.items() if trained[search.decodes]}
 
 
-class BangPretraining(ObjectiveSection):
+class BangPretraining(PretrainingObjective):
     """Pre-training of the same model on text with masked spans (Qi et al. 2021), for the section pretraining alone."""
 
     name: Literal["bang_pretraining"]

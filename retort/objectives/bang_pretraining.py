@@ -6,10 +6,11 @@ Shape letters: b batch, s source position, t target position, m masked tokens of
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from retort.config import BangPretraining
 from retort.data.batches import Batch
-from retort.losses.bang_spans import corrupt, diagonals, random_spans, span_length
+from retort.losses.bang_spans import Masked, corrupt, diagonals, random_spans, span_length
 from retort.losses.base import Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.teacher_forcing import shifted_right
@@ -24,20 +25,40 @@ def compute(model: BangModel, batch: Batch, options: BangPretraining, step: Step
     kinds of slots. ``nll``: the first stream, which predicts left to right. ``parallel``: slots that see no token of
     their span, except those of the first stream. ``between``: all others.
     """
+    masked, source_bs = _corrupted(model, batch, options, step)
+    smoothing = options.label_smoothing if model.training else 0.0
+    return _loss(model, batch, source_bs, masked, options, smoothing)
+
+
+@torch.no_grad()
+def encoder_gap(model: BangModel, batch: Batch, options: BangPretraining, step: Step) -> Tensor:
+    """Nats per slot that all streams lose where the encoder reads the batch's next text instead."""
+    masked, source_bs = _corrupted(model, batch, options, step)
+    own, other = (_loss(model, batch, x_bs, masked, options, 0.0).total for x_bs in (source_bs, source_bs.roll(1, 0)))
+    return other - own
+
+
+def _corrupted(model: BangModel, batch: Batch, options: BangPretraining, step: Step) -> tuple[Masked, Tensor]:
+    """Masked tokens of the batch, and the encoder's input."""
+    masked = random_spans(batch.target_bt, options, step.generator)
+    size = len(model.embeddings.source)
+    return masked, corrupt(batch.target_bt, masked, vocabulary_size=size, generator=step.generator)
+
+
+def _loss(
+    model: BangModel, batch: Batch, source_bs: Tensor, masked: Masked, options: BangPretraining, smoothing: float
+) -> Loss:
     tokens_bt = batch.target_bt
     weight_vd = model.embeddings.output
-    masked = random_spans(tokens_bt, options, step.generator)
-    source_bs = corrupt(tokens_bt, masked, vocabulary_size=len(model.embeddings.source), generator=step.generator)
     slots, present_bp, index_p, offset_p, stream_p = diagonals(masked, span_length(options, options.span_block))
     before_bm = shifted_right(tokens_bt).gather(1, masked.place_bm)
     states_bpd = model.predict(before_bm, slots, *model.encode(source_bs))
     target_bp = tokens_bt.gather(1, masked.place_bm)[:, index_p]
-    smoothing = options.label_smoothing if model.training else 0.0
     first_p = stream_p == 0
     unseen_p = stream_p == offset_p
     kinds = {"nll": first_p, "parallel": unseen_p & ~first_p, "between": ~unseen_p & ~first_p}
     total = torch.zeros((), device=model.device)
-    parts: dict[str, torch.Tensor] = {}
+    parts: dict[str, Tensor] = {}
     for name, kind_p in kinds.items():
         chosen_bp = present_bp & kind_p
         loss, plain = linear_cross_entropy(

@@ -38,8 +38,8 @@ class ObjectiveModule(Protocol):
     """The module ``retort/objectives/<name>.py``. ``options`` is the objective's section of the configuration.
 
     ``compute`` is always there. The section declares which of the others are (``retort/config/objectives.py``):
-    ``log_likelihood`` unless it ``pretrains``; ``agreement`` if it ``measures_agreement``; ``prepare`` if it
-    ``prepares``.
+    ``log_likelihood`` unless it ``pretrains``, and ``encoder_gap`` if it does; ``agreement`` if it
+    ``measures_agreement``; ``prepare`` if it ``prepares``.
     """
 
     def compute(self, model: Any, batch: Batch, options: Any, step: Step) -> Loss:
@@ -50,6 +50,9 @@ class ObjectiveModule(Protocol):
 
     def agreement(self, model: Any, batch: Batch, options: Any) -> Tensor:
         """Share of each target's slots whose most probable token is the target's: [b]."""
+
+    def encoder_gap(self, model: Any, batch: Batch, options: Any, step: Step) -> Tensor:
+        """What the loss rises by where the encoder reads another text of the batch: nats per token."""
 
     def prepare(self, model: Any, batches: Sequence[Batch], options: Any, steps: Sequence[Step]) -> list[Any]:
         """What ``compute`` receives as ``step.prepared``, for the batches of ``prepared_updates`` updates."""

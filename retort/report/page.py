@@ -18,7 +18,7 @@ from retort.data.provenance import value_digest
 from retort.distillation.guards import MEANING
 from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.significance import Spread
-from retort.report import continuations, dag, loop, mixing, summary, timing
+from retort.report import budgets, continuations, dag, loop, mixing, summary, timing
 from retort.report.inputs import Inputs
 
 TEMPLATE = "report.html.jinja"
@@ -78,6 +78,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         load=inputs.latency_provenance.get("load"),
         shares=summary.SHARES,
         training_shares=summary.training_shares(inputs),
+        readings=budgets.readings(inputs),
         reference=timing.reference_key(inputs),
         significant=summary.SIGNIFICANT,
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),

@@ -26,7 +26,7 @@ from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
 from retort.training.seeds import batch_seed
 from retort.training.state import TrainingState
-from retort.training.validation import Validator
+from retort.training.validation import Validator, unused_encoder
 from retort.training.weighting import Weighting, add_counts
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ class Progress:
     position: int = 0
     """Batches of the epoch already used."""
     seconds: float = 0.0
+    processor_seconds: float = 0.0
+    """Of the first process, all of its threads together."""
     tokens: int = 0
     since_best: int = 0
     best: list[tuple[float, int]] = field(default_factory=list)
@@ -136,6 +138,8 @@ class Trainer:
         self.progress = Progress()
         self.kept: dict[int, Tensor] = {}
         """Weights of the best validated updates."""
+        self._counted = (0.0, 0.0)
+        """Readings of the clock and of the process's time up to which the progress has them."""
 
     def run(self, log_directory: Any) -> Result | None:
         """Train to the end, from the saved state if there is one. Returns None on all but the first process."""
@@ -146,22 +150,18 @@ class Trainer:
         first = self.processes.first
         log = TrainingLog(log_directory if first else None, settings.max_updates, progress.rows, progress.update)
         work = self._work()
-        clock = self._now()
-        saved = clock
+        self._counted = (self._now(), time.process_time())
+        saved = self._counted[0]
         stopped_by = self._stop_reason()
         while stopped_by is None:
             self._update(work)
-            now = self._now()
-            progress.seconds += now - clock
-            clock = now
+            now = self._count_time()
             log.advance()
             if progress.update % LOG_EVERY == 0:
                 self._log_training(log)
             if progress.update % settings.validate_every == 0 or progress.update == settings.max_updates:
                 self._validate(log)
-                now = self._now()
-                progress.seconds += now - clock
-                clock = now
+                now = self._count_time()
             stopped_by = self._stop_reason()
             whole = progress.update % self.objective.prepared_updates == 0
             interrupted = self._interrupted()
@@ -252,6 +252,14 @@ class Trainer:
     def _interrupted(self) -> int:
         """The signal that asked the first process to stop, or 0."""
         return self.processes.broadcast(self.interruption.signal_number)
+
+    def _count_time(self) -> float:
+        """Add the time since the last call to the progress; returns the first process's clock."""
+        now, processor = self._now(), time.process_time()
+        self.progress.seconds += now - self._counted[0]
+        self.progress.processor_seconds += processor - self._counted[1]
+        self._counted = (now, processor)
+        return now
 
     def _now(self) -> float:
         """The first process's clock."""
@@ -358,7 +366,10 @@ class Trainer:
         progress = self.progress
         self._check_alike()
         scores = self.processes.broadcast(self.validator(self.model) if self.processes.first else {})
-        log.add(progress.update, "valid", scores, progress.seconds)
+        spent = {"processor_seconds": progress.processor_seconds}
+        log.add(progress.update, "valid", scores | spent, progress.seconds)
+        if reason := unused_encoder(self.objective, progress.rows, self.settings.max_updates):
+            raise RetortError(reason)
         metric = scores[self.settings.select_by] * self.settings.selection_sign
         progress.since_best = 0 if not progress.best or metric > progress.best[0][0] else progress.since_best + 1
         progress.best.append((metric, progress.update))

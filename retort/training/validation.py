@@ -49,6 +49,8 @@ class Validator:
         model.eval()
         scores = self.loss(model, self.corpus)
         scores |= {f"loss_{name}": self.loss(model, corpus)["loss"] for name, corpus in self.others.items()}
+        if self.objective.pretrains:
+            scores["encoder_gap"] = self.encoder_gap(model)
         if self.subset is not None:
             scores |= self.quality(model, self.subset)
         model.train()
@@ -70,8 +72,36 @@ class Validator:
             total += weight
         return {name: value / total for name, value in sums.items()}
 
+    @torch.no_grad()
+    def encoder_gap(self, model: EncoderDecoder) -> float:
+        """Nats per token that the loss rises by where the encoder reads another text of about the same length."""
+        module, step = load_objective(self.objective.name), Step(torch.Generator().manual_seed(0))
+        sums, total = 0.0, 0
+        for rows in length_batches(self.corpus.target.lengths, self.tokens):
+            if len(rows) > 1:
+                batch = self.corpus.batch(rows)
+                sums += float(module.encoder_gap(model, batch.to(model.device), self.objective, step)) * len(rows)
+                total += len(rows)
+        return sums / max(1, total)
+
     def quality(self, model: EncoderDecoder, subset: EncodedCorpus) -> dict[str, float]:
         best = [hypotheses[0].tokens for hypotheses in decode(model, subset.source, self.search, self.tokens)]
         hypotheses = self.vocabulary.decode_target(best)
         references = [[text] for text in self.vocabulary.decode_target(subset.target.lists())]
         return {metric: score(metric, hypotheses, references, self.tokenizer).value for metric in self.metrics}
+
+
+def unused_encoder(objective: Any, rows: Sequence[Sequence[Any]], max_updates: int) -> str:
+    """Why a pre-training should stop, given the rows of its log: it has not learnt to use its encoder. Empty if not."""
+    gaps = [(row[0], row[3]) for row in rows if row[1:3] == ["valid", "encoder_gap"]]
+    if not gaps or not objective.least_encoder_gap or gaps[-1][0] < max_updates / 2:
+        return ""
+    if max(gap for _, gap in gaps) >= objective.least_encoder_gap:
+        return ""
+    update, gap = gaps[-1]
+    return (
+        f"update {update} of {max_updates}: reading another text's encoder states costs {gap:.3f} nats per token, and "
+        f"never cost {objective.least_encoder_gap} (encoder_gap in the log): the model does not use its encoder. Take "
+        f"shorter spans, such as span_block 8 and mask_ratio 0.25, longer connected blocks, or more updates; "
+        f"objective.least_encoder_gap: 0 goes on regardless"
+    )

@@ -32,7 +32,7 @@ AUTOREGRESSIVE = changed(changed(TEACHER, "training", checkpoint_minutes=1e-9), 
 CMLM = {**AUTOREGRESSIVE, "objective": {"name": "cmlm"}, "searches": {"p": {"kind": "mask_predict", "iterations": 2}}}
 SYSTEMS = {"autoregressive": AUTOREGRESSIVE, "cmlm": CMLM}
 UPDATES = AUTOREGRESSIVE["training"]["max_updates"]
-TIMES = ("tokens_per_second",)
+TIMES = ("tokens_per_second", "processor_seconds")
 SECONDS_AT_MOST = 400
 STARTED: list[subprocess.Popen[bytes]] = []
 

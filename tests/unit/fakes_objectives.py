@@ -15,9 +15,11 @@ OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
     "vanilla": config.Vanilla(name="vanilla"),
     "cmlm": config.Cmlm(name="cmlm"),
     "janus": config.Janus(name="janus"),
-    "bart_janus": config.BartJanus(name="bart_janus"),
+    "bart_janus": config.BartJanus(name="bart_janus", least_encoder_gap=0),
     "bang": config.Bang(name="bang"),
-    "bang_pretraining": config.BangPretraining(name="bang_pretraining", span_block=4, mask_ratio=0.5),
+    "bang_pretraining": config.BangPretraining(
+        name="bang_pretraining", span_block=4, mask_ratio=0.5, least_encoder_gap=0
+    ),
     "axe": config.Axe(name="axe"),
     "oaxe": config.Oaxe(name="oaxe"),
     "glat": config.Glat(name="glat"),

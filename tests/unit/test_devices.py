@@ -42,7 +42,9 @@ def test_losses_likelihoods_and_agreements_stay_on_the_model_s_device(options: O
         pairs = pairs_for(options, SOURCES, TARGETS).to(DEVICE)
         module.compute(model.train(), pairs, options, step).total.backward()
         module.compute(model.eval(), pairs, options, step)
-        if not options.pretrains:
+        if options.pretrains:
+            module.encoder_gap(model, pairs, options, step)
+        else:
             module.log_likelihood(model, pairs, options)
         if options.measures_agreement:
             module.agreement(model, pairs, options)

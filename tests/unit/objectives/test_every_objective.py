@@ -64,6 +64,7 @@ def test_the_module_has_what_the_section_declares(objective: type[ObjectiveSecti
     declared = {
         "compute": True,
         "log_likelihood": objective.pretrains is None,
+        "encoder_gap": objective.pretrains is not None,
         "agreement": objective.measures_agreement,
         "prepare": objective.prepares,
     }

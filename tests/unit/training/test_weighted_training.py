@@ -45,7 +45,7 @@ def learner(path, recipe="loss", objective="vanilla", **settings):
 
 
 def timeless(rows):
-    return [row[:4] for row in rows if row[2] not in ("seconds", "tokens_per_second")]
+    return [row[:4] for row in rows if row[2] not in ("seconds", "tokens_per_second", "processor_seconds")]
 
 
 class Stop(Exception):

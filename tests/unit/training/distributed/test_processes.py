@@ -74,7 +74,7 @@ def train(rank: int, directory: Path, name: str, alone: bool = False) -> list[An
 
 
 def timeless(rows: list[Any], *splits: str) -> list[Any]:
-    return [row[:4] for row in rows if row[2] != "tokens_per_second" and row[1] in splits]
+    return [row[:4] for row in rows if row[2] not in ("tokens_per_second", "processor_seconds") and row[1] in splits]
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "glat", "vanilla", "imitation"])

@@ -1,0 +1,104 @@
+"""Two readings of a comparison of trainings: after equally many updates, and after equal time.
+
+A method whose updates cost three times as much looks better at equal updates than a user finds it. What is compared is
+the best validation score up to a point of the training; test sets are scored once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from retort.data.runs import Run
+from retort.evaluation.significance import Spread, spread
+from retort.report.inputs import Inputs
+
+Budget = Literal["updates", "seconds"]
+
+
+class Validation(NamedTuple):
+    """A validation of one training: when it was, and the leading metric."""
+
+    updates: float
+    seconds: float
+    """On a processor, where the log has them; else by the clock."""
+    score: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A system and its baseline, at the budget of the one that had less of it; over seeds."""
+
+    budget: Spread
+    own: Spread
+    baseline: Spread
+    difference: Spread
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Both readings of one comparison."""
+
+    system: str
+    baseline: str
+    by_clock: bool
+    """Whether a log has no processor time."""
+    updates: Reading
+    seconds: Reading
+
+
+def readings(inputs: Inputs) -> list[Readings]:
+    """Of each system with logs and each of its baselines, in the config's order."""
+    common = inputs.baseline.partition("/")[0]
+    result = []
+    for system in sorted({run.system for run in inputs.logs}, key=inputs.order):
+        named = inputs.config.evaluation.baselines.get(system) or [common]
+        for baseline in [named] if isinstance(named, str) else named:
+            if baseline != system and (pairs := list(_pairs(inputs, system, baseline))):
+                sign = inputs.leading_sign
+                runs = [run for run in inputs.logs if run.system in (system, baseline)]
+                by_clock = not all(_has_processor_time(inputs, run) for run in runs)
+                updates, seconds = (reading(pairs, budget, sign) for budget in ("updates", "seconds"))
+                result.append(Readings(system, baseline, by_clock, updates, seconds))
+    return result
+
+
+def reading(pairs: Iterable[tuple[list[Validation], list[Validation]]], budget: Budget, sign: int) -> Reading:
+    """The best scores of both trainings up to the budget of the one that ended earlier; ``sign`` -1: lowest is best."""
+    budgets, own, other = [], [], []
+    for pair in pairs:
+        limit = min(getattr(validations[-1], budget) for validations in pair)
+        first = max(getattr(validations[0], budget) for validations in pair)
+        # of one that was not validated by then, its first validation counts
+        limit = max(limit, first)
+        scores = [sign * max(sign * v.score for v in vs if getattr(v, budget) <= limit) for vs in pair]
+        budgets.append(limit)
+        own.append(scores[0])
+        other.append(scores[1])
+    differences = [a - b for a, b in zip(own, other, strict=True)]
+    return Reading(spread(budgets), spread(own), spread(other), spread(differences))
+
+
+def _pairs(inputs: Inputs, system: str, baseline: str) -> Iterable[tuple[list[Validation], list[Validation]]]:
+    """Validations of both, seed by seed; a baseline that lacks a seed takes part with its first one."""
+    theirs = sorted(run for run in inputs.logs if run.system == baseline)
+    for run in sorted(run for run in inputs.logs if run.system == system):
+        same = [other for other in theirs if other.seed == run.seed] or theirs
+        if same:
+            pair = (_validations(inputs, run), _validations(inputs, same[0]))
+            if all(pair):
+                yield pair
+
+
+def _validations(inputs: Inputs, run: Run) -> list[Validation]:
+    """All validations of a training, in order."""
+    rows = [row for row in inputs.logs[run] if row["split"] == "valid"]
+    seconds: dict[int, float] = {row["update"]: row["seconds"] for row in rows}
+    seconds |= {row["update"]: row["value"] for row in rows if row["metric"] == "processor_seconds"}
+    scored = [row for row in rows if row["metric"] == inputs.leading]
+    return sorted(Validation(row["update"], seconds[row["update"]], row["value"]) for row in scored)
+
+
+def _has_processor_time(inputs: Inputs, run: Run) -> bool:
+    return any(row["metric"] == "processor_seconds" for row in inputs.logs[run])
