@@ -58,12 +58,10 @@ class Graphs:
 
     def encoded(self, name: str, sources: Sequence[Sequence[int]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Outputs of the graph that takes the sources, eos appended, and their lengths [b] with it."""
+        longest = max(map(len, sources))
+        rows = [[*tokens, EOS, *[PAD] * (longest - len(tokens))] for tokens in sources]
         lengths = np.array([len(tokens) + 1 for tokens in sources], np.int32)
-        source = np.full((len(sources), int(lengths.max())), PAD, np.int64)
-        for row, tokens in zip(source, sources, strict=True):
-            row[: len(tokens)] = tokens
-            row[len(tokens)] = EOS
-        return self.run(name, {SOURCE: source, LENGTHS: lengths}), lengths
+        return self.run(name, {SOURCE: np.array(rows, np.int64), LENGTHS: lengths}), lengths
 
 
 class OnnxSystem(System):

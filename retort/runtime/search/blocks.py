@@ -28,7 +28,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     decoded = []
     for tokens, limit, passes in zip(tokens_bt, limit_b.tolist(), passes_b.tolist(), strict=True):
         end = first_end(tokens, limit)
-        output = tokens[:end]
+        output = tokens[:end].tolist()
         if options["collapse"]:
             output = without_repeats(output)
         decoded.append(Decoded(text_of(output), bool(tokens[end] != EOS), passes))

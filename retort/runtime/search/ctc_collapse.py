@@ -14,6 +14,6 @@ from retort.runtime.system import Decoded
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
     """One pass."""
     outputs, lengths = graphs.encoded(MODEL, sources)
-    best_bt = graphs.tokens[outputs[LOGITS].argmax(2)]
-    slots = lengths * graphs.facts["upsampling"]
-    return [Decoded(text_of(without_repeats(row[:count])), False, 1) for row, count in zip(best_bt, slots, strict=True)]
+    best = graphs.tokens[outputs[LOGITS].argmax(2)].tolist()
+    slots = (lengths * graphs.facts["upsampling"]).tolist()
+    return [Decoded(text_of(without_repeats(row[:count])), False, 1) for row, count in zip(best, slots, strict=True)]

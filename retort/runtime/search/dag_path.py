@@ -24,7 +24,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     ]
 
 
-def path_tokens(graph: Vertices, beta: float) -> np.ndarray:
+def path_tokens(graph: Vertices, beta: float) -> list[int]:
     """Tokens of the inner vertices on the way from the first to the last one."""
     by_ij = graph.transitions_ij
     if beta:
@@ -33,4 +33,4 @@ def path_tokens(graph: Vertices, beta: float) -> np.ndarray:
     path, last = [next_t[0]], len(next_t) - 1
     while path[-1] < last:
         path.append(next_t[path[-1]])
-    return graph.token_t[path[:-1]]
+    return graph.token_t[path[:-1]].tolist()  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     """One pass, and the path and tokens that are best together."""
     limits = [output_limit(len(tokens), options["max_ratio"], graphs.max_length) for tokens in sources]
     return [
-        Decoded(text_of(best_tokens(graph, limit, options["beta"])), False, 1)
+        Decoded(text_of(best_tokens(graph, limit, options["beta"]).tolist()), False, 1)
         for graph, limit in zip(read_graphs(graphs, sources), limits, strict=True)
     ]
 

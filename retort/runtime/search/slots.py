@@ -99,7 +99,7 @@ class Rows:
         for row, source in enumerate(self.source_n.tolist()):
             if source not in best or score_n[row] > score_n[best[source]]:
                 best[source] = row
-        return [Decoded(text_of(tokens_nt[row, : self.count_n[row]]), False, passes) for row in best.values()]
+        return [Decoded(text_of(tokens_nt[row, : self.count_n[row]].tolist()), False, passes) for row in best.values()]
 
 
 def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:
@@ -113,7 +113,7 @@ def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:
     else:
         decoded = rows.chosen(*rows.best(rows.masked_slots()), 1)
     if options["deduplicate"] == "remove":
-        return [d._replace(tokens=without_repeats(np.array(d.tokens, np.int64)).tolist()) for d in decoded]
+        return [d._replace(tokens=without_repeats(d.tokens)) for d in decoded]
     return decoded
 
 

@@ -1,20 +1,23 @@
-"""Which tokens are text."""
+"""Which tokens are text.
+
+In plain Python: an output has some tens of tokens, for which calls of numpy take longer.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
 from retort.data.vocabulary import BLANK, UNK
 
 
-def text_of(tokens: np.ndarray) -> list[int]:
+def text_of(tokens: Sequence[int]) -> list[int]:
     """The tokens that are text: everything but pad, bos, eos, mask and blank."""
-    return tokens[(tokens > BLANK) | (tokens == UNK)].tolist()  # type: ignore[no-any-return]
+    return [token for token in tokens if token > BLANK or token == UNK]
 
 
-def without_repeats(tokens: np.ndarray) -> np.ndarray:
+def without_repeats(tokens: Sequence[int]) -> list[int]:
     """Of equal neighbours the first."""
-    return tokens[np.append(True, tokens[1:] != tokens[:-1])] if len(tokens) else tokens
+    return [token for i, token in enumerate(tokens) if not i or token != tokens[i - 1]]
 
 
 def output_limit(source_tokens: int, max_ratio: float, longest: int) -> int:
