@@ -79,7 +79,9 @@ def test_systems_take_turns_on_each_batch_after_the_warm_up(monkeypatch):
         return Times(1.0, 2.0, 0.5, 7, [[1], [2, 3]])
 
     monkeypatch.setattr(timing, "time_batch", time_one)
-    loaded = [SimpleNamespace(name=name, engine="torch", precision="float32") for name in ("one", "two")]
+    loaded = [
+        SimpleNamespace(name=name, engine="torch", precision="float32", has_shortlist=False) for name in ("one", "two")
+    ]
     systems = [Timed(each.name, 1, "s", each) for each in loaded]
     settings = Latency(sentences=4, batch_sizes=[2], warmup=3, repeats=2)
     timings = list(measure(systems, TEXTS, settings))
