@@ -46,9 +46,12 @@ def main(args: argparse.Namespace) -> None:
         checkpoint=file_digest(args.checkpoint / "model.safetensors"), held_out=file_digest(args.held_out)
     )
     write_table(args.output, MULTIMODALITY, pa.Table.from_pylist([row], schema=MULTIMODALITY.schema), facts)
-    logging.info(
-        "NCM %.4f nats per token, %d pairs, %d infeasible", measured.ncm, measured.sentences, measured.infeasible
-    )
+    if measured.tokens:
+        logging.info(
+            "NCM %.4f nats per token, %d pairs, %d infeasible", measured.ncm, measured.sentences, measured.infeasible
+        )
+    else:
+        logging.warning("no NCM: none of the %d pairs fits into the model's slots", measured.infeasible)
 
 
 if __name__ == "__main__":

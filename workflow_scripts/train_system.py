@@ -272,6 +272,7 @@ def save(
         "stopped_by": result.stopped_by,
         "averaged_updates": result.averaged_updates,
         "validation": result.scores,
+        "warnings": result.warnings,
         "training": settings["training"],
         **{name: settings[name] for name in ("mixture", "self_paced") if settings[name]},
         "device": device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -28,6 +29,26 @@ def _shapes_weights(field: FieldInfo) -> bool:
     return any(isinstance(mark, ShapesWeights) for mark in field.metadata)
 
 
+@dataclass(frozen=True)
+class Untrained:
+    """Pairs or tokens of the training text that an objective can learn nothing from."""
+
+    part: str
+    """The part of the loss that is their share."""
+    what: str
+    """What they are, for a sentence "5 % are ..."."""
+    remedy: str
+    usual: float = 0.05
+    """Share up to which nothing is wrong: above it there is a warning."""
+
+
+OVERFULL = Untrained(
+    "infeasible",
+    "pairs whose target does not fit into the decoder's slots",
+    "raise objective.upsampling, or drop such pairs by cleaning.max_ratio",
+)
+
+
 class ObjectiveSection(Section):
     """What every objective declares. Class variables are no keys of the configuration."""
 
@@ -48,6 +69,8 @@ class ObjectiveSection(Section):
     """Whether each sample of a batch can have a weight in the loss."""
     measures_agreement: ClassVar[bool] = False
     """Whether the module has ``agreement``, the share of slots whose most probable token is the target's."""
+    untrained: ClassVar[tuple[Untrained, ...]] = ()
+    """What the loss leaves out and counts; a training that leaves out most of its text is an error."""
     prepares: ClassVar[bool] = False
     """Whether the module has ``prepare``, which receives the batches of several updates before the first of them."""
     can_teach: ClassVar[bool] = False

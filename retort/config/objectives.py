@@ -17,6 +17,7 @@ from retort.config.objective_base import (
     EM_SEARCHES,
     GRAPH,
     LEFT_TO_RIGHT,
+    OVERFULL,
     PASSES,
     SEVERAL_LENGTHS,
     SLOTS,
@@ -26,6 +27,7 @@ from retort.config.objective_base import (
     PredictedLength,
     PretrainingObjective,
     TokenDistillation,
+    Untrained,
 )
 from retort.config.search import Blocks, Greedy, SearchSection
 
@@ -280,6 +282,14 @@ class Axe(PredictedLength):
     usual_searches = SEVERAL_LENGTHS
     same_weights = "slots"
     weighs_samples = True
+    untrained = (
+        Untrained(
+            "skipped",
+            "target tokens that no slot was left for",
+            "raise objective.skip_target or objective.length_multiplier",
+            usual=0.2,
+        ),
+    )
     blank: ClassVar[bool] = True
     """Slots may hold a blank."""
     eos_anywhere: ClassVar[bool] = True
@@ -306,6 +316,14 @@ class Oaxe(PredictedLength):
     usual_searches = SEVERAL_LENGTHS
     same_weights = "slots"
     weighs_samples = True
+    untrained = (
+        Untrained(
+            "truncated",
+            "target tokens left out for their low probability",
+            "raise objective.warmup_share, start from a trained system, or lower objective.truncation",
+            usual=0.9,  # a quarter to a half just after the warm-up; all of them without one
+        ),
+    )
     eos_anywhere: ClassVar[bool] = True
     """eos is in whatever slot the best order puts it."""
     warmup_share: Probability = 0.5
@@ -327,6 +345,7 @@ class Ctc(DeepSupervision):
     usual_searches = ALIGNMENT
     same_weights = "alignment"
     weighs_samples = True
+    untrained = (OVERFULL,)
     measures_agreement = True
     upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
     """Decoder slots per source token."""
@@ -357,6 +376,7 @@ class GlatCtc(Glancing, DeepSupervision):
     usual_searches = ALIGNMENT
     same_weights = "alignment"
     weighs_samples = True
+    untrained = (OVERFULL,)
     measures_agreement = True
     upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
     """Decoder slots per source token."""
@@ -372,6 +392,7 @@ class Dag(Glancing):
     predicts = ("graph",)
     usual_searches = GRAPH
     weighs_samples = True
+    untrained = (OVERFULL,)
     upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1, le=100)
     """Vertices per source token; the paper has 8. Time and memory grow with its square."""
     end: float = Field(0.1, ge=0, lt=1)

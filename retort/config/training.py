@@ -55,6 +55,11 @@ class Training(Section):
     long_pairs: Literal["drop", "refuse"] = "drop"
     """Pairs with a side of more tokens than model.max_length allows. drop: they are left out of training and
     validation, and counted. refuse: they are an error."""
+    max_untrained: float = Field(0.5, ge=0, le=1)
+    """A training with a larger share of pairs, or of target tokens, that train nothing ends with an error: pairs longer
+    than the model at once; targets that do not fit into the slots, and tokens that an objective leaves out, at the
+    first validation after they were counted. Above a twentieth there is a warning. Objectives that leave out tokens on
+    purpose allow more of them: axe a fifth without a warning, oaxe nine tenths. 1: never an error."""
     checkpoint_minutes: float = Field(5.0, gt=0, le=10_000_000)
     """Minutes between saves of the training state."""
     warm_start: Name = "none"

@@ -8,7 +8,7 @@ a hash with a probability of about n * n / 2 ** 65: one in two million for 4 mil
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,9 @@ REASONS = (KEPT, "empty", "too_long", "ratio", "duplicate", "leak", "not_drawn")
 """Verdicts, by the first reason that applies. not_drawn: clean, but beyond corpus.train_pairs."""
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 _RATIO_ALLOWANCE = 3
+_LOSS = 0.1
+"""Share of a split above which what cleaning takes is warned about."""
+_DROPPING = frozenset(REASONS) - {KEPT, "not_drawn"}
 
 Verdicts = np.ndarray
 """One code of ``REASONS`` per row, uint8."""
@@ -93,6 +96,16 @@ def counts(verdicts: Verdicts) -> dict[str, int]:
     """Number of pairs read, kept, and dropped by each reason."""
     pairs = np.bincount(verdicts, minlength=len(REASONS))
     return {READ: len(verdicts), **{reason: int(pairs[code]) for reason, code in _CODE.items()}}
+
+
+def loss_warning(split: str, counts: Mapping[str, int]) -> str | None:
+    """A warning where cleaning takes more than a tenth of a split; what the draw leaves out is no loss."""
+    dropped = {reason: n for reason, n in counts.items() if reason in _DROPPING and n}
+    share = sum(dropped.values()) / max(1, counts[READ])
+    if share <= _LOSS:
+        return None
+    most = max(dropped, key=lambda reason: dropped[reason])
+    return f"{split}: cleaning takes {100 * share:.0f} % of the pairs, most as {most}; see docs/corpus.md"
 
 
 def kept(verdicts: Verdicts) -> np.ndarray:

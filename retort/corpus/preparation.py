@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = "corpus.json"
 CLEANING_TABLE = "cleaning.parquet"
-_LOSS = 0.1
-"""Share of a split above which what cleaning takes is warned about."""
-_DROPPING = frozenset(cleaning.REASONS) - {cleaning.KEPT, "not_drawn"}
 
 
 def table_name(split: str) -> str:
@@ -97,7 +94,8 @@ def _clean(
         if not counts[split][cleaning.KEPT]:
             raise RetortError(f"corpus: no pair of {split} is left after cleaning: {_in_words(counts[split])}")
         log.info("%s: %s", split, _in_words(counts[split]))
-        _warn_of_loss(split, counts[split])
+        if warning := cleaning.loss_warning(split, counts[split]):
+            log.warning("%s", warning)
         digest = hashlib.sha256()
         parts = _watched(parts_where(raw[split], cleaning.kept(verdicts)), digest, None if split == TRAIN else held_out)
         pairs = write_table(staging / table_name(split), CORPUS, parts, provenance=provenance)
@@ -119,15 +117,6 @@ def _watched(parts: Iterable[pa.Table], digest: hashlib._Hash, held_out: cleanin
         if held_out is not None:
             held_out.add(part)
         yield part
-
-
-def _warn_of_loss(split: str, counts: Mapping[str, int]) -> None:
-    """Warn where cleaning takes more than ``_LOSS`` of a split; what the draw leaves out is no loss."""
-    dropped = {reason: n for reason, n in counts.items() if reason in _DROPPING and n}
-    share = sum(dropped.values()) / counts[cleaning.READ]
-    if share > _LOSS:
-        most = max(dropped, key=lambda reason: dropped[reason])
-        log.warning("%s: cleaning takes %.0f %% of the pairs, most as %s; see docs/corpus.md", split, 100 * share, most)
 
 
 def _in_words(counts: Mapping[str, int]) -> str:

@@ -108,6 +108,7 @@ class Checkpoint(BaseModel):
     updates: int | None = None
     train_seconds: float | None = None
     validation: dict[str, float] = {}
+    warnings: list[str] = []
     device: str | dict[str, Any] | None = None
     provenance: dict[str, Any] = {}
 

@@ -79,6 +79,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         shares=summary.SHARES,
         training_shares=summary.training_shares(inputs),
         readings=budgets.readings(inputs),
+        warnings=summary.warnings(inputs),
         reference=timing.reference_key(inputs),
         significant=summary.SIGNIFICANT,
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retort.corpus.cleaning import loss_warning
 from retort.data.runs import Run
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.evaluation.significance import Spread, spread
@@ -189,6 +190,23 @@ def training_shares(inputs: Inputs) -> dict[str, dict[str, Spread]]:
     return {
         system: {metric: spread(values) for metric, values in by_metric.items()} for system, by_metric in means.items()
     }
+
+
+def warnings(inputs: Inputs) -> list[tuple[str, str]]:
+    """What a reader should know first, as (where, what): of cleaning, of trainings in the config's order, of NCM."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in inputs.cleaning:
+        counts.setdefault(row["split"], {})[row["reason"]] = row["pairs"]
+    lost = [warning for split, pairs in counts.items() if (warning := loss_warning(split, pairs))]
+    runs = sorted(inputs.checkpoints, key=lambda run: (*inputs.order(run.system), run.seed))
+    found = [("corpus", warning) for warning in lost]
+    found += [(str(run), warning) for run in runs for warning in inputs.checkpoints[run].warnings]
+    found += [
+        (f"{row['system']}/seed{row['seed']}", f"no NCM: none of {row['infeasible']} pairs fits into the model's slots")
+        for row in inputs.multimodality
+        if not row["tokens"]
+    ]
+    return found
 
 
 def pareto(points: list[tuple[float, float]], sign: int = 1) -> list[int]:

@@ -21,6 +21,7 @@ from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
 from retort.objectives.base import Step, load_objective
 from retort.training.distributed.processes import Processes
+from retort.training.health import Health
 from retort.training.interruption import Interruption
 from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
@@ -58,6 +59,8 @@ class Progress:
     """Sums of the training metrics since the last line of the log, and the number of batches."""
     weighting: dict[str, Any] = field(default_factory=dict)
     """State of the weighting of samples."""
+    health: dict[str, Any] = field(default_factory=dict)
+    """State of what is warned about."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Result:
     averaged_updates: list[int]
     scores: dict[str, float]
     rows: list[list[Any]]
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class Trainer:
         self.compute = module.compute
         self.prepare = module.prepare if objective.prepares else None
         self.optimiser = FlatOptimiser(model, settings, dtype)
+        self.health = Health(objective, settings)
         self.progress = Progress()
         self.kept: dict[int, Tensor] = {}
         """Weights of the best validated updates."""
@@ -146,6 +151,7 @@ class Trainer:
         self._resume()
         self._check_alike()
         progress = self.progress
+        self.health.check_lengths(progress.health, self.corpus)
         settings = self.settings
         first = self.processes.first
         log = TrainingLog(log_directory if first else None, settings.max_updates, progress.rows, progress.update)
@@ -174,6 +180,7 @@ class Trainer:
             self._validate(log)
         if not first:
             return None
+        self.health.check_rise(progress.health, progress.rows)
         # results come from it again until the workflow has recorded them
         self.save()
         self.optimiser.load_weights(self.average())
@@ -189,6 +196,7 @@ class Trainer:
             averaged_updates=[update for _, update in progress.best],
             scores=scores,
             rows=progress.rows,
+            warnings=self.health.warnings(progress.health),
         )
 
     def _raise_if_stopped(self, now: float, interrupted: int, log: TrainingLog) -> None:
@@ -319,6 +327,7 @@ class Trainer:
             progress.tokens += int(metrics["tokens"])
             for name, x in {**metrics, "batches": 1.0}.items():
                 sums[name] = sums.get(name, 0.0) + x
+            self.health.count(progress.health, metrics)
         norm = float(self.optimiser.step(update))
         if norm != norm or norm == float("inf"):
             raise RetortError(
@@ -375,6 +384,7 @@ class Trainer:
         progress.best.append((metric, progress.update))
         progress.best.sort(key=lambda entry: (-entry[0], -entry[1]))
         del progress.best[self.settings.average_best :]
+        self.health.check_validation(progress.health, progress.rows)
         self.kept[progress.update] = self.optimiser.master.clone()
         self.kept = {update: self.kept[update] for _, update in progress.best}
 

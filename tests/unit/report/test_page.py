@@ -15,7 +15,7 @@ from retort.data.tables import ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
 from retort.report import dag, page, summary, timing
-from retort.report.inputs import Inputs, Paths, read_inputs, read_stages, sample_ids
+from retort.report.inputs import Checkpoint, Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
 from tests.unit.fakes_evaluation import corpus
 from tests.unit.fakes_report import EVIL, RULES, config, run_on_disk
@@ -447,3 +447,26 @@ def test_the_drawing_holds_every_rule_without_overlaps():
         for two in boxes[index + 1 :]:
             beside = one["x"] + one["width"] <= two["x"] or two["x"] + two["width"] <= one["x"]
             assert one["y"] != two["y"] or beside
+
+
+NO_FIGURES = dict.fromkeys(("quality_latency", "training_curves", "em_iterations", "lengths"))
+
+
+def test_the_report_begins_with_warnings_of_cleaning_trainings_and_ncm():
+    checkpoint = Checkpoint(description={}, warnings=["12 % are <pairs>"])
+    inputs = Inputs(config(["teacher", "ctc"]), checkpoints={Run("ctc", 1): checkpoint})
+    inputs.cleaning = [
+        {"split": "train", "reason": reason, "pairs": pairs}
+        for reason, pairs in (("read", 100), ("kept", 80), ("ratio", 15), ("empty", 5))
+    ]
+    inputs.multimodality = [
+        {"system": "ctc", "data": "raw", "seed": 1, "sentences": 0, "infeasible": 7, "tokens": 0, "nats": 0.0}
+    ]
+    html = page.render(inputs, NO_FIGURES)
+    for text in (
+        "12 % are &lt;pairs&gt;",
+        "train: cleaning takes 20 % of the pairs, most as ratio",
+        "no NCM: none of 7",
+    ):
+        assert html.index(text) < html.index("<section")
+    assert 'id="warnings"' not in page.render(Inputs(config(["teacher", "ctc"])), NO_FIGURES)

@@ -1,0 +1,91 @@
+"""Trainings that go wrong without an error: pairs that train nothing, and a metric that does not rise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from retort.config import ObjectiveSection, Training
+from retort.config.objective_base import Untrained
+from retort.data.batches import EncodedCorpus
+from retort.errors import RetortError
+
+LONG = Untrained("", "pairs longer than the model", "raise model.max_length, or cut sources by model.truncate_sources")
+EARLY = 5
+"""Validations after which a metric that has not risen is warned about for the first time."""
+
+State = dict[str, Any]
+Rows = Sequence[Sequence[Any]]
+
+logger = logging.getLogger(__name__)
+
+
+class Health:
+    """Checks of a training. Its state is a dictionary that is saved with the training: empty at first, and updated."""
+
+    def __init__(self, objective: ObjectiveSection, settings: Training) -> None:
+        self.objective, self.settings = objective, settings
+
+    @staticmethod
+    def warnings(state: State) -> list[str]:
+        """What the user should know about the training."""
+        return list(state.get("warnings", []))
+
+    def check_lengths(self, state: State, corpus: EncodedCorpus) -> None:
+        """Warn if many pairs are longer than the model; raises RetortError if most are."""
+        self._check_share(state, corpus.dropped / max(1, corpus.dropped + len(corpus)), LONG)
+
+    def count(self, state: State, metrics: dict[str, float]) -> None:
+        """Add a batch's shares of what the objective leaves out, until they are checked."""
+        for declared in self.objective.untrained:
+            if declared.part in metrics and declared.part not in state.get("checked", []):
+                sums = state.setdefault("untrained", {})
+                total, batches = sums.get(declared.part, (0.0, 0))
+                sums[declared.part] = [total + metrics[declared.part], batches + 1]
+
+    def check_validation(self, state: State, rows: Rows) -> None:
+        """Warn, once for each part of the loss, if the objective has left out much of the text, and if the metric has
+        not risen early on. Raises RetortError if most of the text is left out. ``rows``: the training log."""
+        for declared in self.objective.untrained:
+            if declared.part in state.get("untrained", {}):
+                total, batches = state["untrained"].pop(declared.part)
+                state.setdefault("checked", []).append(declared.part)
+                self._check_share(state, total / batches, declared)
+        if len(self._values(rows)) == EARLY and (flat := self._flat(rows)):
+            logger.warning("%s", flat)
+
+    def check_rise(self, state: State, rows: Rows) -> None:
+        """Warn at the end of a training if no validation was better than the first."""
+        self._warn(state, self._flat(rows))
+
+    def _check_share(self, state: State, share: float, declared: Untrained) -> None:
+        allowed = max(self.settings.max_untrained, declared.usual)
+        found = f"{100 * share:.1f} % are {declared.what}: they train nothing"
+        if share > allowed:
+            raise RetortError(
+                f"{found}. At most {100 * allowed:g} % are allowed by training.max_untrained; {declared.remedy}"
+            )
+        self._warn(state, f"{found}; {declared.remedy}" if share > declared.usual else None)
+
+    def _values(self, rows: Rows) -> list[float]:
+        """The metric that chooses checkpoints, at each validation so far; higher is better."""
+        name, sign = self.settings.select_by, self.settings.selection_sign
+        return [sign * value for _, split, metric, value, _ in rows if (split, metric) == ("valid", name)]
+
+    def _flat(self, rows: Rows) -> str | None:
+        values, name = self._values(rows), self.settings.select_by
+        if len(values) < 2 or max(values) > values[0]:
+            return None
+        found = "is never better than at the first of" if any(values) else "is 0 at all"
+        return (
+            f"{name}, which chooses checkpoints, {found} {len(values)} validations: they are chosen by chance. See "
+            f"evaluation.tokenizer, training.learning_rate, training.max_updates and training.select_by"
+        )
+
+    @staticmethod
+    def _warn(state: State, warning: str | None) -> None:
+        """Log a warning once, and keep it for the description of the checkpoint."""
+        if warning and warning not in state.get("warnings", []):
+            state.setdefault("warnings", []).append(warning)
+            logger.warning("%s", warning)
