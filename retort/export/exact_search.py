@@ -17,14 +17,14 @@ import torch
 
 from retort.config import Beam, Greedy
 from retort.data.batches import Ragged
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, Vocabulary
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
 from retort.export.ctranslate2 import write
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
 from retort.search.base import Hypothesis
 from retort.search.decoding import decode
 
-ENDS = (EOS, PAD, BOS, MASK, BLANK)
+ENDS = (EOS, PAD, BOS, UNK, MASK, BLANK)
 """Tokens that end a hypothesis. Only eos may; one that ends with another is given up. CTranslate2 could suppress those,
 but then its softmax would leave them out, which changes every score."""
 PATIENCE, PATIENCE_OF_LISTS = 2, 4

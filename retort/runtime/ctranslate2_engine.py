@@ -51,6 +51,7 @@ class CTranslate2System(System):
             "beam_size": 1,
             **beam,
             "suppress_sequences": [[self._target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
+            "disable_unk": True,
             "use_vmap": self.has_shortlist,
             "max_input_length": 0,
             "min_decoding_length": 0,

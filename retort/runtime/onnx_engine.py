@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 
-from retort.data.vocabulary import EOS, PAD
+from retort.data.vocabulary import EOS, PAD, UNK
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, check_search
 from retort.runtime.candidates import Candidates
@@ -55,6 +55,13 @@ class Graphs:
         names = self._outputs[name]
         given = {**inputs, **self._more_inputs[name]}
         return dict(zip(names, self._sessions[name].run(names, given), strict=True))
+
+    def forbid_unknown(self, scores: np.ndarray) -> None:
+        """Make the scores [..., v] of unk impossible, in place."""
+        # the ids ascend, and a shortlist may lack unk
+        column = int(self.tokens.searchsorted(UNK))
+        if self.tokens[column] == UNK:
+            scores[..., column] = -np.inf
 
     def encoded(self, name: str, sources: Sequence[Sequence[int]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Outputs of the graph that takes the sources, eos appended, and their lengths [b] with it."""

@@ -14,9 +14,9 @@ from retort.data.vocabulary import BLANK, BOS, MASK, PAD, UNK
 from retort.errors import RetortError
 
 SPECIAL_IDS = 6
-"""Ids below this are special: pad, bos, eos, unk, mask, blank. Outputs may contain unk, and none of the others."""
+"""Ids below this are special: pad, bos, eos, unk, mask, blank. Only a given prefix may hold one of them, unk."""
 
-NO_OUTPUT = [PAD, BOS, MASK, BLANK]
+NO_OUTPUT = [PAD, BOS, UNK, MASK, BLANK]
 """Ids that a search over tokens and eos never emits."""
 
 
@@ -69,11 +69,16 @@ def output_limit(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: T
     return [max(pair) for pair in zip(limits, prefix_lengths, strict=True)]
 
 
-def force(log_probs_rv: Tensor, token_r: Tensor) -> None:
-    """Make ``token_r`` the only possible token of its row, in place; pad leaves a row as it is."""
+def restrict(log_probs_rv: Tensor, token_r: Tensor | None = None) -> None:
+    """Make what is no output impossible, in place. ``token_r`` is the only possible token of its row, which may be unk;
+    pad leaves a row free."""
+    if token_r is None:
+        log_probs_rv[:, NO_OUTPUT] = float("-inf")
+        return
     tokens_v = torch.arange(log_probs_rv.shape[1], device=log_probs_rv.device)
-    others_rv = (token_r[:, None] != PAD) & (token_r[:, None] != tokens_v)
-    log_probs_rv.masked_fill_(others_rv, float("-inf"))
+    free_r1 = token_r[:, None] == PAD
+    impossible_rv = torch.where(free_r1, torch.isin(tokens_v, tokens_v[NO_OUTPUT]), token_r[:, None] != tokens_v)
+    log_probs_rv.masked_fill_(impossible_rv, float("-inf"))
 
 
 def without_special(tokens: Sequence[int]) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import Beam
 from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel, Cache
-from retort.search.base import NO_OUTPUT, Hypothesis, force, output_limit
+from retort.search.base import Hypothesis, output_limit, restrict
 
 GROUP = 16
 """Candidates per group, of which only the maximum is compared at first; a power of two."""
@@ -79,9 +79,10 @@ class _BeamSearch:
         while self.open_sources:
             step += 1
             log_probs_rv = self.model.step(token_r, self.cache)
-            log_probs_rv[:, NO_OUTPUT] = float("-inf")
+            given_r = None
             if self.prefix_bt is not None and step <= self.prefix_bt.shape[1]:
-                force(log_probs_rv, self.prefix_bt[self.open_sources, step - 1].repeat_interleave(k))
+                given_r = self.prefix_bt[self.open_sources, step - 1].repeat_interleave(k)
+            restrict(log_probs_rv, given_r)
             v = log_probs_rv.shape[1]
             candidates_bkv = log_probs_rv.view(-1, k, v).add_(score_bk[:, :, None])
             best_bc, index_bc = largest(candidates_bkv.flatten(1), min(2 * k, k * v))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retort.config import CtcCollapse
-from retort.data.vocabulary import BOS, EOS, MASK, PAD
+from retort.data.vocabulary import BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis, without_special
 
@@ -24,7 +24,9 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
     logits = model.logits(states_btd[inside_bt]).float()
     logits[:, FORBIDDEN] = float("-inf")
-    best, token = torch.log_softmax(logits, -1).max(-1)
+    log_probs = torch.log_softmax(logits, -1)
+    log_probs[:, UNK] = float("-inf")
+    best, token = log_probs.max(-1)
     tokens_bt = torch.full(inside_bt.shape, PAD, device=source_bs.device)
     tokens_bt[inside_bt] = token
     score_bt = torch.zeros(inside_bt.shape, device=source_bs.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel
-from retort.search.base import NO_OUTPUT, force
+from retort.search.base import restrict
 
 Choose = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Selects the next token from log-probabilities [b, v]; returns its log-probability [b] and its id [b]."""
@@ -54,9 +54,10 @@ def extend(
     truncated_b = torch.zeros(count, dtype=torch.bool, device=device)
     while len(open_rows):
         log_probs_bv = model.step(token_b, cache)
-        log_probs_bv[:, NO_OUTPUT] = float("-inf")
+        given_b = None
         if prefix_bt is not None and len(steps) < prefix_bt.shape[1]:
-            force(log_probs_bv, prefix_bt[open_rows, len(steps)])
+            given_b = prefix_bt[open_rows, len(steps)]
+        restrict(log_probs_bv, given_b)
         best_b, token_b = choose(log_probs_bv)
         total_b[open_rows] += best_b
         steps.append((open_rows, token_b))

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from retort.config import Argmax, LengthParallel
-from retort.data.vocabulary import BLANK, EOS, MASK, PAD
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel, most_probable_lengths
-from retort.search.base import NO_OUTPUT, Hypothesis, without_special
+from retort.search.base import Hypothesis, without_special
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
 
 
@@ -30,7 +30,7 @@ class LengthCandidates:
         self.model = model
         self.source_n = source_n
         self.length_n = model.slot_count(length_n)
-        self.forbidden = [token for token in NO_OUTPUT if not (token == BLANK and model.blank)]
+        self.forbidden = [PAD, BOS, MASK] if model.blank else [PAD, BOS, MASK, BLANK]
         self.memory_nsd, self.memory_bias = repeated_memory(memory_bsd, memory_bias, source_n)
         place_t = torch.arange(int(self.length_n.max()), device=length_n.device)
         self.real_nt = place_t < self.length_n[:, None]
@@ -52,13 +52,15 @@ class LengthCandidates:
         """One pass: log-probabilities [m, v] of the masked slots' tokens, in nats, float32.
 
         Only the last slot may hold eos, unless the model's training lets it be anywhere: elsewhere eos would be deleted
-        from the output, and a word with it. Where a model would put it, all other tokens are improbable.
+        from the output, and a word with it. Where a model would put it, all other tokens are improbable. No slot holds
+        unk. The probabilities of both count in the sum of all.
         """
         states_ntd = self.model.decode_tokens(tokens_nt, self.memory_nsd, self.memory_bias)
         masked_nt = tokens_nt == MASK
         logits_mv = self.model.logits(states_ntd[masked_nt]).float()
         logits_mv[:, self.forbidden] = float("-inf")
         log_probs_mv = torch.log_softmax(logits_mv, -1)
+        log_probs_mv[:, UNK] = float("-inf")
         if not self.model.eos_anywhere:
             log_probs_mv[:, EOS].masked_fill_(self.before_last_nt[masked_nt], float("-inf"))
         return log_probs_mv

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from retort import config
-from retort.data.vocabulary import EOS, Vocabulary
+from retort.data.vocabulary import EOS, UNK, Vocabulary
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
 from retort.models.checkpoint import save_checkpoint
@@ -30,8 +30,10 @@ def text_vocabulary(directory: Path) -> Vocabulary:
     return small_vocabulary(directory, [" ".join(words[i : i + 5]) for i in range(0, 500, 5)])
 
 
-def saved(directory: Path, vocabulary: Vocabulary, objective: Any, seed: int = 2, **changes: Any) -> EncoderDecoder:
-    """Write a checkpoint and return its model."""
+def saved(
+    directory: Path, vocabulary: Vocabulary, objective: Any, seed: int = 2, unknown: float = 1.0, **changes: Any
+) -> EncoderDecoder:
+    """Write a checkpoint and return its model. A large ``unknown`` makes unk the most probable of many tokens."""
     torch.manual_seed(seed)
     shape = config.Model(**(SHAPE | changes))
     model = build_model(objective, shape, vocabulary).eval()
@@ -44,6 +46,7 @@ def saved(directory: Path, vocabulary: Vocabulary, objective: Any, seed: int = 2
         elif name.startswith("relative."):
             torch.nn.init.normal_(parameter, std=0.3)
     model.embeddings.output.data[EOS] *= 1.4
+    model.embeddings.output.data[UNK] *= unknown
     description = {"objective": objective.model_dump(), "model": shape.model_dump()}
     save_checkpoint(directory, dict(model.named_parameters()), description, vocabulary)
     return model

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from retort import config
 from retort.data.batches import Batch, Ragged
-from retort.data.vocabulary import EOS, PAD
+from retort.data.vocabulary import EOS, PAD, UNK
 from retort.losses.base import Loss
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.bang import BangModel
+from retort.models.base import EncoderDecoder
 from retort.models.dag import DagModel
 from retort.models.janus import JanusModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
@@ -200,3 +201,15 @@ class FakeParallel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         return hidden
+
+
+def prefer_unknown(model: EncoderDecoder) -> None:
+    """Make unk the most probable token everywhere, by far."""
+    logits = model.logits
+
+    def preferring(states: Tensor) -> Tensor:
+        scores = logits(states).clone()
+        scores[..., UNK] = scores.max() + 20
+        return scores
+
+    model.logits = preferring  # type: ignore[method-assign, assignment]

@@ -55,6 +55,7 @@ def fill(
             SLOTS: np.array([stop - start]),
         }
         logits = graphs.run(DECODER, inputs)[LOGITS]
+        graphs.forbid_unknown(logits)
         tokens_bt[open_r, start + 1 : stop + 1] = graphs.tokens[logits.argmax(2)]
         passes_b[open_r] += 1
         ends = [first_end(tokens_bt[i, 1 : stop + 1], int(limit_b[i])) for i in open_r]

@@ -14,6 +14,7 @@ from retort.runtime.system import Decoded
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
     """One pass."""
     outputs, lengths = graphs.encoded(MODEL, sources)
+    graphs.forbid_unknown(outputs[LOGITS])
     best = graphs.tokens[outputs[LOGITS].argmax(2)].tolist()
     slots = (lengths * graphs.facts["upsampling"]).tolist()
     return [Decoded(text_of(without_repeats(row[:count])), False, 1) for row, count in zip(best, slots, strict=True)]

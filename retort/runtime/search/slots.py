@@ -69,19 +69,21 @@ class Rows:
         return np.where(self.real_nt, MASK, PAD)
 
     def scores(self, tokens_nt: np.ndarray) -> np.ndarray:
-        """One pass: scores [n, t, v] of the tokens that slots may hold."""
+        """One pass: scores [n, t, v] of the tokens that slots may hold, and of unk."""
         if self.graphs.facts["pad_input"]:
             tokens_nt = np.where(tokens_nt == MASK, PAD, tokens_nt)
         return self.graphs.run(DECODER, self._memory | {TOKENS: tokens_nt.astype(np.int64)})[LOGITS]
 
     def eligible(self, scores_ntv: np.ndarray) -> np.ndarray:
-        """The scores with -inf for eos before a row's last slot, unless the training lets it be anywhere."""
+        """The scores with -inf for unk, and for eos before a row's last slot, unless the training lets it be
+        anywhere."""
+        scores_ntv = scores_ntv.copy()
+        self.graphs.forbid_unknown(scores_ntv)
         # bundles from before this rule do not have the fact
         if self.graphs.facts.get("eos_anywhere", True):
             return scores_ntv
         eos = int(np.searchsorted(self.graphs.tokens, EOS))
         before_last_nt = np.arange(scores_ntv.shape[1]) < self.count_n[:, None] - 1
-        scores_ntv = scores_ntv.copy()
         scores_ntv[:, :, eos][before_last_nt] = -np.inf
         return scores_ntv
 

@@ -29,6 +29,7 @@ class Vertices(NamedTuple):
 def read_graphs(graphs: Graphs, sources: Sequence[Sequence[int]]) -> Iterator[Vertices]:
     """The graph of each source, one after the other."""
     outputs, lengths = graphs.encoded(MODEL, sources)
+    graphs.forbid_unknown(outputs[LOGITS])
     best_bt = outputs[LOGITS].argmax(2)
     log_prob_bt = np.take_along_axis(outputs[LOGITS], best_bt[:, :, None], 2)[:, :, 0] - outputs[NORMALISER]
     for row, count in enumerate(lengths * graphs.facts["upsampling"]):

@@ -8,7 +8,7 @@ import torch
 
 from retort import config
 from retort.data.batches import Ragged
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.export import exact_search
 from retort.export.exact_search import ExactSearch, differing, unsupported
 from retort.search.decoding import decode, decode_texts, translate_texts
@@ -46,7 +46,7 @@ def ending(directory, vocabulary, **changes):
         norm = model.decoder.layers[-1].feed_forward_block.norm
     norm.weight.data[0], norm.bias.data[0] = 0, 4
     output_vd = model.embeddings.output.data
-    output_vd[:, 0], output_vd[[PAD, BOS, MASK, BLANK], 0], output_vd[EOS, 0] = 0, -10, 0.4
+    output_vd[:, 0], output_vd[[PAD, BOS, UNK, MASK, BLANK], 0], output_vd[EOS, 0] = 0, -10, 0.4
     return model
 
 

@@ -10,12 +10,14 @@ import pytest
 
 from retort import config
 from retort.data.batches import Ragged
+from retort.data.vocabulary import UNK
 from retort.errors import RetortError
 from retort.export.exporting import export_system
 from retort.export.onnx.graph import quantised
 from retort.export.onnx.writing import searches
 from retort.export.parity import Lines
 from retort.runtime import open_system
+from retort.runtime.onnx_engine import Graphs
 from retort.search.base import run_search
 from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
 
@@ -114,6 +116,33 @@ def test_a_float32_graph_gives_the_outputs_of_torch_alone_and_in_a_batch(tmp_pat
     assert list(map(tuple, system.decode(sources))) == expected
     assert [tuple(system.decode([tokens])[0]) for tokens in sources] == expected
     assert len({tuple(tokens) for tokens, _, _ in expected}) > 3
+
+
+@pytest.mark.parametrize(
+    "name", ["vanilla", "vanilla, ODD", "vanilla, lengths", "cmlm", "ctc", "dag", "dag, viterbi", "bang"]
+)
+def test_graphs_never_emit_the_unknown_piece(tmp_path, vocabulary, name, monkeypatch):
+    options, search = CASES[name]
+    model = saved(tmp_path / "checkpoint", vocabulary, objective_of(options), unknown=6)
+    export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search)
+    sources = sources_for(vocabulary)
+    system = open_system(tmp_path / "bundle")
+    decoded = list(map(tuple, system.decode(sources)))
+    assert decoded == by_torch(model, sources, search_of(search))
+    assert not any(UNK in tokens for tokens, _, _ in decoded)
+    monkeypatch.setattr(Graphs, "forbid_unknown", lambda graphs, scores: None)
+    assert any(UNK in tokens for tokens, _, _ in system.decode(sources)), "unk is not probable: this tests nothing"
+
+
+@pytest.mark.parametrize("search", [{"kind": "greedy"}, {"kind": "beam"}], ids=lambda search: search["kind"])
+def test_ctranslate2_never_emits_the_unknown_piece(tmp_path, vocabulary, search):
+    saved(tmp_path / "checkpoint", vocabulary, objective_of({"name": "autoregressive"}), unknown=6)
+    export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search)
+    system = open_system(tmp_path / "bundle")
+    outputs = system.decode(sources_for(vocabulary))
+    assert any(output.tokens for output in outputs) and not any(UNK in output.tokens for output in outputs)
+    system._options["disable_unk"] = False
+    assert any(UNK in output.tokens for output in system.decode(sources_for(vocabulary)))
 
 
 @pytest.mark.parametrize("name", SHAPES)

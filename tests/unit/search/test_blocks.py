@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from retort import config
-from retort.data.vocabulary import BOS, EOS, MASK, PAD, UNK
+from retort.data.vocabulary import BOS, EOS, MASK, PAD
 from retort.search.base import run_search
 from tests.unit.fakes_models import lively_bang_model, padded, sentences
 
@@ -49,7 +49,6 @@ OUTPUTS = {
     "cut at eos": ([6, 7, 8, EOS, 9, 9], [6, 7, 8], False),
     "repeats": ([6, 6, 7, 7, 7, 6, EOS], [6, 7, 6], False),
     "eos before any text": ([EOS, EOS, 6, 7, EOS], [6, 7], False),
-    "unknown words": ([UNK, 6, EOS], [UNK, 6], False),
     "no eos": ([6, 7] * 20, [6, 7] * 7, True),
     "eos just in time": ([6, 7] * 7 + [EOS], [6, 7] * 7, False),
     "nothing": ([EOS] * 40, [], False),

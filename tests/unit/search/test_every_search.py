@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from retort.config import OBJECTIVES, SEARCHES, ObjectiveSection, SearchSection
+from retort.data.vocabulary import UNK
 from retort.search.base import run_search
-from tests.unit.fakes_models import padded
+from tests.unit.fakes_models import padded, prefer_unknown
 from tests.unit.fakes_objectives import OBJECTIVE_CASES, SEARCH_CASES
 from tests.unit.fakes_training import small_model
 
@@ -44,6 +45,19 @@ def test_every_search_has_a_module_and_an_objective(search: type[SearchSection])
     kind = search.kind_name()
     assert callable(import_module(f"retort.search.{kind}").search)
     assert objectives_of(kind), f"no objective predicts {search.decodes!r}, which search {kind} decodes"
+
+
+@every_case
+def test_the_unknown_piece_is_never_emitted_however_probable_it_is(options: SearchSection) -> None:
+    rng = random.Random(1)
+    source = padded([rng.choices(range(6, 16), k=length) for length in (2, 5, 9)])
+    for objective in objectives_of(options.kind):
+        model = small_model(OBJECTIVE_CASES[objective.objective_name()]).eval()
+        prefer_unknown(model)
+        teacher = small_model(OBJECTIVE_CASES["autoregressive"], seed=9).eval() if options.needs_teacher else None
+        best = run_search(model, source, options, teacher)
+        assert all(UNK not in hypothesis.tokens for hypotheses in best for hypothesis in hypotheses)
+        assert all(hypothesis.score > -1e6 for hypotheses in best for hypothesis in hypotheses)
 
 
 @every_case

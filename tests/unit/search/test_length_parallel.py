@@ -15,7 +15,7 @@ from retort.search.base import run_search
 from tests.unit.fakes_models import VOCABULARY, FakeParallel, autoregressive, padded, parallel, sentences
 
 ONE = padded([[7]])
-A, B = 6, 7
+A, B, C = 6, 7, 8
 LISTS = sentences([3, 12, 1, 7, 9, 2, 5, 11], seed=3)
 
 
@@ -88,9 +88,9 @@ def log_prob_alone(teacher, source, tokens):
 
 
 def test_repeats_are_deleted_and_the_score_is_that_of_the_whole_output():
-    logits = slots(A, A, B, UNK, UNK, A, EOS)
+    logits = slots(A, A, B, C, C, A, EOS)
     (plain,), (removed,) = (filled(logits, argmax(deduplicate=how)) for how in ("none", "remove"))
-    assert plain.tokens == [A, A, B, UNK, UNK, A] and removed.tokens == [A, B, UNK, A]
+    assert plain.tokens == [A, A, B, C, C, A] and removed.tokens == [A, B, C, A]
     assert (removed.score, removed.truncated, removed.passes) == (plain.score, False, 1)
 
 
@@ -110,23 +110,23 @@ def test_a_repeat_stays_if_its_price_is_lower_than_what_is_lost():
 
 def test_no_slot_holds_a_special_token_to_avoid_a_repeat():
     logits = slots(A, A, A, EOS)
-    logits[:, [PAD, BOS, MASK, BLANK]] = 6.0
+    logits[:, [PAD, BOS, UNK, MASK, BLANK]] = 6.0
     logits[1, B] = 0.1
     (odd,) = filled(logits, argmax(deduplicate="odd"))
     assert odd.tokens == [A, B, A]
     # of two tokens that may be chosen there are no three
-    (odd,) = filled(slots(UNK, UNK, UNK, vocabulary=6), argmax(deduplicate="odd"))
-    assert odd.tokens == [UNK, UNK]
+    (odd,) = filled(slots(A, A, A, vocabulary=7), argmax(deduplicate="odd"))
+    assert odd.tokens == [A, A]
 
 
 @pytest.mark.parametrize("how", ["none", "remove", "odd"])
 def test_eos_is_in_the_last_slot_alone_where_the_training_puts_it_there(how):
-    logits = slots(A, EOS, B, EOS, EOS, second=UNK)
+    logits = slots(A, EOS, B, EOS, EOS, second=C)
     logits[1, A] = logits[3, A] = 4.5
     options = candidates(2, deduplicate=how, rescore=False)
     four, five = sorted((h.tokens for h in filled(logits, options, 5, eos_anywhere=False)), key=len)
     assert (four, five) == {"none": ([A, A, B], [A, A, B, A]), "remove": ([A, B], [A, B, A])}.get(
-        how, ([A, UNK, B], [A, UNK, B, A])
+        how, ([A, C, B], [A, C, B, A])
     )
     assert filled(logits, argmax())[0].tokens == [A, B], "with eos anywhere"
     # the token that takes its place is as improbable as it was beside eos

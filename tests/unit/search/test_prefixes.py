@@ -31,7 +31,7 @@ def naive_greedy(model, source, prefix, limit):
     while len(tokens) <= limit:
         with torch.no_grad():
             logits = model.logits(model(source_bs, torch.tensor([[BOS, *tokens]]))[0, -1])
-        logits[[PAD, BOS, 4, 5]] = -math.inf
+        logits[[PAD, BOS, 3, 4, 5]] = -math.inf
         token = int(logits.argmax())
         if token == EOS:
             return tokens, False
