@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from retort.corpus.encoding import count_tokens, encode_corpus
+from retort.corpus.encoding import count_tokens, encode_corpus, unknown_warning
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODING
@@ -54,6 +54,8 @@ def main(args: argparse.Namespace) -> None:
             counted = count_tokens(path, vocabulary, longest)
         split = path.stem.removeprefix("test.")
         logging.info("%s: %s", split, counted)
+        if warning := unknown_warning(split, counted):
+            logging.warning("%s", warning)
         rows += [{"split": split, "side": side, **numbers} for side, numbers in counted.items()]
     table = pa.Table.from_pylist(rows, schema=ENCODING.schema)
     facts = provenance(vocabulary=vocabulary.digest, max_length=args.max_length, truncate_sources=args.truncate_sources)

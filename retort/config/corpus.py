@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from retort.config.addresses import check_location
 from retort.config.base import Name, Probability, Section
@@ -264,6 +264,10 @@ class Cleaning(Section):
     """Drop training pairs whose source or target is also in valid or test."""
 
 
+RESERVED_SYMBOLS = frozenset({"<pad>", "<s>", "</s>", "<unk>", "<mask>", "<blank>"})
+"""Names of the special pieces of every vocabulary."""
+
+
 class Vocabulary(Section):
     """sentencepiece vocabulary."""
 
@@ -275,7 +279,28 @@ class Vocabulary(Section):
     """Number of pieces, special ones included."""
     joint: bool = True
     """One vocabulary for both sides."""
-    character_coverage: float = Field(1.0, gt=0.9, le=1)
-    """Share of the characters covered; the rest becomes unknown."""
+    character_coverage: float = Field(1.0, ge=0.98, le=1)
+    """Share of the characters covered; the rest becomes unknown, or bytes. No output holds an unknown piece."""
+    byte_fallback: bool = False
+    """Write characters that are not covered as bytes, 256 pieces more, so that nothing is unknown. size counts them."""
+    normalisation: Literal["identity", "nfkc", "nmt_nfkc"] = "identity"
+    """Unicode normalisation of text before it is split. identity: none, so that a reference with a half or an ellipsis
+    sign can be reached. nfkc: compatibility forms are replaced, such as full-width letters and ligatures. nmt_nfkc:
+    the same, and some more white space and control characters, as sentencepiece does unless told otherwise. Outputs
+    are normalised text; references are not."""
+    symbols: list[Annotated[str, Field(min_length=1, max_length=100)]] = []
+    """Pieces that are never split, such as placeholders and markup: [<num>, <br>]. size counts them."""
     sample_sentences: int = Field(1_000_000, ge=1, le=1_000_000_000)
     """At most this many sentences are read to train it."""
+
+    @field_validator("symbols")
+    @classmethod
+    def _symbols_fit(cls, symbols: list[str]) -> list[str]:
+        for symbol in symbols:
+            if any(character.isspace() or not character.isprintable() for character in symbol):
+                raise ValueError(f"{symbol!r} holds white space or a control character; expected visible ones alone")
+            if symbol in RESERVED_SYMBOLS:
+                raise ValueError(f"{symbol!r} is one of the special pieces; choose another one")
+        if len(set(symbols)) < len(symbols):
+            raise ValueError(f"{symbols} repeats a symbol; give each once")
+        return symbols

@@ -16,6 +16,8 @@ from retort.data.vocabulary import UNK, Vocabulary
 Facts = dict[str, dict[str, int]]
 """For each side: texts, tokens, unknown tokens, the longest text, and texts over the length that models allow."""
 _SIDES = ("source", "target")
+_UNKNOWN = 0.001
+"""Share of unknown target tokens above which there is a warning."""
 
 
 def encode_corpus(
@@ -48,6 +50,18 @@ def count_tokens(corpus: Path | str, vocabulary: Vocabulary, longest: int | None
     for _ in _encoded_parts(corpus, vocabulary, facts, longest=longest):
         pass
     return facts
+
+
+def unknown_warning(split: str, facts: Facts) -> str | None:
+    """A warning where many target tokens are unknown: no output holds them."""
+    target = facts["target"]
+    share = target["unknown"] / max(1, target["tokens"])
+    if share <= _UNKNOWN:
+        return None
+    return (
+        f"{split}: {100 * share:.2g} % of the target tokens are unknown, and no output holds them; raise "
+        f"vocabulary.character_coverage, or turn on vocabulary.byte_fallback"
+    )
 
 
 def _no_facts() -> Facts:

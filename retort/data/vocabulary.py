@@ -3,8 +3,9 @@
 A vocabulary is a directory with ``source.model``, ``target.model`` (the same bytes when the vocabulary is joint) and
 ``vocabulary.json``, which describes them; checkpoints carry the two models only, and that is enough to load.
 
-Text is segmented as it is: no Unicode normalisation, because a reference that holds "½" or "…" must come back as it
-was; only white space changes (every run of it, no-break spaces and tabs included, is one space, and none at the ends).
+Text is segmented as it is, unless the vocabulary was trained with a normalisation: a reference that holds "½" or "…"
+must come back as it was. Only white space changes (every run of it, no-break spaces and tabs included, is one space,
+and none at the ends).
 This module imports neither torch nor pyarrow, so that a program that translates starts fast.
 """
 

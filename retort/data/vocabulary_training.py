@@ -48,7 +48,12 @@ def train_vocabulary(
     most ``sample_sentences`` of it, drawn at random. The description is written last. Raises RetortError if the size
     does not suit the text.
     """
-    facts: dict[str, Any] = {"type": settings.type}
+    facts: dict[str, Any] = {
+        "type": settings.type,
+        "normalisation": settings.normalisation,
+        "byte_fallback": settings.byte_fallback,
+        "symbols": settings.symbols,
+    }
     if settings.path is not None:
         vocabulary = Vocabulary.load(settings.path)
         facts = {"type": "given", "path": settings.path}
@@ -115,6 +120,10 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
         except BaseException as error:  # noqa: BLE001 - sentencepiece swallows what its iterator raises
             failures.append(error)
 
+    # what is left out, instead of given as empty, changes no byte of a model
+    options: dict[str, Any] = {"byte_fallback": True} if settings.byte_fallback else {}
+    if settings.symbols:
+        options["user_defined_symbols"] = settings.symbols
     model = io.BytesIO()
     trouble: RuntimeError | None = None
     sentencepiece.set_random_generator_seed(sample.seed % 2**32)
@@ -130,10 +139,11 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
             eos_id=EOS,
             unk_id=UNK,
             control_symbols=[MASK_PIECE, BLANK_PIECE],
-            normalization_rule_name="identity",
+            normalization_rule_name=settings.normalisation,
             max_sentence_length=_LONGEST_SENTENCE_BYTES,
             num_threads=_TRAINING_THREADS,
             minloglevel=2,
+            **options,
         )
     except RuntimeError as error:
         trouble = error
@@ -153,10 +163,11 @@ def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:
             f"set vocabulary.size to {sizes[2]} or less"
         )
     if sizes := re.search(r"required_chars\. (\d+) vs (\d+)", message):
+        bytes_off = ", or turn vocabulary.byte_fallback off" if settings.byte_fallback else ""
         return (
             f"{text}: a vocabulary of {sizes[1]} pieces cannot hold the special tokens and every character, which "
             f"are {sizes[2]}: set vocabulary.size above {sizes[2]}, or lower vocabulary.character_coverage "
-            f"({settings.character_coverage})"
+            f"({settings.character_coverage}){bytes_off}"
         )
     if "sentences_.empty()" in message:
         return f"{text}: there is no text to train a vocabulary on; expected at least one non-empty sentence"

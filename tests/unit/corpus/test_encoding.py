@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from retort import config
-from retort.corpus.encoding import count_tokens, encode_corpus
+from retort.corpus.encoding import count_tokens, encode_corpus, unknown_warning
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import UNK
@@ -71,3 +71,10 @@ def test_long_sources_are_cut_and_counted(tmp_path, corpus):
     assert facts["source"]["over_length"] == longer and facts["source"]["longest"] == max(map(len, sources))
     assert after["source"].to_pylist() == [ids[:4] for ids in sources]
     assert after["target"] == before["target"] and facts["target"]["over_length"] > 0
+
+
+@pytest.mark.parametrize(("unknown", "warned"), [(0, False), (10, False), (11, True)])
+def test_many_unknown_target_tokens_are_warned_about(unknown, warned):
+    facts = {"source": {"tokens": 10, "unknown": 10}, "target": {"tokens": 10_000, "unknown": unknown}}
+    assert bool(warning := unknown_warning("train", facts)) == warned
+    assert not warned or ("0.11 % of the target tokens" in str(warning) and "byte_fallback" in str(warning))

@@ -142,3 +142,59 @@ def test_a_single_text_starts_no_thread(vocabulary, monkeypatch):
     threaded.encode_source(["one  text"])
     threaded.encode_source(["one", "two"])
     assert calls == [(str, {}), (list, {"num_threads": 3})]
+
+
+# ---- bytes, symbols, normalisation ----------------------------------------------------------------------------------
+
+RARE = "語 → 😀 naïve"
+
+
+def test_with_byte_fallback_nothing_is_unknown(corpus, tmp_path):
+    settings = config.Vocabulary(size=310, byte_fallback=True, character_coverage=0.98)
+    trained = train_vocabulary(corpus[0], settings, 1, tmp_path)
+    texts = [RARE, *(target for _, target in corpus[1])]
+    encoded = trained.encode_target(texts)
+    assert not any(UNK in ids for ids in encoded) and trained.decode_target(encoded) == texts
+    assert all(min(ids) > BLANK for ids in encoded)
+    assert json.loads((tmp_path / "vocabulary.json").read_text())["byte_fallback"] is True
+    # bytes that are no character are shown as such, and end nothing
+    pieces = trained.target_pieces
+    assert trained.decode_target([[pieces.index("<0xE8>"), pieces.index("<0xAA>"), *encoded[1]]])[0].endswith(texts[1])
+
+
+def test_a_vocabulary_that_cannot_hold_the_bytes_says_so(corpus, tmp_path):
+    with pytest.raises(RetortError, match=r"set vocabulary.size above \d+.*or turn vocabulary.byte_fallback off"):
+        train_vocabulary(corpus[0], config.Vocabulary(size=100, byte_fallback=True), 1, tmp_path / "v")
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("joint", [True, False])
+def test_symbols_are_never_split_and_come_back(corpus, tmp_path, kind, joint):
+    symbols = ["<num>", "⟨URL⟩", "a,b", '"quoted"']
+    settings = config.Vocabulary(size=44 if joint else 42, type=kind, joint=joint, symbols=symbols)
+    trained = train_vocabulary(corpus[0], settings, 1, tmp_path)
+    text = 'das <num> Haus <num><num> ⟨URL⟩ a,b "quoted"'
+    for encode, pieces in (
+        (trained.encode_source, trained.source_pieces),
+        (trained.encode_target, trained.target_pieces),
+    ):
+        (ids,) = encode([text])
+        assert [pieces[i] for i in ids if pieces[i] in symbols] == ["<num>"] * 3 + symbols[1:]
+    assert trained.decode_target(trained.encode_target([text])) == [text]
+    assert json.loads((tmp_path / "vocabulary.json").read_text())["symbols"] == symbols
+
+
+@pytest.mark.parametrize("symbols", [["a b"], ["<mask>"], ["x", "x"], [""], ["a\n"], ["\u200b"], ["</s>"]])
+def test_symbols_that_cannot_be_pieces_are_refused(symbols):
+    with pytest.raises(ValueError, match="symbols"):
+        config.Vocabulary(symbols=symbols)
+
+
+def test_normalisation_is_a_choice_and_recorded(corpus, tmp_path):
+    found = {}
+    for name in ("identity", "nfkc", "nmt_nfkc"):
+        settings = config.Vocabulary(size=56, normalisation=name)
+        trained = train_vocabulary(corpus[0], settings, 1, tmp_path / name)
+        found[name] = trained.decode_target(trained.encode_target(["\uff28\uff41\uff55\uff53 ½"]))[0]
+        assert json.loads((tmp_path / name / "vocabulary.json").read_text())["normalisation"] == name
+    assert found["nfkc"] == found["nmt_nfkc"] and found["nfkc"].startswith("Haus 1") and "Haus" not in found["identity"]
