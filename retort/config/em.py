@@ -43,8 +43,8 @@ class Em(Section):
     """Size of the beam, and number of candidates per source. The rest of the search is distillation.search."""
     choose_by: Literal["parallel", "difference", "autoregressive"] = "parallel"
     """Candidates are chosen by log p of the parallel model, length included, as the paper's code does; by log p of the
-    parallel model minus log p of the autoregressive one that made them, as its derivation has it; or, a control
-    without EM, by log p of the autoregressive one alone."""
+    parallel model minus log p of the autoregressive one that made them, the weight of samples in its derivation; or,
+    a control without EM, by log p of the autoregressive one alone."""
     normalise: bool = False
     """Divide that score by the length in tokens."""
     likelihood_floor: float | None = Field(None, ge=0, le=1_000_000)
