@@ -157,8 +157,14 @@ def attend(
         weights_nts = torch.softmax(scores_nts.float(), -1).to(scores_nts.dtype)
         return torch.bmm(dropout(weights_nts, probability, training), value_nse)
     if query_nte.device.type != "cpu":
-        return functional.scaled_dot_product_attention(query_nte, key_nse, value_nse, attn_mask=bias, scale=1.0)
+        return fused_attention(query_nte, key_nse, value_nse, bias)
     return _Attend.apply(query_nte, key_nse, value_nse, bias)  # type: ignore[no-any-return]
+
+
+def fused_attention(query_nte: Tensor, key_nse: Tensor, value_nse: Tensor, bias: Tensor) -> Tensor:
+    """softmax(q k' + bias) v by torch's kernel [n, t, e]. Its fused forms take four dimensions: here, one head each."""
+    query, key, value, mask = (x[:, None] for x in (query_nte, key_nse, value_nse, bias))
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)[:, 0]
 
 
 ONEDNN_FROM = 1 << 21

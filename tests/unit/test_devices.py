@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from retort.config import ObjectiveSection, SearchSection, SelfPaced
-from retort.models.kernels import MASKED, attend
+from retort.models.kernels import MASKED, attend, fused_attention
 from retort.objectives.base import load_objective
 from retort.search.base import run_search
 from retort.training.weighting import Weighting
@@ -125,12 +124,12 @@ def test_torch_s_attention_which_a_gpu_uses_is_ours(training: bool) -> None:
     """Values and gradients, of the bias too, which hides positions and may be one row for all queries."""
     torch.manual_seed(1)
     query, key, value = (torch.randn(6, n, 8, requires_grad=True) for n in (5, 7, 7))
-    for rows in (1, 5):
-        bias = torch.zeros(6, rows, 7).masked_fill(torch.rand(6, rows, 7) < 0.3, MASKED)
-        bias = (bias + torch.randn(6, rows, 7)).requires_grad_()
+    for size in ((6, 1, 7), (6, 5, 7), (1, 5, 7)):
+        bias = torch.zeros(size).masked_fill(torch.rand(size) < 0.3, MASKED)
+        bias = (bias + torch.randn(size)).requires_grad_()
         scaled = query * query.shape[-1] ** -0.5
         ours = attend(query, key, value, bias, training=training)
-        theirs = functional.scaled_dot_product_attention(scaled, key, value, attn_mask=bias, scale=1.0)
+        theirs = fused_attention(scaled, key, value, bias)
         torch.testing.assert_close(ours, theirs)
         inputs: list[Tensor] = [query, key, value, bias]
         for found, expected in zip(
