@@ -17,12 +17,11 @@ from typing import IO, Any, NoReturn
 from retort import __version__
 from retort.data.streams import complain, replace_closed_streams, write_out
 from retort.errors import RetortError, refusal
+from retort.workflow.arguments import count, threads
 
 _BLOCK = 1 << 16
 _BEGINNING = 16
 """Bytes that tell a compression."""
-_LARGEST_NUMBER = 10**9
-_MOST_THREADS = 1024
 
 
 OWN_RUN = Path()
@@ -48,13 +47,13 @@ def parser() -> argparse.ArgumentParser:
         choices=["ar", "nar"],
         help="left to right, or in parallel; default: as its objective has it",
     )
-    translate.add_argument("--passes", type=_positive, help="decoder passes of the parallel mode")
-    translate.add_argument("--block", type=_positive, help="tokens that the parallel mode predicts at once")
+    translate.add_argument("--passes", type=count, help="decoder passes of the parallel mode")
+    translate.add_argument("--block", type=count, help="tokens that the parallel mode predicts at once")
     translate.add_argument(
         "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
     )
-    translate.add_argument("--batch-size", type=_positive, default=32, help="lines translated together (default 32)")
-    translate.add_argument("--threads", type=_threads, default=os.cpu_count() or 1)
+    translate.add_argument("--batch-size", type=count, default=32, help="lines translated together (default 32)")
+    translate.add_argument("--threads", type=threads, default=os.cpu_count() or 1)
     translate.add_argument(
         "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"
     )
@@ -83,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         "this encoded training text, or that of this run; default: the run that the checkpoint is in",
     )
     export.add_argument(
-        "--shortlist-size", type=_positive, help="candidates per source piece, and frequent pieces (default 50)"
+        "--shortlist-size", type=count, help="candidates per source piece, and frequent pieces (default 50)"
     )
     check = commands.add_parser("check", help="check a configuration, and list everything that is wrong with it")
     check.add_argument("files", nargs="+", type=Path, help="configuration files; a later one overrides an earlier one")
@@ -94,25 +93,6 @@ def parser() -> argparse.ArgumentParser:
     )
     why.add_argument("--json", action="store_true", help="answer as JSON")
     return arguments
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is below 1")
-    if value > _LARGEST_NUMBER:
-        raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is above {_LARGEST_NUMBER:,}")
-    return value
-
-
-def _threads(text: str) -> int:
-    value = _positive(text)
-    if value > _MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"{value} is above {_MOST_THREADS}; use as many as there are processors")
-    return value
 
 
 def _arguments() -> argparse.Namespace:

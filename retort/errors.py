@@ -15,6 +15,8 @@ _REMEDIES = {
     errno.EAGAIN: "allow more processes (ulimit -u), or use fewer threads",
     errno.ENAMETOOLONG: "use a shorter name",
     errno.EIO: "look at the disk",
+    errno.EEXIST: "choose another name, for it is taken",
+    errno.ENOTDIR: "choose another place, for a file is where a directory is needed",
 }
 
 

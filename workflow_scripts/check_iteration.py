@@ -23,6 +23,7 @@ from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.evaluation.metrics import score
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
+from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--train", type=Path, required=True, help="the same, encoded")
     arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of BLEU")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

@@ -27,6 +27,7 @@ from retort.models.families import family_module
 from retort.search.base import Hypothesis
 from retort.search.decoding import decode_texts, translate_texts, translations_table
 from retort.training.device import PRECISIONS, describe_device, prepare_device
+from retort.workflow.arguments import count, threads
 from retort.workflow.code import code_digest
 from retort.workflow.imports import EXACT_SEARCH, decoding_modules
 from retort.workflow.scripting import run_script, section
@@ -48,10 +49,10 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--search-name", required=True, help="name of the search in the table")
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
-    arguments.add_argument("--shards", type=int, required=True)
+    arguments.add_argument("--shards", type=count, required=True)
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished shards' parts")
-    arguments.add_argument("--best", type=int, default=1, help="hypotheses kept per source (default 1)")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--best", type=count, default=1, help="hypotheses kept per source (default 1)")
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

@@ -15,6 +15,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODING
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script
 
 
@@ -27,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--max-length", type=int, help="longest sequence of the models in tokens, eos included")
     result.add_argument("--truncate-sources", action="store_true", help="cut longer sources")
     result.add_argument("--output", required=True, type=Path, help="directory of the encoded tables")
-    result.add_argument("--threads", type=int, default=1, help="threads that encode")
+    result.add_argument("--threads", type=threads, default=1, help="threads that encode")
     return result
 
 

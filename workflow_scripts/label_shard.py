@@ -19,6 +19,7 @@ from retort.distillation.label_shards import labelled_pairs
 from retort.distillation.labelling import label
 from retort.models.checkpoint import load_teacher
 from retort.training.device import PRECISIONS, describe_device, prepare_device
+from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
 
 CHUNK_ROWS = 4096
@@ -33,10 +34,10 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--teacher", type=Path, required=True, help="directory of the autoregressive checkpoint")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
-    arguments.add_argument("--top-k", type=int, required=True, help="tokens stored per position")
+    arguments.add_argument("--top-k", type=count, required=True, help="tokens stored per position")
     arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")
-    arguments.add_argument("--shards", type=int, required=True)
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--shards", type=count, required=True)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

@@ -20,6 +20,7 @@ from retort.errors import RetortError
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.objectives.base import load_objective
 from retort.training.device import prepare_device
+from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script
 
 
@@ -27,20 +28,21 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--checkpoint", type=Path, required=True, help="directory of the evaluator")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 
 
 @torch.inference_mode()
 def main(args: argparse.Namespace) -> None:
-    model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
+    model, vocabulary, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
     objective = objective_of(description)
     if not objective.measures_agreement:
         able = names_where(lambda o: o.measures_agreement)
         raise RetortError(f"{args.checkpoint}: objective {objective.name} cannot evaluate; {able} can")
     agreement = load_objective(objective.name).agreement
     corpus = EncodedCorpus.read(args.train, model.config.max_length)
+    corpus.check_vocabulary(args.train, vocabulary)
     accuracy = np.zeros(len(corpus), np.float32)
     for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), BATCH_TOKENS):
         accuracy[rows] = agreement(model, corpus.batch(rows).to(model.device), objective).cpu().numpy()

@@ -19,6 +19,7 @@ from retort.evaluation.exposure import exposure
 from retort.evaluation.quality import read_tests
 from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of
 from retort.training.device import describe_device, prepare_device
+from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -32,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--metrics", choices=get_args(Metric), nargs="+", required=True)
     arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of the metrics")
     arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
-    arguments.add_argument("--batch-tokens", type=int, default=4096)
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--batch-tokens", type=count, default=4096)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

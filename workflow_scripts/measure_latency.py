@@ -29,6 +29,7 @@ from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start
 from retort.runtime.timing import Timed, changed_outputs, directory_bytes, machine_load, measure
 from retort.training.device import describe_device, prepare_device
+from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -51,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--training-text", type=Path, nargs="*", default=[], help="encoded table that shortlists are made from"
     )
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

@@ -19,6 +19,7 @@ from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
+from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script
 
 
@@ -29,17 +30,18 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--system", required=True, help="name of the system")
     arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
     arguments.add_argument("--data", choices=get_args(Data), required=True, help="whose pairs these are")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 
 
 def main(args: argparse.Namespace) -> None:
-    model, _, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
+    model, vocabulary, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
     objective = objective_of(description)
     if objective.left_to_right:
         raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.config.max_length)
+    corpus.check_vocabulary(args.held_out, vocabulary)
     measured = multimodality(model, objective, corpus, BATCH_TOKENS)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}
     facts = provenance(

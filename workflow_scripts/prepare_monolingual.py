@@ -12,6 +12,7 @@ from retort.corpus.monolingual import both_sides, prepare_monolingual
 from retort.corpus.sources import TextReader, locate
 from retort.data.provenance import file_digest, provenance
 from retort.data.vocabulary import Vocabulary
+from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -23,11 +24,11 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--held-out", required=True, type=Path, nargs="+", help="corpus tables of valid and tests")
     result.add_argument("--cleaning", default="{}", type=section(Cleaning), help="the cleaning section, JSON or @file")
     result.add_argument("--vocabulary", required=True, type=Path, help="directory of the vocabulary")
-    result.add_argument("--block-tokens", required=True, type=int, help="longest block in tokens, without eos")
+    result.add_argument("--block-tokens", required=True, type=count, help="longest block in tokens, without eos")
     result.add_argument("--valid-blocks", required=True, type=int, help="blocks kept for validation")
     result.add_argument("--mirror", type=Path, help="directory used instead of downloading (default: RETORT_MIRROR)")
     result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
-    result.add_argument("--threads", type=int, default=1, help="threads that encode")
+    result.add_argument("--threads", type=threads, default=1, help="threads that encode")
     result.add_argument("--output", required=True, type=Path, help="directory of the encoded tables")
     return result
 

@@ -23,6 +23,7 @@ from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import describe_device, prepare_device
+from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--student", type=Path, required=True, help="checkpoint of the parallel model")
     arguments.add_argument("--teacher", type=Path, required=True, help="checkpoint that decoded the candidates")
     arguments.add_argument("--first-teacher", type=Path, required=True, help="checkpoint trained on the references")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

@@ -33,6 +33,7 @@ from retort.training.validation import Validator
 from retort.training.warm_start import warm_start
 from retort.training.weighting import samples_of_kinds, weighting_of
 from retort.workflow import watchdog
+from retort.workflow.arguments import threads
 from retort.workflow.code import code_digest
 from retort.workflow.imports import training_modules
 from retort.workflow.scripting import deadline, run_script, section
@@ -58,10 +59,10 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--labels", type=Path, help="labels table, for an objective that reads one")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
     arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
-    arguments.add_argument("--threads", type=int, default=1, help="CPU threads, of all processes together")
+    arguments.add_argument("--threads", type=threads, default=1, help="CPU threads, of all processes together")
     arguments.add_argument(
         "--processes",
-        type=int,
+        type=threads,
         default=1,
         help="processes that train together, one per GPU where there are GPUs",
     )
@@ -195,11 +196,14 @@ def prepare(
     table = MIXED if args.data == "mixed" else ENCODED
     drop_longer = training.long_pairs == "drop"
     corpus = EncodedCorpus.read(args.train, system.model.max_length, table, drop_longer)
+    validation = EncodedCorpus.read(args.valid, system.model.max_length, drop_longer=drop_longer)
+    corpus.check_vocabulary(args.train, vocabulary)
+    validation.check_vocabulary(args.valid, vocabulary)
     labels = None
     if system.objective.needs_labels:
         labels = stored_labels(args, corpus, inputs=identity.facts["inputs"])
     validator = Validator(
-        EncodedCorpus.read(args.valid, system.model.max_length, drop_longer=drop_longer),
+        validation,
         vocabulary,
         objective=system.objective,
         search=first_search(system),

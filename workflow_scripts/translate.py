@@ -18,6 +18,7 @@ from retort.evaluation.runs import test_set_of
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.search.decoding import decode_table
 from retort.training.device import describe_device, prepare_device
+from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -29,9 +30,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
     arguments.add_argument("--search-name", required=True, help="name of the search")
     arguments.add_argument("--teacher", type=Path, help="checkpoint, if the search has a teacher score its candidates")
-    arguments.add_argument("--batch-tokens", type=int, default=4096)
+    arguments.add_argument("--batch-tokens", type=count, default=4096)
     arguments.add_argument("--tests", type=Path, nargs="+", required=True, help="corpus tables test.<name>.parquet")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

@@ -51,7 +51,7 @@ def _read_included(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     below: dict[str, Any] = {}
     for name in included:
         inner = path.parent / name
-        if not inner.is_file():
+        if not os.path.isfile(inner):
             raise RetortError(f"{path}: include: no file {inner}; expected a path relative to {path.parent or '.'}")
         below = merged(below, _read_included(inner, chain))
     return merged(below, raw)
@@ -99,11 +99,11 @@ def _missing_files(config: Config) -> Iterator[str]:
     if config.vocabulary.path:
         directories.append(("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES))
     for key, path, files in directories:
-        missing = [name for name in files if not (Path(path) / name).is_file()]
+        missing = [name for name in files if not os.path.isfile(Path(path) / name)]
         if missing:
             yield f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}"
     corpus = config.distillation.corpus
-    if corpus and not Path(corpus).is_file():
+    if corpus and not os.path.isfile(corpus):
         yield f"distillation.corpus: no file {corpus}; expected a translations table"
 
 
@@ -119,7 +119,7 @@ def _trained_objective(checkpoint: str) -> Any:
     """The name of the objective in a checkpoint's description; None where it cannot be read."""
     try:
         return json.loads((Path(checkpoint) / DESCRIPTION).read_text())["objective"]["name"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -154,7 +154,7 @@ def local_monolingual_texts(config: Config) -> list[str]:
 def _local(texts: Iterable[TextSource], config: Config) -> list[str]:
     mirrored = mirror_directory(config.corpus.mirror_directory)
     paths = [text.location for text in texts if "://" not in text.location]
-    return list(dict.fromkeys(path for path in paths if not mirrored or Path(path).is_file()))
+    return list(dict.fromkeys(path for path in paths if not mirrored or os.path.isfile(path)))
 
 
 def mirror_directory(*named: Path | str | None) -> Path | None:

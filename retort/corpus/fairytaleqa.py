@@ -12,10 +12,13 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from retort.corpus.zips import open_member
 from retort.errors import RetortError
 
 SEPARATOR = "[SEP]"
 FIELDS = ("source", "question")
+_LARGEST = 64 * 2**20
+"""Bytes of a table of one story."""
 
 
 def lines(archive: Path, split: str, field: str) -> Iterator[str]:
@@ -51,11 +54,21 @@ def _source(row: dict[str, str], sections: dict[str, str], name: str) -> str:
 
 
 def _rows(archive: zipfile.ZipFile, name: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    where = f"{archive.filename}: {name}"
     try:
-        text = archive.read(name).decode("utf-8-sig")
+        with open_member(archive, name) as member:
+            content = member.read(_LARGEST + 1)
     except KeyError:
         raise RetortError(f"{archive.filename}: holds no {name}; expected the whole repository") from None
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
-        raise RetortError(f"{archive.filename}: {name} has no column {missing[0]}; expected {', '.join(columns)}")
-    yield from rows
+    if len(content) > _LARGEST:
+        raise RetortError(f"{where} has more than {_LARGEST >> 20} MiB; expected the tables of one story")
+    try:
+        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        if missing := [column for column in columns if column not in (rows.fieldnames or ())]:
+            raise RetortError(f"{where} has no column {missing[0]}; expected {', '.join(columns)}")
+        for row in rows:
+            if lacking := [column for column in columns if row[column] is None]:
+                raise RetortError(f"{where}: line {rows.line_num}: no {lacking[0]}; expected {', '.join(columns)}")
+            yield row
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RetortError(f"{where} is no table in UTF-8 ({error}); expected {', '.join(columns)}") from None

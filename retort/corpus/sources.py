@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from retort.config.files import MIRROR_VARIABLE
 from retort.corpus import fairytaleqa
 from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
 from retort.corpus.downloads import download
+from retort.corpus.zips import open_member
 from retort.data.compression import SUFFIXES, UNREADABLE, decompressed
 from retort.data.lines import LineSplitter
 from retort.errors import RetortError
@@ -72,7 +74,7 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
         else:
             origin = "download"
             path = download(source.location, cache)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RetortError(f"{path}: no such file; expected a text (paths are relative to the working directory)")
     return Text(
         location=source.location,
@@ -145,10 +147,10 @@ class TextReader:
             if not line.strip():
                 continue
             try:
-                value = _at_path(json.loads(line), field)
+                value = _at_path(json.loads(line, object_pairs_hook=_each_once), field)
                 parts = value if isinstance(value, list) else [value]
                 texts = [" ".join(part.split()) for part in parts]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise RetortError(
                     f"{self.text.name}: line {number}: no text {field!r} ({type(error).__name__}: {error}); expected a "
                     f"JSON object with a text, or a list of texts, of that name; a.b is field b of the object a"
@@ -306,7 +308,7 @@ def _open(text: Text, stack: ExitStack) -> Any:
     elif zipfile.is_zipfile(text.path):
         archive = stack.enter_context(zipfile.ZipFile(text.path))
         if text.member in archive.namelist():
-            stream = stack.enter_context(archive.open(text.member))
+            stream = stack.enter_context(open_member(archive, text.member))
     else:
         # As a stream: one pass to the member, no index of an archive that may hold gigabytes.
         packed = stack.enter_context(text.path.open("rb"))
@@ -331,6 +333,15 @@ def _at_path(value: Any, field: str) -> Any:
         return value[field]
     for key in field.split("."):
         value = value[key]
+    return value
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises ValueError for a key that is there twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} is there twice")
     return value
 
 

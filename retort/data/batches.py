@@ -17,10 +17,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from retort.data.parquet import Table, iterate_table
+from retort.data.parquet import Table, iterate_table, read_provenance
 from retort.data.spool import Spool
 from retort.data.tables import ENCODED, MIXED
-from retort.data.vocabulary import EOS, PAD
+from retort.data.vocabulary import EOS, PAD, Vocabulary
 from retort.errors import RetortError
 
 log = logging.getLogger(__name__)
@@ -223,6 +223,18 @@ class EncodedCorpus:
             distilled=np.concatenate(distilled) if distilled else None,
             dropped=dropped,
         )
+
+    def check_vocabulary(self, path: Path | str, vocabulary: Vocabulary) -> None:
+        """Raises RetortError if the table at ``path``, which this was read from, was encoded with another vocabulary,
+        as far as the table tells, or holds tokens that the vocabulary lacks."""
+        advice = "encode it with the vocabulary that is given, or give the one it was encoded with"
+        if read_provenance(path).get("vocabulary", vocabulary.digest) != vocabulary.digest:
+            raise RetortError(f"{path}: encoded with another vocabulary; {advice}")
+        sides = (("source", self.source, vocabulary.source_size), ("target", self.target, vocabulary.target_size))
+        for side, ragged, size in sides:
+            for token in (int(ragged.tokens.min(initial=0)), int(ragged.tokens.max(initial=0))):
+                if not 0 <= token < size:
+                    raise RetortError(f"{path}: holds {side} token {token}, and the vocabulary has {size}; {advice}")
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -111,9 +111,15 @@ def _open(path: Path | str, table: Table) -> tuple[pq.ParquetFile, dict[str, Any
             f"{path}: holds table {header['table']} version {header['version']}, expected {table.name} version "
             f"{table.version}; delete it and run the stage that writes it again"
         )
-    missing = set(table.names) - set(file.schema_arrow.names) - set(lacking)
+    names = file.schema_arrow.names
+    if twice := [name for name in table.names if names.count(name) > 1]:
+        raise RetortError(f"{path}: column {twice[0]!r} is there twice; run the stage that writes it again")
+    missing = set(table.names) - set(names) - set(lacking)
     if missing:
-        raise RetortError(f"{path}: a {table.name} table without column(s) {', '.join(sorted(missing))}")
+        raise RetortError(
+            f"{path}: a {table.name} table without column(s) {', '.join(sorted(missing))}; run the "
+            f"stage that writes it again"
+        )
     return file, lacking
 
 
@@ -157,6 +163,8 @@ def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows:
 
     The borders of the parts do not depend on the number of shards.
     """
+    if not 0 <= shard < shards:
+        raise RetortError(f"{path}: there is no shard {shard} of {shards}; number them from 0 to {shards - 1}")
     total = open_table(path, table).metadata.num_rows
     first = total * shard // shards
     last = total * (shard + 1) // shards
@@ -196,7 +204,10 @@ def _header(file: pq.ParquetFile, path: Path | str) -> dict[str, Any]:
         raise RetortError(f"{path}: a Parquet file without Retort's header; expected one that Retort wrote")
     try:
         header = json.loads(metadata[METADATA_KEY])
-        return {key: header[key] for key in ("table", "version", "provenance")}
+        types = {"table": str, "version": int, "provenance": dict}
+        if not all(isinstance(header[key], kind) for key, kind in types.items()):
+            raise TypeError
+        return {key: header[key] for key in types}
     except (ValueError, LookupError, TypeError, RecursionError):
         raise RetortError(f"{path}: Retort's header in it is damaged; run the stage that writes it again") from None
 

@@ -15,6 +15,18 @@ from retort.runtime.names import BUNDLE
 
 FORMAT = 1
 """Version of the format of bundles."""
+ENGINES = ("onnx", "ctranslate2")
+_FACTS = {
+    "engine": str,
+    "files": dict,
+    "model": dict,
+    "objective": dict,
+    "precision": str,
+    "search": dict,
+    "searches": list,
+    "vocabulary": str,
+}
+"""What every bundle says about itself."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +70,19 @@ def read_facts(directory: Path) -> dict[str, Any]:
     path = directory / BUNDLE
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected the directory of an exported system") from None
     version = facts.get("format") if isinstance(facts, dict) else None
     if version != FORMAT:
         raise RetortError(
             f"{path}: a bundle of format {version}, and this version of Retort reads format {FORMAT}; export the "
             f"system again"
+        )
+    for key, kind in _FACTS.items():
+        if not isinstance(facts.get(key), kind):
+            raise RetortError(f"{path}: {key} is no {kind.__name__} in it, or absent; export the system again")
+    if facts["engine"] not in ENGINES:
+        raise RetortError(
+            f"{path}: engine {facts['engine']!r}, expected {' or '.join(ENGINES)}; export the system again"
         )
     return facts  # type: ignore[no-any-return]

@@ -55,7 +55,7 @@ def read_objective(directory: Path | str) -> dict[str, Any]:
     path = directory / CHECKPOINT
     try:
         return json.loads(path.read_text(encoding="utf-8"))["objective"]  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RetortError(
             f"{path}: cannot be read ({error}); expected the directory of a checkpoint or of an exported system"
         ) from None

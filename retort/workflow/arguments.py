@@ -1,0 +1,29 @@
+"""Numbers on command lines, within what a machine can serve."""
+
+from __future__ import annotations
+
+import argparse
+
+MOST = 10**9
+MOST_THREADS = 1024
+
+
+def count(text: str) -> int:
+    """An argparse ``type``: a whole number from 1 to a thousand million."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    if value > MOST:
+        raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is above {MOST:,}")
+    return value
+
+
+def threads(text: str) -> int:
+    """An argparse ``type``: a number of threads."""
+    value = count(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{value} is above {MOST_THREADS}; use as many as there are processors")
+    return value
