@@ -24,7 +24,8 @@ def test_every_direct_dependency_is_pinned_exactly() -> None:
 
 def test_constraints_hold_the_same_versions() -> None:
     constraints = pins("constraints.txt")
-    for package, version in {**pins("requirements.txt"), **pins("requirements-dev.txt")}.items():
+    wheels = pins("benchmarks/gpu/wheels.txt")
+    for package, version in {**pins("requirements.txt"), **pins("requirements-dev.txt"), **wheels}.items():
         assert constraints[package] == version
 
 

@@ -14,7 +14,7 @@ from retort.data.runs import Run
 from retort.data.tables import ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
-from retort.report import dag, page, summary, timing
+from retort.report import budgets, dag, page, summary, timing
 from retort.report.inputs import Checkpoint, Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
 from tests.unit.fakes_evaluation import corpus
@@ -77,6 +77,9 @@ def test_the_page_shows_the_numbers(report, inputs):
     assert "4.32" in html
     (gap,) = [gap for gap in summary.gaps(inputs, "flickr") if gap.distilled == "ctc"]
     assert page.signed(gap.gap) in html
+    readings = {pair.system: pair for pair in budgets.readings(inputs)}
+    assert "At equal updates, and at equal time" in html and readings["ctc"].by_clock
+    assert f"<td>{page.signed(readings['ctc'].seconds.difference.mean)}</td>" in html
     assert gap.difference is not None
     for text in (
         "28\N{THIN SPACE}765",
