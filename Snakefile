@@ -19,6 +19,7 @@ include: "rules/devices.smk"
 include: "rules/cluster.smk"
 include: "rules/corpus.smk"
 include: "rules/train.smk"
+include: "rules/external.smk"
 include: "rules/distill.smk"
 include: "rules/em.smk"
 include: "rules/evaluate.smk"
@@ -48,7 +49,7 @@ rule all:
     default_target: True
     input:
         # what does not wait for the EM loop is named too, so that it is done beside it
-        plan.scores(["teacher", *run_config.students]),
+        plan.scores([*run_config.own_teachers, *run_config.students]),
         f"{R}/report/report.html",
 
 
@@ -65,10 +66,10 @@ rule pretraining:
         plan.pretraining(),
 
 
-# Stage 2: the autoregressive teacher.
+# Stage 2: the autoregressive teacher, if the run has one of its own.
 rule teacher:
     input:
-        plan.checkpoints(["teacher"]),
+        plan.checkpoints(run_config.own_teachers),
 
 
 # Stage 3: the teacher's translations of the training text.

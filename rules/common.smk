@@ -17,7 +17,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from retort.config import PRETRAINED, em_student
+from retort.config import EXTERNAL, PRETRAINED, em_student
 from retort.config.files import check_files, typed_values
 from retort.config.load import load_files, to_json
 from retort.data.parquet import read_table
@@ -100,6 +100,8 @@ code_records = CodeRecords(Path(R) / "code", ROOT)
 plan = Plan(run_config, R, guard_verdicts)
 layout, options, modules = plan.layout, Options(plan), Modules(plan)
 TESTS = layout.tests()
+external = run_config.external_teacher
+teacher_environment = f"../envs/{external.environment if external else 'retort'}.yaml"
 
 
 # ---- the shell of every job -----------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ rule prepare_corpus:
     input:
         texts=of_job(plan.corpus_texts),
     output:
-        train=f"{R}/corpus/train.parquet",
-        valid=f"{R}/corpus/valid.parquet",
-        tests=TESTS,
-        cleaning=f"{R}/corpus/cleaning.parquet",
-        facts=f"{R}/corpus/corpus.json",
+        train=layout.prepared("train.parquet"),
+        valid=layout.prepared("valid.parquet"),
+        tests=[layout.prepared(os.path.basename(path)) for path in TESTS],
+        cleaning=layout.prepared("cleaning.parquet"),
+        facts=layout.prepared("corpus.json"),
     log:
         f"{R}/logs/prepare_corpus/corpus.log",
     benchmark:
@@ -35,6 +35,7 @@ rule prepare_corpus:
 rule train_vocabulary:
     input:
         corpus=f"{R}/corpus/train.parquet",
+        outputs=of_job(plan.vocabulary_outputs),
     output:
         source_vocabulary=f"{R}/vocabulary/source.model",
         target_vocabulary=f"{R}/vocabulary/target.model",
@@ -50,11 +51,12 @@ rule train_vocabulary:
         script=script("train_vocabulary"),
         code=code("train_vocabulary"),
         vocabulary=section("vocabulary", without={"path"}),
+        outputs=of_job(options.vocabulary_outputs),
         directory=directory_of("output.vocabulary"),
     message:
         "Learn the vocabulary"
     shell:
-        "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.corpus:q} --seed 1"
+        "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.corpus:q} {params.outputs:q} --seed 1"
         " --output {params.directory:q} 2> {log:q}"
 
 

@@ -36,8 +36,7 @@ rule decode_shard:
 rule gather_distilled:
     input:
         **layout.vocabulary(),
-        shards=lambda wildcards: run_config.distillation.corpus
-        or gather.distill(f"{R}/distilled/shards/{{scatteritem}}.parquet"),
+        shards=lambda wildcards: plan.given_outputs() or gather.distill(f"{R}/distilled/shards/{{scatteritem}}.parquet"),
         train=f"{R}/encoded/train.parquet",
     output:
         translations=f"{R}/distilled/translations.parquet",

@@ -12,6 +12,8 @@ rule translate:
         f"{R}/logs/translate/{{system}}/seed{{seed}}/{{search}}.log",
     benchmark:
         f"{R}/benchmarks/translate/{{system}}/seed{{seed}}/{{search}}.tsv"
+    wildcard_constraints:
+        system=rf"(?!{EXTERNAL}/){SYSTEM}",
     conda:
         "../envs/retort.yaml"
     threads: 1

@@ -5,6 +5,7 @@ rule measure_latency:
     input:
         checkpoints=of_job(plan.timed_checkpoints),
         text=of_job(plan.shortlist_text),
+        external=of_job(plan.timed_external_files),
         tests=TESTS[0],
     output:
         latency=f"{R}/latency/latency.parquet",
@@ -23,8 +24,10 @@ rule measure_latency:
         code=code("measure_latency", modules.latency),
         systems=of_job(options.timed_systems),
         latency=section("latency"),
+        asked=of_job(options.asked),
+        external=lambda wildcards, output: options.timed_external(),
     message:
         "Time all systems"
     shell:
-        "python {params.script:q} --systems {params.systems:q} --latency {params.latency:q} --tests {input.tests:q}"
-        " --training-text {input.text:q} --threads {threads} --output {output.latency:q} 2> {log:q}"
+        "python {params.script:q} --systems {params.systems:q} {params.external:q} --latency {params.latency:q}"
+        " --tests {input.tests:q} --training-text {input.text:q} --threads {threads} --output {output.latency:q} 2> {log:q}"

@@ -55,6 +55,7 @@ rule build_report:
         logs=of_job(plan.training_logs),
         multimodality=of_job(plan.multimodality),
         guards=of_job(plan.guards),
+        judgement=of_job(plan.judgement),
         lengths=of_job(plan.lengths),
         exposure=of_job(plan.exposure),
         translations=of_job(plan.translations),
@@ -112,6 +113,7 @@ rule build_report:
         " --encoding {input.encoding:q} --scores {input.scores:q}"
         " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
         " --multimodality {input.multimodality:q} --guards {input.guards:q}"
+        " --judgement {input.judgement:q}"
         " --lengths {input.lengths:q} --exposure {input.exposure:q}"
         " --checkpoints {params.checkpoints:q} --translations {input.translations:q} --benchmarks {params.benchmarks:q}"
         " --dag {input.graph:q} --output {params.directory:q} 2> {log:q}"

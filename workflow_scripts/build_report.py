@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--multimodality", type=Path, nargs="*", default=[], help="multimodality tables")
     result.add_argument("--guards", type=Path, nargs="*", default=[], help="guards tables of the EM loop")
+    result.add_argument("--judgement", type=Path, nargs="*", default=[], help="judgements of an external teacher")
     result.add_argument("--lengths", type=Path, nargs="*", default=[], help="tables of scores by length")
     result.add_argument("--exposure", type=Path, nargs="*", default=[], help="exposure tables")
     result.add_argument("--benchmarks", type=Path, help="directory of Snakemake's benchmark files, <rule>/**.tsv")

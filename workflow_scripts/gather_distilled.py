@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
         pairs = filtered(pairs, chosen, inside=False)
         write_table(args.output_held_out, ENCODED, filtered(gathered.pairs(), chosen, inside=True), facts)
     write_table(args.output_encoded, ENCODED, pairs, facts)
-    write_table(args.output_translations, TRANSLATIONS, distilled.parts(gathered.ids), facts)
+    write_table(args.output_translations, TRANSLATIONS, gathered.rows(), facts)
     logging.info("%s", counts)
 
 

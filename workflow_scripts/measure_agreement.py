@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
         able = names_where(lambda o: o.measures_agreement)
         raise RetortError(f"{args.checkpoint}: objective {objective.name} cannot evaluate; {able} can")
     agreement = load_objective(objective.name).agreement
-    corpus = EncodedCorpus.read(args.train, model.config.max_length)
+    corpus = EncodedCorpus.read(args.train, model.config.max_length, paired=True)
     corpus.check_vocabulary(args.train, vocabulary)
     accuracy = np.zeros(len(corpus), np.float32)
     for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), BATCH_TOKENS):

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel
 
-from retort.config import Engine, Latency, Search
+from retort.config import EXTERNAL, Engine, ExternalTeacher, Latency, Search
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, LATENCY
@@ -27,7 +27,10 @@ from retort.export.exporting import ExportEngine, Listed, export_system, list_ca
 from retort.models.checkpoint import WEIGHTS
 from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start
+from retort.runtime.external_engine import ExternalSystem
 from retort.runtime.timing import Timed, changed_outputs, directory_bytes, machine_load, measure
+from retort.teachers.asking import SEED
+from retort.teachers.base import open_external
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
@@ -47,6 +50,8 @@ class TimedSystem(BaseModel):
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--systems", type=section(list[TimedSystem]), required=True, help="JSON list")
+    arguments.add_argument("--external", type=section(ExternalTeacher), help="external_teacher to time too, JSON")
+    arguments.add_argument("--vocabulary", type=Path, help="directory; its tokens are those of an external teacher")
     arguments.add_argument("--latency", type=section(Latency), required=True)
     arguments.add_argument("--tests", type=Path, required=True, help="corpus table test.<name>.parquet")
     arguments.add_argument(
@@ -146,6 +151,12 @@ class Loader:
         return asdict(cold_start(directory, self.texts, *options))
 
 
+def external(section: Any, vocabulary: Path, split: str, threads: int) -> Timed:
+    """The external teacher, which is asked anew: no kept answer counts."""
+    loaded = ExternalSystem(open_external(section, split, threads), Vocabulary.load(vocabulary))
+    return Timed(EXTERNAL, SEED, section.kind, loaded)
+
+
 def main(args: argparse.Namespace) -> None:
     settings, threads = args.latency, args.latency.threads or args.threads
     device = prepare_device(threads)
@@ -153,6 +164,8 @@ def main(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as directory:
         loader = Loader(args, texts, threads, Path(directory))
         systems = loader.timed()
+        if args.external:
+            systems.append(external(args.external, args.vocabulary, test_set_of(args.tests), threads))
         load = machine_load()
         timings = list(measure(systems, texts, settings))
     rows = [timing.row() for timing in timings]

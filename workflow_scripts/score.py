@@ -9,13 +9,13 @@ from typing import get_args
 
 import pyarrow as pa
 
-from retort.config import Corpus, Data, Evaluation
-from retort.data.parquet import write_table
+from retort.config import EXTERNAL, Corpus, Data, Evaluation
+from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import SCORES
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import quality, read_pairs, read_tests
-from retort.evaluation.runs import run_of_translations
+from retort.evaluation.runs import run_of_translations, test_set_of
 from retort.workflow.scripting import run_script, section
 
 
@@ -23,7 +23,9 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__)
     result.add_argument("--translations", type=Path, required=True, help="translations table")
     result.add_argument("--tests", type=Path, nargs="+", required=True, help="test sets, test.<name>.parquet")
-    result.add_argument("--data", choices=get_args(Data), required=True, help="what the system was trained on")
+    result.add_argument(
+        "--data", choices=(*get_args(Data), EXTERNAL), required=True, help="what the system was trained on"
+    )
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
     result.add_argument("--language", type=section(Corpus), help="corpus section that knows right translations, JSON")
     result.add_argument("--output", type=Path, required=True, help="scores table")
@@ -34,13 +36,16 @@ def main(args: argparse.Namespace) -> None:
     run = run_of_translations(args.translations)
     names = {"system": run.system, "data": args.data, "seed": run.seed, "search": run.search}
     rows = []
+    # the references of a set that has none of its own are a teacher's outputs
+    notes = {test_set_of(path): read_provenance(path).get("references") for path in args.tests}
     for pairs in read_pairs(args.translations, read_tests(args.tests)):
         scores = quality(pairs, args.evaluation.metrics, args.evaluation.tokenizer)
         scores += diagnostics(pairs, args.evaluation.tokenizer)
         if args.language:
             scores.append(right_translations(pairs, args.language))
+        note = f"|references:outputs of {notes[pairs.test_set]}" if notes[pairs.test_set] else ""
         rows += [
-            {**names, "test_set": pairs.test_set, "metric": s.metric, "value": s.value, "signature": s.signature}
+            {**names, "test_set": pairs.test_set, "metric": s.metric, "value": s.value, "signature": s.signature + note}
             for s in scores
         ]
     facts = provenance(

@@ -195,7 +195,7 @@ def prepare(
     system, training = args.system, args.system.training
     table = MIXED if args.data == "mixed" else ENCODED
     drop_longer = training.long_pairs == "drop"
-    corpus = EncodedCorpus.read(args.train, system.model.max_length, table, drop_longer)
+    corpus = EncodedCorpus.read(args.train, system.model.max_length, table, drop_longer, paired=True)
     validation = EncodedCorpus.read(args.valid, system.model.max_length, drop_longer=drop_longer)
     corpus.check_vocabulary(args.train, vocabulary)
     validation.check_vocabulary(args.valid, vocabulary)

@@ -19,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
         "--vocabulary", required=True, type=section(Vocabulary), help="the vocabulary section, JSON or @file"
     )
     result.add_argument("--corpus", required=True, type=Path, help="corpus table of the training pairs")
+    result.add_argument("--outputs", type=Path, help="translations table whose text is the target side instead")
     result.add_argument("--seed", type=int, default=1, help="seed of the sample of sentences")
     result.add_argument("--output", required=True, type=Path, help="directory of the vocabulary")
     return result
@@ -29,7 +30,10 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(
         vocabulary=args.vocabulary.model_dump(mode="json"), seed=args.seed, corpus=file_digest(args.corpus)
     )
-    vocabulary = train_vocabulary(args.corpus, args.vocabulary, seed=args.seed, output=args.output, provenance=facts)
+    facts |= {"outputs": file_digest(args.outputs)} if args.outputs else {}
+    vocabulary = train_vocabulary(
+        args.corpus, args.vocabulary, seed=args.seed, output=args.output, provenance=facts, outputs=args.outputs
+    )
     logging.info("%d source and %d target pieces", vocabulary.source_size, vocabulary.target_size)
 
 

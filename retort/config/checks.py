@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from retort.config.completion import complete
-from retort.config.corpus import Vocabulary
+from retort.config.corpus import Corpus, CorpusSection, Vocabulary
 from retort.config.em import Em, em_iteration, em_student
 from retort.config.evaluation import Distillation, Evaluation
+from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher
 from retort.config.model import Model
 from retort.config.objectives import Autoregressive, Bang, names_where
 from retort.config.problems import Problem, nearest
@@ -27,12 +28,18 @@ LABELLED = ("raw", "distilled", "interpolated")
 class _Sections:
     """The sections that are valid by themselves; None for one that is not, or that is left out."""
 
+    corpus: CorpusSection | None
     vocabulary: Vocabulary | None
     model: Model | None
     distillation: Distillation | None
     evaluation: Evaluation | None
     pretraining: Pretraining | None
     teacher: System | None
+    """None where there is none, too."""
+    has_teacher: bool
+    """Whether there is one, valid or not."""
+    external: ExternalSection | None
+    has_external: bool
     students: Mapping[str, System]
     """By name, without those that are not valid."""
     em: Em | None
@@ -71,12 +78,14 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
     yield from _name_checks(sections)
     yield from _baseline_checks(sections)
     yield from _teacher_checks(sections)
+    yield from _external_checks(sections)
+    yield from _source_only_checks(sections)
     yield from _pretraining_checks(sections)
     yield from _exposure_checks(sections)
     yield from _em_checks(sections)
     for path, system in sections.systems.items():
         yield from _vocabulary_checks(path, system, raw=raw, vocabulary=sections.vocabulary)
-        yield from _data_checks(path, system, sections.distillation)
+        yield from _data_checks(path, system, sections)
         yield from _search_checks(path, system)
         yield from _evaluator_checks(path, system, sections.students)
         yield from _truncation_checks(path, system, sections.model)
@@ -89,12 +98,16 @@ def _valid_sections(whole: Mapping[str, Any]) -> _Sections:
     students = students if isinstance(students, dict) else {}
     em = _valid(Em, whole.get("em", {}))
     return _Sections(
+        corpus=_valid(Corpus, whole.get("corpus")),
         vocabulary=_valid(Vocabulary, whole.get("vocabulary", {})),
         model=_valid(Model, whole.get("model", {})),
         distillation=_valid(Distillation, whole.get("distillation", {})),
         evaluation=_valid(Evaluation, whole.get("evaluation", {})),
         pretraining=_valid(Pretraining, whole.get("pretraining")),
         teacher=_valid(System, whole.get("teacher")),
+        has_teacher=whole.get("teacher") is not None,
+        external=_valid(ExternalTeacher, whole.get("external_teacher")),
+        has_external=whole.get("external_teacher") is not None,
         students={name: system for name, value in students.items() if (system := _valid(System, value))},
         em=em if em is not None and em.iterations else None,
         student_names=tuple(map(str, students)),
@@ -112,6 +125,8 @@ def _name_checks(sections: _Sections) -> Iterator[Problem]:
     for name in sections.student_names:
         if name == "teacher":
             yield Problem(f"students.{name}", "this name is the teacher's; choose another one")
+        elif name == EXTERNAL:
+            yield Problem(f"students.{name}", "this name is the external teacher's; choose another one")
         elif name == PRETRAINED:
             yield Problem(f"students.{name}", "this name is pretraining's; choose another one")
         elif em_iteration(name):
@@ -121,7 +136,8 @@ def _name_checks(sections: _Sections) -> Iterator[Problem]:
 def _baseline_checks(sections: _Sections) -> Iterator[Problem]:
     if sections.evaluation is None:
         return
-    systems = ["teacher", *sections.student_names, *([em_student(1)] if sections.em else [])]
+    first = [*([EXTERNAL] if sections.has_external else []), *(["teacher"] if sections.has_teacher else [])]
+    systems = [*first, *sections.student_names, *([em_student(1)] if sections.em else [])]
     baseline = sections.evaluation.baseline
     if baseline is not None and baseline not in systems:
         yield Problem("evaluation.baseline", f"no system is named {baseline!r}; {nearest(baseline, systems)}")
@@ -151,12 +167,66 @@ def _teacher_checks(sections: _Sections) -> Iterator[Problem]:
         yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; use 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
-    if teacher.data in ("distilled", "mixed", "interpolated"):
+    if teacher.data in ("mixed", "interpolated") or (teacher.data == "distilled" and not sections.has_external):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
         yield Problem(
             "teacher.training.warm_start", "the teacher cannot start from itself or a student; use none or pretrained"
         )
+
+
+def _external_checks(sections: _Sections) -> Iterator[Problem]:
+    """Problems of a run with an external teacher, and of one without a teacher of its own."""
+    if sections.has_external and sections.distillation is not None and sections.distillation.corpus:
+        message = "the external teacher makes the distilled text; remove one of the two"
+        yield Problem("distillation.corpus", f"{message}, or give this file as external_teacher: {{kind: table}}")
+    for path, system in sections.rivals.items():
+        if sections.has_external and system.data == "interpolated":
+            message = "no beam of an external teacher is known; use data: distilled, external_teacher.outputs and "
+            yield Problem(f"{path}.data", message + "external_teacher.choose: reference")
+        if not sections.has_teacher:
+            yield from _own_teacher_checks(path, system, sections)
+    if sections.em and sections.em.iterations > 1 and not sections.has_teacher:
+        yield Problem("em.iterations", f"from iteration 2 on the loop goes on from a teacher of its own; {_PROXY}")
+    if not sections.has_teacher and sections.evaluation and sections.evaluation.exposure.systems:
+        yield Problem("evaluation.exposure.systems", f"a teacher of this run completes their outputs; {_PROXY}")
+    if not (sections.has_teacher or sections.has_external or sections.student_names):
+        yield Problem("teacher", "missing; give teacher or external_teacher, or at least one student")
+
+
+def _source_only_checks(sections: _Sections) -> Iterator[Problem]:
+    """Problems of splits without references."""
+    unreferenced = sections.corpus.unreferenced if sections.corpus else ()
+    held_out = tuple(name for name in unreferenced if name != "train")
+    if held_out and not sections.has_external:
+        message = "have no target, and no external teacher whose outputs could be their references; give target"
+        yield Problem("corpus", f"{', '.join(held_out)} {message}")
+    elif held_out and sections.external and not sections.external.answers_splits(held_out):
+        yield Problem("external_teacher.held_out", f"{', '.join(held_out)} have no target; name a table for each")
+    for path, system in sections.systems.items() if "train" in unreferenced else ():
+        if system.data in ("raw", "mixed", "interpolated") and not system.checkpoint and path not in sections.loop:
+            yield Problem(f"{path}.data", f"corpus.train has no target for {system.data}; give one, or use distilled")
+
+
+_PROXY = "give teacher, of which data: distilled makes a copy of the external teacher"
+"""What to do where weights or distributions of a teacher are needed."""
+
+
+def _own_teacher_checks(path: str, system: System, sections: _Sections) -> Iterator[Problem]:
+    """What a system needs of a teacher whose weights are at hand, where there is none."""
+    objective, distils = system.objective, sections.distillation is not None and sections.distillation.corpus
+    if objective.needs_teacher or objective.needs_labels:
+        what = "labels of each token" if objective.needs_labels else "the distribution of each token"
+        yield Problem(f"{path}.objective", f"{objective.name} needs {what}, which only an own teacher gives; {_PROXY}")
+    if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
+        message = "there is no teacher of this run to start from; use none"
+        yield Problem(f"{path}.training.warm_start", f"{message}, or {_PROXY}")
+    for name, search in system.searches.items():
+        if search.needs_teacher:
+            message = f"a teacher of this run scores its candidates; set rescore: false, or {_PROXY}"
+            yield Problem(f"{path}.searches.{name}", message)
+    if system.data in ("distilled", "mixed", "interpolated") and not (sections.has_external or distils):
+        yield Problem(f"{path}.data", f"nobody makes {system.data} text; give teacher or external_teacher")
 
 
 def _pretraining_checks(sections: _Sections) -> Iterator[Problem]:
@@ -236,8 +306,8 @@ def _written_section(raw: Mapping[str, Any], path: str, section: str) -> Mapping
     return system if isinstance(system, dict) else {}
 
 
-def _data_checks(path: str, system: System, distillation: Distillation | None) -> Iterator[Problem]:
-    where = f"{path}.data"
+def _data_checks(path: str, system: System, sections: _Sections) -> Iterator[Problem]:
+    where, distillation = f"{path}.data", sections.distillation
     if system.data in ("em", "selected"):
         yield Problem(where, f"{system.data} is made by the EM loop; use raw or distilled")
     if system.data == "monolingual":

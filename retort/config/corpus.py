@@ -52,6 +52,11 @@ class CorpusSection(Section):
         return ()
 
     @property
+    def unreferenced(self) -> tuple[str, ...]:
+        """Splits that are source-only: train, valid or names of test sets."""
+        return ()
+
+    @property
     def mirror_directory(self) -> str | None:
         """Directory, named here, that holds the texts that are downloaded otherwise."""
         return None
@@ -135,7 +140,8 @@ class TextPair(Section):
     source: list[TextSource] = Field(min_length=1)
     """Source side, concatenated."""
     target: list[TextSource] = []
-    """Target side, concatenated."""
+    """Target side, concatenated. None, and no references either: the split is source-only. For train that is text that
+    a teacher translates; for valid and tests the external teacher's outputs are the references."""
     references: list[TextSource] = []
     """Instead of target, for valid and tests: texts whose lines hold all references of a source, separated by tabs. The
     first one is the target where there can be only one."""
@@ -147,9 +153,9 @@ class TextPair(Section):
 
     @model_validator(mode="after")
     def _pairs_up(self) -> TextPair:
-        if bool(self.target) == bool(self.references):
+        if self.target and self.references:
             raise ValueError("give target, or references instead of it where a source has several")
-        if len(self.source) != len(self.others):
+        if self.others and len(self.source) != len(self.others):
             side = "target" if self.target else "references"
             raise ValueError(
                 f"{len(self.source)} source and {len(self.others)} {side} texts; give as many of each, in one order"
@@ -193,6 +199,9 @@ class TextCorpus(CorpusSection):
     local_keys = frozenset({"mirror"})
     train: TextPair
     """Training pairs."""
+    monolingual: list[TextSource] = []
+    """Text of the source language alone, one sentence per line, that a teacher translates: it is added to the distilled
+    text, and to nothing else."""
     valid: TextPair | None = None
     """Validation pairs; null when ``carve`` makes them."""
     tests: dict[TestName, TextPair] = {}
@@ -216,7 +225,15 @@ class TextCorpus(CorpusSection):
     def texts(self) -> tuple[TextSource, ...]:
         """Texts of train, valid and tests; not the ready splits, which only a mirror has."""
         pairs = [self.train, *([self.valid] if self.valid else []), *self.tests.values()]
-        return tuple(text for pair in pairs for text in [*pair.source, *pair.others])
+        return (*(text for pair in pairs for text in [*pair.source, *pair.others]), *self.monolingual)
+
+    @property
+    def unreferenced(self) -> tuple[str, ...]:
+        """Splits that are source-only. Carving makes them all of train."""
+        if self.carve is not None:
+            return () if self.train.others else ("train", "valid", *self.test_names)
+        pairs = {"train": self.train, "valid": self.valid, **self.tests}
+        return tuple(name for name, pair in pairs.items() if pair is not None and not pair.others)
 
     @property
     def mirror_directory(self) -> str | None:

@@ -67,7 +67,8 @@ class Evaluation(Section):
     bootstrap_samples: int = Field(1000, ge=10, le=10_000_000)
     """Resamples of the paired bootstrap."""
     baseline: str | None = None
-    """System, with its first search and seed, that all others are compared with; null: the teacher."""
+    """System, with its first search and seed, that all others are compared with; external names the external
+    teacher. null: the external teacher, the teacher, or where there is neither the first student."""
     baselines: dict[Name, str | list[str]] = {}
     """Other baselines for some systems: one or several names per system. A search is compared with the search of the
     same name of each baseline that has one, or else with the first baseline's first search. A seed is compared with the

@@ -102,6 +102,9 @@ def _missing_files(config: Config) -> Iterator[str]:
         missing = [name for name in files if not os.path.isfile(Path(path) / name)]
         if missing:
             yield f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}"
+    for key, path in external_files(config).items():
+        if not Path(path).exists():
+            yield f"external_teacher.{key}: no file or directory {path}; correct the path"
     corpus = config.distillation.corpus
     if corpus and not os.path.isfile(corpus):
         yield f"distillation.corpus: no file {corpus}; expected a translations table"
@@ -125,6 +128,7 @@ def _trained_objective(checkpoint: str) -> Any:
 
 def _paths_with_braces(config: Config) -> Iterator[str]:
     texts = [*local_texts(config), *local_monolingual_texts(config)]
+    texts += external_files(config).values()
     paths = [("path", path) for path in [config.vocabulary.path, config.distillation.corpus, *texts] if path]
     for key, path in [*paths, *(("checkpoint", path) for _, path, _ in _checkpoints(config))]:
         if set(path) & set("{}"):
@@ -139,6 +143,11 @@ def _checkpoints(config: Config) -> list[tuple[str, str, System]]:
         for name, system in config.trained.items()
         if system.checkpoint
     ]
+
+
+def external_files(config: Config) -> dict[str, str]:
+    """Files and directories that the external teacher reads, by their keys."""
+    return config.external_teacher.files if config.external_teacher else {}
 
 
 def local_texts(config: Config) -> list[str]:

@@ -15,6 +15,7 @@ from retort.config.completion import complete
 from retort.config.corpus import Cleaning, Corpus, Vocabulary
 from retort.config.em import Em, em_iteration, em_systems
 from retort.config.evaluation import Distillation, Evaluation, Latency, Report
+from retort.config.external import EXTERNAL, ExternalTeacher
 from retort.config.model import Model
 from retort.config.systems import PRETRAINED, Pretraining, System
 from retort.config.training import Training
@@ -37,8 +38,10 @@ class Config(Section):
     """Shape every system starts from."""
     training: Training = Training()
     """Training every system starts from."""
-    teacher: System
-    """The autoregressive teacher."""
+    teacher: System | None = None
+    """The autoregressive teacher; null: none is trained, and an external one, a table of outputs or nobody teaches."""
+    external_teacher: ExternalTeacher | None = None
+    """A teacher that somebody else made. Its outputs are the distilled text; null: the run's own teacher makes it."""
     distillation: Distillation = Distillation()
     """Decoding of the distilled corpus."""
     students: dict[Name, System] = {}
@@ -56,9 +59,32 @@ class Config(Section):
 
     @cached_property
     def systems(self) -> dict[str, System]:
-        """Every system by name: the teacher, the students, and those of the EM loop."""
+        """Every system by name: the teacher, if one is trained, the students, and those of the EM loop."""
         loop = {name: System.model_validate(s) for name, s in em_systems(self.em.model_dump()).items()}
-        return {"teacher": self.teacher, **self.students, **loop}
+        return {**self.own_teachers, **self.students, **loop}
+
+    @property
+    def own_teachers(self) -> dict[str, System]:
+        """The run's own teacher by its name; empty where there is none."""
+        return {"teacher": self.teacher} if self.teacher else {}
+
+    @property
+    def external_is_scored(self) -> bool:
+        """Whether there is an external teacher that can translate the test sets."""
+        external = self.external_teacher
+        return external is not None and external.answers_splits(self.corpus.test_names)
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """Validation and test sets whose references are the external teacher's outputs."""
+        return tuple(name for name in self.corpus.unreferenced if name != "train")
+
+    @property
+    def baseline(self) -> str:
+        """The system that all others are compared with: the one that is named, or else the external teacher, the
+        teacher or the first system."""
+        named = self.evaluation.baseline
+        return named or next(iter([*([EXTERNAL] if self.external_is_scored else []), *self.systems]))
 
     @cached_property
     def trained(self) -> dict[str, System]:
@@ -67,6 +93,8 @@ class Config(Section):
 
     def seeds_of(self, system: str) -> list[int]:
         """Seeds a system is trained with; a given checkpoint counts once, under the first of them."""
+        if system == EXTERNAL:
+            return [0]
         if em_iteration(system) and system not in self.students:
             return self.em.student.seeds or self.seeds
         section = self.trained[system]

@@ -104,4 +104,6 @@ def _ordering_keys(path: Path, components: np.ndarray, sizes: np.ndarray, larges
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:
     for part in iterate_table(path, CORPUS):
-        yield from zip(part.column("source").to_pylist(), part.column("target").to_pylist(), strict=True)
+        pairs = zip(part.column("source").to_pylist(), part.column("target").to_pylist(), strict=True)
+        # source-only text shares its source alone
+        yield from ((source, target or source) for source, target in pairs)

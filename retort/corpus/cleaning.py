@@ -74,7 +74,8 @@ def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | 
         verdicts[here] = _empty_sides(part)
         for row, (source, target) in enumerate(_pairs(part), start=first):
             if verdicts[row] == _CODE[KEPT]:
-                verdicts[row] = _judge_lengths(source, target, rules)
+                # source-only text has a length, and no ratio
+                verdicts[row] = _judge_lengths(source, target or source, rules)
             hashes[row] = text_hash(f"{source}\n{target}")
             leaks[row] = rules.drop_leaks and held_out.holds(source, target)
         first += part.num_rows
@@ -124,7 +125,9 @@ def _judge_lengths(source: str, target: str, rules: Cleaning) -> int:
 
 
 def _empty_sides(part: pa.Table) -> np.ndarray:
-    empty = [not source or not target for source, target in _pairs(part)]
+    source_only = [references == [] for references in part.column("references").to_pylist()]
+    sides = zip(_pairs(part), source_only, strict=True)
+    empty = [not source or not (target or alone) for (source, target), alone in sides]
     return np.where(np.array(empty, bool), _CODE["empty"], _CODE[KEPT]).astype(np.uint8)
 
 

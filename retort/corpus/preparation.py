@@ -19,7 +19,7 @@ import pyarrow as pa
 from retort.config import Cleaning, CorpusSection, Draw
 from retort.config.files import mirror_directory
 from retort.corpus import cleaning
-from retort.corpus.raw import TRAIN, VALID, kind_of, parts_where
+from retort.corpus.raw import TRAIN, kind_of, parts_where, table_name
 from retort.data.files import write_json
 from retort.data.parquet import write_table
 from retort.data.references import references_of
@@ -30,11 +30,6 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = "corpus.json"
 CLEANING_TABLE = "cleaning.parquet"
-
-
-def table_name(split: str) -> str:
-    """File name of the corpus table of train, valid or a test set."""
-    return f"{split}.parquet" if split in (TRAIN, VALID) else f"test.{split}.parquet"
 
 
 def prepare_corpus(

@@ -60,6 +60,22 @@ def write_raw(staging: Path, split: str, pairs: Iterable[tuple[str, list[str]]])
     return path
 
 
+def table_name(split: str) -> str:
+    """File name of the corpus table of train, valid or a test set."""
+    return f"{split}.parquet" if split in (TRAIN, VALID) else f"test.{split}.parquet"
+
+
+def split_of(path: Path) -> str:
+    """The split that a corpus table is named for."""
+    return path.name.removesuffix(".parquet").removeprefix("test.")
+
+
+def all_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Sources and references of all rows of a CORPUS table."""
+    for part in iterate_table(path, CORPUS):
+        yield from zip(part.column("source").to_pylist(), references_of(part), strict=True)
+
+
 def rows_where(path: Path, mask: np.ndarray) -> Iterator[tuple[str, list[str]]]:
     """Sources and references of the rows of a CORPUS table for which ``mask`` is true."""
     for part in parts_where(path, mask):

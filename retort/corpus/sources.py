@@ -210,12 +210,16 @@ class TextReader:
         )
 
 
-def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple[str, list[str]]]:
-    """Lines of source texts, each with its references (a target is the only one), one pair of texts after the other.
+def read_pairs(pairs: Sequence[tuple[TextReader, TextReader | None]]) -> Iterator[tuple[str, list[str]]]:
+    """Lines of source texts, each with its references, one pair of texts after the other. A target is the only
+    reference; source-only text has none.
 
     Raises RetortError if a pair of texts differs in the number of lines, and for an empty reference among others.
     """
     for source, target in pairs:
+        if target is None:
+            yield from ((line, []) for line in source)
+            continue
         lines, others = iter(source), iter(target)
         for line in lines:
             other = next(others, None)
@@ -231,8 +235,11 @@ def read_pairs(pairs: Sequence[tuple[TextReader, TextReader]]) -> Iterator[tuple
             )
 
 
-def readers(pair: TextPair, mirror: Path | None, cache: Path) -> list[tuple[TextReader, TextReader]]:
-    """Readers of the texts of a split, located; the second ones are of targets or references."""
+def readers(pair: TextPair, mirror: Path | None, cache: Path) -> list[tuple[TextReader, TextReader | None]]:
+    """Readers of the texts of a split, located; the second ones are of targets or references, None where it is
+    source-only."""
+    if not pair.others:
+        return [(TextReader(locate(source, mirror, cache)), None) for source in pair.source]
     several = bool(pair.references)
     return [
         (TextReader(locate(source, mirror, cache)), TextReader(locate(other, mirror, cache), several))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 from retort.config import TextCorpus, TextPair, TextSource
 from retort.corpus import carving
-from retort.corpus.raw import TRAIN, VALID, RawCorpus, rows_where, write_raw
-from retort.corpus.sources import TextReader, in_mirror, read_pairs, readers
+from retort.corpus.raw import TRAIN, VALID, RawCorpus, all_rows, rows_where, write_raw
+from retort.corpus.sources import TextReader, in_mirror, locate, read_pairs, readers
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,10 @@ def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache:
     for split, pairs in located.items():
         tables[split] = write_raw(staging, split, read_pairs(pairs))
         for source, target in pairs:
-            other_side = "references" if target.several else "target"
-            for side, reader in (("source", source), (other_side, target)):
+            sides = {"source": source}
+            if target is not None:
+                sides["references" if target.several else "target"] = target
+            for side, reader in sides.items():
                 facts.append({"split": split, "side": side, **_text_facts(reader, bool(ready))})
     if settings.carve is not None and not ready:
         log.info("carving valid and test out of the training text")
@@ -35,6 +38,12 @@ def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache:
             split: write_raw(staging, split, rows_where(whole, split_of == code))
             for code, split in enumerate(carving.SPLITS)
         }
+    if settings.monolingual:
+        alone = [TextReader(locate(text, mirror, cache)) for text in settings.monolingual]
+        paired = tables[TRAIN].rename(staging / "raw.paired.parquet")
+        sources = ((line, list[str]()) for reader in alone for line in reader)
+        tables[TRAIN] = write_raw(staging, TRAIN, itertools.chain(all_rows(paired), sources))
+        facts += [{"split": TRAIN, "side": "monolingual", **_text_facts(reader, False)} for reader in alone]
     return RawCorpus(tables, {"texts": facts})
 
 

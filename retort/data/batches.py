@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -172,13 +173,16 @@ class EncodedCorpus:
         self.dropped = dropped
 
     @classmethod
-    def read(cls, path: Path | str, longest: int, table: Table = ENCODED, drop_longer: bool = True) -> EncodedCorpus:
+    def read(
+        cls, path: Path | str, longest: int, table: Table = ENCODED, drop_longer: bool = True, paired: bool = False
+    ) -> EncodedCorpus:
         """Read an ENCODED or a MIXED table. Its tokens are mapped from files in the directory for temporary files.
 
+        With ``paired``, rows without a target, which are source-only text, are left out.
         Ids with a side of more than ``longest`` tokens, eos included, are left out with all their rows, and counted.
         Raises RetortError if no pairs are left, or for such an id if not ``drop_longer``.
         """
-        corpus = cls._read(path, table)
+        corpus = cls._read(path, table, paired)
         too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
         if not too_long.any():
             return corpus
@@ -195,16 +199,18 @@ class EncodedCorpus:
         if np.isin(corpus.ids, dropped_ids).all():
             raise RetortError(f"{found}; no pair is left: {remedy}")
         log.warning("%s; they are dropped", found)
-        return cls._read(path, table, without=dropped_ids)
+        return cls._read(path, table, paired, without=dropped_ids)
 
     @classmethod
-    def _read(cls, path: Path | str, table: Table, without: np.ndarray | None = None) -> EncodedCorpus:
-        """All rows but those of the ids ``without``."""
+    def _read(cls, path: Path | str, table: Table, paired: bool, without: np.ndarray | None = None) -> EncodedCorpus:
+        """All rows but those of the ids ``without``; if ``paired``, without those that lack a target."""
         ids: list[np.ndarray] = []
         distilled: list[np.ndarray] = []
         source, target = _Spooled(), _Spooled()
         dropped = 0
         for whole in iterate_table(path, table):
+            if paired:
+                whole = whole.filter(pc.greater(pc.list_value_length(whole.column("target")), 0))
             part = whole
             if without is not None:
                 part = whole.filter(pa.array(~np.isin(whole.column("id").to_numpy(), without)))

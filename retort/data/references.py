@@ -1,4 +1,4 @@
-"""CORPUS tables with one or several references per source."""
+"""CORPUS tables with one or several references per source, or none."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from retort.data.tables import CORPUS
 
 
 def corpus_table(ids: Iterable[int], sources: Iterable[str], references: Iterable[list[str]]) -> pa.Table:
-    """A CORPUS table of sources with at least one reference each; the first one is the target."""
+    """A CORPUS table of sources with their references; the first one is the target. A source may have none."""
     references = list(references)
     columns = {
         "id": list(ids),
         "source": list(sources),
-        "target": [texts[0] for texts in references],
-        "references": [texts if len(texts) > 1 else None for texts in references],
+        "target": [texts[0] if texts else "" for texts in references],
+        "references": [None if len(texts) == 1 else texts for texts in references],
     }
     return pa.table(columns, schema=CORPUS.schema)
 
 
 def references_of(corpus: pa.Table) -> list[list[str]]:
-    """All references of each row of a CORPUS table; the target is the first one."""
+    """All references of each row of a CORPUS table; the target is the first one. Source-only text has none."""
     rows = zip(corpus.column("target").to_pylist(), corpus.column("references").to_pylist(), strict=True)
-    return [references or [target] for target, references in rows]
+    return [[target] if references is None else references for target, references in rows]

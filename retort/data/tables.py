@@ -24,9 +24,10 @@ CORPUS = Table(
     (
         _ID,
         Column("source", pa.string(), "source text"),
-        Column("target", pa.string(), "reference text, the first one of several"),
+        Column("target", pa.string(), "reference text, the first one of several; empty where there is none"),
         Column(
-            "references", pa.list_(pa.string()), "all reference texts where there may be several; null: target alone",
+            "references", pa.list_(pa.string()),
+            "all reference texts where there may be several; null: target alone; empty: none, source-only",
             nullable=True,
         ),
     ),
@@ -98,25 +99,50 @@ def _identity_of_path(path: Path) -> dict[str, Any]:
     return {"system": run.system, "seed": run.seed, "search": run.search}
 
 
+def _endings_of_version_2(path: Path) -> dict[str, Any]:
+    """Versions 1 and 2 were decoded here: no reason of an end, and nothing rejected."""
+    return {"ended": None, "rejected": None}
+
+
 UNKNOWN = ""
 """System and search of translations of version 1 whose path does not tell."""
 
 TRANSLATIONS = Table(
     "translations",
-    2,
+    3,
     (
         *_DECODED,
         _ID,
         Column("test_set", pa.string(), "split the source came from: train, valid or the test set's name"),
         Column("rank", pa.int32(), "0 is the best hypothesis of this source"),
         Column("text", pa.string(), "detokenised hypothesis"),
-        Column("tokens", _TOKENS, "hypothesis token ids as decoded, without bos and eos"),
+        Column(
+            "tokens", _TOKENS, "hypothesis token ids as decoded, without bos and eos; null: an external teacher's",
+            nullable=True,
+        ),
         Column("score", pa.float32(), "the search's own score, higher is better", "nats"),
         Column("truncated", pa.bool_(), "the search hit its length limit"),
         Column("empty", pa.bool_(), "no token was produced"),
-        Column("passes", pa.int32(), "decoder passes spent on this source", "passes"),
+        Column("passes", pa.int32(), "decoder passes spent on this source; 0: not known", "passes"),
+        Column(
+            "ended", pa.string(), "why an external teacher's output ended: stop, length, ...; null: not known",
+            nullable=True,
+        ),
+        Column(
+            "rejected", pa.string(), "the filter that keeps this output from training; null: none", nullable=True
+        ),
     ),
-    older={1: _identity_of_path},
+    older={1: lambda path: _identity_of_path(path) | _endings_of_version_2(path), 2: _endings_of_version_2},
+)  # fmt: skip
+
+JUDGEMENT = Table(
+    "judgement",
+    1,
+    (
+        Column("reason", pa.string(), "why outputs train nothing; 'outputs', 'sources' and 'kept' are totals"),
+        Column("threshold", pa.string(), "the filter's threshold in the configuration", nullable=True),
+        Column("count", pa.int64(), "number of outputs, or of sources"),
+    ),
 )
 
 LABELS = Table(
@@ -252,7 +278,7 @@ LATENCY = Table(
     2,
     (
         *_DECODED,
-        Column("engine", pa.string(), "what ran the model: torch, onnx, ctranslate2, and whether with a shortlist"),
+        Column("engine", pa.string(), "torch, onnx, ctranslate2 or a teacher's kind; whether with a shortlist"),
         Column("precision", pa.string(), "of the weights: float32, bfloat16 or int8"),
         Column("batch_size", pa.int32(), "sentences decoded together", "sentences"),
         Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),

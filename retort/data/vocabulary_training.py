@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import sentencepiece
 
 from retort import config
 from retort.data.files import write_json
-from retort.data.parquet import iterate_table, open_table
-from retort.data.tables import CORPUS
+from retort.data.parquet import Table, iterate_table, open_table
+from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.data.vocabulary import (
     BLANK_PIECE,
     BOS,
@@ -41,11 +42,13 @@ def train_vocabulary(
     seed: int,
     output: Path | str,
     provenance: dict[str, Any] | None = None,
+    outputs: Path | str | None = None,
 ) -> Vocabulary:
     """Train the vocabulary of a CORPUS table, or copy the one at ``settings.path``, and write it to ``output``.
 
     The same table, settings and seed give the same bytes on any machine. The corpus is streamed; sentencepiece holds at
-    most ``sample_sentences`` of it, drawn at random. The description is written last. Raises RetortError if the size
+    most ``sample_sentences`` of it, drawn at random. ``outputs``: TRANSLATIONS table whose text is the target side
+    instead of the corpus's. The description is written last. Raises RetortError if the size
     does not suit the text.
     """
     facts: dict[str, Any] = {
@@ -58,14 +61,14 @@ def train_vocabulary(
         vocabulary = Vocabulary.load(settings.path)
         facts = {"type": "given", "path": settings.path}
     elif settings.joint:
-        sample = _Sample(corpus, sides=("source", "target"), sentences=settings.sample_sentences, seed=seed)
+        sample = _Sample(corpus, ("source", "target"), settings.sample_sentences, seed, outputs)
         model, facts["sentences"] = _train(sample, settings)
         vocabulary = Vocabulary(model, model, str(output))
     else:
         models = {}
         facts["sentences"] = 0
         for side in ("source", "target"):
-            sample = _Sample(corpus, sides=(side,), sentences=settings.sample_sentences, seed=seed)
+            sample = _Sample(corpus, (side,), settings.sample_sentences, seed, outputs)
             models[side], read = _train(sample, settings)
             facts["sentences"] += read
         vocabulary = Vocabulary(models["source"], models["target"], str(output))
@@ -90,20 +93,34 @@ class _Sample:
     sides: tuple[str, ...]
     sentences: int
     seed: int
+    outputs: Path | str | None = None
+    """Table of the target side, if that is not the corpus."""
 
     def __iter__(self) -> Iterator[str]:
-        rows = open_table(self.corpus, CORPUS).metadata.num_rows
+        if self.outputs is None:
+            yield from self._drawn(self.corpus, CORPUS, self.sides)
+            return
+        if "source" in self.sides:
+            yield from self._drawn(self.corpus, CORPUS, ("source",))
+        if "target" in self.sides:
+            yield from self._drawn(self.outputs, TRANSLATIONS, ("text",))
+
+    def _drawn(self, path: Path | str, table: Table, columns: Sequence[str]) -> Iterator[str]:
+        """Texts of these columns of a random share of a table; without rejected outputs."""
+        rows = open_table(path, table).metadata.num_rows
         pairs = max(1, self.sentences // len(self.sides))
         wanted = np.ones(rows, dtype=bool)
         if pairs < rows:
             wanted[:] = False
             wanted[np.random.default_rng(self.seed).choice(rows, size=pairs, replace=False, shuffle=False)] = True
         first = 0
-        for part in iterate_table(self.corpus, CORPUS, rows=_ROWS_AT_ONCE):
+        for part in iterate_table(path, table, rows=_ROWS_AT_ONCE):
             sampled = part.filter(wanted[first : first + part.num_rows])
             first += part.num_rows
-            for side in self.sides:
-                yield from filter(None, (" ".join(text.split()) for text in sampled.column(side).to_pylist()))
+            if table is TRANSLATIONS:
+                sampled = sampled.filter(pc.is_null(sampled.column("rejected")))
+            for column in columns:
+                yield from filter(None, (" ".join(text.split()) for text in sampled.column(column).to_pylist()))
 
 
 def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:

@@ -35,8 +35,7 @@ _KANA_SHARE = 0.1
 def words(text: str) -> float:
     """Words of a text: white-space separated ones. Where more than half of the letters are of a script without spaces,
     its characters divided by ``CHARACTERS_PER_WORD``, and the words between them."""
-    unspaced = len(_UNSPACED.findall(text))
-    if not unspaced or 2 * unspaced <= unspaced + len(_LETTERS.findall(_UNSPACED.sub("", text))):
+    if not is_unspaced(text):
         return len(text.split())
     between = len(re.findall(r"\w+", _UNSPACED.sub(" ", text)))
     return between + sum(len(_SCRIPTS[name].findall(text)) / size for name, size in CHARACTERS_PER_WORD.items())
@@ -55,3 +54,9 @@ def writing_of(texts: Iterable[str]) -> str:
     if japanese >= least:
         return "japanese" if counts["kana"] >= _KANA_SHARE * japanese else "chinese"
     return next((name for name in CHARACTERS_PER_WORD if counts[name] >= least), "spaced")
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether more than half of the letters are of a script without spaces between words."""
+    unspaced = len(_UNSPACED.findall(text))
+    return bool(unspaced) and 2 * unspaced > unspaced + len(_LETTERS.findall(_UNSPACED.sub("", text)))

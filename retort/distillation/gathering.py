@@ -1,5 +1,7 @@
 """Joins decoded shards to their sources by id, as training text; flawed outputs are left out and counted.
 
+Outputs without tokens are text of an external teacher, and are encoded with the students' vocabulary.
+
 Tables are read by ranges of ids. In memory are one part of the text, and a few bytes per pair.
 """
 
@@ -58,12 +60,14 @@ class Rows:
 
 
 class Gathered:
-    """The training sources with their decoded targets, without outputs that are empty or cut at the length limit."""
+    """The training sources with their decoded targets, without outputs that are empty, cut at the length limit, or
+    rejected."""
 
     def __init__(
         self, decoded: Rows, train: Path | str, vocabulary: Vocabulary, names: Sequence[Path | str] | None = None
     ) -> None:
-        """``decoded`` has the columns id, tokens, truncated and empty, and every id of ``train`` once.
+        """``decoded`` has the columns id, tokens, text, truncated and empty, perhaps rejected, and each id of ``train``
+        once.
 
         Errors name the files ``names``; default: those of ``decoded``. Raises RetortError if ids are missing, unknown
         or repeated, or if no pair would be left.
@@ -73,26 +77,50 @@ class Gathered:
         self.ids = np.sort(self.train.column("id"))
         check_ids(decoded.column("id"), self.ids, train, self.names)
         truncated, empty = decoded.column("truncated"), decoded.column("empty")
+        self.flaws = ["truncated", "empty", *(["rejected"] if "rejected" in decoded.table.names else [])]
+        rejected = np.zeros_like(empty)
+        if "rejected" in self.flaws:
+            rejected = np.array([reason is not None for reason in decoded.column("rejected")], dtype=bool)
         self.counts: dict[str, int] = {
             "pairs": len(self.ids),
             "truncated": int(truncated.sum()),
             "empty": int(empty.sum()),
-            "kept": int((~truncated & ~empty).sum()),
+            **({"rejected": int(rejected.sum())} if rejected.any() else {}),
+            "kept": int((~truncated & ~empty & ~rejected).sum()),
         }
         if not self.counts["kept"]:
             raise RetortError(
-                f"{self.names[0]}: all {len(self.ids)} outputs are empty or cut at the length limit: the teacher "
-                f"has not learned to translate; look at its validation scores, and train it longer"
+                f"{self.names[0]}: all {len(self.ids)} outputs are empty, cut at the length limit or rejected: the "
+                f"teacher has not learned to translate; look at its validation scores, and train it longer"
             )
 
     def pairs(self) -> Iterator[pa.Table]:
         """Parts of the ENCODED table, in the order of ids. Raises RetortError for tokens of another vocabulary."""
-        names = ("id", "tokens", "text", "truncated", "empty")
+        names = ("id", "tokens", "text", *self.flaws)
         sources = self.train.parts(self.ids, "source")
         for decoded, source in zip(self.decoded.parts(self.ids, *names), sources, strict=True):
-            self._check_tokens(decoded["tokens"], decoded["text"])
-            both = pa.table({"id": decoded["id"], "source": source["source"], "target": decoded["tokens"]})
-            yield both.filter(pc.invert(pc.or_(decoded["truncated"], decoded["empty"])))
+            tokens = self._tokens(decoded)
+            both = pa.table({"id": decoded["id"], "source": source["source"], "target": tokens})
+            flawed = pc.or_(decoded["truncated"], decoded["empty"])
+            if "rejected" in self.flaws:
+                flawed = pc.or_(flawed, pc.is_valid(decoded["rejected"]))
+            yield both.filter(pc.invert(flawed))
+
+    def rows(self) -> Iterator[pa.Table]:
+        """Parts of the decoded table with the tokens of every row, in the order of ids."""
+        for part in self.decoded.parts(self.ids):
+            place = part.schema.get_field_index("tokens")
+            yield part.set_column(place, part.schema.field(place), self._tokens(part))
+
+    def _tokens(self, decoded: pa.Table) -> pa.ChunkedArray:
+        """The tokens of each row; text without tokens is encoded."""
+        tokens = decoded["tokens"]
+        if not tokens.null_count:
+            self._check_tokens(tokens, decoded["text"])
+            return tokens
+        if tokens.null_count < len(tokens):
+            raise RetortError(f"{self.names[0]}: some rows have tokens and some have none; decode this corpus again")
+        return pa.chunked_array([self.vocabulary.encode_target(decoded["text"].to_pylist())], tokens.type)
 
     def _check_tokens(self, tokens: pa.ChunkedArray, text: pa.ChunkedArray) -> None:
         other = "it was decoded with another vocabulary: set vocabulary.path to that one"

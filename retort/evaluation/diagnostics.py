@@ -30,14 +30,18 @@ RIGHT, REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
 
 
 def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:
-    """Every diagnostic of one test set. Signatures hold the definition and the size of what was counted."""
+    """Every diagnostic of one test set. Signatures hold the definition and the size of what was counted.
+
+    Outputs without tokens, which are text of an external teacher, have no rate of repeated tokens and no passes.
+    """
     rows, count = pairs.rows, len(pairs.ids)
     tokens = rows["tokens"].combine_chunks()
+    of_tokens = [] if tokens.null_count else _of_tokens(rows, tokens)
     tokenizer = chosen_tokenizer(tokenizer, pairs.references)
     hypothesis_words = words(pairs.hypotheses, tokenizer)
     reference_words = mean_words(pairs.references, tokenizer)
     return [
-        _score(REPEATED, repeated_token_rate(tokens), f"adjacent equal tokens / tokens|tokens:{_total(tokens)}"),
+        *of_tokens[:1],
         _score(
             LENGTH,
             hypothesis_words / reference_words if reference_words else float("nan"),
@@ -45,7 +49,15 @@ def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:
         ),
         _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
         _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
-        _score(PASSES, float(np.mean(rows["passes"].to_numpy())), f"mean decoder passes per output|outputs:{count}"),
+        *of_tokens[1:],
+    ]
+
+
+def _of_tokens(rows: pa.Table, tokens: pa.ListArray) -> list[Score]:
+    passes = float(np.mean(rows["passes"].to_numpy()))
+    return [
+        _score(REPEATED, repeated_token_rate(tokens), f"adjacent equal tokens / tokens|tokens:{_total(tokens)}"),
+        _score(PASSES, passes, f"mean decoder passes per output|outputs:{len(tokens)}"),
     ]
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from retort.config import EXTERNAL
 from retort.data.runs import Run
 from retort.evaluation.significance import Spread
 from retort.report.continuations import by_length, length_buckets
@@ -23,7 +24,7 @@ from retort.report.loop import iterations
 from retort.report.mixing import mixed_systems
 from retort.report.spacing import spaced
 from retort.report.summary import objective, pareto, score_spreads
-from retort.report.timing import REFERENCE_SYSTEM, Key, engine_latencies, latencies
+from retort.report.timing import Key, engine_latencies, latencies
 
 DPI = 130
 INK, GRID = "#333333", "#dddddd"
@@ -174,7 +175,7 @@ def lengths(inputs: Inputs, test_set: str) -> bytes | None:
     buckets = length_buckets(inputs, test_set)
     all_scores = by_length(inputs, test_set, inputs.leading)
     scores = {key[0]: values for key, values in all_scores.items() if _is_first(inputs, key)}
-    teacher = scores.pop(REFERENCE_SYSTEM, None)
+    teacher = scores.pop(EXTERNAL, None) or scores.pop("teacher", None)
     if not teacher or not scores:
         return None
     figure = Figure(figsize=(7.6, 4.2), dpi=DPI, layout="constrained")

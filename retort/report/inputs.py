@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from retort.config import Config, System, metric_named
+from retort.config import EXTERNAL, Config, System, metric_named
 from retort.config.load import load_config
 from retort.data.parquet import Table, read_provenance, read_table
 from retort.data.references import references_of
@@ -24,6 +24,7 @@ from retort.data.tables import (
     ENCODING,
     EXPOSURE,
     GUARDS,
+    JUDGEMENT,
     LATENCY,
     LENGTHS,
     MULTIMODALITY,
@@ -52,6 +53,7 @@ class Paths:
     translations: Sequence[Path] = ()
     multimodality: Sequence[Path] = ()
     guards: Sequence[Path] = ()
+    judgement: Sequence[Path] = ()
     lengths: Sequence[Path] = ()
     exposure: Sequence[Path] = ()
     benchmarks: Path | None = None
@@ -133,6 +135,7 @@ class Inputs:
     latency_provenance: dict[str, Any] = field(default_factory=dict)
     multimodality: list[Row] = field(default_factory=list)
     guards: list[pa.Table] = field(default_factory=list)
+    judgement: list[Row] = field(default_factory=list)
     lengths: list[Row] = field(default_factory=list)
     exposure: list[Row] = field(default_factory=list)
     logs: dict[Run, list[Row]] = field(default_factory=dict)
@@ -165,12 +168,15 @@ class Inputs:
         return 1 if metric_named(self.leading).higher_is_better else -1
 
     def searches(self, system: str) -> list[str]:
-        """Names of a system's searches, in the config's order; none of a system that the config does not have."""
+        """Names of a system's searches, in the config's order; of the external teacher, its kind; none of a system that
+        the config does not have."""
+        if system == EXTERNAL and self.config.external_teacher:
+            return [self.config.external_teacher.kind]
         return list(self.systems[system].searches) if system in self.systems else []
 
     def order(self, system: str, search: str = "") -> tuple[int, int, str, str]:
-        """Sort key: the config's order of systems and searches, unknown ones last by name."""
-        systems, searches = list(self.systems), self.searches(system)
+        """Sort key: the external teacher, the config's order of systems and searches, unknown ones last by name."""
+        systems, searches = [EXTERNAL, *self.systems], self.searches(system)
         return (
             systems.index(system) if system in systems else len(systems),
             searches.index(search) if search in searches else len(searches),
@@ -197,6 +203,8 @@ def read_inputs(paths: Paths) -> Inputs:
         inputs.lengths += _rows(inputs, path, LENGTHS)
     for path in paths.exposure:
         inputs.exposure += _rows(inputs, path, EXPOSURE)
+    for path in paths.judgement:
+        inputs.judgement += _rows(inputs, path, JUDGEMENT)
     inputs.guards = [read_table(path, GUARDS) for path in paths.guards]
     for path in paths.logs:
         inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)

@@ -83,6 +83,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         reference=timing.reference_key(inputs),
         significant=summary.SIGNIFICANT,
         facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
+        filled=inputs.config.filled,
         entropy=inputs.facts.get("true_conditional_entropy"),
         cleaning=cleaning_table(inputs.cleaning),
         truncates=inputs.config.model.truncate_sources,

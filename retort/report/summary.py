@@ -220,7 +220,7 @@ def pareto(points: list[tuple[float, float]], sign: int = 1) -> list[int]:
 
 
 def objective(inputs: Inputs, system: str) -> str:
-    """Name of a system's training objective, from the config or its checkpoint."""
+    """Name of a system's training objective, from the config or its checkpoint; none of the external teacher."""
     if system in inputs.systems:
         return inputs.systems[system].objective.name
     trained = (checkpoint.objective for run, checkpoint in inputs.checkpoints.items() if run.system == system)

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from retort.config import EXTERNAL
 from retort.data.tables import WITH_SHORTLIST
 from retort.evaluation.significance import SEED
 from retort.report.inputs import Inputs, Row
 
 SPEEDUP_SAMPLES = 1000
-REFERENCE_SYSTEM = "teacher"
 BUSY = 1.1
 """Seconds by the clock per second on a processor from which a machine counts as busy with other work."""
 LENGTHS = (10, 20, 40)
@@ -140,10 +140,14 @@ def _latency(batch_size: int, rows: list[Row], column: TimeColumn) -> Latency:
 
 
 def reference_key(inputs: Inputs) -> Key:
-    """The reference of speed-ups: the teacher's first beam search, or its first search when it has no beam."""
-    searches = inputs.systems[REFERENCE_SYSTEM].searches
+    """The reference of speed-ups: the external teacher if it was timed, or else the first system, which is the run's
+    own teacher where there is one; its first beam search, or its first search when it has no beam."""
+    if any(row["system"] == EXTERNAL for row in inputs.latency):
+        return EXTERNAL, inputs.searches(EXTERNAL)[0]
+    system = next(iter(inputs.systems))
+    searches = inputs.systems[system].searches
     beams = [name for name, search in searches.items() if search.kind == "beam"]
-    return REFERENCE_SYSTEM, next(iter([*beams, *searches]), "")
+    return system, next(iter([*beams, *searches]), "")
 
 
 def rival_key(inputs: Inputs) -> Key | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from retort.config import Latency
 from retort.data.tables import WITH_SHORTLIST
+from retort.runtime.external_engine import ExternalSystem
 from retort.runtime.system import System
 
 
@@ -21,7 +22,7 @@ class Timed:
     system: str
     seed: int
     search_name: str
-    loaded: System
+    loaded: System | ExternalSystem
 
     @property
     def engine(self) -> str:
@@ -34,7 +35,7 @@ class Times:
     """One batch of test sentences."""
 
     model_seconds: float
-    """From token ids to token ids: encoder, decoder and search, its teacher too."""
+    """From token ids to token ids: encoder, decoder and search, its teacher too; of an external teacher, all of it."""
     total_seconds: float
     """From text to text."""
     processor_seconds: float
@@ -102,8 +103,17 @@ def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[s
     return batches
 
 
-def time_batch(system: System, texts: list[str]) -> Times:
+def time_batch(system: System | ExternalSystem, texts: list[str]) -> Times:
     """Time one batch of sentences, decoded at once. Engines return token ids, so a GPU has finished by then."""
+    if isinstance(system, ExternalSystem):
+        outputs, seconds, processor_seconds = system.translate(texts)
+        sources = system.vocabulary.encode_source(texts)
+        tokens = system.vocabulary.encode_target(outputs)
+        return Times(seconds, seconds, processor_seconds, sum(map(len, sources)), tokens)
+    return _time_decoding(system, texts)
+
+
+def _time_decoding(system: System, texts: list[str]) -> Times:
     start, processor_start = time.perf_counter(), time.process_time()
     sources = system.encode(texts)
     model_start = time.perf_counter()

@@ -120,7 +120,7 @@ def translations_table(
         "empty": [not h.tokens for _, _, h in flat],
         "passes": [h.passes for _, _, h in flat],
     }
-    return pa.table({c.name: pa.array(columns[c.name], c.type) for c in TRANSLATIONS.columns})
+    return pa.table({c.name: pa.array(columns[c.name], c.type) for c in TRANSLATIONS.columns if c.name in columns})
 
 
 def decode_table(

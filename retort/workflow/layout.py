@@ -22,6 +22,14 @@ class Layout:
         """Corpus tables of the test sets."""
         return [f"{self.root}/corpus/test.{name}.parquet" for name in self.config.corpus.test_names]
 
+    def prepared(self, table: str) -> str:
+        """A table as the corpus is prepared: where validation or test sets are still without references, apart."""
+        return f"{self.root}/{'sources' if self.config.filled else 'corpus'}/{table}"
+
+    def filled(self, table: str) -> str:
+        """The same after the external teacher's outputs have become their references; made only where that is so."""
+        return f"{self.root}/{'corpus' if self.config.filled else 'filled'}/{table}"
+
     def vocabulary(self) -> dict[str, str]:
         """Files of the vocabulary, by what they are: the given one's, or the learned one's."""
         directory = os.path.normpath(self.config.vocabulary.path or f"{self.root}/vocabulary")
@@ -50,6 +58,10 @@ class Layout:
     def iteration(self, iteration: int, seed: int) -> str:
         """Directory of the tables of an EM iteration; the text of the first one is the same for all seeds."""
         return f"{self.root}/em/iteration1" if iteration < 2 else f"{self.root}/em/iteration{iteration}/seed{seed}"
+
+    def judged(self, kind: str) -> str:
+        """Tables of the external teacher's outputs: judged, rejected, or judgement."""
+        return f"{self.root}/distilled/external/{kind}.parquet"
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 

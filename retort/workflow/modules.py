@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retort.teachers.base import teacher_module
 from retort.workflow.imports import (
     decoding_modules,
     engine_modules,
@@ -29,9 +30,14 @@ class Modules:
         section = self.config.trained[system]
         return training_modules(section) | self._teacher(section.objective.needs_teacher)
 
+    def asking(self) -> set[str]:
+        """Asking of the external teacher."""
+        external = self.config.external_teacher
+        return {teacher_module(external)} if external else set()
+
     def distillation(self) -> set[str]:
         """Decoding of the training text by the teacher."""
-        return {model_module(self.config.teacher), *decoding_modules(self.config.distillation)}
+        return self._teacher(True) | decoding_modules(self.config.distillation)
 
     def labels(self) -> set[str]:
         """Labelling of a training text by the teacher."""
@@ -86,7 +92,8 @@ class Modules:
         systems = self.config.systems.values()
         searches = {search_module(search) for system in systems for search in system.searches.values()}
         engines = {module for engine in self.config.latency.engines for module in engine_modules(engine, systems)}
-        return searches | {model_module(system) for system in systems} | engines
+        external = self.asking() if self.plan.timed_external() else set()
+        return searches | {model_module(system) for system in systems} | engines | external
 
     def _teacher(self, is_asked: bool) -> set[str]:
-        return {model_module(self.config.teacher)} if is_asked else set()
+        return {model_module(teacher) for teacher in self.config.own_teachers.values()} if is_asked else set()

@@ -6,12 +6,14 @@ Each job gets only what it depends on, so that a change elsewhere in the configu
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from functools import reduce
 from typing import Any
 
-from retort.config import Beam, em_student
+from retort.config import EXTERNAL, Beam, em_student
 from retort.config.base import Section
+from retort.config.external import JUDGING
 from retort.data.runs import Run
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.workflow.plan import Plan
@@ -39,6 +41,11 @@ class Options:
         """--corpus TABLE where the configuration names no text to pre-train on."""
         given = self.config.pretraining and self.config.pretraining.texts
         return [] if given else ["--corpus", *self.plan.monolingual_texts()]
+
+    def vocabulary_outputs(self) -> list[str]:
+        """--outputs TABLES where the target side of the vocabulary is an external teacher's."""
+        outputs = self.plan.vocabulary_outputs()
+        return ["--outputs", *outputs] if outputs else []
 
     def start(self, system: str, seed: int) -> list[str]:
         """--start DIRECTORY of a training that starts from a checkpoint."""
@@ -128,13 +135,15 @@ class Options:
         return compared
 
     def _searches(self, system: str) -> list[str]:
+        if system == EXTERNAL:
+            return [self.plan.first_search(system)]
         return list(self.config.systems[system].searches)
 
     # ---- numbers --------------------------------------------------------------------------------------------------
 
     def data(self, system: str) -> str:
         """What a system is trained on, by the name that the configuration has for it."""
-        return self.config.trained[system].data
+        return EXTERNAL if system == EXTERNAL else self.config.trained[system].data
 
     def beam_size(self) -> int:
         """Hypotheses of each source in the teacher's beam."""
@@ -156,6 +165,27 @@ class Options:
         """A key of the section pretraining, as JSON."""
         section = self.config.pretraining
         return as_json(section.model_dump(mode="json", exclude_none=True)[key] if section else None)
+
+    def external_teacher(self) -> str:
+        """The external teacher, whole."""
+        section = self.config.external_teacher
+        return as_json(section.model_dump(mode="json") if section else None)
+
+    def timed_external(self) -> list[str]:
+        """--external SECTION --vocabulary DIRECTORY where the external teacher is timed."""
+        directory = os.path.dirname(self.plan.layout.vocabulary()["vocabulary"])
+        timed = self.plan.timed_external()
+        return ["--external", self.external_teacher(), "--vocabulary", directory] if timed else []
+
+    def asked(self) -> str:
+        """What the external teacher's outputs depend on."""
+        section = self.config.external_teacher
+        return as_json(section.asked if section else None)
+
+    def judging(self) -> str:
+        """How these are judged."""
+        section = self.config.external_teacher
+        return as_json(section.model_dump(mode="json", include=set(JUDGING)) if section else None)
 
     def system(self, system: str) -> str:
         """What a training depends on: not its name, and of its searches only the first one, which validates."""

@@ -7,9 +7,11 @@ a function that reads the guards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
-from retort.config import PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
-from retort.config.files import local_monolingual_texts, local_texts
+from retort.config import EXTERNAL, PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
+from retort.config.files import external_files, local_monolingual_texts, local_texts
+from retort.corpus.raw import table_name
 from retort.data.runs import Run
 from retort.workflow.layout import Layout
 
@@ -53,7 +55,10 @@ class Plan:
         return Run(system, seed) if seed in self.config.seeds_of(system) else self.first_run(system)
 
     def first_search(self, system: str) -> str:
-        """Name of the search that represents a system in comparisons and validates it."""
+        """Name of the search that represents a system in comparisons and validates it; of the external teacher, its
+        kind."""
+        if system == EXTERNAL and self.config.external_teacher:
+            return self.config.external_teacher.kind
         return next(iter(self.config.trained[system].searches))
 
     def selective(self) -> list[str]:
@@ -79,6 +84,47 @@ class Plan:
         """The run that chooses among the two targets of each source, if one does."""
         mixture = self.config.trained[system].mixture
         return self.run_of(mixture.evaluator, seed) if mixture and mixture.kind == "selective" else None
+
+    # ---- the external teacher -------------------------------------------------------------------------------------
+
+    def external(self) -> list[Run]:
+        """The external teacher among the scored systems, if it is one."""
+        scored = self.config.external_is_scored
+        return [Run(EXTERNAL, self.first_run(EXTERNAL).seed, self.first_search(EXTERNAL))] if scored else []
+
+    def external_files(self) -> list[str]:
+        """Files that the external teacher reads, those of directories one by one."""
+        given = [Path(path) for path in external_files(self.config).values()]
+        inside = (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] for path in given)
+        return list(dict.fromkeys(str(path) for paths in inside for path in paths))
+
+    def given_outputs(self) -> list[str]:
+        """Tables of the distilled text that no teacher of this run makes, if it is such a text."""
+        if self.config.external_teacher:
+            return [self.layout.judged("judged")]
+        return [self.config.distillation.corpus] if self.config.distillation.corpus else []
+
+    def held_out_sources(self) -> list[str]:
+        """Tables of the validation and test sets that are still without references."""
+        return [self.layout.prepared(table_name(name)) for name in self.config.filled]
+
+    def vocabulary_outputs(self) -> list[str]:
+        """The outputs of the external teacher that are the target side of the vocabulary, where there is no other."""
+        return [self.layout.judged("judged")] if "train" in self.config.corpus.unreferenced and self.judgement() else []
+
+    def timed_external(self) -> bool:
+        """Whether the external teacher is timed."""
+        section = self.config.external_teacher
+        return section is not None and section.is_timed and self.config.external_is_scored
+
+    def timed_external_files(self) -> list[str]:
+        """What its timing reads: its files, and the vocabulary that its tokens are counted with."""
+        return [*self.external_files(), *self.layout.vocabulary().values()] if self.timed_external() else []
+
+    def judgement(self) -> list[str]:
+        """Counts of the external teacher's outputs that train, and of those that do not."""
+        distils = any(s.data in ("distilled", "mixed", "em") for s in self.config.systems.values())
+        return [self.layout.judged("judgement")] if self.config.external_teacher and distils else []
 
     # ---- the EM loop ----------------------------------------------------------------------------------------------
 
@@ -212,7 +258,7 @@ class Plan:
 
     def baseline(self) -> str:
         """The translations that every other system is compared with."""
-        baseline = self.config.evaluation.baseline or "teacher"
+        baseline = self.config.baseline
         return self.layout.translations(Run(baseline, self.first_run(baseline).seed, self.first_search(baseline)))
 
     # ---- what a run leaves ----------------------------------------------------------------------------------------
@@ -244,11 +290,12 @@ class Plan:
 
     def translations(self) -> list[str]:
         """Translations of every decoding."""
-        return [self.layout.translations(run) for run in self.decodings()]
+        return [self.layout.translations(run) for run in [*self.external(), *self.decodings()]]
 
     def scores(self, systems: Iterable[str] | None = None) -> list[str]:
-        """Scores of every decoding of the systems."""
-        return [self.layout.scores(run) for run in self.decodings(systems)]
+        """Scores of every decoding of the systems; of all, if none is named, and of the external teacher then."""
+        external = self.external() if systems is None else []
+        return [self.layout.scores(run) for run in [*external, *self.decodings(systems)]]
 
     def lengths(self) -> list[str]:
         """Scores by length, if the configuration asks for them."""

@@ -46,5 +46,9 @@ def translations(
         "empty": [not text for text in texts],
         "passes": [index % 2 + 1 for index in range(count)],
     }
-    write_table(path, TRANSLATIONS, pa.table(rows, schema=TRANSLATIONS.schema))
+    write_table(
+        path,
+        TRANSLATIONS,
+        pa.table(rows | {"ended": [None] * count, "rejected": [None] * count}, schema=TRANSLATIONS.schema),
+    )
     return path

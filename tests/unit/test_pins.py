@@ -18,14 +18,15 @@ def pins(name: str) -> dict[str, str]:
 
 def test_every_direct_dependency_is_pinned_exactly() -> None:
     assert pins("requirements.txt")["torch"] == "2.13.0"
-    for version in [*pins("requirements.txt").values(), *pins("requirements-dev.txt").values()]:
+    files = ("requirements.txt", "requirements-dev.txt", "requirements-transformers.txt")
+    for version in [version for name in files for version in pins(name).values()]:
         assert re.fullmatch(r"\d+(\.\d+)+", version)
 
 
 def test_constraints_hold_the_same_versions() -> None:
     constraints = pins("constraints.txt")
-    wheels = pins("benchmarks/gpu/wheels.txt")
-    for package, version in {**pins("requirements.txt"), **pins("requirements-dev.txt"), **wheels}.items():
+    names = ("requirements.txt", "requirements-dev.txt", "requirements-transformers.txt", "benchmarks/gpu/wheels.txt")
+    for package, version in [pin for name in names for pin in pins(name).items()]:
         assert constraints[package] == version
 
 
@@ -33,6 +34,14 @@ def test_the_conda_environment_installs_the_same_versions() -> None:
     environment = yaml.safe_load((ROOT / "envs/retort.yaml").read_text())
     given = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     assert sorted(given) == sorted((ROOT / "requirements.txt").read_text().split())
+
+
+def test_the_environments_of_teachers_add_to_it() -> None:
+    given, teachers = (
+        yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())["dependencies"][-1]["pip"]
+        for name in ("retort", "teacher-transformers")
+    )
+    assert sorted([*given, *(ROOT / "requirements-transformers.txt").read_text().split()]) == sorted(teachers)
 
 
 def test_the_package_takes_its_dependencies_from_there() -> None:

@@ -1,0 +1,1 @@
+"""External teachers: text in, text out, one module per kind."""

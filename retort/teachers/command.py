@@ -1,0 +1,184 @@
+"""A program as a teacher: lines on its standard input, lines on its standard output."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import IO
+
+from retort.config.external import CommandTeacher
+from retort.errors import RetortError
+from retort.teachers.base import Answer, Output, Question, one_line
+from retort.teachers.processes import processor_seconds
+
+SHOWN_BYTES = 2000
+"""Of what the program wrote to standard error, an error shows so much."""
+
+
+class Command:
+    """Runs the program once for each group of lines, or once for all if it streams."""
+
+    name = "command"
+
+    def __init__(self, section: CommandTeacher) -> None:
+        self.section = section
+        self._stream: _Stream | None = None
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
+        for start in range(0, len(questions), self.section.lines):
+            group = questions[start : start + self.section.lines]
+            lines = self._exchange([one_line(question.source) for question in group])
+            for question, line in zip(group, lines, strict=True):
+                texts = line.split("\t") if self.section.outputs > 1 else [line]
+                if len(texts) > self.section.outputs:
+                    raise RetortError(
+                        f"{self._command}: {len(texts)} outputs, separated by tabs, for {question.source!r}; expected "
+                        f"at most the {self.section.outputs} of external_teacher.outputs"
+                    )
+                yield Answer(question, [Output(one_line(text)) for text in texts])
+
+    def helpers_seconds(self) -> float | None:
+        return processor_seconds(self._stream.process.pid) if self._stream else None
+
+    def close(self) -> None:
+        if self._stream:
+            rest = self._stream.close()
+            self._stream = None
+            if rest:
+                raise RetortError(
+                    f"{self._command}: wrote {len(rest)} more line(s) than it was given, the first {rest[0]!r}; "
+                    f"expected one line per source, so its answers may be shifted"
+                )
+
+    @property
+    def _command(self) -> str:
+        return f"command {self.section.arguments!r}"
+
+    def _exchange(self, lines: list[str]) -> list[str]:
+        if not self.section.streams:
+            return self._call(lines)
+        self._stream = self._stream or _Stream(self.section, self._command)
+        return self._stream.exchange(lines)
+
+    def _call(self, lines: list[str]) -> list[str]:
+        text = "".join(f"{line}\n" for line in lines).encode()
+        try:
+            done = subprocess.run(
+                self.section.arguments, input=text, capture_output=True, timeout=self.section.timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise RetortError(_too_slow(self._command, len(lines), self.section.timeout)) from None
+        except OSError as error:
+            raise RetortError(_cannot_start(self._command, error)) from None
+        if done.returncode:
+            raise RetortError(f"{self._command}: ended with status {done.returncode}: {_shown(done.stderr)}")
+        answers = _decoded(done.stdout, self._command).split("\n")
+        if answers[-1] == "":
+            answers.pop()
+        if len(answers) != len(lines):
+            raise RetortError(
+                f"{self._command}: {len(answers)} lines out for {len(lines)} lines in; expected one line per source, "
+                f"in their order. None of these {len(lines)} is kept; earlier answers are. Correct the program and "
+                f"run again. It wrote to standard error: {_shown(done.stderr)}"
+            )
+        return answers
+
+
+class _Stream:
+    """A program that stays and answers each line at once."""
+
+    def __init__(self, section: CommandTeacher, command: str) -> None:
+        self.section, self.command = section, command
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self.process = subprocess.Popen(
+                section.arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors
+            )
+        except OSError as error:
+            raise RetortError(_cannot_start(command, error)) from None
+        assert self.process.stdin and self.process.stdout
+        self.stdin: IO[bytes] = self.process.stdin
+        self.lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+
+    def exchange(self, lines: list[str]) -> list[str]:
+        """As many lines as were given."""
+        threading.Thread(target=self._write, args=(lines,), daemon=True).start()
+        answers: list[str] = []
+        for _ in lines:
+            try:
+                line = self.lines.get(timeout=self.section.timeout)
+            except queue.Empty:
+                self.process.kill()
+                raise RetortError(
+                    f"{_too_slow(self.command, len(lines), self.section.timeout)} {len(answers)} lines came. It must "
+                    f"answer each line at once, and flush; otherwise set streams: false"
+                ) from None
+            if line is None:
+                status = self.process.wait()
+                raise RetortError(
+                    f"{self.command}: ended with status {status} after {len(answers)} of {len(lines)} lines; expected "
+                    f"one line per source. None of these is kept; earlier answers are. Standard error: "
+                    f"{self._errors()}"
+                )
+            answers.append(_decoded(line, self.command))
+        return answers
+
+    def close(self) -> list[str]:
+        """End the program; the lines that it still writes."""
+        with suppress(OSError):
+            self.stdin.close()
+        rest = []
+        with suppress(queue.Empty):
+            while (line := self.lines.get(timeout=min(self.section.timeout, 10))) is not None:
+                rest.append(_decoded(line, self.command))
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+        return rest
+
+    def _write(self, lines: list[str]) -> None:
+        try:
+            for line in lines:
+                self.stdin.write(f"{line}\n".encode())
+                self.stdin.flush()
+        except (OSError, ValueError):
+            return  # the end of its output tells the reader
+
+    def _read(self, stdout: IO[bytes]) -> None:
+        for line in stdout:
+            self.lines.put(line.removesuffix(b"\n"))
+        self.lines.put(None)
+
+    def _errors(self) -> str:
+        self.errors.seek(0)
+        return _shown(self.errors.read())
+
+
+def open_teacher(section: CommandTeacher, split: str, threads: int, spent: tuple[int, int]) -> Command:
+    """The program, which starts with the first question."""
+    return Command(section)
+
+
+def _decoded(data: bytes, command: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RetortError(f"{command}: its output is not UTF-8 ({error}); have it write UTF-8") from None
+
+
+def _too_slow(command: str, lines: int, seconds: float) -> str:
+    return f"{command}: no answer to {lines} lines within external_teacher.timeout, {seconds:g} seconds."
+
+
+def _cannot_start(command: str, error: OSError) -> str:
+    return f"{command}: cannot be started ({error.strerror}); name a program that this machine has"
+
+
+def _shown(errors: bytes) -> str:
+    text = errors[-SHOWN_BYTES:].decode("utf-8", errors="replace").strip()
+    return text or "nothing"

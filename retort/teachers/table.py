@@ -1,0 +1,175 @@
+"""Outputs in a table that somebody made: TSV, CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retort.config.external import TableTeacher
+from retort.errors import RetortError
+from retort.teachers.base import Answer, Output, Question, one_line
+
+SHOWN = 5
+"""Keys that an error names."""
+
+Key = int | str
+Row = tuple[str, Key, list[str]]
+"""Where it is in the file, its id or source, and its outputs."""
+
+
+class TableAnswers:
+    """All outputs of a table, in memory."""
+
+    name = "table"
+
+    def __init__(self, path: Path, section: TableTeacher) -> None:
+        self.path, self.section = path, section
+        self.outputs: dict[Key, list[str]] = {}
+        places: dict[Key, str] = {}
+        for place, key, texts in _rows(path, section.key):
+            if key in places:
+                raise RetortError(
+                    f"{path}: {place}: {section.key} {key!r} is already in {places[key]}; expected each {section.key} "
+                    f"once: remove one of the two"
+                )
+            places[key] = place
+            self.outputs[key] = [one_line(text) for text in texts]
+
+    def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
+        by_source = self.section.key == "source"
+        keys: list[Key] = [question.source if by_source else question.id for question in questions]
+        missing = [key for key in keys if key not in self.outputs]
+        if missing:
+            shown = ", ".join(map(repr, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
+            raise RetortError(
+                f"{self.path}: no output for {len(missing)} of {len(keys)} sources, by {self.section.key}: {shown}; "
+                f"add them to the table, or leave these sources out of the corpus"
+            )
+        for question, key in zip(questions, keys, strict=True):
+            outputs = self.outputs[key][: self.section.outputs]
+            yield Answer(question, [Output(text) for text in outputs])
+
+    def helpers_seconds(self) -> float | None:
+        return 0.0
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
+def open_teacher(section: TableTeacher, split: str, threads: int, spent: tuple[int, int]) -> TableAnswers:
+    """The outputs of a split; raises RetortError if the table cannot be read, or has a key twice."""
+    path = section.path if split == "train" else section.held_out.get(split)
+    if path is None:
+        raise RetortError(f"external_teacher.held_out: no table for {split}; name one to have it translated")
+    return TableAnswers(Path(path), section)
+
+
+def _rows(path: Path, key: str) -> Iterator[Row]:
+    """Rows of a table by the ending of its name."""
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return _parquet_rows(path, key)
+    if name.endswith((".jsonl", ".json", ".ndjson")):
+        return _json_rows(path, key)
+    if name.endswith((".tsv", ".csv")):
+        return _text_rows(path, key, "," if name.endswith(".csv") else "\t")
+    raise RetortError(f"{path}: not a table by its name; expected .tsv, .csv, .jsonl or .parquet")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open("rb") as handle:
+            for number, line in enumerate(handle, start=1):
+                yield number, line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise RetortError(
+            f"{path}: line {number}: not UTF-8 (byte 0x{error.object[error.start]:02x}: {error.reason}); convert the "
+            f"file to UTF-8 first"
+        ) from None
+    except OSError as error:
+        raise RetortError(f"{path}: cannot be read ({error.strerror}); expected a table of outputs") from None
+
+
+def _text_rows(path: Path, key: str, separator: str) -> Iterator[Row]:
+    for number, line in _lines(path):
+        fields = next(csv.reader([line]), []) if separator == "," else line.split("\t")
+        if len(fields) < 2:
+            raise RetortError(
+                f"{path}: line {number}: {len(fields)} column(s); expected the {key} and the output, separated by a "
+                f"{'comma' if separator == ',' else 'tab'}"
+            )
+        yield f"line {number}", _key(path, f"line {number}", key, fields[0]), fields[1:]
+
+
+def _json_rows(path: Path, key: str) -> Iterator[Row]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            value, text = row[key], row["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RetortError(
+                f"{path}: line {number}: {type(error).__name__}: {error}; expected a JSON object with {key} and text"
+            ) from None
+        yield f"line {number}", _key(path, f"line {number}", key, value), _texts(path, f"line {number}", text)
+
+
+def _parquet_rows(path: Path, key: str) -> Iterator[Row]:
+    try:
+        names = pq.read_schema(path).names
+        wanted = [key, "text", *(["rank"] if "rank" in names else [])]
+        data = pq.read_table(path, columns=[name for name in wanted if name in names])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RetortError(f"{path}: cannot be read ({error}); expected a Parquet table") from None
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise RetortError(f"{path}: no column {' or '.join(missing)}; it has {', '.join(names)}")
+    if "rank" in names:
+        yield from _ranked(path, key, data.sort_by([(key, "ascending"), ("rank", "ascending")]))
+        return
+    for number, (value, text) in enumerate(zip(data[key].to_pylist(), data["text"].to_pylist(), strict=True)):
+        place = f"row {number}"
+        yield place, _key(path, place, key, value), _texts(path, place, text)
+
+
+def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:
+    """One row per key of a table with one row per output."""
+    own: list[str] = []
+    previous: Any = None
+    last_rank: Any = None
+    for value, text, rank in zip(*(data[name].to_pylist() for name in (key, "text", "rank")), strict=True):
+        if own and value != previous:
+            yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key, previous), own
+            own = []
+        elif own and rank == last_rank:
+            raise RetortError(f"{path}: {key} {value!r} has rank {rank} twice; expected each rank once")
+        own = [*own, *_texts(path, f"{key} {value!r}", text)]
+        previous, last_rank = value, rank
+    if own:
+        yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key, previous), own
+
+
+def _key(path: Path, place: str, key: str, value: Any) -> Key:
+    if key == "source" and isinstance(value, str):
+        return value.strip()
+    if key == "id" and not isinstance(value, bool | float):
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            pass
+    expected = "text" if key == "source" else "an integer; set key: source where the table has sources"
+    raise RetortError(f"{path}: {place}: {key} is {value!r}; expected {expected}")
+
+
+def _texts(path: Path, place: str, text: Any) -> list[str]:
+    texts = text if isinstance(text, list) else [text]
+    if not texts or not all(isinstance(one, str) for one in texts):
+        raise RetortError(f"{path}: {place}: text is {text!r}; expected a text, or a list of texts")
+    return texts

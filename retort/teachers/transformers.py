@@ -1,0 +1,137 @@
+"""A model of the package transformers as a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retort.config.external import SOURCE, TransformersTeacher
+from retort.errors import RetortError
+from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, one_line
+from retort.teachers.batching import batches
+
+
+class Transformers:
+    """A model and its tokenizer, loaded."""
+
+    name = "transformers"
+
+    def __init__(self, section: TransformersTeacher, threads: int) -> None:
+        self.section = section
+        torch.set_num_threads(threads)
+        self.device = _device(section.device)
+        self.translates = section.task == "translate"
+        self.tokenizer, self.model = _loaded(section)
+        self.model.to(self.device).eval()
+        if section.source_language:
+            _known_language(section, self.tokenizer, "source_language", section.source_language)
+            self.tokenizer.src_lang = section.source_language
+        self._forced = None
+        if section.target_language:
+            self._forced = _known_language(section, self.tokenizer, "target_language", section.target_language)
+        if not self.translates:
+            self.tokenizer.padding_side = "left"
+            if self.tokenizer.pad_token_id is None:
+                self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    @torch.inference_mode()
+    def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
+        tokens = [self._tokens(question.source) for question in questions]
+        for group, sources in batches(questions, tokens, self.section.batch_tokens):
+            for question, outputs in zip(group, self._decoded(sources), strict=True):
+                yield Answer(question, outputs)
+
+    def helpers_seconds(self) -> float | None:
+        return 0.0
+
+    def close(self) -> None:
+        del self.model
+
+    def _tokens(self, source: str) -> list[int]:
+        section = self.section
+        text = section.prompt.replace(SOURCE, source) if section.prompt else source
+        if section.chat:
+            system = [] if section.system is None else [{"role": "system", "content": section.system}]
+            messages = [*system, {"role": "user", "content": text}]
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            # the template has the special tokens
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text)["input_ids"])
+
+    def _decoded(self, sources: Sequence[Any]) -> list[list[Output]]:
+        section, count = self.section, self.section.outputs
+        batch = self.tokenizer.pad({"input_ids": list(sources)}, return_tensors="pt").to(self.device)
+        given = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        search: dict[str, Any] = {"num_beams": section.beam_size, "do_sample": False}
+        if section.beam_size > 1:
+            search["length_penalty"] = section.length_penalty
+        if section.temperature:
+            search = {"num_beams": 1, "do_sample": True, "temperature": section.temperature, "top_k": 0}
+        if self._forced is not None:
+            search["forced_bos_token_id"] = self._forced
+        # one token more, so that an output that ends exactly at the limit is whole
+        limit = {"max_new_tokens": section.max_length + 1, "max_length": None}
+        tokens = self.model.generate(**given, **search, **limit, num_return_sequences=count)
+        if not self.translates:
+            tokens = tokens[:, batch["input_ids"].shape[1] :]
+        outputs = [self._output(row) for row in tokens.tolist()]
+        return [outputs[i * count : (i + 1) * count] for i in range(len(sources))]
+
+    def _output(self, tokens: list[int]) -> Output:
+        ends = self.model.generation_config.eos_token_id
+        ends = set(ends if isinstance(ends, list) else [ends])
+        start = 1 if self.translates else 0
+        place = next((i for i, token in enumerate(tokens) if i >= start and token in ends), None)
+        text = self.tokenizer.decode(tokens[:place], skip_special_tokens=True)
+        return Output(one_line(text), LENGTH if place is None else STOP)
+
+
+def open_teacher(section: TransformersTeacher, split: str, threads: int, spent: tuple[int, int]) -> Transformers:
+    """The model, loaded; raises RetortError if the package, the model or a language is not there."""
+    return Transformers(section, threads)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise RetortError(f"external_teacher.device: {name} cannot be used here ({error}); use cpu or auto") from None
+
+
+def _loaded(section: TransformersTeacher) -> tuple[Any, Any]:
+    """Tokenizer and model. Nothing of the model's own code runs, and weights are read as safetensors alone."""
+    try:
+        package = import_module("transformers")
+    except ImportError as error:
+        raise RetortError(
+            f"external_teacher: the package transformers cannot be imported ({error}); install it: "
+            f"pip install 'retort[transformers]', or run the workflow with --sdm conda"
+        ) from None
+    kind = package.AutoModelForSeq2SeqLM if section.task == "translate" else package.AutoModelForCausalLM
+    where = {"revision": section.revision} if section.revision and not Path(section.model).is_dir() else {}
+    try:
+        tokenizer = package.AutoTokenizer.from_pretrained(section.model, **where)
+        model = kind.from_pretrained(section.model, dtype=section.dtype, use_safetensors=True, **where)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise RetortError(
+            f"external_teacher.model: {section.model} cannot be loaded as task: {section.task}: "
+            f"{one_line(str(error))[:500]}; give a directory with a model and its tokenizer, or a name on the Hub that "
+            f"this machine can reach"
+        ) from None
+    return tokenizer, model
+
+
+def _known_language(section: TransformersTeacher, tokenizer: Any, key: str, language: str) -> int:
+    """The id of a language's token."""
+    number = tokenizer.convert_tokens_to_ids(language)
+    if not isinstance(number, int) or number == tokenizer.unk_token_id:
+        raise RetortError(
+            f"external_teacher.{key}: {section.model} has no token {language!r}; give a code as its tokenizer writes it"
+        )
+    return number

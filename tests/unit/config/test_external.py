@@ -1,0 +1,149 @@
+"""External teachers in a configuration: what they make possible, and what is refused with what to do instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retort.config.files import check_files
+from retort.config.load import load_config
+from retort.config.run import Config
+from retort.errors import RetortError
+
+COMMAND = {"kind": "command", "arguments": ["cat"], "streams": True}
+DISTILLED = {"objective": {"name": "ctc"}, "data": "distilled"}
+OWN = {"objective": {"name": "autoregressive"}, "data": "distilled"}
+
+
+def loaded(**sections: Any) -> Config:
+    base = {"name": "x", "corpus": {"kind": "generated"}, "external_teacher": COMMAND, "students": {"ctc": DISTILLED}}
+    return load_config({key: value for key, value in {**base, **sections}.items() if value is not None})
+
+
+def problem(**sections: Any) -> str:
+    with pytest.raises(RetortError) as error:
+        loaded(**sections)
+    return str(error.value)
+
+
+def test_no_teacher_is_trained_where_none_is_asked_for() -> None:
+    config = loaded()
+    assert list(config.systems) == ["ctc"] and config.baseline == "external"
+    assert list(loaded(teacher=OWN).systems) == ["teacher", "ctc"]
+    given = {"corpus": "made.parquet"}
+    config = loaded(external_teacher=None, distillation=given)
+    assert list(config.systems) == ["ctc"] and config.baseline == "ctc"
+    assert loaded(evaluation={"baseline": "ctc"}).baseline == "ctc"
+    assert loaded(evaluation={"baselines": {"ctc": "external"}}).evaluation.baselines == {"ctc": "external"}
+
+
+def test_a_table_is_scored_where_it_has_the_tests() -> None:
+    table = {"kind": "table", "path": "a.tsv"}
+    assert not loaded(external_teacher=table).external_is_scored
+    assert loaded(external_teacher=table).baseline == "ctc"
+    assert loaded(external_teacher={**table, "held_out": {"test": "b.tsv"}}).baseline == "external"
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        (
+            {"objective": {"name": "vanilla", "teacher_weight": 0.5}},
+            "vanilla needs the distribution of each token",
+        ),
+        (
+            {
+                "objective": {
+                    "name": "imitation",
+                    "labels": "stored",
+                    "top_k": 8,
+                    "beta": {"schedule": "constant", "share": 1},
+                }
+            },
+            "imitation needs labels of each token",
+        ),
+        (
+            {"training": {"warm_start": "teacher_encoder"}},
+            "there is no teacher of this run to start from",
+        ),
+        (
+            {"data": "interpolated"},
+            "external_teacher.outputs and external_teacher.choose: reference",
+        ),
+        (
+            {"searches": {"one": {"kind": "argmax"}, "lpd": {"kind": "length_parallel"}}},
+            "students.s.searches.lpd: a teacher of this run scores its candidates; set rescore: false",
+        ),
+    ],
+)
+def test_what_needs_weights_or_distributions_is_refused(student: Any, message: str) -> None:
+    whole = {"objective": {"name": "vanilla"}, "data": "distilled", **student}
+    text = problem(students={"s": whole})
+    assert message in text
+    if whole["data"] == "distilled":
+        assert "give teacher, of which data: distilled makes a copy of the external teacher" in text
+        loaded(students={"s": whole}, teacher=OWN)
+
+
+def test_the_loop_needs_a_teacher_of_its_own_from_the_second_iteration_on() -> None:
+    em = {"iterations": 2, "student": {"searches": {"argmax": {"kind": "argmax"}}}}
+    assert "from iteration 2 on the loop goes on from a teacher of its own" in problem(em=em)
+    assert list(loaded(em={**em, "iterations": 1}).systems) == ["ctc", "em1"]
+    assert list(loaded(em=em, teacher=OWN).systems) == ["teacher", "ctc", "em1", "em2-teacher", "em2"]
+
+
+def test_two_makers_of_one_text_and_no_maker_are_refused() -> None:
+    assert "distillation.corpus: the external teacher makes the distilled text" in problem(distillation={"corpus": "a"})
+    assert "students.ctc.data: nobody makes distilled text" in problem(external_teacher=None)
+    assert "teacher: missing; give teacher or external_teacher" in problem(external_teacher=None, students={})
+    assert "students.external: this name is the external teacher's" in problem(students={"external": DISTILLED})
+    text = problem(external_teacher=None, teacher=OWN)
+    assert "teacher.data: the teacher makes the distilled data, so it must learn from raw" in text
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"kind": "tables"}, "external_teacher.kind: unknown value 'tables'; did you mean table?"),
+        ({"filters": {"chatter": ["("]}}, "'(' is not a regular expression"),
+        ({"filters": {"scripts": ["latn"]}}, "did you mean latin?"),
+        ({"choose": "mbr"}, "choose: mbr needs several outputs"),
+        ({"argument": ["x"]}, "external_teacher.argument: unknown key; did you mean arguments?"),
+    ],
+)
+def test_problems_of_the_section_name_the_key(keys: Any, message: str) -> None:
+    assert message in problem(external_teacher={**COMMAND, **keys})
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    config = loaded(external_teacher={"kind": "table", "path": str(tmp_path / "none.tsv")})
+    with pytest.raises(RetortError, match=r"external_teacher.path: no file or directory .*none.tsv"):
+        check_files(config)
+
+
+def source_only(*splits: str) -> dict[str, Any]:
+    """A corpus of which these splits have no target."""
+    pairs = {
+        name: {"source": [{"location": name}], "target": [] if name in splits else [{"location": f"{name}.t"}]}
+        for name in ("train", "valid", "test")
+    }
+    return {"kind": "text", "train": pairs["train"], "valid": pairs["valid"], "tests": {"test": pairs["test"]}}
+
+
+def test_splits_without_references_need_somebody_who_translates_them() -> None:
+    config = loaded(corpus=source_only("train", "valid", "test"))
+    assert config.corpus.unreferenced == ("train", "valid", "test") and config.filled == ("valid", "test")
+    text = problem(corpus=source_only("train", "valid"), external_teacher=None, teacher={**OWN, "data": "raw"})
+    assert "corpus: valid have no target, and no external teacher" in text
+    assert "teacher.data: corpus.train has no target for raw; give one, or use distilled" in text
+    table = {"kind": "table", "path": "a.tsv", "held_out": {"test": "b.tsv"}}
+    text = problem(corpus=source_only("train", "valid", "test"), external_teacher=table)
+    assert "external_teacher.held_out: valid, test have no target; name a table for each" in text
+    raw = {"objective": {"name": "ctc"}}
+    assert "students.raw.data: corpus.train has no target" in problem(
+        corpus=source_only("train"), students={"raw": raw}
+    )
+    carved = {"kind": "text", "train": {"source": [{"location": "a"}]}, "carve": {}}
+    assert loaded(corpus=carved).filled == ("valid", "test")

@@ -1,0 +1,97 @@
+"""Outputs in tables that somebody made: every form, and every way to be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from retort.config.external import TableTeacher
+from retort.errors import RetortError
+from retort.teachers.base import Question, open_external
+
+QUESTIONS = [Question(4, "a cat"), Question(9, "a dog")]
+
+
+def answers(path: Path, **keys: Any) -> dict[int, list[str]]:
+    teacher = open_external(TableTeacher(kind="table", path=str(path), **keys), "train")
+    return {answer.question.id: [output.text for output in answer.outputs] for answer in teacher.answer(QUESTIONS)}
+
+
+def parquet(path: Path, **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def written(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
+    rows = [{"source": "a dog", "text": "ein  Hund"}, {"source": "a cat", "text": ["eine Katze", "die Katze"]}]
+    expected = {4: ["eine Katze", "die Katze"], 9: ["ein Hund"]}
+    lines = "".join(json.dumps(row) + "\n\n" for row in rows)
+    assert answers(written(tmp_path / "a.jsonl", lines), outputs=2) == expected
+    assert (
+        answers(written(tmp_path / "a.tsv", "a dog\tein Hund\r\na cat\teine Katze\tdie Katze\n"), outputs=2) == expected
+    )
+    assert (
+        answers(written(tmp_path / "a.csv", 'a dog,ein Hund\n"a cat",eine Katze,"die Katze"\n'), outputs=2) == expected
+    )
+    ranked = parquet(tmp_path / "r.parquet", id=[4, 9, 4], rank=[1, 0, 0], text=["die Katze", "ein Hund", "eine Katze"])
+    assert answers(ranked, outputs=2, key="id") == expected
+    assert answers(ranked, key="id") == {4: ["eine Katze"], 9: ["ein Hund"]}
+    listed = parquet(tmp_path / "l.parquet", id=[9, 4], text=[["ein Hund"], ["eine Katze", "die Katze"]])
+    assert answers(listed, outputs=2, key="id") == expected
+    assert answers(written(tmp_path / "i.tsv", "9\tein Hund\n4\teine Katze\n"), key="id") == {
+        4: ["eine Katze"],
+        9: ["ein Hund"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "keys", "message"),
+    [
+        ("a.tsv", "a cat\tx\na cat\ty\n", {}, "line 2: source 'a cat' is already in line 1"),
+        ("a.tsv", "a cat\tx\n", {}, "no output for 1 of 2 sources, by source: 'a dog'"),
+        ("a.csv", b"a cat,K\xe4tzchen\n", {}, "line 1: not UTF-8 (byte 0xe4"),
+        ("a.tsv", "a cat\n", {}, "line 1: 1 column(s); expected the source and the output, separated by a tab"),
+        ("a.tsv", "a cat\tx\n", {"key": "id"}, "line 1: id is 'a cat'; expected an integer"),
+        ("a.jsonl", '{"source": "a cat"}\n', {}, "line 1: KeyError: 'text'"),
+        ("a.jsonl", "[1\n", {}, "line 1: JSONDecodeError"),
+        ("a.jsonl", '{"source": "a cat", "text": 3}\n', {}, "line 1: text is 3; expected a text"),
+        ("a.jsonl", '{"id": true, "text": "x"}\n', {"key": "id"}, "line 1: id is True"),
+        ("a.txt", "a cat\tx\n", {}, "not a table by its name"),
+        ("a.parquet", "no table", {}, "expected a Parquet table"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: Any, keys: Any, message: str) -> None:
+    path = written(tmp_path / name, content)
+    with pytest.raises(RetortError) as error:
+        answers(path, **keys)
+    assert str(error.value).startswith(str(path)) and message in str(error.value)
+
+
+def test_columns_and_ranks_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(RetortError, match="no column text; it has id, output"):
+        answers(parquet(tmp_path / "a.parquet", id=[4], output=["x"]), key="id")
+    with pytest.raises(RetortError, match="id 4 has rank 0 twice"):
+        answers(parquet(tmp_path / "b.parquet", id=[4, 4], rank=[0, 0], text=["x", "y"]), key="id")
+    with pytest.raises(RetortError, match="b.tsv: cannot be read"):
+        answers(tmp_path / "b.tsv")
+
+
+def test_each_split_has_its_table(tmp_path: Path) -> None:
+    section = TableTeacher(
+        kind="table", path="train.tsv", held_out={"test": str(written(tmp_path / "t.tsv", "s\tt\n"))}
+    )
+    assert section.answers_splits(("test",)) and not section.answers_splits(("test", "other"))
+    (answer,) = open_external(section, "test").answer([Question(0, "s")])
+    assert answer.outputs[0].text == "t"
+    with pytest.raises(RetortError, match="no table for other"):
+        open_external(section, "other")

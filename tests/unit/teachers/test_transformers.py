@@ -1,0 +1,155 @@
+"""Tiny models of the package transformers, made here from random weights."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+import torch
+
+from retort.config.external import TransformersTeacher
+from retort.errors import RetortError
+from retort.teachers.base import Answer, Question, open_external
+
+transformers = pytest.importorskip("transformers", reason="the package transformers is not installed")
+
+SIZES: dict[str, Any] = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
+HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+PROMPT = "Say {source} backwards:"
+
+
+def lines() -> list[str]:
+    rng = random.Random(1)
+    return [" ".join("".join(rng.choices("abcdefgh", k=3)) for _ in range(rng.randint(1, 6))) for _ in range(200)]
+
+
+@pytest.fixture(scope="module")
+def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MarianMT with its two sentencepiece models."""
+    directory = tmp_path_factory.mktemp("marian")
+    (directory / "text").write_text("\n".join(lines()))
+    for side in ("source", "target"):
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(directory / "text"), model_prefix=str(directory / side), vocab_size=60, minloglevel=2
+        )
+        (directory / f"{side}.model").rename(directory / f"{side}.spm")
+    processor = sentencepiece.SentencePieceProcessor(str(directory / "source.spm"))
+    pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
+    names = ["</s>", "<unk>", *(p for p in pieces if p not in ("<s>", "</s>", "<unk>")), "<pad>"]
+    write_json(directory / "vocab.json", {piece: i for i, piece in enumerate(names)})
+    spm = {side: str(directory / f"{side}.spm") for side in ("source", "target")}
+    tokenizer = transformers.MarianTokenizer(
+        source_spm=spm["source"], target_spm=spm["target"], vocab=str(directory / "vocab.json")
+    )
+    torch.manual_seed(1)
+    pad = len(names) - 1
+    ids = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": None}
+    model = transformers.MarianMTModel(
+        transformers.MarianConfig(vocab_size=len(names), **SIZES, **HEADS, **ids, init_std=1.0)
+    )
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder-only model with a chat template."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    directory = tmp_path_factory.mktemp("causal")
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.train_from_iterator([*lines(), PROMPT, "user assistant"], trainers.BpeTrainer(
+        vocab_size=120, special_tokens=["<unk>", "<end>"]
+    ))  # fmt: skip
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>")
+    fast.chat_template = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
+    torch.manual_seed(2)
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    settings = transformers.LlamaConfig(
+        vocab_size=len(fast), eos_token_id=1, bos_token_id=None, initializer_range=1.0, **shape
+    )
+    transformers.LlamaForCausalLM(settings).save_pretrained(directory)
+    fast.save_pretrained(directory)
+    return directory
+
+
+def write_json(path: Path, value: Any) -> None:
+    import json
+
+    path.write_text(json.dumps(value))
+
+
+def answers(texts: list[str], model: Path | str, **keys: Any) -> list[Answer]:
+    whole = {"max_length": 12, "device": "cpu", **keys}
+    teacher = open_external(TransformersTeacher(kind="transformers", model=str(model), **whole), "train")
+    found = teacher.answer([Question(i, text) for i, text in enumerate(texts)])
+    return sorted(found, key=lambda answer: answer.question.id)
+
+
+def texts_of(found: list[Answer]) -> list[str]:
+    return [answer.outputs[0].text for answer in found]
+
+
+def test_a_translator_gives_what_its_own_generate_gives(marian: Path) -> None:
+    texts = lines()[:20]
+    found = answers(texts, marian, beam_size=3, batch_tokens=40)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(marian)
+    model = transformers.MarianMTModel.from_pretrained(marian).eval()
+    for text, answer in zip(texts, found, strict=True):
+        given = tokenizer([text], return_tensors="pt")
+        tokens = model.generate(**given, num_beams=3, max_new_tokens=13, max_length=None)
+        assert answer.outputs[0].text == " ".join(tokenizer.decode(tokens[0], skip_special_tokens=True).split())
+        assert answer.outputs[0].ended == ("stop" if 0 in tokens[0].tolist()[1:] else "length")
+    assert len(set(texts_of(found))) > 5
+
+
+def test_several_outputs_and_batches(marian: Path) -> None:
+    texts = lines()[:12]
+    three = answers(texts, marian, beam_size=3, outputs=3)
+    assert all(len(answer.outputs) == 3 for answer in three)
+    assert texts_of(three) == texts_of(answers(texts, marian, beam_size=3, batch_tokens=16))
+    sampled = answers(texts, marian, outputs=4, temperature=2.0)
+    assert any(len({output.text for output in answer.outputs}) > 1 for answer in sampled)
+
+
+def test_a_language_model_continues_the_prompt(causal: Path) -> None:
+    texts = lines()[:10]
+    found = answers(texts, causal, task="generate", prompt=PROMPT, beam_size=1)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(causal)
+    model = transformers.AutoModelForCausalLM.from_pretrained(causal).eval()
+    for text, answer in zip(texts, found, strict=True):
+        given = tokenizer([PROMPT.format(source=text)], return_tensors="pt")
+        tokens = model.generate(
+            input_ids=given["input_ids"], attention_mask=given["attention_mask"], do_sample=False, max_new_tokens=13,
+            pad_token_id=1,
+        )[0, given["input_ids"].shape[1] :]  # fmt: skip
+        ends = tokens.tolist().index(1) if 1 in tokens.tolist() else None
+        assert answer.outputs[0].text == " ".join(tokenizer.decode(tokens[:ends], skip_special_tokens=True).split())
+        assert answer.outputs[0].ended == ("length" if ends is None else "stop")
+    # in a batch, shorter prompts are padded on the left
+    assert texts_of(answers(texts, causal, task="generate", prompt=PROMPT, beam_size=1, batch_tokens=16)) == texts_of(
+        found
+    )
+    chat = answers(texts, causal, task="generate", prompt="{source}", chat=True, system="user", beam_size=1)
+    assert texts_of(chat) != texts_of(found)
+
+
+def test_what_is_not_there_is_named(marian: Path, causal: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(RetortError, match=r"model: .* cannot be loaded as task: translate: .*give a directory"):
+        answers(["a"], tmp_path)
+    with pytest.raises(RetortError, match="cannot be loaded as task: translate"):
+        answers(["a"], causal)
+    with pytest.raises(RetortError, match="external_teacher.target_language: .* has no token 'deu_Latn'"):
+        answers(["a"], marian, target_language="deu_Latn")
+    with pytest.raises(RetortError, match="external_teacher.device: nowhere cannot be used here"):
+        answers(["a"], marian, device="nowhere")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(RetortError, match=r"pip install 'retort\[transformers\]'"):
+        answers(["a"], marian)
