@@ -14,7 +14,7 @@ rule measure_latency:
     benchmark:
         f"{R}/benchmarks/measure_latency/latency.tsv"
     conda:
-        "../envs/retort.yaml"
+        teacher_environment
     # All of the machine, so that no other job disturbs the clock.
     threads: workflow.resource_settings.cores or 1
     resources:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +103,3 @@ def translations_part(
         "rejected": [None] * len(rows),
     }
     return pa.table({c.name: pa.array(columns[c.name], c.type) for c in TRANSLATIONS.columns})
-
-
-def in_parts(questions: Sequence[Question], size: int) -> Iterator[Sequence[Question]]:
-    """Consecutive questions, ``size`` at a time."""
-    for start in range(0, len(questions), size):
-        yield questions[start : start + size]
