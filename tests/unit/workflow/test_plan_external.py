@@ -1,0 +1,78 @@
+"""The plan of a run with an external teacher: which files rules read, and what jobs are given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from retort.config import resolve
+from retort.data.runs import Run
+from retort.workflow.modules import Modules
+from retort.workflow.options import Options
+from retort.workflow.plan import Plan
+
+R = "results/small"
+COMMAND = {"kind": "command", "arguments": ["cat"], "streams": True}
+CTC = {"objective": {"name": "ctc"}, "data": "distilled"}
+TEXT = {"source": [{"location": "a"}]}
+
+
+def planned(**sections: Any) -> Plan:
+    base = {"name": "small", "corpus": {"kind": "generated"}, "external_teacher": COMMAND, "students": {"ctc": CTC}}
+    return Plan(resolve({**base, **sections}), R, lambda iteration: {})
+
+
+def test_the_external_teacher_is_a_scored_and_timed_system_and_the_baseline() -> None:
+    plan = planned()
+    outputs = f"{R}/translations/external/seed0/command.parquet"
+    assert plan.external() == [Run("external", 0, "command")]
+    assert plan.baseline() == plan.translations()[0] == outputs
+    assert plan.scores()[0] == f"{R}/scores/external/seed0/command.parquet"
+    assert plan.scores(["ctc"]) == [f"{R}/scores/ctc/seed1/collapse.parquet"]
+    assert plan.given_outputs() == [f"{R}/distilled/external/judged.parquet"]
+    options = Options(plan)
+    timed = options.timed_external()
+    assert timed[0] == "--external" and timed[2:] == ["--vocabulary", f"{R}/vocabulary"]
+    assert options.data("external") == "external"
+    assert "retort.teachers.command" in Modules(plan).latency() and Modules(plan).asking() == {
+        "retort.teachers.command"
+    }
+
+
+def test_what_cannot_be_timed_or_scored_is_not() -> None:
+    silent = planned(external_teacher={**COMMAND, "streams": False})
+    assert silent.external() and not Options(silent).timed_external() and not silent.timed_external_files()
+    table = planned(external_teacher={"kind": "table", "path": "a.tsv"})
+    assert not table.external() and table.baseline() == f"{R}/translations/ctc/seed1/collapse.parquet"
+    assert table.given_outputs() and not planned(students={"raw": {"objective": {"name": "ctc"}}}).judgement()
+    assert planned(external_teacher=None, distillation={"corpus": "d.parquet"}).given_outputs() == ["d.parquet"]
+
+
+def test_answers_depend_on_what_is_asked_and_judgements_on_how_they_are_judged() -> None:
+    options, other = (
+        Options(planned(external_teacher={**COMMAND, **keys}))
+        for keys in ({}, {"jobs": 3, "lines": 5, "filters": {"copied": None}})
+    )
+    assert options.asked() == other.asked() and options.judging() != other.judging()
+    assert json.loads(options.asked()) == {"kind": "command", "arguments": ["cat"], "streams": True, "outputs": 1}
+
+
+def test_files_of_directories_are_inputs_one_by_one(tmp_path: Path) -> None:
+    for name in ("model.bin", "config.json"):
+        (tmp_path / name).write_text("")
+    plan = planned(external_teacher={"kind": "ctranslate2", "path": str(tmp_path)})
+    assert plan.external_files() == [str(tmp_path / "config.json"), str(tmp_path / "model.bin")]
+
+
+def test_splits_without_references_are_prepared_apart_and_filled() -> None:
+    corpus = {"kind": "text", "train": TEXT, "valid": TEXT, "tests": {"test": TEXT}}
+    plan = planned(corpus=corpus)
+    assert plan.layout.prepared("train.parquet") == f"{R}/sources/train.parquet"
+    assert plan.layout.filled("train.parquet") == f"{R}/corpus/train.parquet"
+    assert plan.held_out_sources() == [f"{R}/sources/valid.parquet", f"{R}/sources/test.test.parquet"]
+    assert Options(plan).vocabulary_outputs() == ["--outputs", f"{R}/distilled/external/judged.parquet"]
+    both = {**TEXT, "target": [{"location": "b"}]}
+    plan = planned(corpus={**corpus, "valid": both, "tests": {"test": both}})
+    assert plan.layout.prepared("train.parquet") == f"{R}/corpus/train.parquet" and not plan.held_out_sources()
+    assert plan.vocabulary_outputs() and not planned().vocabulary_outputs()
