@@ -109,13 +109,14 @@ class TextSource(Section):
     """Name of the file inside a .zip or .tar archive; of a fairytaleqa archive the split: train, val or test."""
     column: int | None = Field(None, ge=0, le=1_000_000)
     """Column of a tab-separated file, counted from 0; null: whole lines."""
-    layout: Literal["lines", "json", "fairytaleqa"] = "lines"
+    layout: Literal["lines", "json", "tmx", "fairytaleqa"] = "lines"
     """How the file holds texts. lines: one per line. json: one JSON object per line, whose ``field`` is a text, or a
     list of texts that are joined by spaces, or by tabs where they are references; blank lines are passed over.
-    fairytaleqa: the archive of that
-    corpus's repository (Xu et al. 2022), whose ``field`` is source (answer, [SEP], passage) or question."""
+    tmx: a translation memory, whose ``field`` is a language, such as de; a unit that lacks it is an empty line.
+    fairytaleqa: the archive of that corpus's repository (Xu et al. 2022), whose ``field`` is source (answer, [SEP],
+    passage) or question."""
     field: str | None = None
-    """The part of json or fairytaleqa that is the text; of json also a path of keys, such as translation.en."""
+    """The part of json, tmx or fairytaleqa that is the text; of json also a path of keys, such as translation.en."""
     mirror_name: str | None = None
     """Path of this text below the mirror directory, plain or compressed; null: the last part of the location. Where the
     layout is not lines, the mirror holds the extracted lines under this name."""
@@ -128,7 +129,7 @@ class TextSource(Section):
     @model_validator(mode="after")
     def _has_a_field(self) -> TextSource:
         if (self.layout == "lines") != (self.field is None):
-            raise ValueError("field is the part that layout json or fairytaleqa extracts: give both, or neither")
+            raise ValueError("field is the part that layout json, tmx or fairytaleqa extracts: give both, or neither")
         if self.layout != "lines" and self.column is not None:
             raise ValueError(f"column is for tab-separated lines, not for layout {self.layout}; remove it")
         return self

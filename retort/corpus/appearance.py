@@ -31,6 +31,6 @@ def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:
     text = beginning.decode("utf-8", "ignore").removeprefix("\ufeff").lstrip()
     line = text.partition("\n")[0]
     if text.startswith("<?xml") or text[:4].lower() == "<tmx":
-        yield "it begins as XML, such as a TMX file, and is read line by line, tags and all; extract its text first"
+        yield "it begins as XML, such as a TMX file, and is read line by line, tags and all; use layout: tmx"
     elif column is not None and all(map(_COLUMN_NAME.fullmatch, map(str.strip, line.split("\t")))):
         yield f"line 1 looks like names of columns ({line.strip()[:_SHOWN]!r}) and is read as text; remove it"

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from retort.config import TextPair, TextSource
 from retort.config.addresses import base_name, is_address
 from retort.config.files import MIRROR_VARIABLE
-from retort.corpus import fairytaleqa
+from retort.corpus import fairytaleqa, tmx
 from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
 from retort.corpus.downloads import download
 from retort.corpus.zips import open_member
@@ -47,7 +47,7 @@ class Text:
     sha256: str | None = None
     member: str | None = None
     column: int | None = None
-    layout: Literal["lines", "json", "fairytaleqa"] = "lines"
+    layout: Literal["lines", "json", "tmx", "fairytaleqa"] = "lines"
     field: str = ""
 
     @property
@@ -129,6 +129,8 @@ class TextReader:
         text, digest = self.text, hashlib.sha256()
         if text.layout == "json":
             lines = self._json_lines()
+        elif text.layout == "tmx":
+            lines = tmx.lines(_chunks(text), text.field, text.name)
         else:
             lines = fairytaleqa.lines(text.path, text.member or "", text.field)
         try:

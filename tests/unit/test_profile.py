@@ -28,3 +28,9 @@ def test_threads_are_the_cpus_that_are_asked_for(profile: dict[str, Any]) -> Non
     cpus = {rule: keys["cpus_per_task"] for rule, keys in profile["set-resources"].items() if "cpus_per_task" in keys}
     threads = {rule: number for rule, number in profile["set-threads"].items() if number > 1}
     assert len(cpus) > 10 and cpus == threads
+
+
+def test_files_of_any_size_are_compared_by_content() -> None:
+    """Snakemake's own limit is a megabyte: a larger text that was touched would re-run everything."""
+    default = (ROOT / "profiles/default/config.yaml").read_text()
+    assert int(re.findall(r"^max-checksum-file-size: (\d+)$", default, re.M)[0]) >= 10**12
