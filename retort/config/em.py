@@ -102,6 +102,7 @@ def em_systems(em: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for role, name, data in roles if t > 1 else roles[1:]:
             training = em[role]["training"]
             if t > 1 and em[f"{role}_start"] == "warm":
-                training = {**training, "warm_start": "previous"}
+                chosen = {"start_encoder_layers": None, "start_decoder_layers": None}
+                training = {**training, **chosen, "warm_start": "previous"}
             systems[name] = {**em[role], "data": data, "training": training}
     return systems

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from retort.config.model import Model
 from retort.config.problems import Problem, nearest
 from retort.config.systems import PRETRAINED, STARTS, System
+from retort.config.training import Training
 
 REGULARISATION = ("dropout", "attention_dropout")
 """Keys of a model that its weights do not depend on."""
@@ -30,6 +31,11 @@ def config_differences(warm_start: str, own: Model, start: Model) -> Iterator[tu
             yield key, "", theirs
 
 
+def with_layers(start: Model, training: Training) -> Model:
+    """A start's model with the chosen layers alone."""
+    return start.model_copy(update={key: len(layers) for key, layers in training.start_layers.items()})
+
+
 def _compared_keys(warm_start: str) -> tuple[tuple[str, ...], bool]:
     """Keys that must fit, and whether a model can have more layers than its start."""
     if warm_start == "teacher_encoder":
@@ -41,8 +47,14 @@ def _compared_keys(warm_start: str) -> tuple[tuple[str, ...], bool]:
 
 def difference_checks(path: str, system: System, start: System, whose: str = "") -> Iterator[Problem]:
     """Problems of a system, at ``path``, whose model does not fit the one it starts from; ``whose`` names that one."""
-    warm_start = system.training.warm_start
-    for key, least, needed in config_differences(warm_start, system.model, start.model):
+    training, warm_start = system.training, system.training.warm_start
+    for key, layers in training.start_layers.items():
+        depth = getattr(start.model, key)
+        if system.model.family == "gru":
+            yield Problem(f"{path}.training.start_{key}", "layers of a recurrent model cannot be chosen; remove it")
+        elif max(layers) > depth:
+            yield Problem(f"{path}.training.start_{key}", f"names layer {max(layers)}, and the start has {depth}")
+    for key, least, needed in config_differences(warm_start, system.model, with_layers(start.model, training)):
         own = getattr(system.model, key)
         yield Problem(f"{path}.model.{key}", f"warm_start {warm_start} needs {least}{whose}{needed!r}, found {own!r}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -67,6 +67,17 @@ class Training(Section):
     are the first ones of a deeper encoder. pretrained: the embeddings, encoder and decoder of the section pretraining.
     The name of a system of this run: all of its weights, of the same seed where it has that. previous is chosen by
     em.student_start and em.teacher_start: all weights of the iteration before."""
+    start_encoder_layers: list[Annotated[int, Field(ge=1, le=1000)]] | None = Field(None, min_length=1)
+    """For a system that is shallower than what it starts from, with warm_start teacher_encoder or the name of a system:
+    which of the start's encoder layers its own are, the lowest first, such as [1, 3, 6]. null: the first ones."""
+    start_decoder_layers: list[Annotated[int, Field(ge=1, le=1000)]] | None = Field(None, min_length=1)
+    """The same of decoder layers, with the name of a system alone."""
+
+    @property
+    def start_layers(self) -> dict[str, list[int]]:
+        """Chosen layers of the start, by the key of the model that is their number."""
+        chosen = {"encoder_layers": self.start_encoder_layers, "decoder_layers": self.start_decoder_layers}
+        return {key: layers for key, layers in chosen.items() if layers is not None}
 
     @property
     def validation_metrics(self) -> tuple[str, ...]:
@@ -82,6 +93,10 @@ class Training(Section):
     def _fits(self) -> Training:
         if self.warmup >= self.max_updates:
             raise ValueError(f"warmup ({self.warmup}) must be below max_updates ({self.max_updates})")
+        if self.start_layers and self.warm_start in ("none", "pretrained"):
+            raise ValueError(f"start layers are chosen from a teacher or a system, and warm_start is {self.warm_start}")
+        if self.start_decoder_layers and self.warm_start == "teacher_encoder":
+            raise ValueError("start_decoder_layers: teacher_encoder copies no decoder; name a system in warm_start")
         if self.select_by != "loss" and self.decode_sentences == 0:
             raise ValueError(f"select_by {self.select_by} needs decode_sentences above 0")
         return self

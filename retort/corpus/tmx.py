@@ -53,10 +53,8 @@ class _Reader:
         try:
             self.parser.Parse(chunk, last)
         except expat.ExpatError as error:
-            message = expat.errors.messages[error.code]
-            raise RetortError(
-                f"{self.name}: line {error.lineno}: no TMX: {message}; expected well-formed XML"
-            ) from None
+            found = f"line {error.lineno}: no TMX: {expat.errors.messages[error.code]}"
+            raise RetortError(f"{self.name}: {found}; expected well-formed XML") from None
         done, self.complete = self.complete, []
         return done
 

@@ -4,37 +4,58 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retort.config import PRETRAINED, Model
-from retort.config.starts import config_differences
+from torch import Tensor
+
+from retort.config import PRETRAINED, Model, Training
+from retort.config.starts import config_differences, with_layers
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import load_weights, read_description, read_weights
 
 
-def warm_start(model: EncoderDecoder, start: Path | None, kind: str, vocabulary: Vocabulary) -> None:
+def warm_start(model: EncoderDecoder, start: Path | None, training: Training, vocabulary: Vocabulary) -> None:
     """Copy weights of the checkpoint ``start`` into the model. Layers that the checkpoint lacks stay random.
 
-    ``kind`` is training.warm_start. teacher_encoder: embeddings and encoder. pretrained: these, the decoder, and the
+    ``training.warm_start`` teacher_encoder: embeddings and encoder. pretrained: these, the decoder, and the
     family's own weights, but not the length predictor, which pre-training does not train. Any other value: all weights.
     Raises RetortError if there is no checkpoint, or if it does not fit.
     """
+    kind = training.warm_start
     if start is None:
         raise RetortError(f"training.warm_start is {kind}, but no --start was given")
     description = read_description(start)
     if description.get("vocabulary") != vocabulary.digest:
         raise RetortError(f"{start}: trained with another vocabulary; its weights cannot be used: train it again")
-    for key, least, needed in config_differences(kind, model.config, Model.model_validate(description["model"])):
+    theirs = Model.model_validate(description["model"])
+    for key, layers in training.start_layers.items():
+        depth = getattr(theirs, key)
+        if max(layers) > depth:
+            raise RetortError(f"{start}: training.start_{key} names layer {max(layers)}, and it has {depth}")
+    for key, least, needed in config_differences(kind, model.config, with_layers(theirs, training)):
         raise RetortError(f"{start}: to start from it model.{key} must be {least}{needed!r}")
     weights = read_weights(start)
+    for key, layers in training.start_layers.items():
+        weights = _chosen(weights, key.partition("_")[0], layers)
     if kind not in (PRETRAINED, "teacher_encoder"):
         load_weights(model, weights, start)
         return
     sides = ("encoder", "decoder") if kind == PRETRAINED else ("encoder",)
     stacks = tuple(f"{side}.layers." for side in sides)
-    layers = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
-    prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(layers)]
+    own = {".".join(name.split(".")[:3]) + "." for name in weights if name.startswith(stacks)}
+    prefixes = ["embeddings.", *(f"{side}.norm." for side in sides), *sorted(own)]
     if kind == PRETRAINED:
         prefixes += [name for name in weights if name.startswith(model.own_weights)]
     for prefix in prefixes:
         load_weights(model, weights, where=start, prefix=prefix)
+
+
+def _chosen(weights: dict[str, Tensor], side: str, layers: list[int]) -> dict[str, Tensor]:
+    """The weights with these layers of a side alone, counted from 1, which become the first, second, ... ones."""
+    stack = f"{side}.layers."
+    chosen = {name: weight for name, weight in weights.items() if not name.startswith(stack)}
+    for place, layer in enumerate(layers):
+        own = f"{stack}{layer - 1}."
+        names = [name for name in weights if name.startswith(own)]
+        chosen |= {f"{stack}{place}.{name.removeprefix(own)}": weights[name] for name in names}
+    return chosen

@@ -49,7 +49,7 @@ BROKEN = {
     "no XML": (b"one line\nanother\n", "de", "line 1: no TMX"),
     "other XML": (b"<html><p/></html>", "de", "begins with <html>, expected <tmx>"),
     "entities": (BOMB.encode(), "de", "line 1: declares an entity"),
-    "nothing": (b"", "de", "no TMX: no element found"),
+    "nothing": (b"", "de", "line 1: no TMX: no element found"),
 }
 
 
@@ -68,7 +68,7 @@ def test_a_compressed_memory_has_a_checksum_of_its_lines(tmp_path: Path):
 
 
 def corpus(pair: dict) -> TextCorpus:
-    return TextCorpus(kind="text", train=pair, valid=pair, tests={"t": pair})
+    return TextCorpus.model_validate({"kind": "text", "train": pair, "valid": pair, "tests": {"t": pair}})
 
 
 def test_pairs_of_a_memory_stay_pairs_and_incomplete_ones_are_counted(tmp_path: Path):

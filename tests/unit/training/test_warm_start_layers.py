@@ -1,0 +1,93 @@
+"""A student that starts from chosen layers of a deeper model."""
+
+import pytest
+import torch
+
+from retort import config
+from retort.config.load import load_config
+from retort.errors import RetortError
+from retort.models.build import build_model
+from retort.models.checkpoint import read_weights
+from retort.training.warm_start import warm_start
+from tests.unit.fakes_export import SHAPE, saved, text_vocabulary
+
+AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory):
+    return text_vocabulary(tmp_path_factory.mktemp("vocabulary"))
+
+
+@pytest.fixture
+def teacher(tmp_path, vocabulary):
+    saved(tmp_path, vocabulary, AUTOREGRESSIVE, encoder_layers=4, decoder_layers=3)
+    return tmp_path
+
+
+def student(objective, vocabulary, **depths):
+    torch.manual_seed(7)
+    return build_model(objective, config.Model(**(SHAPE | depths)), vocabulary)
+
+
+def check(model, weights, side, layers):
+    for name, parameter in model.named_parameters():
+        if name.startswith(f"{side}.layers."):
+            place, _, rest = name.removeprefix(f"{side}.layers.").partition(".")
+            assert torch.equal(parameter, weights[f"{side}.layers.{layers[int(place)] - 1}.{rest}"]), name
+
+
+def test_layers_of_a_system_become_those_of_a_shallower_one(teacher, vocabulary):
+    model = student(AUTOREGRESSIVE, vocabulary, encoder_layers=2, decoder_layers=1)
+    training = config.Training(warm_start="teacher", start_encoder_layers=[1, 4], start_decoder_layers=[3])
+    warm_start(model, teacher, training, vocabulary)
+    weights = read_weights(teacher)
+    check(model, weights, "encoder", [1, 4])
+    check(model, weights, "decoder", [3])
+    assert all(torch.equal(p, weights[n]) for n, p in model.named_parameters() if n.startswith("embeddings."))
+
+
+def test_encoder_layers_of_the_teacher_and_further_random_ones(teacher, vocabulary):
+    objective = config.Ctc(name="ctc")
+    model = student(objective, vocabulary, encoder_layers=3)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    training = config.Training(warm_start="teacher_encoder", start_encoder_layers=[2, 4])
+    warm_start(model, teacher, training, vocabulary)
+    check(model, read_weights(teacher) | {n: w for n, w in before.items() if ".2." in n}, "encoder", [2, 4, 3])
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters() if n.startswith("decoder."))
+
+
+def test_layers_that_a_checkpoint_lacks_are_named(teacher, vocabulary):
+    model = student(AUTOREGRESSIVE, vocabulary, encoder_layers=2, decoder_layers=3)
+    training = config.Training(warm_start="teacher", start_encoder_layers=[1, 5])
+    with pytest.raises(RetortError, match="start_encoder_layers names layer 5, and it has 4"):
+        warm_start(model, teacher, training, vocabulary)
+
+
+def problems(model=None, **training):
+    student = {"objective": {"name": "autoregressive"}, "training": training, "model": model or {}}
+    raw = {
+        "name": "n",
+        "corpus": {"kind": "generated"},
+        "model": {"encoder_layers": 4, "decoder_layers": 4},
+        "teacher": {"objective": {"name": "autoregressive"}},
+        "students": {"s": student},
+    }
+    try:
+        load_config(raw)
+    except RetortError as error:
+        return str(error)
+    return ""
+
+
+def test_a_configuration_is_checked_before_anything_runs():
+    shallow = {"encoder_layers": 2, "decoder_layers": 1}
+    chosen = {"start_encoder_layers": [1, 4], "start_decoder_layers": [4]}
+    assert problems(shallow, warm_start="teacher", **chosen) == ""
+    assert problems({"encoder_layers": 2}, warm_start="teacher_encoder", start_encoder_layers=[2, 3]) == ""
+    found = problems(shallow, warm_start="teacher", start_encoder_layers=[1, 5], start_decoder_layers=[4])
+    assert "students.s.training.start_encoder_layers" in found and "names layer 5, and the start has 4" in found
+    three = chosen | {"start_encoder_layers": [1, 2, 3]}
+    assert "needs 3, found 2" in problems(shallow, warm_start="teacher", **three)
+    assert "warm_start is none" in problems(shallow, start_encoder_layers=[1])
+    assert "copies no decoder" in problems(shallow, warm_start="teacher_encoder", start_decoder_layers=[1])
