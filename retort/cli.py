@@ -250,11 +250,9 @@ def export(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Read a configuration as a run would, and say what it is for."""
-    from retort.config.files import check_files
     from retort.config.load import load_files
 
     config = load_files(args.files, {})
-    check_files(config)
     systems = ", ".join(config.trained)
     files = ", ".join(map(str, args.files))
     write_out(f"{files}: no problem; results/{config.name} would have the systems {systems}\n")

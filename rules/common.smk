@@ -18,7 +18,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from retort.config import EXTERNAL, PRETRAINED, em_student
-from retort.config.files import check_files, typed_values
+from retort.config.files import typed_values
 from retort.config.load import load_files, to_json
 from retort.data.parquet import read_table
 from retort.data.provenance import value_digest
@@ -56,9 +56,7 @@ def read_configuration():
     """
     default = Path("config.yaml") if Path("config.yaml").is_file() else ROOT / "config.yaml"
     given = workflow.config_settings.configfiles or [default]
-    resolved = load_files(given, typed_values(workflow.config_settings.config or {}))
-    check_files(resolved)
-    return resolved
+    return load_files(given, typed_values(workflow.config_settings.config or {}))
 
 
 def guard_verdicts(iteration):

@@ -2,9 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.annotated_handlers import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
+"""A share of a count, such as 2% or 0.5 %."""
+
+
+@dataclass(frozen=True)
+class ShortForm:
+    """Lets a section be written as the value of one key: ``objective: ctc`` is ``objective: {name: ctc}``."""
+
+    key: str
+
+    def expanded(self, value: Any) -> Any:
+        """The section that ``value`` is short for; ``value`` itself if it is not text."""
+        return {self.key: value} if isinstance(value, str) else value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.expanded, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "string"}]}
+
+
+class OneOrSeveral:
+    """Lets a list be written as its only element."""
+
+    @staticmethod
+    def listed(value: Any) -> Any:
+        return [value] if isinstance(value, str | dict) else value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.listed, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        several = handler(schema)
+        return {"anyOf": [several, several["items"]]}
+
+
+@dataclass(frozen=True)
+class ShareOf:
+    """Lets a count be written as a share of another key of its section, such as 10%."""
+
+    whole: str
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": f"^{SHARE.pattern}$"}]}
+
+
+def count_of(value: int | str, whole: int) -> int:
+    """A count, or the share of ``whole`` that the text ``value`` names: at least 1."""
+    if isinstance(value, int):
+        return value
+    share = SHARE.fullmatch(value)
+    assert share, value
+    return max(1, round(whole * float(share[1]) / 100))
 
 
 class Section(BaseModel):
@@ -14,6 +72,22 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _counts_of_shares(cls, values: Any) -> Any:
+        """Shares of other keys as counts; what is no share stays, so that the validation can name it."""
+        if not isinstance(values, dict):
+            return values
+        counts = {}
+        for name, field in cls.model_fields.items():
+            for mark in field.metadata:
+                value = values.get(name)
+                if isinstance(mark, ShareOf) and isinstance(value, str) and SHARE.fullmatch(value):
+                    whole = values.get(mark.whole, cls.model_fields[mark.whole].default)
+                    if isinstance(whole, int):
+                        counts[name] = count_of(value, whole)
+        return {**values, **counts}
 
 
 class ShapesWeights:

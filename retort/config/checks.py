@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort.config.completion import complete
 from retort.config.corpus import Corpus, CorpusSection, Vocabulary
 from retort.config.em import Em, em_iteration, em_student
 from retort.config.evaluation import Distillation, Evaluation
@@ -16,7 +15,6 @@ from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher
 from retort.config.model import Model
 from retort.config.objectives import Autoregressive, Bang, names_where
 from retort.config.problems import Problem, nearest
-from retort.config.run import Config
 from retort.config.starts import config_differences, difference_checks, start_checks
 from retort.config.systems import PRETRAINED, Pretraining, System
 
@@ -25,7 +23,7 @@ LABELLED = ("raw", "distilled", "interpolated")
 
 
 @dataclass(frozen=True)
-class _Sections:
+class Sections:
     """The sections that are valid by themselves; None for one that is not, or that is left out."""
 
     corpus: CorpusSection | None
@@ -68,13 +66,11 @@ class _Sections:
         return {**({"teacher": self.teacher} if self.teacher else {}), **self.students}
 
 
-def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Problem]:
-    """Problems that involve several sections.
+def cross_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Problem]:
+    """Problems that involve several ``sections``; those that are broken themselves are skipped.
 
-    ``raw`` is what the user wrote, ``config`` the result. Sections that are broken themselves, because of which
-    ``config`` is None, are skipped.
+    ``raw`` is what the user wrote.
     """
-    sections = _valid_sections(complete(raw) if config is None else config.model_dump())
     yield from _name_checks(sections)
     yield from _baseline_checks(sections)
     yield from _teacher_checks(sections)
@@ -93,11 +89,12 @@ def cross_checks(raw: Mapping[str, Any], config: Config | None) -> Iterator[Prob
         yield from start_checks(path, system, sections.named)
 
 
-def _valid_sections(whole: Mapping[str, Any]) -> _Sections:
+def valid_sections(whole: Mapping[str, Any]) -> Sections:
+    """The valid sections of a complete configuration."""
     students = whole.get("students")
     students = students if isinstance(students, dict) else {}
     em = _valid(Em, whole.get("em", {}))
-    return _Sections(
+    return Sections(
         corpus=_valid(Corpus, whole.get("corpus")),
         vocabulary=_valid(Vocabulary, whole.get("vocabulary", {})),
         model=_valid(Model, whole.get("model", {})),
@@ -121,7 +118,7 @@ def _valid(model: Any, value: Any) -> Any:
         return None
 
 
-def _name_checks(sections: _Sections) -> Iterator[Problem]:
+def _name_checks(sections: Sections) -> Iterator[Problem]:
     for name in sections.student_names:
         if name == "teacher":
             yield Problem(f"students.{name}", "this name is the teacher's; choose another one")
@@ -133,7 +130,7 @@ def _name_checks(sections: _Sections) -> Iterator[Problem]:
             yield Problem(f"students.{name}", "this name is one of the EM loop's; choose another one")
 
 
-def _baseline_checks(sections: _Sections) -> Iterator[Problem]:
+def _baseline_checks(sections: Sections) -> Iterator[Problem]:
     if sections.evaluation is None:
         return
     first = [*([EXTERNAL] if sections.has_external else []), *(["teacher"] if sections.has_teacher else [])]
@@ -150,7 +147,7 @@ def _baseline_checks(sections: _Sections) -> Iterator[Problem]:
                 yield Problem(where, f"no system is named {name!r}; {nearest(name, systems)}")
 
 
-def _teacher_checks(sections: _Sections) -> Iterator[Problem]:
+def _teacher_checks(sections: Sections) -> Iterator[Problem]:
     kind = sections.distillation.search.kind if sections.distillation else None
     if kind is not None and kind not in Autoregressive.searches():
         yield Problem("distillation.search.kind", f"an autoregressive teacher cannot use {kind}; use beam or greedy")
@@ -175,7 +172,7 @@ def _teacher_checks(sections: _Sections) -> Iterator[Problem]:
         )
 
 
-def _external_checks(sections: _Sections) -> Iterator[Problem]:
+def _external_checks(sections: Sections) -> Iterator[Problem]:
     """Problems of a run with an external teacher, and of one without a teacher of its own."""
     if sections.has_external and sections.distillation is not None and sections.distillation.corpus:
         message = "the external teacher makes the distilled text; remove one of the two"
@@ -194,7 +191,7 @@ def _external_checks(sections: _Sections) -> Iterator[Problem]:
         yield Problem("teacher", "missing; give teacher or external_teacher, or at least one student")
 
 
-def _source_only_checks(sections: _Sections) -> Iterator[Problem]:
+def _source_only_checks(sections: Sections) -> Iterator[Problem]:
     """Problems of splits without references."""
     unreferenced = sections.corpus.unreferenced if sections.corpus else ()
     held_out = tuple(name for name in unreferenced if name != "train")
@@ -212,7 +209,7 @@ _PROXY = "give teacher, of which data: distilled makes a copy of the external te
 """What to do where weights or distributions of a teacher are needed."""
 
 
-def _own_teacher_checks(path: str, system: System, sections: _Sections) -> Iterator[Problem]:
+def _own_teacher_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
     """What a system needs of a teacher whose weights are at hand, where there is none."""
     objective, distils = system.objective, sections.distillation is not None and sections.distillation.corpus
     if objective.needs_teacher or objective.needs_labels:
@@ -229,7 +226,7 @@ def _own_teacher_checks(path: str, system: System, sections: _Sections) -> Itera
         yield Problem(f"{path}.data", f"nobody makes {system.data} text; give teacher or external_teacher")
 
 
-def _pretraining_checks(sections: _Sections) -> Iterator[Problem]:
+def _pretraining_checks(sections: Sections) -> Iterator[Problem]:
     for path, system in sections.systems.items():
         if system.objective.pretrains:
             message = f"{system.objective.name} is for pretraining.system; use {system.objective.pretrains}"
@@ -252,7 +249,7 @@ def _pretraining_checks(sections: _Sections) -> Iterator[Problem]:
         yield Problem("vocabulary.joint", "pretraining has one text for both sides and needs a joint vocabulary")
 
 
-def _exposure_checks(sections: _Sections) -> Iterator[Problem]:
+def _exposure_checks(sections: Sections) -> Iterator[Problem]:
     """Problems of the systems whose exposure bias is to be measured."""
     names = sections.evaluation.exposure.systems if sections.evaluation else []
     left_to_right = [name for name, s in sections.students.items() if "next_token" in s.objective.predicts]
@@ -264,7 +261,7 @@ def _exposure_checks(sections: _Sections) -> Iterator[Problem]:
         yield Problem("evaluation.exposure.systems", f"{names} repeats a name; give each once")
 
 
-def _em_checks(sections: _Sections) -> Iterator[Problem]:
+def _em_checks(sections: Sections) -> Iterator[Problem]:
     em, teacher = sections.em, sections.teacher
     if em is None or teacher is None:
         return
@@ -306,7 +303,7 @@ def _written_section(raw: Mapping[str, Any], path: str, section: str) -> Mapping
     return system if isinstance(system, dict) else {}
 
 
-def _data_checks(path: str, system: System, sections: _Sections) -> Iterator[Problem]:
+def _data_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
     where, distillation = f"{path}.data", sections.distillation
     if system.data in ("em", "selected"):
         yield Problem(where, f"{system.data} is made by the EM loop; use raw or distilled")
@@ -351,7 +348,7 @@ def _truncation_checks(path: str, system: System, shared: Model | None) -> Itera
             yield Problem(f"{path}.model.{key}", f"{cut}: needs model.{key}, which is {needed!r}, found {own!r}")
 
 
-def _warm_start_checks(path: str, system: System, sections: _Sections) -> Iterator[Problem]:
+def _warm_start_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
     """Problems of a system that starts from part of the teacher's weights, of the pre-trained ones, or in the loop."""
     kind, where = system.training.warm_start, f"{path}.training.warm_start"
     if kind == "previous":

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
+from retort.config.corpus import CORPORA
 from retort.config.metrics import LEADING_METRICS
+from retort.config.objective_base import BY_NAME
 from retort.config.objectives import objective_named
 from retort.config.search import SearchSection
 from retort.config.tokenizers import Tokenizer
@@ -26,6 +28,8 @@ def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
     scoring = _scoring(raw)
     if scoring and _is_section(raw.get("training")):
         whole["training"] = {**scoring, **_keys(raw.get("training"))}
+    if isinstance(raw.get("corpus"), dict):
+        whole["corpus"] = _with_kind(raw["corpus"])
     if "teacher" in whole:
         whole["teacher"] = _completed(whole["teacher"], whole)
     if isinstance(whole.get("students"), dict):
@@ -72,7 +76,9 @@ def _completed(system: Any, start: Any, searches: Searches = default_searches) -
     for name in SHARED_SECTIONS:
         if _is_section(start.get(name)) and _is_section(system.get(name)):
             result[name] = {**_keys(start.get(name)), **_keys(system.get(name))}
-    objective = system.get("objective")
+    objective = BY_NAME.expanded(system.get("objective"))
+    if objective is not None:
+        result["objective"] = objective
     if isinstance(objective, dict) and not system.get("searches"):
         result["searches"] = searches(objective)
     return result
@@ -97,6 +103,12 @@ def _completed_em(section: dict[str, Any], whole: dict[str, Any]) -> dict[str, A
         "student": _completed(student, whole, _em_searches),
         "teacher": _completed(teacher, whole.get("teacher")),
     }
+
+
+def _with_kind(corpus: dict[str, Any]) -> dict[str, Any]:
+    """The corpus with the kind that its keys say; as it is where they do not say it."""
+    kinds = [kind for kind in CORPORA if (needed := kind.required_keys()) and needed <= corpus.keys()]
+    return {"kind": kinds[0].kind_name(), **corpus} if len(kinds) == 1 else corpus
 
 
 def _with_objective(system: Any, name: str) -> Any:

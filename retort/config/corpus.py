@@ -6,12 +6,12 @@ docs/extending.md.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
 from retort.config.addresses import check_location
-from retort.config.base import Name, Probability, Section
+from retort.config.base import SHARE, Name, OneOrSeveral, Probability, Section, ShortForm
 
 
 class Draw(NamedTuple):
@@ -65,6 +65,11 @@ class CorpusSection(Section):
     def draw(self) -> Draw | None:
         """Which of the clean training pairs are kept; None: all."""
         return None
+
+    @classmethod
+    def required_keys(cls) -> set[str]:
+        """Keys that this kind cannot do without; where they are given, ``kind`` can be left out."""
+        return {name for name, field in cls.model_fields.items() if field.is_required()} - {"kind"}
 
     @classmethod
     def kind_name(cls) -> str:
@@ -135,15 +140,19 @@ class TextSource(Section):
         return self
 
 
+Texts = Annotated[list[Annotated[TextSource, ShortForm("location")]], OneOrSeveral()]
+"""Texts in their order; one alone needs no list, and a path alone no mapping."""
+
+
 class TextPair(Section):
     """A split: one or several source texts and as many target texts, line by line."""
 
-    source: list[TextSource] = Field(min_length=1)
-    """Source side, concatenated."""
-    target: list[TextSource] = []
+    source: Texts = Field(min_length=1)
+    """Source side, concatenated; a path alone is enough."""
+    target: Texts = []
     """Target side, concatenated. None, and no references either: the split is source-only. For train that is text that
     a teacher translates; for valid and tests the external teacher's outputs are the references."""
-    references: list[TextSource] = []
+    references: Texts = []
     """Instead of target, for valid and tests: texts whose lines hold all references of a source, separated by tabs. The
     first one is the target where there can be only one."""
 
@@ -164,13 +173,28 @@ class TextPair(Section):
         return self
 
 
+def _is_count_of_pairs(value: Any) -> int | str:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000_000:
+        return value
+    if isinstance(value, str) and (share := SHARE.fullmatch(value)) and 0 < float(share[1]) < 100:
+        return value
+    raise ValueError(f"must be a number of pairs, such as 2500, or a share, such as 2%, found {repr(value)[:40]}")
+
+
+Pairs = Annotated[
+    int | str,
+    PlainValidator(_is_count_of_pairs),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{SHARE.pattern}$"}]}),
+]
+
+
 class Carve(Section):
     """Carve valid and test out of the training text, for a corpus without a split."""
 
-    valid_pairs: int = Field(2500, ge=1, le=1_000_000_000)
-    """Validation pairs, at least."""
-    test_pairs: int = Field(2500, ge=1, le=1_000_000_000)
-    """Test pairs, at least."""
+    valid_pairs: Pairs = 2500
+    """Validation pairs, at least; or a share of all pairs, such as 2%."""
+    test_pairs: Pairs = 2500
+    """Test pairs, at least; or a share of all pairs, such as 2%."""
     largest_component: int = Field(20, ge=1, le=1_000_000_000)
     """Pairs that share a side form a component and stay together; larger components stay in train."""
     ready: dict[Literal["train", "valid", "test"], TextPair] = {}
@@ -200,7 +224,7 @@ class TextCorpus(CorpusSection):
     local_keys = frozenset({"mirror"})
     train: TextPair
     """Training pairs."""
-    monolingual: list[TextSource] = []
+    monolingual: Texts = []
     """Text of the source language alone, one sentence per line, that a teacher translates: it is added to the distilled
     text, and to nothing else."""
     valid: TextPair | None = None
@@ -248,7 +272,7 @@ class TextCorpus(CorpusSection):
 
     @model_validator(mode="after")
     def _has_splits(self) -> TextCorpus:
-        if self.train.references:
+        if self.train.references and not self.train.target:
             raise ValueError("train needs target, one for each source; references are for valid and tests")
         if self.carve is None and (self.valid is None or not self.tests):
             raise ValueError("give valid and at least one test set, or carve them out of train with carve")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from retort.config.corpus import TextSource
 from retort.config.run import Config
-from retort.config.systems import PRETRAINED, System
 from retort.config.yaml_reader import lines_of, read_mapping
 from retort.errors import RetortError
 
@@ -81,68 +80,6 @@ def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
                 value = {name: own for name, own in value.items() if own is not None or name not in below}
         result[key] = value
     return result
-
-
-def check_files(config: Config) -> None:
-    """Check that what the configuration names by a path is there and can be an input of the workflow.
-
-    Raises RetortError that lists every problem.
-    """
-    problems = [*_missing_files(config), *_other_objectives(config), *_paths_with_braces(config)]
-    if problems:
-        raise RetortError("files named in the configuration cannot be used:\n  " + "\n  ".join(problems))
-
-
-def _missing_files(config: Config) -> Iterator[str]:
-    directories: list[tuple[str, str, tuple[str, ...]]] = []
-    directories += [(key, path, CHECKPOINT_FILES) for key, path, _ in _checkpoints(config)]
-    if config.vocabulary.path:
-        directories.append(("vocabulary.path", config.vocabulary.path, VOCABULARY_FILES))
-    for key, path, files in directories:
-        missing = [name for name in files if not os.path.isfile(Path(path) / name)]
-        if missing:
-            yield f"{key}: {path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}"
-    for key, path in external_files(config).items():
-        if not Path(path).exists():
-            yield f"external_teacher.{key}: no file or directory {path}; correct the path"
-    corpus = config.distillation.corpus
-    if corpus and not os.path.isfile(corpus):
-        yield f"distillation.corpus: no file {corpus}; expected a translations table"
-
-
-def _other_objectives(config: Config) -> Iterator[str]:
-    """Checkpoints that were trained with another objective than the configuration has."""
-    for key, path, system in _checkpoints(config):
-        trained = _trained_objective(path)
-        if trained is not None and trained != system.objective.name:
-            yield f"{key}: {path} was trained as {trained}; the configuration has objective {system.objective.name}"
-
-
-def _trained_objective(checkpoint: str) -> Any:
-    """The name of the objective in a checkpoint's description; None where it cannot be read."""
-    try:
-        return json.loads((Path(checkpoint) / DESCRIPTION).read_text())["objective"]["name"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
-
-
-def _paths_with_braces(config: Config) -> Iterator[str]:
-    texts = [*local_texts(config), *local_monolingual_texts(config)]
-    texts += external_files(config).values()
-    paths = [("path", path) for path in [config.vocabulary.path, config.distillation.corpus, *texts] if path]
-    for key, path in [*paths, *(("checkpoint", path) for _, path, _ in _checkpoints(config))]:
-        if set(path) & set("{}"):
-            yield f"{key}: {path!r} holds a brace, which a workflow takes for a wildcard; rename it"
-
-
-def _checkpoints(config: Config) -> list[tuple[str, str, System]]:
-    """The checkpoints that are given: the key, the directory and the system."""
-    keys = {"teacher": "teacher", PRETRAINED: "pretraining.system"}
-    return [
-        (f"{keys.get(name, f'students.{name}')}.checkpoint", system.checkpoint, system)
-        for name, system in config.trained.items()
-        if system.checkpoint
-    ]
 
 
 def external_files(config: Config) -> dict[str, str]:

@@ -9,26 +9,36 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from retort.config.checks import cross_checks
+from retort.config.checks import cross_checks, valid_sections
+from retort.config.completion import complete
+from retort.config.file_checks import file_checks
 from retort.config.files import merged, places_of, read_yaml
 from retort.config.problems import Problem, problems_of
-from retort.config.run import Config, resolve
+from retort.config.repair import further_errors, with_names_corrected, without_broken_sections
+from retort.config.run import Config
 from retort.errors import RetortError
+
+MAX_ROUNDS = 5
+"""How often a configuration with problems is corrected and checked again."""
 
 
 def load_config(
-    source: Mapping[str, Any] | Path | str, where: str | None = None, files: Sequence[Path | str] = ()
+    source: Mapping[str, Any] | Path | str,
+    where: str | None = None,
+    files: Sequence[Path | str] = (),
+    texts: bool = False,
 ) -> Config:
     """Complete and validate a configuration, given as a mapping or as the path of a YAML or JSON file.
 
     ``where`` names the source in errors, and ``files`` are those that a mapping was read from, for the lines of its
-    keys. Raises RetortError that lists every problem, one per line.
+    keys. ``texts``: what the configuration names by a path must be there, too. Raises RetortError that lists every
+    problem, one per line.
     """
     if isinstance(source, Mapping):
         raw, where = dict(source), where or "configuration"
     else:
         raw, where, files = read_yaml(source), where or str(source), [source]
-    config, problems = _resolved({key: value for key, value in raw.items() if value is not None})
+    config, problems = _resolved({key: value for key, value in raw.items() if value is not None}, texts)
     if config is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         places = places_of(files)
@@ -37,8 +47,9 @@ def load_config(
     return config
 
 
-def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any]) -> Config:
-    """The configuration of these files, a later one over an earlier one, and ``keys`` over them all.
+def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any], texts: bool = True) -> Config:
+    """The configuration of these files, a later one over an earlier one, and ``keys`` over them all; with ``texts``
+    what it names by a path is there.
 
     Raises RetortError that lists every problem, one per line.
     """
@@ -46,7 +57,7 @@ def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any]) -> Config:
     paths = [_relative(Path(path)) for path in paths]
     for path in paths:
         raw = merged(raw, read_yaml(path))
-    return load_config(merged(raw, keys), ", ".join(map(str, paths)), paths)
+    return load_config(merged(raw, keys), ", ".join(map(str, paths)), paths, texts)
 
 
 def _relative(path: Path) -> Path:
@@ -60,17 +71,46 @@ def _place(path: str, places: Mapping[str, str]) -> str:
     return f" ({places[path]})" if path else ""
 
 
-def _resolved(raw: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+def _resolved(raw: dict[str, Any], texts: bool) -> tuple[Config | None, list[Problem]]:
     """The configuration, None where a section is not valid, and every problem, each once."""
-    config: Config | None = None
     problems: list[Problem] = []
     if raw.pop("include", None):
         problems.append(Problem("include", "only a file can include others; give it with --configfile"))
+    whole = complete(raw)
     try:
-        config = resolve(raw)
+        config: Config | None = Config.model_validate(whole)
     except ValidationError as error:
-        problems += problems_of(error, raw, Config)
-    return config, list(dict.fromkeys([*problems, *cross_checks(raw, config)]))
+        config = None
+        found, whole = _behind_the_first(whole, [dict(detail) for detail in error.errors()])
+        problems += problems_of(found, raw, Config)
+    sections = valid_sections(whole if config is None else config.model_dump())
+    problems += cross_checks(raw, sections)
+    problems += file_checks(sections) if texts else ()
+    return config, list(dict.fromkeys(problems))
+
+
+def _behind_the_first(
+    whole: dict[str, Any], details: list[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """Pydantic's errors with those that they hide, and the configuration with its names corrected.
+
+    A section is checked as a whole only where all of its keys are valid, so each round corrects what it can.
+    """
+    found, checked = list(details), whole
+    for _ in range(MAX_ROUNDS):
+        corrected = with_names_corrected(checked, details, Config)
+        if corrected == checked:
+            break
+        checked, details = corrected, further_errors(corrected, Config)
+        found += details
+    whole = checked
+    for _ in range(MAX_ROUNDS):
+        checked = without_broken_sections(checked, details, Config)
+        details = [detail for detail in further_errors(checked, Config) if detail["type"] == "value_error"]
+        if not details:
+            break
+        found += details
+    return found, whole
 
 
 def to_json(config: Config) -> str:

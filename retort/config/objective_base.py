@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from retort.config.base import Section, ShapesWeights
+from retort.config.base import Section, ShapesWeights, ShortForm
 from retort.config.search import (
     SEARCHES,
     Argmax,
@@ -23,6 +23,9 @@ from retort.config.search import (
     Predictions,
     SearchSection,
 )
+
+BY_NAME = ShortForm("name")
+"""An objective without options is written as its name."""
 
 
 def _shapes_weights(field: FieldInfo) -> bool:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from retort.config.base import Probability, Section, ShapesWeights
 from retort.config.objective_base import (
     ALIGNMENT,
+    BY_NAME,
     EM_SEARCHES,
     GRAPH,
     LEFT_TO_RIGHT,
@@ -415,6 +416,7 @@ Objective = Annotated[
     | GlatCtc
     | Dag,
     Field(discriminator="name"),
+    BY_NAME,
 ]
 
 OBJECTIVES: tuple[type[ObjectiveSection], ...] = get_args(get_args(Objective)[0])

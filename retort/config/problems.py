@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from retort.config.addresses import redacted
 from retort.config.completion import SHARED_SECTIONS
@@ -34,16 +34,17 @@ class Problem(NamedTuple):
     message: str
 
 
-def problems_of(error: ValidationError, raw: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
-    """The problems in ``error``, each once.
+def problems_of(details: Iterable[Mapping[str, Any]], raw: Mapping[str, Any], model: type[BaseModel]) -> list[Problem]:
+    """The problems in pydantic's errors, each once.
 
     ``raw`` is what the user wrote. A problem of the shared model and training sections, which every system inherits,
     is reported where it was written and not again for each system.
     """
     problems: list[Problem] = []
-    for detail in error.errors():
+    for detail in details:
         if not _is_inherited(detail["loc"], raw):
-            path, section = _trace(detail["loc"], model)
+            keys, section = traced(detail["loc"], model)
+            path = path_of(keys)
             problems.append(_explain(path, section, dict(detail)))
     shared = {problem for problem in problems if problem.path.split(".")[0] in SHARED_SECTIONS}
     return [
@@ -56,9 +57,20 @@ def problems_of(error: ValidationError, raw: Mapping[str, Any], model: type[Base
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A hint: the valid name nearest to ``name``, or all of them when none is near."""
     valid = [str(v) for v in valid]
-    by_lower = {v.lower(): v for v in valid}
+    near = near_name(name, valid)
+    return f"did you mean {near}?" if near is not None else f"valid: {', '.join(valid)}"
+
+
+def near_name(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name nearest to ``name``; None when none is near."""
+    by_lower = {str(v).lower(): str(v) for v in valid}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
-    return f"did you mean {by_lower[close[0]]}?" if close else f"valid: {', '.join(valid)}"
+    return by_lower[close[0]] if close else None
+
+
+def expected_values(kind: str, context: Mapping[str, Any]) -> list[str]:
+    """The values that pydantic expected, for an error of the kind literal_error or union_tag_invalid."""
+    return _unquoted(context["expected_tags" if kind == "union_tag_invalid" else "expected"])
 
 
 def _is_inherited(location: tuple[Any, ...], raw: Mapping[str, Any]) -> bool:
@@ -118,9 +130,17 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _trace(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[str, type[BaseModel] | None]:
-    """The path a user would write for pydantic's ``location``, and the section its last key belongs to."""
+def path_of(keys: Iterable[str | int]) -> str:
+    """Keys and numbers of list elements as a user would write them: a.b[0]."""
     path = ""
+    for key in keys:
+        path = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}" if path else key
+    return path
+
+
+def traced(location: Iterable[Any], model: type[BaseModel]) -> tuple[list[str | int], type[BaseModel] | None]:
+    """The keys that lead to pydantic's ``location``, and the section that the last of them belongs to."""
+    keys: list[str | int] = []
     annotation: Any = model
     section: type[BaseModel] | None = None
     for key in location:
@@ -130,12 +150,12 @@ def _trace(location: tuple[Any, ...], model: type[BaseModel]) -> tuple[str, type
             # pydantic names the chosen member of a union, which is no key
             annotation = section = chosen[0]
         elif isinstance(key, int):
-            path += f"[{key}]"
+            keys.append(key)
             annotation = (get_args(members[0]) or (None,))[0]
         elif key != "[key]":
-            path = f"{path}.{key}" if path else str(key)
+            keys.append(str(key))
             section, annotation = _step(members[0], str(key))
-    return path, section
+    return keys, section
 
 
 def _step(annotation: Any, key: str) -> tuple[type[BaseModel] | None, Any]:
@@ -159,10 +179,10 @@ def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any])
     if kind == "union_tag_not_found":
         return Problem(f"{path}.{_unquoted(context['discriminator'])[0]}", "missing; it must be given")
     if kind == "union_tag_invalid":
-        hint = nearest(context["tag"], _unquoted(context["expected_tags"]))
+        hint = nearest(context["tag"], expected_values(kind, context))
         return Problem(f"{path}.{_unquoted(context['discriminator'])[0]}", f"unknown value {context['tag']!r}; {hint}")
     if kind == "literal_error":
-        return Problem(path, f"unknown value {value!r}; {nearest(str(value), _unquoted(context['expected']))}")
+        return Problem(path, f"unknown value {value!r}; {nearest(str(value), expected_values(kind, context))}")
     if kind == "string_pattern_mismatch":
         rule = "letters, digits, '.', '_' and '-', the first a letter or a digit"
         if "a-f" in str(context.get("pattern")):

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from retort.config.base import Section
+from retort.config.base import Section, ShortForm
 
 Predictions = Literal["next_token", "slots", "masked_slots", "blocks", "alignment", "graph"]
 """What a model can predict. next_token: the next token of a prefix. slots: a length, and a token in each slot.
@@ -167,6 +167,7 @@ class JointViterbi(SearchSection):
 Search = Annotated[
     Greedy | Beam | Argmax | LengthParallel | MaskPredict | Blocks | CtcCollapse | DagPath | JointViterbi,
     Field(discriminator="kind"),
+    ShortForm("kind"),
 ]
 
 SEARCHES: tuple[type[SearchSection], ...] = get_args(get_args(Search)[0])

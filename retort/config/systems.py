@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from retort.config.base import Name, Section, Seeds
-from retort.config.corpus import TextSource
+from retort.config.corpus import Texts
 from retort.config.mixing import DataMixture, SelfPaced
 from retort.config.model import Model
 from retort.config.objectives import OBJECTIVES, BartJanus, Objective, names_where
@@ -95,7 +95,7 @@ class Pretraining(Section):
     """Pre-training on monolingual text (BART-JANUS: Liang et al. 2022; BANG: Qi et al. 2021). Systems whose
     training.warm_start is pretrained start from it, of whatever family."""
 
-    texts: list[TextSource] = []
+    texts: Texts = []
     """Text of any of the two languages, one sentence per line, in the order of the documents. It is cleaned by the
     rules of cleaning. None: the sources of the training corpus, and then its targets."""
     block_tokens: int = Field(128, ge=4, le=100_000)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retort.config.base import BelowOne, Name, Section
+from retort.config.base import BelowOne, Name, Section, ShareOf
 from retort.config.metrics import ValidationMetric, metric_named
 from retort.config.tokenizers import Tokenizer
 
@@ -24,8 +24,8 @@ class Training(Section):
     """Batches per update. A training on several GPUs deals them out, so it must be a multiple of them."""
     learning_rate: float = Field(1e-3, gt=0, le=1000)
     """Peak learning rate."""
-    warmup: int = Field(1000, ge=0, le=1_000_000_000)
-    """Updates of linear warm-up."""
+    warmup: Annotated[int, ShareOf("max_updates")] = Field(1000, ge=0, le=1_000_000_000)
+    """Updates of linear warm-up, or a share of max_updates, such as 5%."""
     schedule: Literal["inverse_sqrt", "cosine", "constant"] = "inverse_sqrt"
     """Learning rate after warm-up; cosine ends at a hundredth of the peak at max_updates."""
     betas: tuple[BelowOne, BelowOne] = Field((0.9, 0.98), strict=False)
@@ -39,8 +39,8 @@ class Training(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of weights and activations in the forward and backward pass; the optimiser keeps float32. auto:
     bfloat16 where the processor gains from it."""
-    validate_every: int = Field(500, ge=1, le=1_000_000_000)
-    """Updates between validations."""
+    validate_every: Annotated[int, ShareOf("max_updates")] = Field(500, ge=1, le=1_000_000_000)
+    """Updates between validations, or a share of max_updates, such as 10%."""
     decode_sentences: int = Field(200, ge=0, le=1_000_000_000)
     """Validation sentences decoded at each validation for BLEU, chrF and select_by; 0 validates by loss alone."""
     select_by: ValidationMetric = "BLEU"

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from retort.config import Carve
+from retort.config.base import count_of
 from retort.corpus.cleaning import text_hash
 from retort.data.parquet import iterate_table, open_table
 from retort.data.tables import CORPUS
@@ -48,14 +49,15 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
     ]
     split_of = np.zeros(len(sizes), np.uint8)
     waiting = iter(order)
-    for split, wanted in ((1, settings.valid_pairs), (2, settings.test_pairs)):
+    valid_pairs, test_pairs = (count_of(share, len(splits)) for share in (settings.valid_pairs, settings.test_pairs))
+    for split, wanted in ((1, valid_pairs), (2, test_pairs)):
         pairs = 0
         while pairs < wanted:
             component = next(waiting, None)
             if component is None:
                 raise RetortError(
-                    f"corpus.carve: {len(splits)} pairs are too few to carve {settings.valid_pairs} and "
-                    f"{settings.test_pairs} pairs from components of at most {settings.largest_component}; "
+                    f"corpus.carve: {len(splits)} pairs are too few to carve {valid_pairs} and "
+                    f"{test_pairs} pairs from components of at most {settings.largest_component}; "
                     f"{SPLITS[split]} has only {pairs}: ask for fewer pairs, or allow larger components"
                 )
             split_of[component] = split

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from retort.config.files import check_files
 from retort.config.load import load_config
 from retort.config.run import Config
 from retort.errors import RetortError
@@ -119,9 +118,9 @@ def test_problems_of_the_section_name_the_key(keys: Any, message: str) -> None:
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
-    config = loaded(external_teacher={"kind": "table", "path": str(tmp_path / "none.tsv")})
+    raw = loaded(external_teacher={"kind": "table", "path": str(tmp_path / "none.tsv")}).model_dump()
     with pytest.raises(RetortError, match=r"external_teacher.path: no file or directory .*none.tsv"):
-        check_files(config)
+        load_config(raw, texts=True)
 
 
 def source_only(*splits: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import yaml
 from retort import cli
 from retort.config import GeneratedCorpus
 from retort.config import reference as config_docs
-from retort.config.files import check_files, local_texts, merged, read_yaml
+from retort.config.files import local_texts, merged, read_yaml
 from retort.config.load import load_config, to_json
 from retort.config.reference import main
 from retort.errors import RetortError
@@ -218,7 +218,7 @@ def test_a_system_that_breaks_a_shared_section_itself_is_named() -> None:
 
 def test_all_problems_come_at_once() -> None:
     found = problems(
-        sedes=1,
+        sedes=[1],
         corpus={"kind": "generated", "sead": 1},
         evaluation={"baseline": "nobody"},
         teacher={"objective": {"name": "vanilla"}},
@@ -242,7 +242,7 @@ def test_files(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(RetortError, match=message):
             read_yaml(path)
-    path.write_text(yaml.safe_dump({**BASE, "sedes": 1}))
+    path.write_text(yaml.safe_dump({**BASE, "sedes": [1]}))
     with pytest.raises(RetortError, match=r"c\.yaml: 1 problem:"):
         load_config(path)
 
@@ -319,7 +319,7 @@ def test_paths_that_are_not_there_are_all_named(tmp_path: Path) -> None:
     raw["vocabulary"] = {"path": str(tmp_path / "v")}
     raw["distillation"] = {"corpus": str(tmp_path / "{d}.parquet")}
     with pytest.raises(RetortError) as caught:
-        check_files(load_config(raw))
+        load_config(raw, texts=True)
     for part in ("teacher.checkpoint", "vocabulary.path", "distillation.corpus", "holds a brace"):
         assert part in str(caught.value)
 
@@ -330,10 +330,10 @@ def test_a_given_checkpoint_was_trained_as_the_configuration_says(tmp_path: Path
     raw = copy.deepcopy(BASE)
     raw["teacher"]["checkpoint"] = str(tmp_path)
     (tmp_path / "model.json").write_text('{"objective": {"name": "autoregressive"}}')
-    check_files(load_config(raw))
+    load_config(raw, texts=True)
     (tmp_path / "model.json").write_text('{"objective": {"name": "janus"}}')
     with pytest.raises(RetortError, match="teacher.checkpoint: .* was trained as janus; .* objective autoregressive"):
-        check_files(load_config(raw))
+        load_config(raw, texts=True)
 
 
 def test_local_texts_leave_out_downloads_and_what_a_mirror_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def student(name: str = "ctc", data: str = "mixed", **keys: Any) -> dict[str, An
         (student("dag", self_paced={"criterion": "agreement"}), "students.s: objective dag has no slots that agree"),
         (student(data="raw", self_paced={"criterion": "similarity"}), "students.s: similarity is that of the two targ"),
         (student(self_paced={"warmup": 0.6}), "students.s.self_paced: warmup (0.6) must be below full (0.6)"),
-        (student(mixture={"kind": "selectve"}), "students.s.mixture.kind: unknown value 'selectve'; did you mean sel"),
+        (student(mixture={"kind": "unoin"}), "students.s.mixture.kind: unknown value 'unoin'; did you mean union"),
         (student(mixture={"kind": "selective"}), "students.s.mixture.evaluator: missing"),
         (
             student(mixture={**SELECTIVE, "evaluator": "ctcc"}),

@@ -20,7 +20,7 @@ OVERLAYS = sorted(
 
 
 def shipped(*paths: Path) -> Config:
-    return load_files(paths, {})
+    return load_files(paths, {}, texts=False)
 
 
 @pytest.mark.parametrize(

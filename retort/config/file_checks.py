@@ -1,0 +1,180 @@
+"""Checks of the files that a configuration names: they are there, they fit, and they can be inputs of the workflow."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from retort.config.base import count_of
+from retort.config.checks import Sections
+from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
+from retort.config.files import CHECKPOINT_FILES, DESCRIPTION, VOCABULARY_FILES, mirror_directory
+from retort.config.problems import Problem, near_name
+from retort.config.systems import System
+
+LARGEST_COUNTED = 64 << 20
+"""Bytes of a text whose lines are counted here; the corpus stage counts those of every text."""
+_BLOCK = 1 << 20
+
+
+def file_checks(sections: Sections) -> Iterator[Problem]:
+    """Problems of what the valid sections name by a path."""
+    yield from _missing_directories(sections)
+    corpus = sections.distillation.corpus if sections.distillation else None
+    if corpus and not os.path.isfile(corpus):
+        yield Problem("distillation.corpus", f"no file {corpus}; expected a translations table{_near(corpus)}")
+    for key, path in sections.external.files.items() if sections.external else ():
+        if not os.path.exists(path):
+            yield Problem(f"external_teacher.{key}", f"no file or directory {path}; correct the path{_near(path)}")
+    yield from _other_objectives(sections)
+    mirror = mirror_directory(sections.corpus.mirror_directory if sections.corpus else None)
+    if mirror is None:
+        yield from _missing_texts(sections)
+        yield from _unequal_texts(sections)
+    yield from _paths_with_braces(sections)
+
+
+def _missing_directories(sections: Sections) -> Iterator[Problem]:
+    directories: list[tuple[str, str, tuple[str, ...]]] = []
+    directories += [(key, path, CHECKPOINT_FILES) for key, path, _ in _checkpoints(sections)]
+    if sections.vocabulary and sections.vocabulary.path:
+        directories.append(("vocabulary.path", sections.vocabulary.path, VOCABULARY_FILES))
+    for key, path, files in directories:
+        missing = [name for name in files if not os.path.isfile(Path(path) / name)]
+        if missing:
+            lacks = f"{path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}"
+            yield Problem(key, lacks + _near(path))
+
+
+def _other_objectives(sections: Sections) -> Iterator[Problem]:
+    """Checkpoints that were trained with another objective than the configuration has."""
+    for key, path, system in _checkpoints(sections):
+        trained, named = _trained_objective(path), system.objective.name
+        if trained is not None and trained != named:
+            yield Problem(key, f"{path} was trained as {trained}; the configuration has objective {named}")
+
+
+def _trained_objective(checkpoint: str) -> Any:
+    """The name of the objective in a checkpoint's description; None where it cannot be read."""
+    try:
+        return json.loads((Path(checkpoint) / DESCRIPTION).read_text())["objective"]["name"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _missing_texts(sections: Sections) -> Iterator[Problem]:
+    for key, text in _texts(sections):
+        if _is_local(text) and not os.path.isfile(text.location):
+            where = "relative paths start where Retort runs"
+            found = "is a directory" if os.path.isdir(text.location) else "no such file"
+            yield Problem(key, f"{text.location}: {found}; expected a text ({where}){_near(text.location)}")
+
+
+def _unequal_texts(sections: Sections) -> Iterator[Problem]:
+    """Sides of a pair with another number of lines, and splits that are larger than the text."""
+    if not isinstance(sections.corpus, TextCorpus):
+        return
+    for path, pair in _pairs(sections.corpus):
+        for number, (source, other) in enumerate(zip(pair.source, pair.others, strict=False)):
+            lines = [_lines(text) for text in (source, other)]
+            if None not in lines and lines[0] != lines[1]:
+                sides = f"{source.location} has {lines[0]} lines and {other.location} has {lines[1]}"
+                yield Problem(f"{path}.source[{number}]", f"{sides}; line i of one must be the translation of line i")
+    carve, counts = sections.corpus.carve, [_lines(text) for text in sections.corpus.train.source]
+    if carve is not None and counts and None not in counts:
+        yield from _too_few_to_carve(carve, sum(count or 0 for count in counts))
+
+
+def _too_few_to_carve(carve: Carve, lines: int) -> Iterator[Problem]:
+    wanted = count_of(carve.valid_pairs, lines) + count_of(carve.test_pairs, lines)
+    if wanted >= lines:
+        asked = f"{wanted:,} validation and test pairs of a text of {lines:,} lines leave nothing to train on"
+        yield Problem("corpus.carve", f"{asked}; ask for fewer, or for shares, such as valid_pairs: 2%")
+
+
+def _paths_with_braces(sections: Sections) -> Iterator[Problem]:
+    paths = [(key, text.location) for key, text in _texts(sections) if _is_local(text)]
+    paths += [(key, path) for key, path, _ in _checkpoints(sections)]
+    paths += (
+        [(f"external_teacher.{key}", path) for key, path in sections.external.files.items()]
+        if sections.external
+        else []
+    )
+    if sections.vocabulary and sections.vocabulary.path:
+        paths.append(("vocabulary.path", sections.vocabulary.path))
+    if sections.distillation and sections.distillation.corpus:
+        paths.append(("distillation.corpus", sections.distillation.corpus))
+    for key, path in paths:
+        if set(path) & set("{}"):
+            yield Problem(key, f"{path!r} holds a brace, which a workflow takes for a wildcard; rename it")
+
+
+def _checkpoints(sections: Sections) -> list[tuple[str, str, System]]:
+    """The checkpoints that are given: the key, the directory and the system."""
+    systems = {path: system for path, system in sections.systems.items() if path not in sections.loop}
+    if sections.pretraining:
+        systems["pretraining.system"] = sections.pretraining.system
+    return [(f"{path}.checkpoint", system.checkpoint, system) for path, system in systems.items() if system.checkpoint]
+
+
+def _texts(sections: Sections) -> Iterator[tuple[str, TextSource]]:
+    """Every text that is read, with its key."""
+    pairs = _pairs(sections.corpus) if isinstance(sections.corpus, TextCorpus) else []
+    for path, pair in pairs:
+        for side in ("source", "target", "references"):
+            for number, text in enumerate(getattr(pair, side)):
+                yield f"{path}.{side}[{number}]", text
+    for number, text in enumerate(sections.corpus.monolingual if isinstance(sections.corpus, TextCorpus) else []):
+        yield f"corpus.monolingual[{number}]", text
+    for number, text in enumerate(sections.pretraining.texts if sections.pretraining else []):
+        yield f"pretraining.texts[{number}]", text
+
+
+def _pairs(corpus: TextCorpus) -> list[tuple[str, TextPair]]:
+    pairs = [("corpus.train", corpus.train)]
+    pairs += [("corpus.valid", corpus.valid)] if corpus.valid else []
+    return pairs + [(f"corpus.tests.{name}", pair) for name, pair in corpus.tests.items()]
+
+
+def _is_local(text: TextSource) -> bool:
+    return "://" not in text.location
+
+
+def _lines(text: TextSource) -> int | None:
+    """Number of lines of a local plain text; None where counting takes more than a glance."""
+    if not _is_local(text) or text.member is not None or text.layout != "lines":
+        return None
+    try:
+        status = os.stat(text.location)
+        return _counted(text.location, status.st_mtime_ns) if status.st_size <= LARGEST_COUNTED else None
+    except (OSError, ValueError):
+        return None
+
+
+@cache
+def _counted(path: str, modified: int) -> int | None:
+    lines, last = 0, b"\n"
+    with open(path, "rb") as handle:
+        while block := handle.read(_BLOCK):
+            try:
+                # what is compressed, or in another encoding, is the corpus stage's to read
+                codecs.getincrementaldecoder("utf-8")().decode(block if not lines else b"")
+            except UnicodeDecodeError:
+                return None
+            lines, last = lines + block.count(b"\n"), block[-1:]
+    return lines + (last != b"\n")
+
+
+def _near(path: str) -> str:
+    """A hint: the file of the same directory whose name is nearest."""
+    try:
+        names = [entry.name for entry in os.scandir(Path(path).parent)][:10_000]
+    except (OSError, ValueError):
+        return ""
+    near = near_name(Path(path).name, [name for name in names if name != Path(path).name])
+    return f"; did you mean {Path(path).parent / near}?" if near is not None else ""

@@ -1,0 +1,203 @@
+"""Wrong configurations: each gives the whole list of its problems at once, with path, line and what would be right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from retort.config.load import load_files
+from retort.errors import RetortError
+
+TEACHER = "teacher: {objective: autoregressive}\n"
+TEXT = "name: my\ncorpus:\n  train: {source: my.en, target: my.de}\n"
+SPLIT = TEXT + "  carve: {valid_pairs: 5%, test_pairs: 5%}\n" + TEACHER
+MADE_UP = "name: my\ncorpus: {kind: generated}\n" + TEACHER
+
+WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
+    "nothing but a name": (
+        "name: my\n",
+        [("corpus", None, "missing"), ("teacher", None, "missing")],
+    ),
+    "no splits, and a misspelled file": (
+        "name: my\ncorpus:\n  train: {source: my.eng, target: my.de}\n" + TEACHER,
+        [("corpus", 2, "give valid and at least one test set, or carve")],
+    ),
+    "a misspelled file": (
+        SPLIT.replace("my.en", "my.eng"),
+        [("corpus.train.source[0]", 3, "no such file.*did you mean my.en?")],
+    ),
+    "two kinds of targets and no splits": (
+        "name: my\ncorpus:\n  train: {source: my.en, target: my.de, references: my.de}\n" + TEACHER,
+        [("corpus.train", 3, "give target"), ("corpus", 2, "give valid")],
+    ),
+    "more to carve than there is": (
+        TEXT + "  carve: {}\n" + TEACHER,
+        [("corpus.carve", 4, r"5,000 .* of 40 lines.*valid_pairs: 2%")],
+    ),
+    "two texts of other lengths": (
+        SPLIT.replace("my.de", "short.de"),
+        [("corpus.train.source[0]", 3, "my.en has 40 lines and short.de has 39")],
+    ),
+    "a share that is none": (
+        SPLIT.replace("valid_pairs: 5%", "valid_pairs: 5 percent"),
+        [("corpus.carve.valid_pairs", 4, "a share, such as 2%, found '5 percent'")],
+    ),
+    "a share above everything, and no count": (
+        SPLIT.replace("valid_pairs: 5%", "valid_pairs: 120%").replace("test_pairs: 5%", "test_pairs: 0"),
+        [("corpus.carve.valid_pairs", 4, "found '120%'"), ("corpus.carve.test_pairs", 4, "found 0")],
+    ),
+    "a kind and keys misspelled": (
+        "name: my\ncorpus: {kind: txt, trane: {sorce: my.en, target: my.de}}\n" + TEACHER,
+        [
+            ("corpus.kind", 2, "did you mean text?"),
+            ("corpus.trane", 2, "did you mean train?"),
+            ("corpus.train.sorce", 2, "did you mean source?"),
+            ("corpus.train", None, "missing"),
+            ("corpus.train.source", None, "missing"),
+            ("corpus", 2, "give valid"),
+        ],
+    ),
+    "an objective misspelled": (
+        MADE_UP + "students:\n  a: {objective: ctcc, data: distiled}\n",
+        [
+            ("students.a.objective.name", 5, "'ctcc'; did you mean ctc?"),
+            ("students.a.data", 5, "'distiled'; did you mean distilled?"),
+        ],
+    ),
+    "behind a misspelled objective": (
+        MADE_UP + "students:\n  a: {objective: ctcc, searches: {b: beam}}\n",
+        [
+            ("students.a.objective.name", 5, "did you mean ctc?"),
+            ("students.a", 5, "search 'b' is beam, which objective ctc cannot use"),
+        ],
+    ),
+    "behind a misspelled section": (
+        MADE_UP + "trainig: {max_updates: 10, warmup: 20}\n",
+        [("trainig", 4, "did you mean training?"), ("training", None, "warmup .20. must be below max_updates .10.")],
+    ),
+    "text for numbers": (
+        MADE_UP + 'model: {d_model: "256", heads: many}\n',
+        [("model.d_model", 4, "found '256'"), ("model.heads", 4, "found 'many'")],
+    ),
+    "a shared key and a student's own": (
+        MADE_UP + "training: {learnin_rate: 1}\nstudents:\n  a: {objective: ctc, training: {warm_up: 3}}\n",
+        [
+            ("training.learnin_rate", 4, "did you mean learning_rate?"),
+            ("students.a.training.warm_up", 6, "did you mean warmup?"),
+        ],
+    ),
+    "a teacher that cannot teach": (
+        "name: my\ncorpus: {kind: generated}\nteacher: {objective: ctc, data: distilled}\n",
+        [("teacher.objective.name", 3, "must be autoregressive"), ("teacher.data", 3, "the teacher makes the")],
+    ),
+    "names that nobody has": (
+        MADE_UP + "students:\n  a: ctc\nevaluation: {baseline: tacher, metrics: [BLUE]}\n",
+        [
+            ("students.a", 5, "must be a section of keys, found 'ctc'"),
+            ("evaluation.metrics[0]", 6, "did you mean BLEU?"),
+            ("evaluation.baseline", 6, "did you mean teacher?"),
+        ],
+    ),
+    "checkpoints that are not there": (
+        MADE_UP.replace("autoregressive}", "autoregressive, checkpoint: olds}")
+        + "students:\n  a: {objective: ctc, checkpoint: nowhere}\nvocabulary: {path: nowhere, size: 1}\n",
+        [
+            ("vocabulary.size", 6, "greater than or equal to 32"),
+            ("teacher.checkpoint", 3, "olds lacks .*did you mean old?"),
+            ("students.a.checkpoint", 5, "nowhere lacks model.safetensors"),
+        ],
+    ),
+    "a distilled corpus that is not there, beside a type": (
+        MADE_UP + "distillation: {corpus: nowhere.parquet}\nseeds: 3\n",
+        [("seeds", 5, "must be a list, such as .1, 2., found 3"), ("distillation.corpus", 4, "no file nowhere")],
+    ),
+    "every second of two seeds": (
+        MADE_UP + "seeds: [1, 1]\nreport: {titel: x}\n",
+        [("seeds", 4, "repeats a seed"), ("report.titel", 5, "did you mean title?")],
+    ),
+    "a search of another family in a list": (
+        MADE_UP + "students:\n  a: {objective: glat, searches: [argmax]}\n",
+        [("students.a.searches", 5, "must be a mapping of names")],
+    ),
+    "an option of another objective": (
+        MADE_UP + "students:\n  a: {objective: {name: ctc, upsample: 2}}\n  b: {objective: {gamma: 2}}\n",
+        [
+            ("students.a.objective.upsample", 5, "did you mean upsampling?"),
+            ("students.b.objective.name", 6, "missing"),
+        ],
+    ),
+    "a start that does not fit": (
+        MADE_UP
+        + "model: {encoder_layers: 2}\nstudents:\n  a:\n    objective: ctc\n    data: mixd\n"
+        + "    model: {encoder_layers: 1}\n    training: {warm_start: teacher_encoder}\n",
+        [
+            ("students.a.data", 8, "did you mean mixed?"),
+            ("students.a.model.encoder_layers", 9, "at least the teacher's 2, found 1"),
+        ],
+    ),
+    "two vocabularies, tied": (
+        MADE_UP + "vocabulary: {joint: false, sise: 100}\nmodel: {tied: al}\n",
+        [
+            ("vocabulary.sise", 4, "did you mean size?"),
+            ("model.tied", 5, "did you mean all?"),
+            ("model.tied", 5, '"all" needs vocabulary.joint: true'),
+        ],
+    ),
+    "an EM loop of nothing it can use": (
+        MADE_UP + "em: {iterations: 1, student: {data: raw, checkpoint: x}, teacher: {seeds: [1]}}\n",
+        [("em.student.checkpoint", 4, "the loop trains its systems"), ("em.teacher.seeds", 4, "remove it")],
+    ),
+    "a run's name": (
+        MADE_UP.replace("name: my", "name: my run") + "pretraining: {texts: missing.en}\nvocabulary: {joint: false}\n",
+        [
+            ("name", 1, "use letters"),
+            ("model.tied", None, '"all" needs vocabulary.joint: true'),
+            ("vocabulary.joint", 5, "needs a joint vocabulary"),
+            ("pretraining.texts[0]", 4, "no such file"),
+        ],
+    ),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RETORT_MIRROR", raising=False)
+    Path("old").mkdir()
+    for name, lines in (("my.en", 40), ("my.de", 40), ("short.de", 39)):
+        Path(name).write_text("".join(f"line {number}\n" for number in range(lines)))
+    return tmp_path
+
+
+def test_there_are_enough() -> None:
+    assert len(WRONG) >= 25
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_the_whole_list_at_once(folder: Path, name: str) -> None:
+    text, expected = WRONG[name]
+    Path("c.yaml").write_text(text)
+    with pytest.raises(RetortError) as caught:
+        load_files(["c.yaml"], {})
+    first, *lines, _ = str(caught.value).splitlines()
+    left = [re.fullmatch(r"  (\S+)(?: \(c\.yaml, line (\d+)\))?: (.*)", line) for line in lines]
+    for path, place, message in expected:
+        fits = [
+            match
+            for match in left
+            if match and match[1] == path and (place is None or match[2] == str(place)) and re.search(message, match[3])
+        ]
+        assert fits, (path, place, message, lines)
+        left.remove(fits[0])
+    assert not left, lines
+    assert f"{len(expected)} problem" in first
+
+
+@pytest.mark.parametrize("text", [SPLIT, MADE_UP, SPLIT + "training: {max_updates: 200, warmup: 5%}\n"])
+def test_what_the_wrong_ones_start_from_is_right(folder: Path, text: str) -> None:
+    Path("c.yaml").write_text(text)
+    config = load_files(["c.yaml"], {})
+    assert config.teacher is not None and config.teacher.objective.name == "autoregressive"
+    assert config.training.warmup in (10, 1000)
