@@ -28,6 +28,10 @@ class RetortError(Exception):
     """
 
 
+class NotFinite(RetortError):
+    """A loss or a gradient of a training is infinite or no number. The message says at which update."""
+
+
 class OutOfTime(Exception):
     """The time that a job has is nearly over; its state is saved, and the same command goes on from it."""
 

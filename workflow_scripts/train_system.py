@@ -17,7 +17,7 @@ from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.tables import ENCODED, MIXED
 from retort.data.teacher_labels import StoredLabels
 from retort.data.vocabulary import Vocabulary
-from retort.errors import RetortError
+from retort.errors import NotFinite, RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
 from retort.models.checkpoint import load_teacher, save_checkpoint
@@ -101,7 +101,10 @@ def train(args: argparse.Namespace, processes: Processes, interruption: Interrup
         processes=processes,
         interruption=interruption,
     )
-    result = trainer.run(args.output / "events")
+    try:
+        result = trainer.run(args.output / "events")
+    except NotFinite as error:
+        raise NotFinite(f"{args.output}, objective {args.system.objective.name}: {error}") from None
     if result is not None:
         save(args, trainer, result=result, identity=identity, vocabulary=vocabulary, dtype=dtype)
 

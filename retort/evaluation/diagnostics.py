@@ -16,13 +16,15 @@ import retort
 from retort.config import CorpusSection
 from retort.config.tokenizers import AUTO
 from retort.evaluation.metrics import Score
+from retort.evaluation.metrics.bleu import Bleu
 from retort.evaluation.quality import Pairs
 from retort.evaluation.tokenizers import chosen_tokenizer, length, unit
 
-RIGHT, REPEATED, LENGTH, EMPTY, TRUNCATED, PASSES = (
+RIGHT, REPEATED, LENGTH, BREVITY, EMPTY, TRUNCATED, PASSES = (
     "right",
     "repeated_token_rate",
     "length_ratio",
+    "brevity_penalty",
     "empty_outputs",
     "truncated_outputs",
     "decoder_passes",
@@ -40,6 +42,7 @@ def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:
     tokenizer = chosen_tokenizer(tokenizer, pairs.references)
     hypothesis_words = words(pairs.hypotheses, tokenizer)
     reference_words = mean_words(pairs.references, tokenizer)
+    brevity, bleu = Bleu(tokenizer).brevity_penalty(pairs.hypotheses, pairs.references)
     return [
         *of_tokens[:1],
         _score(
@@ -47,6 +50,7 @@ def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:
             hypothesis_words / reference_words if reference_words else float("nan"),
             f"hypothesis words / reference words, {unit(tokenizer)}|reference words:{reference_words:g}",
         ),
+        _score(BREVITY, brevity, f"factor of BLEU for outputs shorter than their references|{bleu}"),
         _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
         _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
         *of_tokens[1:],

@@ -30,8 +30,9 @@ def alignment(log_probs_bjk: Tensor, slots_b: Tensor, length_b: Tensor, skip_tar
 
     Class 0 of ``log_probs`` is the blank, class i the i-th target. Entries beyond a sentence's slots and targets are
     ignored. The aligned cross entropy is minus the sum of weights times log-probabilities, so the weights are also its
-    gradient. Ties are broken arbitrarily.
+    gradient. Ties are broken arbitrarily. NaN aligns like 0, so that it reaches the loss, which reports it.
     """
+    log_probs_bjk = log_probs_bjk.masked_fill(log_probs_bjk.isnan(), 0.0)
     b, j, k = log_probs_bjk.shape
     ways_wsbk = _ways(log_probs_bjk, skip_target)
     # one more column, for the target before the first

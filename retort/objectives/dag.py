@@ -43,7 +43,8 @@ def compute(model: DagModel, batch: Batch, options: Dag, step: Step) -> Loss:
             generator=step.generator,
         )
     log_prob_b = _log_prob(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=given_bt)
-    reached_b = log_prob_b.isfinite()
+    # NaN is no lack of a path: it reaches the loss, and the training loop reports it
+    reached_b = log_prob_b != float("-inf")
     tokens = ((batch.target_bt != PAD).sum(1) * reached_b * batch.weights).sum().clamp(min=MIN_WEIGHT)
     total = -(torch.where(reached_b, log_prob_b, 0.0) * batch.weights).sum() / tokens
     parts = {"nll": total.detach(), "infeasible": (~reached_b).float().mean()}

@@ -47,6 +47,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
         version=retort.__version__,
         figures={key: None if png is None else data_uri(png) for key, png in figures.items()},
         tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
+        short=summary.short_outputs(inputs),
         gaps={test_set: summary.gaps(inputs, test_set) for test_set in sets},
         metrics=[
             metric for metric in (*inputs.metrics, RIGHT) if any(row["metric"] == metric for row in inputs.scores)

@@ -10,12 +10,15 @@ import numpy as np
 
 from retort.corpus.cleaning import loss_warning
 from retort.data.runs import Run
+from retort.evaluation.diagnostics import BREVITY
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.evaluation.significance import Spread, spread
 from retort.report.inputs import Inputs
 from retort.report.timing import Key, Latency, Speedup, best_speedups, latencies
 
 SIGNIFICANT = 0.05
+SHORT = 0.97
+"""Brevity penalty below which the figure's note names a system: 3 % of its BLEU are lost to length."""
 SHARES = {
     "infeasible": "sentences whose target does not fit into the slots: they train nothing",
     "truncated": "target tokens dropped from the loss for their low probability",
@@ -90,6 +93,16 @@ def score_spreads(inputs: Inputs, test_set: str) -> dict[Key, dict[str, Spread]]
             metrics.setdefault(row["metric"], []).append(row["value"])
     keys = sorted(values, key=lambda key: inputs.order(*key))
     return {key: {metric: spread(scores) for metric, scores in values[key].items()} for key in keys}
+
+
+def short_outputs(inputs: Inputs) -> list[str]:
+    """Systems and searches of the first test set whose outputs are too short, with their brevity penalty."""
+    texts = []
+    for test_set in test_sets(inputs)[:1]:
+        for key, metrics in score_spreads(inputs, test_set).items():
+            if BREVITY in metrics and metrics[BREVITY].mean < SHORT:
+                texts.append(f"{' '.join(key)} {metrics[BREVITY].mean:.3f}")
+    return texts
 
 
 def difference(inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str]) -> Difference | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from retort.config import Training
 from retort.data.batches import Batch, EncodedCorpus, epoch_batches
 from retort.data.teacher_labels import StoredLabels
-from retort.errors import Interrupted, OutOfTime, RetortError
+from retort.errors import Interrupted, NotFinite, OutOfTime, RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import reseed_dropout
 from retort.objectives.base import Step, load_objective
@@ -330,7 +330,7 @@ class Trainer:
             self.health.count(progress.health, metrics)
         norm = float(self.optimiser.step(update))
         if norm != norm or norm == float("inf"):
-            raise RetortError(
+            raise NotFinite(
                 f"update {update}: the gradient norm is {norm}; lower training.learning_rate, raise training.warmup, "
                 f"or use training.precision float32"
             )
@@ -348,7 +348,7 @@ class Trainer:
         loss = self.compute(self.model, batch, self.objective, step)
         value = loss.total.item()
         if not math.isfinite(value):
-            raise RetortError(
+            raise NotFinite(
                 f"update {update}: the loss is {value}; batch with ids {batch.ids[:5].tolist()} ... The weights "
                 f"before it are kept. Lower training.learning_rate, raise training.warmup, or use "
                 f"training.precision float32"

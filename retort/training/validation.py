@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from retort.config.tokenizers import AUTO
@@ -63,7 +64,7 @@ class Validator:
         reseed_dropout(0)
         sums: dict[str, float] = {}
         total = 0
-        for rows in length_batches(corpus.target.lengths, self.tokens):
+        for rows in self._batches(corpus):
             batch = corpus.batch(rows)
             weight = batch.target_tokens
             loss = compute(model, batch.to(model.device), self.objective, step)
@@ -72,12 +73,16 @@ class Validator:
             total += weight
         return {name: value / total for name, value in sums.items()}
 
+    def _batches(self, corpus: EncodedCorpus) -> list[np.ndarray]:
+        """Row numbers by the longer side, so that long sources of short targets stay within the memory too."""
+        return length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), self.tokens)
+
     @torch.no_grad()
     def encoder_gap(self, model: EncoderDecoder) -> float:
         """Nats per token that the loss rises by where the encoder reads another text of about the same length."""
         module, step = load_objective(self.objective.name), Step(torch.Generator().manual_seed(0))
         sums, total = 0.0, 0
-        for rows in length_batches(self.corpus.target.lengths, self.tokens):
+        for rows in self._batches(self.corpus):
             if len(rows) > 1:
                 batch = self.corpus.batch(rows)
                 sums += float(module.encoder_gap(model, batch.to(model.device), self.objective, step)) * len(rows)

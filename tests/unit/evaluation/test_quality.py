@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ def test_diagnostics_count_what_they_say(tmp_path: Path):
     scores = {score.metric: score for score in diagnostics(pairs)}
     assert scores["repeated_token_rate"].value == pytest.approx(3 / 9)
     assert scores["length_ratio"].value == pytest.approx(9 / 8)
+    # BLEU's tokenizer makes one token of "..." too: 9 tokens, none too few
+    assert scores["brevity_penalty"].value == 1
     assert scores["empty_outputs"].value == 1
     assert scores["truncated_outputs"].value == 1
     assert scores["decoder_passes"].value == pytest.approx(1.5)
@@ -77,12 +80,23 @@ def test_the_length_of_several_references_is_their_mean(tmp_path: Path):
     assert found.value == pytest.approx(4 / 5) and "reference words:5" in found.signature
 
 
+def test_the_brevity_penalty_is_that_of_bleu(tmp_path: Path):
+    references, hypotheses = ["a b c d e", "f g h i j"], ["a b c d", "f g h i"]
+    tests = read_tests([corpus(tmp_path / "test.test.parquet", references)])
+    (pairs,) = read_pairs(translations(tmp_path / "t.parquet", hypotheses), tests)
+    (found,) = [found for found in diagnostics(pairs) if found.metric == "brevity_penalty"]
+    assert found.value == pytest.approx(math.exp(1 - 10 / 8))
+    # all n-grams match, so BLEU is the penalty
+    (bleu,) = quality(pairs, ["BLEU"])
+    assert bleu.value == pytest.approx(100 * found.value) and bleu.signature in found.signature
+
+
 def test_diagnostics_of_nothing_but_empty_outputs(tmp_path: Path):
     tests = read_tests([corpus(tmp_path / "test.test.parquet", ["a b", "c"])])
     (pairs,) = read_pairs(translations(tmp_path / "t.parquet", ["", ""]), tests)
     scores = {score.metric: score.value for score in diagnostics(pairs)}
     assert scores["repeated_token_rate"] == 0
-    assert scores["length_ratio"] == 0
+    assert scores["length_ratio"] == scores["brevity_penalty"] == 0
     assert scores["empty_outputs"] == 2
 
 

@@ -99,6 +99,16 @@ def test_every_slot_and_every_target_is_charged_for():
         assert set(weights.unique().tolist()) <= {0.0, 1.0, 3.0}
 
 
+@pytest.mark.parametrize("where", [(0, 2, 1), (0, 0, 0), (0, 4, 3)])
+def test_a_value_that_is_no_number_reaches_the_loss(where):
+    log_probs = torch.randn(2, 5, 4).log_softmax(2)
+    expected = alignment(log_probs, torch.tensor([5, 5]), length_b=torch.tensor([3, 3]), skip_target=2.0)
+    log_probs[where] = float("nan")
+    weights = alignment(log_probs, torch.tensor([5, 5]), length_b=torch.tensor([3, 3]), skip_target=2.0)
+    assert weights.isfinite().all() and torch.equal(weights[1], expected[1])
+    assert (weights * log_probs).sum((1, 2)).isnan().tolist() == [True, False]
+
+
 def test_float32_suffices_for_long_sentences():
     log_probs = random_log_probs(200, 180, seed=1)
     exact = value(log_probs, 200, 180, 2.0)

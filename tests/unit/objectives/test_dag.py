@@ -91,6 +91,14 @@ def test_sentences_that_do_not_fit_are_counted_and_left_out():
     assert_left_out(dag.compute, model, sources, targets, OPTIONS)
 
 
+def test_a_value_that_is_no_number_is_no_lack_of_a_path():
+    model, pairs = dag_model(4), batch(SOURCES, TARGETS)
+    with torch.no_grad():
+        model.embeddings.output[:] = float("nan")
+    loss = dag.compute(model, pairs, OPTIONS, Step(torch.Generator()))
+    assert loss.total.isnan() and loss.parts["infeasible"] == 0
+
+
 def test_a_batch_without_any_sentence_that_fits_has_a_loss_of_zero():
     model = dag_model(1).train()
     options = config.Dag(name="dag", upsampling=1, start=0.999, end=0.999)
@@ -183,7 +191,7 @@ def graph_of(model, source):
         log_probs = model.logits(states)[0].log_softmax(1)
         transitions = model.transitions(states, vertices)[0].log()
     eos = log_probs[-1, EOS].item()
-    log_probs[:, [PAD, BOS, EOS, MASK, BLANK]] = -math.inf
+    log_probs[:, [PAD, BOS, EOS, UNK, MASK, BLANK]] = -math.inf
     return log_probs, eos, transitions
 
 

@@ -4,11 +4,12 @@ import itertools
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from retort.config import Argmax, Blocks, CtcCollapse, DagPath, Greedy, MaskPredict
-from retort.data.batches import length_batches
+from retort.data.batches import EncodedCorpus, Ragged, length_batches
 from retort.data.parquet import read_provenance, read_table
 from retort.data.tables import TRAINING_LOG
 from retort.errors import RetortError
@@ -266,6 +267,23 @@ def test_the_validation_loss_is_a_mean_over_tokens_whatever_the_batches():
         losses.append(scores["loss"])
         assert model.training
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_validation_batches_hold_few_pairs_of_long_sources():
+    objective, lengths = OBJECTIVES["autoregressive"], [40, 3] * 20
+    sources = Ragged.from_lists([[6] * n for n in lengths])
+    valid = EncodedCorpus(np.arange(40), sources, Ragged.from_lists([[7, 8]] * 40))
+    seen = []
+
+    class Watched(type(small_model(objective))):
+        def encode(self, source_bs):
+            seen.append(tuple(source_bs.shape))
+            return super().encode(source_bs)
+
+    model = small_model(objective)
+    model.__class__ = Watched
+    Validator(valid, Numerals(), objective, SEARCHES["autoregressive"], 0, 128)(model)
+    assert sum(rows for rows, _ in seen) == 40 and max(rows * width for rows, width in seen) <= 128
 
 
 def test_precision_names():
