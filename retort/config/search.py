@@ -79,6 +79,8 @@ class Argmax(SearchSection):
     """Nats that odd takes off for each repeat; null forbids them."""
     length_beam: int = Field(1, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
+    length_weight: float = Field(0.0, ge=0, le=1000)
+    """Weight of log p(length), added to the mean log-probability where lengths compete."""
 
 
 class LengthParallel(SearchSection):
@@ -97,6 +99,8 @@ class LengthParallel(SearchSection):
     wins."""
     length_penalty: float = Field(1.0, ge=0, le=100)
     """alpha of ((5 + length) / 6) ** alpha, which divides the teacher's log-probability; the length counts eos."""
+    length_weight: float = Field(0.0, ge=0, le=1000)
+    """Weight of log p(length), added to the model's own mean log-probability where lengths compete."""
 
     @property
     def needs_teacher(self) -> bool:
@@ -117,6 +121,8 @@ class MaskPredict(SearchSection):
     """Decoder passes."""
     length_beam: int = Field(3, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
+    length_weight: float = Field(0.0, ge=0, le=1000)
+    """Weight of log p(length), added to the mean log-probability where lengths compete."""
 
 
 class Blocks(SearchSection):
@@ -133,6 +139,8 @@ class Blocks(SearchSection):
     """Longest output: this times the source length, plus 10 tokens."""
     max_tokens: int | None = Field(None, ge=1, le=100_000)
     """Longest output where that is longer, for sources that are much longer than targets; null: no such limit."""
+    token_bonus: float = Field(0.0, ge=-1000, le=1000)
+    """Nats that every token of text is preferred to eos by; outputs get longer."""
 
 
 class CtcCollapse(SearchSection):
@@ -140,6 +148,8 @@ class CtcCollapse(SearchSection):
 
     kind: Literal["ctc_collapse"]
     decodes = "alignment"
+    blank_penalty: float = Field(0.0, ge=-1000, le=1000)
+    """Nats off the log-probability of a blank in each slot; outputs get longer."""
 
 
 class DagPath(SearchSection):

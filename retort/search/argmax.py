@@ -13,8 +13,7 @@ from retort.search.length_candidates import LengthCandidates
 
 @torch.inference_mode()
 def search(model: ParallelModel, source_bs: Tensor, options: Argmax) -> list[list[Hypothesis]]:
-    """One pass over each of the ``length_beam`` most probable lengths; highest mean log-probability (nats) first.
-
-    The mean is over all slots, also those whose repeats are removed.
+    """One pass over each of the ``length_beam`` most probable lengths; in the order of
+    ``LengthCandidates.ranked``. The mean is over all slots, also those whose repeats are removed.
     """
     return LengthCandidates.most_probable(model, source_bs, options.length_beam).fill(options)

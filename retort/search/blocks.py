@@ -18,12 +18,13 @@ from retort.search.base import NO_OUTPUT, Hypothesis, output_limit, without_spec
 
 @torch.inference_mode()
 def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hypothesis]]:
-    """One pass per block; the score is the sum of log-probabilities (nats), including eos and merged repeats."""
+    """One pass per block; the score is the sum of log-probabilities (nats), including eos and merged repeats, less
+    ``token_bonus`` for eos."""
     longest = model.config.max_length
     if options.max_tokens is not None:
         longest = min(longest, options.max_tokens + 1)
     limit_b = torch.tensor(output_limit(source_bs, options.max_ratio, longest), device=source_bs.device)
-    tokens_bt, log_probs_bt, passes_b = fill(model, source_bs, limit_b, options.block)
+    tokens_bt, log_probs_bt, passes_b = fill(model, source_bs, limit_b, options.block, options.token_bonus)
     place_t = torch.arange(tokens_bt.shape[1], device=source_bs.device)
     end_b1 = first_end(tokens_bt, limit_b)[:, None]
     score_b = (log_probs_bt * (place_t <= end_b1)).sum(1)
@@ -38,10 +39,13 @@ def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hy
     ]
 
 
-def fill(model: BangModel, source_bs: Tensor, limit_b: Tensor, block: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def fill(
+    model: BangModel, source_bs: Tensor, limit_b: Tensor, block: int | None, token_bonus: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens [b, t] with eos after the last decoded slot, their log-probabilities [b, t] (nats), and the passes [b].
 
     ``limit_b``: length limits in tokens; t is the largest plus 1, for eos. ``block``: slots per pass, None: all.
+    ``token_bonus``: nats that text is preferred to eos by.
     """
     b = len(source_bs)
     slots = int(limit_b.max()) + 1
@@ -58,6 +62,7 @@ def fill(model: BangModel, source_bs: Tensor, limit_b: Tensor, block: int | None
         logits_rpv = model.logits(model.advance(last_rp, cache, stop - start)).float()
         normaliser_rp = logits_rpv.logsumexp(-1)
         logits_rpv[:, :, NO_OUTPUT] = float("-inf")
+        logits_rpv[:, :, EOS] -= token_bonus
         best_rp, last_rp = logits_rpv.max(-1)
         tokens_bt[open_r, start:stop] = last_rp
         log_probs_bt[open_r, start:stop] = best_rp - normaliser_rp

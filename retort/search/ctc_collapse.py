@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from retort.config import CtcCollapse
-from retort.data.vocabulary import BOS, EOS, MASK, PAD, UNK
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis, without_special
 
@@ -18,7 +18,7 @@ FORBIDDEN = [PAD, BOS, EOS, MASK]
 
 @torch.inference_mode()
 def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> list[list[Hypothesis]]:
-    """One pass; the score is the log-probability of the best path, in nats."""
+    """One pass; the score is the log-probability of the best path, in nats, less ``blank_penalty`` for each blank."""
     memory_bsd, memory_bias = model.encode(source_bs)
     states_btd, slots_b = model.decode_upsampled(source_bs, memory_bsd, memory_bias)
     inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
@@ -26,6 +26,7 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     logits[:, FORBIDDEN] = float("-inf")
     log_probs = torch.log_softmax(logits, -1)
     log_probs[:, UNK] = float("-inf")
+    log_probs[:, BLANK] -= options.blank_penalty
     best, token = log_probs.max(-1)
     tokens_bt = torch.full(inside_bt.shape, PAD, device=source_bs.device)
     tokens_bt[inside_bt] = token

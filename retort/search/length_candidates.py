@@ -1,7 +1,7 @@
 """Slots of several candidate lengths per source, filled in one pass.
 
 Shape letters: b sources, c length candidates per source, n rows (one per source and candidate), t slot, s source
-position, d width, m slots that hold mask, v vocabulary, k most probable tokens per slot.
+position, d width, m slots that hold mask, v vocabulary, k most probable tokens per slot, l length class.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retort.config import Argmax, LengthParallel
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
-from retort.models.parallel import ParallelModel, most_probable_lengths
+from retort.models.parallel import ParallelModel, length_class, most_probable_lengths
 from retort.search.base import Hypothesis, without_special
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
 
@@ -23,12 +23,20 @@ class LengthCandidates:
     """Rows of slots, with the encoder's output repeated for them."""
 
     def __init__(
-        self, model: ParallelModel, memory_bsd: Tensor, memory_bias: Tensor, source_n: Tensor, length_n: Tensor
+        self,
+        model: ParallelModel,
+        memory_bsd: Tensor,
+        memory_bias: Tensor,
+        source_n: Tensor,
+        length_n: Tensor,
+        length_log_prob_n: Tensor | None = None,
     ) -> None:
         """``source_n``: index of each row's source, ascending; every source has at least one row. ``length_n``: target
-        length of each row with eos; the attribute of this name is the number of its slots."""
+        length of each row with eos; the attribute of this name is the number of its slots. ``length_log_prob_n``: log
+        p(length) in nats; None: all lengths are alike."""
         self.model = model
         self.source_n = source_n
+        self.length_log_prob_n = torch.zeros(len(source_n)) if length_log_prob_n is None else length_log_prob_n
         self.length_n = model.slot_count(length_n)
         self.forbidden = [PAD, BOS, MASK] if model.blank else [PAD, BOS, MASK, BLANK]
         self.memory_nsd, self.memory_bias = repeated_memory(memory_bsd, memory_bias, source_n)
@@ -42,7 +50,22 @@ class LengthCandidates:
         memory_bsd, memory_bias = model.encode(source_bs)
         lengths_bc = most_probable_lengths(model, source_bs, memory_bsd, count=count)
         source_n = torch.arange(len(source_bs), device=source_bs.device).repeat_interleave(count)
-        return cls(model, memory_bsd, memory_bias, source_n=source_n, length_n=lengths_bc.flatten())
+        return cls.of_lengths(model, source_bs, memory_bsd, memory_bias, source_n, lengths_bc.flatten())
+
+    @classmethod
+    def of_lengths(
+        cls,
+        model: ParallelModel,
+        source_bs: Tensor,
+        memory_bsd: Tensor,
+        memory_bias: Tensor,
+        source_n: Tensor,
+        length_n: Tensor,
+    ) -> LengthCandidates:
+        """Candidates of these lengths of these sources, with the model's log p(length)."""
+        log_probs_bl = torch.log_softmax(model.predict_length(source_bs, memory_bsd).float(), -1)
+        class_n = length_class(model, source_bs[source_n], length_n)
+        return cls(model, memory_bsd, memory_bias, source_n, length_n, log_probs_bl[source_n, class_n])
 
     def masked_slots(self) -> Tensor:
         """Decoder input [n, t]: mask in every slot, pad after them."""
@@ -81,19 +104,24 @@ class LengthCandidates:
             best_m, token_m = log_probs_mv.max(-1)
             tokens_nt = self._in_slots(token_m)
             log_probs_nt = self._in_slots(best_m)
-        nbest_lists = self.ranked(tokens_nt, log_probs_nt, passes=1)
+        nbest_lists = self.ranked(tokens_nt, log_probs_nt, passes=1, length_weight=options.length_weight)
         if options.deduplicate == "remove":
             return [
                 [replace(h, tokens=[token for token, _ in groupby(h.tokens)]) for h in best] for best in nbest_lists
             ]
         return nbest_lists
 
-    def ranked(self, tokens_nt: Tensor, log_probs_nt: Tensor, passes: int) -> list[list[Hypothesis]]:
-        """N-best lists of filled slots, highest mean log-probability per slot first.
+    def ranked(
+        self, tokens_nt: Tensor, log_probs_nt: Tensor, passes: int, length_weight: float = 0.0
+    ) -> list[list[Hypothesis]]:
+        """N-best lists of filled slots, highest score first: mean log-probability per slot, in nats, plus
+        ``length_weight`` x log p(length).
 
         ``log_probs_nt`` (nats) is 0 after a row's slots.
         """
         score_n = log_probs_nt.sum(1) / self.length_n
+        if length_weight:
+            score_n = score_n + length_weight * self.length_log_prob_n
         nbest_lists: list[list[Hypothesis]] = [[] for _ in range(int(self.source_n[-1]) + 1)]
         for source, tokens, score in zip(self.source_n.tolist(), tokens_nt.tolist(), score_n.tolist(), strict=True):
             hypothesis = Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=passes)

@@ -30,7 +30,8 @@ def search(
 ) -> list[list[Hypothesis]]:
     """Distinct candidates of each source, highest score first, in nats.
 
-    The score is the teacher's, see ``rescored``; without a teacher it is the model's mean log-probability per slot.
+    The score is the teacher's, see ``rescored``; without a teacher it is that of
+    ``LengthCandidates.ranked``.
     Raises RetortError if the teacher's maximum length is below the model's.
     """
     if teacher is not None and teacher.config.max_length < model.config.max_length:
@@ -55,8 +56,9 @@ def lengths_around(model: ParallelModel, source_bs: Tensor, count: int) -> Lengt
     first_b1 = (predicted_b1 - count // 2).clamp(min=2)
     length_bc = first_b1 + torch.arange(count, device=source_bs.device)
     fits_bc = length_bc <= model.config.max_length
-    return LengthCandidates(
+    return LengthCandidates.of_lengths(
         model,
+        source_bs,
         memory_bsd,
         memory_bias,
         source_n=fits_bc.nonzero()[:, 0],

@@ -15,8 +15,10 @@ from retort.search.length_candidates import LengthCandidates
 
 
 @torch.inference_mode()
-def refine(model: ParallelModel, source_bs: Tensor, length_beam: int, iterations: int) -> list[list[Hypothesis]]:
-    """N-best lists after T = ``iterations`` passes, best mean log-probability (nats) first.
+def refine(
+    model: ParallelModel, source_bs: Tensor, length_beam: int, iterations: int, length_weight: float = 0.0
+) -> list[list[Hypothesis]]:
+    """N-best lists after T = ``iterations`` passes, in the order of ``LengthCandidates.ranked``.
 
     After pass i, the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, are masked again. The
     other tokens keep their probabilities.
@@ -31,4 +33,4 @@ def refine(model: ParallelModel, source_bs: Tensor, length_beam: int, iterations
             count_n = candidates.length_n * (iterations - i - 1) // iterations
             rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(1).argsort(1)
             tokens_nt = torch.where(rank_nt < count_n[:, None], MASK, tokens_nt)
-    return candidates.ranked(tokens_nt, log_probs_nt, iterations)
+    return candidates.ranked(tokens_nt, log_probs_nt, iterations, length_weight)

@@ -170,6 +170,7 @@ class FakeParallel:
     def __init__(self, slots: Callable[[int], Tensor], lengths: Sequence[int] = (), upsampling: int = 1) -> None:
         self.slots, self.lengths, self.upsampling = slots, lengths, upsampling
         self.config = SimpleNamespace(heads=1, max_length=512)
+        self.length = SimpleNamespace(out_features=2 * LENGTH_RANGE + 1)
         self.blank = False
         self.eos_anywhere = False
         self.inputs: list[Tensor] = []

@@ -24,7 +24,10 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     if options["max_tokens"] is not None:
         longest = min(longest, options["max_tokens"] + 1)
     limit_b = np.array([output_limit(len(tokens), options["max_ratio"], longest) for tokens in sources])
-    tokens_bt, passes_b = fill(graphs, outputs[MEMORY], lengths, limit_b, options["block"])
+    # bundles from before token_bonus do not have it
+    tokens_bt, passes_b = fill(
+        graphs, outputs[MEMORY], lengths, limit_b, options["block"], options.get("token_bonus", 0.0)
+    )
     decoded = []
     for tokens, limit, passes in zip(tokens_bt, limit_b.tolist(), passes_b.tolist(), strict=True):
         end = first_end(tokens, limit)
@@ -36,9 +39,15 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
 
 
 def fill(
-    graphs: Graphs, memory_bmd: np.ndarray, lengths: np.ndarray, limit_b: np.ndarray, block: int | None
+    graphs: Graphs,
+    memory_bmd: np.ndarray,
+    lengths: np.ndarray,
+    limit_b: np.ndarray,
+    block: int | None,
+    token_bonus: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens [b, t], eos after what was decoded, and the passes [b]."""
+    eos = int(graphs.tokens.searchsorted(EOS))
     b, slots = len(limit_b), int(limit_b.max()) + 1
     block = min(block or slots, slots)
     # bos, and then the slots
@@ -56,6 +65,7 @@ def fill(
         }
         logits = graphs.run(DECODER, inputs)[LOGITS]
         graphs.forbid_unknown(logits)
+        logits[..., eos] -= np.float32(token_bonus)
         tokens_bt[open_r, start + 1 : stop + 1] = graphs.tokens[logits.argmax(2)]
         passes_b[open_r] += 1
         ends = [first_end(tokens_bt[i, 1 : stop + 1], int(limit_b[i])) for i in open_r]

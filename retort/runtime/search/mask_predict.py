@@ -12,7 +12,7 @@ import numpy as np
 
 from retort.data.vocabulary import MASK
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.search.slots import Rows
+from retort.runtime.search.slots import Rows, length_weight
 from retort.runtime.system import Decoded
 
 
@@ -32,4 +32,4 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
             sure_nt = np.where(rows.real_nt, log_probs_nt, 1.0)
             rank_nt = sure_nt.argsort(1, kind="stable").argsort(1, kind="stable")
             tokens_nt = np.where(rank_nt < count_n[:, None], MASK, tokens_nt)
-    return rows.chosen(tokens_nt, log_probs_nt, iterations)
+    return rows.chosen(tokens_nt, log_probs_nt, iterations, length_weight(options))

@@ -38,6 +38,14 @@ class Encoded:
         offset_b = 0 if facts["length_slot"] else self.source_length_b[:, None] - facts["length_range"]
         return np.clip(classes_bc + offset_b, 1, self.graphs.max_length)
 
+    def length_log_probs(self, source_n: np.ndarray, length_n: np.ndarray) -> np.ndarray:
+        """log p(length) [n] of these target lengths of these sources, in nats."""
+        facts = self.graphs.facts
+        offset_n = 0 if facts["length_slot"] else self.source_length_b[source_n] - facts["length_range"]
+        class_n = np.clip(length_n - offset_n, 0, self.length_scores_bl.shape[1] - 1)
+        normaliser_b = normalisers(self.length_scores_bl[:, None])[:, 0]
+        return self.length_scores_bl[source_n, class_n] - normaliser_b[source_n]  # type: ignore[no-any-return]
+
 
 class Rows:
     """Rows of slots, with the memory of their sources."""
@@ -46,6 +54,7 @@ class Rows:
         """``source_n`` are the numbers of the rows' sources, ascending, ``length_n`` target lengths with eos."""
         graphs = encoded.graphs
         self.graphs, self.source_n = graphs, source_n
+        self._encoded, self._length_n = encoded, length_n
         multiplied = length_n.astype(np.float32) * np.float32(graphs.facts["length_multiplier"]) + np.float32(0.5)
         self.count_n = np.minimum(multiplied.astype(np.int32), graphs.max_length)
         """Slots of each row."""
@@ -94,9 +103,14 @@ class Rows:
         chosen_nt = np.take_along_axis(scores_ntv, best_nt[:, :, None], 2)[:, :, 0]
         return self.graphs.tokens[best_nt], chosen_nt - normalisers(scores_ntv)
 
-    def chosen(self, tokens_nt: np.ndarray, log_probs_nt: np.ndarray, passes: int) -> list[Decoded]:
-        """Of each source's rows the one with the best mean log-probability of a slot."""
+    def chosen(
+        self, tokens_nt: np.ndarray, log_probs_nt: np.ndarray, passes: int, length_weight: float = 0.0
+    ) -> list[Decoded]:
+        """Of each source's rows the one with the best mean log-probability of a slot plus ``length_weight`` x
+        log p(length)."""
         score_n = np.where(self.real_nt, log_probs_nt, 0).sum(1) / self.count_n
+        if length_weight:
+            score_n += np.float32(length_weight) * self._encoded.length_log_probs(self.source_n, self._length_n)
         best: dict[int, int] = {}
         for row, source in enumerate(self.source_n.tolist()):
             if source not in best or score_n[row] > score_n[best[source]]:
@@ -106,17 +120,23 @@ class Rows:
 
 def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:
     """The output of one pass, repeats treated according to ``deduplicate``."""
+    weight = length_weight(options)
     if options["deduplicate"] == "odd":
-        decoded = rows.chosen(*_without_repeats(rows, options["repeat_penalty"]), 1)
+        decoded = rows.chosen(*_without_repeats(rows, options["repeat_penalty"]), 1, weight)
     elif len(rows.source_n) == rows.source_n[-1] + 1:
         # nothing to choose among: no probability is needed
         tokens_nt = rows.graphs.tokens[rows.eligible(rows.scores(rows.masked_slots())).argmax(2)]
         decoded = rows.chosen(tokens_nt, np.zeros(tokens_nt.shape, np.float32), 1)
     else:
-        decoded = rows.chosen(*rows.best(rows.masked_slots()), 1)
+        decoded = rows.chosen(*rows.best(rows.masked_slots()), 1, weight)
     if options["deduplicate"] == "remove":
         return [d._replace(tokens=without_repeats(d.tokens)) for d in decoded]
     return decoded
+
+
+def length_weight(options: Mapping[str, Any]) -> float:
+    """Weight of log p(length); bundles from before this option do not have it."""
+    return float(options.get("length_weight", 0.0))
 
 
 def normalisers(scores_ntv: np.ndarray) -> np.ndarray:

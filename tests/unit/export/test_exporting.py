@@ -30,6 +30,11 @@ VITERBI, BLOCKS = {"kind": "joint_viterbi"}, {"kind": "blocks"}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vanilla": (VANILLA, ARGMAX),
     "vanilla, lengths": (VANILLA, ARGMAX | {"length_beam": 4}),
+    "vanilla, lengths weighed": (VANILLA, ARGMAX | {"length_beam": 5, "length_weight": 4.0}),
+    "vanilla, slot, lengths around weighed": (VANILLA | {"length_from": "slot"}, PARALLEL | {"length_weight": 2.0}),
+    "cmlm, lengths weighed": ({"name": "cmlm"}, PASSES | {"length_weight": 4.0}),
+    "ctc, no blanks wanted": ({"name": "ctc"}, CTC | {"blank_penalty": 3.0}),
+    "bang, bonus": ({"name": "bang"}, BLOCKS | {"token_bonus": 1.5}),
     "vanilla, repeats removed": (VANILLA, ARGMAX | {"deduplicate": "remove", "length_beam": 2}),
     "vanilla, ODD": (VANILLA, ARGMAX | {"deduplicate": "odd"}),
     "vanilla, ODD with a penalty": (VANILLA, ARGMAX | {"deduplicate": "odd", "repeat_penalty": 0.3, "length_beam": 3}),
@@ -199,7 +204,7 @@ def test_the_bundle_says_what_it_is_and_what_was_measured(tmp_path, vocabulary):
     facts = export_system(tmp_path / "checkpoint", tmp_path / "bundle", precision="int8", lines=lines)
     assert facts == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert (facts["engine"], facts["precision"], facts["family"]) == ("onnx", "int8", "parallel")
-    assert facts["search"] == {"kind": "ctc_collapse"} and facts["searches"] == ["ctc_collapse"]
+    assert facts["search"] == {"kind": "ctc_collapse", "blank_penalty": 0.0} and facts["searches"] == ["ctc_collapse"]
     assert facts["parity"]["lines"] == 3 and facts["parity"]["changed_outputs"] in range(4)
     assert facts["parity"]["bleu"] >= 0 and isinstance(facts["parity"]["bleu_difference"], float)
     assert set(facts["versions"]) == {"retort", "torch", "onnx", "onnxruntime"}

@@ -55,6 +55,13 @@ OUTPUTS = {
 }
 
 
+@pytest.mark.parametrize("bonus", [0.0, 2.9, 3.1])
+def test_a_bonus_per_token_moves_the_end(bonus):
+    # eos is 3 nats above every other token of the third slot
+    (best,) = found(FakeBang([6, 7, EOS, 8, EOS]), config.Blocks(kind="blocks", token_bonus=bonus))
+    assert best.truncated == (bonus > 3) and (len(best.tokens) > 2) == (bonus > 3)
+
+
 @pytest.mark.parametrize("block", [None, 1, 3, 40])
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_slots_become_outputs(name, block):

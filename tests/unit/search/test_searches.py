@@ -270,6 +270,40 @@ def test_slots_collapse(slots, tokens):
     assert best.score == pytest.approx(4 * (2 - math.log(math.exp(2) + math.exp(2.5) + 4 * math.exp(-5))), rel=1e-3)
 
 
+@pytest.mark.parametrize(("penalty", "tokens"), [(0.0, []), (0.9, []), (1.1, [6]), (-9.0, [])])
+def test_a_penalty_on_blanks_makes_outputs_longer(penalty, tokens):
+    logits = torch.full((2, 10), -5.0)
+    logits[:, BLANK], logits[:, 6] = 3.0, 2.0
+    options = config.CtcCollapse(kind="ctc_collapse", blank_penalty=penalty)
+    (best,) = run_search(FakeParallel(lambda _: logits), ONE, options)[0]
+    expected = 2 * max(3.0 - penalty, 2.0) - 2 * logits[0].logsumexp(0).item()
+    assert best.tokens == tokens and best.score == pytest.approx(expected, abs=2e-2)
+
+
+@pytest.mark.parametrize("kind", ["argmax", "mask_predict", "length_parallel"])
+def test_lengths_compete_by_their_probability_too(kind):
+    # the shorter, the surer the slots; of the lengths 4 is the most probable, and then 3, 2 and 5
+    given, lengths = [0.9, 0.8, 0.5, 0.4, 0.3], [4, 3, 2, 5]
+    length_log_probs = dict(zip(lengths, torch.tensor([0.0, -1, -2, -3]).log_softmax(0).tolist(), strict=True))
+    # pad, bos, mask and blank are left out of the slots' distributions
+    slots = [math.log(p / (1 - 4 * (1 - p) / 9)) for p in given]
+    candidates, keys = {
+        "argmax": ((4, 3, 2), {"length_beam": 3}),
+        "mask_predict": ((4, 3, 2), {"length_beam": 3, "iterations": 1}),
+        "length_parallel": ((3, 4, 5), {"candidates": 3, "rescore": False, "deduplicate": "none"}),
+    }[kind]
+    section = next(s for s in config.SEARCHES if s.kind_name() == kind)
+    outputs = []
+    for weight in (0.0, 0.1, 1.0):
+        model = FakeParallel(lambda _: torch.tensor([constant(a=p) for p in given]).log(), lengths=lengths)
+        best = run_search(model, ONE, section(kind=kind, length_weight=weight, **keys))[0][0]
+        scores = {n: sum(slots[:n]) / n + weight * length_log_probs[n] for n in candidates}
+        winner = max(scores, key=scores.__getitem__)
+        assert len(best.tokens) == winner and best.score == pytest.approx(scores[winner], rel=1e-4)
+        outputs.append(winner)
+    assert outputs[0] < outputs[-1]
+
+
 def test_slots_of_padding_do_not_count():
     logits = torch.full((8, 10), -5.0)
     logits[range(8), [6, 6, 7, 7, 8, 8, 9, 9]] = 2.0
