@@ -1,10 +1,47 @@
-# Evaluation: translate the test sets with every search, score each result, compare systems.
+# Evaluation: tune searches on the validation set where that is asked for, translate the test sets with every search, score each result, compare systems.
+
+
+rule tune_search:
+    input:
+        unpack(of_job(layout.checkpoint)),
+        teacher=of_job(plan.rescoring_files),
+        valid=f"{R}/corpus/valid.parquet",
+    output:
+        search=f"{R}/tuning/{{system}}/seed{{seed}}/{{search}}.json",
+        table=f"{R}/tuning/{{system}}/seed{{seed}}/{{search}}.parquet",
+    log:
+        f"{R}/logs/tune_search/{{system}}/seed{{seed}}/{{search}}.log",
+    benchmark:
+        f"{R}/benchmarks/tune_search/{{system}}/seed{{seed}}/{{search}}.tsv"
+    conda:
+        "../envs/retort.yaml"
+    threads: 1
+    resources:
+        gpu=gpus_of_job,
+    params:
+        script=script("tune_search"),
+        code=code("tune_search", modules.tuning),
+        searches=of_job(options.tried_searches),
+        metric=run_config.evaluation.metrics[0],
+        tokenizer=run_config.evaluation.tokenizer,
+        batch_tokens=run_config.evaluation.batch_tokens,
+        checkpoint=directory_of("input.weights"),
+        teacher=of_job(options.rescoring),
+    message:
+        "Tune {wildcards.system}, seed {wildcards.seed}, search {wildcards.search} on the validation set"
+    shell:
+        "python {params.script:q} --checkpoint {params.checkpoint:q} {params.teacher:q} --searches {params.searches:q}"
+        " --system {wildcards.system:q} --seed {wildcards.seed} --search-name {wildcards.search:q}"
+        " --metric {params.metric:q} --tokenizer {params.tokenizer:q} --batch-tokens {params.batch_tokens}"
+        " --valid {input.valid:q} --threads {threads} --output {output.search:q} --output-table {output.table:q}"
+        " 2> {log:q}"
 
 
 rule translate:
     input:
         unpack(of_job(layout.checkpoint)),
         teacher=of_job(plan.rescoring_files),
+        tuned=of_job(plan.tuned_files),
         tests=TESTS,
     output:
         translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
@@ -22,7 +59,7 @@ rule translate:
     params:
         script=script("translate"),
         code=code("translate", modules.translation),
-        search=of_job(options.search),
+        search=of_job(options.decoding_search),
         batch_tokens=run_config.evaluation.batch_tokens,
         checkpoint=directory_of("input.weights"),
         teacher=of_job(options.rescoring),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -11,7 +12,7 @@ from retort.config.corpus import Texts
 from retort.config.mixing import DataMixture, SelfPaced
 from retort.config.model import Model
 from retort.config.objectives import OBJECTIVES, BartJanus, Objective, names_where
-from retort.config.search import Search
+from retort.config.search import Search, SearchSection
 from retort.config.training import Training
 
 Data = Literal["raw", "distilled", "mixed", "interpolated", "em", "selected", "monolingual"]
@@ -47,6 +48,10 @@ class System(Section):
     """Training; keys left out come from the top-level training section."""
     searches: dict[Name, Search] = {}
     """How it is decoded, by name; the first one also validates. Empty: its objective's usual ones."""
+    tune: dict[Name, dict[str, list[int | float]]] = {}
+    """Values to try on the validation set after training, by search and option, such as {collapse: {blank_penalty:
+    [0.5, 1, 2]}}; all combinations, and the search as it is written. Tests are decoded with the best one in the first
+    of evaluation.metrics. Training and latency have the search as it is written."""
 
     @model_validator(mode="after")
     def _searches_fit(self) -> System:
@@ -77,6 +82,29 @@ class System(Section):
         if paced and paced.criterion == "similarity" and self.data != "mixed":
             raise ValueError(f"similarity is that of the two targets of data: mixed, found data: {self.data}")
         return self
+
+    @model_validator(mode="after")
+    def _tuning_fits(self) -> System:
+        for name in self.tune:
+            if name not in self.searches:
+                raise ValueError(f"tune names the search {name!r}; it can be {' or '.join(self.searches) or 'none'}")
+            self.tried_searches(name)
+        return self
+
+    def tried_searches(self, name: str) -> list[SearchSection]:
+        """A search as it is written, and then with each combination of the values of ``tune``; each once.
+
+        Raises ValueError for an option that it does not have, or a value that the option cannot have.
+        """
+        search, values = self.searches[name], self.tune.get(name, {})
+        written = search.model_dump()
+        for option in values:
+            if option == "kind" or option not in written:
+                able = " or ".join(key for key in written if key != "kind")
+                raise ValueError(f"tune.{name}: {search.kind} has no option {option!r}; it has {able or 'none'}")
+        variants = [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
+        searches = [search, *(type(search).model_validate(written | variant) for variant in variants)]
+        return [s for i, s in enumerate(searches) if s not in searches[:i]]
 
     def unshareable(self, processes: int) -> str:
         """Why so many processes cannot train it together; empty if they can."""

@@ -90,6 +90,10 @@ class Layout:
         """Translations of the test sets by a system, seed and search."""
         return f"{self.root}/translations/{run.system}/seed{run.seed}/{run.search}.parquet"
 
+    def tuned(self, run: Run) -> str:
+        """The search with the options that were best on the validation set."""
+        return f"{self.root}/tuning/{run.system}/seed{run.seed}/{run.search}.json"
+
     def scores(self, run: Run) -> str:
         """Scores of these translations."""
         return f"{self.root}/scores/{run.system}/seed{run.seed}/{run.search}.parquet"

@@ -73,6 +73,10 @@ class Modules:
         options = section.searches[search]
         return {model_module(section), search_module(options)} | self._teacher(options.needs_teacher)
 
+    def tuning(self, system: str, search: str) -> set[str]:
+        """The same of the validation set, and its scores."""
+        return self.translation(system, search) | metric_modules(self.config.evaluation.metrics[:1])
+
     def exposure(self, system: str) -> set[str]:
         """Exposure bias: a student and the teacher complete each other's outputs."""
         models = {model_module(self.config.systems[system])} | self._teacher(True)

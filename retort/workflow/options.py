@@ -190,9 +190,19 @@ class Options:
     def system(self, system: str) -> str:
         """What a training depends on: not its name, and of its searches only the first one, which validates."""
         section = self.config.trained[system]
-        value = section.model_dump(mode="json", exclude={"seeds", "checkpoint", "searches"})
+        value = section.model_dump(mode="json", exclude={"seeds", "checkpoint", "searches", "tune"})
         search = section.searches[self.plan.first_search(system)].model_dump(mode="json")
         return as_json({**value, "searches": {"validation": search}})
+
+    def decoding_search(self, system: str, seed: int, search: str) -> str:
+        """What the tests are decoded with: a search of a system, or the file of its tuned form."""
+        tuned = self.plan.tuned_files(system, seed, search)
+        return f"@{tuned[0]}" if tuned else self.search(system, search)
+
+    def tried_searches(self, system: str, search: str) -> str:
+        """The forms of a search that are tried on the validation set."""
+        tried = self.config.systems[system].tried_searches(search)
+        return as_json([form.model_dump(mode="json") for form in tried])
 
     def search(self, system: str, search: str) -> str:
         """A search of a system."""

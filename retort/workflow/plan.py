@@ -248,6 +248,11 @@ class Plan:
         """The teacher's checkpoint where it scores the candidates of a search, its weights first."""
         return self.teacher_files() if self.config.systems[system].searches[search].needs_teacher else []
 
+    def tuned_files(self, system: str, seed: int, search: str) -> list[str]:
+        """The file of a search whose options are chosen on the validation set."""
+        tunes = search in self.config.systems[system].tune
+        return [self.layout.tuned(Run(system, seed, search))] if tunes else []
+
     def multimodality_files(self, system: str, seed: int) -> dict[str, str]:
         """A parallel system, and pairs of its training text that it has not seen."""
         pairs = {

@@ -14,14 +14,14 @@ from retort.config import Greedy
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
 from retort.data.runs import Run
-from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS
+from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, TUNING
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.runs import run_of_translations
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.runtime import torch_engine
 from retort.search.decoding import translate_texts
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
-from workflow_scripts import decode_shard, gather_distilled, measure_latency, translate
+from workflow_scripts import decode_shard, gather_distilled, measure_latency, translate, tune_search
 
 LENGTH_PARALLEL = {"kind": "length_parallel", "candidates": 5}
 DISTILLATION = {"search": GREEDY, "batch_tokens": 512, "engine": "torch"}
@@ -332,6 +332,30 @@ def test_every_test_set_is_translated_row_by_row(tables, teacher, tmp_path):
     assert facts["checkpoint"] == file_digest(teacher / "model.safetensors")
     assert facts["search"] == {"name": "name", "kind": "greedy", "max_ratio": 2.0}
     assert facts["tests"] == {path.name: file_digest(path) for path in (tables.test, other)}
+
+
+def test_the_search_that_is_best_on_validation_decodes_the_tests(tables, teacher, tmp_path):
+    valid = tables.root / "corpus/valid.parquet"
+    # of the first two the longer outputs win by far; the third equals the second, and comes later
+    tried = [{**GREEDY, "max_ratio": ratio} for ratio in (0.01, 2.0, 2.5)]
+    call(
+        tune_search,
+        *("--checkpoint", teacher, "--searches", json.dumps(tried), "--metric", "chrF", "--valid", valid),
+        *("--system", "ctc", "--seed", 3, "--search-name", "name"),
+        *("--output", tmp_path / "name.json", "--output-table", tmp_path / "name.parquet"),
+    )
+    rows = read_table(tmp_path / "name.parquet", TUNING).to_pylist()
+    values = [row["value"] for row in rows]
+    best = values.index(max(values))
+    assert [row["chosen"] for row in rows] == [i == best for i in range(3)]
+    assert json.loads((tmp_path / "name.json").read_text()) == json.loads(rows[best]["options"]) == tried[best]
+    call(
+        translate,
+        *("--checkpoint", teacher, "--search", f"@{tmp_path / 'name.json'}"),
+        *("--system", "ctc", "--seed", 3, "--search-name", "name"),
+        *("--tests", tables.test, "--output", tmp_path / "out.parquet"),
+    )
+    assert read_provenance(tmp_path / "out.parquet")["search"] == {"name": "name", **tried[best]}
 
 
 @pytest.mark.parametrize(("system", "search"), [("teacher", GREEDY), ("student", ARGMAX)])

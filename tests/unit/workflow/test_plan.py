@@ -256,6 +256,19 @@ def test_a_search_may_ask_the_teacher() -> None:
     assert Options(plan).rescoring("v", "rescored") == ["--teacher", f"{R}/systems/teacher/seed1"]
 
 
+def test_a_search_may_be_tuned() -> None:
+    changes = {"students": {"v": {**VANILLA, "searches": RESCORED, "tune": {"own": {"length_beam": [1, 3, 3]}}}}}
+    plan, plain = planned(changes), planned({"students": {"v": {**VANILLA, "searches": RESCORED}}})
+    assert plan.tuned_files("v", 2, "own") == [f"{R}/tuning/v/seed2/own.json"]
+    assert plan.tuned_files("v", 2, "rescored") == []
+    assert Options(plan).decoding_search("v", 2, "own") == f"@{R}/tuning/v/seed2/own.json"
+    assert Options(plan).decoding_search("v", 2, "rescored") == Options(plan).search("v", "rescored")
+    tried = json.loads(Options(plan).tried_searches("v", "own"))
+    assert [search["length_beam"] for search in tried] == [1, 3]
+    assert Options(plan).system("v") == Options(plain).system("v")
+    assert "retort.evaluation.metrics.bleu" in Modules(plan).tuning("v", "own")
+
+
 def test_texts_are_files_where_they_are_local(tmp_path: Path) -> None:
     pair = {"source": [{"location": "a"}], "target": [{"location": "https://x.org/b"}]}
     corpus = {"kind": "text", "train": pair, "valid": pair, "tests": {"one": pair}, "mirror": None}

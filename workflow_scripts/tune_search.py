@@ -1,0 +1,71 @@
+"""Choose the values of a search's options on the validation set: the search with the best ones, and all scores."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import get_args
+
+from retort.config import Metric, Search, SearchSection
+from retort.config.tokenizers import AUTO, Tokenizer
+from retort.data.files import write_json
+from retort.data.parquet import read_table, write_table
+from retort.data.provenance import file_digest, provenance
+from retort.data.runs import Run
+from retort.data.tables import CORPUS, TUNING
+from retort.evaluation.tuning import best, tried, tuning_table
+from retort.models.checkpoint import load_checkpoint, load_teacher
+from retort.search.decoding import translate_texts
+from retort.training.device import describe_device, prepare_device
+from retort.workflow.arguments import count, threads
+from retort.workflow.scripting import run_script, section
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--checkpoint", type=Path, required=True)
+    arguments.add_argument("--searches", type=section(list[Search]), required=True, help="what is tried, JSON")
+    arguments.add_argument("--system", required=True, help="name of the system")
+    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--search-name", required=True, help="name of the search")
+    arguments.add_argument("--teacher", type=Path, help="checkpoint, if the search has a teacher score its candidates")
+    arguments.add_argument("--valid", type=Path, required=True, help="corpus table of the validation set")
+    arguments.add_argument("--metric", choices=get_args(Metric), required=True)
+    arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of the metric")
+    arguments.add_argument("--batch-tokens", type=count, default=4096)
+    arguments.add_argument("--threads", type=threads, default=1)
+    arguments.add_argument("--output", type=Path, required=True, help="the chosen search, JSON")
+    arguments.add_argument("--output-table", type=Path, required=True, help="everything tried")
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    device = prepare_device(args.threads)
+    model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
+    teacher = None
+    if any(search.needs_teacher for search in args.searches):
+        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary, device)
+    corpus = read_table(args.valid, CORPUS)
+    sources = corpus["source"].to_pylist()
+
+    def decode(search: SearchSection) -> list[str]:
+        asked = teacher if search.needs_teacher else None
+        results = translate_texts(model, vocabulary, sources, search, args.batch_tokens, teacher=asked)
+        return vocabulary.decode_target([hypotheses[0].tokens for hypotheses in results])
+
+    results = tried(args.searches, decode, corpus, args.metric, args.tokenizer)
+    chosen = best(results)
+    logging.info("%s %.2f with %s", args.metric, chosen.score.value, chosen.search)
+    facts = provenance(
+        checkpoint=file_digest(args.checkpoint / "model.safetensors"),
+        valid=file_digest(args.valid),
+        device=describe_device(device),
+    )
+    run = Run(args.system, args.seed, args.search_name)
+    write_table(args.output_table, TUNING, tuning_table(results, run), facts)
+    write_json(args.output, chosen.search.model_dump(mode="json"))
+
+
+if __name__ == "__main__":
+    run_script(parser(), main)
