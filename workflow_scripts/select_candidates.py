@@ -26,6 +26,9 @@ from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
 
+KEYS = {"choose_by", "posterior_weight", "token_bonus", "normalise", "likelihood_floor"}
+"""Keys of the section em that decide the choice."""
+
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -60,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
             yield select(pd.concat([frame, pd.DataFrame(scores)], axis=1), args.em)
 
     facts = provenance(
-        em=args.em.model_dump(mode="json", include={"choose_by", "normalise", "likelihood_floor"}),
+        em=args.em.model_dump(mode="json", include=KEYS),
         candidates=file_digest(args.candidates),
         scorers={name: file_digest(path / "model.safetensors") for name, path in scorers(args).items()},
         device=describe_device(device),
@@ -74,9 +77,9 @@ def scorers(args: argparse.Namespace) -> dict[str, Path]:
     models = {}
     if args.em.choose_by != "autoregressive":
         models["parallel"] = args.student
-    if args.em.choose_by != "parallel":
+    if args.em.choose_by in ("difference", "autoregressive"):
         models["autoregressive"] = args.teacher
-    if args.em.likelihood_floor is not None:
+    if args.em.choose_by == "posterior" or args.em.likelihood_floor is not None:
         models["first"] = args.first_teacher
     return models
 

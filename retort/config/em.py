@@ -41,10 +41,16 @@ class Em(Section):
     """Iterations; 0 leaves the loop out. Raising it runs the new iterations only."""
     candidates: int = Field(20, ge=1, le=10_000)
     """Size of the beam, and number of candidates per source. The rest of the search is distillation.search."""
-    choose_by: Literal["parallel", "difference", "autoregressive"] = "parallel"
-    """Candidates are chosen by log p of the parallel model, length included, as the paper's code does; by log p of the
-    parallel model minus log p of the autoregressive one that made them, the weight of samples in its derivation; or,
-    a control without EM, by log p of the autoregressive one alone."""
+    choose_by: Literal["parallel", "posterior", "difference", "autoregressive"] = "parallel"
+    """Candidates are chosen by log p of the parallel model, length included, as the paper's code does (parallel); by
+    that plus posterior_weight x log p of the first teacher plus token_bonus x tokens, the mode of the derivation's
+    regularised posterior (posterior); by log p of the parallel model minus log p of the autoregressive one that made
+    them, which weighs that one's samples in a gradient and is no posterior (difference); or, a control without EM, by
+    log p of the autoregressive one alone."""
+    posterior_weight: float = Field(1.0, ge=0, le=1_000_000)
+    """Weight of log p under the first teacher in choose_by: posterior; 0 leaves the choice to the parallel model."""
+    token_bonus: float = Field(0.0, ge=-1_000_000, le=1_000_000)
+    """Nats per token, eos included, in choose_by: posterior; sums of log-probabilities prefer short candidates."""
     normalise: bool = False
     """Divide that score by the length in tokens."""
     likelihood_floor: float | None = Field(None, ge=0, le=1_000_000)

@@ -45,11 +45,12 @@ def usable(frame: pd.DataFrame) -> pd.DataFrame:
 def candidate_score(frame: pd.DataFrame, em: Em) -> np.ndarray:
     """The score that the choice maximises, in nats.
 
-    It is computed from log p(y | x) in the columns ``parallel`` and ``autoregressive``, whichever ``em.choose_by``
-    needs.
+    It is computed from log p(y | x) in the columns ``parallel``, ``autoregressive`` and ``first``, whichever
+    ``em.choose_by`` needs. The posterior is p_parallel x p_first ** weight.
     """
     score = {
         "parallel": lambda: frame["parallel"],
+        "posterior": lambda: frame["parallel"] + em.posterior_weight * frame["first"] + em.token_bonus * lengths(frame),
         "difference": lambda: frame["parallel"] - frame["autoregressive"],
         "autoregressive": lambda: frame["autoregressive"],
     }[em.choose_by]()

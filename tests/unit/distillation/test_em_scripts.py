@@ -132,8 +132,9 @@ def log_p(loaded, source, tokens):
         ({"normalise": True, "choose_by": "difference"}, {"parallel": "student", "autoregressive": "teacher"}),
         ({"choose_by": "autoregressive"}, {"autoregressive": "teacher"}),
         ({"likelihood_floor": 0.1}, {"parallel": "student", "first": "first"}),
+        ({"choose_by": "posterior", "posterior_weight": 2.0}, {"parallel": "student", "first": "first"}),
     ],
-    ids=["parallel", "difference", "autoregressive", "floor"],
+    ids=["parallel", "difference", "autoregressive", "floor", "posterior"],
 )
 def test_choices_are_those_of_scoring_one_by_one(tables, models, candidates, tmp_path, em, scorers):
     few = tmp_path / "few.parquet"
@@ -160,6 +161,8 @@ def test_choices_are_those_of_scoring_one_by_one(tables, models, candidates, tmp
 
         def score(r):
             by = em.get("choose_by", "parallel")
+            if by == "posterior":
+                return likelihood("student", r) + em["posterior_weight"] * likelihood("first", r)
             parallel = likelihood("student", r) if by != "autoregressive" else 0.0
             other = likelihood("teacher", r) if by != "parallel" else 0.0
             raw = other if by == "autoregressive" else parallel - other

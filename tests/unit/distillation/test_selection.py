@@ -124,6 +124,23 @@ def test_the_highest_score_wins(choose_by, normalise, rank, score, first):
     assert (row["score"], row["first_score"]) == pytest.approx((score, first))
 
 
+@pytest.mark.parametrize(
+    ("weight", "bonus", "rank", "score", "first"),
+    [
+        # -11, -7, -14 and 4, 2, 6 tokens, eos included
+        (1.0, 0.0, 1, -7, -11),
+        (1.0, 1.7, 1, -3.6, -4.2),
+        (1.0, 2.1, 2, -1.4, -2.6),
+        (1.0, 4.0, 2, 10, 5),
+        (0.0, 0.0, 1, -4, -9),
+        (9.0, 0.0, 0, -27, -27),
+    ],
+)
+def test_the_posterior_weighs_both_models_and_the_length(weight, bonus, rank, score, first):
+    row = chosen(THREE, choose_by="posterior", posterior_weight=weight, token_bonus=bonus)
+    assert (row["rank"], row["score"], row["first_score"]) == (rank, pytest.approx(score), pytest.approx(first))
+
+
 def test_ties_go_to_the_better_rank():
     assert chosen(scored((3, -4.0, 0, 0), (3, -2.0, 0, 0), (2, -2.0, 0, 0)))["rank"] == 1
     everything = scored(*[(2, -math.inf, 0, 0)] * 3)
