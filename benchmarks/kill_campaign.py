@@ -59,7 +59,7 @@ CHANGES: dict[str, Any] = {
 TARGETS = {"snakemake": 4, "job": 4, "group": 4}
 SIGNALS = {signal.SIGKILL: 5, signal.SIGTERM: 3, signal.SIGINT: 3}
 """What is killed and how, with weights."""
-STARTING, WORKING, AFTERWARDS = (0.2, 5.0), (0.0, 6.0), (2.0, 15.0)
+STARTING, WORKING, AFTERWARDS = (0.2, 5.0), (0.0, 14.0), (2.0, 15.0)
 """Seconds until a kill: from the start, or from the first job; and until the next one after the kill of a job."""
 HANGS = 180
 TROUBLE = ("LockException", "IncompleteFiles", "Traceback", "ProtectedOutput", "MissingOutput", "corrupted metadata")
@@ -163,10 +163,13 @@ class Campaign:
             if status == 0:
                 break
             failures = 0 if killed else failures + 1
-            if trouble := [word for word in TROUBLE if word in self.output.read_text(errors="replace")]:
-                self.note("trouble", words=trouble, end=self.output.read_text(errors="replace")[-500:])
+            said = self.output.read_text(errors="replace")
+            # a job that is interrupted before its script has begun
+            said = said.replace("Traceback", "") if "KeyboardInterrupt" in said else said
+            if trouble := [word for word in TROUBLE if word in said]:
+                self.note("trouble", words=trouble, end=said[-500:])
             if failures > 3:
-                self.note("stuck", end=self.output.read_text(errors="replace")[-500:])
+                self.note("stuck", end=said[-500:])
                 return False
         time.sleep(1.5)
         self.compare(checkout, undisturbed, process.pid)

@@ -17,6 +17,7 @@ import torch
 
 from retort.config import Beam, Greedy
 from retort.data.batches import Ragged
+from retort.data.files import writable
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
 from retort.export.ctranslate2 import write
 from retort.models.autoregressive import AutoregressiveModel
@@ -68,7 +69,7 @@ class ExactSearch:
 
         self.model, self.search, self.batch_tokens, self.best = model, search, batch_tokens, best
         self.left_to_torch = 0
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory() as directory, writable(Path(directory)):
             write(model, model.family, vocabulary, Path(directory), "float32")
             self._translator = ctranslate2.Translator(
                 directory, device="cpu", compute_type="float32", inter_threads=1, intra_threads=threads

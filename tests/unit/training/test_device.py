@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,13 @@ from typing import Any
 import pytest
 
 from retort.errors import RetortError
-from retort.training.device import claim_devices
+from retort.training.device import _lock_directory, claim_devices
 
 ROOT = Path(__file__).resolve().parents[3]
 JOB = """
 import logging, os, sys
 logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-from retort.training.device import claim_devices
+from retort.training.device import _lock_directory, claim_devices
 claim_devices(int(sys.argv[1]))
 claim_devices()
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
@@ -89,3 +91,22 @@ def test_more_devices_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch
 
 def test_without_named_devices_nothing_is_claimed(jobs: Jobs) -> None:
     assert device(jobs.start("")) == "None"
+
+
+@pytest.mark.parametrize("taken", ["open to others", "a file", "a link"])
+def test_locks_are_in_a_directory_that_only_this_user_can_open(
+    taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    directory = _lock_directory()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700 and _lock_directory() == directory
+    directory.rmdir()
+    if taken == "a file":
+        directory.touch()
+    elif taken == "a link":
+        directory.symlink_to(tmp_path)
+    else:
+        directory.mkdir()
+        directory.chmod(0o755)
+    with pytest.raises(RetortError, match="must be a directory that only this user can open"):
+        _lock_directory()
