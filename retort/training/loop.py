@@ -183,8 +183,7 @@ class Trainer:
         self.health.check_rise(progress.health, progress.rows)
         # results come from it again until the workflow has recorded them
         self.save()
-        self.optimiser.load_weights(self.average())
-        scores = self.validator(self.model)
+        updates, scores = self._keep_final_weights()
         log.add(progress.update, "average", scores, progress.seconds)
         log.close()
         return Result(
@@ -193,7 +192,7 @@ class Trainer:
             seconds=progress.seconds,
             tokens=progress.tokens,
             stopped_by=stopped_by or "",
-            averaged_updates=[update for _, update in progress.best],
+            averaged_updates=updates,
             scores=scores,
             rows=progress.rows,
             warnings=self.health.warnings(progress.health),
@@ -208,6 +207,25 @@ class Trainer:
         if now > self.deadline:
             log.close()
             raise OutOfTime(f"out of time after update {update}; its state is saved")
+
+    def _keep_final_weights(self) -> tuple[list[int], dict[str, float]]:
+        """Load the weights that ``final_weights`` asks for; the updates that they are the average of, and their
+        validation. Where the validation set chooses, the first of equal ones is kept: mean, best, last."""
+        best = [update for _, update in self.progress.best]
+        weights = {
+            "mean": (best, self.average()),
+            "best": (best[:1], self.kept[best[0]]),
+            "last": ([self.progress.update], self.optimiser.master.clone()),
+        }
+        asked = self.settings.final_weights
+        validated = []
+        for updates, tensor in weights.values() if asked == "validated" else [weights[asked]]:
+            self.optimiser.load_weights(tensor)
+            validated.append((updates, tensor, self.validator(self.model)))
+        sign, metric = self.settings.selection_sign, self.settings.select_by
+        updates, tensor, scores = max(validated, key=lambda entry: sign * entry[2][metric])
+        self.optimiser.load_weights(tensor)
+        return updates, scores
 
     def average(self) -> Tensor:
         """Mean of the best weights."""

@@ -190,6 +190,27 @@ def test_the_final_weights_are_the_mean_of_the_best(tmp_path):
     assert set(learner.kept) == {12, 6, 10}
 
 
+@pytest.mark.parametrize(
+    ("asked", "last_scores", "updates", "places"),
+    [
+        ("best", [8], [6], [2]),
+        ("last", [8], [12], [5]),
+        # mean, best, last
+        ("validated", [3, 8, 5], [6], [2]),
+        ("validated", [3, 8, 9], [12], [5]),
+        ("validated", [8, 8, 8], [6, 10], [2, 4]),
+    ],
+)
+def test_other_final_weights_are_kept_where_they_are_asked_for(tmp_path, asked, last_scores, updates, places):
+    scores = [5, 1, 7, 2, 6, 4, *last_scores]
+    learner = short(tmp_path, scores=scores, average_best=2, final_weights=asked)
+    result = learner.run(tmp_path / "events")
+    assert result.averaged_updates == updates and result.scores["BLEU"] == max(last_scores)
+    expected = sum(learner.seen[place] for place in places) / len(places)
+    torch.testing.assert_close(learner.optimiser.master, expected, rtol=1e-6, atol=1e-7)
+    assert torch.equal(learner.optimiser.weights, learner.optimiser.master)
+
+
 def timeless(rows):
     return [row[:4] for row in rows if row[2] not in TIMES]
 
