@@ -1,4 +1,5 @@
-"""The command line: ``retort check``, ``retort translate``, ``retort export`` and ``retort why``.
+"""The command line: ``retort check``, ``retort translate``, ``retort export``, ``retort init``, ``retort run``
+and ``retort why``.
 
 Nothing of weight is imported before it is needed: an exported system translates without torch and pydantic.
 """
@@ -86,6 +87,18 @@ def parser() -> argparse.ArgumentParser:
     )
     check = commands.add_parser("check", help="check a configuration, and list everything that is wrong with it")
     check.add_argument("files", nargs="+", type=Path, help="configuration files; a later one overrides an earlier one")
+    init = commands.add_parser("init", help="look at parallel text, and write a configuration that suits it")
+    init.add_argument("texts", nargs="+", type=Path, help="source and target file, or one TSV or JSON lines file")
+    init.add_argument("--output", type=Path, help="file to write; default: <name>.yaml")
+    init.add_argument("--name", help="name of the run; default: that of the first file")
+    wanted = init.add_mutually_exclusive_group()
+    wanted.add_argument("--quick", dest="preset", action="store_const", const="quick", help="one student, few updates")
+    wanted.add_argument("--quality", dest="preset", action="store_const", const="quality", help="long trainings")
+    wanted.add_argument("--gpu", dest="preset", action="store_const", const="gpu", help="a larger model, large batches")
+    init.set_defaults(preset="usual")
+    run = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
+    run.add_argument("configuration", type=Path)
+    run.add_argument("arguments", nargs=argparse.REMAINDER, help="targets and flags of snakemake")
     why = commands.add_parser("why", help="say whether a result of a run would be made again, and what changed")
     why.add_argument("result", type=Path, help="a file below results/<run>/ that a rule makes")
     why.add_argument(
@@ -109,7 +122,9 @@ def main() -> None:
     replace_closed_streams()
     try:
         args = _arguments()
-        {"translate": translate, "export": export, "check": check, "why": why}[args.command](args)
+        {"translate": translate, "export": export, "check": check, "why": why, "init": init, "run": run}[args.command](
+            args
+        )
     except RetortError as error:
         _fail(str(error))
     except BrokenPipeError:
@@ -256,6 +271,40 @@ def check(args: argparse.Namespace) -> None:
     systems = ", ".join(config.trained)
     files = ", ".join(map(str, args.files))
     write_out(f"{files}: no problem; results/{config.name} would have the systems {systems}\n")
+
+
+def init(args: argparse.Namespace) -> None:
+    """Look at texts, decide, write a configuration, and say what was seen and what a run will cost."""
+    from retort.workflow import starting
+
+    if len(args.texts) > 2:
+        raise RetortError(f"{len(args.texts)} files; expected two, source and target, or one that holds both")
+    name = args.name or args.texts[0].name.split(".")[0]
+    output = args.output or Path(f"{name}.yaml")
+    if output.exists():
+        raise RetortError(f"{output}: is there already, and is never overwritten; name another by --output")
+    train = starting.texts_of(args.texts)
+    look = starting.look_at(train)
+    write_out("".join(f"{line}\n" for line in look.lines()))
+    choice = starting.decide(look, starting.preset_named(args.preset))
+    starting.written(output, starting.configuration(name, train, look, choice, args.preset))
+    from retort.workflow.estimate import cost_line
+
+    write_out(f"{output}: written, with the reasons of its values. {cost_line(look, choice)}.\n")
+    write_out(f"Now: retort run {output}\n")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Replace this process by snakemake; what is given after the configuration is passed on."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "Snakefile").is_file():
+        raise RetortError(f"{root}: no Snakefile; retort run needs a checkout of Retort, installed with make run")
+    if not args.configuration.is_file():
+        raise RetortError(f"{args.configuration}: no such file; expected a configuration, as retort init writes it")
+    chosen = ("-c", "--cores", "-j", "--jobs", "--profile")
+    cores = [] if any(given.startswith(chosen) for given in args.arguments) else ["--cores", "all"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), *cores, *args.arguments]
+    os.execv(sys.executable, [*command, "--configfile", str(args.configuration)])
 
 
 def why(args: argparse.Namespace) -> None:

@@ -1,0 +1,57 @@
+"""What a run will cost on this machine, from the measured speed of a few updates."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import torch
+
+from retort.config import Autoregressive
+from retort.data.batches import Batch
+from retort.data.vocabulary import EOS
+from retort.models.autoregressive import build
+from retort.objectives.autoregressive import compute
+from retort.objectives.base import Step
+from retort.training.device import prepare_device
+from retort.workflow.starting import Decisions, Look, shape_of
+
+SECONDS = 8.0
+"""How long updates are timed."""
+LINE_TOKENS = 24
+FIRST_TOKEN = 8
+"""Smallest id of an ordinary piece."""
+
+
+def seconds_per_update(choice: Decisions) -> float:
+    """Mean time of an update of the teacher on random tokens, on one thread or the GPU, the first one left out."""
+    device, objective = prepare_device(1), Autoregressive(name="autoregressive")
+    model = build(objective, shape_of(choice), choice.vocabulary, choice.vocabulary).to(device).train()
+    lines = max(1, choice.batch_tokens // LINE_TOKENS)
+    ids = torch.randint(min(FIRST_TOKEN, choice.vocabulary - 1), choice.vocabulary, (lines, LINE_TOKENS))
+    ids[:, -1] = EOS
+    batch = Batch(torch.arange(lines), ids, ids.clone()).to(device)
+    optimiser = torch.optim.AdamW(model.parameters())
+    times: list[float] = []
+    while len(times) < 2 or sum(times) < SECONDS:
+        start = time.perf_counter()
+        optimiser.zero_grad()
+        compute(model, batch, objective, Step(torch.Generator())).total.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return sum(times[1:]) / len(times[1:])
+
+
+def cost_line(look: Look, choice: Decisions) -> str:
+    """Tokens, minutes and memory of the run's trainings, which are most of it."""
+    trainings = 1 + len(choice.students)
+    update = seconds_per_update(choice)
+    tokens = choice.updates * choice.batch_tokens * trainings
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (
+        f"{trainings} trainings of {choice.updates:,} updates, {tokens / 1e6:,.1f} million tokens: about "
+        f"{trainings * choice.updates * update / 60:,.0f} minutes of one thread ({update:.2f} s per update of the "
+        f"teacher, measured), and {memory / 1024:.1f} GB per training; decoding and timing come on top"
+    )

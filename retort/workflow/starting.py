@@ -1,0 +1,268 @@
+"""``retort init``: looks at parallel text, decides on a run, and writes a short commented configuration."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retort.config import Model, TextPair, TextSource
+from retort.config.load import load_config
+from retort.corpus.sources import TextReader, locate, read_pairs, readers
+from retort.errors import RetortError
+
+LEAST_PAIRS = 200
+"""Pairs below which there is nothing to train on, validate with and test on."""
+LARGEST_HELD_OUT = 2500
+TOKENS_PER_WORD = 1.5
+"""A guess; the vocabulary is made later."""
+_SPLIT_WORDS = 5
+"""Characters per word of a side that has no spaces between words."""
+
+SHAPES = (
+    (20_000, {"d_model": 128, "heads": 4, "ffn": 256, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.2}),
+    (500_000, {"d_model": 256, "heads": 4, "ffn": 1024, "encoder_layers": 4, "decoder_layers": 4, "dropout": 0.1}),
+    (math.inf, {"d_model": 512, "heads": 8, "ffn": 2048, "encoder_layers": 6, "decoder_layers": 6, "dropout": 0.1}),
+)
+"""Largest number of pairs, and the model that suits so many."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student that a preset can have."""
+
+    name: str
+    why: str
+    section: Mapping[str, Any]
+
+
+CTC = Student("ctc", "One pass, aligned by CTC: the fastest.", {"objective": "ctc"})
+GLAT_CTC = Student("glat-ctc", "The same, shown part of the target in training.", {"objective": "glat_ctc"})
+DAG = Student("dag", "One pass over a graph of words: closer to the teacher.", {"objective": "dag"})
+DEEP_SHALLOW = Student(
+    "deep-shallow",
+    "The autoregressive rival, with one decoder layer.",
+    {"objective": "autoregressive", "model": {"decoder_layers": 1}},
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is wanted of a run."""
+
+    name: str
+    epochs: int
+    students: tuple[Student, ...]
+    larger: int = 0
+    """Steps to a larger model."""
+    batch_tokens: int = 2048
+
+
+PRESETS = (
+    Preset("usual", epochs=15, students=(CTC, DEEP_SHALLOW)),
+    Preset("quick", epochs=6, students=(CTC,)),
+    Preset("quality", epochs=40, students=(CTC, GLAT_CTC, DAG, DEEP_SHALLOW)),
+    Preset("gpu", epochs=40, students=(CTC, DAG, DEEP_SHALLOW), larger=1, batch_tokens=16384),
+)
+
+
+def preset_named(name: str) -> Preset:
+    """The preset of this name."""
+    return next(preset for preset in PRESETS if preset.name == name)
+
+
+@dataclass
+class Look:
+    """What was seen of the text."""
+
+    pairs: int = 0
+    empty: int = 0
+    repeated: int = 0
+    words: list[int] = field(default_factory=lambda: [0, 0])
+    longest: list[int] = field(default_factory=lambda: [0, 0])
+    """Words of the longest line of each side."""
+    letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
+    vocabulary: set[str] = field(default_factory=set)
+
+    def add(self, sides: Sequence[str], seen: set[int]) -> None:
+        """Count one pair."""
+        self.pairs += 1
+        self.empty += not all(sides)
+        key = hash(tuple(sides))
+        self.repeated += key in seen
+        seen.add(key)
+        for side, text in enumerate(sides):
+            words = text.split()
+            count = max(len(words), len(text) // (_SPLIT_WORDS * 4))
+            self.words[side] += count
+            self.longest[side] = max(self.longest[side], count)
+            self.letters[side].update(text)
+            self.vocabulary.update(words)
+
+    def script(self, side: int) -> str:
+        """The writing of most letters of a side, such as Latin."""
+        scripts: Counter[str] = Counter()
+        for letter, count in self.letters[side].items():
+            if letter.isalpha():
+                scripts[unicodedata.name(letter, "unknown").split()[0].capitalize()] += count
+        return scripts.most_common(1)[0][0] if scripts else "no letters"
+
+    @property
+    def mean_words(self) -> list[float]:
+        return [words / max(self.pairs, 1) for words in self.words]
+
+    def lines(self) -> list[str]:
+        """What was seen, for a person."""
+        scripts, (source, target) = [self.script(0), self.script(1)], self.mean_words
+        return [
+            f"{self.pairs:,} pairs; {self.repeated:,} repeated, {self.empty:,} with an empty side",
+            f"source: {source:.1f} words per line, {self.longest[0]} at most, {scripts[0]} letters",
+            f"target: {target:.1f} words per line, {self.longest[1]} at most, {scripts[1]} letters",
+        ]
+
+
+def texts_of(paths: Sequence[Path]) -> dict[str, Any]:
+    """The sides of the pair in one or two files, as a section of the configuration.
+
+    One file has two tab-separated columns, or JSON objects of which two values are texts. Raises RetortError.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise RetortError(f"{path}: no such file; expected parallel text: two files, one TSV, or JSON lines")
+    if len(paths) == 2:
+        return {"source": str(paths[0]), "target": str(paths[1])}
+    location = str(paths[0])
+    first = next(iter(TextReader(locate(TextSource(location=location), None, Path()))), "")
+    fields = _text_fields(first)
+    if len(fields) >= 2:
+        sides: list[dict[str, Any]] = [{"location": location, "layout": "json", "field": name} for name in fields[:2]]
+    elif "\t" in first:
+        sides = [{"location": location, "column": column} for column in (0, 1)]
+    else:
+        raise RetortError(
+            f"{location}: line 1 has neither a tab nor two texts in a JSON object; expected parallel text: give a "
+            f"second file with the translations"
+        )
+    return {"source": sides[0], "target": sides[1]}
+
+
+def _text_fields(line: str) -> list[str]:
+    """Paths of the texts in a JSON object."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return []
+    fields: list[str] = []
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, str):
+            fields.append(key)
+        elif isinstance(inner, dict):
+            fields += [f"{key}.{name}" for name, text in inner.items() if isinstance(text, str)]
+    return fields
+
+
+def look_at(train: dict[str, Any]) -> Look:
+    """Read the whole text once. Raises RetortError for what is no parallel text, and for too little of it."""
+    look, seen = Look(), set[int]()
+    for source, targets in read_pairs(readers(TextPair.model_validate(train), None, Path())):
+        look.add([source, targets[0]], seen)
+    if look.pairs < LEAST_PAIRS:
+        raise RetortError(f"{look.pairs} pairs are too few to train on; expected {LEAST_PAIRS} or more")
+    return look
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """A run that suits a text."""
+
+    held_out: int
+    vocabulary: int
+    joint: bool
+    model: dict[str, Any]
+    batch_tokens: int
+    updates: int
+    students: tuple[Student, ...]
+
+
+def decide(look: Look, preset: Preset) -> Decisions:
+    """Splits, vocabulary, model size and updates by the size of the text and what is wanted."""
+    held_out = min(LARGEST_HELD_OUT, max(50, look.pairs // 50))
+    letters = len(look.letters[0].keys() | look.letters[1].keys())
+    largest = max(64, (len(look.vocabulary) + letters) // 2)
+    wanted = int(8 * math.sqrt(sum(look.words))) // 100 * 100
+    size = min(max(wanted, letters * 5 // 4 + 50), 16_000, largest)
+    step = next(number for number, (pairs, _) in enumerate(SHAPES) if look.pairs <= pairs)
+    longest = TOKENS_PER_WORD * max(look.words)
+    updates = max(200, math.ceil(preset.epochs * longest / preset.batch_tokens))
+    return Decisions(
+        held_out=held_out,
+        vocabulary=size,
+        joint=look.script(0) == look.script(1),
+        model=SHAPES[min(step + preset.larger, len(SHAPES) - 1)][1],
+        batch_tokens=preset.batch_tokens,
+        updates=updates,
+        students=preset.students,
+    )
+
+
+def configuration(name: str, train: dict[str, Any], look: Look, choice: Decisions, preset: str) -> str:
+    """The commented YAML of a run. It loads."""
+    tied = "" if choice.joint else ", tied: output"
+    model = ", ".join(f"{key}: {value}" for key, value in choice.model.items())
+    text = [
+        f"# Made by retort init ({preset}). Every key is described in docs/configuration.md.",
+        *(f"# {line}" for line in look.lines()),
+        f"name: {name}",
+        "corpus:",
+        f"  train: {json.dumps(train, ensure_ascii=False)}",
+        "  # The text has no split: 2 % each, at least 50 and at most 2,500 pairs, of which train has no side.",
+        f"  carve: {{valid_pairs: {choice.held_out}, test_pairs: {choice.held_out}}}",
+        "# Grows with the square root of the text; one vocabulary where both sides have the same letters.",
+        f"vocabulary: {{size: {choice.vocabulary}, joint: {str(choice.joint).lower()}}}",
+        f"# Suits {look.pairs:,} pairs; more data carry a larger model.",
+        f"model: {{{model}{tied}}}",
+        "training:",
+        "  # So many updates of so many tokens go through the text some times.",
+        f"  max_updates: {choice.updates}",
+        f"  batch_tokens: {choice.batch_tokens}",
+        "  learning_rate: 0.002",
+        "  warmup: 10%",
+        "  schedule: cosine",
+        "  validate_every: 20%",
+        f"  decode_sentences: {min(200, choice.held_out)}",
+        "  average_best: 2",
+        "teacher: {objective: autoregressive}",
+        "students:",
+    ]
+    for student in choice.students:
+        section = {**student.section, "data": "distilled", "training": {"warm_start": "teacher_encoder"}}
+        text += [f"  # {student.why}", f"  {student.name}: {_flow(section)}"]
+    text.append("latency: {sentences: 50, cold_starts: 1}")
+    return "\n".join(text) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """A mapping as YAML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    return str(value)
+
+
+def written(path: Path, text: str) -> None:
+    """Write a configuration that loads, where no file is. Raises RetortError."""
+    try:
+        with open(path, "x", encoding="utf-8") as handle:
+            handle.write(text)
+    except FileExistsError:
+        raise RetortError(f"{path}: is there already, and is never overwritten; name another by --output") from None
+    load_config(path, texts=True)
+
+
+def shape_of(choice: Decisions) -> Model:
+    """The model that is decided on."""
+    return Model.model_validate({**choice.model, "tied": "all" if choice.joint else "output"})

@@ -1,0 +1,114 @@
+"""``retort init`` writes configurations that load; ``retort run`` hands over to snakemake."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from retort import cli
+from retort.config.load import load_config
+from retort.workflow import estimate, starting
+
+RNG = random.Random(1)
+PAIRS = [(" ".join(RNG.choices("abcdefgh", k=RNG.randint(2, 9))), f"zeile {n} {n % 7}") for n in range(300)]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(estimate, "SECONDS", 0.0)
+    Path("my.en").write_text("".join(f"{source}\n" for source, _ in PAIRS))
+    with gzip.open("my.de.gz", "wt") as packed:
+        packed.write("".join(f"{target}\n" for _, target in PAIRS))
+    Path("my.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS))
+    lines = (json.dumps({"id": n, "translation": {"en": s, "de": t}}) for n, (s, t) in enumerate(PAIRS))
+    Path("my.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return tmp_path
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["retort", *arguments])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("files", [("my.en", "my.de.gz"), ("my.tsv",), ("my.jsonl",)], ids=len)
+def test_what_it_writes_loads(
+    files: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "init", *files) == 0
+    said = capfd.readouterr().out
+    assert "300 pairs; 0 repeated" in said
+    assert "Latin letters" in said
+    assert "minutes of one thread" in said
+    assert said.endswith("Now: retort run my.yaml\n")
+    config = load_config("my.yaml", texts=True)
+    assert list(config.students) == ["ctc", "deep-shallow"]
+    text = Path("my.yaml").read_text()
+    assert command(monkeypatch, "init", *files) == 2
+    assert "never overwritten" in capfd.readouterr().err
+    assert Path("my.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("preset", starting.PRESETS, ids=lambda preset: preset.name)
+def test_every_preset_loads_and_longer_ones_cost_more(preset: starting.Preset) -> None:
+    train = starting.texts_of([Path("my.tsv")])
+    look = starting.look_at(train)
+    choice = starting.decide(look, preset)
+    starting.written(Path("c.yaml"), starting.configuration("c", train, look, choice, preset.name))
+    config = load_config("c.yaml", texts=True)
+    assert list(config.students) == [student.name for student in preset.students]
+    assert config.training.warmup == round(config.training.max_updates / 10)
+    assert starting.shape_of(choice).d_model == config.model.d_model
+
+
+def test_more_text_gets_more_of_everything() -> None:
+    small, large = starting.Look(), starting.Look()
+    small.pairs, large.pairs = 1000, 1_000_000
+    small.words, large.words = [8000, 8000], [20_000_000, 20_000_000]
+    for look in (small, large):
+        look.vocabulary = set(map(str, range(100_000)))
+    few, many = (starting.decide(look, starting.preset_named("usual")) for look in (small, large))
+    assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
+    assert few.model["d_model"] < many.model["d_model"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (("nothing.en",), "nothing.en: no such file"),
+        (("my.en",), "neither a tab nor two texts"),
+        (("short.en", "short.de"), "1 pairs are too few"),
+        (("my.en", "short.de"), "300 lines and short.de has 1"),
+        (("my.en", "my.en", "my.en"), "3 files; expected two"),
+    ],
+)
+def test_what_is_no_parallel_text(
+    files: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("short.en", "short.de"):
+        Path(name).write_text("one\n")
+    assert command(monkeypatch, "init", *files) == 2
+    assert message in capfd.readouterr().err
+    assert not list(Path().glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("given", "cores"), [([], ["--cores", "all"]), (["teacher", "-n"], ["--cores", "all"]), (["-c", "2"], [])]
+)
+def test_run_hands_over_to_snakemake(given: list[str], cores: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, arguments: calls.append(arguments))
+    Path("c.yaml").touch()
+    assert command(monkeypatch, "run", "c.yaml", *given) == 0
+    assert calls[0][5:] == [*cores, *given, "--configfile", "c.yaml"]
+    assert command(monkeypatch, "run", "absent.yaml") == 2
