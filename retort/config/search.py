@@ -118,7 +118,10 @@ class MaskPredict(SearchSection):
     kind: Literal["mask_predict"]
     decodes = "masked_slots"
     iterations: int = Field(4, ge=1, le=10_000)
-    """Decoder passes."""
+    """Decoder passes, at most."""
+    confidence: float | None = Field(None, ge=0, le=1)
+    """Tokens at least this probable are not masked again, and a source without masks needs no further pass; null: all
+    passes are made."""
     length_beam: int = Field(3, ge=1, le=32)
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
     length_weight: float = Field(0.0, ge=0, le=1000)

@@ -11,11 +11,13 @@ from retort.search.refinement import refine
 
 
 def search(model: ParallelModel, source_bs: Tensor, options: MaskPredict) -> list[list[Hypothesis]]:
-    """``iterations`` passes over each of the ``length_beam`` most probable lengths; best mean log-probability first."""
+    """At most ``iterations`` passes over each of the ``length_beam`` most probable lengths; best score first, see
+    ``LengthCandidates.ranked``."""
     return refine(
         model,
         source_bs,
         length_beam=options.length_beam,
         iterations=options.iterations,
         length_weight=options.length_weight,
+        confidence=options.confidence,
     )

@@ -5,6 +5,9 @@ Shape letters: n rows (one per source and length candidate), t slot.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -16,21 +19,38 @@ from retort.search.length_candidates import LengthCandidates
 
 @torch.inference_mode()
 def refine(
-    model: ParallelModel, source_bs: Tensor, length_beam: int, iterations: int, length_weight: float = 0.0
+    model: ParallelModel,
+    source_bs: Tensor,
+    length_beam: int,
+    iterations: int,
+    length_weight: float = 0.0,
+    confidence: float | None = None,
 ) -> list[list[Hypothesis]]:
     """N-best lists after T = ``iterations`` passes, in the order of ``LengthCandidates.ranked``.
 
     After pass i, the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, are masked again. The
-    other tokens keep their probabilities.
+    other tokens keep their probabilities. With ``confidence``, tokens at least this probable are not masked, and a
+    source's passes end when none of its candidates has a mask.
     """
+    sure = math.inf if confidence is None else math.log(confidence) if confidence else -math.inf
     candidates = LengthCandidates.most_probable(model, source_bs, length_beam)
     tokens_nt = candidates.masked_slots()
     log_probs_nt = torch.zeros(tokens_nt.shape, device=source_bs.device)
+    passes_b = torch.zeros(len(source_bs), dtype=torch.long, device=source_bs.device)
     for i in range(iterations):
         masked_nt = tokens_nt == MASK
+        if confidence is not None and not masked_nt.any():
+            break
+        passes_b[candidates.source_n[masked_nt.any(1)]] = i + 1
         log_probs_nt[masked_nt], tokens_nt[masked_nt] = candidates.log_probs(tokens_nt).max(-1)
         if i + 1 < iterations:
             count_n = candidates.length_n * (iterations - i - 1) // iterations
             rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(1).argsort(1)
-            tokens_nt = torch.where(rank_nt < count_n[:, None], MASK, tokens_nt)
-    return candidates.ranked(tokens_nt, log_probs_nt, iterations, length_weight)
+            unsure_nt = (rank_nt < count_n[:, None]) & (log_probs_nt < sure)
+            tokens_nt = torch.where(unsure_nt, MASK, tokens_nt)
+    nbest_lists = candidates.ranked(tokens_nt, log_probs_nt, iterations, length_weight)
+    if confidence is None:
+        return nbest_lists
+    return [
+        [replace(h, passes=passes) for h in best] for best, passes in zip(nbest_lists, passes_b.tolist(), strict=True)
+    ]

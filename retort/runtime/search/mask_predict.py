@@ -5,6 +5,7 @@ Shape letters: n rows (a length candidate of a source each), t slot.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,12 +18,22 @@ from retort.runtime.system import Decoded
 
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
-    """Pass i of T re-masks the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included."""
+    """Pass i of T re-masks the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, but none
+    that is as probable as ``confidence``."""
+    # bundles from before this option do not have it
+    confidence = options.get("confidence")
+    sure = math.inf if confidence is None else math.log(confidence) if confidence else -math.inf
     iterations = options["iterations"]
     rows = Rows.most_probable(graphs, sources, options["length_beam"])
     tokens_nt = rows.masked_slots()
     log_probs_nt = np.zeros(tokens_nt.shape, np.float32)
+    passes_b = np.full(len(sources), iterations)
     for i in range(iterations):
+        if confidence is not None:
+            open_n = (tokens_nt == MASK).any(1)
+            if not open_n.any():
+                break
+            passes_b[rows.source_n[open_n]] = i + 1
         best_nt, best_log_probs_nt = rows.best(tokens_nt)
         masked_nt = tokens_nt == MASK
         tokens_nt = np.where(masked_nt, best_nt, tokens_nt)
@@ -31,5 +42,6 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
             count_n = rows.count_n * (iterations - i - 1) // iterations
             sure_nt = np.where(rows.real_nt, log_probs_nt, 1.0)
             rank_nt = sure_nt.argsort(1, kind="stable").argsort(1, kind="stable")
-            tokens_nt = np.where(rank_nt < count_n[:, None], MASK, tokens_nt)
-    return rows.chosen(tokens_nt, log_probs_nt, iterations, length_weight(options))
+            tokens_nt = np.where((rank_nt < count_n[:, None]) & (log_probs_nt < sure), MASK, tokens_nt)
+    decoded = rows.chosen(tokens_nt, log_probs_nt, iterations, length_weight(options))
+    return [d._replace(passes=passes) for d, passes in zip(decoded, passes_b.tolist(), strict=True)]

@@ -33,6 +33,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vanilla, lengths weighed": (VANILLA, ARGMAX | {"length_beam": 5, "length_weight": 4.0}),
     "vanilla, slot, lengths around weighed": (VANILLA | {"length_from": "slot"}, PARALLEL | {"length_weight": 2.0}),
     "cmlm, lengths weighed": ({"name": "cmlm"}, PASSES | {"length_weight": 4.0}),
+    "cmlm, confident": ({"name": "cmlm"}, PASSES | {"iterations": 10, "length_beam": 2, "confidence": 0.1}),
     "ctc, no blanks wanted": ({"name": "ctc"}, CTC | {"blank_penalty": 3.0}),
     "bang, bonus": ({"name": "bang"}, BLOCKS | {"token_bonus": 1.5}),
     "vanilla, repeats removed": (VANILLA, ARGMAX | {"deduplicate": "remove", "length_beam": 2}),

@@ -28,6 +28,10 @@ SEARCHES = {
     "beam, recurrent": (config.Beam(kind="beam", beam_size=3), recurrent),
     "argmax": (config.Argmax(kind="argmax", length_beam=2), parallel),
     "mask_predict": (config.MaskPredict(kind="mask_predict", iterations=4, length_beam=3), parallel),
+    "mask_predict, confident": (
+        config.MaskPredict(kind="mask_predict", iterations=10, length_beam=2, confidence=0.1),
+        parallel,
+    ),
     "ctc_collapse": (config.CtcCollapse(kind="ctc_collapse"), lambda seed: parallel(2, seed)),
     "dag_path": (config.DagPath(kind="dag_path"), lambda seed: dag_model(4, seed)),
     "joint_viterbi": (config.JointViterbi(kind="joint_viterbi"), lambda seed: dag_model(4, seed)),
@@ -228,6 +232,18 @@ def test_mask_predict_masks_the_least_sure_tokens_and_keeps_the_others_probabili
 
     mean = sum(math.log(allowed(p)) for p in (0.9, 0.95, 0.8, 0.95)) / 4
     assert best.score == pytest.approx(mean, rel=1e-5)
+
+
+@pytest.mark.parametrize(("confidence", "second", "passes"), [(1.0, 3, 4), (0.75, 2, 2), (0.5, 0, 1), (0.0, 0, 1)])
+def test_sure_tokens_are_not_masked_again_and_passes_end(confidence, second, passes):
+    later = torch.tensor([constant(b=0.97)] * 4).log()
+    model = FakeParallel(
+        lambda i: later if i else torch.tensor([constant(a=p) for p in (0.9, 0.55, 0.8, 0.6)]).log(), lengths=[4]
+    )
+    options = config.MaskPredict(kind="mask_predict", iterations=4, length_beam=1, confidence=confidence)
+    (best,) = run_search(model, ONE, options)[0]
+    masks = [int((input_bt == MASK).sum()) for input_bt in model.inputs]
+    assert best.passes == passes == len(masks) and masks[1:2] == [second] * (passes > 1)
 
 
 def test_one_iteration_is_argmax():
