@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class TrainingLog:
     def __init__(self, events: Path | None, updates: int, rows: list[list[Any]], start: int) -> None:
         """``events``: directory of the TensorBoard events; None: rows are collected, and nothing is shown."""
         self.rows = rows
+        self.updates, self.start, self.started = updates, start, time.monotonic()
         self.silent = events is None
         self.bar = tqdm(total=updates, initial=start, unit="update", disable=self.silent or not sys.stderr.isatty())
         if self.silent:
@@ -42,7 +44,9 @@ class TrainingLog:
             self.writer.add_scalar(f"{split}/{name}", value, update)  # type: ignore[no-untyped-call]
         line = " ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self.bar.disable:
-            logger.info("update %d %s: %s", update, split, line)
+            left = time_left(update - self.start, self.updates - update, time.monotonic() - self.started)
+            share = 100 * update // self.updates
+            logger.info("update %d/%d, %d %%%s, %s: %s", update, self.updates, share, left, split, line)
         elif split == "valid":
             self.bar.write(f"update {update} valid: {line}", file=sys.stderr)
 
@@ -53,6 +57,17 @@ class TrainingLog:
         self.bar.close()
         if not self.silent:
             self.writer.close()  # type: ignore[no-untyped-call]
+
+
+def time_left(done: int, remaining: int, seconds: float) -> str:
+    """How long ``remaining`` updates take if ``done`` took ``seconds``, as text; empty where nothing is known."""
+    if done < 1 or remaining < 1:
+        return ""
+    left = seconds / done * remaining
+    for unit, size in (("h", 3600), ("min", 60)):
+        if left >= 2 * size:
+            return f", about {left / size:.0f} {unit} left"
+    return f", about {left:.0f} s left"
 
 
 def write_log(path: Path, rows: list[list[Any]], provenance: dict[str, Any]) -> None:
