@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 JOB = """
 import logging, os, sys
 logging.basicConfig(stream=sys.stderr, level=logging.INFO)
-from retort.training.device import _lock_directory, claim_devices
+from retort.training.device import claim_devices
 claim_devices(int(sys.argv[1]))
 claim_devices()
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
