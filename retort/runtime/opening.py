@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from importlib import import_module
@@ -32,6 +33,8 @@ def open_system(
     """
     directory = Path(directory)
     if not (directory / BUNDLE).exists():
+        if not (directory / CHECKPOINT).exists() and (near := _near_system(directory)) is not None:
+            raise RetortError(f"{directory / CHECKPOINT}: no such file; did you mean {near}?")
         torch_engine = import_module("retort.runtime.torch_engine")
         return torch_engine.open_checkpoint(  # type: ignore[no-any-return]
             directory, search, threads, precision or "float32", teacher
@@ -45,6 +48,17 @@ def open_system(
         )
     engine = import_module(f"retort.runtime.{bundle.facts['engine']}_engine")
     return engine.open_bundle(bundle, search or bundle.facts["search"], threads)  # type: ignore[no-any-return]
+
+
+def _near_system(directory: Path) -> Path | None:
+    """A system below ``directory``, such as that of its first seed, or beside it under the nearest name."""
+    patterns = [f"{below}{name}" for below in ("*/", "*/*/") for name in (CHECKPOINT, BUNDLE)]
+    found = next((sorted(paths) for pattern in patterns if (paths := list(directory.glob(pattern)))), [])
+    if found:
+        return found[0].parent
+    beside = [path.parent.name for name in (CHECKPOINT, BUNDLE) for path in directory.parent.glob(f"*/{name}")]
+    near = difflib.get_close_matches(directory.name, beside, n=1)
+    return directory.parent / near[0] if near else None
 
 
 def read_objective(directory: Path | str) -> dict[str, Any]:

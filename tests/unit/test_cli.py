@@ -372,6 +372,15 @@ def test_a_missing_model_is_named(retort, tmp_path):
     assert errors.count("\n") == 1
 
 
+def test_a_model_that_is_nearly_named_is_proposed(retort, checkpoint, tmp_path):
+    seed = tmp_path / "systems/ctc/seed1"
+    seed.parent.mkdir(parents=True)
+    seed.symlink_to(checkpoint)
+    for given in (seed.parent, seed.parent.parent, seed.parent / "seed"):
+        status, out, errors = retort(stdin=b"abc\n", model=given)
+        assert (status, out) == (2, "") and errors.endswith(f"no such file; did you mean {seed}?\n"), errors
+
+
 def test_answers_before_the_pipe_closes_and_ends_quietly_when_the_reader_goes(checkpoint, expected):
     command = [sys.executable, "-m", "retort.cli", "translate", "--model", checkpoint, "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
