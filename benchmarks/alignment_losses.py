@@ -94,7 +94,7 @@ def seconds(model: ParallelModel, batch: Batch, options: Any) -> float:
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row an objective."""
     corpus = made_up_corpus(PAIRS, args.vocabulary, SEED)
-    groups = epoch_batches(corpus, args.batch_tokens, SEED, 0)
+    groups = epoch_batches(corpus, args.batch_tokens, seed=SEED, epoch=0)
     batches = [corpus.batch(groups[i * len(groups) // args.batches]) for i in range(args.batches)]
     models = {}
     for name, (_, choices) in OBJECTIVES.items():

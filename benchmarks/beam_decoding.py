@@ -178,16 +178,28 @@ def main() -> None:
         export_system(args.model, exported, "ctranslate2")
         for alpha in args.length_penalty:
             search = Beam(kind="beam", beam_size=args.beam_size, length_penalty=alpha)
-            ours = {p: retort_decoder(m, source, search, args.batch_tokens) for p, m in models.items()}
+            ours = {
+                p: retort_decoder(m, source, search=search, batch_tokens=args.batch_tokens) for p, m in models.items()
+            }
             theirs = {
-                kind: ctranslate2_decoder(exported, kind, source, search, args.batch_tokens, longest, args.threads)
+                kind: ctranslate2_decoder(
+                    exported,
+                    kind,
+                    source=source,
+                    search=search,
+                    batch_tokens=args.batch_tokens,
+                    max_length=longest,
+                    threads=args.threads,
+                )
                 for kind in ("float32", "int8")
             }
             if alpha == 0:
-                result["equality"] = compare(models["float32"], source, ours["float32"](), theirs["float32"]())
+                result["equality"] = compare(
+                    models["float32"], source, ours=ours["float32"](), theirs=theirs["float32"]()
+                )
             decoders = {f"CTranslate2 {kind}": decode for kind, decode in theirs.items()}
             decoders |= {f"Retort {kind}": decode for kind, decode in ours.items()}
-            for row in time_in_turns(decoders, "CTranslate2 float32", len(source), args.rounds):
+            for row in time_in_turns(decoders, "CTranslate2 float32", sentences=len(source), rounds=args.rounds):
                 result["rows"] += [{"length_penalty": alpha, **row}]
                 speeds = f"{row['sentences_per_second']:>12}{row['ratio']:>7}"
                 speeds += f"{row['sentences_per_processor_second']:>16}{row['processor_ratio']:>7}"

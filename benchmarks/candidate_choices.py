@@ -46,7 +46,9 @@ def scored(run: Path, seed: int) -> pd.DataFrame:
     rows, targets = np.searchsorted(ids, frame["id"].to_numpy()), Ragged.from_lists(frame["tokens"].tolist())
     for column, system in (("parallel", "em1"), ("autoregressive", "teacher")):
         model, _, description = load_checkpoint(run / f"systems/{system}/seed{seed}", device)
-        scores = log_likelihoods(model, objective_of(description), sources, targets, BATCH_TOKENS, rows)
+        scores = log_likelihoods(
+            model, objective_of(description), source=sources, target=targets, batch_tokens=BATCH_TOKENS, source_row=rows
+        )
         frame[column] = scores
     return frame.assign(first=frame["autoregressive"], length=lengths(frame))
 

@@ -48,10 +48,12 @@ def main(args: argparse.Namespace) -> None:
             precision, beam, tokens = setting
             model, vocabulary, _ = teachers[precision]
             start = time.perf_counter()
-            found = translate_texts(model, vocabulary, texts, Beam(kind="beam", beam_size=beam), tokens)
+            found = translate_texts(
+                model, vocabulary, texts=texts, search=Beam(kind="beam", beam_size=beam), batch_tokens=tokens
+            )
             seconds[setting].append(time.perf_counter() - start)
     rates = {setting: len(texts) / statistics.median(taken) for setting, taken in seconds.items()}
-    scoring = score_rate(args, device, texts, found)
+    scoring = score_rate(args, device, texts=texts, found=found)
     base = rates[settings[0]]
     print(f"{'precision':10} {'beam':>5} {'batch tokens':>13} {'sentences/s':>12} {'of beam 5':>10}")
     for (precision, beam, tokens), rate in rates.items():
@@ -69,7 +71,7 @@ def score_rate(args: argparse.Namespace, device: Any, texts: list[str], found: A
     target = Ragged.from_lists([h.tokens for best in found for h in best])
     row = np.repeat(np.arange(len(texts)), [len(best) for best in found])
     start = time.perf_counter()
-    log_likelihoods(student, objective, source, target, BATCH_TOKENS, row)
+    log_likelihoods(student, objective, source=source, target=target, batch_tokens=BATCH_TOKENS, source_row=row)
     return len(target) / (time.perf_counter() - start)
 
 

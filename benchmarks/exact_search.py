@@ -45,10 +45,16 @@ def main(args: argparse.Namespace) -> None:
     search: Beam | Greedy = Greedy(kind="greedy")
     if args.beam_size:
         search = Beam(kind="beam", beam_size=args.beam_size, length_penalty=args.length_penalty)
-    exact = ExactSearch(model, vocabulary, search, args.batch_tokens, args.best, args.threads)
+    exact = ExactSearch(
+        model, vocabulary, search=search, batch_tokens=args.batch_tokens, best=args.best, threads=args.threads
+    )
     decoders: dict[str, Callable[[list[str]], Lists]] = {
-        "torch": lambda block: translate_texts(model, vocabulary, block, search, args.batch_tokens),
-        "ctranslate2": lambda block: decode_texts(vocabulary, block, model.config, lambda s, _: exact.decode(s)),
+        "torch": lambda block: translate_texts(
+            model, vocabulary, texts=block, search=search, batch_tokens=args.batch_tokens
+        ),
+        "ctranslate2": lambda block: decode_texts(
+            vocabulary, block, config=model.config, decode_rows=lambda s, _: exact.decode(s)
+        ),
     }
     seconds = dict.fromkeys(decoders, 0.0)
     different = 0

@@ -58,7 +58,7 @@ def measure(pairs: int, shuffled: bool, folder: Path) -> Iterator[dict[str, floa
     texts = generate(GeneratedCorpus(kind="generated", train_pairs=2000))["train"]
     rows = [{"id": number, "source": source, "target": target} for number, (source, target) in enumerate(texts)]
     write_table(folder / "corpus.parquet", CORPUS, pa.Table.from_pylist(rows, schema=CORPUS.schema))
-    train_vocabulary(folder / "corpus.parquet", Vocabulary(size=PIECES), 1, folder / "vocabulary")
+    train_vocabulary(folder / "corpus.parquet", Vocabulary(size=PIECES), seed=1, output=folder / "vocabulary")
     write_table(folder / "guards.parquet", GUARDS, guards_table([], 2, 1))
     write_table(folder / "train.parquet", ENCODED, random_pairs(pairs, PIECES))
     common = ("--train", folder / "train.parquet", "--vocabulary", folder / "vocabulary")
@@ -66,7 +66,9 @@ def measure(pairs: int, shuffled: bool, folder: Path) -> Iterator[dict[str, floa
     for table in (TRANSLATIONS, SELECTION):
         paths[table.name] = [folder / f"{table.name}{shard}.parquet" for shard in range(SHARDS)]
         for shard, path in enumerate(paths[table.name]):
-            write_table(path, table, decoded(folder / "train.parquet", pairs, shard, table, shuffled))
+            write_table(
+                path, table, decoded(folder / "train.parquet", pairs, shard=shard, table=table, shuffled=shuffled)
+            )
     out = [folder / f"out{number}.parquet" for number in range(4)]
     distilled = ("--output-translations", out[0], "--output-encoded", out[1], "--output-held-out", out[2])
     chosen = ("--guards", folder / "guards.parquet", "--output", out[3])

@@ -69,7 +69,12 @@ def made_up_labels(corpus: EncodedCorpus, vocabulary: int, top_k: int) -> Stored
     rng = np.random.default_rng(SEED)
     offsets = np.concatenate([[0], np.cumsum(corpus.target.lengths + 1)])
     tokens_nk = rng.integers(0, vocabulary, (offsets[-1], top_k), np.int32)
-    return StoredLabels(corpus.ids, offsets, tokens_nk, rng.random((offsets[-1], top_k + 1)).astype(np.float16))
+    return StoredLabels(
+        corpus.ids,
+        offsets,
+        tokens_nk=tokens_nk,
+        probabilities_nl=rng.random((offsets[-1], top_k + 1)).astype(np.float16),
+    )
 
 
 def methods(share: float, shared: Sequence[int], top_k: int) -> dict[str, Imitation]:
@@ -100,13 +105,16 @@ def seconds_of(
             for i in range(len(group))
         ]
         start = time.process_time()
-        prepared = prepare(student, group, options, steps)
+        prepared = prepare(student, group, options=options, steps=steps)
         rollouts = (time.process_time() - start) / len(group)
         for batch, step, prefixes in zip(group, steps, prepared, strict=True):
             reseed_dropout(SEED)
             teacher.seconds, labels.seconds, start = 0.0, 0.0, time.process_time()
             compute(
-                student, batch, options, replace(step, prepared=prefixes, labels=cast("StoredLabels", labels))
+                student,
+                batch,
+                options=options,
+                step=replace(step, prepared=prefixes, labels=cast("StoredLabels", labels)),
             ).total.backward()
             asked = teacher.seconds + labels.seconds
             rest = time.process_time() - start - asked
@@ -117,7 +125,7 @@ def seconds_of(
 def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     """A row a method."""
     corpus = made_up_corpus(PAIRS, args.vocabulary, SEED)
-    groups = epoch_batches(corpus, args.batch_tokens, SEED, 0)
+    groups = epoch_batches(corpus, args.batch_tokens, seed=SEED, epoch=0)
     batches = [corpus.batch(groups[i * len(groups) // args.batches]) for i in range(args.batches)]
     torch.manual_seed(SEED)
     size, dtype = args.vocabulary, args.dtype
@@ -130,7 +138,7 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     times: dict[str, list[dict[str, float]]] = {}
     for turn in range(args.repeats + 1):
         for name, options in methods(args.share, args.shared, args.top_k).items():
-            found = seconds_of(student, teacher, labels, batches, options)
+            found = seconds_of(student, teacher, labels=labels, batches=batches, options=options)
             if turn:  # the first one warms up
                 times.setdefault(name, []).extend(found)
     base = statistics.median(sum(parts.values()) for parts in times["seqkd"])

@@ -192,13 +192,13 @@ class Campaign:
         scripts = scripts_of(process.pid)
         if target == "job" and not scripts:
             target = "snakemake"
-        self.send(process, target, number, scripts)
+        self.send(process, target, number=number, scripts=scripts)
         if target == "job":
             # the other jobs go on for a while
             try:
                 process.wait(self.rng.uniform(*AFTERWARDS))
             except subprocess.TimeoutExpired:
-                self.send(process, "group", signal.SIGKILL, scripts_of(process.pid))
+                self.send(process, "group", number=signal.SIGKILL, scripts=scripts_of(process.pid))
         return True
 
     def send(self, process: subprocess.Popen[bytes], target: str, number: int, scripts: dict[int, str]) -> None:
@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the choice of moments, targets and signals")
     args = parser.parse_args()
     args.directory.mkdir(parents=True, exist_ok=True)
-    campaign = Campaign(args.directory.resolve(), args.kills, args.seconds, args.seed)
+    campaign = Campaign(args.directory.resolve(), args.kills, seconds=args.seconds, seed=args.seed)
     undisturbed = campaign.undisturbed()
     while not campaign.is_over or (campaign.directory / "killed").exists():
         if not campaign.cycle(undisturbed):

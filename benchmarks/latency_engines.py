@@ -180,12 +180,14 @@ def contestants(
     for number, (suffix, shortlist) in enumerate(lists.items()):
         for rival, (encoder, decoder, beam_size) in RIVALS.items():
             path = directory / f"rival-{encoder}-{decoder}-{number}"
-            decoders[rival + suffix] = in_ctranslate2(path, size, (encoder, decoder), beam_size, shortlist)
+            decoders[rival + suffix] = in_ctranslate2(
+                path, size, depths=(encoder, decoder), beam_size=beam_size, shortlist=shortlist
+            )
         for name in names:
             for both in depths:
                 path = directory / f"{name}-{both[0]}-{both[1]}-{number}"
                 label = f"ONNX int8 {name} {both[0]}+{both[1]}{suffix}"
-                decoders[label] = in_onnx(path, name, size, both, "int8", shortlist)
+                decoders[label] = in_onnx(path, name, size=size, depths=both, precision="int8", shortlist=shortlist)
     decoders["torch float32 ctc 6+6"] = in_torch(size, (6, 6))
     return decoders
 
@@ -230,13 +232,13 @@ def main() -> None:
     parser.add_argument("--pieces", type=int, default=8000)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    size = Size(args.d_model, args.heads, args.ffn, args.pieces)
+    size = Size(args.d_model, args.heads, ffn=args.ffn, pieces=args.pieces)
     depths = [(int(encoder), int(decoder)) for encoder, decoder in (text.split("+") for text in args.depths)]
     texts = sentences(args.sentences, size.pieces)
     before = load()
     times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
-        decoders = contestants(Path(name), size, args.students, depths, args.shortlists)
+        decoders = contestants(Path(name), size, names=args.students, depths=depths, with_shortlists=args.shortlists)
         for decode in decoders.values():
             for tokens in texts[:3]:
                 decode(tokens)

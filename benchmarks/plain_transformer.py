@@ -71,9 +71,13 @@ class PlainTransformer(nn.Module):
         config = model.config
         width, heads, inner, dropout = config.d_model, config.heads, config.ffn, config.dropout
         self.embedding = nn.Embedding(model.embeddings.source.shape[0], width)
-        self.encoder = nn.ModuleList(Layer(width, heads, inner, dropout, False) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(
+            Layer(width, heads, inner=inner, dropout=dropout, cross=False) for _ in range(config.encoder_layers)
+        )
         self.encoder_norm = nn.LayerNorm(width)
-        self.decoder = nn.ModuleList(Layer(width, heads, inner, dropout, True) for _ in range(config.decoder_layers))
+        self.decoder = nn.ModuleList(
+            Layer(width, heads, inner=inner, dropout=dropout, cross=True) for _ in range(config.decoder_layers)
+        )
         self.decoder_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         angles = torch.arange(config.max_length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)

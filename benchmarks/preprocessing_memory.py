@@ -153,7 +153,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as name:
             folder = args.keep / str(pairs) if args.keep else Path(name)
             folder.mkdir(parents=True, exist_ok=True)
-            for row in measure(args.kind, pairs, args.sample_sentences, args.size, folder):
+            for row in measure(args.kind, pairs, sample_sentences=args.sample_sentences, size=args.size, folder=folder):
                 sizes = f"{row['text_mib']:>10}{row['peak_mib']:>10}{row['own_mib']:>9}"
                 print(f"{row['stage']:<18}{row['pairs']:>12,}{sizes}{row['seconds']:>9}", flush=True)
                 rows.append(row)

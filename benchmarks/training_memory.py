@@ -119,7 +119,7 @@ def measure(path: Path, args: argparse.Namespace) -> Iterator[dict[str, str | fl
     corpus = EncodedCorpus.read(path, LONGEST)
     yield row("read")
     for epoch in range(args.epochs):
-        groups = epoch_batches(corpus, args.batch_tokens, 1, epoch)
+        groups = epoch_batches(corpus, args.batch_tokens, seed=1, epoch=epoch)
         yield row(f"order of epoch {epoch}")
         some = groups[: args.batches or None]
         for rows in some:

@@ -136,7 +136,7 @@ class RetortTrainer:
 
     def update(self, batch: Batch, number: int) -> float:
         reseed_dropout(SEED, number)
-        loss = compute(self.model, batch, OBJECTIVE, Step(torch.Generator()))
+        loss = compute(self.model, batch, options=OBJECTIVE, step=Step(torch.Generator()))
         value = loss.total.item()
         loss.total.backward()
         self.optimiser.collect()
@@ -144,7 +144,7 @@ class RetortTrainer:
         return value
 
     def held_out(self, batch: Batch) -> float:
-        return float(compute(self.model, batch, OBJECTIVE, Step(torch.Generator())).parts["nll"])
+        return float(compute(self.model, batch, options=OBJECTIVE, step=Step(torch.Generator())).parts["nll"])
 
 
 def work(kind: str, task: Task, connection: Connection) -> None:
@@ -160,7 +160,7 @@ def work(kind: str, task: Task, connection: Connection) -> None:
         prepare_device(task.threads)
         trainer = RetortTrainer(model, task, torch.float32 if kind.endswith("float32") else torch.bfloat16)
     corpus = made_up_corpus(PAIRS, task.vocabulary, seed=SEED)
-    groups = epoch_batches(corpus, task.settings.batch_tokens, SEED, 0)
+    groups = epoch_batches(corpus, task.settings.batch_tokens, seed=SEED, epoch=0)
     number = 0
     while count := connection.recv():
         trainer.model.train()
@@ -171,7 +171,9 @@ def work(kind: str, task: Task, connection: Connection) -> None:
             number += 1
             losses.append(trainer.update(batch, number))
         elapsed, processor = time.perf_counter() - start, time.process_time() - processor
-        connection.send(Turn(losses, sum(batch.target_tokens for batch in batches), elapsed, processor))
+        connection.send(
+            Turn(losses, sum(batch.target_tokens for batch in batches), seconds=elapsed, processor_seconds=processor)
+        )
     trainer.model.eval()
     held_out = made_up_corpus(HELD_OUT, task.vocabulary, seed=SEED + 1)
     with torch.no_grad():
@@ -194,7 +196,7 @@ def check_equal(model: AutoregressiveModel, plain: PlainTransformer, vocabulary:
 def mean_loss(loss: Callable[[Batch], float], corpus: EncodedCorpus, batch_tokens: int) -> float:
     """Nats a target token."""
     nats = tokens = 0.0
-    for rows in epoch_batches(corpus, batch_tokens, SEED, 0):
+    for rows in epoch_batches(corpus, batch_tokens, seed=SEED, epoch=0):
         batch = corpus.batch(rows)
         nats += loss(batch) * batch.target_tokens
         tokens += batch.target_tokens
@@ -267,7 +269,7 @@ def main() -> None:
     settings = Training(
         max_updates=args.updates, batch_tokens=args.batch_tokens, warmup=min(30, args.updates // 2), schedule="constant"
     )
-    task = Task(Model(**SHAPES[args.shape]), args.vocabulary, settings, args.threads)
+    task = Task(Model(**SHAPES[args.shape]), args.vocabulary, settings=settings, threads=args.threads)
     turns, held_out = train_in_turns(task, args.kinds, args.rounds)
     rows = summary(turns, held_out, args.kinds[0])
     print(f"{'kind':<18}{'tokens/s':>10}{'ratio':>7}{'per CPU second':>16}{'ratio':>7}{'held-out nats':>15}")

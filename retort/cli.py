@@ -33,6 +33,36 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(prog="retort", description="Fast students of slow sequence generators.")
     arguments.add_argument("--version", action="version", version=f"retort {__version__}")
     commands = arguments.add_subparsers(dest="command", required=True)
+    _add_init(commands)
+    check = commands.add_parser("check", help="check a configuration, and list everything that is wrong with it")
+    check.add_argument("files", nargs="+", type=Path, help="configuration files; a later one overrides an earlier one")
+    run = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
+    run.add_argument("configuration", type=Path)
+    run.add_argument("arguments", nargs=argparse.REMAINDER, help="targets and flags of snakemake")
+    why = commands.add_parser("why", help="say whether a result of a run would be made again, and what changed")
+    why.add_argument("result", type=Path, help="a file below results/<run>/ that a rule makes")
+    why.add_argument(
+        "--configfile", nargs="+", help="configuration to run with; default: the one that the run was started with"
+    )
+    why.add_argument("--json", action="store_true", help="answer as JSON")
+    _add_translate(commands)
+    _add_export(commands)
+    return arguments
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init = commands.add_parser("init", help="look at parallel text, and write a configuration that suits it")
+    init.add_argument("texts", nargs="+", type=Path, help="source and target file, or one TSV or JSON lines file")
+    init.add_argument("--output", type=Path, help="file to write; default: <name>.yaml")
+    init.add_argument("--name", help="name of the run; default: that of the first file")
+    wanted = init.add_mutually_exclusive_group()
+    wanted.add_argument("--quick", dest="preset", action="store_const", const="quick", help="one student, few updates")
+    wanted.add_argument("--quality", dest="preset", action="store_const", const="quality", help="long trainings")
+    wanted.add_argument("--gpu", dest="preset", action="store_const", const="gpu", help="a larger model, large batches")
+    init.set_defaults(preset="usual")
+
+
+def _add_translate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     translate = commands.add_parser(
         "translate", help="translate lines from standard input, or --input, to standard output"
     )
@@ -58,6 +88,9 @@ def parser() -> argparse.ArgumentParser:
     translate.add_argument(
         "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"
     )
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export = commands.add_parser("export", help="write a checkpoint for a faster engine, which needs no torch")
     export.add_argument("--model", type=Path, required=True, help="directory of a trained checkpoint")
     export.add_argument("--output", type=Path, required=True, help="directory to write; must not exist or be empty")
@@ -85,27 +118,6 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--shortlist-size", type=count, help="candidates per source piece, and frequent pieces (default 50)"
     )
-    check = commands.add_parser("check", help="check a configuration, and list everything that is wrong with it")
-    check.add_argument("files", nargs="+", type=Path, help="configuration files; a later one overrides an earlier one")
-    init = commands.add_parser("init", help="look at parallel text, and write a configuration that suits it")
-    init.add_argument("texts", nargs="+", type=Path, help="source and target file, or one TSV or JSON lines file")
-    init.add_argument("--output", type=Path, help="file to write; default: <name>.yaml")
-    init.add_argument("--name", help="name of the run; default: that of the first file")
-    wanted = init.add_mutually_exclusive_group()
-    wanted.add_argument("--quick", dest="preset", action="store_const", const="quick", help="one student, few updates")
-    wanted.add_argument("--quality", dest="preset", action="store_const", const="quality", help="long trainings")
-    wanted.add_argument("--gpu", dest="preset", action="store_const", const="gpu", help="a larger model, large batches")
-    init.set_defaults(preset="usual")
-    run = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
-    run.add_argument("configuration", type=Path)
-    run.add_argument("arguments", nargs=argparse.REMAINDER, help="targets and flags of snakemake")
-    why = commands.add_parser("why", help="say whether a result of a run would be made again, and what changed")
-    why.add_argument("result", type=Path, help="a file below results/<run>/ that a rule makes")
-    why.add_argument(
-        "--configfile", nargs="+", help="configuration to run with; default: the one that the run was started with"
-    )
-    why.add_argument("--json", action="store_true", help="answer as JSON")
-    return arguments
 
 
 def _arguments() -> argparse.Namespace:
@@ -154,13 +166,13 @@ def translate(args: argparse.Namespace) -> None:
         name = str(args.input or "standard input")
         read, more_waits = _reader(lines, name)
         done = cut = 0
-        for texts in _batches(read, more_waits, args.batch_size, name):
+        for texts in _batches(read, more_waits, size=args.batch_size, name=name):
             outputs = system.translate(texts)
             write_out("".join(f"{output.text}\n" for output in outputs))
             for number, output in enumerate(outputs, start=done + 1):
                 if output.source_cut:
                     cut += 1
-                    _say_cut(name, number, system.max_length - 1, output.source_cut)
+                    _say_cut(name, number, read=system.max_length - 1, cut=output.source_cut)
             done += len(outputs)
     if cut:
         complain(f"warning: retort: {name}: {cut} of {done} lines were longer than the model reads")
@@ -258,7 +270,15 @@ def export(args: argparse.Namespace) -> None:
         shortlist = ShortlistSource(path, args.shortlist_size or SIZE)
     elif args.shortlist_size:
         raise RetortError("--shortlist-size is of --shortlist; give both")
-    facts = export_system(args.model, args.output, args.format, args.precision, search, lines, shortlist)
+    facts = export_system(
+        args.model,
+        args.output,
+        engine=args.format,
+        precision=args.precision,
+        search=search,
+        lines=lines,
+        shortlist=shortlist,
+    )
     write_out(f"{args.output}: {facts['engine']}, {facts['precision']}. {parity_sentence(facts)}\n")
     write_out(shortlist_sentence(facts))
 
@@ -287,7 +307,7 @@ def init(args: argparse.Namespace) -> None:
     look = starting.look_at(train)
     write_out("".join(f"{line}\n" for line in look.lines()))
     choice = starting.decide(look, starting.preset_named(args.preset))
-    starting.written(output, starting.configuration(name, train, look, choice, args.preset))
+    starting.written(output, starting.configuration(name, train, look=look, choice=choice, preset=args.preset))
     from retort.workflow.estimate import cost_line
 
     write_out(f"{output}: written, with the reasons of its values. {cost_line(look, choice)}.\n")

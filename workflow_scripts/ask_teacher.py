@@ -48,16 +48,16 @@ def main(args: argparse.Namespace) -> None:
         for path in args.corpora:
             split = split_of(path)
             job = f"{split}.{args.shard}-of-{args.shards}"
-            for part in iterate_shard(path, CORPUS, args.shard, args.shards, PART_ROWS):
+            for part in iterate_shard(path, CORPUS, shard=args.shard, shards=args.shards, rows=PART_ROWS):
                 ids = part.column("id").to_pylist()
                 questions = [Question(*row) for row in zip(ids, part.column("source").to_pylist(), strict=True)]
                 outputs = outputs_of(
                     teacher, questions, split=split, directory=directory, job=job, threads=args.threads
                 )
-                yield translations_part(teacher, ids, outputs, split)
+                yield translations_part(teacher, ids, outputs=outputs, test_set=split)
 
     corpora = {path.name: file_digest(path) for path in args.corpora}
-    rows = write_table(args.output, TRANSLATIONS, parts(), provenance(**facts, corpora=corpora))
+    rows = write_table(args.output, TRANSLATIONS, data=parts(), provenance=provenance(**facts, corpora=corpora))
     logging.info("%d outputs", rows)
 
 

@@ -46,10 +46,10 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     selection = pa.concat_tables([read_table(path, SELECTION) for path in args.selected]).sort_by("id")
     gold = read_table(args.corpus, CORPUS).sort_by("id")
-    check_ids(selection["id"].to_numpy(), gold["id"].to_numpy(), args.corpus, args.selected)
+    check_ids(selection["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=args.selected)
     first = read_table(args.first, TRANSLATIONS)
     first = first.filter(pc.equal(first["rank"], 0)).sort_by("id")
-    check_ids(first["id"].to_numpy(), gold["id"].to_numpy(), args.corpus, [args.first])
+    check_ids(first["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=[args.first])
     model, _, description = load_checkpoint(args.first_teacher, prepare_device(args.threads))
     objective = objective_of(description)
     train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
@@ -60,11 +60,11 @@ def main(args: argparse.Namespace) -> None:
     references = [[text] for text in gold["target"].to_pylist()]
 
     def quality(table: pa.Table) -> float:
-        return score("BLEU", table["text"].to_pylist(), references, args.tokenizer).value
+        return score("BLEU", table["text"].to_pylist(), references=references, tokenizer=args.tokenizer).value
 
     def log_likelihood(table: pa.Table) -> float:
         targets = Ragged.from_arrow(table["tokens"].take(sample))
-        nats = log_likelihoods(model, objective, sources, targets, BATCH_TOKENS)
+        nats = log_likelihoods(model, objective, source=sources, target=targets, batch_tokens=BATCH_TOKENS)
         return float(nats.sum() / (targets.lengths + 1).sum())
 
     rows = measure(selection, first, args.guards, quality=quality, log_likelihood=log_likelihood)
@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
         first_teacher=file_digest(args.first_teacher / "model.safetensors"),
     )
     table = guards_table(rows, args.iteration, args.seed)
-    write_table(args.output, GUARDS, table, facts)
+    write_table(args.output, GUARDS, data=table, provenance=facts)
     logging.info("%s", {row["metric"]: row["value"] for row in rows})
     logging.info("%s", verdicts(table)[args.seed] or "all bounds are met")
 

@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
         translations={str(run): file_digest(path) for path, run in runs.items()},
         tests={path.name: file_digest(path) for path in args.tests},
     )
-    write_table(args.output, COMPARISON, table, facts)
+    write_table(args.output, COMPARISON, data=table, provenance=facts)
 
 
 if __name__ == "__main__":

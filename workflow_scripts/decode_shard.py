@@ -73,7 +73,9 @@ def main(args: argparse.Namespace) -> None:
     parts = args.state / value_digest(facts | {"shard": args.shard, "shards": args.shards})[:24]
     decoder = None
     done = []
-    for number, chunk in enumerate(iterate_shard(args.corpus, CORPUS, args.shard, args.shards, CHUNK_ROWS)):
+    for number, chunk in enumerate(
+        iterate_shard(args.corpus, CORPUS, shard=args.shard, shards=args.shards, rows=CHUNK_ROWS)
+    ):
         path = parts / f"part{number:06d}.parquet"
         done.append(path)
         if is_complete(path):
@@ -89,7 +91,7 @@ def main(args: argparse.Namespace) -> None:
     engine = read_engine(parts / ENGINE) or {"engine": None}
     facts = provenance(**facts, decoder=engine, device=describe_device(device))
     tables = (read_table(path, TRANSLATIONS) for path in done)
-    write_table(args.output, TRANSLATIONS, tables, facts)
+    write_table(args.output, TRANSLATIONS, data=tables, provenance=facts)
     mark_finished(parts, args.output)
 
 
@@ -136,8 +138,12 @@ class Decoder:
         exact = self.exact
         if exact is None:
             settings = self.settings
-            return translate_texts(self.model, self.vocabulary, texts, settings.search, settings.batch_tokens)
-        return decode_texts(self.vocabulary, texts, self.model.config, lambda source, _: exact.decode(source))
+            return translate_texts(
+                self.model, self.vocabulary, texts=texts, search=settings.search, batch_tokens=settings.batch_tokens
+            )
+        return decode_texts(
+            self.vocabulary, texts, config=self.model.config, decode_rows=lambda source, _: exact.decode(source)
+        )
 
     def log_share(self) -> None:
         """Log how many sources CTranslate2 left to torch."""
@@ -149,10 +155,16 @@ class Decoder:
 
         Every shard compares the same ones, so all come to the same decision.
         """
-        texts = next(iterate_shard(args.corpus, CORPUS, 0, 1, CHECKED_SOURCES)).column("source").to_pylist()
+        texts = (
+            next(iterate_shard(args.corpus, CORPUS, shard=0, shards=1, rows=CHECKED_SOURCES))
+            .column("source")
+            .to_pylist()
+        )
         given = self.translate(texts)
         settings = self.settings
-        expected = translate_texts(self.model, self.vocabulary, texts, settings.search, settings.batch_tokens)
+        expected = translate_texts(
+            self.model, self.vocabulary, texts=texts, search=settings.search, batch_tokens=settings.batch_tokens
+        )
         different = import_module(EXACT_SEARCH).differing(expected, given, args.best)
         engine = "torch" if different and settings.engine == "auto" else "ctranslate2"
         if different:

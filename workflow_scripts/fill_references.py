@@ -45,15 +45,15 @@ def main(args: argparse.Namespace) -> None:
         split = split_of(path)
         own = outputs.filter(pc.equal(outputs["test_set"], split))
         if own.num_rows:
-            table = filled(read_table(path, CORPUS), own, args.teacher, path)
+            table = filled(read_table(path, CORPUS), own, teacher=args.teacher, path=path)
             given = provenance(**read_provenance(path), references=EXTERNAL, outputs=file_digest(args.outputs))
-            write_table(args.output / path.name, CORPUS, table, given)
+            write_table(args.output / path.name, CORPUS, data=table, provenance=given)
             cleaning = counted(cleaning, split, table.num_rows)
             facts["splits"][split] |= {"pairs": table.num_rows, "references": EXTERNAL}
         elif path.name not in (args.outputs.name, "cleaning.parquet"):
             shutil.copyfile(path, args.output / path.name)
     given = read_provenance(args.sources / "cleaning.parquet")
-    write_table(args.output / "cleaning.parquet", CLEANING, cleaning, given)
+    write_table(args.output / "cleaning.parquet", CLEANING, data=cleaning, provenance=given)
     write_json(args.output / "corpus.json", facts)
 
 

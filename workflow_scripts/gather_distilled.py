@@ -35,9 +35,11 @@ def main(args: argparse.Namespace) -> None:
     if args.held_out:
         chosen = held_out_ids(gathered.ids, args.train, args.held_out)
         pairs = filtered(pairs, chosen, inside=False)
-        write_table(args.output_held_out, ENCODED, filtered(gathered.pairs(), chosen, inside=True), facts)
-    write_table(args.output_encoded, ENCODED, pairs, facts)
-    write_table(args.output_translations, TRANSLATIONS, gathered.rows(), facts)
+        write_table(
+            args.output_held_out, ENCODED, data=filtered(gathered.pairs(), chosen, inside=True), provenance=facts
+        )
+    write_table(args.output_encoded, ENCODED, data=pairs, provenance=facts)
+    write_table(args.output_translations, TRANSLATIONS, data=gathered.rows(), provenance=facts)
     logging.info("%s", counts)
 
 

@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     table = pa.concat_tables([read_table(path, GUARDS) for path in args.guards])
-    write_table(args.output, GUARDS, table, provenance(guards=[read_provenance(path) for path in args.guards]))
+    write_table(
+        args.output, GUARDS, data=table, provenance=provenance(guards=[read_provenance(path) for path in args.guards])
+    )
     for reason in verdicts(table).values():
         logging.warning(reason or "all bounds are met")
 

@@ -53,10 +53,12 @@ def main(args: argparse.Namespace) -> None:
     path = temporary_path(args.output.with_suffix(".nearest"))
     try:
         rows = write_table(path, TRANSLATIONS, nearest())
-        gathered = Gathered(Rows([path], TRANSLATIONS), args.train, Vocabulary.load(args.vocabulary), args.shards)
+        gathered = Gathered(
+            Rows([path], TRANSLATIONS), args.train, vocabulary=Vocabulary.load(args.vocabulary), names=args.shards
+        )
         counts = gathered.counts | {"first": first, "sentence_bleu": bleu / rows}
         facts = provenance(decoding=read_provenance(args.shards[0]), train=file_digest(args.train), **counts)
-        write_table(args.output, ENCODED, gathered.pairs(), facts)
+        write_table(args.output, ENCODED, data=gathered.pairs(), provenance=facts)
     finally:
         path.unlink(missing_ok=True)
     logging.info("%s", counts)

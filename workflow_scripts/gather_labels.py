@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     facts = check_shards(args.shards, args.train)
     parts = (part for path in args.shards for part in iterate_table(path, LABELS))
-    write_table(args.output, LABELS, parts, provenance(**facts))
+    write_table(args.output, LABELS, data=parts, provenance=provenance(**facts))
     size = args.output.stat().st_size / facts["positions"]
     logging.info("%s; %.1f bytes on disk per target token", facts, size)
 

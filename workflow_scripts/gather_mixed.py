@@ -41,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
         mix(raw, distilled, dict(zip(distilled["id"].to_pylist(), values, strict=True)))
         for raw, distilled, values in both
     )
-    write_table(args.output, MIXED, parts, facts)
+    write_table(args.output, MIXED, data=parts, provenance=facts)
     logging.info("%s", counts)
 
 

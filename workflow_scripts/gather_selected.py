@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
             raise RetortError(f"{reason}. Take the iteration before, or loosen em.guards")
     gathered = Gathered(Rows(args.selected, SELECTION), args.train, Vocabulary.load(args.vocabulary))
     facts = provenance(selection=read_provenance(args.selected[0]), train=file_digest(args.train), **gathered.counts)
-    write_table(args.output, ENCODED, gathered.pairs(), facts)
+    write_table(args.output, ENCODED, data=gathered.pairs(), provenance=facts)
     logging.info("%s", gathered.counts)
 
 

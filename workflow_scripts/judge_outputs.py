@@ -52,9 +52,9 @@ def main(args: argparse.Namespace) -> None:
                 rejected.append(dropped)
                 yield chosen
 
-    write_table(args.output_judged, TRANSLATIONS, judged(), facts)
-    write_table(args.output_rejected, TRANSLATIONS, rejected, facts)
-    write_table(args.output_judgement, JUDGEMENT, judge.table(), facts)
+    write_table(args.output_judged, TRANSLATIONS, data=judged(), provenance=facts)
+    write_table(args.output_rejected, TRANSLATIONS, data=rejected, provenance=facts)
+    write_table(args.output_judgement, JUDGEMENT, data=judge.table(), provenance=facts)
     logging.info("%s", dict(judge.counts))
 
 

@@ -45,16 +45,20 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device, settings = prepare_device(args.threads), args.distillation
     vocabulary = Vocabulary.load(args.vocabulary)
-    teacher = load_teacher(args.teacher, args.train, vocabulary, device, PRECISIONS[settings.precision])
+    teacher = load_teacher(
+        args.teacher, args.train, vocabulary=vocabulary, device=device, dtype=PRECISIONS[settings.precision]
+    )
 
     def parts() -> Iterator[pa.Table]:
-        for number, whole in enumerate(iterate_shard(args.train, ENCODED, args.shard, args.shards, CHUNK_ROWS)):
+        for number, whole in enumerate(
+            iterate_shard(args.train, ENCODED, shard=args.shard, shards=args.shards, rows=CHUNK_ROWS)
+        ):
             part = labelled_pairs(whole, teacher.config.max_length)
             if not part.num_rows:
                 continue
             source, target = (Ragged.from_arrow(part.column(side)) for side in ("source", "target"))
             corpus = EncodedCorpus(part.column("id").to_numpy(), source, target)
-            yield label(teacher, corpus, args.top_k, settings.batch_tokens)
+            yield label(teacher, corpus, top_k=args.top_k, batch_tokens=settings.batch_tokens)
             logging.info("part %d: %d pairs, %d too long", number, part.num_rows, whole.num_rows - part.num_rows)
 
     facts = provenance(
@@ -66,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
         max_length=teacher.config.max_length,
         device=describe_device(device),
     )
-    write_table(args.output, LABELS, parts(), facts)
+    write_table(args.output, LABELS, data=parts(), provenance=facts)
 
 
 if __name__ == "__main__":

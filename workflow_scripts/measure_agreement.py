@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
         train=file_digest(args.train),
         accuracy=float(accuracy.mean()),
     )
-    write_table(args.output, AGREEMENT, table, facts)
+    write_table(args.output, AGREEMENT, data=table, provenance=facts)
     logging.info("mean accuracy %.4f", accuracy.mean())
 
 

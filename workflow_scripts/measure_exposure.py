@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     student, vocabulary, description = load_checkpoint(args.student, device)
     if options.search.kind not in objective_of(description).searches():
         raise RetortError(f"{args.student}: a {student.family} model cannot complete prefixes by {options.search.kind}")
-    teacher = load_teacher(args.teacher, args.student, vocabulary, device)
+    teacher = load_teacher(args.teacher, args.student, vocabulary=vocabulary, device=device)
     rows = []
     for test_set, corpus in read_tests(args.tests).items():
         names = {"system": args.system, "seed": args.seed, "test_set": test_set}
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
         tests={path.name: file_digest(path) for path in args.tests},
         device=describe_device(device),
     )
-    write_table(args.output, EXPOSURE, pa.Table.from_pylist(rows, schema=EXPOSURE.schema), facts)
+    write_table(args.output, EXPOSURE, data=pa.Table.from_pylist(rows, schema=EXPOSURE.schema), provenance=facts)
 
 
 if __name__ == "__main__":

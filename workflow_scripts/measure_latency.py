@@ -81,7 +81,12 @@ class Loader:
         """Every system and search in each of the engines that can run it, and with a shortlist if that is asked for."""
         lists = (False, True) if self.settings.shortlist_size and self.training_text else (False,)
         return [
-            Timed(entry.system, entry.seed, entry.search_name, system.with_search(entry.search.model_dump()))
+            Timed(
+                entry.system,
+                entry.seed,
+                search_name=entry.search_name,
+                loaded=system.with_search(entry.search.model_dump()),
+            )
             for entry in self.entries
             for engine in self.settings.engines
             for has_list in (lists if engine != "torch" else (False,))
@@ -103,7 +108,13 @@ class Loader:
         directory = self.directory / str(len(self._systems))
         try:
             shortlist = self._shortlist(entry) if has_list else None
-            export_system(entry.checkpoint, directory, engine, self.settings.exported_precision, shortlist=shortlist)
+            export_system(
+                entry.checkpoint,
+                directory,
+                engine=engine,
+                precision=self.settings.exported_precision,
+                shortlist=shortlist,
+            )
         except RetortError as error:
             logging.info("%s is not timed in %s: %s", entry.system, engine, error)
             return None
@@ -127,12 +138,12 @@ class Loader:
             {
                 "system": entry.system,
                 "seed": entry.seed,
-                "engine": Timed(entry.system, entry.seed, entry.search_name, system).engine,
+                "engine": Timed(entry.system, entry.seed, search_name=entry.search_name, loaded=system).engine,
                 "precision": system.precision,
                 "bytes": directory_bytes(directory),
                 "loading_seconds": time.perf_counter() - start,
                 "loading_processor_seconds": time.process_time() - processor_start,
-                **self._started(entry, directory, system, teacher),
+                **self._started(entry, directory, system=system, teacher=teacher),
             }
         )
         return system
@@ -154,7 +165,7 @@ class Loader:
 def external(section: Any, vocabulary: Path, split: str, threads: int) -> Timed:
     """The external teacher, which is asked anew: no kept answer counts."""
     loaded = ExternalSystem(open_external(section, split, threads), Vocabulary.load(vocabulary))
-    return Timed(EXTERNAL, SEED, section.kind, loaded)
+    return Timed(EXTERNAL, SEED, search_name=section.kind, loaded=loaded)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -162,10 +173,10 @@ def main(args: argparse.Namespace) -> None:
     device = prepare_device(threads)
     texts = read_table(args.tests, CORPUS, ["source"]).column("source").to_pylist()
     with tempfile.TemporaryDirectory() as directory:
-        loader = Loader(args, texts, threads, Path(directory))
+        loader = Loader(args, texts, threads=threads, directory=Path(directory))
         systems = loader.timed()
         if args.external:
-            systems.append(external(args.external, args.vocabulary, test_set_of(args.tests), threads))
+            systems.append(external(args.external, args.vocabulary, split=test_set_of(args.tests), threads=threads))
         load = machine_load()
         timings = list(measure(systems, texts, settings))
     rows = [timing.row() for timing in timings]
@@ -182,7 +193,7 @@ def main(args: argparse.Namespace) -> None:
         loaded=loader.facts,
         changed_outputs=changed_outputs(timings),
     )
-    write_table(args.output, LATENCY, data, facts)
+    write_table(args.output, LATENCY, data=data, provenance=facts)
     logging.info("%d batches of %d systems timed", len(rows), len(systems))
 
 

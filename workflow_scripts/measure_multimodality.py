@@ -42,12 +42,14 @@ def main(args: argparse.Namespace) -> None:
         raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.config.max_length)
     corpus.check_vocabulary(args.held_out, vocabulary)
-    measured = multimodality(model, objective, corpus, BATCH_TOKENS)
+    measured = multimodality(model, objective, corpus=corpus, batch_tokens=BATCH_TOKENS)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}
     facts = provenance(
         checkpoint=file_digest(args.checkpoint / "model.safetensors"), held_out=file_digest(args.held_out)
     )
-    write_table(args.output, MULTIMODALITY, pa.Table.from_pylist([row], schema=MULTIMODALITY.schema), facts)
+    write_table(
+        args.output, MULTIMODALITY, data=pa.Table.from_pylist([row], schema=MULTIMODALITY.schema), provenance=facts
+    )
     if measured.tokens:
         logging.info(
             "NCM %.4f nats per token, %d pairs, %d infeasible", measured.ncm, measured.sentences, measured.infeasible

@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
         translations=file_digest(args.translations),
         tests={path.name: file_digest(path) for path in args.tests},
     )
-    write_table(args.output, SCORES, pa.Table.from_pylist(rows, schema=SCORES.schema), facts)
+    write_table(args.output, SCORES, data=pa.Table.from_pylist(rows, schema=SCORES.schema), provenance=facts)
 
 
 if __name__ == "__main__":

@@ -34,13 +34,13 @@ def main(args: argparse.Namespace) -> None:
     for path, run in runs.items():
         names = {"system": run.system, "seed": run.seed, "search": run.search}
         for pairs in read_pairs(path, tests):
-            rows += [names | row for row in scores_by_length(pairs, longest, metrics, tokenizer)]
+            rows += [names | row for row in scores_by_length(pairs, longest, metrics=metrics, tokenizer=tokenizer)]
     facts = provenance(
         longest=longest,
         translations={str(run): file_digest(path) for path, run in runs.items()},
         tests={path.name: file_digest(path) for path in args.tests},
     )
-    write_table(args.output, LENGTHS, pa.Table.from_pylist(rows, schema=LENGTHS.schema), facts)
+    write_table(args.output, LENGTHS, data=pa.Table.from_pylist(rows, schema=LENGTHS.schema), provenance=facts)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ def main(args: argparse.Namespace) -> None:
             if (train.ids[rows] != frame["id"]).any():
                 raise RetortError(f"{args.candidates}: holds ids that {args.train} lacks; decode the candidates again")
             targets = Ragged.from_lists(frame["tokens"].tolist())
-            scores = {name: likelihood(model, train.source, targets, rows) for name, model in models.items()}
+            scores = {
+                name: likelihood(model, train.source, targets=targets, rows=rows) for name, model in models.items()
+            }
             yield select(pd.concat([frame, pd.DataFrame(scores)], axis=1), args.em)
 
     facts = provenance(
@@ -68,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
         scorers={name: file_digest(path / "model.safetensors") for name, path in scorers(args).items()},
         device=describe_device(device),
     )
-    rows = write_table(args.output, SELECTION, parts(), facts)
+    rows = write_table(args.output, SELECTION, data=parts(), provenance=facts)
     logging.info("%d sources", rows)
 
 
@@ -87,7 +89,7 @@ def scorers(args: argparse.Namespace) -> dict[str, Path]:
 def likelihood(loaded: Any, sources: Ragged, targets: Ragged, rows: np.ndarray) -> np.ndarray:
     model, _, description = loaded
     objective = objective_of(description)
-    return log_likelihoods(model, objective, sources, targets, BATCH_TOKENS, rows)
+    return log_likelihoods(model, objective, source=sources, target=targets, batch_tokens=BATCH_TOKENS, source_row=rows)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
     teacher, teacher_facts = None, {}
     if args.search.needs_teacher:
-        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary, device)
+        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary=vocabulary, device=device)
         teacher_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
 
     run = Run(args.system, args.seed, args.search_name)
@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
         tests={path.name: file_digest(path) for path in args.tests},
         device=describe_device(device),
     )
-    write_table(args.output, TRANSLATIONS, parts(), facts)
+    write_table(args.output, TRANSLATIONS, data=parts(), provenance=facts)
 
 
 if __name__ == "__main__":

@@ -45,16 +45,18 @@ def main(args: argparse.Namespace) -> None:
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
     teacher = None
     if any(search.needs_teacher for search in args.searches):
-        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary, device)
+        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary=vocabulary, device=device)
     corpus = read_table(args.valid, CORPUS)
     sources = corpus["source"].to_pylist()
 
     def decode(search: SearchSection) -> list[str]:
         asked = teacher if search.needs_teacher else None
-        results = translate_texts(model, vocabulary, sources, search, args.batch_tokens, teacher=asked)
+        results = translate_texts(
+            model, vocabulary, texts=sources, search=search, batch_tokens=args.batch_tokens, teacher=asked
+        )
         return vocabulary.decode_target([hypotheses[0].tokens for hypotheses in results])
 
-    results = tried(args.searches, decode, corpus, args.metric, args.tokenizer)
+    results = tried(args.searches, decode, corpus=corpus, metric=args.metric, tokenizer=args.tokenizer)
     chosen = best(results)
     logging.info("%s %.2f with %s", args.metric, chosen.score.value, chosen.search)
     facts = provenance(
@@ -63,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
         device=describe_device(device),
     )
     run = Run(args.system, args.seed, args.search_name)
-    write_table(args.output_table, TUNING, tuning_table(results, run), facts)
+    write_table(args.output_table, TUNING, data=tuning_table(results, run), provenance=facts)
     write_json(args.output, chosen.search.model_dump(mode="json"))
 
 

@@ -251,13 +251,20 @@ def time_systems(job: Job) -> None:
         job.require("latency")
         loaded = {run: open_system(checkpoint_of(job, run), None, job.threads, precision) for run in job.plan.runs()}
         systems = [
-            Timed(run.system, run.seed, run.search, loaded[Run(run.system, run.seed)].with_search(search.model_dump()))
+            Timed(
+                run.system,
+                run.seed,
+                search_name=run.search,
+                loaded=loaded[Run(run.system, run.seed)].with_search(search.model_dump()),
+            )
             for run in job.plan.decodings()
             if not (search := job.config.systems[run.system].searches[run.search]).needs_teacher
         ]
         rows = [timing.row() for timing in measure(systems, texts, settings)]
         table = pa.table({c.name: pa.array([row[c.name] for row in rows], c.type) for c in LATENCY.columns})
-        write_table(output, LATENCY, table, provenance(device=describe_device(device), precision=precision))
+        write_table(
+            output, LATENCY, data=table, provenance=provenance(device=describe_device(device), precision=precision)
+        )
 
 
 def bring_back(job: Job) -> None:
@@ -316,7 +323,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
     started = time.monotonic()
     config = load_files([args.config], {})
-    job = Job(config, args.work, args.out, args.precisions, args.threads, started + 60 * args.minutes)
+    job = Job(
+        config,
+        args.work,
+        out=args.out,
+        precisions=args.precisions,
+        threads=args.threads,
+        ends=started + 60 * args.minutes,
+    )
     job.work.mkdir(parents=True, exist_ok=True)
     device = prepare_device(job.threads)
     write_json(

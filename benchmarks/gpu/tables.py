@@ -105,7 +105,9 @@ def quality_table(scores: Sequence[dict[str, Any]], latencies: Sequence[dict[str
         cells = [number(values.get((system, search, *column))) for column in columns]
         for timing in timings:
             own = times.get((system, search, *timing))
-            slowest = [fastest(times, name, timing, kind) for name, kind in (("teacher", "beam"), (RIVAL, ""))]
+            slowest = [
+                fastest(times, name, timing=timing, search=kind) for name, kind in (("teacher", "beam"), (RIVAL, ""))
+            ]
             ratios = ", ".join(number(other / own if own and other else None) for other in slowest)
             cells.append(f"{number(own, 2)} ({ratios})")
         rows.append(f"| {system} | {search} | " + " | ".join(cells) + " |")

@@ -57,7 +57,7 @@ def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any], texts: bool
     paths = [_relative(Path(path)) for path in paths]
     for path in paths:
         raw = merged(raw, read_yaml(path))
-    return load_config(merged(raw, keys), ", ".join(map(str, paths)), paths, texts)
+    return load_config(merged(raw, keys), ", ".join(map(str, paths)), files=paths, texts=texts)
 
 
 def _relative(path: Path) -> Path:

@@ -68,7 +68,7 @@ def download(address: str, cache: Path, attempts: int = 5, timeout: float = 60.0
     for attempt in range(1, attempts + 1):
         try:
             log.info("downloading %s", name)
-            _fetch(url, user, temporary, timeout, end)
+            _fetch(url, user, path=temporary, timeout=timeout, end=end)
             with writable(path):
                 move(temporary, path)
             return path
@@ -115,7 +115,7 @@ def _fetch(url: str, user: str | None, path: Path, timeout: float, end: float) -
             with writable(path):
                 handle = open(path, "wb")  # noqa: SIM115
             with handle:
-                _receive(response, handle, path, limit, guard)
+                _receive(response, handle, path=path, limit=limit, guard=guard)
                 with writable(path):
                     handle.flush()
                     os.fsync(handle.fileno())

@@ -72,7 +72,9 @@ def write_table(
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_path(path)
         try:
-            rows = _write_parts(temporary, path, table, schema, [data] if isinstance(data, pa.Table) else data)
+            rows = _write_parts(
+                temporary, path, table=table, schema=schema, parts=[data] if isinstance(data, pa.Table) else data
+            )
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
             move(temporary, path)
@@ -142,8 +144,8 @@ def read_table(path: Path | str, table: Table, columns: list[str] | None = None)
     names = columns or table.names
     with _readable(path):
         data = file.read(columns=_stored(names, lacking))
-    data = _with_lacking(data, table, names, lacking)
-    _check(data, table, Path(path), columns)
+    data = _with_lacking(data, table, names=names, lacking=lacking)
+    _check(data, table, path=Path(path), columns=columns)
     return data
 
 
@@ -153,7 +155,7 @@ def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) ->
     batches = file.iter_batches(batch_size=rows, columns=_stored(table.names, lacking))
     with _readable(path):
         for batch in batches:
-            part = _with_lacking(pa.Table.from_batches([batch]), table, table.names, lacking)
+            part = _with_lacking(pa.Table.from_batches([batch]), table, names=table.names, lacking=lacking)
             _check(part, table, Path(path))
             yield part
 
@@ -186,8 +188,8 @@ def read_between(path: Path | str, table: Table, first: int, last: int, columns:
         if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
             with _readable(path):
                 part = file.read_row_group(number, columns=_stored(columns, lacking))
-            part = _with_lacking(part, table, columns, lacking)
-            _check(part, table, Path(path), columns)
+            part = _with_lacking(part, table, names=columns, lacking=lacking)
+            _check(part, table, path=Path(path), columns=columns)
             yield part.filter(pc.and_(pc.greater_equal(part["id"], first), pc.less_equal(part["id"], last)))
 
 

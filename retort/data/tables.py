@@ -39,7 +39,7 @@ CLEANING = Table(
     (
         Column("split", pa.string(), "train, valid or the test set's name"),
         Column("reason", pa.string(), "why pairs were dropped; 'read' and 'kept' are the totals before and after"),
-        Column("pairs", pa.int64(), "number of pairs", "pairs"),
+        Column("pairs", pa.int64(), description="number of pairs", unit="pairs"),
     ),
 )
 
@@ -49,11 +49,11 @@ ENCODING = Table(
     (
         Column("split", pa.string(), "train, valid or the test set's name"),
         Column("side", pa.string(), "source or target"),
-        Column("texts", pa.int64(), "texts of this side", "texts"),
-        Column("tokens", pa.int64(), "their tokens, without bos and eos", "tokens"),
-        Column("unknown", pa.int64(), "tokens that are unk", "tokens"),
-        Column("longest", pa.int64(), "the longest text", "tokens"),
-        Column("over_length", pa.int64(), "texts longer than model.max_length allows", "texts"),
+        Column("texts", pa.int64(), description="texts of this side", unit="texts"),
+        Column("tokens", pa.int64(), description="their tokens, without bos and eos", unit="tokens"),
+        Column("unknown", pa.int64(), description="tokens that are unk", unit="tokens"),
+        Column("longest", pa.int64(), description="the longest text", unit="tokens"),
+        Column("over_length", pa.int64(), description="texts longer than model.max_length allows", unit="texts"),
     ),
 )
 
@@ -120,10 +120,10 @@ TRANSLATIONS = Table(
             "tokens", _TOKENS, "hypothesis token ids as decoded, without bos and eos; null: an external teacher's",
             nullable=True,
         ),
-        Column("score", pa.float32(), "the search's own score, higher is better", "nats"),
+        Column("score", pa.float32(), description="the search's own score, higher is better", unit="nats"),
         Column("truncated", pa.bool_(), "the search hit its length limit"),
         Column("empty", pa.bool_(), "no token was produced"),
-        Column("passes", pa.int32(), "decoder passes spent on this source; 0: not known", "passes"),
+        Column("passes", pa.int32(), description="decoder passes spent on this source; 0: not known", unit="passes"),
         Column(
             "ended", pa.string(), "why an external teacher's output ended: stop, length, ...; null: not known",
             nullable=True,
@@ -150,14 +150,22 @@ LABELS = Table(
     1,
     (
         _ID,
-        Column("positions", pa.int32(), "target tokens of the pair, eos included", "tokens"),
+        Column("positions", pa.int32(), description="target tokens of the pair, eos included", unit="tokens"),
         Column("tokens", _TOKENS, "per position, the teacher's k most probable next tokens, the best one first"),
         Column("probabilities", pa.list_(pa.float16()), "per position, those of the k tokens, then that of all others"),
         Column("mass", pa.float32(), "probability of the k tokens, summed over the positions"),
         Column(
-            "entropy", pa.float32(), "entropy of the teacher's full distribution, summed over the positions", "nats"
+            "entropy",
+            pa.float32(),
+            description="entropy of the teacher's full distribution, summed over the positions",
+            unit="nats",
         ),
-        Column("kept_entropy", pa.float32(), "the same with all other tokens merged into one event", "nats"),
+        Column(
+            "kept_entropy",
+            pa.float32(),
+            description="the same with all other tokens merged into one event",
+            unit="nats",
+        ),
     ),
 )
 
@@ -170,8 +178,13 @@ SELECTION = Table(
         Column("tokens", _TOKENS, "its token ids as decoded, without bos and eos"),
         Column("rank", pa.int32(), "its place in the n-best list, from 0"),
         Column("candidates", pa.int32(), "distinct candidates, after detokenisation, to choose from"),
-        Column("score", pa.float32(), "the score that selected it, higher is better", "nats"),
-        Column("first_score", pa.float32(), "the same score of the candidate at the head of the n-best list", "nats"),
+        Column("score", pa.float32(), description="the score that selected it, higher is better", unit="nats"),
+        Column(
+            "first_score",
+            pa.float32(),
+            description="the same score of the candidate at the head of the n-best list",
+            unit="nats",
+        ),
         Column("truncated", pa.bool_(), "the search hit its length limit; selected for lack of another candidate"),
         Column("empty", pa.bool_(), "no token was produced; selected for lack of another candidate"),
     ),
@@ -197,10 +210,10 @@ MULTIMODALITY = Table(
         _SYSTEM,
         _SEED,
         Column("data", pa.string(), "held-out pairs: with references (raw) or with the EM loop's targets"),
-        Column("sentences", pa.int64(), "pairs that the model gives a probability", "pairs"),
-        Column("infeasible", pa.int64(), "pairs that it gives none, left out", "pairs"),
-        Column("tokens", pa.int64(), "target tokens of those sentences, eos included", "tokens"),
-        Column("nats", pa.float64(), "sum of their -log p(y | x), length included", "nats"),
+        Column("sentences", pa.int64(), description="pairs that the model gives a probability", unit="pairs"),
+        Column("infeasible", pa.int64(), description="pairs that it gives none, left out", unit="pairs"),
+        Column("tokens", pa.int64(), description="target tokens of those sentences, eos included", unit="tokens"),
+        Column("nats", pa.float64(), description="sum of their -log p(y | x), length included", unit="nats"),
     ),
 )
 
@@ -233,7 +246,7 @@ COMPARISON = Table(
         Column("difference_low", pa.float64(), "2.5th percentile of the resampled differences"),
         Column("difference_high", pa.float64(), "97.5th percentile of the resampled differences"),
         Column("p_value", pa.float64(), "two-sided, of no difference"),
-        Column("samples", pa.int64(), "bootstrap resamples", "resamples"),
+        Column("samples", pa.int64(), description="bootstrap resamples", unit="resamples"),
         Column("signature", pa.string(), "every choice that changes the numbers"),
     ),
 )
@@ -244,9 +257,9 @@ LENGTHS = Table(
     (
         *_DECODED,
         _TEST_SET,
-        Column("shortest", pa.int32(), "shortest reference of the bucket", "words"),
-        Column("longest", pa.int32(), "longest reference; null: any", "words", nullable=True),
-        Column("sentences", pa.int64(), "sentences in the bucket", "sentences"),
+        Column("shortest", pa.int32(), description="shortest reference of the bucket", unit="words"),
+        Column("longest", pa.int32(), description="longest reference; null: any", unit="words", nullable=True),
+        Column("sentences", pa.int64(), description="sentences in the bucket", unit="sentences"),
         Column("metric", pa.string(), "one of evaluation.metrics"),
         Column("value", pa.float64(), "the corpus score of those sentences"),
         Column("signature", pa.string(), "every choice that changes the number"),
@@ -295,15 +308,25 @@ LATENCY = Table(
         *_DECODED,
         Column("engine", pa.string(), "torch, onnx, ctranslate2 or a teacher's kind; whether with a shortlist"),
         Column("precision", pa.string(), "of the weights: float32, bfloat16 or int8"),
-        Column("batch_size", pa.int32(), "sentences decoded together", "sentences"),
+        Column("batch_size", pa.int32(), description="sentences decoded together", unit="sentences"),
         Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),
-        Column("sentences", pa.int32(), "sentences in this batch", "sentences"),
-        Column("source_characters", pa.int64(), "characters of their text", "characters"),
-        Column("source_tokens", pa.int64(), "their tokens, without eos", "tokens"),
-        Column("target_tokens", pa.int64(), "tokens of the outputs, without special ones", "tokens"),
-        Column("model_seconds", pa.float64(), "encoder, decoder and search, synchronised", "s"),
-        Column("total_seconds", pa.float64(), "text to text: tokenising, model, post-processing, detokenising", "s"),
-        Column("processor_seconds", pa.float64(), "the same on this process's processors, not by the clock", "s"),
+        Column("sentences", pa.int32(), description="sentences in this batch", unit="sentences"),
+        Column("source_characters", pa.int64(), description="characters of their text", unit="characters"),
+        Column("source_tokens", pa.int64(), description="their tokens, without eos", unit="tokens"),
+        Column("target_tokens", pa.int64(), description="tokens of the outputs, without special ones", unit="tokens"),
+        Column("model_seconds", pa.float64(), description="encoder, decoder and search, synchronised", unit="s"),
+        Column(
+            "total_seconds",
+            pa.float64(),
+            description="text to text: tokenising, model, post-processing, detokenising",
+            unit="s",
+        ),
+        Column(
+            "processor_seconds",
+            pa.float64(),
+            description="the same on this process's processors, not by the clock",
+            unit="s",
+        ),
     ),
 )
 
@@ -311,10 +334,15 @@ TRAINING_LOG = Table(
     "training_log",
     1,
     (
-        Column("update", pa.int64(), "number of optimiser updates done", "updates"),
+        Column("update", pa.int64(), description="number of optimiser updates done", unit="updates"),
         Column("split", pa.string(), "train or valid"),
         Column("metric", pa.string(), "loss, its parts, BLEU, chrF, ROUGE-L, learning_rate, tokens_per_second, ..."),
         Column("value", pa.float64(), "the metric's value"),
-        Column("seconds", pa.float64(), "wall-clock seconds of training so far, all runs of this training added", "s"),
+        Column(
+            "seconds",
+            pa.float64(),
+            description="wall-clock seconds of training so far, all runs of this training added",
+            unit="s",
+        ),
     ),
 )

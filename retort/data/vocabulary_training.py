@@ -61,14 +61,14 @@ def train_vocabulary(
         vocabulary = Vocabulary.load(settings.path)
         facts = {"type": "given", "path": settings.path}
     elif settings.joint:
-        sample = _Sample(corpus, ("source", "target"), settings.sample_sentences, seed, outputs)
+        sample = _Sample(corpus, ("source", "target"), sentences=settings.sample_sentences, seed=seed, outputs=outputs)
         model, facts["sentences"] = _train(sample, settings)
         vocabulary = Vocabulary(model, model, str(output))
     else:
         models = {}
         facts["sentences"] = 0
         for side in ("source", "target"):
-            sample = _Sample(corpus, (side,), settings.sample_sentences, seed, outputs)
+            sample = _Sample(corpus, (side,), sentences=settings.sample_sentences, seed=seed, outputs=outputs)
             models[side], read = _train(sample, settings)
             facts["sentences"] += read
         vocabulary = Vocabulary(models["source"], models["target"], str(output))

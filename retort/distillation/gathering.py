@@ -75,7 +75,7 @@ class Gathered:
         self.decoded, self.train, self.vocabulary = decoded, Rows([train], ENCODED), vocabulary
         self.names = names or decoded.paths
         self.ids = np.sort(self.train.column("id"))
-        check_ids(decoded.column("id"), self.ids, train, self.names)
+        check_ids(decoded.column("id"), self.ids, train=train, names=self.names)
         truncated, empty = decoded.column("truncated"), decoded.column("empty")
         self.flaws = ["truncated", "empty", *(["rejected"] if "rejected" in decoded.table.names else [])]
         rejected = np.zeros_like(empty)

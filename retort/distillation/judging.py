@@ -34,7 +34,10 @@ class Judge:
         texts, truncated = part["text"].to_pylist(), part["truncated"].to_pylist()
         for rows in _by_source(part):
             number = part["id"][rows[0]].as_py()
-            against = [reason_against(sources[number], texts[r], truncated[r], self.section.filters) for r in rows]
+            against = [
+                reason_against(sources[number], texts[r], truncated=truncated[r], filters=self.section.filters)
+                for r in rows
+            ]
             good = [row for row, reason in zip(rows, against, strict=True) if reason is None]
             rejected |= {row: reason for row, reason in zip(rows, against, strict=True) if reason is not None}
             best = self._choice([texts[row] for row in good], references.get(number)) if good else 0

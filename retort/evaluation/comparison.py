@@ -61,7 +61,7 @@ def compare(
 
 def _measures(pairs: list[Pairs], metrics: Sequence[str], tokenizer: str) -> Measures:
     return {
-        (part.test_set, metric): measure(metric, part.hypotheses, part.references, tokenizer)
+        (part.test_set, metric): measure(metric, part.hypotheses, references=part.references, tokenizer=tokenizer)
         for part in pairs
         for metric in metrics
     }

@@ -53,7 +53,7 @@ def exposure(
 
     def scored(row: Row, hypotheses: list[str]) -> Iterator[Row]:
         for metric in metrics:
-            result = score(metric, hypotheses, references, tokenizer)
+            result = score(metric, hypotheses, references=references, tokenizer=tokenizer)
             signature = f"{result.signature}|search:{options.search.kind}|retort:{retort.__version__}"
             yield {**row, "metric": metric, "value": result.value, "signature": signature}
 

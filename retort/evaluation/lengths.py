@@ -31,7 +31,7 @@ def scores_by_length(
         for number in np.unique(numbers).tolist():
             chosen = np.flatnonzero(numbers == number).tolist()
             hypotheses, references = [pairs.hypotheses[i] for i in chosen], [pairs.references[i] for i in chosen]
-            result = score(metric, hypotheses, references, tokenizer)
+            result = score(metric, hypotheses, references=references, tokenizer=tokenizer)
             yield {
                 "test_set": pairs.test_set,
                 "shortest": longest[number - 1] + 1 if number else 0,

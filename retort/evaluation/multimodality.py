@@ -41,7 +41,7 @@ class Multimodality:
 
 def multimodality(model: EncoderDecoder, objective: Any, corpus: EncodedCorpus, batch_tokens: int) -> Multimodality:
     """NCM of held-out pairs under a non-autoregressive model."""
-    nats = -log_likelihoods(model, objective, corpus.source, corpus.target, batch_tokens)
+    nats = -log_likelihoods(model, objective, source=corpus.source, target=corpus.target, batch_tokens=batch_tokens)
     possible = np.isfinite(nats)
     return Multimodality(
         sentences=int(possible.sum()),

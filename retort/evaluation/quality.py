@@ -73,7 +73,7 @@ def read_pairs(translations: Path | str, tests: dict[str, pa.Table]) -> list[Pai
             "translate the same test sets that are scored"
         )
     return [
-        join(data.filter(pc.equal(data["test_set"], name)), corpus, name, str(translations))
+        join(data.filter(pc.equal(data["test_set"], name)), corpus, test_set=name, origin=str(translations))
         for name, corpus in tests.items()
     ]
 
@@ -106,7 +106,7 @@ def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -
 
 def quality(pairs: Pairs, metrics: Iterable[str], tokenizer: str = AUTO) -> list[Score]:
     """These metrics of one test set, in percent."""
-    return [score(metric, pairs.hypotheses, pairs.references, tokenizer) for metric in metrics]
+    return [score(metric, pairs.hypotheses, references=pairs.references, tokenizer=tokenizer) for metric in metrics]
 
 
 def _refuse_repeated_ids(ids: pa.ChunkedArray, where: str) -> None:

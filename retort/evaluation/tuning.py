@@ -33,7 +33,9 @@ def tried(
 ) -> list[Tried]:
     """Each search with the corpus score of its outputs. ``decode`` gives one text per row of the CORPUS table."""
     references = references_of(corpus)
-    return [Tried(search, score(metric, decode(search), references, tokenizer)) for search in searches]
+    return [
+        Tried(search, score(metric, decode(search), references=references, tokenizer=tokenizer)) for search in searches
+    ]
 
 
 def best(results: Sequence[Tried]) -> Tried:

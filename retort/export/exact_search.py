@@ -70,7 +70,7 @@ class ExactSearch:
         self.model, self.search, self.batch_tokens, self.best = model, search, batch_tokens, best
         self.left_to_torch = 0
         with tempfile.TemporaryDirectory() as directory, writable(Path(directory)):
-            write(model, model.family, vocabulary, Path(directory), "float32")
+            write(model, model.family, vocabulary=vocabulary, directory=Path(directory), precision="float32")
             self._translator = ctranslate2.Translator(
                 directory, device="cpu", compute_type="float32", inter_threads=1, intra_threads=threads
             )
@@ -113,7 +113,11 @@ class ExactSearch:
         lists = [self._ranked(result, limit) for result, limit in zip(decoded, limits, strict=True)]
         unsure = np.array([i for i, hypotheses in enumerate(lists) if hypotheses is None], dtype=np.int64)
         self.left_to_torch += len(unsure)
-        exact = decode(self.model, source.select(unsure), self.search, self.batch_tokens) if len(unsure) else []
+        exact = (
+            decode(self.model, source.select(unsure), search=self.search, batch_tokens=self.batch_tokens)
+            if len(unsure)
+            else []
+        )
         again = dict(zip(unsure.tolist(), exact, strict=True))
         return [again[i] if hypotheses is None else hypotheses for i, hypotheses in enumerate(lists)]
 

@@ -87,19 +87,30 @@ def export_system(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
     model, vocabulary, description = load_checkpoint(checkpoint, torch.device("cpu"))
-    trained = Trained(checkpoint, model, vocabulary, description, objective_of(description))
+    trained = Trained(
+        checkpoint, model, vocabulary=vocabulary, description=description, objective=objective_of(description)
+    )
     if engine is None:
         engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"
     exporter = import_module(f"retort.export.{engine}")
     kinds = exporter.searches(trained.objective)
-    chosen = _search(trained, engine, kinds, search)
+    chosen = _search(trained, engine, kinds=kinds, search=search)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(output.absolute())
     temporary.mkdir()
     try:
         listed = _shortlisted(trained, shortlist) if shortlist else None
-        facts = _write(trained, temporary, exporter, engine, precision, kinds, chosen, listed)
-        facts["parity"] = _checked(trained, temporary, facts, lines) if lines else None
+        facts = _write(
+            trained,
+            temporary,
+            exporter=exporter,
+            engine=engine,
+            precision=precision,
+            kinds=kinds,
+            search=chosen,
+            listed=listed,
+        )
+        facts["parity"] = _checked(trained, temporary, facts=facts, lines=lines) if lines else None
         write_json(temporary / BUNDLE, facts)
         write_bytes(temporary / CARD, card(facts, output.name).encode())
         if output.exists():

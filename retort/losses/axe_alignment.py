@@ -49,7 +49,13 @@ def alignment(log_probs_bjk: Tensor, slots_b: Tensor, length_b: Tensor, skip_tar
     # several times faster than argmin
     skip_sbk = (align_sbk > torch.minimum(prediction_sbk, target_sbk)).byte()
     way_sbk = skip_sbk * (SKIP_PREDICTION + (prediction_sbk > target_sbk).byte())
-    return _walk_back(functional.pad(way_sbk, (0, 0, 0, 0, 1, 0)), log_probs_bjk, slots_b, length_b, skip_target)
+    return _walk_back(
+        functional.pad(way_sbk, (0, 0, 0, 0, 1, 0)),
+        log_probs_bjk,
+        slots_b=slots_b,
+        length_b=length_b,
+        skip_target=skip_target,
+    )
 
 
 def _ways(log_probs_bjk: Tensor, skip_target: float) -> Tensor:

@@ -105,7 +105,7 @@ def diagonals(masked: Masked, longest: int) -> Diagonals:
     present_bp = present_bm[:, index_p]
     last_bp = (index_p - stream_p).expand(len(place_bm), -1).masked_fill(~present_bp, -1)
     slots = Slots(place_bm, place_bm[:, index_p] + 1, last_bp)
-    return Diagonals(slots, present_bp, index_p, offset_p, stream_p)
+    return Diagonals(slots, present_bp, index_p=index_p, offset_p=offset_p, stream_p=stream_p)
 
 
 def _rounded(present_bn: Tensor) -> int:

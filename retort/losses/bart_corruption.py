@@ -21,7 +21,7 @@ from retort.losses.poisson_spans import Spans, covered, random_spans
 def corrupt(tokens_bt: Tensor, options: BartJanus, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The encoder's input [b, s], and which tokens are masked for the decoder: boolean [b, t], never eos."""
     text_bt = tokens_bt.masked_fill(tokens_bt == EOS, PAD)
-    spans = random_spans(text_bt, options.mask_ratio, options.span_length, generator)
+    spans = random_spans(text_bt, options.mask_ratio, mean_length=options.span_length, generator=generator)
     draws_bt = torch.rand(tokens_bt.shape, generator=generator).to(tokens_bt.device)
     source_bs = infilled(tokens_bt, spans, draws_bt < 0.5)
     draws_2b = torch.rand((2, len(tokens_bt)), generator=generator).to(tokens_bt.device)

@@ -41,7 +41,7 @@ def ctc_target(batch: Batch) -> CtcTarget:
     length_b = real_bn.sum(1)
     repeats_b = ((tokens_bn[:, 1:] == tokens_bn[:, :-1]) & real_bn[:, 1:]).sum(1)
     classes_bk = torch.cat([tokens_bn.new_full((len(tokens_bn), 1), BLANK), tokens_bn], 1)
-    return CtcTarget(tokens_bn, length_b, length_b + repeats_b, classes_bk)
+    return CtcTarget(tokens_bn, length_b, slots_b=length_b + repeats_b, classes_bk=classes_bk)
 
 
 def ctc_loss(layers: list[Tensor], weight_vd: Tensor, target: CtcTarget, slots_b: Tensor, weight_b: Tensor) -> Loss:
@@ -52,7 +52,7 @@ def ctc_loss(layers: list[Tensor], weight_vd: Tensor, target: CtcTarget, slots_b
     """
     feasible_b = slots_b >= target.slots_b
     tokens = (target.length_b * feasible_b * weight_b).sum().clamp(min=MIN_WEIGHT)
-    nll_lb = torch.stack([sentence_nll(states_btd, weight_vd, target, slots_b) for states_btd in layers])
+    nll_lb = torch.stack([sentence_nll(states_btd, weight_vd, target=target, slots_b=slots_b) for states_btd in layers])
     nll_l = (torch.where(feasible_b, nll_lb, 0.0) * weight_b).sum(1) / tokens
     return Loss(nll_l.mean(), {"nll": nll_l[-1].detach(), "infeasible": (~feasible_b).float().mean()})
 
@@ -65,14 +65,14 @@ def best_tokens(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_
     inside_bt = torch.arange(states_btd.shape[1], device=slots_b.device) < slots_b[:, None]
     # a slot's normaliser is the same for all alignments, so logits serve as scores
     scores_btk = states_btd.float() @ weight_vd[target.classes_bk].float().transpose(1, 2)
-    class_bt = best_alignment(scores_btk, target.tokens_bn, slots_b, target.length_b)
+    class_bt = best_alignment(scores_btk, target.tokens_bn, slots_b=slots_b, length_b=target.length_b)
     return target.classes_bk.gather(1, class_bt), inside_bt & (slots_b >= target.slots_b)[:, None]
 
 
 def sentence_nll(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b: Tensor) -> Tensor:
     """-log P(y | x): nats [b]. Decoder states beyond a sentence's ``slots_b`` are ignored."""
     log_probs_btk = token_log_probs(states_btd, weight_vd, target.classes_bk)
-    return ctc_nll(log_probs_btk, target.tokens_bn, slots_b, target.length_b)
+    return ctc_nll(log_probs_btk, target.tokens_bn, slots_b=slots_b, length_b=target.length_b)
 
 
 def ctc_nll(log_probs_btk: Tensor, target_bn: Tensor, slots_b: Tensor, length_b: Tensor) -> Tensor:

@@ -54,6 +54,6 @@ def covered(spans: Spans) -> Tensor:
 
 def span_mask(tokens_bt: Tensor, ratio: float, mean_length: float, generator: torch.Generator) -> Tensor:
     """Boolean [b, t]: the tokens inside random spans; one random token where the spans cover none."""
-    masked_bt = covered(random_spans(tokens_bt, ratio, mean_length, generator))
+    masked_bt = covered(random_spans(tokens_bt, ratio, mean_length=mean_length, generator=generator))
     draws_bt = torch.rand(tokens_bt.shape, generator=generator).to(tokens_bt.device)
     return masked_bt | lowest(draws_bt, tokens_bt != PAD, (~masked_bt.any(1)).long())

@@ -31,7 +31,7 @@ def soft_cross_entropy(
         loss_c = normaliser_c - torch.linalg.vecdot(target_cv, logits_cv)
         return loss_c, probabilities_cv.sub_(target_cv)
 
-    return projected_loss(states_nd, weight_vd, score, weights_n)
+    return projected_loss(states_nd, weight_vd, score=score, weights_n=weights_n)
 
 
 def softmax_distributions(states_nd: Tensor, weight_vd: Tensor) -> Distributions:

@@ -46,7 +46,7 @@ def top_k_cross_entropy(states_nd: Tensor, weight_vd: Tensor, teacher: TopK, wei
         probabilities_cv.mul_((1 - teacher.rest_n[rows] / rest_c)[:, None])
         return loss_c, probabilities_cv.scatter_(1, tokens_ck, ours_ck - theirs_ck)
 
-    return projected_loss(states_nd, weight_vd, score, weights_n)
+    return projected_loss(states_nd, weight_vd, score=score, weights_n=weights_n)
 
 
 def teacher_cross_entropy(
@@ -58,9 +58,13 @@ def teacher_cross_entropy(
     """
     if top_k is None:
         whole = softmax_distributions(states_nd, their_weight_vd)
-        return lambda states_nd, weight_vd, weights_n: soft_cross_entropy(states_nd, weight_vd, whole, weights_n)
+        return lambda states_nd, weight_vd, weights_n: soft_cross_entropy(
+            states_nd, weight_vd, distributions=whole, weights_n=weights_n
+        )
     best = top_k_distributions(states_nd, their_weight_vd, top_k)
-    return lambda states_nd, weight_vd, weights_n: top_k_cross_entropy(states_nd, weight_vd, best, weights_n)
+    return lambda states_nd, weight_vd, weights_n: top_k_cross_entropy(
+        states_nd, weight_vd, teacher=best, weights_n=weights_n
+    )
 
 
 def top_k_distributions(states_nd: Tensor, weight_vd: Tensor, k: int) -> TopK:

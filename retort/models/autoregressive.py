@@ -95,7 +95,10 @@ class AutoregressiveModel(Transformer):
             if i + 1 == len(self.decoder.layers):
                 query, x_rqd = query[:, -1:], x_rqd[:, -1:]
             y_rqd = layer.attention.attend(
-                query, cache.keys[i].flatten(0, 1), cache.values[i].flatten(0, 1), query.new_zeros(1, 1, 1)
+                query,
+                cache.keys[i].flatten(0, 1),
+                value_nse=cache.values[i].flatten(0, 1),
+                bias=query.new_zeros(1, 1, 1),
             )
             x_rqd = layer.attention_block.residual(x_rqd, y_rqd)
             # the beams of a source become query positions of one attention, so that its memory is read once

@@ -64,7 +64,7 @@ class BangModel(AutoregressiveModel):
 
         The inputs are bos and the target without its last token; the encoder's output and its bias are given.
         """
-        return self.decode_blocks(input_bt, 1, memory_bsd, memory_bias)
+        return self.decode_blocks(input_bt, 1, memory_bsd=memory_bsd, memory_bias=memory_bias)
 
     def decode_blocks(self, input_bt: Tensor, size: int, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """States [b, t, d] as of ``decode``, in blocks of ``size`` slots that see the tokens before their block.
@@ -72,7 +72,9 @@ class BangModel(AutoregressiveModel):
         A size of 1 is left to right; a size of t is all at once.
         """
         slots = blocks(input_bt.shape[1], size, self.device)
-        return self.predict(input_bt[:, : slots.token_place_bm.shape[1]], slots, memory_bsd, memory_bias)
+        return self.predict(
+            input_bt[:, : slots.token_place_bm.shape[1]], slots, memory_bsd=memory_bsd, memory_bias=memory_bias
+        )
 
     def predict(self, token_bm: Tensor, slots: Slots, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """States [b, p, d] of the slots, given the main stream's tokens, the encoder's output and its bias."""
@@ -140,8 +142,10 @@ class BangModel(AutoregressiveModel):
             if i == last_layer:
                 query, h_rqd, x_rqd = query[:, tokens:], h_rqd[:, tokens:], x_rqd[:, tokens:]
                 visible_bqc, bucket_b1qc = visible_bqc[:, tokens:], bucket_b1qc[:, :, tokens:]
-            bias = self._bias(i, h_rqd, visible_bqc, bucket_b1qc)
-            x_rqd = layer.attention_block.residual(x_rqd, layer.attention.attend(query, key, value, bias))
+            bias = self._bias(i, h_rqd, visible_bqc=visible_bqc, bucket_b1qc=bucket_b1qc)
+            x_rqd = layer.attention_block.residual(
+                x_rqd, layer.attention.attend(query, key, value_nse=value, bias=bias)
+            )
             # the rows of a source become query positions of one attention, so that its memory is read once
             memory = (cache.memory[i][0].flatten(0, 1), cache.memory[i][1].flatten(0, 1))
             x_bqd = x_rqd.reshape(sources, -1, x_rqd.shape[2])

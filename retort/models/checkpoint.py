@@ -65,7 +65,7 @@ def load_checkpoint(
         objective, config = objective_of(description), Model.model_validate(description["model"])
     except (KeyError, ValidationError) as error:
         raise RetortError(f"{directory / DESCRIPTION}: not a description of a model: {error}") from None
-    check_shapes(directory, objective, config, vocabulary)
+    check_shapes(directory, objective, config=config, vocabulary=vocabulary)
     _check_identity(directory, description)
     weights = read_weights(directory, description.get("weights"))
     model = build_model(objective, config, vocabulary)

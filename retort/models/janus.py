@@ -40,7 +40,7 @@ class JanusModel(ParallelModel, AutoregressiveModel):
         queries_btd = self.embeddings.embed_target(torch.full_like(input_bt, MASK))
         x_brd = torch.cat([self.embeddings.embed_target(input_bt), queries_btd], 1)
         bias = causal_bias(t, self.dtype, self.device).repeat(1, 2, 1)
-        return self._streams(x_brd, bias, memory_bsd, memory_bias, content=t, first=t)
+        return self._streams(x_brd, bias, memory_bsd=memory_bsd, memory_bias=memory_bias, content=t, first=t)
 
     def step_input(self, token_r: Tensor, position: int) -> Tensor:
         """Embeddings [r, 2, d] of the token and of the query, at the same position."""
@@ -62,13 +62,13 @@ class JanusModel(ParallelModel, AutoregressiveModel):
         gold_bmd = self.embeddings.positions(self._embed(gold_bm), place_bm)
         slots_btd = self.embeddings.embed_target(target_bt.masked_fill(masked_bt, MASK))
         queries_bmd = self.embeddings.positions(self._embed(torch.full_like(gold_bm, MASK)), place_bm)
-        visible_brc = visibility(target_bt != PAD, masked_bt, place_bm, present_bm)
+        visible_brc = visibility(target_bt != PAD, masked_bt, place_bm=place_bm, present_bm=present_bm)
         bias_brc = torch.zeros(visible_brc.shape, dtype=self.dtype, device=self.device)
         bias_brc.masked_fill_(~visible_brc, MASKED)
         bias = bias_brc[:, None].expand(-1, self.config.heads, -1, -1).flatten(0, 1)
         x_brd = torch.cat([gold_bmd, slots_btd, queries_bmd], 1)
         m = place_bm.shape[1]
-        states_brd = self._streams(x_brd, bias, memory_bsd, memory_bias, content=m + t, first=m)
+        states_brd = self._streams(x_brd, bias, memory_bsd=memory_bsd, memory_bias=memory_bias, content=m + t, first=m)
         return states_brd[:, :t][masked_bt], states_brd[:, t:][present_bm]
 
     def _streams(
@@ -82,7 +82,7 @@ class JanusModel(ParallelModel, AutoregressiveModel):
             query, key, value = layer.attention.project(layer.attention_block.pre_norm(x_brd))
             if i + 1 == len(self.decoder.layers):
                 query, bias, x_brd = query[:, first:], bias[:, first:], x_brd[:, first:]
-            y_brd = layer.attention.attend(query, key[:, :content], value[:, :content], bias)
+            y_brd = layer.attention.attend(query, key[:, :content], value_nse=value[:, :content], bias=bias)
             x_brd = layer.attention_block.residual(x_brd, y_brd)
             x_brd = layer.after_attention(x_brd, layer.cross_attention.keys_values(memory_bsd), memory_bias)
         return self.decoder.norm(x_brd)

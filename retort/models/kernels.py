@@ -157,7 +157,7 @@ def attend(
         weights_nts = torch.softmax(scores_nts.float(), -1).to(scores_nts.dtype)
         return torch.bmm(dropout(weights_nts, probability, training), value_nse)
     if query_nte.device.type != "cpu":
-        return fused_attention(query_nte, key_nse, value_nse, bias)
+        return fused_attention(query_nte, key_nse, value_nse=value_nse, bias=bias)
     return _Attend.apply(query_nte, key_nse, value_nse, bias)  # type: ignore[no-any-return]
 
 

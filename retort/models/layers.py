@@ -39,7 +39,9 @@ class SelfAttention(nn.Module):
 
     def attend(self, query_nte: Tensor, key_nse: Tensor, value_nse: Tensor, bias: Tensor) -> Tensor:
         """Attention output [b, t, d]; ``bias`` broadcasts to [n, t, s]."""
-        context_nte = attend(query_nte, key_nse, value_nse, bias, self.probability, self.training)
+        context_nte = attend(
+            query_nte, key_nse, value_nse=value_nse, bias=bias, probability=self.probability, training=self.training
+        )
         return self.output(_merge_heads(context_nte, self.heads))
 
 

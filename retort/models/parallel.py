@@ -125,7 +125,7 @@ class ParallelModel(Transformer):
         A slot's input is its encoder state (Libovicky and Helcl 2018), or the embedding of its token in ``given_bt``
         where that is not pad.
         """
-        layers, slots_b = self.layers_of_upsampled(source_bs, memory_bsd, memory_bias, given_bt)
+        layers, slots_b = self.layers_of_upsampled(source_bs, memory_bsd, memory_bias=memory_bias, given_bt=given_bt)
         return layers[-1], slots_b
 
     def layers_of_upsampled(

@@ -94,7 +94,7 @@ class RecurrentModel(EncoderDecoder):
 
     def _attended(self, top_btw: Tensor, memory_bsw: Tensor, bias: Tensor) -> Tensor:
         """Input of the output projection [b, t, d]: the top states combined with their context vectors."""
-        context_btw = attend(top_btw, memory_bsw, memory_bsw, bias)
+        context_btw = attend(top_btw, memory_bsw, value_nse=memory_bsw, bias=bias)
         combined_btw = torch.tanh(self.combine(torch.cat([top_btw, context_btw], -1)))
         return self.project(dropout(combined_btw, self.config.dropout, self.training))
 

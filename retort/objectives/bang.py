@@ -40,7 +40,7 @@ def compute(model: BangModel, batch: Batch, options: Bang, step: Step) -> Loss:
     total = nll = taught = torch.zeros((), device=model.device)
     for size, share in ((1, 1.0 - ratio), (_block(batch, options), ratio)):
         if share:
-            states_btd = model.decode_blocks(input_bt, size, memory_bsd, memory_bias)
+            states_btd = model.decode_blocks(input_bt, size, memory_bsd=memory_bsd, memory_bias=memory_bias)
             loss, plain = linear_cross_entropy(
                 states_btd[real_bt], weight_vd, target_n, label_smoothing=smoothing, weights_n=weights_n
             )

@@ -25,16 +25,19 @@ def compute(model: BangModel, batch: Batch, options: BangPretraining, step: Step
     kinds of slots. ``nll``: the first stream, which predicts left to right. ``parallel``: slots that see no token of
     their span, except those of the first stream. ``between``: all others.
     """
-    masked, source_bs = _corrupted(model, batch, options, step)
+    masked, source_bs = _corrupted(model, batch, options=options, step=step)
     smoothing = options.label_smoothing if model.training else 0.0
-    return _loss(model, batch, source_bs, masked, options, smoothing)
+    return _loss(model, batch, source_bs=source_bs, masked=masked, options=options, smoothing=smoothing)
 
 
 @torch.no_grad()
 def encoder_gap(model: BangModel, batch: Batch, options: BangPretraining, step: Step) -> Tensor:
     """Nats per slot that all streams lose where the encoder reads the batch's next text instead."""
-    masked, source_bs = _corrupted(model, batch, options, step)
-    own, other = (_loss(model, batch, x_bs, masked, options, 0.0).total for x_bs in (source_bs, source_bs.roll(1, 0)))
+    masked, source_bs = _corrupted(model, batch, options=options, step=step)
+    own, other = (
+        _loss(model, batch, source_bs=x_bs, masked=masked, options=options, smoothing=0.0).total
+        for x_bs in (source_bs, source_bs.roll(1, 0))
+    )
     return other - own
 
 

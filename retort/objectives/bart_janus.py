@@ -24,7 +24,7 @@ def compute(model: JanusModel, batch: Batch, options: BartJanus, step: Step) -> 
     divided by the number of all tokens, too. There is no label smoothing and no length loss.
     """
     source_bs, masked_bt = corrupt(batch.target_bt, options, step.generator)
-    joint = _joint(model, batch, source_bs, masked_bt)
+    joint = _joint(model, batch, source_bs=source_bs, masked_bt=masked_bt)
     tokens = batch.target_tokens
     masked = masked_bt.sum().clamp(min=1)
     autoregressive, auxiliary, parallel = joint.nlls
@@ -44,7 +44,8 @@ def encoder_gap(model: JanusModel, batch: Batch, options: BartJanus, step: Step)
     """Nats per token that the left-to-right mode loses where the encoder reads the batch's next text instead."""
     source_bs, masked_bt = corrupt(batch.target_bt, options, step.generator)
     own, other = (
-        _joint(model, batch, text_bs, masked_bt).nlls[AUTOREGRESSIVE] for text_bs in (source_bs, source_bs.roll(1, 0))
+        _joint(model, batch, source_bs=text_bs, masked_bt=masked_bt).nlls[AUTOREGRESSIVE]
+        for text_bs in (source_bs, source_bs.roll(1, 0))
     )
     return (other - own) / batch.target_tokens
 

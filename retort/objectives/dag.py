@@ -75,7 +75,9 @@ def _graph(
     """Log-probabilities of bos and the target's tokens at each vertex [1 + n, b, t]; transitions [b, t, t]; numbers of
     vertices [b] and of tokens with bos [b]; decoder states [b, t, d].
     """
-    states_btd, vertices_b = model.decode_upsampled(batch.source_bs, memory_bsd, memory_bias, given_bt)
+    states_btd, vertices_b = model.decode_upsampled(
+        batch.source_bs, memory_bsd, memory_bias=memory_bias, given_bt=given_bt
+    )
     log_probs_btn = token_log_probs(states_btd, model.embeddings.output, batch.target_bt)
     emissions_nbt = functional.pad(log_probs_btn.permute(2, 0, 1), (0, 0, 0, 0, 1, 0))
     length_b = (batch.target_bt != PAD).sum(1) + 1

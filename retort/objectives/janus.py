@@ -26,7 +26,7 @@ def compute(model: JanusModel, batch: Batch, options: Janus, step: Step) -> Loss
         masked_bt = span_mask(batch.target_bt, ratio=SPAN_RATIO, mean_length=SPAN_LENGTH, generator=step.generator)
     else:
         masked_bt = random_mask(batch.target_bt, step.generator)
-    return janus_loss(model, batch, options, masked_bt)
+    return janus_loss(model, batch, options=options, masked_bt=masked_bt)
 
 
 def janus_loss(model: JanusModel, batch: Batch, options: Janus, masked_bt: Tensor) -> Loss:

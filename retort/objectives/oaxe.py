@@ -29,7 +29,7 @@ def compute(model: ParallelModel, batch: Batch, options: Oaxe, step: Step) -> Lo
     """
     real_bt = batch.target_bt != PAD
     if model.training and step.progress < options.warmup_share:
-        return masked_loss(model, batch, options, real_bt)
+        return masked_loss(model, batch, options=options, masked_bt=real_bt)
     memory_bsd, memory_bias = model.encode(batch.source_bs)
     states_btd = model.decode_tokens(batch.target_bt.masked_fill(real_bt, MASK), memory_bsd, memory_bias)
     log_probs_bti = token_log_probs(states_btd, model.embeddings.output, batch.target_bt)

@@ -60,7 +60,7 @@ def readings(inputs: Inputs) -> list[Readings]:
                 runs = [run for run in inputs.logs if run.system in (system, baseline)]
                 by_clock = not all(_has_processor_time(inputs, run) for run in runs)
                 updates, seconds = (reading(pairs, budget, sign) for budget in ("updates", "seconds"))
-                result.append(Readings(system, baseline, by_clock, updates, seconds))
+                result.append(Readings(system, baseline, by_clock=by_clock, updates=updates, seconds=seconds))
     return result
 
 
@@ -77,7 +77,7 @@ def reading(pairs: Iterable[tuple[list[Validation], list[Validation]]], budget: 
         own.append(scores[0])
         other.append(scores[1])
     differences = [a - b for a, b in zip(own, other, strict=True)]
-    return Reading(spread(budgets), spread(own), spread(other), spread(differences))
+    return Reading(spread(budgets), spread(own), baseline=spread(other), difference=spread(differences))
 
 
 def _pairs(inputs: Inputs, system: str, baseline: str) -> Iterable[tuple[list[Validation], list[Validation]]]:

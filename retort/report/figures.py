@@ -84,7 +84,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
         bar = _bar(scores[key].sd) or 0
         strokes.append(((x, y - bar), (x, y + bar)))
     inks = [colours[objective(inputs, system)] for system, _ in keys]
-    place_labels(canvas, axes, points, _labels(keys), inks, strokes)
+    place_labels(canvas, axes, points=points, texts=_labels(keys), colours=inks, lines=strokes)
     return _png(figure)
 
 
@@ -104,14 +104,14 @@ def training_curves(inputs: Inputs) -> bytes | None:
     FigureCanvasAgg(figure)
     outer = figure.add_gridspec(1 + 2 * rows, columns, height_ratios=[top, *([1.9, 1.6] * rows)])
     if has_quality:
-        _wall_time(figure.add_subplot(outer[0, :]), inputs, runs, systems)
+        _wall_time(figure.add_subplot(outer[0, :]), inputs, runs=runs, systems=systems)
     shared: Axes | None = None
     for index, system in enumerate(systems):
         row, column = divmod(index, columns)
         loss = figure.add_subplot(outer[1 + 2 * row, column])
         quality = figure.add_subplot(outer[2 + 2 * row, column], sharex=loss, sharey=shared)
         shared = shared or quality
-        _system_curves(loss, quality, inputs, [run for run in runs if run.system == system])
+        _system_curves(loss, quality, inputs=inputs, runs=[run for run in runs if run.system == system])
         loss.set_title(system, fontsize=9, loc="left", color=INK, fontweight="bold")
         if column == 0:
             loss.set_ylabel("loss", fontsize=8)
@@ -135,10 +135,10 @@ def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     spreads = [(row.number, row.modality.ncm) for row in rows if row.modality]
-    _line(left, spreads, COLOURS[0], "")
+    _line(left, spreads, colour=COLOURS[0], label="")
     for index, search in enumerate(rows[0].scores):
         spreads = [(row.number, row.scores[search]) for row in rows if search in row.scores]
-        _line(right, spreads, COLOURS[index % len(COLOURS)], search)
+        _line(right, spreads, colour=COLOURS[index % len(COLOURS)], label=search)
     right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.2)
     return _png(figure)
 

@@ -39,7 +39,7 @@ def place_labels(
     scale = canvas.figure.dpi / 72
     frame = axes.get_window_extent(renderer)
     pixels = [tuple(axes.transData.transform(point)) for point in points]
-    taken = [_around(x, y, MARKER * scale, MARKER * scale) for x, y in pixels]
+    taken = [_around(x, y, width=MARKER * scale, height=MARKER * scale) for x, y in pixels]
     strokes = [_stroke(axes.transData.transform(line), scale) for line in lines]
     crowded = [sum(math.dist(point, other) < 60 * scale for other in pixels) for point in pixels]
     for index in sorted(range(len(points)), key=lambda i: (-crowded[i], pixels[i])):
@@ -61,13 +61,17 @@ def place_labels(
         x, y = pixels[index]
         others = taken[:index] + taken[index + 1 :]
         _, dx, dy = min(
-            (_cost(_around(x + dx, y + dy, width, height), others, strokes, frame) + step, dx, dy)
+            (
+                _cost(_around(x + dx, y + dy, width=width, height=height), others, strokes=strokes, frame=frame) + step,
+                dx,
+                dy,
+            )
             for step, dx, dy in _places(width, height, scale)
         )
         label.set_position((dx / scale, dy / scale))
-        taken.append(_around(x + dx, y + dy, width, height))
+        taken.append(_around(x + dx, y + dy, width=width, height=height))
         if math.hypot(max(abs(dx) - width / 2, 0), max(abs(dy) - height / 2, 0)) > LEADER_FROM * scale:
-            _lead(axes, points[index], (dx, dy), height, scale, colours[index])
+            _lead(axes, points[index], offset=(dx, dy), height=height, scale=scale, colour=colours[index])
 
 
 def _places(width: float, height: float, scale: float) -> list[tuple[float, float, float]]:

@@ -85,7 +85,9 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
                 modality=measured.get(student),
                 valid=_validation(inputs, student),
                 scores={search: scores[student, search][inputs.leading] for search in searches},
-                differences={s: difference(inputs, (student, s), test_set, baselines[s]) for s in searches},
+                differences={
+                    s: difference(inputs, (student, s), test_set=test_set, baselines=baselines[s]) for s in searches
+                },
                 teacher=_teacher(inputs, scores, t),
                 guards=_guards(inputs, t),
                 changed=_guard(inputs, t, CHANGED),
@@ -121,7 +123,9 @@ def _teacher(inputs: Inputs, scores: dict[tuple[str, str], dict[str, Spread]], t
 
 
 def _guards(inputs: Inputs, t: int) -> dict[str, tuple[Spread, Spread]]:
-    measured = {metric: (_guard(inputs, t, metric), _guard(inputs, t, metric, "first")) for metric in GUARDED}
+    measured = {
+        metric: (_guard(inputs, t, metric), _guard(inputs, t, metric=metric, column="first")) for metric in GUARDED
+    }
     return {metric: (value, first) for metric, (value, first) in measured.items() if value and first}
 
 

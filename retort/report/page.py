@@ -27,6 +27,61 @@ MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
     """The whole page; ``figures`` are PNG files by name, None where not drawn."""
+    sets = summary.test_sets(inputs)
+    loops = {test_set: loop.iterations(inputs, test_set) for test_set in sets}
+    config = inputs.config.model_dump(mode="json")
+    return (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            inputs=inputs,
+            title=inputs.config.report.title,
+            name=inputs.config.name,
+            version=retort.__version__,
+            figures={key: None if png is None else data_uri(png) for key, png in figures.items()},
+            tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
+            short=summary.short_outputs(inputs),
+            gaps={test_set: summary.gaps(inputs, test_set) for test_set in sets},
+            metrics=[
+                metric for metric in (*inputs.metrics, RIGHT) if any(row["metric"] == metric for row in inputs.scores)
+            ],
+            loops={test_set: iterations for test_set, iterations in loops.items() if iterations},
+            loop_kept=loop.kept(next(iter(loops.values()), []), inputs.leading_sign),
+            loop_ended=loop.ended(inputs),
+            modalities=loop.modalities(inputs),
+            mixed=mixing.mixed_systems(inputs),
+            guarded={metric: MEANING[metric] for metric in loop.GUARDED},
+            buckets={test_set: continuations.length_buckets(inputs, test_set) for test_set in sets if inputs.lengths},
+            by_length={
+                test_set: {metric: continuations.by_length(inputs, test_set, metric) for metric in inputs.metrics}
+                for test_set in sets
+            },
+            completions={test_set: continuations.completions(inputs, test_set) for test_set in sets if inputs.exposure},
+            prefixes=continuations.PREFIXES,
+            **_times(inputs),
+            shares=summary.SHARES,
+            training_shares=summary.training_shares(inputs),
+            readings=budgets.readings(inputs),
+            warnings=summary.warnings(inputs),
+            significant=summary.SIGNIFICANT,
+            facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
+            filled=inputs.config.filled,
+            entropy=inputs.facts.get("true_conditional_entropy"),
+            cleaning=cleaning_table(inputs.cleaning),
+            truncates=inputs.config.model.truncate_sources,
+            total_seconds=sum(stage.seconds for stage in inputs.stages),
+            graph=rule_graph(inputs),
+            signatures=signatures(inputs),
+            devices=devices(inputs),
+            seeds=sorted({row["seed"] for row in inputs.scores}),
+            config=config,
+            config_digest=value_digest(config),
+            code_versions=code_versions(inputs),
+        )
+    )
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -37,66 +92,26 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
     environment.filters.update(
         number=number, signed=signed, spread=spread_text, duration=duration, words=repeated_words, json=json_text
     )
-    sets = summary.test_sets(inputs)
-    loops = {test_set: loop.iterations(inputs, test_set) for test_set in sets}
-    config = inputs.config.model_dump(mode="json")
-    return environment.get_template(TEMPLATE).render(
-        inputs=inputs,
-        title=inputs.config.report.title,
-        name=inputs.config.name,
-        version=retort.__version__,
-        figures={key: None if png is None else data_uri(png) for key, png in figures.items()},
-        tables={test_set: summary.entries(inputs, test_set) for test_set in sets},
-        short=summary.short_outputs(inputs),
-        gaps={test_set: summary.gaps(inputs, test_set) for test_set in sets},
-        metrics=[
-            metric for metric in (*inputs.metrics, RIGHT) if any(row["metric"] == metric for row in inputs.scores)
-        ],
-        loops={test_set: iterations for test_set, iterations in loops.items() if iterations},
-        loop_kept=loop.kept(next(iter(loops.values()), []), inputs.leading_sign),
-        loop_ended=loop.ended(inputs),
-        modalities=loop.modalities(inputs),
-        mixed=mixing.mixed_systems(inputs),
-        guarded={metric: MEANING[metric] for metric in loop.GUARDED},
-        buckets={test_set: continuations.length_buckets(inputs, test_set) for test_set in sets if inputs.lengths},
-        by_length={
-            test_set: {metric: continuations.by_length(inputs, test_set, metric) for metric in inputs.metrics}
-            for test_set in sets
-        },
-        completions={test_set: continuations.completions(inputs, test_set) for test_set in sets if inputs.exposure},
-        prefixes=continuations.PREFIXES,
-        latencies=timing.engine_latencies(inputs),
-        best_engines=timing.best_engines(timing.engine_latencies(inputs)),
-        speedups=timing.speedups(inputs, timing.reference_key(inputs)),
-        rival=timing.rival_key(inputs),
-        rival_speedups=timing.speedups(inputs, timing.rival_key(inputs)),
-        times_by_length=timing.by_length(inputs),
-        source_lengths=timing.LENGTHS,
-        busy_ratio=timing.busy_ratio(inputs),
-        is_busy=timing.time_column(inputs) == "processor_seconds",
-        changed_outputs=timing.changed_outputs(inputs),
-        footprints=timing.footprints(inputs),
-        load=inputs.latency_provenance.get("load"),
-        shares=summary.SHARES,
-        training_shares=summary.training_shares(inputs),
-        readings=budgets.readings(inputs),
-        warnings=summary.warnings(inputs),
-        reference=timing.reference_key(inputs),
-        significant=summary.SIGNIFICANT,
-        facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),
-        filled=inputs.config.filled,
-        entropy=inputs.facts.get("true_conditional_entropy"),
-        cleaning=cleaning_table(inputs.cleaning),
-        truncates=inputs.config.model.truncate_sources,
-        total_seconds=sum(stage.seconds for stage in inputs.stages),
-        graph=rule_graph(inputs),
-        signatures=signatures(inputs),
-        devices=devices(inputs),
-        seeds=sorted({row["seed"] for row in inputs.scores}),
-        config=config,
-        config_digest=value_digest(config),
-        code_versions=code_versions(inputs),
-    )
+    return environment
+
+
+def _times(inputs: Inputs) -> dict[str, Any]:
+    """What the page says about latency."""
+    return {
+        "latencies": timing.engine_latencies(inputs),
+        "best_engines": timing.best_engines(timing.engine_latencies(inputs)),
+        "speedups": timing.speedups(inputs, timing.reference_key(inputs)),
+        "rival": timing.rival_key(inputs),
+        "rival_speedups": timing.speedups(inputs, timing.rival_key(inputs)),
+        "times_by_length": timing.by_length(inputs),
+        "source_lengths": timing.LENGTHS,
+        "busy_ratio": timing.busy_ratio(inputs),
+        "is_busy": timing.time_column(inputs) == "processor_seconds",
+        "changed_outputs": timing.changed_outputs(inputs),
+        "footprints": timing.footprints(inputs),
+        "load": inputs.latency_provenance.get("load"),
+        "reference": timing.reference_key(inputs),
+    }
 
 
 def data_uri(png: bytes) -> str:

@@ -148,7 +148,7 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 is_baseline=inputs.baseline in {str(Run(system, seed, search)) for seed in _seeds(inputs, system)},
                 parameters=parameters[0] if parameters else None,
                 scores=scores,
-                difference=difference(inputs, key, test_set, baselines),
+                difference=difference(inputs, key, test_set=test_set, baselines=baselines),
                 latency=sizes.get(1),
                 best=max(sizes.values(), key=lambda latency: latency.throughput, default=None),
                 speedup=faster.get(key),
@@ -186,7 +186,7 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
                     scores_raw=below,
                     scores_distilled=above,
                     gap=above[inputs.leading].mean - below[inputs.leading].mean,
-                    difference=difference(inputs, (distilled, search), test_set, baselines),
+                    difference=difference(inputs, (distilled, search), test_set=test_set, baselines=baselines),
                 )
             )
     return result

@@ -20,7 +20,13 @@ def main() -> None:
     """Read a request in JSON; print the first line's translation, then a line of JSON about the process."""
     request = json.load(sys.stdin)
     teacher = request["teacher"] and Path(request["teacher"])
-    system = open_system(request["directory"], request["search"], request["threads"], request["precision"], teacher)
+    system = open_system(
+        request["directory"],
+        request["search"],
+        threads=request["threads"],
+        precision=request["precision"],
+        teacher=teacher,
+    )
     first, *others = request["lines"]
     print(system.translate([first])[0].text, flush=True)
     processor_seconds = time.process_time()

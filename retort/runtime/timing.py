@@ -89,7 +89,7 @@ def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -
         for _ in range(settings.repeats):
             for number, batch in enumerate(batches):
                 for timed in systems:
-                    yield Timing(timed, size, number, batch, time_batch(timed.loaded, batch))
+                    yield Timing(timed, size, batch=number, texts=batch, times=time_batch(timed.loaded, batch))
 
 
 def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[str]]:
@@ -109,7 +109,9 @@ def time_batch(system: System | ExternalSystem, texts: list[str]) -> Times:
         outputs, seconds, processor_seconds = system.translate(texts)
         sources = system.vocabulary.encode_source(texts)
         tokens = system.vocabulary.encode_target(outputs)
-        return Times(seconds, seconds, processor_seconds, sum(map(len, sources)), tokens)
+        return Times(
+            seconds, seconds, processor_seconds=processor_seconds, source_tokens=sum(map(len, sources)), outputs=tokens
+        )
     return _time_decoding(system, texts)
 
 

@@ -45,7 +45,10 @@ class TorchSystem(System):
         # a sentence alone needs no padding; the shapes of batches are few, since each new one costs time
         step = 1 if len(sources) == 1 else LENGTH_STEP
         source_bs = Ragged.from_lists(sources).padded(np.arange(len(sources)), step).to(self._device)
-        best = [hypotheses[0] for hypotheses in run_search(self.model, source_bs, self._options, self._teacher)]
+        best = [
+            hypotheses[0]
+            for hypotheses in run_search(self.model, source_bs, options=self._options, teacher=self._teacher)
+        ]
         return [Decoded(h.tokens, h.truncated, h.passes) for h in best]
 
 
@@ -53,7 +56,7 @@ def open_checkpoint(
     directory: Path, search: Mapping[str, Any] | None, threads: int, precision: str, teacher: Path | None
 ) -> TorchSystem:
     """The system of a checkpoint; see ``open_system``."""
-    return TorchSystem(directory, search, threads, precision, teacher)
+    return TorchSystem(directory, search, threads=threads, precision=precision, teacher=teacher)
 
 
 def _default_search(description: Mapping[str, Any]) -> dict[str, Any]:

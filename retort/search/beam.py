@@ -26,7 +26,7 @@ def search(
     The length includes eos (Wu et al. 2016, section 7). A source is finished when no open hypothesis can beat its worst
     finished one. All hypotheses begin with the source's prefix.
     """
-    return _BeamSearch(model, source_bs, options, prefix_bt).run()
+    return _BeamSearch(model, source_bs, options=options, prefix_bt=prefix_bt).run()
 
 
 def largest(x_bn: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ class _BeamSearch:
         self.k = options.beam_size
         self.alpha = options.length_penalty
         self.device = source_bs.device
-        self.limits = output_limit(source_bs, options.max_ratio, model.config.max_length, prefix_bt)
+        self.limits = output_limit(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
         self.finished: list[list[Hypothesis]] = [[] for _ in self.limits]
         self.open_sources = list(range(len(self.limits)))
         self.cache: Cache = model.start(source_bs)
@@ -88,7 +88,7 @@ class _BeamSearch:
             best_bc, index_bc = largest(candidates_bkv.flatten(1), min(2 * k, k * v))
             row_bc = index_bc // v
             token_bc = index_bc % v
-            self._finish(best_bc, row_bc, token_bc, tokens_rt, step)
+            self._finish(best_bc, row_bc, token_bc=token_bc, tokens_rt=tokens_rt, step=step)
             score_bk, row_bk, token_bk = self._continue(best_bc, row_bc, token_bc)
             keep = self._still_open(score_bk, step)
             score_bk, row_bk, token_bk = score_bk[keep], row_bk[keep], token_bk[keep]

@@ -24,7 +24,9 @@ def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hy
     if options.max_tokens is not None:
         longest = min(longest, options.max_tokens + 1)
     limit_b = torch.tensor(output_limit(source_bs, options.max_ratio, longest), device=source_bs.device)
-    tokens_bt, log_probs_bt, passes_b = fill(model, source_bs, limit_b, options.block, options.token_bonus)
+    tokens_bt, log_probs_bt, passes_b = fill(
+        model, source_bs, limit_b=limit_b, block=options.block, token_bonus=options.token_bonus
+    )
     place_t = torch.arange(tokens_bt.shape[1], device=source_bs.device)
     end_b1 = first_end(tokens_bt, limit_b)[:, None]
     score_b = (log_probs_bt * (place_t <= end_b1)).sum(1)

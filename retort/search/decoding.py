@@ -38,7 +38,7 @@ def decode(
     results: list[list[Hypothesis]] = [[] for _ in range(len(source))]
     for rows, source_bs in source_batches(source, batch_tokens):
         prefix_bt = None if prefixes is None else padded_prefixes([prefixes[row] for row in rows]).to(model.device)
-        decoded = run_search(model, source_bs.to(model.device), search, teacher, prefix_bt)
+        decoded = run_search(model, source_bs.to(model.device), options=search, teacher=teacher, prefix_bt=prefix_bt)
         for row, hypotheses in zip(rows, decoded, strict=True):
             results[row] = hypotheses
     return results
@@ -60,9 +60,9 @@ def translate_texts(
 
     def decode_rows(source: Ragged, rows: list[int]) -> list[list[Hypothesis]]:
         beginnings = None if prefixes is None else [prefixes[i][: model.config.max_length - 1] for i in rows]
-        return decode(model, source, search, batch_tokens, teacher=teacher, prefixes=beginnings)
+        return decode(model, source, search=search, batch_tokens=batch_tokens, teacher=teacher, prefixes=beginnings)
 
-    return decode_texts(vocabulary, texts, model.config, decode_rows)
+    return decode_texts(vocabulary, texts, config=model.config, decode_rows=decode_rows)
 
 
 def decode_texts(
@@ -77,9 +77,11 @@ def decode_texts(
     cut = [len(tokens) > longest and not config.truncate_sources for tokens in encoded]
     filled = [i for i, tokens in enumerate(encoded) if tokens]
     source = Ragged.from_lists([encoded[i][:longest] for i in filled])
-    results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, False, 0)] for _ in texts]
+    results: list[list[Hypothesis]] = [[Hypothesis([], 0.0, truncated=False, passes=0)] for _ in texts]
     for i, hypotheses in zip(filled, decode_rows(source, filled), strict=True):
-        results[i] = [Hypothesis(h.tokens, h.score, h.truncated or cut[i], h.passes) for h in hypotheses]
+        results[i] = [
+            Hypothesis(h.tokens, h.score, truncated=h.truncated or cut[i], passes=h.passes) for h in hypotheses
+        ]
     return results
 
 

@@ -28,7 +28,7 @@ def search(model: DagModel, source_bs: Tensor, options: JointViterbi) -> list[li
     final_bn = final_bn / length_n**options.beta
     too_long_bn = length_n > torch.tensor(limits, device=source_bs.device)[:, None] + 1
     score_b, best_b = final_bn.masked_fill(too_long_bn, float("-inf")).max(1)
-    path_bn = best_path(scores_nbt, log_transitions_bij, vertices_b, best_b + 2)
+    path_bn = best_path(scores_nbt, log_transitions_bij, vertices_b=vertices_b, length_b=best_b + 2)
     tokens_bn = token_bt.gather(1, path_bn)
     return [
         [Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=1)]

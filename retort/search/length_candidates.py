@@ -50,7 +50,14 @@ class LengthCandidates:
         memory_bsd, memory_bias = model.encode(source_bs)
         lengths_bc = most_probable_lengths(model, source_bs, memory_bsd, count=count)
         source_n = torch.arange(len(source_bs), device=source_bs.device).repeat_interleave(count)
-        return cls.of_lengths(model, source_bs, memory_bsd, memory_bias, source_n, lengths_bc.flatten())
+        return cls.of_lengths(
+            model,
+            source_bs,
+            memory_bsd=memory_bsd,
+            memory_bias=memory_bias,
+            source_n=source_n,
+            length_n=lengths_bc.flatten(),
+        )
 
     @classmethod
     def of_lengths(

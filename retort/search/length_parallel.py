@@ -59,8 +59,8 @@ def lengths_around(model: ParallelModel, source_bs: Tensor, count: int) -> Lengt
     return LengthCandidates.of_lengths(
         model,
         source_bs,
-        memory_bsd,
-        memory_bias,
+        memory_bsd=memory_bsd,
+        memory_bias=memory_bias,
         source_n=fits_bc.nonzero()[:, 0],
         length_n=length_bc[fits_bc],
     )

@@ -48,7 +48,7 @@ def refine(
             rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(1).argsort(1)
             unsure_nt = (rank_nt < count_n[:, None]) & (log_probs_nt < sure)
             tokens_nt = torch.where(unsure_nt, MASK, tokens_nt)
-    nbest_lists = candidates.ranked(tokens_nt, log_probs_nt, iterations, length_weight)
+    nbest_lists = candidates.ranked(tokens_nt, log_probs_nt, passes=iterations, length_weight=length_weight)
     if confidence is None:
         return nbest_lists
     return [

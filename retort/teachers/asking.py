@@ -55,7 +55,7 @@ def outputs_of(
         waiting = [question for source, question in distinct.items() if source not in answers.known]
         log.info("%d sources, %d of them answered before", len(distinct), len(distinct) - len(waiting))
         if waiting:
-            teacher = open_external(section, split, threads, (answers.requests, answers.tokens))
+            teacher = open_external(section, split, threads=threads, spent=(answers.requests, answers.tokens))
             _ask(teacher, waiting, answers)
         return {question.id: answers.known[question.source] for question in questions}
 

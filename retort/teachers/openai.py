@@ -113,7 +113,7 @@ class OpenAI:
             else:
                 with self._lock:
                     self._tokens += tokens
-                return Answer(question, outputs, requests, tokens)
+                return Answer(question, outputs, requests=requests, tokens=tokens)
 
     def _spend_request(self) -> None:
         section = self.section

@@ -104,7 +104,7 @@ def _text_rows(path: Path, key: str, separator: str) -> Iterator[Row]:
                 f"{path}: line {number}: {len(fields)} column(s); expected the {key} and the output, separated by a "
                 f"{'comma' if separator == ',' else 'tab'}"
             )
-        yield f"line {number}", _key(path, f"line {number}", key, fields[0]), fields[1:]
+        yield f"line {number}", _key(path, f"line {number}", key=key, value=fields[0]), fields[1:]
 
 
 def _json_rows(path: Path, key: str) -> Iterator[Row]:
@@ -118,7 +118,7 @@ def _json_rows(path: Path, key: str) -> Iterator[Row]:
             raise RetortError(
                 f"{path}: line {number}: {type(error).__name__}: {error}; expected a JSON object with {key} and text"
             ) from None
-        yield f"line {number}", _key(path, f"line {number}", key, value), _texts(path, f"line {number}", text)
+        yield f"line {number}", _key(path, f"line {number}", key=key, value=value), _texts(path, f"line {number}", text)
 
 
 def _parquet_rows(path: Path, key: str) -> Iterator[Row]:
@@ -136,7 +136,7 @@ def _parquet_rows(path: Path, key: str) -> Iterator[Row]:
         return
     for number, (value, text) in enumerate(zip(data[key].to_pylist(), data["text"].to_pylist(), strict=True)):
         place = f"row {number}"
-        yield place, _key(path, place, key, value), _texts(path, place, text)
+        yield place, _key(path, place, key=key, value=value), _texts(path, place, text)
 
 
 def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:
@@ -146,14 +146,14 @@ def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:
     last_rank: Any = None
     for value, text, rank in zip(*(data[name].to_pylist() for name in (key, "text", "rank")), strict=True):
         if own and value != previous:
-            yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key, previous), own
+            yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key=key, value=previous), own
             own = []
         elif own and rank == last_rank:
             raise RetortError(f"{path}: {key} {value!r} has rank {rank} twice; expected each rank once")
         own = [*own, *_texts(path, f"{key} {value!r}", text)]
         previous, last_rank = value, rank
     if own:
-        yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key, previous), own
+        yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key=key, value=previous), own
 
 
 def _key(path: Path, place: str, key: str, value: Any) -> Key:

@@ -28,11 +28,13 @@ class Transformers:
         self.tokenizer, self.model = _loaded(section)
         self.model.to(self.device).eval()
         if section.source_language:
-            _known_language(section, self.tokenizer, "source_language", section.source_language)
+            _known_language(section, self.tokenizer, key="source_language", language=section.source_language)
             self.tokenizer.src_lang = section.source_language
         self._forced = None
         if section.target_language:
-            self._forced = _known_language(section, self.tokenizer, "target_language", section.target_language)
+            self._forced = _known_language(
+                section, self.tokenizer, key="target_language", language=section.target_language
+            )
         if not self.translates:
             self.tokenizer.padding_side = "left"
             if self.tokenizer.pad_token_id is None:

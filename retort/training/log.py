@@ -74,4 +74,4 @@ def write_log(path: Path, rows: list[list[Any]], provenance: dict[str, Any]) -> 
     """Write the collected rows as a TRAINING_LOG table."""
     columns = enumerate(TRAINING_LOG.columns)
     data = pa.table({column.name: pa.array([row[i] for row in rows], column.type) for i, column in columns})
-    write_table(path, TRAINING_LOG, data, provenance)
+    write_table(path, TRAINING_LOG, data=data, provenance=provenance)

@@ -154,7 +154,9 @@ class Trainer:
         self.health.check_lengths(progress.health, self.corpus)
         settings = self.settings
         first = self.processes.first
-        log = TrainingLog(log_directory if first else None, settings.max_updates, progress.rows, progress.update)
+        log = TrainingLog(
+            log_directory if first else None, settings.max_updates, rows=progress.rows, start=progress.update
+        )
         work = self._work()
         self._counted = (self._now(), time.process_time())
         saved = self._counted[0]
@@ -295,7 +297,7 @@ class Trainer:
         """All batches from the current progress on."""
         epoch, position = self.progress.epoch, self.progress.position
         while True:
-            groups = epoch_batches(self.corpus, self.settings.batch_tokens, self.seed, epoch)
+            groups = epoch_batches(self.corpus, self.settings.batch_tokens, seed=self.seed, epoch=epoch)
             for used in range(position, len(groups)):
                 yield Planned(groups[used], epoch, used + 1)
             epoch, position = epoch + 1, 0
@@ -323,7 +325,7 @@ class Trainer:
                 for n, part in own
             ]
             if self.prepare:
-                prepared = self.prepare(self.model, batches, self.objective, steps)
+                prepared = self.prepare(self.model, batches, options=self.objective, steps=steps)
                 steps = [replace(step, prepared=own) for step, own in zip(steps, prepared, strict=True)]
             parts = list(zip((part for _, part in own), batches, steps, strict=True))
             share = settings.accumulate // self.processes.count

@@ -90,10 +90,16 @@ class Validator:
         return sums / max(1, total)
 
     def quality(self, model: EncoderDecoder, subset: EncodedCorpus) -> dict[str, float]:
-        best = [hypotheses[0].tokens for hypotheses in decode(model, subset.source, self.search, self.tokens)]
+        best = [
+            hypotheses[0].tokens
+            for hypotheses in decode(model, subset.source, search=self.search, batch_tokens=self.tokens)
+        ]
         hypotheses = self.vocabulary.decode_target(best)
         references = [[text] for text in self.vocabulary.decode_target(subset.target.lists())]
-        return {metric: score(metric, hypotheses, references, self.tokenizer).value for metric in self.metrics}
+        return {
+            metric: score(metric, hypotheses, references=references, tokenizer=self.tokenizer).value
+            for metric in self.metrics
+        }
 
 
 def unused_encoder(objective: Any, rows: Sequence[Sequence[Any]], max_updates: int) -> str:

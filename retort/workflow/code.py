@@ -40,14 +40,14 @@ def code_digests(starts: Iterable[Path | str], extra: Iterable[str] = (), root: 
         else:
             modules.append(start)
     for path in scripts:
-        modules += _parse(path, "", root, path.stat().st_mtime_ns if path.exists() else 0)[1]
+        modules += _parse(path, "", root=root, _mtime=path.stat().st_mtime_ns if path.exists() else 0)[1]
     for module in modules:
         if _module_file(module, root) is None:
             raise RetortError(f"module {module} not found below {root}; expected a file of the package")
     files = dict.fromkeys(scripts, "") | {path: module for module, path in _closure(modules, root).items()}
     digests = {}
     for path, module in files.items():
-        source, _ = _parse(path, module, root, path.stat().st_mtime_ns)
+        source, _ = _parse(path, module, root=root, _mtime=path.stat().st_mtime_ns)
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         digests[name] = hashlib.sha256(source.encode()).hexdigest()
     return dict(sorted(digests.items()))
@@ -125,7 +125,7 @@ def _closure(modules: Iterable[str], root: Path) -> dict[str, Path]:
         if path is None:
             continue
         files[module] = path
-        waiting += _parse(path, module, root, path.stat().st_mtime_ns)[1]
+        waiting += _parse(path, module, root=root, _mtime=path.stat().st_mtime_ns)[1]
         if "." in module:
             waiting.append(module.rpartition(".")[0])
     return files

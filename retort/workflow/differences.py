@@ -56,10 +56,10 @@ def changes(then: Then, now: Now, records: CodeRecords) -> list[Change]:
     for name, value in now.parameters.items():
         before = paired.get(name, MISSING)
         if _is_digest(value):
-            result += _changed_code(name, before, value, records)
+            result += _changed_code(name, before, now=value, records=records)
         else:
-            for difference in _differences(before, _parsed(value), (), ()):
-                result.append(_named(name, difference, then, now))
+            for difference in _differences(before, _parsed(value), path=(), sections=()):
+                result.append(_named(name, difference, then=then, now=now))
     return list(dict.fromkeys(result))
 
 
@@ -169,16 +169,16 @@ def _differences(before: Any, now: Any, path: Path, sections: tuple[tuple[Path, 
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**before, **now}:
             inner = tuple(((*steps, key), section) for steps, section in (*sections, ((), now)))
-            yield from _differences(before.get(key, MISSING), now.get(key, MISSING), (*path, key), inner)
+            yield from _differences(before.get(key, MISSING), now.get(key, MISSING), path=(*path, key), sections=inner)
     elif isinstance(before, list) and isinstance(now, list):
         gone, new = [v for v in before if v not in now], [v for v in now if v not in before]
         if new and len(gone) == len(new) and all(isinstance(value, dict) for value in gone + new):
             for old, value in zip(gone, new, strict=True):
-                yield from _differences(old, value, path, ())
+                yield from _differences(old, value, path=path, sections=())
         else:
-            yield _Difference(path, before, now, sections)
+            yield _Difference(path, before, now=now, sections=sections)
     else:
-        yield _Difference(path, before, now, sections)
+        yield _Difference(path, before, now=now, sections=sections)
 
 
 def _named(parameter: str, difference: _Difference, then: Then, now: Now) -> Change:
@@ -187,9 +187,9 @@ def _named(parameter: str, difference: _Difference, then: Then, now: Now) -> Cha
     key = None
     said = {value for _, section in difference.sections for value in section.values() if isinstance(value, str)}
     for path, section in difference.sections:
-        key = key or _key_of(path, section, difference.now, replace(now, hints=(*now.hints, *said)))
+        key = key or _key_of(path, section, value=difference.now, now=replace(now, hints=(*now.hints, *said)))
     if not difference.sections:
-        key = _key_of_value(parameter, difference, then, now)
+        key = _key_of_value(parameter, difference, then=then, now=now)
     if key is not None:
         return Change("key", ".".join(key), f"{'.'.join(key)}: {values}")
     name = ".".join((parameter, *difference.path))

@@ -26,7 +26,11 @@ FIRST_TOKEN = 8
 def seconds_per_update(choice: Decisions) -> float:
     """Mean time of an update of the teacher on random tokens, on one thread or the GPU, the first one left out."""
     device, objective = prepare_device(1), Autoregressive(name="autoregressive")
-    model = build(objective, shape_of(choice), choice.vocabulary, choice.vocabulary).to(device).train()
+    model = (
+        build(objective, shape_of(choice), source_size=choice.vocabulary, target_size=choice.vocabulary)
+        .to(device)
+        .train()
+    )
     lines = max(1, choice.batch_tokens // LINE_TOKENS)
     ids = torch.randint(min(FIRST_TOKEN, choice.vocabulary - 1), choice.vocabulary, (lines, LINE_TOKENS))
     ids[:, -1] = EOS
@@ -36,7 +40,7 @@ def seconds_per_update(choice: Decisions) -> float:
     while len(times) < 2 or sum(times) < SECONDS:
         start = time.perf_counter()
         optimiser.zero_grad()
-        compute(model, batch, objective, Step(torch.Generator())).total.backward()  # type: ignore[no-untyped-call]
+        compute(model, batch, options=objective, step=Step(torch.Generator())).total.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

@@ -82,7 +82,7 @@ def why(result: Path | str, configfiles: list[str] | None = None) -> Answer:
         call = Call(configfiles=[str(config)] if config.is_file() else [])
         notes.append("it is not known what this run was started with; name its configuration with --configfile")
     if configfiles:
-        call = Call([os.path.abspath(path) for path in configfiles], {}, call.scatter, call.software)
+        call = Call([os.path.abspath(path) for path in configfiles], {}, scatter=call.scatter, software=call.software)
     with _planned(directory, name, call) as workflow:
         return _answer(workflow, name, notes)
 
@@ -148,7 +148,7 @@ def _answer(workflow: Any, name: str, notes: list[str]) -> Answer:
     config = json.loads(to_json(workflow.globals["run_config"]))
     comparison = _Comparison(workflow, config, workflow.globals["code_records"])
     earlier = [comparison.job(job) for job in _before(dag, target)]
-    return Answer(name, comparison.job(target, name), [job for job in earlier if job.changes], notes)
+    return Answer(name, comparison.job(target, name), causes=[job for job in earlier if job.changes], notes=notes)
 
 
 def _before(dag: Any, target: Any) -> list[Any]:

@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
         "batch_tokens": 256,
         "validate_every": 10,
         "decode_sentences": 4,
+        "max_untrained": 1,  # outputs of a raw teacher are long
         "average_best": 2,
     },
     "teacher": {

@@ -36,8 +36,8 @@ def _encoder(model: BangModel, form: Form) -> onnx.ModelProto:
     g = Graph(form)
     source, lengths = sources(g)
     table = g.constant(array(model.embeddings.source) * np.float32(model.embeddings.scale))
-    x = add_positions(g, g.op("Gather", table, source, axis=0), position_table(model), g.width(source))
-    g.output(MEMORY, encoder(g, x, model.encoder, lengths), FLOAT, "b", "m", model.config.d_model)
+    x = add_positions(g, g.op("Gather", table, source, axis=0), table=position_table(model), width=g.width(source))
+    g.output(MEMORY, encoder(g, x, module=model.encoder, lengths=lengths), FLOAT, "b", "m", model.config.d_model)
     return g.model()
 
 
@@ -54,15 +54,15 @@ def _decoder(model: BangModel, form: Form) -> onnx.ModelProto:
     rows = g.op("Shape", tokens, start=0, end=1)
     asked = g.op("Expand", vector, g.op("Concat", rows, slots, g.integers(d), axis=0))
     width = g.op("Add", known, slots)
-    x = add_positions(g, g.op("Concat", given, asked, axis=1), position_table(model), width)
+    x = add_positions(g, g.op("Concat", given, asked, axis=1), table=position_table(model), width=width)
     causal = g.op("Trilu", g.op("Expand", g.number(MASKED), g.op("Concat", width, width, axis=0)), g.integers(1))
     buckets = _buckets(g, model, width)
     last = len(model.decoder.layers) - 1
     for i, (layer, pair) in enumerate(zip(model.decoder.layers, keys_values(g, memory, model.decoder), strict=True)):
-        x = _attention(g, x, model, i, causal, buckets, known if i == last else None)
-        x = after_attention(g, x, layer, pair, lengths)
+        x = _attention(g, x, model=model, number=i, causal=causal, buckets=buckets, known=known if i == last else None)
+        x = after_attention(g, x, layer=layer, memory=pair, memory_lengths=lengths)
     states = norm(g, x, model.decoder.norm)
-    g.output(LOGITS, allowed_scores(g, model, states, FORBIDDEN), FLOAT, "b", "t", "v")
+    g.output(LOGITS, allowed_scores(g, model, states=states, forbidden=FORBIDDEN), FLOAT, "b", "t", "v")
     return g.model()
 
 

@@ -28,7 +28,7 @@ def export(model: DagModel, form: Form) -> Exported:
     """
     g = Graph(form)
     source, lengths = sources(g)
-    states, count = upsampled_states(g, model, source, lengths)
+    states, count = upsampled_states(g, model, source=source, lengths=lengths)
     weight = array(model.embeddings.output)
     # eos first, the other forbidden ones, and then what is given out
     first = [EOS, *(i for i in FORBIDDEN if i != EOS)]
@@ -43,7 +43,7 @@ def export(model: DagModel, form: Form) -> Exported:
     g.output(LOGITS, g.slice(logits, len(FORBIDDEN), None, 2), FLOAT, "b", "t", "v")
     g.output(NORMALISER, g.op("Squeeze", normaliser, g.integers(2)), FLOAT, "b", "t")
     g.output(END, g.op("Squeeze", end, g.integers(2)), FLOAT, "b", "t")
-    g.output(TRANSITIONS, transitions(g, model, states, count), FLOAT, "b", "t", "t")
+    g.output(TRANSITIONS, transitions(g, model, states=states, count=count), FLOAT, "b", "t", "t")
     return Exported({MODEL: g.model()}, {"forbidden": FORBIDDEN, "upsampling": model.upsampling})
 
 

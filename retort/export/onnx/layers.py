@@ -64,7 +64,7 @@ def self_attention(g: Graph, module: SelfAttention, lengths: str, x: str) -> str
     """Attention of a sequence to itself."""
     width = module.output.out_features
     query, key, value = g.split(linear(g, x, module.input), width, width, width)
-    return linear(g, attention(g, query, key, value, module.heads, lengths), module.output)
+    return linear(g, attention(g, query, key=key, value=value, heads=module.heads, lengths=lengths), module.output)
 
 
 def cross_attention(g: Graph, module: CrossAttention, memory: tuple[str, str], lengths: str, x: str) -> str:
@@ -83,8 +83,8 @@ def feed_forward(g: Graph, module: FeedForward, x: str) -> str:
 def encoder(g: Graph, x: str, module: Encoder, lengths: str) -> str:
     """Encoder states [b, s, d] of embedded sources."""
     for layer in module.layers:
-        x = residual(g, x, layer.attention_block, partial(self_attention, g, layer.attention, lengths))
-        x = residual(g, x, layer.feed_forward_block, partial(feed_forward, g, layer.feed_forward))
+        x = residual(g, x, block=layer.attention_block, inner=partial(self_attention, g, layer.attention, lengths))
+        x = residual(g, x, block=layer.feed_forward_block, inner=partial(feed_forward, g, layer.feed_forward))
     return norm(g, x, module.norm)
 
 
@@ -102,19 +102,19 @@ def decoder_layer(
     g: Graph, x: str, layer: DecoderLayer, lengths: str, memory: tuple[str, str], memory_lengths: str
 ) -> str:
     """One layer where all of a row's first ``lengths`` [b] slots see each other."""
-    x = residual(g, x, layer.attention_block, partial(self_attention, g, layer.attention, lengths))
-    return after_attention(g, x, layer, memory, memory_lengths)
+    x = residual(g, x, block=layer.attention_block, inner=partial(self_attention, g, layer.attention, lengths))
+    return after_attention(g, x, layer=layer, memory=memory, memory_lengths=memory_lengths)
 
 
 def after_attention(g: Graph, x: str, layer: DecoderLayer, memory: tuple[str, str], memory_lengths: str) -> str:
     """Cross-attention and feed-forward of a layer."""
     cross = layer.cross_attention
-    x = residual(g, x, layer.cross_block, partial(cross_attention, g, cross, memory, memory_lengths))
-    return residual(g, x, layer.feed_forward_block, partial(feed_forward, g, layer.feed_forward))
+    x = residual(g, x, block=layer.cross_block, inner=partial(cross_attention, g, cross, memory, memory_lengths))
+    return residual(g, x, block=layer.feed_forward_block, inner=partial(feed_forward, g, layer.feed_forward))
 
 
 def decoder(g: Graph, x: str, module: Decoder, lengths: str, memory: str, memory_lengths: str) -> str:
     """Decoder states [b, t, d]; see ``decoder_layer``."""
     for layer, pair in zip(module.layers, keys_values(g, memory, module), strict=True):
-        x = decoder_layer(g, x, layer, lengths, pair, memory_lengths)
+        x = decoder_layer(g, x, layer=layer, lengths=lengths, memory=pair, memory_lengths=memory_lengths)
     return norm(g, x, module.norm)

@@ -48,8 +48,8 @@ def upsampled(model: ParallelModel, form: Form) -> onnx.ModelProto:
     """Scores [b, t, v] of the slots of each source token."""
     g = Graph(form)
     source, lengths = sources(g)
-    states, _ = upsampled_states(g, model, source, lengths)
-    g.output(LOGITS, allowed_scores(g, model, states, forbidden_tokens(model)), FLOAT, "b", "t", "v")
+    states, _ = upsampled_states(g, model, source=source, lengths=lengths)
+    g.output(LOGITS, allowed_scores(g, model, states=states, forbidden=forbidden_tokens(model)), FLOAT, "b", "t", "v")
     return g.model()
 
 
@@ -57,7 +57,7 @@ def encoder_with_length(model: ParallelModel, form: Form) -> onnx.ModelProto:
     """Encoder states [b, s, d] and the scores [b, l] of length classes."""
     g = Graph(form)
     source, lengths = sources(g)
-    memory, seen = encode(g, model, source, lengths)
+    memory, seen = encode(g, model, source=source, lengths=lengths)
     if model.length_slot:
         summary = g.op("Gather", memory, g.constant(np.array(0, np.int64)), axis=1)
     else:
@@ -74,9 +74,9 @@ def slots(model: ParallelModel, form: Form) -> onnx.ModelProto:
     g = Graph(form)
     memory = g.input(MEMORY, FLOAT, "b", "m", model.config.d_model)
     lengths, count, tokens = g.input(LENGTHS, INT32, "b"), g.input(SLOTS, INT32, "b"), g.input(TOKENS, INT64, "b", "t")
-    x = add_positions(g, embedded(g, model, tokens), position_table(model), g.width(tokens))
-    states = decoded(g, model, x, count, memory, lengths)
-    g.output(LOGITS, allowed_scores(g, model, states, forbidden_tokens(model)), FLOAT, "b", "t", "v")
+    x = add_positions(g, embedded(g, model, tokens), table=position_table(model), width=g.width(tokens))
+    states = decoded(g, model, x=x, count=count, memory=memory, lengths=lengths)
+    g.output(LOGITS, allowed_scores(g, model, states=states, forbidden=forbidden_tokens(model)), FLOAT, "b", "t", "v")
     return g.model()
 
 
@@ -95,8 +95,8 @@ def encode(g: Graph, model: ParallelModel, source: str, lengths: str) -> tuple[s
         x = g.op("Pad", x, g.integers(0, 1, 0, 0, 0, 0))
         width = g.op("Add", width, g.integers(1))
         lengths = g.op("Add", lengths, g.constant(np.array(1, np.int32)))
-    x = add_positions(g, x, position_table(model), width)
-    return encoder(g, x, model.encoder, lengths), lengths
+    x = add_positions(g, x, table=position_table(model), width=width)
+    return encoder(g, x, module=model.encoder, lengths=lengths), lengths
 
 
 def position_table(model: Transformer) -> Tensor:
@@ -134,26 +134,26 @@ def embedded(g: Graph, model: ParallelModel, tokens: str) -> str:
 
 def upsampled_states(g: Graph, model: ParallelModel, source: str, lengths: str) -> tuple[str, str]:
     """Decoder states [b, t, d] of the slots, and their number [b]."""
-    memory, _ = encode(g, model, source, lengths)
+    memory, _ = encode(g, model, source=source, lengths=lengths)
     times = model.upsampling
     repeated = g.op("Concat", *[memory] * times, axis=-1) if times > 1 else memory
     x = g.reshape(repeated, 0, -1, model.config.d_model)
     width = g.op("Mul", g.width(source), g.integers(times))
     count = g.op("Mul", lengths, g.constant(np.array(times, np.int32)))
-    x = add_positions(g, x, model.slot_positions.table, width)
-    return decoded(g, model, x, count, memory, lengths), count
+    x = add_positions(g, x, table=model.slot_positions.table, width=width)
+    return decoded(g, model, x=x, count=count, memory=memory, lengths=lengths), count
 
 
 def decoded(g: Graph, model: ParallelModel, x: str, count: str, memory: str, lengths: str) -> str:
     """States [b, t, d] of the last layer; with deep supervision each layer is given what the one before predicts."""
     if not model.deep_supervision:
-        return decoder(g, x, model.decoder, count, memory, lengths)
+        return decoder(g, x, module=model.decoder, lengths=count, memory=memory, memory_lengths=lengths)
     states = ""
     for i, (layer, pair) in enumerate(zip(model.decoder.layers, keys_values(g, memory, model.decoder), strict=True)):
         if states:
             predicted = g.op("ArgMax", g.product(states, array(model.embeddings.output)), axis=-1, keepdims=0)
             x = linear(g, g.op("Concat", x, embedded(g, model, predicted), axis=-1), model.layer_fusion[i - 1])
-        x = decoder_layer(g, x, layer, count, pair, lengths)
+        x = decoder_layer(g, x, layer=layer, lengths=count, memory=pair, memory_lengths=lengths)
         states = norm(g, x, model.decoder.norm)
     return states
 

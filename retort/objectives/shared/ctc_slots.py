@@ -19,7 +19,7 @@ def ctc_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
     """log P(y | x) of each pair: nats [b]; -inf where the slots cannot hold the target."""
     target = ctc_target(batch)
     states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
-    nll_b = sentence_nll(states_btd, model.embeddings.output, target, slots_b)
+    nll_b = sentence_nll(states_btd, model.embeddings.output, target=target, slots_b=slots_b)
     return torch.where(slots_b >= target.slots_b, -nll_b, float("-inf"))
 
 
@@ -31,6 +31,6 @@ def ctc_agreement(model: ParallelModel, batch: Batch) -> Tensor:
     """
     target = ctc_target(batch)
     states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
-    aligned_bt, inside_bt = best_tokens(states_btd, model.embeddings.output, target, slots_b)
+    aligned_bt, inside_bt = best_tokens(states_btd, model.embeddings.output, target=target, slots_b=slots_b)
     right_bt = (most_probable(states_btd, model.embeddings.output) == aligned_bt) & inside_bt
     return right_bt.sum(1) / slots_b

@@ -55,7 +55,9 @@ def joint_loss(
     weight_vd = model.embeddings.output
     states_btd = model(source_bs, shifted_right(target_bt))
     memory_bsd, memory_bias = model.encode(source_bs)
-    parallel_nd, auxiliary_nd = model.decode_masked(target_bt, masked_bt, memory_bsd, memory_bias)
+    parallel_nd, auxiliary_nd = model.decode_masked(
+        target_bt, masked_bt, memory_bsd=memory_bsd, memory_bias=memory_bias
+    )
     # masked tokens are projected once, for all their cross entropies and divergences
     given_bt = (target_bt != PAD) & ~masked_bt
     given, given_nll = linear_cross_entropy(

@@ -26,7 +26,12 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     limit_b = np.array([output_limit(len(tokens), options["max_ratio"], longest) for tokens in sources])
     # bundles from before token_bonus do not have it
     tokens_bt, passes_b = fill(
-        graphs, outputs[MEMORY], lengths, limit_b, options["block"], options.get("token_bonus", 0.0)
+        graphs,
+        outputs[MEMORY],
+        lengths=lengths,
+        limit_b=limit_b,
+        block=options["block"],
+        token_bonus=options.get("token_bonus", 0.0),
     )
     decoded = []
     for tokens, limit, passes in zip(tokens_bt, limit_b.tolist(), passes_b.tolist(), strict=True):

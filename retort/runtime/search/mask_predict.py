@@ -43,5 +43,5 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
             sure_nt = np.where(rows.real_nt, log_probs_nt, 1.0)
             rank_nt = sure_nt.argsort(1, kind="stable").argsort(1, kind="stable")
             tokens_nt = np.where((rank_nt < count_n[:, None]) & (log_probs_nt < sure), MASK, tokens_nt)
-    decoded = rows.chosen(tokens_nt, log_probs_nt, iterations, length_weight(options))
+    decoded = rows.chosen(tokens_nt, log_probs_nt, passes=iterations, length_weight=length_weight(options))
     return [d._replace(passes=passes) for d, passes in zip(decoded, passes_b.tolist(), strict=True)]

@@ -43,7 +43,7 @@ def launch(count: int, command: Sequence[str], parent_variable: str) -> None:
         environment |= {STORE: f"{folder}/store"}
         if sys.platform.startswith("linux"):
             environment |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-        members = [_start(rank, command, environment, Path(folder)) for rank in range(count)]
+        members = [_start(rank, command, environment=environment, folder=Path(folder)) for rank in range(count)]
         try:
             with _forwarding_signals(members) as received:
                 culprit = _first_to_fail(members)
