@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.lib.format import read_array
 
 from retort.errors import RetortError
 
@@ -32,7 +33,7 @@ class Candidates:
         """From a file. Raises RetortError if it is none."""
         try:
             with path.open("rb") as file:
-                return cls(np.load(file), np.load(file))
+                return cls(read_array(file, allow_pickle=False), read_array(file, allow_pickle=False))
         except (OSError, ValueError, EOFError) as error:
             raise RetortError(f"{path}: cannot be read ({error}); export the system again") from None
 

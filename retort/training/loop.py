@@ -325,7 +325,7 @@ class Trainer:
                 for n, part in own
             ]
             if self.prepare:
-                prepared = self.prepare(self.model, batches, options=self.objective, steps=steps)
+                prepared = self.prepare(self.model, batches, self.objective, steps)
                 steps = [replace(step, prepared=own) for step, own in zip(steps, prepared, strict=True)]
             parts = list(zip((part for _, part in own), batches, steps, strict=True))
             share = settings.accumulate // self.processes.count

@@ -140,12 +140,28 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
         "students": {"k": {"objective": labels}},
         "evaluation": {"exposure": {"systems": ["k"]}, "length_buckets": [3, 6]},
     }
+    pair = text_corpus()["valid"]
+    untranslated = {"source": pair["source"]}
+    asked = {
+        **{key: value for key, value in TINY.items() if key != "teacher"},
+        "name": "nasty",
+        "corpus": {**text_corpus(), "train": untranslated, "tests": {"t": pair, "u": untranslated}},
+        "external_teacher": {"kind": "command", "arguments": ["python3", outside("text")]},
+        "students": {
+            "c": {
+                "objective": {"name": "ctc"},
+                "data": "distilled",
+                "tune": {"collapse": {"blank_penalty": [0.0, 0.5]}},
+            }
+        },
+    }
     plans = [
         commands(nasty, given),
         commands(nasty, em, "results/nasty/em/iteration2/seed1/train.parquet"),
         commands(nasty, table),
         commands(nasty, started, "students"),
         commands(nasty, measured),
+        commands(nasty, asked),
     ]
     seen = [{rule: arguments(command, tmp_path) for rule, command in plan.items()} for plan in plans]
     assert set().union(*seen) == all_rules()

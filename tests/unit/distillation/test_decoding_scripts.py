@@ -125,9 +125,9 @@ def decoded(monkeypatch):
     calls = []
     original = decode_shard.translate_texts
 
-    def counted(model, vocabulary, texts, *arguments):
+    def counted(model, vocabulary, texts, **named):
         calls.append(len(texts))
-        return original(model, vocabulary, texts, *arguments)
+        return original(model, vocabulary, texts, **named)
 
     monkeypatch.setattr(decode_shard, "translate_texts", counted)
     monkeypatch.setattr(decode_shard, "CHUNK_ROWS", 10)
@@ -139,10 +139,10 @@ def interrupted(tables, teacher, tmp_path, monkeypatch, decoded, parts=2):
     with monkeypatch.context() as patch:
         counted = decode_shard.translate_texts
 
-        def stopping(*arguments):
+        def stopping(*arguments, **named):
             if len(decoded) == parts:
                 raise KeyboardInterrupt
-            return counted(*arguments)
+            return counted(*arguments, **named)
 
         patch.setattr(decode_shard, "translate_texts", stopping)
         with pytest.raises(SystemExit) as end:

@@ -38,8 +38,9 @@ def spied(monkeypatch, model, *names):
     calls = []
 
     def watch(name, method):
-        def spy(*given):
-            result = method(*given)
+        def spy(*positional, **named):
+            result = method(*positional, **named)
+            given = (*positional, *named.values())
             calls.append(SimpleNamespace(name=name, given=given, result=result, gradient=torch.is_grad_enabled()))
             return result
 
@@ -165,7 +166,7 @@ def test_a_model_that_guesses_all_is_shown_nothing(name, monkeypatch):
         target = glat_ctc.ctc_target(pairs)
         aligned = torch.zeros(2, 3 * pairs.source_bs.shape[1], dtype=torch.long)
         aligned[:, 1 : 1 + target.tokens_bn.shape[1]] = torch.arange(1, 1 + target.tokens_bn.shape[1])
-        monkeypatch.setattr(ctc_alignments, "best_alignment", lambda *given: aligned)
+        monkeypatch.setattr(ctc_alignments, "best_alignment", lambda *_, **__: aligned)
         guess = target.classes_bk.gather(1, aligned)
     guesses(monkeypatch, objective, guess)
     loss = objective.compute(model, pairs, options, step())
@@ -214,7 +215,7 @@ def test_each_slot_is_revealed_with_the_ratio_times_the_share_of_wrong_slots(mon
     model, target = parallel(2).train(), batch([[7, 8]] * 2000, [[6, 7]] * 2000, step=4)
     # the last two slots are padding
     aligned = torch.tensor([0, 1, 0, 2, 2, 0, 1, 1])
-    monkeypatch.setattr(ctc_alignments, "best_alignment", lambda *given: aligned.expand(2000, -1))
+    monkeypatch.setattr(ctc_alignments, "best_alignment", lambda *_, **__: aligned.expand(2000, -1))
     right = torch.tensor([BLANK, 6, BLANK, 7, 7, BLANK, 6, 6])
     guess = torch.where(torch.tensor([True, False, False, True, True, True, False, False]), right, 9)
     guesses(monkeypatch, glat_ctc, guess.expand(2000, -1))

@@ -136,12 +136,12 @@ def test_step_by_step_is_teacher_forcing(shape):
 
 def test_both_modes_predict_a_token_at_one_position(monkeypatch):
     model, (target, _) = janus_model(), tokens_and_masks()
-    monkeypatch.setattr(JanusModel, "_streams", lambda self, x, *rest, content, first: x[:, content:])
+    monkeypatch.setattr(JanusModel, "_streams", lambda self, x, *_, content, first, **__: x[:, content:])
     memory = model.encode(padded(SOURCES))
     queries = model.decode(shifted_right(target), *memory)
     plain = model.embeddings.embed_target(torch.full_like(target, MASK))
     assert torch.equal(queries, plain)
-    monkeypatch.setattr(JanusModel, "_streams", lambda self, x, *rest, content, first: x[:, first:])
+    monkeypatch.setattr(JanusModel, "_streams", lambda self, x, *_, content, first, **__: x[:, first:])
     everything = target != PAD
     masks, auxiliary = model.decode_masked(target, everything, *memory)
     assert torch.equal(masks, plain[everything]) and torch.equal(auxiliary, plain[everything])

@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(500, b"oops")
 
     def late(self, source: str, body: Any) -> None:
-        time.sleep(1.5)
+        time.sleep(2.5)
         self.send(200, self.answer(["too late"]))
 
     def cut(self, source: str, body: Any) -> None:

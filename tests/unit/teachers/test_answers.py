@@ -38,7 +38,7 @@ class Fake:
 @pytest.fixture
 def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def outputs(teacher: Fake, sources: list[str], job: str = "train"):
-        monkeypatch.setattr(asking, "open_external", lambda *_: teacher)
+        monkeypatch.setattr(asking, "open_external", lambda *_, **__: teacher)
         questions = [Question(i, source) for i, source in enumerate(sources)]
         return outputs_of(SECTION, questions, split="train", directory=tmp_path / "answers", job=job)
 

@@ -58,7 +58,7 @@ def serve() -> Iterator[Any]:
 
 
 def section(url: str, **keys: Any) -> OpenAITeacher:
-    whole = {"model": "m", "prompt": "Translate: {source}", "timeout": 1.0, "key_variable": "TEACHER_KEY", **keys}
+    whole = {"model": "m", "prompt": "Translate: {source}", "timeout": 2.0, "key_variable": "TEACHER_KEY", **keys}
     return OpenAITeacher(kind="openai", base_url=url, **whole)
 
 

@@ -61,8 +61,8 @@ def test_a_workflow_that_gets_a_signal_asks_its_jobs_to_stop_and_then_does_what_
     (tmp_path / "stop").touch()
     code = (
         "import os, sys, time; from retort.workflow.watchdog import stop_jobs_on_signals\n"
-        "stop_jobs_on_signals(sys.argv[1]); assert not os.path.exists(sys.argv[1]); print('on', flush=True)\n"
-        "try: time.sleep(60)\n"
+        "stop_jobs_on_signals(sys.argv[1]); assert not os.path.exists(sys.argv[1])\n"
+        "try: print('on', flush=True); time.sleep(60)\n"
         "except KeyboardInterrupt: print('interrupted', flush=True)\n"
     )
     workflow = subprocess.Popen(
