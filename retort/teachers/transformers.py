@@ -113,7 +113,7 @@ def _loaded(section: TransformersTeacher) -> tuple[Any, Any]:
     except ImportError as error:
         raise RetortError(
             f"external_teacher: the package transformers cannot be imported ({error}); install it: "
-            f"pip install 'retort[transformers]', or run the workflow with --sdm conda"
+            f"pip install -r requirements-transformers.txt (a file of Retort's), or run the workflow with --sdm conda"
         ) from None
     kind = package.AutoModelForSeq2SeqLM if section.task == "translate" else package.AutoModelForCausalLM
     where = {"revision": section.revision} if section.revision and not Path(section.model).is_dir() else {}

@@ -151,5 +151,5 @@ def test_what_is_not_there_is_named(marian: Path, causal: Path, tmp_path: Path, 
     with pytest.raises(RetortError, match="external_teacher.device: nowhere cannot be used here"):
         answers(["a"], marian, device="nowhere")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(RetortError, match=r"pip install 'retort\[transformers\]'"):
+    with pytest.raises(RetortError, match=r"pip install -r requirements-transformers\.txt"):
         answers(["a"], marian)
