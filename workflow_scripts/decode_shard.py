@@ -137,12 +137,15 @@ class Decoder:
         """n-best lists of the texts."""
         exact = self.exact
         if exact is None:
-            settings = self.settings
-            return translate_texts(
-                self.model, self.vocabulary, texts=texts, search=settings.search, batch_tokens=settings.batch_tokens
-            )
+            return self._by_torch(texts)
         return decode_texts(
             self.vocabulary, texts, config=self.model.config, decode_rows=lambda source, _: exact.decode(source)
+        )
+
+    def _by_torch(self, texts: list[str]) -> list[list[Hypothesis]]:
+        settings = self.settings
+        return translate_texts(
+            self.model, self.vocabulary, texts=texts, search=settings.search, batch_tokens=settings.batch_tokens
         )
 
     def log_share(self) -> None:
@@ -160,13 +163,9 @@ class Decoder:
             .column("source")
             .to_pylist()
         )
-        given = self.translate(texts)
-        settings = self.settings
-        expected = translate_texts(
-            self.model, self.vocabulary, texts=texts, search=settings.search, batch_tokens=settings.batch_tokens
-        )
+        given, expected = self.translate(texts), self._by_torch(texts)
         different = import_module(EXACT_SEARCH).differing(expected, given, args.best)
-        engine = "torch" if different and settings.engine == "auto" else "ctranslate2"
+        engine = "torch" if different and self.settings.engine == "auto" else "ctranslate2"
         if different:
             logging.warning(
                 "%d of the first %d training sources are decoded otherwise by CTranslate2 than by torch, the first one "

@@ -22,6 +22,7 @@ from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
 from retort.export.ctranslate2 import write
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
+from retort.runtime.search.tokens import output_limit
 from retort.search.base import Hypothesis
 from retort.search.decoding import decode
 
@@ -102,9 +103,7 @@ class ExactSearch:
         if not len(source):
             return []
         sentences = source.lists()
-        limits = [
-            min(int(self.search.max_ratio * len(s)) + 10, self.model.config.max_length - 1) for s in sentences
-        ]  # as retort.search.base.output_limit
+        limits = [output_limit(len(s), self.search.max_ratio, self.model.config.max_length) for s in sentences]
         decoded = self._translator.translate_batch(
             [[self._source_pieces[i] for i in sentence] for sentence in sentences],
             max_decoding_length=max(limits) + 1,
