@@ -158,15 +158,16 @@ def _lines(text: TextSource) -> int | None:
 
 @cache
 def _counted(path: str, modified: int) -> int | None:
-    lines, last = 0, b"\n"
     with open(path, "rb") as handle:
-        while block := handle.read(_BLOCK):
-            try:
-                # what is compressed, or in another encoding, is the corpus stage's to read
-                codecs.getincrementaldecoder("utf-8")().decode(block if not lines else b"")
-            except UnicodeDecodeError:
-                return None
+        block = handle.read(_BLOCK)
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(block)
+        except UnicodeDecodeError:
+            return None  # what is compressed, or in another encoding, is the corpus stage's to read
+        lines, last = 0, b"\n"
+        while block:
             lines, last = lines + block.count(b"\n"), block[-1:]
+            block = handle.read(_BLOCK)
     return lines + (last != b"\n")
 
 
