@@ -14,6 +14,7 @@ from typing import Any
 from retort.config import Model, TextPair, TextSource
 from retort.config.load import load_config
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
+from retort.data.writing import words
 from retort.errors import RetortError
 
 LEAST_PAIRS = 200
@@ -21,8 +22,6 @@ LEAST_PAIRS = 200
 LARGEST_HELD_OUT = 2500
 TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
-_SPLIT_WORDS = 5
-"""Characters per word of a side that has no spaces between words."""
 
 SHAPES = (
     (20_000, {"d_model": 128, "heads": 4, "ffn": 256, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.2}),
@@ -38,16 +37,26 @@ class Student:
 
     name: str
     why: str
-    section: Mapping[str, Any]
+    objective: str
+    deep_shallow: bool = False
+    """Twice the encoder layers of the others, and one decoder layer."""
+
+    def section(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Its part of a configuration with this model."""
+        layers = {"encoder_layers": 2 * model["encoder_layers"], "decoder_layers": 1}
+        return {
+            "objective": self.objective,
+            **({"model": layers} if self.deep_shallow else {}),
+            "data": "distilled",
+            "training": {"warm_start": "teacher_encoder"},
+        }
 
 
-CTC = Student("ctc", "One pass, aligned by CTC: the fastest.", {"objective": "ctc"})
-GLAT_CTC = Student("glat-ctc", "The same, shown part of the target in training.", {"objective": "glat_ctc"})
-DAG = Student("dag", "One pass over a graph of words: closer to the teacher.", {"objective": "dag"})
+CTC = Student("ctc", "One pass, aligned by CTC: the fastest.", "ctc")
+GLAT_CTC = Student("glat-ctc", "The same, shown part of the target in training.", "glat_ctc")
+DAG = Student("dag", "One pass over a graph of words: closer to the teacher.", "dag")
 DEEP_SHALLOW = Student(
-    "deep-shallow",
-    "The autoregressive rival, with one decoder layer.",
-    {"objective": "autoregressive", "model": {"decoder_layers": 1}},
+    "deep-shallow", "The autoregressive rival: a deep encoder, one decoder layer.", "autoregressive", deep_shallow=True
 )
 
 
@@ -97,12 +106,11 @@ class Look:
         self.repeated += key in seen
         seen.add(key)
         for side, text in enumerate(sides):
-            words = text.split()
-            count = max(len(words), len(text) // (_SPLIT_WORDS * 4))
+            count = round(words(text))
             self.words[side] += count
             self.longest[side] = max(self.longest[side], count)
             self.letters[side].update(text)
-            self.vocabulary.update(words)
+            self.vocabulary.update(text.split())
 
     def script(self, side: int) -> str:
         """The writing of most letters of a side, such as Latin."""
@@ -240,8 +248,7 @@ def configuration(name: str, train: dict[str, Any], look: Look, choice: Decision
         "students:",
     ]
     for student in choice.students:
-        section = {**student.section, "data": "distilled", "training": {"warm_start": "teacher_encoder"}}
-        text += [f"  # {student.why}", f"  {student.name}: {_flow(section)}"]
+        text += [f"  # {student.why}", f"  {student.name}: {_flow(student.section(choice.model))}"]
     text.append("latency: {sentences: 50, cold_starts: 1}")
     return "\n".join(text) + "\n"
 

@@ -112,3 +112,18 @@ def test_run_hands_over_to_snakemake(given: list[str], cores: list[str], monkeyp
     assert command(monkeypatch, "run", "c.yaml", *given) == 0
     assert calls[0][5:] == [*cores, *given, "--configfile", "c.yaml"]
     assert command(monkeypatch, "run", "absent.yaml") == 2
+
+
+def test_the_rival_has_a_deep_encoder_and_one_decoder_layer() -> None:
+    train = starting.texts_of([Path("my.tsv")])
+    look, preset = starting.look_at(train), starting.preset_named("usual")
+    choice = starting.decide(look, preset)
+    starting.written(Path("c.yaml"), starting.configuration("c", train, look, choice, preset.name))
+    rival = load_config("c.yaml").students["deep-shallow"].model
+    assert (rival.encoder_layers, rival.decoder_layers) == (2 * choice.model["encoder_layers"], 1)
+
+
+def test_words_are_counted_where_there_are_no_spaces() -> None:
+    look = starting.Look()
+    look.add(["我们今天去图书馆看书", "we go to the library to read today"], set())
+    assert look.words == [6, 8]
