@@ -1,4 +1,5 @@
-# Evaluation: tune searches on the validation set where that is asked for, translate the test sets with every search, score each result, compare systems.
+# Evaluation: tune searches on the validation set where that is asked for, translate the test sets with every search,
+# score each result, compare systems.
 
 
 rule tune_search:

@@ -23,7 +23,9 @@ class Judge:
         self.section = section
         self.counts: Counter[str] = Counter()
 
-    def judge(self, part: pa.Table, sources: Mapping[int, str], references: Mapping[int, str]) -> list[pa.Table]:
+    def judge(
+        self, part: pa.Table, sources: Mapping[int, str], references: Mapping[int, str]
+    ) -> tuple[pa.Table, pa.Table]:
         """The chosen rows, one per source, and the rejected ones, of TRANSLATIONS rows that hold whole sources.
 
         Where every output is rejected, the first one is chosen, with its reason, so that every id has a row.
@@ -45,10 +47,10 @@ class Judge:
             reasons.append(rejected.get(chosen[-1]))
             self.counts.update({SOURCES: 1, OUTPUTS: len(rows), KEPT: bool(good), NONE_LEFT: not good})
         self.counts.update(rejected.values())
-        return [
+        return (
             _with(part.take(pa.array(chosen, pa.int64())), rank=[0] * len(chosen), rejected=reasons),
             _with(part.take(pa.array(list(rejected), pa.int64())), rejected=list(rejected.values())),
-        ]
+        )
 
     def _choice(self, texts: Sequence[str], reference: str | None) -> int:
         """Place of the chosen one of several texts."""

@@ -6,10 +6,12 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from retort import config
 from retort.data.vocabulary import EOS, UNK, Vocabulary
+from retort.export import exact_search
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
 from retort.models.checkpoint import save_checkpoint
@@ -21,6 +23,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "post-norm, gelu": {"norm": "post", "activation": "gelu", "decoder_layers": 1},
     "learned positions, untied": {"positions": "learned", "tied": "none"},
 }
+
+
+def wait_for_every_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs of models that have hardly been trained are about equally probable, so late ones may be the best."""
+    monkeypatch.setattr(exact_search, "PATIENCE", 40)
+    monkeypatch.setattr(exact_search, "PATIENCE_OF_LISTS", 40)
 
 
 def text_vocabulary(directory: Path) -> Vocabulary:

@@ -10,6 +10,7 @@ from retort.config import Distillation
 from retort.data.parquet import read_provenance, read_table
 from retort.data.tables import TRANSLATIONS
 from retort.export import exact_search
+from tests.unit.fakes_export import wait_for_every_hypothesis
 from tests.unit.fakes_runs import GREEDY, TEACHER, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import decode_shard
 
@@ -23,9 +24,7 @@ def tables(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    """This teacher has hardly been trained, so late hypotheses may be the best ones. Here all are waited for."""
-    monkeypatch.setattr(exact_search, "PATIENCE", 40)
-    monkeypatch.setattr(exact_search, "PATIENCE_OF_LISTS", 40)
+    wait_for_every_hypothesis(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,9 @@ import torch
 from retort import config
 from retort.data.batches import Ragged
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
-from retort.export import exact_search
 from retort.export.exact_search import ExactSearch, differing, unsupported
 from retort.search.decoding import decode, decode_texts, translate_texts
-from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
+from tests.unit.fakes_export import SHAPES, saved, text_vocabulary, wait_for_every_hypothesis
 
 AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
 CPU = torch.device("cpu")
@@ -33,9 +32,7 @@ def vocabulary(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    """Outputs of random models are about equally probable, so late ones may be the best. Here all are waited for."""
-    monkeypatch.setattr(exact_search, "PATIENCE", 40)
-    monkeypatch.setattr(exact_search, "PATIENCE_OF_LISTS", 40)
+    wait_for_every_hypothesis(monkeypatch)
 
 
 def ending(directory, vocabulary, **changes):
