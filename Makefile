@@ -40,6 +40,6 @@ $(VENV)/.installed: requirements.txt $(PROJECT)
 	$(PIP) --no-deps --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-transformers.txt
 	$(PIP) --constraint constraints.txt --requirement requirements-dev.txt
 	touch $@
