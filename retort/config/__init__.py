@@ -25,26 +25,18 @@ from retort.config.model import Model
 from retort.config.objective_base import Glancing, ObjectiveSection, TokenDistillation
 from retort.config.objectives import (
     OBJECTIVES,
-    Autoregressive,
     Axe,
-    Bang,
-    BangPretraining,
-    BartJanus,
     Cmlm,
-    Ctc,
-    Dag,
     Glat,
-    GlatCtc,
-    Imitation,
-    Janus,
-    Mixture,
     Oaxe,
     Objective,
-    Rollout,
     Vanilla,
     names_where,
     objective_named,
 )
+from retort.config.objectives_left_to_right import Autoregressive, Imitation, Mixture, Rollout
+from retort.config.objectives_of_two_modes import Bang, BangPretraining, BartJanus, Janus
+from retort.config.objectives_of_upsampled_slots import Ctc, Dag, FuzzyDag, GlatCtc, Nmla
 from retort.config.run import Config, resolve
 from retort.config.search import (
     SEARCHES,
@@ -102,6 +94,7 @@ __all__ = [
     "ExternalSection",
     "ExternalTeacher",
     "Filters",
+    "FuzzyDag",
     "GeneratedCorpus",
     "Glancing",
     "Glat",
@@ -118,6 +111,7 @@ __all__ = [
     "MetricDeclaration",
     "Mixture",
     "Model",
+    "Nmla",
     "Oaxe",
     "Objective",
     "ObjectiveSection",

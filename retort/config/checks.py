@@ -13,7 +13,9 @@ from retort.config.em import Em, em_iteration, em_student
 from retort.config.evaluation import Distillation, Evaluation
 from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher
 from retort.config.model import Model
-from retort.config.objectives import Autoregressive, Bang, names_where
+from retort.config.objectives import names_where
+from retort.config.objectives_left_to_right import Autoregressive
+from retort.config.objectives_of_two_modes import Bang
 from retort.config.problems import Problem, nearest
 from retort.config.starts import config_differences, difference_checks, start_checks
 from retort.config.systems import PRETRAINED, Pretraining, System

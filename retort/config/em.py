@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from retort.config.base import Section
-from retort.config.objectives import Autoregressive, Vanilla
+from retort.config.objectives import Vanilla
+from retort.config.objectives_left_to_right import Autoregressive
 from retort.config.systems import System
 
 EM_SYSTEM = re.compile(r"em([0-9]{1,9})(?:-teacher)?")

@@ -11,7 +11,8 @@ from retort.config.base import Name, Section, Seeds
 from retort.config.corpus import Texts
 from retort.config.mixing import DataMixture, SelfPaced
 from retort.config.model import Model
-from retort.config.objectives import OBJECTIVES, BartJanus, Objective, names_where
+from retort.config.objectives import OBJECTIVES, Objective, names_where
+from retort.config.objectives_of_two_modes import BartJanus
 from retort.config.search import Search, SearchSection
 from retort.config.training import Training
 

@@ -22,7 +22,7 @@ class _TokenLogProbs(torch.autograd.Function):
     def forward(ctx: Any, states_btd: Tensor, weight_vd: Tensor, tokens_bk: Tensor) -> Tensor:
         b, t, d = states_btd.shape
         gathered_btk = torch.empty(b, t, tokens_bk.shape[1], dtype=torch.float32, device=states_btd.device)
-        for rows in _chunks(b, t, states_btd.device):
+        for rows in sentence_chunks(b, t, states_btd.device):
             logits = linear(states_btd[rows], weight_vd).float()
             _, normaliser_bt = softmax_and_normaliser(logits)
             gathered_btk[rows] = logits.gather(2, _spread(tokens_bk[rows], t)) - normaliser_bt[:, :, None]
@@ -37,7 +37,7 @@ class _TokenLogProbs(torch.autograd.Function):
         states_gradient = torch.empty_like(states_btd)
         weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
         weight_dv = weight_vd.t().contiguous()
-        for rows in _chunks(b, t, states_btd.device):
+        for rows in sentence_chunks(b, t, states_btd.device):
             logits = linear(states_btd[rows], weight_vd).float()
             full = torch.softmax(logits, -1).mul_(-gradient_btk[rows].sum(-1, keepdim=True))
             full.scatter_add_(2, _spread(tokens_bk[rows], t), gradient_btk[rows])
@@ -48,7 +48,8 @@ class _TokenLogProbs(torch.autograd.Function):
         return states_gradient, weight_gradient.to(weight_vd.dtype), None
 
 
-def _chunks(b: int, t: int, device: torch.device) -> list[slice]:
+def sentence_chunks(b: int, t: int, device: torch.device) -> list[slice]:
+    """Sentences of ``t`` slots whose scores over the vocabulary are computed at once."""
     size = max(1, chunk_size(device) // t)
     return [slice(start, start + size) for start in range(0, b, size)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from retort.config import Dag, Model
+from retort.config import Dag, FuzzyDag, Model
 from retort.models.kernels import MASKED, Linear
 from retort.models.parallel import ParallelModel
 
@@ -49,6 +49,6 @@ class DagModel(ParallelModel):
         return (weights_bhij * gate_bhi[:, :, :, None]).sum(1)
 
 
-def build(objective: Dag, config: Model, source_size: int, target_size: int) -> DagModel:
-    """The model of the graph's objective."""
+def build(objective: Dag | FuzzyDag, config: Model, source_size: int, target_size: int) -> DagModel:
+    """The model of a graph's objective."""
     return DagModel(config, source_size, target_size, upsampling=objective.upsampling)

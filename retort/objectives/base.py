@@ -37,7 +37,7 @@ class Step:
 class ObjectiveModule(Protocol):
     """The module ``retort/objectives/<name>.py``. ``options`` is the objective's section of the configuration.
 
-    ``compute`` is always there. The section declares which of the others are (``retort/config/objectives.py``):
+    ``compute`` is always there. The section declares which of the others are (``ObjectiveSection``):
     ``log_likelihood`` unless it ``pretrains``, and ``encoder_gap`` if it does; ``agreement`` if it
     ``measures_agreement``; ``prepare`` if it ``prepares``.
     """

@@ -25,6 +25,8 @@ OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
     "glat": config.Glat(name="glat"),
     "ctc": config.Ctc(name="ctc"),
     "glat_ctc": config.GlatCtc(name="glat_ctc"),
+    "nmla": config.Nmla(name="nmla"),
+    "fuzzy_dag": config.FuzzyDag(name="fuzzy_dag"),
     "dag": config.Dag(name="dag"),
 }
 """Options with which an objective learns a batch by heart in a few updates, by its name."""

@@ -11,6 +11,7 @@ from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.losses.dag_paths import sum_of_paths
 from retort.objectives import dag
 from retort.objectives.base import Step
+from retort.objectives.shared import graphs
 from retort.search.base import run_search
 from retort.search.dag_path import on_the_way, without_repeats
 from tests.unit.fakes_losses import graph_paths, path_probability
@@ -117,8 +118,8 @@ def test_a_share_of_the_wrong_tokens_is_revealed_on_the_best_path(monkeypatch, s
     model, pairs = dag_model(3), batch([[7, 8, 9], [6]], [[6, 7, 8, 9, 10], [6] * 8])
     asked = []
     guess = torch.tensor([6, 6, 8, 9, 9, 9])
-    monkeypatch.setattr(dag, "most_probable", lambda states, weight: asked.append(states) or guess)
-    given = dag.reveal(model, pairs, *model.encode(pairs.source_bs), share, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(graphs, "most_probable", lambda states, weight: asked.append(states) or guess)
+    given = graphs.reveal(model, pairs, *model.encode(pairs.source_bs), share, torch.Generator().manual_seed(1))
     assert ((given != PAD).sum(1)).tolist() == [revealed, 0]
     assert given[0, 0] == PAD and given.shape == (2, 12)
     states, vertices = model.decode_upsampled(pairs.source_bs, *model.encode(pairs.source_bs))
@@ -135,7 +136,7 @@ def test_a_share_of_the_wrong_tokens_is_revealed_on_the_best_path(monkeypatch, s
 def test_every_token_of_the_path_is_revealed_equally_often():
     model, pairs = dag_model(2), batch([[7, 8, 9]] * 600, [[6, 7, 8]] * 600)
     memory = model.encode(pairs.source_bs)
-    given = dag.reveal(model, pairs, *memory, 0.5, torch.Generator().manual_seed(1))
+    given = graphs.reveal(model, pairs, *memory, 0.5, torch.Generator().manual_seed(1))
     counts = (given != PAD).sum(0)
     places = counts.nonzero()[:, 0]
     assert len(places) == 4 and (given != PAD).sum(1).unique().numel() == 1
@@ -163,13 +164,13 @@ def test_revealed_tokens_start_from_their_embeddings_and_others_do_not_move():
 
 def test_glancing_is_for_training_and_follows_the_progress(monkeypatch):
     options, shares = config.Dag(name="dag", start=0.5, end=0.1), []
-    reveal = dag.reveal
+    reveal = graphs.reveal
 
     def watched(*given, ratio, **others):
         shares.append(ratio)
         return reveal(*given, ratio=ratio, **others)
 
-    monkeypatch.setattr(dag, "reveal", watched)
+    monkeypatch.setattr(graphs, "reveal", watched)
     model, pairs = dag_model(4), batch(SOURCES, TARGETS)
     assert "revealed" not in dag.compute(model, pairs, options, Step(torch.Generator())).parts
     model.train()
