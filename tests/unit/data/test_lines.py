@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from retort import cli
+from retort.cli import lines as cli_lines
 from retort.corpus.sources import Text, TextReader
 from retort.data import lines
 from retort.data.lines import LineSplitter
@@ -62,5 +62,5 @@ def test_one_endless_line_to_translate() -> None:
 
     start = time.process_time()
     with pytest.raises(RetortError, match="standard input: line 1: more than 32 MiB without a newline"):
-        list(cli._batches(forever, lambda: True, 8, "standard input"))
+        list(cli_lines.batches(forever, lambda: True, 8, "standard input"))
     assert time.process_time() - start < 3

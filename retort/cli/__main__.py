@@ -1,0 +1,5 @@
+"""``python -m retort.cli``."""
+
+from retort.cli import main
+
+main()

@@ -1,0 +1,42 @@
+"""``retort init``: a configuration that suits two texts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from retort.data.streams import write_out
+from retort.errors import RetortError
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    init = commands.add_parser("init", help="look at parallel text, and write a configuration that suits it")
+    init.add_argument("texts", nargs="+", type=Path, help="source and target file, or one TSV or JSON lines file")
+    init.add_argument("--output", type=Path, help="file to write; default: <name>.yaml")
+    init.add_argument("--name", help="name of the run; default: that of the first file")
+    wanted = init.add_mutually_exclusive_group()
+    wanted.add_argument("--quick", dest="preset", action="store_const", const="quick", help="one student, few updates")
+    wanted.add_argument("--quality", dest="preset", action="store_const", const="quality", help="long trainings")
+    wanted.add_argument("--gpu", dest="preset", action="store_const", const="gpu", help="a larger model, large batches")
+    init.set_defaults(preset="usual", call=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Look at texts, decide, write a configuration, and say what was seen and what a run will cost."""
+    from retort.workflow import starting
+
+    if len(args.texts) > 2:
+        raise RetortError(f"{len(args.texts)} files; expected two, source and target, or one that holds both")
+    name = args.name or args.texts[0].name.split(".")[0]
+    output = args.output or Path(f"{name}.yaml")
+    if output.exists():
+        raise RetortError(f"{output}: is there already, and is never overwritten; name another by --output")
+    train = starting.texts_of(args.texts)
+    look = starting.look_at(train)
+    write_out("".join(f"{line}\n" for line in look.lines()))
+    choice = starting.decide(look, starting.preset_named(args.preset))
+    starting.written(output, starting.configuration(name, train, look=look, choice=choice, preset=args.preset))
+    from retort.workflow.estimate import cost_line
+
+    write_out(f"{output}: written, with the reasons of its values. {cost_line(look, choice)}.\n")
+    write_out(f"Now: retort run {output}\n")

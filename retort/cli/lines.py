@@ -1,0 +1,110 @@
+"""Lines of text from files and pipes, as ``retort translate`` reads them."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from retort.data.streams import complain
+from retort.errors import RetortError
+
+_BLOCK = 1 << 16
+_BEGINNING = 16
+"""Bytes that tell a compression."""
+
+
+def opened(path: Path | None) -> IO[bytes]:
+    """The bytes of a file, or of standard input."""
+    if path is None:
+        if sys.stdin is None:
+            raise RetortError("standard input is closed; give lines, or the name of a file by --input")
+        return sys.stdin.buffer
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise RetortError(f"--input {path}: cannot be read ({error.strerror}); expected a text file") from None
+
+
+def reader(lines: IO[bytes], name: str) -> tuple[Callable[[], bytes], Callable[[], bool]]:
+    """How to read the next bytes of a plain or compressed file or of a pipe, and whether more can be read at once."""
+    from retort.data.compression import UNREADABLE, compression_of, decompressed
+
+    number = lines.fileno()
+
+    def checked(read: Callable[..., bytes], *arguments: int) -> bytes:
+        try:
+            return read(number, *arguments)
+        except OSError as error:
+            raise RetortError(f"{name}: cannot be read ({error.strerror}); expected lines of text") from None
+
+    def plain() -> bytes:
+        return checked(os.read, _BLOCK)
+
+    if not lines.seekable():
+        return plain, lambda: _more_waits(lines)
+    if not compression_of(checked(os.pread, _BEGINNING, os.lseek(number, 0, os.SEEK_CUR))):
+        return plain, lambda: _more_waits(lines)
+    stream = decompressed(lines)
+
+    def inside() -> bytes:
+        try:
+            return stream.read(_BLOCK)  # type: ignore[no-any-return]
+        except UNREADABLE as error:
+            raise RetortError(f"{name}: cannot be read: {error}; expected a whole compressed file") from None
+
+    return inside, lambda: True
+
+
+def batches(read: Callable[[], bytes], more_waits: Callable[[], bool], size: int, name: str) -> Iterator[list[str]]:
+    """Decoded lines in lists of at most ``size``; a pause of the writer ends a batch early."""
+    from retort.data.lines import LineSplitter
+
+    waiting: list[str] = []
+    splitter, number, first = LineSplitter(name), 0, True
+    while block := read():
+        if first:
+            _check_beginning(block, name)
+            first = False
+        whole = splitter.whole(block)
+        for raw in [] if whole is None else whole.split(b"\n"):
+            number += 1
+            waiting.append(_decoded(raw, name, number))
+        while len(waiting) >= size or (waiting and not more_waits()):
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if rest := splitter.rest():
+        waiting.append(_decoded(rest, name, number + 1))
+    for start in range(0, len(waiting), size):
+        yield waiting[start : start + size]
+
+
+def _check_beginning(block: bytes, name: str) -> None:
+    """Warns about text that is not what its lines say. Raises RetortError for what is no text."""
+    from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
+    from retort.data.compression import compression_of
+
+    if is_utf16(block):
+        raise RetortError(f"{name}: UTF-16 by its first two bytes; expected UTF-8: convert it first")
+    if found := compression_of(block):
+        raise RetortError(f"{name}: compressed with {found.name}; decompress it, or name the file by --input")
+    for suspicion in suspicions(block[:BEGINNING]):
+        complain(f"warning: retort: {name}: {suspicion}")
+
+
+def _decoded(raw: bytes, name: str, number: int) -> str:
+    """A line as the corpus stage reads it: no byte order mark at the start of the text, no white space at its edges."""
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return raw.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise RetortError(f"{name}: line {number}: byte {error.start} is not valid UTF-8") from None
+
+
+def _more_waits(lines: IO[bytes]) -> bool:
+    """Whether the input has more to read at once; the end of a file counts, and ends the loop."""
+    return bool(select.select([lines], [], [], 0)[0])

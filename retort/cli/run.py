@@ -1,0 +1,30 @@
+"""``retort run``: snakemake with the right flags."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from retort.errors import RetortError
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
+    command.add_argument("configuration", type=Path)
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="targets and flags of snakemake")
+    command.set_defaults(call=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Replace this process by snakemake; what is given after the configuration is passed on."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "Snakefile").is_file():
+        raise RetortError(f"{root}: no Snakefile; retort run needs a checkout of Retort, installed with make run")
+    if not args.configuration.is_file():
+        raise RetortError(f"{args.configuration}: no such file; expected a configuration, as retort init writes it")
+    chosen = ("-c", "--cores", "-j", "--jobs", "--profile")
+    cores = [] if any(given.startswith(chosen) for given in args.arguments) else ["--cores", "all"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), *cores, *args.arguments]
+    os.execv(sys.executable, [*command, "--configfile", str(args.configuration)])
