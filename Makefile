@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
-PROJECT := pyproject.toml constraints.txt
+HASHED := --require-hashes --no-deps --no-build-isolation --use-pep517
+PROJECT := pyproject.toml constraints.txt locks/build.txt locks/run.txt
 
-.PHONY: run test lint format schema clean
+.PHONY: run test lint format schema lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores all
@@ -31,15 +32,23 @@ schema: $(VENV)/.installed
 	$(BIN)/python -m retort.config.reference --schema > config.schema.json
 	$(BIN)/python -m retort.config.reference --table > docs/configuration.md
 
+# The hashes of every file of every pinned version, from the index; needs uv. What has no hash is printed.
+lock:
+	UV_NATIVE_TLS=1 $(PYTHON) locks/update.py
+
 clean:
 	rm -rf $(VENV)
 
+# Whatever has a hash first; then torch, whose builds differ between indexes, and what only one of them needs.
 $(VENV)/.installed: requirements.txt $(PROJECT)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(HASHED) --requirement locks/build.txt
+	$(PIP) $(HASHED) --requirement locks/run.txt
 	$(PIP) --constraint constraints.txt --requirement requirements.txt
-	$(PIP) --no-deps --editable .
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt requirements-transformers.txt
+$(VENV)/.installed-dev: $(VENV)/.installed locks/dev.txt requirements-dev.txt requirements-transformers.txt
+	$(PIP) $(HASHED) --requirement locks/dev.txt
 	$(PIP) --constraint constraints.txt --requirement requirements-dev.txt
 	touch $@

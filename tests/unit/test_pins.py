@@ -30,6 +30,30 @@ def test_constraints_hold_the_same_versions() -> None:
         assert constraints[package] == version
 
 
+def test_the_locks_have_hashes_of_every_pin_but_torch() -> None:
+    entries = [
+        entry.split()
+        for lock in ("build", "run", "dev")
+        for entry in (ROOT / f"locks/{lock}.txt").read_text().replace("\\\n", " ").splitlines()
+    ]
+    locked = {re.sub("[-_.]+", "-", words[0].split("==")[0]).lower(): words[0].split("==")[1] for words in entries}
+    expected = pins("constraints.txt")
+    del expected["torch"]
+    assert locked == expected, "make lock"
+    assert len(locked) == len(entries)
+    for words in entries:
+        assert re.fullmatch(r"--hash=sha256:[0-9a-f]{64}", words[-1])
+
+
+def test_packages_are_installed_by_hash_and_built_by_pinned_tools() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for lock in ("build", "run", "dev"):
+        assert re.search(rf"\$\(HASHED\) --requirement locks/{lock}.txt", makefile)
+    assert "--require-hashes" in makefile and "--no-build-isolation --editable ." in makefile
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert requires == [f"setuptools=={pins('constraints.txt')['setuptools']}"]
+
+
 def test_the_conda_environment_installs_the_same_versions() -> None:
     environment = yaml.safe_load((ROOT / "envs/retort.yaml").read_text())
     given = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
@@ -50,7 +74,15 @@ def test_the_package_takes_its_dependencies_from_there() -> None:
 
 
 def test_no_file_names_an_index() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt", "constraints.txt", "pyproject.toml", "envs/retort.yaml"):
+    locks = [f"locks/{name}.txt" for name in ("build", "run", "dev")]
+    for name in (
+        "requirements.txt",
+        "requirements-dev.txt",
+        "constraints.txt",
+        *locks,
+        "pyproject.toml",
+        "envs/retort.yaml",
+    ):
         text = (ROOT / name).read_text()
         assert "://" not in text
         assert "index" not in text
@@ -64,6 +96,8 @@ def test_the_container_installs_the_same_versions() -> None:
     text = " ".join(lines)
     assert f"pip=={pip}" in text
     assert "--constraint /tmp/constraints.txt --requirement /tmp/requirements.txt" in text
-    assert "COPY requirements.txt constraints.txt /tmp/" in lines
+    assert "--require-hashes --no-deps --requirement /tmp/locks/build.txt" in text
+    assert "--requirement /tmp/locks/run.txt" in text
+    assert {"COPY requirements.txt constraints.txt /tmp/", "COPY locks /tmp/locks"} <= set(lines)
     # no version is said here again
     assert re.findall(r"(\w+)==", text) == ["pip"]
