@@ -6,6 +6,7 @@ import errno
 
 _REMEDIES = {
     errno.ENOSPC: "make room on the disk",
+    errno.EFBIG: "allow larger files (ulimit -f)",
     errno.EDQUOT: "make room within your quota",
     errno.EROFS: "choose a place that can be written",
     errno.EACCES: "give permission",
@@ -44,6 +45,11 @@ class Interrupted(Exception):
         self.signal_number = signal_number
 
 
+def remedy(error: OSError) -> str:
+    """What to do about something that the system refused."""
+    return _REMEDIES.get(error.errno or 0, "see that it is there and can be used")
+
+
 def refusal(error: BaseException) -> str | None:
     """What the system refused (a file, memory) and what to do, in one line; None for any other exception."""
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
@@ -51,5 +57,4 @@ def refusal(error: BaseException) -> str | None:
     if not isinstance(error, OSError) or error.errno is None:
         return None
     files = [str(name) for name in (error.filename, error.filename2) if name is not None]
-    advice = _REMEDIES.get(error.errno, "see that it is there and can be used")
-    return f"{', '.join(files) or 'a file'}: {error.strerror}; {advice}, then give the same command again"
+    return f"{', '.join(files) or 'a file'}: {error.strerror}; {remedy(error)}, then give the same command again"

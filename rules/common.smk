@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from retort.config import EXTERNAL, PRETRAINED, em_student
 from retort.config.files import typed_values
 from retort.config.load import load_files, to_json
+from retort.data.files import check_writable
 from retort.data.parquet import read_table
 from retort.data.provenance import value_digest
 from retort.data.tables import GUARDS
@@ -91,6 +92,7 @@ def warn_of_end(reason):
 
 with workflow_errors():
     run_config = read_configuration()
+    check_writable(Path(".snakemake"))  # where Snakemake itself ends with a traceback
 R = f"results/{run_config.name}"
 run_lock = RunLock(Path(".snakemake") / f"{run_config.name}.run-lock", R)
 # Which code made what: retort/workflow/why.py.

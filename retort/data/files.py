@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retort.errors import RetortError
+from retort.errors import RetortError, remedy
 
 FINISHED = "finished"
 """File in the state of work that is done; it holds the path of the output."""
@@ -53,9 +53,20 @@ def writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RetortError(
-            f"{path}: cannot be written ({error.strerror or error}); make room or give permission, then give the same "
-            f"command again"
+            f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}, then give the same command again"
         ) from None
+
+
+def check_writable(directory: Path) -> None:
+    """Raise RetortError where ``directory`` cannot be made or written in. Nothing is written."""
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise RetortError(f"{there}: a file is where a directory is needed; move it, then give the same command again")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise RetortError(
+            f"{directory.absolute()}: cannot be written; give the same command in a directory that can be written, or "
+            f"give permission"
+        )
 
 
 def move(temporary: Path, final: Path) -> None:

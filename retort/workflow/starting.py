@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from retort.config import Model, TextPair, TextSource
 from retort.config.load import load_config
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
+from retort.data.files import write_bytes
 from retort.data.writing import words
 from retort.errors import RetortError
 
@@ -262,11 +264,9 @@ def _flow(value: Any) -> str:
 
 def written(path: Path, text: str) -> None:
     """Write a configuration that loads, where no file is. Raises RetortError."""
-    try:
-        with open(path, "x", encoding="utf-8") as handle:
-            handle.write(text)
-    except FileExistsError:
-        raise RetortError(f"{path}: is there already, and is never overwritten; name another by --output") from None
+    if os.path.lexists(path):
+        raise RetortError(f"{path}: is there already, and is never overwritten; name another by --output")
+    write_bytes(path, text.encode())
     load_config(path, texts=True)
 
 

@@ -1,13 +1,16 @@
-"""A disk that is full in the middle of a file, in every stage: one sentence, and no output that looks complete.
+"""A disk that is full in the middle of a file or cannot be written, in every stage: one sentence, and no output that
+looks complete.
 
-The limit on the size of a file stands in for the disk: it stops writes of every library, as root, too.
+The limit on the size of a file stands in for a full disk: it stops writes of every library, as root, too.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +21,9 @@ import pytest
 
 from retort import cli
 from retort.config import Vanilla
+from retort.data.files import check_writable
 from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
 from tests.unit.fakes_bad_input import Arguments, saved
 from tests.unit.fakes_runs import STUDENT, TEACHER, Tables, call, make_tables
 from workflow_scripts import (
@@ -58,6 +63,20 @@ def full_disk(size: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def read_only_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty directory where nobody can write: a file system of its own for root, who needs no permission."""
+    place = tmp_path_factory.mktemp("read-only")
+    if os.geteuid() != 0:
+        place.chmod(0o500)
+        yield place
+    elif subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    else:
+        yield place
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     tables = make_tables(tmp_path_factory.mktemp("full"))
     vocabulary = Vocabulary.load(tables.vocabulary)
@@ -68,6 +87,8 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
         translating(tables, tables.root / "translated"),
     ):
         call(script, *arguments)  # type: ignore[arg-type]
+    pairs = "".join(f"source {number}\ttarget {number}\n" for number in range(200))
+    (tables.root / "pairs.tsv").write_text(pairs)
     (tables.root / "config.json").write_text(
         json.dumps({"name": "full", "corpus": {"kind": "generated"}, "teacher": TEACHER, "students": {"s": STUDENT}})
     )
@@ -131,28 +152,59 @@ STAGES: dict[str, Callable[[Tables, Path], Arguments]] = {
     "build_report": lambda t, out: [
         build_report, "--config", t.root / "config.json", "--corpus", t.corpus, "--output", out / "report",
     ],
+    "init": lambda t, out: [cli, "init", t.root / "pairs.tsv", "--output", out / "init.yaml"],
     "export": lambda t, out: [cli, "export", "--model", t.root / "student/seed1", "--output", out / "bundle"],
 }  # fmt: skip
 
 
+def failure(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one sentence that a stage ends with."""
+    script, *options = arguments
+    monkeypatch.setattr(sys, "argv", ["retort", *map(str, options)])
+    with pytest.raises(SystemExit) as end:
+        if script is cli:
+            cli.main()
+        else:
+            call(script, *options)  # type: ignore[arg-type]
+    errors = capsys.readouterr().err
+    assert end.value.code == 2, errors
+    (sentence,) = errors.split("error: ")[1:]
+    assert "give the same command again" in sentence
+    return sentence
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_sentence_and_no_output(
+def test_a_full_disk_is_one_sentence_and_no_output(
     stage: str, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = TRAINING if stage == "train_system" else BYTES
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    script, *arguments = STAGES[stage](tables, tmp_path)
-    monkeypatch.setattr(sys, "argv", ["retort", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end, full_disk(size):
-        if script is cli:
-            cli.main()
-        else:
-            call(script, *arguments)  # type: ignore[arg-type]
-    errors = capsys.readouterr().err
-    assert end.value.code == 2, errors
-    (sentence,) = errors.split("error: ")[1:]
+    with full_disk(size):
+        sentence = failure(STAGES[stage](tables, tmp_path), monkeypatch, capsys)
     assert "File too large" in sentence and str(tmp_path) in sentence, sentence
-    assert "give the same command again" in sentence
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size >= size]
     left += [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp") or ".staging" in path.name]
     assert not left
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_read_only_disk_is_one_sentence(
+    stage: str,
+    tables: Tables,
+    read_only_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sentence = failure(STAGES[stage](tables, read_only_disk / "run"), monkeypatch, capsys)
+    assert "Read-only file system" in sentence or "Permission denied" in sentence, sentence
+    assert str(read_only_disk) in sentence, sentence
+
+
+def test_a_run_looks_first_whether_it_can_write(read_only_disk: Path, tmp_path: Path) -> None:
+    check_writable(tmp_path / "new/.snakemake")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RetortError, match=f"{read_only_disk}/.snakemake: cannot be written"):
+        check_writable(read_only_disk / ".snakemake")
+    (tmp_path / ".snakemake").touch()
+    with pytest.raises(RetortError, match="a file is where a directory is needed"):
+        check_writable(tmp_path / ".snakemake")
