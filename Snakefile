@@ -39,6 +39,7 @@ onstart:
 
 onsuccess:
     forget_recorded(Path(R, "state"), is_recorded)
+    print_verdict()
 
 
 onerror:

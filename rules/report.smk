@@ -1,6 +1,12 @@
 # The report: one HTML page, its figures and a table of results.
 
 
+def print_verdict():
+    """The verdict of a run that has come to its report."""
+    if any(job.rule.name == "build_report" for job in workflow.dag.jobs):
+        print("", Path(R, "report/verdict.txt").read_text(), sep="\n", end="", file=sys.stderr)
+
+
 rule write_config:
     output:
         config=f"{R}/config.json",
@@ -92,6 +98,7 @@ rule build_report:
             caption="captions/results.rst",
             category="Tables",
         ),
+        verdict=f"{R}/report/verdict.txt",
     log:
         f"{R}/logs/build_report/report.log",
     benchmark:

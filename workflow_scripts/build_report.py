@@ -1,4 +1,4 @@
-"""Build the report: one self-contained HTML page, its figures as PNG, and every number as CSV."""
+"""Build the report: one self-contained HTML page, its figures as PNG, every number as CSV, the verdict as text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retort.data.files import write_bytes
 from retort.evaluation.runs import named_directory
+from retort.report import verdict
 from retort.report.figures import (
     em_iterations,
     lengths,
@@ -68,6 +69,9 @@ def main(args: argparse.Namespace) -> None:
         write_bytes(args.output / f"{name}.png", png or placeholder(f"{name}: nothing to draw yet"))
     write_bytes(args.output / "results.csv", results_csv(inputs).encode())
     write_bytes(args.output / "report.html", render(inputs, figures).encode())
+    found = verdict.verdict(inputs)
+    summary = verdict.lines(found, args.output / "report.html") if found else [verdict.MISSING]
+    write_bytes(args.output / "verdict.txt", "".join(f"{line}\n" for line in summary).encode())
 
 
 if __name__ == "__main__":

@@ -104,6 +104,8 @@ class Checkpoint(BaseModel):
 
     description: dict[str, Any]
     """All of it, to be shown."""
+    directory: str = ""
+    """Where it is."""
     objective: NamedObjective | None = None
     data: str | None = None
     parameters: int | None = None
@@ -308,7 +310,7 @@ def _rows(inputs: Inputs, path: Path, table: Table) -> list[Row]:
 def _checkpoint(path: Path) -> Checkpoint:
     description = _json(path)
     try:
-        return Checkpoint.model_validate({**description, "description": description})
+        return Checkpoint.model_validate({**description, "description": description, "directory": str(path.parent)})
     except ValidationError as error:
         raise RetortError(f"{path}: not the description of a checkpoint: {error}") from None
 

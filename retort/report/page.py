@@ -18,7 +18,7 @@ from retort.data.provenance import value_digest
 from retort.distillation.guards import MEANING
 from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.significance import Spread
-from retort.report import budgets, continuations, dag, loop, mixing, summary, timing
+from retort.report import budgets, continuations, dag, loop, mixing, summary, timing, verdict
 from retort.report.inputs import Inputs
 
 TEMPLATE = "report.html.jinja"
@@ -59,6 +59,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
             completions={test_set: continuations.completions(inputs, test_set) for test_set in sets if inputs.exposure},
             prefixes=continuations.PREFIXES,
             **_times(inputs),
+            **_verdict(inputs),
             shares=summary.SHARES,
             training_shares=summary.training_shares(inputs),
             readings=budgets.readings(inputs),
@@ -93,6 +94,12 @@ def _environment() -> Environment:
         number=number, signed=signed, spread=spread_text, duration=duration, words=repeated_words, json=json_text
     )
     return environment
+
+
+def _verdict(inputs: Inputs) -> dict[str, Any]:
+    """The verdict and its texts."""
+    found = verdict.verdict(inputs)
+    return {"verdict": found, "commands": verdict.commands(found) if found else [], "no_verdict": verdict.MISSING}
 
 
 def _times(inputs: Inputs) -> dict[str, Any]:

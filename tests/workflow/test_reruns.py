@@ -42,7 +42,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
 
 def test_the_run_wrote_its_results_and_left_no_state(finished: Checkout) -> None:
     run = finished.path / "results/tiny"
-    for name in ("report.html", "quality_latency.png", "training_curves.png", "results.csv"):
+    for name in ("report.html", "verdict.txt", "quality_latency.png", "training_curves.png", "results.csv"):
         assert (run / "report" / name).stat().st_size > 0
     assert json.loads((run / "config.json").read_text())["report"]["title"] == TINY["report"]["title"]
     assert (run / "logs/train_student/ctc-distilled/seed1.log").is_file()

@@ -60,6 +60,7 @@ def test_all_files_are_written(report):
         "report.html",
         "results.csv",
         "training_curves.png",
+        "verdict.txt",
     ]
     for name in ("quality_latency", "training_curves", "lengths"):
         png = (report / f"{name}.png").read_bytes()

@@ -1,0 +1,240 @@
+"""The verdict on a run: the teacher, and the best system at each of a few speed-ups over it; what to do with them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from retort.config import EXTERNAL
+from retort.report.inputs import Inputs
+from retort.report.summary import Difference, difference, pareto, score_spreads, test_sets
+from retort.report.timing import (
+    Footprint,
+    Key,
+    Latency,
+    Speedup,
+    best_speedups,
+    busy_ratio,
+    footprints,
+    latencies,
+    reference_key,
+    time_column,
+)
+
+MISSING = "No verdict: the run has no scores, or no times of the system that speed-ups are over."
+LIMIT = 3
+"""Speed-ups that the best system is named at, at most."""
+APART = 1.1
+"""Least factor between two of them: less is no reason to take the worse system."""
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A system and search in its fastest engine, at batch size 1."""
+
+    key: Key
+    value: float
+    """The leading metric, mean over seeds."""
+    difference: Difference | None
+    """To the reference; None for the reference, and where it was not compared."""
+    gap: float
+    """The leading metric minus the reference's."""
+    speedup: Speedup | None
+    latency: Latency
+    footprint: Footprint
+    directory: str | None
+    """The checkpoint of the timed seed; None of an external teacher."""
+    search: str | None
+    """JSON of the search, where it is not the one that the checkpoint decodes by unless it is told."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reader wants first; ``metric`` is the leading one, on the first test set."""
+
+    metric: str
+    test_set: str
+    agrees_only: bool
+    """The references of this test set are outputs of the external teacher."""
+    reference: Ranked
+    best: list[Ranked]
+    """The best system at each speed-up, the fastest last; empty where none is faster than the reference."""
+    winner: Ranked | None
+    """The fastest of them that is not significantly worse than the reference, or else the best one; of all systems
+    where none is faster. None where there is no other system."""
+    doubt: str | None
+    """Why the times deserve doubt; None where they do not."""
+
+
+def verdict(inputs: Inputs) -> Verdict | None:
+    """The verdict on a run; None where it has no scores, or no times of what speed-ups are over."""
+    sets, reference = test_sets(inputs), reference_key(inputs)
+    scored = score_spreads(inputs, sets[0]) if sets else {}
+    timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
+    values = {key: metrics[inputs.leading].mean for key, metrics in scored.items() if inputs.leading in metrics}
+    if reference not in timed or reference not in values:
+        return None
+    faster, taken = best_speedups(inputs), footprints(inputs)
+
+    def ranked(key: Key) -> Ranked:
+        return Ranked(
+            key=key,
+            value=values[key],
+            difference=None if key == reference else _difference(inputs, key, reference, sets[0]),
+            gap=values[key] - values[reference],
+            speedup=None if key == reference else faster.get(key),
+            latency=timed[key],
+            footprint=taken[key[0], timed[key].engine],
+            directory=_directory(inputs, key[0]),
+            search=chosen_search(inputs, key),
+        )
+
+    others = [ranked(key) for key in timed if key in values and key in faster and key != reference]
+    best = at_speedups([other for other in others if faster[other.key].ratio > 1], inputs.leading_sign)
+    return Verdict(
+        metric=inputs.leading,
+        test_set=sets[0],
+        agrees_only=sets[0] in inputs.config.filled,
+        reference=ranked(reference),
+        best=best,
+        winner=winner(best or others, inputs.leading_sign),
+        doubt=doubt(inputs),
+    )
+
+
+def at_speedups(systems: list[Ranked], sign: int) -> list[Ranked]:
+    """The systems that none of the others beats in both time and quality, the slowest first: of those that are about as
+    fast the best one, and of more than ``LIMIT`` the slowest, the fastest, and what is nearest to their middle."""
+    points = [(system.latency.median, system.value) for system in systems]
+    kept: list[Ranked] = []
+    # from the slowest on, quality falls
+    for index in reversed(pareto(points, sign)):
+        if not kept or kept[-1].latency.median >= APART * systems[index].latency.median:
+            kept.append(systems[index])
+    if len(kept) <= LIMIT:
+        return kept
+    middle = math.sqrt(kept[0].latency.median * kept[-1].latency.median)
+    nearest = min(kept[1:-1], key=lambda system: abs(math.log(system.latency.median / middle)))
+    return [kept[0], nearest, kept[-1]]
+
+
+def winner(systems: list[Ranked], sign: int) -> Ranked | None:
+    """The fastest of these that is not significantly worse than the reference, or else the best one."""
+    equal = [system for system in systems if not is_worse(system, sign)]
+    if equal:
+        return min(equal, key=lambda system: system.latency.median)
+    return max(systems, key=lambda system: sign * system.value, default=None)
+
+
+def is_worse(system: Ranked, sign: int) -> bool:
+    """Whether a system is worse than the reference: significantly, for any seed, where that was tested."""
+    return sign * system.gap < 0 and (system.difference is None or system.difference.significant > 0)
+
+
+def doubt(inputs: Inputs) -> str | None:
+    """Why the times of a run deserve doubt, as a sentence; None where the machine did nothing else."""
+    ratio, load = busy_ratio(inputs), inputs.latency_provenance.get("load") or {}
+    if time_column(inputs) != "processor_seconds" or ratio is None:
+        return None
+    known = "" if load.get("before") is None else f", load {load['before']:.1f} before and {load['after']:.1f} after"
+    return (
+        f"Timed on a loaded machine (by the clock all took {ratio:.1f} times the processor's time{known}): these are "
+        f"the processor's times; time again on a quiet one before you rely on them"
+    )
+
+
+def _difference(inputs: Inputs, key: Key, reference: Key, test_set: str) -> Difference | None:
+    """The compared difference to the reference, where that is the common baseline."""
+    system, _, search = inputs.baseline.split("/") if inputs.baseline.count("/") == 2 else ("", "", "")
+    return difference(inputs, key, test_set, [inputs.baseline]) if (system, search) == reference else None
+
+
+def _directory(inputs: Inputs, system: str) -> str | None:
+    """The checkpoint of the seed that was timed."""
+    seeds = [row["seed"] for row in inputs.latency if row["system"] == system]
+    trained = [c for run, c in inputs.checkpoints.items() if (run.system, run.seed) == (system, min(seeds))]
+    return trained[0].directory if trained and system != EXTERNAL else None
+
+
+def chosen_search(inputs: Inputs, key: Key) -> str | None:
+    """JSON of a search; None of the first one, which the checkpoint decodes by."""
+    system, search = key
+    searches = inputs.systems[system].searches if system in inputs.systems else {}
+    if search not in searches or search == next(iter(searches)):
+        return None
+    options = searches[search].model_dump(mode="json", exclude_defaults=True)
+    return json.dumps({"kind": searches[search].kind, **options})
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+def lines(found: Verdict, report: str | Path) -> list[str]:
+    """The verdict for a terminal; ``report`` is the path of the report."""
+    reference = found.reference
+    result = [f"{name(reference.key)}: {reference.value:.1f} {found.metric} on {found.test_set}; {cost(reference)}"]
+    result += [f"{advantage(system, found.metric)}; {cost(system)}" for system in found.best]
+    if not found.best and found.winner:
+        result.append(f"no system is faster; the best is {advantage(found.winner, found.metric)}")
+    if found.agrees_only:
+        result.append(f"The references of {found.test_set} are the teacher's outputs: scores are agreement with it.")
+    if found.doubt:
+        result.append(f"{found.doubt}.")
+    result.append(f"report: {report}")
+    if found.winner and found.best:
+        result.append(
+            f"The fastest that is not significantly worse, or else the best of them, is {name(found.winner.key)}:"
+        )
+    return [*result, *(f"  {command}" for command in commands(found))]
+
+
+def name(key: Key) -> str:
+    return " ".join(part for part in key if part)
+
+
+def advantage(system: Ranked, metric: str) -> str:
+    """Such as "3.1x faster: dag-distilled greedy, -0.4 BLEU (-0.9 to 0.1)"."""
+    gap = f"{system.gap:+.1f} {metric}"
+    if system.difference:
+        gap += f" ({system.difference.low:+.1f} to {system.difference.high:+.1f})"
+    ratio = f"{system.speedup.ratio:.1f}x faster: " if system.speedup and system.speedup.ratio > 1 else ""
+    return f"{ratio}{name(system.key)}, {gap}"
+
+
+def cost(system: Ranked) -> str:
+    """Time per sentence and where, size and memory."""
+    parts = [f"{system.latency.median * 1000:.2f} ms in {system.latency.engine} {system.latency.precision}"]
+    if system.footprint.megabytes is not None:
+        parts.append(f"{system.footprint.megabytes:.1f} MB")
+    if system.footprint.peak_megabytes is not None:
+        parts.append(f"{system.footprint.peak_megabytes:.0f} MB of memory")
+    return ", ".join(parts)
+
+
+def commands(found: Verdict) -> list[str]:
+    """The commands that translate with the winner, export it, and translate with what is exported."""
+    chosen = found.winner or found.reference
+    if chosen.directory is None:
+        return []
+    search = f" --search {shlex.quote(chosen.search)}" if chosen.search else ""
+    model, bundle = shlex.quote(chosen.directory), shlex.quote(f"{chosen.key[0]}-{chosen.latency.precision}")
+    translate = [f"{program()} translate --model {model}{search} --input in.txt > out.txt"]
+    if chosen.latency.engine == "torch":
+        return translate
+    precision = chosen.latency.precision
+    return [
+        *translate,
+        f"{program()} export --model {model}{search} --precision {precision} --output {bundle}",
+        f"{program()} translate --model {bundle} --input in.txt > out.txt",
+    ]
+
+
+def program() -> str:
+    """The command line's path as seen from the working directory, where it is below that; else its name."""
+    path = Path(sys.executable).parent / "retort"
+    return shlex.quote(os.path.relpath(path)) if path.is_relative_to(Path.cwd()) and path.exists() else "retort"

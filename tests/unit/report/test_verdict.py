@@ -1,0 +1,111 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from retort.evaluation.runs import named_directory
+from retort.report import verdict
+from retort.report.inputs import Inputs, Paths, read_inputs
+from retort.report.summary import Difference
+from retort.report.timing import Footprint, Latency
+from retort.report.verdict import Ranked
+from tests.unit.fakes_report import run_on_disk
+
+
+def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> Ranked:
+    unused = {"clock": 0, "processor": 0, "model_share": 1, "throughput": 1, "processor_throughput": 1}
+    latency = Latency(
+        engine="onnx", precision="int8", batch_size=1, batches=9, median=milliseconds / 1000, low=0, high=1, highest=1,
+        processor_per_million=1, output_tokens=5, **unused,
+    )  # fmt: skip
+    difference = Difference(mean=gap, low=gap - 1, high=gap + 1, significant=significant, seeds=1)
+    footprint = Footprint(megabytes=1.25, cold_start=None, peak_megabytes=60.4)
+    return Ranked((name, "argmax"), 50 + gap, difference, gap, None, latency, footprint, f"systems/{name}", None)
+
+
+def names(systems: list[Ranked]) -> list[str]:
+    return [system.key[0] for system in systems]
+
+
+SLOW, DEEP, MIDDLE, NEAR, FAST = (
+    ranked("slow", 9.0, 0.5),
+    ranked("deep", 5.0, 0.1),
+    ranked("middle", 2.5, -0.6),
+    ranked("near", 1.05, -1.0, significant=1),
+    ranked("fast", 1.0, -1.4, significant=1),
+)
+
+
+def test_systems_that_others_beat_in_both_are_left_out() -> None:
+    beaten = ranked("beaten", 5.5, 0.0)
+    assert names(verdict.at_speedups([FAST, beaten, DEEP], 1)) == ["deep", "fast"]
+    assert names(verdict.at_speedups([], 1)) == []
+
+
+def test_of_systems_about_as_fast_the_best_is_named_and_of_many_three() -> None:
+    assert names(verdict.at_speedups([DEEP, NEAR, FAST], 1)) == ["deep", "near"]
+    # 2.5 ms is nearer to sqrt(9 x 1.05) ms than 5 ms is
+    assert names(verdict.at_speedups([SLOW, DEEP, MIDDLE, NEAR, FAST], 1)) == ["slow", "middle", "near"]
+
+
+def test_lower_is_better_in_some_metrics() -> None:
+    worse, better = replace(DEEP, value=60), replace(FAST, value=40)
+    assert names(verdict.at_speedups([worse, better], -1)) == ["fast"]
+    assert names(verdict.at_speedups([worse, better], 1)) == ["deep", "fast"]
+
+
+def test_the_winner_is_the_fastest_that_is_not_significantly_worse() -> None:
+    assert verdict.winner([DEEP, MIDDLE, NEAR], 1) is MIDDLE
+    assert verdict.winner([FAST, NEAR], 1) is NEAR
+    untested = replace(MIDDLE, difference=None)
+    assert verdict.winner([DEEP, untested], 1) is DEEP
+    assert verdict.winner([], 1) is None
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    root = tmp_path_factory.mktemp("run")
+    arguments = run_on_disk(root, ["teacher", "ctc", "cmlm"], sentences=8)
+    return read_inputs(
+        Paths(**{**arguments, "checkpoints": [named_directory(text) for text in arguments["checkpoints"]]})
+    )
+
+
+def test_a_run_has_a_verdict_of_its_engines_with_commands(inputs: Inputs) -> None:
+    found = verdict.verdict(inputs)
+    assert found and found.reference.key == ("teacher", "beam5")
+    # a tenth of torch's time, so that no system is compared in torch
+    assert {system.latency.engine for system in [found.reference, *found.best]} == {"ctranslate2", "onnx"}
+    fastest = found.best[-1]
+    assert fastest.key == ("ctc", "collapse") and fastest.speedup and fastest.speedup.ratio == pytest.approx(10.7, 0.1)
+    text = verdict.lines(found, Path("results/run/report/report.html"))
+    assert text[0].startswith("teacher beam5: ") and "ctranslate2 int8" in text[0]
+    (line,) = [line for line in text if "faster: ctc collapse, " in line]
+    assert line.startswith(f"{fastest.speedup.ratio:.1f}x faster") and line.endswith("7.0 MB, 71 MB of memory")
+    assert "report: results/run/report/report.html" in text
+    chosen = found.winner
+    assert chosen and chosen.directory and all(chosen.directory in command for command in verdict.commands(found)[:2])
+
+
+def test_a_search_that_is_not_the_first_is_in_the_commands(inputs: Inputs) -> None:
+    found = verdict.verdict(inputs)
+    assert found
+    assert verdict.chosen_search(inputs, ("ctc", "collapse")) is None
+    other = replace(found.best[-1], search=verdict.chosen_search(inputs, ("teacher", "greedy")))
+    commands = verdict.commands(replace(found, winner=other))
+    assert """ --search '{"kind": "greedy"}' """ in commands[0] and """ --search '{"kind": "greedy"}' """ in commands[1]
+    assert "--search" not in commands[2]
+
+
+def test_a_loaded_machine_is_named(inputs: Inputs) -> None:
+    busy = [{**row, "total_seconds": 3 * row["processor_seconds"]} for row in inputs.latency]
+    device = {"type": "cpu", "threads": 1}
+    loaded = replace(inputs, latency=busy, latency_provenance={**inputs.latency_provenance, "device": device})
+    found = verdict.verdict(loaded)
+    assert found and found.doubt and "loaded machine (by the clock all took 3.0 times" in found.doubt
+    assert "load 1.0 before" in found.doubt and f"{found.doubt}." in verdict.lines(found, "report.html")
+    assert verdict.doubt(inputs) is None
+
+
+def test_without_times_there_is_none(inputs: Inputs) -> None:
+    assert verdict.verdict(replace(inputs, latency=[])) is None
