@@ -322,7 +322,8 @@ class Vocabulary(Section):
     joint: bool = True
     """One vocabulary for both sides."""
     character_coverage: float = Field(1.0, ge=0.98, le=1)
-    """Share of the characters covered; the rest becomes unknown, or bytes. No output holds an unknown piece."""
+    """Share of the characters covered; the rest becomes unknown, or bytes. Outputs hold unknown pieces only
+    where their search has allow_unknown."""
     byte_fallback: bool = False
     """Write characters that are not covered as bytes, 256 pieces more, so that nothing is unknown. size counts them."""
     normalisation: Literal["identity", "nfkc", "nmt_nfkc"] = "identity"

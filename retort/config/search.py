@@ -25,6 +25,8 @@ class SearchSection(Section):
     """Name of the search, and of its module below retort/search."""
     decodes: ClassVar[Predictions]
     """What it decodes."""
+    allow_unknown: bool = False
+    """Let outputs hold the unknown piece, written as U+2047, for a later step that replaces it."""
 
     @property
     def needs_teacher(self) -> bool:

@@ -18,17 +18,14 @@ import torch
 from retort.config import Beam, Greedy
 from retort.data.batches import Ragged
 from retort.data.files import writable
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
+from retort.data.vocabulary import EOS, Vocabulary
 from retort.export.ctranslate2 import write
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
 from retort.runtime.search.tokens import output_limit
-from retort.search.base import Hypothesis
+from retort.search.base import Hypothesis, no_output
 from retort.search.decoding import decode
 
-ENDS = (EOS, PAD, BOS, UNK, MASK, BLANK)
-"""Tokens that end a hypothesis. Only eos may; one that ends with another is given up. CTranslate2 could suppress those,
-but then its softmax would leave them out, which changes every score."""
 PATIENCE, PATIENCE_OF_LISTS = 2, 4
 """Finished hypotheses that are waited for, in beam sizes: for the best one, and for a longer list. Measured on the
 default run's teacher (docs/performance.md): with 2 no best hypothesis of 7,998 differed from torch's, with 4 two lists
@@ -77,6 +74,7 @@ class ExactSearch:
             )
         self._source_pieces, pieces = vocabulary.source_pieces, vocabulary.target_pieces
         self._numbers = {piece: i for i, piece in enumerate(pieces)}
+        self._impossible = frozenset(no_output(search))
         self._needed = 1
         self._options: dict[str, Any] = {"beam_size": 1, "length_penalty": 0}
         if isinstance(search, Beam):
@@ -86,7 +84,9 @@ class ExactSearch:
             self._options = {"beam_size": search.beam_size, "patience": patience, "length_penalty": 1}
             self._options["num_hypotheses"] = search.beam_size * patience
         self._options |= {
-            "end_token": [pieces[i] for i in ENDS],
+            # Only eos may end one; a hypothesis that ends with another is given up. CTranslate2 could suppress those,
+            # but then its softmax would leave them out, which changes every score.
+            "end_token": [pieces[i] for i in (EOS, *self._impossible)],
             "return_end_token": True,
             "return_scores": True,
             "max_input_length": 0,
@@ -128,7 +128,7 @@ class ExactSearch:
         hypotheses = []
         for sequence, score in zip(result.hypotheses, result.scores, strict=True):
             *tokens, end = (self._numbers[piece] for piece in sequence)
-            if end in ENDS[1:] or any(token in ENDS for token in tokens):
+            if end in self._impossible or any(token == EOS or token in self._impossible for token in tokens):
                 return None
             if end == EOS and len(tokens) <= limit:
                 score = self._own_score(score, len(sequence))

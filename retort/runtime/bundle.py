@@ -65,6 +65,11 @@ def check_search(search: Mapping[str, Any], kinds: Sequence[str], directory: Pat
         raise RetortError(f"{directory}: this bundle decodes by {' or '.join(kinds)}, not by {search['kind']}")
 
 
+def allows_unknown(search: Mapping[str, Any]) -> bool:
+    """Whether outputs may hold the unknown piece. Bundles from before this option do not have it."""
+    return bool(search.get("allow_unknown", False))
+
+
 def read_facts(directory: Path) -> dict[str, Any]:
     """The facts of a bundle's JSON file."""
     path = directory / BUNDLE

@@ -9,7 +9,7 @@ import ctranslate2
 
 from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.errors import RetortError
-from retort.runtime.bundle import Bundle, check_search
+from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.search.tokens import output_limit
 from retort.runtime.system import Decoded, System
 
@@ -51,7 +51,7 @@ class CTranslate2System(System):
             "beam_size": 1,
             **beam,
             "suppress_sequences": [[self._target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
-            "disable_unk": True,
+            "disable_unk": not allows_unknown(search),
             "use_vmap": self.has_shortlist,
             "max_input_length": 0,
             "min_decoding_length": 0,

@@ -13,7 +13,7 @@ import onnxruntime
 
 from retort.data.vocabulary import EOS, PAD, UNK
 from retort.errors import RetortError
-from retort.runtime.bundle import Bundle, check_search
+from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.candidates import Candidates
 from retort.runtime.names import CANDIDATES, LENGTHS, SHORTLIST, SOURCE
 from retort.runtime.system import Decoded, System
@@ -39,6 +39,8 @@ class Graphs:
         self._listed = [name for name, session in self._sessions.items() if CANDIDATES in _inputs(session)]
         self.has_shortlist = bool(self._listed)
         self._candidates = Candidates.read(directory / SHORTLIST) if self._listed else None
+        self.allow_unknown = False
+        """Whether outputs may hold unk."""
         self._more_inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._sessions}
 
     def for_sources(self, sources: Sequence[Sequence[int]]) -> Self:
@@ -57,7 +59,9 @@ class Graphs:
         return dict(zip(names, self._sessions[name].run(names, given), strict=True))
 
     def forbid_unknown(self, scores: np.ndarray) -> None:
-        """Make the scores [..., v] of unk impossible, in place."""
+        """Make the scores [..., v] of unk impossible, in place, unless it is allowed."""
+        if self.allow_unknown:
+            return
         # the ids ascend, and a shortlist may lack unk
         column = int(self.tokens.searchsorted(UNK))
         if self.tokens[column] == UNK:
@@ -98,6 +102,7 @@ class OnnxSystem(System):
     def choose(self, search: Mapping[str, Any]) -> None:
         check_search(search, self.kinds, self._directory)
         super().choose(search)
+        self._graphs.allow_unknown = allows_unknown(search)
         self._search: Callable[..., list[Decoded]] = import_module(f"retort.runtime.search.{search['kind']}").search
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retort.config import SearchSection
 from retort.data.vocabulary import BLANK, BOS, MASK, PAD, UNK
 from retort.errors import RetortError
 
 SPECIAL_IDS = 6
-"""Ids below this are special: pad, bos, eos, unk, mask, blank. Only a given prefix may hold one of them, unk."""
+"""Ids below this are special: pad, bos, eos, unk, mask, blank."""
 
 NO_OUTPUT = [PAD, BOS, UNK, MASK, BLANK]
-"""Ids that a search over tokens and eos never emits."""
+"""Ids that a search over tokens and eos never emits, except unk where it is allowed."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,20 @@ def output_limit(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: T
     return [max(pair) for pair in zip(limits, prefix_lengths, strict=True)]
 
 
-def restrict(log_probs_rv: Tensor, token_r: Tensor | None = None) -> None:
-    """Make what is no output impossible, in place. ``token_r`` is the only possible token of its row, which may be unk;
-    pad leaves a row free."""
+def no_output(options: SearchSection) -> list[int]:
+    """Ids that this search never emits."""
+    return [token for token in NO_OUTPUT if token != UNK or not options.allow_unknown]
+
+
+def restrict(log_probs_rv: Tensor, impossible: Sequence[int], token_r: Tensor | None = None) -> None:
+    """Make ``impossible`` tokens impossible, in place. ``token_r`` is the only possible token of its row, which may be
+    unk; pad leaves a row free."""
     if token_r is None:
-        log_probs_rv[:, NO_OUTPUT] = float("-inf")
+        log_probs_rv[:, impossible] = float("-inf")
         return
     tokens_v = torch.arange(log_probs_rv.shape[1], device=log_probs_rv.device)
     free_r1 = token_r[:, None] == PAD
-    impossible_rv = torch.where(free_r1, torch.isin(tokens_v, tokens_v[NO_OUTPUT]), token_r[:, None] != tokens_v)
+    impossible_rv = torch.where(free_r1, torch.isin(tokens_v, tokens_v[impossible]), token_r[:, None] != tokens_v)
     log_probs_rv.masked_fill_(impossible_rv, float("-inf"))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import Beam
 from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel, Cache
-from retort.search.base import Hypothesis, output_limit, restrict
+from retort.search.base import Hypothesis, no_output, output_limit, restrict
 
 GROUP = 16
 """Candidates per group, of which only the maximum is compared at first; a power of two."""
@@ -59,6 +59,7 @@ class _BeamSearch:
         self.prefix_bt = prefix_bt
         self.k = options.beam_size
         self.alpha = options.length_penalty
+        self.impossible = no_output(options)
         self.device = source_bs.device
         self.limits = output_limit(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
         self.finished: list[list[Hypothesis]] = [[] for _ in self.limits]
@@ -82,7 +83,7 @@ class _BeamSearch:
             given_r = None
             if self.prefix_bt is not None and step <= self.prefix_bt.shape[1]:
                 given_r = self.prefix_bt[self.open_sources, step - 1].repeat_interleave(k)
-            restrict(log_probs_rv, given_r)
+            restrict(log_probs_rv, self.impossible, given_r)
             v = log_probs_rv.shape[1]
             candidates_bkv = log_probs_rv.view(-1, k, v).add_(score_bk[:, :, None])
             best_bc, index_bc = largest(candidates_bkv.flatten(1), min(2 * k, k * v))

@@ -7,13 +7,15 @@ Shape letters: b sources, r rows (open sources), p slots of a block, t slots of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from retort.config import Blocks
 from retort.data.vocabulary import BOS, EOS, PAD
 from retort.models.bang import BangModel
-from retort.search.base import NO_OUTPUT, Hypothesis, output_limit, without_special
+from retort.search.base import Hypothesis, no_output, output_limit, without_special
 
 
 @torch.inference_mode()
@@ -25,7 +27,12 @@ def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hy
         longest = min(longest, options.max_tokens + 1)
     limit_b = torch.tensor(output_limit(source_bs, options.max_ratio, longest), device=source_bs.device)
     tokens_bt, log_probs_bt, passes_b = fill(
-        model, source_bs, limit_b=limit_b, block=options.block, token_bonus=options.token_bonus
+        model,
+        source_bs,
+        limit_b=limit_b,
+        block=options.block,
+        impossible=no_output(options),
+        token_bonus=options.token_bonus,
     )
     place_t = torch.arange(tokens_bt.shape[1], device=source_bs.device)
     end_b1 = first_end(tokens_bt, limit_b)[:, None]
@@ -42,11 +49,17 @@ def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hy
 
 
 def fill(
-    model: BangModel, source_bs: Tensor, limit_b: Tensor, block: int | None, token_bonus: float = 0.0
+    model: BangModel,
+    source_bs: Tensor,
+    limit_b: Tensor,
+    block: int | None,
+    impossible: Sequence[int],
+    token_bonus: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens [b, t] with eos after the last decoded slot, their log-probabilities [b, t] (nats), and the passes [b].
 
     ``limit_b``: length limits in tokens; t is the largest plus 1, for eos. ``block``: slots per pass, None: all.
+    ``impossible``: ids that no slot holds.
     ``token_bonus``: nats that text is preferred to eos by.
     """
     b = len(source_bs)
@@ -63,7 +76,7 @@ def fill(
         stop = min(start + block, slots)
         logits_rpv = model.logits(model.advance(last_rp, cache, stop - start)).float()
         normaliser_rp = logits_rpv.logsumexp(-1)
-        logits_rpv[:, :, NO_OUTPUT] = float("-inf")
+        logits_rpv[:, :, impossible] = float("-inf")
         logits_rpv[:, :, EOS] -= token_bonus
         best_rp, last_rp = logits_rpv.max(-1)
         tokens_bt[open_r, start:stop] = last_rp

@@ -25,7 +25,8 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     logits = model.logits(states_btd[inside_bt]).float()
     logits[:, FORBIDDEN] = float("-inf")
     log_probs = torch.log_softmax(logits, -1)
-    log_probs[:, UNK] = float("-inf")
+    if not options.allow_unknown:
+        log_probs[:, UNK] = float("-inf")
     log_probs[:, BLANK] -= options.blank_penalty
     best, token = log_probs.max(-1)
     tokens_bt = torch.full(inside_bt.shape, PAD, device=source_bs.device)

@@ -14,14 +14,14 @@ from torch import Tensor
 from retort.config import DagPath
 from retort.data.vocabulary import PAD
 from retort.models.dag import DagModel
-from retort.search.base import Hypothesis, without_special
+from retort.search.base import Hypothesis, no_output, without_special
 from retort.search.vertices import read_graph
 
 
 @torch.inference_mode()
 def search(model: DagModel, source_bs: Tensor, options: DagPath) -> list[list[Hypothesis]]:
     """One pass; the score is the log-probability of the path and its tokens in nats, including eos and repeats."""
-    token_bt, log_prob_bt, log_transitions_bij, vertices_b = read_graph(model, source_bs)
+    token_bt, log_prob_bt, log_transitions_bij, vertices_b = read_graph(model, source_bs, no_output(options))
     criterion_bij = log_transitions_bij
     if options.method == "lookahead":
         criterion_bij = criterion_bij + options.beta * log_prob_bt[:, None]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retort.config import Greedy
 from retort.models.autoregressive import AutoregressiveModel
-from retort.search.base import Hypothesis, output_limit
+from retort.search.base import Hypothesis, no_output, output_limit
 from retort.search.left_to_right import extend
 
 
@@ -17,7 +17,14 @@ def search(
 ) -> list[list[Hypothesis]]:
     """The prefix, then the most probable token at each step; the score is the summed log-probability, eos included."""
     limits = output_limit(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
-    outputs = extend(model, source_bs, limits, choose=lambda log_probs_bv: log_probs_bv.max(1), prefix_bt=prefix_bt)
+    outputs = extend(
+        model,
+        source_bs,
+        limits,
+        choose=lambda log_probs_bv: log_probs_bv.max(1),
+        prefix_bt=prefix_bt,
+        impossible=no_output(options),
+    )
     columns = (outputs.tokens_bt, outputs.length_b, outputs.score_b, outputs.truncated_b)
     # the last token is eos, or the one after the limit
     return [

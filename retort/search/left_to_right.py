@@ -5,7 +5,7 @@ Shape letters: b sources (in the loop: open sources), v vocabulary, t position.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel
-from retort.search.base import restrict
+from retort.search.base import NO_OUTPUT, restrict
 
 Choose = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Selects the next token from log-probabilities [b, v]; returns its log-probability [b] and its id [b]."""
@@ -40,8 +40,10 @@ def extend(
     limits: list[int],
     choose: Choose,
     prefix_bt: Tensor | None = None,
+    impossible: Sequence[int] = NO_OUTPUT,
 ) -> Outputs:
-    """Outputs of at most ``limits`` tokens, without eos: first the prefix, then the tokens that ``choose`` selects."""
+    """Outputs of at most ``limits`` tokens, without eos: first the prefix, then the tokens that ``choose`` selects,
+    none of which is ``impossible``."""
     count = len(source_bs)
     device = source_bs.device
     limit_b = torch.tensor(limits, device=device)
@@ -57,7 +59,7 @@ def extend(
         given_b = None
         if prefix_bt is not None and len(steps) < prefix_bt.shape[1]:
             given_b = prefix_bt[open_rows, len(steps)]
-        restrict(log_probs_bv, given_b)
+        restrict(log_probs_bv, impossible, given_b)
         best_b, token_b = choose(log_probs_bv)
         total_b[open_rows] += best_b
         steps.append((open_rows, token_b))

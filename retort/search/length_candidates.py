@@ -78,19 +78,20 @@ class LengthCandidates:
         """Decoder input [n, t]: mask in every slot, pad after them."""
         return torch.where(self.real_nt, MASK, PAD)
 
-    def log_probs(self, tokens_nt: Tensor) -> Tensor:
+    def log_probs(self, tokens_nt: Tensor, allow_unknown: bool) -> Tensor:
         """One pass: log-probabilities [m, v] of the masked slots' tokens, in nats, float32.
 
         Only the last slot may hold eos, unless the model's training lets it be anywhere: elsewhere eos would be deleted
         from the output, and a word with it. Where a model would put it, all other tokens are improbable. No slot holds
-        unk. The probabilities of both count in the sum of all.
+        unk unless it is allowed. The probabilities of both count in the sum of all.
         """
         states_ntd = self.model.decode_tokens(tokens_nt, self.memory_nsd, self.memory_bias)
         masked_nt = tokens_nt == MASK
         logits_mv = self.model.logits(states_ntd[masked_nt]).float()
         logits_mv[:, self.forbidden] = float("-inf")
         log_probs_mv = torch.log_softmax(logits_mv, -1)
-        log_probs_mv[:, UNK] = float("-inf")
+        if not allow_unknown:
+            log_probs_mv[:, UNK] = float("-inf")
         if not self.model.eos_anywhere:
             log_probs_mv[:, EOS].masked_fill_(self.before_last_nt[masked_nt], float("-inf"))
         return log_probs_mv
@@ -98,7 +99,7 @@ class LengthCandidates:
     def fill(self, options: Argmax | LengthParallel) -> list[list[Hypothesis]]:
         """N-best lists of one pass, see ``ranked``; ``options.deduplicate`` decides what happens to repeats."""
         tokens_nt = self.masked_slots()
-        log_probs_mv = self.log_probs(tokens_nt)
+        log_probs_mv = self.log_probs(tokens_nt, options.allow_unknown)
         if options.deduplicate == "odd":
             log_probs_mk, tokens_mk = log_probs_mv.topk(min(TOKENS_PER_SLOT, log_probs_mv.shape[1]), -1)
             tokens_nt, log_probs_nt = without_repeats(

@@ -20,4 +20,5 @@ def search(model: ParallelModel, source_bs: Tensor, options: MaskPredict) -> lis
         iterations=options.iterations,
         length_weight=options.length_weight,
         confidence=options.confidence,
+        allow_unknown=options.allow_unknown,
     )

@@ -25,6 +25,7 @@ def refine(
     iterations: int,
     length_weight: float = 0.0,
     confidence: float | None = None,
+    allow_unknown: bool = False,
 ) -> list[list[Hypothesis]]:
     """N-best lists after T = ``iterations`` passes, in the order of ``LengthCandidates.ranked``.
 
@@ -42,7 +43,7 @@ def refine(
         if confidence is not None and not masked_nt.any():
             break
         passes_b[candidates.source_n[masked_nt.any(1)]] = i + 1
-        log_probs_nt[masked_nt], tokens_nt[masked_nt] = candidates.log_probs(tokens_nt).max(-1)
+        log_probs_nt[masked_nt], tokens_nt[masked_nt] = candidates.log_probs(tokens_nt, allow_unknown).max(-1)
         if i + 1 < iterations:
             count_n = candidates.length_n * (iterations - i - 1) // iterations
             rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(1).argsort(1)

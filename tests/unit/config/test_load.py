@@ -133,7 +133,7 @@ def test_empty_sections_are_as_if_left_out() -> None:
         (with_student(tune={"x": {}}), "students.ctc: tune names the search 'x'; it can be collapse"),
         (
             with_student(tune={"collapse": {"beta": [1]}}),
-            "students.ctc: tune.collapse: ctc_collapse has no option 'beta'; it has blank_penalty",
+            "students.ctc: tune.collapse: ctc_collapse has no option 'beta'; it has allow_unknown or blank_penalty",
         ),
         (
             with_student(training={"warm_start": "teacher_encoder"}, model={"encoder_layers": 2}),

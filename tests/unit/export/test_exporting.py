@@ -17,7 +17,6 @@ from retort.export.onnx.graph import quantised
 from retort.export.onnx.writing import searches
 from retort.export.parity import Lines
 from retort.runtime import open_system
-from retort.runtime.onnx_engine import Graphs
 from retort.search.base import run_search
 from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
 
@@ -127,7 +126,7 @@ def test_a_float32_graph_gives_the_outputs_of_torch_alone_and_in_a_batch(tmp_pat
 @pytest.mark.parametrize(
     "name", ["vanilla", "vanilla, ODD", "vanilla, lengths", "cmlm", "ctc", "dag", "dag, viterbi", "bang"]
 )
-def test_graphs_never_emit_the_unknown_piece(tmp_path, vocabulary, name, monkeypatch):
+def test_graphs_emit_the_unknown_piece_where_it_is_allowed_alone(tmp_path, vocabulary, name):
     options, search = CASES[name]
     model = saved(tmp_path / "checkpoint", vocabulary, objective_of(options), unknown=6)
     export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search)
@@ -136,18 +135,20 @@ def test_graphs_never_emit_the_unknown_piece(tmp_path, vocabulary, name, monkeyp
     decoded = list(map(tuple, system.decode(sources)))
     assert decoded == by_torch(model, sources, search_of(search))
     assert not any(UNK in tokens for tokens, _, _ in decoded)
-    monkeypatch.setattr(Graphs, "forbid_unknown", lambda graphs, scores: None)
-    assert any(UNK in tokens for tokens, _, _ in system.decode(sources)), "unk is not probable: this tests nothing"
+    system.choose({**system.search, "allow_unknown": True})
+    decoded = list(map(tuple, system.decode(sources)))
+    assert decoded == by_torch(model, sources, search_of({**search, "allow_unknown": True}))
+    assert any(UNK in tokens for tokens, _, _ in decoded)
 
 
 @pytest.mark.parametrize("search", [{"kind": "greedy"}, {"kind": "beam"}], ids=lambda search: search["kind"])
-def test_ctranslate2_never_emits_the_unknown_piece(tmp_path, vocabulary, search):
+def test_ctranslate2_emits_the_unknown_piece_where_it_is_allowed_alone(tmp_path, vocabulary, search):
     saved(tmp_path / "checkpoint", vocabulary, objective_of({"name": "autoregressive"}), unknown=6)
     export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search)
     system = open_system(tmp_path / "bundle")
     outputs = system.decode(sources_for(vocabulary))
     assert any(output.tokens for output in outputs) and not any(UNK in output.tokens for output in outputs)
-    system._options["disable_unk"] = False
+    system.choose({**system.search, "allow_unknown": True})
     assert any(UNK in output.tokens for output in system.decode(sources_for(vocabulary)))
 
 

@@ -47,8 +47,10 @@ def test_every_search_has_a_module_and_an_objective(search: type[SearchSection])
     assert objectives_of(kind), f"no objective predicts {search.decodes!r}, which search {kind} decodes"
 
 
+@pytest.mark.parametrize("allowed", [False, True], ids=["", "allowed"])
 @every_case
-def test_the_unknown_piece_is_never_emitted_however_probable_it_is(options: SearchSection) -> None:
+def test_the_unknown_piece_is_emitted_where_it_is_allowed_alone(options: SearchSection, allowed: bool) -> None:
+    options = options.model_copy(update={"allow_unknown": allowed})
     rng = random.Random(1)
     source = padded([rng.choices(range(6, 16), k=length) for length in (2, 5, 9)])
     for objective in objectives_of(options.kind):
@@ -56,7 +58,7 @@ def test_the_unknown_piece_is_never_emitted_however_probable_it_is(options: Sear
         prefer_unknown(model)
         teacher = small_model(OBJECTIVE_CASES["autoregressive"], seed=9).eval() if options.needs_teacher else None
         best = run_search(model, source, options, teacher)
-        assert all(UNK not in hypothesis.tokens for hypotheses in best for hypothesis in hypotheses)
+        assert any(UNK in hypothesis.tokens for hypotheses in best for hypothesis in hypotheses) == allowed
         assert all(hypothesis.score > -1e6 for hypotheses in best for hypothesis in hypotheses)
 
 
