@@ -61,7 +61,8 @@ SIGNALS = {signal.SIGKILL: 5, signal.SIGTERM: 3, signal.SIGINT: 3}
 """What is killed and how, with weights."""
 STARTING, WORKING, AFTERWARDS = (0.2, 5.0), (0.0, 14.0), (2.0, 15.0)
 """Seconds until a kill: from the start, or from the first job; and until the next one after the kill of a job."""
-HANGS = 180
+HANGS = 600
+"""Seconds without any job after which a run hangs; planning takes minutes of a busy machine."""
 TROUBLE = ("LockException", "IncompleteFiles", "Traceback", "ProtectedOutput", "MissingOutput", "corrupted metadata")
 
 
@@ -186,7 +187,7 @@ class Campaign:
                 return False
             if begun is None and scripts_of(process.pid):
                 begun = time.monotonic()
-            time.sleep(0.02)
+            time.sleep(0.1)
         target = self.rng.choices(list(TARGETS), list(TARGETS.values()))[0]
         number = self.rng.choices(list(SIGNALS), list(SIGNALS.values()))[0]
         scripts = scripts_of(process.pid)
@@ -213,14 +214,16 @@ class Campaign:
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
         """The status of a run, however long it takes while nothing kills it."""
-        begun = time.monotonic()
+        worked = time.monotonic()
         while process.poll() is None:
-            if time.monotonic() - begun > HANGS and not scripts_of(process.pid):
+            if scripts_of(process.pid):
+                worked = time.monotonic()
+            elif time.monotonic() - worked > HANGS:
                 self.note("hang", processes=[p.pid for p in processes_of(process.pid)])
                 os.killpg(process.pid, signal.SIGKILL)
             if time.monotonic() > self.end + HANGS:
                 os.killpg(process.pid, signal.SIGKILL)
-            time.sleep(0.05)
+            time.sleep(0.2)
         return process.wait()
 
     def compare(self, checkout: Checkout, undisturbed: Checkout, session: int) -> None:
