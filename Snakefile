@@ -25,6 +25,7 @@ include: "rules/em.smk"
 include: "rules/evaluate.smk"
 include: "rules/latency.smk"
 include: "rules/report.smk"
+include: "rules/progress.smk"
 
 
 onstart:
@@ -33,6 +34,7 @@ onstart:
         code_records.keep()
         Call.of(workflow).write(Path(R))
         prepare_cluster()
+        record_progress()
     forget_recorded(Path(R, "state"), is_recorded)
     stop_jobs_on_signals(STOP_FILE)
 

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import sys
+import time
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -28,10 +29,11 @@ from retort.distillation.guards import verdicts
 from retort.errors import RetortError
 from retort.workflow.call import Call
 from retort.workflow.code import CodeRecords
-from retort.workflow.lock import RunLock
+from retort.workflow.lock import RunLock, lock_of
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
 from retort.workflow.plan import Plan
+from retort.workflow.progress import Job, Progress
 from retort.workflow.states import forget_recorded
 from retort.workflow.watchdog import STOP_VARIABLE, VARIABLE, stop_jobs_on_signals
 from retort.workflow.wiring import of_job
@@ -94,7 +96,7 @@ with workflow_errors():
     run_config = read_configuration()
     check_writable(Path(".snakemake"))  # where Snakemake itself ends with a traceback
 R = f"results/{run_config.name}"
-run_lock = RunLock(Path(".snakemake") / f"{run_config.name}.run-lock", R)
+run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.
 code_records = CodeRecords(Path(R) / "code", ROOT)
 plan = Plan(run_config, R, guard_verdicts)

@@ -1,12 +1,6 @@
 # The report: one HTML page, its figures and a table of results.
 
 
-def print_verdict():
-    """The verdict of a run that has come to its report."""
-    if any(job.rule.name == "build_report" for job in workflow.dag.jobs):
-        print("", Path(R, "report/verdict.txt").read_text(), sep="\n", end="", file=sys.stderr)
-
-
 rule write_config:
     output:
         config=f"{R}/config.json",

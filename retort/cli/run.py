@@ -9,6 +9,9 @@ from pathlib import Path
 
 from retort.errors import RetortError
 
+PLAIN = ("-n", "--dry", "--logger", "-q", "--quiet")
+"""Flags of snakemake with which it says itself what it does."""
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
@@ -26,5 +29,9 @@ def run(args: argparse.Namespace) -> None:
         raise RetortError(f"{args.configuration}: no such file; expected a configuration, as retort init writes it")
     chosen = ("-c", "--cores", "-j", "--jobs", "--profile")
     cores = [] if any(given.startswith(chosen) for given in args.arguments) else ["--cores", "all"]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), *cores, *args.arguments]
-    os.execv(sys.executable, [*command, "--configfile", str(args.configuration)])
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), *cores]
+    if not any(given.startswith(PLAIN) for given in args.arguments):
+        command += ["--logger=retort"]
+        paths = [str(root), str(root / "retort/workflow/plugins"), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    os.execv(sys.executable, [*command, *args.arguments, "--configfile", str(args.configuration)])

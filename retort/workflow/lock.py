@@ -8,9 +8,36 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from retort.errors import RetortError
+
+
+def lock_of(name: str, base: Path) -> Path:
+    """The lock file of the run ``name`` in the working directory ``base``."""
+    return base / ".snakemake" / f"{name}.run-lock"
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock in this file."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(file, fcntl.LOCK_SH)
+    finally:
+        os.close(file)
+
+
+def _locked(file: int, kind: int) -> bool:
+    """Lock an open file if nobody else has."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class RunLock:
@@ -24,10 +51,12 @@ class RunLock:
         """Hold the lock until the process ends; raises RetortError where another process holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RetortError(f"another snakemake works on {self.run}; wait for it, or choose another name") from None
+        # a second time: somebody may just have asked whether it is held
+        if not _locked(self._file, fcntl.LOCK_EX):
+            time.sleep(0.2)
+            if _locked(self._file, fcntl.LOCK_EX):
+                return
+            raise RetortError(f"another snakemake works on {self.run}; wait for it, or choose another name")
 
     def replace_note(self, note: str) -> str:
         """Leave a note, and return the one that was there. The lock must be held."""

@@ -1,0 +1,120 @@
+"""A logger of Snakemake (``--logger retort``): a live view of the run on a terminal, or else one line per event.
+
+Snakemake finds it by its name where the directory above is in PYTHONPATH; ``retort run`` sees to that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from logging import WARNING, LogRecord
+from pathlib import Path
+
+from snakemake.logging import DefaultFormatter, get_event
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from retort.errors import RetortError
+from retort.workflow.progress import Job, Progress, Snapshot, snapshot
+from retort.workflow.progress_view import LiveView, framed, summary, view
+
+SECONDS_BETWEEN_VIEWS = 1.0
+NOTHING = "Nothing to be done"
+RUN, TEXT = "retort_run", "retort_text"
+"""Marks of records of the workflow: the directory of the run that starts, and text that is for the user."""
+
+
+class LogHandler(LogHandlerBase):
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self.setFormatter(DefaultFormatter())
+        self.run: Path | None = None
+        self.progress: Progress | None = None
+        self.titles: dict[int, str] = {}
+        self.drawing = threading.RLock()
+        self.ended = threading.Event()
+        self.live = LiveView(sys.stderr)
+        self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def emit(self, record: LogRecord) -> None:
+        try:
+            with self.drawing:
+                self._show(record)
+        except (OSError, ValueError, KeyError, RetortError):
+            self.handleError(record)
+
+    def close(self) -> None:
+        self.ended.set()
+        super().close()
+
+    def _show(self, record: LogRecord) -> None:
+        facts = record.__dict__
+        event = get_event(record)
+        if RUN in facts:
+            self._begin(Path(facts[RUN]))
+        elif event == LogEvent.JOB_INFO and facts["output"]:
+            self._job(facts)
+        elif event == LogEvent.JOB_FINISHED:
+            # targets have no title
+            if title := self.titles.get(facts["job_id"]):
+                self._say(f"done: {title}; {self._summary()}")
+        elif event == LogEvent.JOB_ERROR:
+            title = facts["rule_msg"] or facts["rule_name"]
+            self.live.write("\n".join(line for log in facts["log"] for line in framed(title, Path(log))))
+        elif TEXT in facts:
+            self.ended.set()
+            self.live.write(record.getMessage())
+        elif record.levelno >= WARNING or (event is None and record.getMessage().startswith(NOTHING)):
+            self.live.write(self.format(record))
+
+    def _begin(self, run: Path) -> None:
+        self.run, self.progress = run, Progress.read(run)
+        if self.on_terminal:
+            threading.Thread(target=self._draw_on, daemon=True).start()
+        else:
+            self._say(f"{run.name}: {self._summary()}")
+
+    def _job(self, facts: dict) -> None:  # type: ignore[type-arg]
+        title = facts["rule_msg"] or facts["rule_name"]
+        self.titles[facts["jobid"]] = title
+        self._say(f"start: {title}")
+        if self.progress and self.run and title not in {job.title for job in self.progress.jobs}:
+            # behind a checkpoint of Snakemake: it was not known when the run was started
+            self.progress.jobs.append(
+                Job(
+                    rule=facts["rule_name"],
+                    title=title,
+                    outputs=[str(path) for path in facts["output"]],
+                    log=str(next(iter(facts["log"]), "")),
+                    benchmark=str(facts["benchmark"] or ""),
+                    threads=facts["threads"],
+                )
+            )
+            self.progress.write(self.run)
+
+    def _say(self, text: str) -> None:
+        """One line of an event, where there is no view."""
+        if not self.on_terminal:
+            self.live.write(f"{time.strftime('%H:%M:%S')} {text}")
+
+    def _summary(self) -> str:
+        return summary(self._snapshot()) if self.progress else ""
+
+    def _snapshot(self) -> Snapshot:
+        assert self.progress and self.run
+        return snapshot(self.progress, Path(), self.run, alive=True)
+
+    def _draw_on(self) -> None:
+        assert self.run
+        while not self.ended.wait(SECONDS_BETWEEN_VIEWS):
+            lines = view(self.run.name, self._snapshot())
+            with self.drawing:
+                if not self.ended.is_set():
+                    self.live.draw(lines)

@@ -1,0 +1,85 @@
+"""The progress of a run as lines of text, and a view of it that is drawn over itself on a terminal."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TextIO
+
+from retort.workflow.progress import Snapshot, Standing
+
+BAR = 24
+LOG_LINES = 15
+"""Last lines of a failed job's log that are shown."""
+UP_AND_CLEAR = "\x1b[{}A\x1b[J"
+
+
+def summary(snapshot: Snapshot) -> str:
+    """Such as "52 %, 14 of 27 jobs, about 3 min left"."""
+    done, failed = len(snapshot.having("done")), len(snapshot.having("failed"))
+    text = f"{100 * snapshot.share:.0f} %, {done} of {len(snapshot.standings)} jobs"
+    if failed:
+        text += f", {failed} failed"
+    return text + (f", about {duration(snapshot.left)} left" if snapshot.left else "")
+
+
+def view(name: str, snapshot: Snapshot) -> list[str]:
+    """The bar of the run, and a line for each running job."""
+    filled = round(BAR * snapshot.share)
+    bar = "#" * filled + "-" * (BAR - filled)
+    return [f"{name} [{bar}] {summary(snapshot)}", *(f"  {line(s)}" for s in snapshot.having("running"))]
+
+
+def line(standing: Standing) -> str:
+    """A running job: updates, loss, validation score, its own time left."""
+    parts = []
+    if training := standing.training:
+        parts.append(f"update {training.update}/{training.updates}")
+        if training.loss is not None:
+            parts.append(f"loss {training.loss:.3g}")
+        if training.score is not None:
+            parts.append(f"{standing.job.metric} {training.score:.1f}")
+    parts.append(f"about {duration(standing.left)} left")
+    return f"{standing.job.title}: {', '.join(parts)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever a person would say."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 1):.0f} s"
+
+
+def framed(title: str, log: Path) -> list[str]:
+    """The end of a failed job's log in a frame."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+    except OSError as error:
+        text = [f"(cannot be read: {error.strerror})"]
+    head = f"--- failed: {title} ({log}) "
+    return [head.ljust(80, "-"), *(f"| {row}" for row in text or ["(empty)"]), "-" * max(80, len(head))]
+
+
+class LiveView:
+    """Lines at the bottom of a terminal that are drawn again in place; other text goes above them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self._shown = stream, 0
+
+    def draw(self, lines: list[str]) -> None:
+        columns, rows = shutil.get_terminal_size()
+        # a line that wraps, or scrolls, could not be taken back
+        fitting = [text[: columns - 1] for text in lines[: rows - 1]]
+        self.stream.write(self._taken_back() + "".join(f"{text}\n" for text in fitting))
+        self.stream.flush()
+        self._shown = len(fitting)
+
+    def write(self, text: str) -> None:
+        """Text that stays, above what is drawn next."""
+        self.stream.write(f"{self._taken_back()}{text}\n")
+        self.stream.flush()
+
+    def _taken_back(self) -> str:
+        shown, self._shown = self._shown, 0
+        return UP_AND_CLEAR.format(shown) if shown else ""

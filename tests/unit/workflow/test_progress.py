@@ -1,0 +1,182 @@
+"""How far a run is, from its files alone; the view of it; the logger that shows it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from retort.errors import RetortError
+from retort.workflow import progress_view, status
+from retort.workflow.lock import RunLock, is_held, lock_of
+from retort.workflow.progress import Job, Progress, snapshot
+from retort.workflow.progress_view import LiveView
+
+ROOT = Path(__file__).resolve().parents[3]
+RUN = Path("results/r")
+NOW = 1_700_000_000.0
+LOG = """2026-01-01 10:00:00 reads the text
+2026-01-01 10:00:10 update 50/200, 25 %, about 3 min left, train: loss 2.162 nll 1.532 tokens_per_second 1.02e+04
+2026-01-01 10:00:12 update 50/200, 25 %, about 3 min left, valid: loss 0.9133 nll 0.9133 BLEU 30.66 chrF 57.6
+"""
+
+
+def job(name: str, rule: str = "score", **facts: Any) -> Job:
+    return Job(rule, f"Do {name}", [f"{RUN}/{name}.parquet"], f"{RUN}/logs/{name}.log", f"{RUN}/{name}.tsv", **facts)
+
+
+def write(base: Path, name: str, text: str, at: float) -> None:
+    path = base / RUN / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    os.utime(path, (at, at))
+
+
+def benchmark(seconds: float) -> str:
+    return f"s\th:m:s\n{seconds}\t0:00:01\n"
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A run with a job that is done, a training under way, and two that wait."""
+    jobs = [job("done"), job("train", "train_student", updates=200, metric="BLEU"), job("next"), job("last", "latency")]
+    jobs.append(job("after", "train_student", updates=400))
+    (tmp_path / RUN).mkdir(parents=True)
+    Progress(NOW, 2, jobs).write(tmp_path / RUN)
+    write(tmp_path, "done.tsv", benchmark(30), NOW + 40)
+    write(tmp_path, "logs/done.log", "", NOW + 10)
+    write(tmp_path, "logs/train.log", LOG, NOW + 60)
+    # of an earlier call
+    write(tmp_path, "next.tsv", benchmark(5), NOW - 60)
+    write(tmp_path, "../other/benchmarks/latency/x.tsv", benchmark(90), NOW - 600)
+    return tmp_path
+
+
+def seen(base: Path, alive: bool = True) -> Any:
+    return snapshot(Progress.read(base / RUN), base, RUN, alive=alive, now=NOW + 70)
+
+
+def test_jobs_stand_where_their_files_say(base: Path) -> None:
+    found = seen(base)
+    assert [standing.state for standing in found.standings] == ["done", "running", "waiting", "waiting", "waiting"]
+    training = found.standings[1].training
+    assert training and (training.update, training.updates, training.loss, training.score) == (50, 200, 2.162, 30.66)
+    assert [standing.state for standing in seen(base, alive=False).standings][1] == "failed"
+
+
+def test_time_left_is_that_of_each_kind_of_job(base: Path) -> None:
+    left = [standing.left for standing in seen(base).standings]
+    # 3 minutes, said 10 s ago; a job of its kind took 30 s in this run; one of another run 90 s; 170 s are 150 updates
+    assert left == [0, 170, 30, 90, pytest.approx(400 * 170 / 150)]
+    # the work on two threads is less than the longest training
+    assert seen(base).left == pytest.approx(400 * 170 / 150)
+    spent = 30 + seen(base).standings[1].spent
+    assert seen(base).share == pytest.approx(spent / (spent + sum(left)))
+
+
+def test_a_job_that_wrote_an_error_has_failed(base: Path) -> None:
+    write(base, "logs/train.log", f"{LOG}error: train_system: no text\n", NOW + 61)
+    assert seen(base).standings[1].state == "failed"
+    frame = progress_view.framed("Do train", base / RUN / "logs/train.log")
+    assert "failed: Do train" in frame[0] and frame[-2] == "| error: train_system: no text"
+
+
+def test_the_view_has_a_bar_and_a_line_for_each_running_job(base: Path) -> None:
+    head, line = progress_view.view("r", seen(base))
+    assert head.startswith("r [") and "1 of 5 jobs, about 8 min left" in head
+    assert line == "  Do train: update 50/200, loss 2.16, BLEU 30.7, about 3 min left"
+
+
+def test_lines_are_drawn_over_the_last_ones_and_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((10, 24)))
+    stream = io.StringIO()
+    live = LiveView(stream)
+    live.draw(["one", "x" * 30])
+    live.write("stays")
+    live.draw(["two"])
+    assert stream.getvalue() == f"one\n{'x' * 9}\n\x1b[2A\x1b[Jstays\ntwo\n"
+
+
+def test_status_says_whether_a_run_is_under_way(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base)
+    assert any(line.startswith("not under way; started ") for line in status.lines(None))
+    lock = lock_of("r", base)
+    assert not is_held(lock)
+    RunLock(lock, str(RUN)).take()
+    assert is_held(lock) and status.lines(RUN)[2].startswith("under way since ")
+
+
+def test_a_directory_without_a_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RetortError, match="no run was started here"):
+        status.lines(None)
+    with pytest.raises(RetortError, match=r"nowhere: no record of its jobs \(progress.json\)"):
+        status.lines(tmp_path / "nowhere")
+
+
+@pytest.fixture
+def handler(base: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(base)
+    monkeypatch.syspath_prepend(ROOT / "retort/workflow/plugins")
+    handler = import_module("snakemake_logger_plugin_retort").LogHandler(SimpleNamespace(), None)
+    handler.live = LiveView(io.StringIO())
+    return handler
+
+
+def say(handler: Any, text: str = "", level: int = logging.INFO, **facts: Any) -> str:
+    """What is written for a record of Snakemake."""
+    before = len(handler.live.stream.getvalue())
+    handler.handle(logging.makeLogRecord({"msg": text, "levelno": level, **facts}))
+    return str(handler.live.stream.getvalue()[before:])
+
+
+def test_without_a_terminal_there_is_one_line_per_event(handler: Any) -> None:
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    handler.on_terminal = False
+    facts: dict[str, Any] = {
+        "jobid": 7,
+        "rule_msg": "Do new",
+        "rule_name": "score",
+        "output": ["a"],
+        "log": [],
+        "benchmark": None,
+    }
+    assert "1 of 5 jobs" in say(handler, retort_run=str(RUN))
+    assert say(handler, event=LogEvent.JOB_INFO, threads=1, **facts).endswith(" start: Do new\n")
+    # it was not known when the run was started
+    assert Progress.read(RUN).jobs[-1].title == "Do new"
+    assert " done: Do new; " in say(handler, event=LogEvent.JOB_FINISHED, job_id=7)
+    assert say(handler, "Select jobs to execute...") == say(handler, event=LogEvent.JOB_FINISHED, job_id=0) == ""
+    assert say(handler, "beware", logging.WARNING) == "beware\n"
+    assert "| error: no text" in framed_failure(handler)
+    assert say(handler, "the verdict", retort_text=True) == "the verdict\n"
+
+
+def framed_failure(handler: Any) -> str:
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    Path("failed.log").write_text("error: no text\n")
+    return say(handler, event=LogEvent.JOB_ERROR, rule_msg="Do it", rule_name="score", log=["failed.log"])
+
+
+def test_on_a_terminal_there_is_a_view_until_the_end(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["snakemake_logger_plugin_retort"], "SECONDS_BETWEEN_VIEWS", 0.01)
+    handler.on_terminal = True
+    say(handler, retort_run=str(RUN))
+    until = time.monotonic() + 10
+    while "1 of 5 jobs" not in handler.live.stream.getvalue() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "r [" in handler.live.stream.getvalue()
+    assert say(handler, "the verdict", retort_text=True).endswith("the verdict\n")
+    shown = handler.live.stream.getvalue()
+    time.sleep(0.05)
+    assert handler.live.stream.getvalue() == shown
