@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from retort.cli.searches import parsed_search
+from retort.cli.searches import EXAMPLE, named_search
 from retort.data.streams import write_out
 from retort.errors import RetortError
 from retort.workflow.arguments import count
@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="onnx for models that decode in parallel, ctranslate2 for those from left to right; default: what fits",
     )
     export.add_argument("--precision", choices=["float32", "int8"], default="float32", help="default float32")
-    export.add_argument("--search", help="how the exported system decodes, as for translate")
+    export.add_argument("--search", help=f"how the exported system decodes, such as {EXAMPLE}")
     export.add_argument(
         "--check",
         type=Path,
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.references and not args.check:
         raise RetortError("--references are of the lines of --check; give both")
-    search = None if args.search is None else parsed_search(args.search).model_dump()
+    search = None if args.search is None else named_search(args.search).model_dump()
     lines = lines_of_file(args.check, args.references) if args.check else lines_of_run(args.model)
     shortlist = None
     if args.shortlist is not None:

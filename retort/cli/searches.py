@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from retort.errors import RetortError
+from retort.runtime.choosing import checked_search, decodes_by, parsed_search
+from retort.runtime.opening import read_objective
+from retort.workflow.arguments import count
+
+EXAMPLE = "'beam beam_size=8 length_penalty=0.6', or JSON"
+
+
+def add_search(arguments: argparse.ArgumentParser) -> None:
+    """The arguments that ``chosen_search`` reads."""
+    arguments.add_argument("--search", help=f"how to decode, such as {EXAMPLE}")
+    arguments.add_argument("--beam", type=count, help="hypotheses of a beam search: short for --search")
+    arguments.add_argument(
+        "--mode", choices=["ar", "nar"], help="left to right, or in parallel; default: as its objective has it"
+    )
+    arguments.add_argument("--passes", type=count, help="decoder passes of the parallel mode")
+    arguments.add_argument("--block", type=count, help="tokens that the parallel mode predicts at once")
 
 
 def chosen_search(args: argparse.Namespace) -> dict[str, Any] | None:
     """The search that the arguments choose; None if they say nothing."""
-    from retort.runtime.opening import read_objective
-
-    if args.search is None and not (args.mode or args.passes or args.block):
+    if args.search is None and not (args.beam or args.mode or args.passes or args.block):
         return None
     return _search(args, read_objective(args.model)).model_dump()  # type: ignore[no-any-return]
+
+
+def named_search(text: str) -> Any:
+    """The search of --search, complete."""
+    return parsed_search(text, f"--search {text}")
 
 
 def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
@@ -25,41 +43,28 @@ def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
     name, declared = objective["name"], objective_named(objective["name"])
     assert declared is not None, name
     allowed = declared.searches()
-    decodes = f"a model trained as {name} decodes by {' or '.join(allowed)}"
+    decodes = decodes_by(name, allowed)
     if args.search is not None:
-        if args.mode or args.passes or args.block:
-            raise RetortError("--search says how to decode; leave out --mode, --passes and --block")
-        search = parsed_search(args.search)
-        if search.kind not in allowed:
-            raise RetortError(f"--search {search.kind}: {decodes}")
-        return search
+        if args.beam or args.mode or args.passes or args.block:
+            raise RetortError("--search says how to decode; leave out --beam, --mode, --passes and --block")
+        search = named_search(args.search)
+        return checked_search(search, objective, f"--search {search.kind}")
+    if args.beam:
+        if args.mode == "nar" or args.passes or args.block:
+            raise RetortError(f"--beam {args.beam}: only the mode from left to right has beams; leave out the others")
+        what = f"--beam {args.beam}"
+        return checked_search(parsed_search({"kind": "beam", "beam_size": args.beam}, what), objective, what)
     for option, value, kind in (("passes", args.passes, "mask_predict"), ("block", args.block, "blocks")):
         if value and args.mode == "ar":
             raise RetortError(f"--{option} {value}: only the parallel mode has {option}; add --mode nar")
         if value and kind not in allowed:
             raise RetortError(f"--{option} {value}: {decodes}, which has no choice of {option}")
     if args.passes:
-        return parsed_search(json.dumps({"kind": "mask_predict", "iterations": args.passes}))
+        return parsed_search({"kind": "mask_predict", "iterations": args.passes}, f"--passes {args.passes}")
     if args.block:
-        return parsed_search(json.dumps({"kind": "blocks", "block": args.block}))
+        return parsed_search({"kind": "blocks", "block": args.block}, f"--block {args.block}")
     # searches of the modes that it was trained for come first
     for search in [*declared.default_searches(objective).values(), *declared.usual_searches.values()]:
         if (search.decodes == "next_token") == (args.mode == "ar"):
             return search
     raise RetortError(f"--mode {args.mode}: {decodes}, and has no such mode")
-
-
-def parsed_search(text: str) -> Any:
-    """The search of a JSON text, complete."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from retort.config import Search
-    from retort.config.problems import shown
-
-    try:
-        return TypeAdapter(Search).validate_json(text.encode("utf-8", "surrogateescape"))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = "".join(f"{part}: " for part in problem["loc"][1:])
-        found = "" if problem["type"].startswith("json") else f", found {shown(problem['input'])}"
-        raise RetortError(f"--search {text[:200]}: {where}{problem['msg']}{found}") from None

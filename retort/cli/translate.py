@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from retort.cli.lines import batches, opened, reader
-from retort.cli.searches import chosen_search
+from retort.cli.searches import add_search, chosen_search
 from retort.data.streams import complain, write_out
 from retort.workflow.arguments import count, threads
 
@@ -22,14 +22,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     translate.add_argument(
         "--input", type=Path, help="text file, one segment a line, plain or compressed; default: standard input"
     )
-    translate.add_argument("--search", help="""search as JSON, such as '{"kind": "beam", "beam_size": 5}'""")
-    translate.add_argument(
-        "--mode",
-        choices=["ar", "nar"],
-        help="left to right, or in parallel; default: as its objective has it",
-    )
-    translate.add_argument("--passes", type=count, help="decoder passes of the parallel mode")
-    translate.add_argument("--block", type=count, help="tokens that the parallel mode predicts at once")
+    add_search(translate)
     translate.add_argument(
         "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
     )
@@ -37,6 +30,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     translate.add_argument("--threads", type=threads, default=os.cpu_count() or 1)
     translate.add_argument(
         "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"
+    )
+    translate.add_argument(
+        "--device", choices=["cpu", "cuda"], help="where a checkpoint runs; default: a GPU if there is one"
     )
     translate.set_defaults(call=run)
 
@@ -48,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from retort.runtime import open_system
 
-    system = open_system(args.model, chosen_search(args), args.threads, args.precision, args.teacher)
+    system = open_system(args.model, chosen_search(args), args.threads, args.precision, args.teacher, args.device)
     with opened(args.input) as lines:
         name = str(args.input or "standard input")
         read, more_waits = reader(lines, name)

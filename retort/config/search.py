@@ -25,6 +25,8 @@ class SearchSection(Section):
     """Name of the search, and of its module below retort/search."""
     decodes: ClassVar[Predictions]
     """What it decodes."""
+    outputs_key: ClassVar[str | None] = None
+    """The key that says how many outputs of a source it ranks; None: it has one."""
     allow_unknown: bool = False
     """Let outputs hold the unknown piece, written as U+2047, for a later step that replaces it."""
 
@@ -58,6 +60,7 @@ class Beam(SearchSection):
 
     kind: Literal["beam"]
     decodes = "next_token"
+    outputs_key = "beam_size"
     beam_size: int = Field(5, ge=1, le=10_000)
     """Hypotheses kept each step."""
     length_penalty: float = Field(1.0, ge=0, le=100)
@@ -74,6 +77,7 @@ class Argmax(SearchSection):
 
     kind: Literal["argmax"]
     decodes = "slots"
+    outputs_key = "length_beam"
     deduplicate: Deduplication = "none"
     """What happens to a token that equals the one before it. remove: it is deleted, and the output gets shorter.
     odd: optimal de-duplicated decoding (Sun and Yang 2020): the most probable output of this length without any."""
@@ -90,6 +94,7 @@ class LengthParallel(SearchSection):
 
     kind: Literal["length_parallel"]
     decodes = "slots"
+    outputs_key = "candidates"
     candidates: int = Field(9, ge=1, le=10_000)
     """Lengths tried, half of them below the predicted one. With 1 there is nothing to choose, and no teacher runs."""
     deduplicate: Deduplication = "odd"
@@ -119,6 +124,7 @@ class MaskPredict(SearchSection):
 
     kind: Literal["mask_predict"]
     decodes = "masked_slots"
+    outputs_key = "length_beam"
     iterations: int = Field(4, ge=1, le=10_000)
     """Decoder passes, at most."""
     confidence: float | None = Field(None, ge=0, le=1)

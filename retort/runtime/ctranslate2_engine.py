@@ -11,7 +11,7 @@ from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.search.tokens import output_limit
-from retort.runtime.system import Decoded, System
+from retort.runtime.system import Decoded, Scored, System
 
 
 class CTranslate2System(System):
@@ -58,24 +58,61 @@ class CTranslate2System(System):
         }
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
-        limits = [output_limit(len(tokens), self.search["max_ratio"], self.max_length) for tokens in sources]
-        outputs = self._tokens(sources, max(limits))
-        decoded = []
-        for source, tokens, limit in zip(sources, outputs, limits, strict=True):
-            if len(tokens) > limit and limit < max(limits):
-                # a batch has one limit; what went beyond its own is decoded again with that
-                tokens = self._tokens([source], limit)[0]
-            decoded.append(Decoded(tokens[:limit], len(tokens) > limit, min(len(tokens), limit) + 1))
-        return decoded
+        return [_decoded(ranked[0], limit) for ranked, limit in self._ranked(sources, 1)]
 
-    def _tokens(self, sources: Sequence[Sequence[int]], limit: int) -> list[list[int]]:
-        """The best output of each source; one without an end has ``limit`` tokens and one more."""
+    @property
+    def most_outputs(self) -> int:
+        return int(self._options["beam_size"])
+
+    def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
+        """CTranslate2 divides a beam's scores by its own function of the length. Here they are as in torch; the
+        order is that of CTranslate2."""
+        lists = self._ranked(sources, count)
+        pairs = [(source, tokens) for source, (ranked, _) in zip(sources, lists, strict=True) for tokens in ranked]
+        results = iter(
+            self._translator.score_batch(
+                [self._pieces(source) for source, _ in pairs],
+                [[self._target_pieces[i] for i in tokens] for _, tokens in pairs],
+                max_input_length=0,
+            )
+        )
+        return [[self._scored(tokens, limit, next(results).log_probs) for tokens in ranked] for ranked, limit in lists]
+
+    def _scored(self, tokens: list[int], limit: int, log_probs: list[float]) -> Scored:
+        """``log_probs`` are of the tokens and of eos, which an output that hit its limit does not have."""
+        decoded = _decoded(tokens, limit)
+        if decoded.truncated:
+            log_probs = log_probs[: len(tokens)]
+        penalty = ((5 + len(log_probs)) / 6) ** self.search.get("length_penalty", 0.0)
+        return Scored(decoded, sum(log_probs) / penalty, log_probs[: len(decoded.tokens)])
+
+    def _ranked(self, sources: Sequence[Sequence[int]], count: int) -> list[tuple[list[list[int]], int]]:
+        """The ``count`` best outputs of each source, and the limit of their lengths; one without an end has one token
+        more."""
+        limits = [output_limit(len(tokens), self.search["max_ratio"], self.max_length) for tokens in sources]
+        lists = self._outputs(sources, max(limits), count)
+        for i, (source, limit) in enumerate(zip(sources, limits, strict=True)):
+            if limit < max(limits) and any(len(tokens) > limit for tokens in lists[i]):
+                # a batch has one limit; what went beyond its own is decoded again with that
+                lists[i] = self._outputs([source], limit, count)[0]
+        return [*zip(lists, limits, strict=True)]
+
+    def _outputs(self, sources: Sequence[Sequence[int]], limit: int, count: int) -> list[list[list[int]]]:
+        """The ``count`` best outputs of each source; one without an end has ``limit`` tokens and one more."""
         results = self._translator.translate_batch(
-            [[self._source_pieces[i] for i in tokens] for tokens in sources],
+            [self._pieces(tokens) for tokens in sources],
             max_decoding_length=limit + 1,
+            num_hypotheses=count,
             **self._options,
         )
-        return [[self._numbers[piece] for piece in result.hypotheses[0]] for result in results]
+        return [[[self._numbers[piece] for piece in pieces] for pieces in result.hypotheses] for result in results]
+
+    def _pieces(self, source: Sequence[int]) -> list[str]:
+        return [self._source_pieces[i] for i in source]
+
+
+def _decoded(tokens: list[int], limit: int) -> Decoded:
+    return Decoded(tokens[:limit], len(tokens) > limit, min(len(tokens), limit) + 1)
 
 
 def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int) -> CTranslate2System:

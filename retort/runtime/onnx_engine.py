@@ -16,7 +16,7 @@ from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.candidates import Candidates
 from retort.runtime.names import CANDIDATES, LENGTHS, SHORTLIST, SOURCE
-from retort.runtime.system import Decoded, System
+from retort.runtime.system import Decoded, Scored, System
 
 WARNINGS = 3
 """Severity below which ONNX Runtime is silent: errors."""
@@ -102,11 +102,24 @@ class OnnxSystem(System):
     def choose(self, search: Mapping[str, Any]) -> None:
         check_search(search, self.kinds, self._directory)
         super().choose(search)
+        # systems of one model with other searches share the graphs
+        self._graphs = copy.copy(self._graphs)
         self._graphs.allow_unknown = allows_unknown(search)
-        self._search: Callable[..., list[Decoded]] = import_module(f"retort.runtime.search.{search['kind']}").search
+        module = import_module(f"retort.runtime.search.{search['kind']}")
+        self._search: Callable[..., list[Decoded]] = module.search
+        self._scored: Callable[..., list[list[Scored]]] = module.scored
+        self._outputs_key: str | None = module.OUTPUTS_KEY
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
         return self._search(self._graphs.for_sources(sources), sources, self.search)
+
+    @property
+    def most_outputs(self) -> int:
+        return 1 if self._outputs_key is None else int(self.search[self._outputs_key])
+
+    def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
+        ranked = self._scored(self._graphs.for_sources(sources), sources, self.search)
+        return [best[:count] for best in ranked]
 
 
 def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int) -> OnnxSystem:

@@ -24,20 +24,22 @@ def open_system(
     threads: int = 1,
     precision: str | None = None,
     teacher: Path | None = None,
+    device: str | None = None,
 ) -> System:
     """Load a bundle or a trained checkpoint.
 
     ``search`` is a complete section of the configuration; None: the one that it was exported or trained with.
-    ``precision`` (float32 or bfloat16) and ``teacher``, which scores candidates, are for checkpoints alone; a bundle
-    has the precision that it was exported with. Raises RetortError, naming the file, for what cannot be loaded.
+    ``precision`` (float32 or bfloat16), ``teacher``, which scores candidates, and ``device`` (cpu or cuda; None: cuda
+    if there is one) are for checkpoints alone; a bundle has the precision that it was exported with, and runs on the
+    CPU. Raises RetortError, naming the file, for what cannot be loaded.
     """
     directory = Path(directory)
     if not (directory / BUNDLE).exists():
         if not (directory / CHECKPOINT).exists() and (near := _near_system(directory)) is not None:
             raise RetortError(f"{directory / CHECKPOINT}: no such file; did you mean {near}?")
-        torch_engine = import_module("retort.runtime.torch_engine")
+        torch_engine = _engine("torch", directory)
         return torch_engine.open_checkpoint(  # type: ignore[no-any-return]
-            directory, search, threads, precision or "float32", teacher
+            directory, search, threads, precision or "float32", teacher, device
         )
     bundle = read_bundle(directory)
     if teacher is not None:
@@ -46,8 +48,25 @@ def open_system(
         raise RetortError(
             f"{directory}: exported in {bundle.facts['precision']}, which {precision} cannot change; leave it out"
         )
-    engine = import_module(f"retort.runtime.{bundle.facts['engine']}_engine")
+    if device not in (None, "cpu"):
+        raise RetortError(f"{directory}: an exported system runs on the CPU, not on {device}; give the checkpoint")
+    engine = _engine(bundle.facts["engine"], directory)
     return engine.open_bundle(bundle, search or bundle.facts["search"], threads)  # type: ignore[no-any-return]
+
+
+def _engine(name: str, directory: Path) -> Any:
+    """The module of an engine. Raises RetortError if a package that it needs is not installed."""
+    try:
+        return import_module(f"retort.runtime.{name}_engine")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("retort"):
+            raise
+        remedy = "export it, or install" if name == "torch" else "install"
+        extra = "export" if name == "torch" else "serve"
+        raise RetortError(
+            f"{directory}: {name} runs it, and the package {error.name} is not installed; {remedy} "
+            f"retort-distill[{extra}]"
+        ) from None
 
 
 def _near_system(directory: Path) -> Path | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,33 @@ class Output:
     """Tokens of the source that the model did not read, because it is too long."""
 
 
+@dataclass(frozen=True)
+class ScoredOutput:
+    """One of the outputs for a line of text."""
+
+    output: Output
+    score: float
+    """The search's own score in nats, higher is better."""
+    log_probs: list[float]
+    """Log-probability of each token, in nats."""
+
+
 class Decoded(NamedTuple):
     """What an engine makes of one source."""
 
     tokens: list[int]
     truncated: bool
     passes: int
+
+
+class Scored(NamedTuple):
+    """One of the outputs that a search ranks for a source, and what it makes of it."""
+
+    decoded: Decoded
+    score: float
+    """The search's own score in nats, higher is better."""
+    log_probs: list[float]
+    """Log-probability of each token, in nats."""
 
 
 class System(ABC):
@@ -86,9 +108,48 @@ class System(ABC):
         cuts = [max(0, len(tokens) - longest) for tokens in encoded]
         return [Output(line, *result, cut) for line, result, cut in zip(lines, decoded, cuts, strict=True)]
 
+    def translate_scored(
+        self, texts: Sequence[str], count: int = 1, batch_size: int | None = None
+    ) -> list[list[ScoredOutput]]:
+        """At most ``count`` outputs per text, best first; text without tokens gives one empty output.
+
+        Raises RetortError if the search ranks fewer.
+        """
+        if count > self.most_outputs:
+            raise RetortError(
+                f"{count} outputs per line: the search {self.search['kind']} ranks {self.most_outputs}; "
+                f"choose another search, such as a larger beam"
+            )
+        longest = self.max_length - 1
+        encoded = self.vocabulary.encode_source(texts)
+        cuts = [max(0, len(tokens) - longest) for tokens in encoded]
+        outputs = [[ScoredOutput(Output("", [], False, passes=0), 0.0, [])] for _ in texts]
+        for group in self._batches(encoded, batch_size or self.batch_size):
+            for i, ranked in zip(group, self.decode_scored([encoded[i][:longest] for i in group], count), strict=True):
+                lines = self.vocabulary.decode_target([scored.decoded.tokens for scored in ranked])
+                cut = bool(cuts[i]) and not self.truncate_sources
+                outputs[i] = [
+                    ScoredOutput(
+                        Output(line, decoded.tokens, decoded.truncated or cut, decoded.passes, cuts[i]),
+                        score,
+                        log_probs,
+                    )
+                    for line, (decoded, score, log_probs) in zip(lines, ranked, strict=True)
+                ]
+        return outputs
+
+    @property
+    @abstractmethod
+    def most_outputs(self) -> int:
+        """The most outputs per source that the search ranks."""
+
     @abstractmethod
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
         """Decode one batch of source ids, each at least one and without eos."""
+
+    @abstractmethod
+    def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
+        """The same, slower: at most ``count`` outputs per source with their scores, best first."""
 
     def _batches(self, encoded: Sequence[Sequence[int]], size: int | None) -> Iterator[list[int]]:
         """Rows that have tokens, in batches of similar length."""

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import TypeAdapter
+from torch import Tensor
 
 from retort.config import Search
 from retort.data.batches import LENGTH_STEP, Ragged
 from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of
-from retort.runtime.system import Decoded, System
-from retort.search.base import run_search
+from retort.runtime.system import Decoded, Scored, System
+from retort.search.base import Hypothesis, run_search
+from retort.search.left_to_right import forced_log_probs
 from retort.training.device import PRECISIONS, prepare_device
 
 
@@ -24,9 +27,15 @@ class TorchSystem(System):
     engine = "torch"
 
     def __init__(
-        self, directory: Path, search: Mapping[str, Any] | None, threads: int, precision: str, teacher: Path | None
+        self,
+        directory: Path,
+        search: Mapping[str, Any] | None,
+        threads: int,
+        precision: str,
+        teacher: Path | None,
+        device: str | None,
     ) -> None:
-        self._device, dtype = prepare_device(threads), PRECISIONS[precision]
+        self._device, dtype = prepare_device(threads, device), PRECISIONS[precision]
         self.model, vocabulary, description = load_checkpoint(directory, self._device, dtype)
         # loaded once, and only for a search that asks it
         self._load_teacher = cache(partial(load_teacher, teacher, directory, vocabulary, self._device, dtype))
@@ -42,21 +51,50 @@ class TorchSystem(System):
         self._teacher = self._load_teacher() if self._options.needs_teacher else None
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
+        nbest_lists = run_search(self.model, self._padded(sources), options=self._options, teacher=self._teacher)
+        return [Decoded(h.tokens, h.truncated, h.passes) for h, *_ in nbest_lists]
+
+    @property
+    def most_outputs(self) -> int:
+        key = self._options.outputs_key
+        return 1 if key is None else int(self.search[key])
+
+    def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
+        source_bs = self._padded(sources)
+        nbest_lists = run_search(self.model, source_bs, options=self._options, teacher=self._teacher)
+        nbest_lists = [best[:count] for best in nbest_lists]
+        log_probs = iter(self._log_probs(source_bs, nbest_lists))
+        return [
+            [Scored(Decoded(h.tokens, h.truncated, h.passes), h.score, next(log_probs)) for h in best]
+            for best in nbest_lists
+        ]
+
+    def _log_probs(self, source_bs: Tensor, nbest_lists: list[list[Hypothesis]]) -> list[list[float]]:
+        """Those of each hypothesis' tokens; searches from left to right do not keep them."""
+        flat = [(row, h) for row, best in enumerate(nbest_lists) for h in best]
+        kept = [h.log_probs for _, h in flat if h.log_probs is not None]
+        if len(kept) == len(flat):
+            return kept
+        rows_bs = source_bs[torch.tensor([row for row, _ in flat], device=source_bs.device)]
+        forced = forced_log_probs(self.model, rows_bs, [h.tokens for _, h in flat]).tolist()
+        return [log_probs[: len(h.tokens)] for (_, h), log_probs in zip(flat, forced, strict=True)]
+
+    def _padded(self, sources: Sequence[Sequence[int]]) -> Tensor:
         # a sentence alone needs no padding; the shapes of batches are few, since each new one costs time
         step = 1 if len(sources) == 1 else LENGTH_STEP
-        source_bs = Ragged.from_lists(sources).padded(np.arange(len(sources)), step).to(self._device)
-        best = [
-            hypotheses[0]
-            for hypotheses in run_search(self.model, source_bs, options=self._options, teacher=self._teacher)
-        ]
-        return [Decoded(h.tokens, h.truncated, h.passes) for h in best]
+        return Ragged.from_lists(sources).padded(np.arange(len(sources)), step).to(self._device)
 
 
 def open_checkpoint(
-    directory: Path, search: Mapping[str, Any] | None, threads: int, precision: str, teacher: Path | None
+    directory: Path,
+    search: Mapping[str, Any] | None,
+    threads: int,
+    precision: str,
+    teacher: Path | None,
+    device: str | None,
 ) -> TorchSystem:
     """The system of a checkpoint; see ``open_system``."""
-    return TorchSystem(directory, search, threads=threads, precision=precision, teacher=teacher)
+    return TorchSystem(directory, search, threads=threads, precision=precision, teacher=teacher, device=device)
 
 
 def _default_search(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -33,6 +33,8 @@ class Hypothesis:
     """Whether the output hit the length limit."""
     passes: int
     """Decoder passes spent."""
+    log_probs: list[float] | None = field(default=None, compare=False)
+    """Log-probability of each token in its slot, in nats; None for searches from left to right."""
 
 
 def run_search(
@@ -90,3 +92,8 @@ def restrict(log_probs_rv: Tensor, impossible: Sequence[int], token_r: Tensor | 
 def without_special(tokens: Sequence[int]) -> list[int]:
     """The tokens without pad, bos, eos, mask and blank; unk stays."""
     return [token for token in tokens if token >= SPECIAL_IDS or token == UNK]
+
+
+def of_text(tokens: Sequence[int], values: Sequence[float]) -> list[float]:
+    """Of a value per token those of the tokens that ``without_special`` leaves."""
+    return [value for token, value in zip(tokens, values, strict=True) if token >= SPECIAL_IDS or token == UNK]

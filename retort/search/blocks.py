@@ -15,7 +15,7 @@ from torch import Tensor
 from retort.config import Blocks
 from retort.data.vocabulary import BOS, EOS, PAD
 from retort.models.bang import BangModel
-from retort.search.base import Hypothesis, no_output, output_limit, without_special
+from retort.search.base import Hypothesis, no_output, of_text, output_limit, without_special
 
 
 @torch.inference_mode()
@@ -41,10 +41,14 @@ def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hy
     text_bt = (place_t < end_b1) & (tokens_bt != EOS)
     if options.collapse:
         text_bt[:, 1:] &= tokens_bt[:, 1:] != tokens_bt[:, :-1]
-    columns = (tokens_bt.masked_fill(~text_bt, PAD), score_b, truncated_b, passes_b)
+    columns = (tokens_bt.masked_fill(~text_bt, PAD), score_b, truncated_b, passes_b, log_probs_bt)
     return [
-        [Hypothesis(tokens=without_special(tokens), score=score, truncated=truncated, passes=passes)]
-        for tokens, score, truncated, passes in zip(*(column.tolist() for column in columns), strict=True)
+        [
+            Hypothesis(
+                without_special(tokens), score, truncated=truncated, passes=passes, log_probs=of_text(tokens, log_probs)
+            )
+        ]
+        for tokens, score, truncated, passes, log_probs in zip(*(column.tolist() for column in columns), strict=True)
     ]
 
 

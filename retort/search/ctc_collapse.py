@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import CtcCollapse
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel
-from retort.search.base import Hypothesis, without_special
+from retort.search.base import Hypothesis, of_text, without_special
 
 FORBIDDEN = [PAD, BOS, EOS, MASK]
 
@@ -37,6 +37,8 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     repeated_bt[:, 1:] = tokens_bt[:, 1:] == tokens_bt[:, :-1]
     tokens_bt = tokens_bt.masked_fill(repeated_bt, PAD)
     return [
-        [Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=1)]
-        for tokens, score in zip(tokens_bt.tolist(), score_bt.sum(1).tolist(), strict=True)
+        [Hypothesis(without_special(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
+        for tokens, score, log_probs in zip(
+            tokens_bt.tolist(), score_bt.sum(1).tolist(), score_bt.tolist(), strict=True
+        )
     ]

@@ -14,7 +14,7 @@ from torch import Tensor
 from retort.config import DagPath
 from retort.data.vocabulary import PAD
 from retort.models.dag import DagModel
-from retort.search.base import Hypothesis, no_output, without_special
+from retort.search.base import Hypothesis, no_output, of_text, without_special
 from retort.search.vertices import read_graph
 
 
@@ -35,8 +35,8 @@ def search(model: DagModel, source_bs: Tensor, options: DagPath) -> list[list[Hy
     score_b = ((step_bt + log_prob_bt) * visited_bt).sum(1)
     tokens_bt = without_repeats(torch.where(inner_bt, token_bt, PAD), inner_bt)
     return [
-        [Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=1)]
-        for tokens, score in zip(tokens_bt.tolist(), score_b.tolist(), strict=True)
+        [Hypothesis(without_special(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
+        for tokens, score, log_probs in zip(tokens_bt.tolist(), score_b.tolist(), log_prob_bt.tolist(), strict=True)
     ]
 
 

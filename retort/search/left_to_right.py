@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,26 @@ class Outputs:
     """Sum of the log-probabilities, in nats."""
     truncated_b: Tensor
     """Whether the output hit its limit."""
+
+
+@torch.no_grad()
+def forced_log_probs(model: Any, source_bs: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    """Log-probability [b, t] of each source's target tokens in nats, eos after the last one; 0 after eos.
+
+    ``model`` decodes from left to right.
+    """
+    lengths_b = torch.tensor([len(target) + 1 for target in targets], device=source_bs.device)
+    target_bt = torch.full((len(targets), int(lengths_b.max())), EOS, device=source_bs.device)
+    for row, target in enumerate(targets):
+        target_bt[row, : len(target)] = torch.tensor(target, dtype=torch.long, device=source_bs.device)
+    cache = model.start(source_bs)
+    token_b = torch.full((len(targets),), BOS, device=source_bs.device)
+    log_probs = []
+    for target_b in target_bt.unbind(1):
+        log_probs.append(model.step(token_b, cache).gather(1, target_b[:, None])[:, 0])
+        token_b = target_b
+    place_t = torch.arange(target_bt.shape[1], device=source_bs.device)
+    return torch.stack(log_probs, 1).masked_fill(place_t >= lengths_b[:, None], 0.0)
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ position, d width, m slots that hold mask, v vocabulary, k most probable tokens 
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch import Tensor
 from retort.config import Argmax, LengthParallel
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel, length_class, most_probable_lengths
-from retort.search.base import Hypothesis, without_special
+from retort.search.base import Hypothesis, of_text, without_special
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
 
 
@@ -114,9 +113,7 @@ class LengthCandidates:
             log_probs_nt = self._in_slots(best_m)
         nbest_lists = self.ranked(tokens_nt, log_probs_nt, passes=1, length_weight=options.length_weight)
         if options.deduplicate == "remove":
-            return [
-                [replace(h, tokens=[token for token, _ in groupby(h.tokens)]) for h in best] for best in nbest_lists
-            ]
+            return [[without_neighbours(h) for h in best] for best in nbest_lists]
         return nbest_lists
 
     def ranked(
@@ -131,8 +128,11 @@ class LengthCandidates:
         if length_weight:
             score_n = score_n + length_weight * self.length_log_prob_n
         nbest_lists: list[list[Hypothesis]] = [[] for _ in range(int(self.source_n[-1]) + 1)]
-        for source, tokens, score in zip(self.source_n.tolist(), tokens_nt.tolist(), score_n.tolist(), strict=True):
-            hypothesis = Hypothesis(tokens=without_special(tokens), score=score, truncated=False, passes=passes)
+        columns = (self.source_n, tokens_nt, score_n, log_probs_nt)
+        for source, tokens, score, log_probs in zip(*(column.tolist() for column in columns), strict=True):
+            hypothesis = Hypothesis(
+                without_special(tokens), score, truncated=False, passes=passes, log_probs=of_text(tokens, log_probs)
+            )
             nbest_lists[source].append(hypothesis)
         return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in nbest_lists]
 
@@ -141,6 +141,14 @@ class LengthCandidates:
         x_nt = x_m.new_zeros(*self.real_nt.shape, *x_m.shape[1:])
         x_nt[self.real_nt] = x_m
         return x_nt
+
+
+def without_neighbours(hypothesis: Hypothesis) -> Hypothesis:
+    """The hypothesis without tokens that equal the one before them."""
+    tokens = hypothesis.tokens
+    kept = [i for i, token in enumerate(tokens) if not i or token != tokens[i - 1]]
+    log_probs = hypothesis.log_probs and [hypothesis.log_probs[i] for i in kept]
+    return replace(hypothesis, tokens=[tokens[i] for i in kept], log_probs=log_probs)
 
 
 def repeated_memory(memory_bsd: Tensor, memory_bias: Tensor, source_n: Tensor) -> tuple[Tensor, Tensor]:

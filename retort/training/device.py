@@ -26,12 +26,16 @@ logger = logging.getLogger(__name__)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def prepare_device(threads: int) -> torch.device:
-    """Use ``threads`` CPU threads; returns a CUDA device if there is one, else the CPU."""
-    claim_devices()
+def prepare_device(threads: int, name: str | None = None) -> torch.device:
+    """Use ``threads`` CPU threads; returns the device of this name, by default a CUDA device if there is one, else the
+    CPU. Raises RetortError for a CUDA device that is not there."""
+    if name != "cpu":
+        claim_devices()
     torch.set_num_threads(threads)
     keep_pages()
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RetortError("device cuda: torch sees none on this machine; choose cpu")
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def claim_devices(count: int = 1) -> None:

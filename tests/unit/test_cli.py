@@ -179,10 +179,12 @@ def test_input_that_is_not_what_its_lines_say_is_noticed(retort, content, status
 def test_a_search_can_be_chosen(retort):
     status, out, _ = retort("--search", '{"kind": "argmax", "length_beam": 3}', stdin=b"abc\n")
     assert status == 0 and out.count("\n") == 1
+    assert retort("--search", "argmax length_beam=3", stdin=b"abc\n") == (0, out, "")
 
 
 MODES = {
     "default": ("janus", [], Beam(kind="beam")),
+    "beam": ("janus", ["--beam", "2"], Beam(kind="beam", beam_size=2)),
     "ar": ("janus", ["--mode", "ar"], Beam(kind="beam")),
     "nar": ("janus", ["--mode", "nar"], MaskPredict(kind="mask_predict")),
     "passes": ("janus", ["--mode", "nar", "--passes", "2"], MaskPredict(kind="mask_predict", iterations=2)),
@@ -230,7 +232,13 @@ NO_MODE = {
     "no blocks": ("janus", ["--block", "3"], "length_parallel, which has no choice of block"),
     "blocks from left to right": ("bang", ["--mode", "ar", "--block", "3"], "only the parallel mode has block"),
     "passes of blocks": ("bang", ["--passes", "2"], "which has no choice of passes"),
-    "both": ("janus", ["--mode", "ar", "--search", '{"kind": "greedy"}'], "leave out --mode, --passes and --block"),
+    "both": (
+        "janus",
+        ["--mode", "ar", "--search", '{"kind": "greedy"}'],
+        "leave out --beam, --mode, --passes and --block",
+    ),
+    "no beam": ("model", ["--beam", "3"], "--beam 3: a model trained as vanilla decodes by"),
+    "beams in parallel": ("janus", ["--beam", "3", "--mode", "nar"], "only the mode from left to right has beams"),
     "no pass": ("janus", ["--passes", "0"], "--passes: 0 is below 1"),
 }
 
@@ -281,7 +289,8 @@ def test_invalid_utf8_is_named_by_line_and_byte(retort, tmp_path):
 BAD = {
     "a search of another family": (["--search", '{"kind": "beam"}'], "a model trained as vanilla decodes by argmax"),
     "an unknown search": (["--search", '{"kind": "guess"}'], "--search"),
-    "no JSON": (["--search", "beam"], "--search beam"),
+    "no option": (["--search", "argmax 3"], "--search argmax 3: 3 is no option; expected a search and its options"),
+    "an unknown option": (["--search", "argmax size=3"], "--search argmax size=3: "),
     "a missing input": (["--input", "absent.txt"], "absent.txt: cannot be read"),
     "a directory as input": (["--input", "."], "--input .: cannot be read"),
     "no batch": (["--batch-size", "0"], "--batch-size: 0 is below 1"),

@@ -1,6 +1,7 @@
 """What exported graphs leave to numpy: one module per search, named as in the configuration.
 
 A module has ``search(graphs, sources, options) -> list[Decoded]``, which chooses the same output as the module of this
-name in ``retort.search``. ``options`` is the search's section, complete. A search without a module here cannot be
-exported.
+name in ``retort.search``, and ``scored(graphs, sources, options) -> list[list[Scored]]``, which also ranks the others
+and computes probabilities. ``options`` is the search's section, complete. ``OUTPUTS_KEY`` is the option that says how
+many outputs of a source there are; None: one. A search without a module here cannot be exported.
 """

@@ -12,12 +12,30 @@ import numpy as np
 
 from retort.errors import RetortError
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.search.slots import Encoded, Rows, filled
-from retort.runtime.system import Decoded
+from retort.runtime.search.slots import Encoded, Rows, filled, filled_scored
+from retort.runtime.system import Decoded, Scored
+
+OUTPUTS_KEY = "candidates"
 
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
     """The length with the best mean log-probability wins. Raises RetortError for a search that needs a teacher."""
+    return filled(_rows(graphs, sources, options), options)
+
+
+def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
+    """Distinct outputs of all lengths, by their mean log-probabilities."""
+    return [_distinct(best) for best in filled_scored(_rows(graphs, sources, options), options)]
+
+
+def _distinct(best: list[Scored]) -> list[Scored]:
+    first: dict[tuple[int, ...], Scored] = {}
+    for scored in best:
+        first.setdefault(tuple(scored.decoded.tokens), scored)
+    return list(first.values())
+
+
+def _rows(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> Rows:
     count = options["candidates"]
     if options["rescore"] and count > 1:
         raise RetortError("an exported system has no teacher to choose a length; set rescore to false")
@@ -25,4 +43,4 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     first_b1 = np.maximum(encoded.most_probable_lengths(1) - count // 2, 2)
     length_bc = first_b1 + np.arange(count)
     fits_bc = length_bc <= graphs.max_length
-    return filled(Rows(encoded, fits_bc.nonzero()[0], length_bc[fits_bc]), options)
+    return Rows(encoded, fits_bc.nonzero()[0], length_bc[fits_bc])

@@ -14,12 +14,33 @@ import numpy as np
 from retort.data.vocabulary import MASK
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import Rows, length_weight
-from retort.runtime.system import Decoded
+from retort.runtime.system import Decoded, Scored
+
+OUTPUTS_KEY = "length_beam"
 
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
     """Pass i of T re-masks the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, but none
     that is as probable as ``confidence``."""
+    rows, tokens_nt, log_probs_nt, passes_b = _refined(graphs, sources, options)
+    decoded = rows.chosen(tokens_nt, log_probs_nt, passes=0, length_weight=length_weight(options))
+    return [d._replace(passes=passes) for d, passes in zip(decoded, passes_b.tolist(), strict=True)]
+
+
+def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
+    """All of the lengths, by their mean log-probabilities."""
+    rows, tokens_nt, log_probs_nt, passes_b = _refined(graphs, sources, options)
+    ranked = rows.ranked(tokens_nt, log_probs_nt, passes=0, length_weight=length_weight(options))
+    return [
+        [s._replace(decoded=s.decoded._replace(passes=passes)) for s in best]
+        for best, passes in zip(ranked, passes_b.tolist(), strict=True)
+    ]
+
+
+def _refined(
+    graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]
+) -> tuple[Rows, np.ndarray, np.ndarray, np.ndarray]:
+    """The rows, their tokens and log-probabilities [n, t], and the passes of each source [b]."""
     # bundles from before this option do not have it
     confidence = options.get("confidence")
     sure = math.inf if confidence is None else math.log(confidence) if confidence else -math.inf
@@ -43,5 +64,4 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
             sure_nt = np.where(rows.real_nt, log_probs_nt, 1.0)
             rank_nt = sure_nt.argsort(1, kind="stable").argsort(1, kind="stable")
             tokens_nt = np.where((rank_nt < count_n[:, None]) & (log_probs_nt < sure), MASK, tokens_nt)
-    decoded = rows.chosen(tokens_nt, log_probs_nt, passes=iterations, length_weight=length_weight(options))
-    return [d._replace(passes=passes) for d, passes in zip(decoded, passes_b.tolist(), strict=True)]
+    return rows, tokens_nt, log_probs_nt, passes_b

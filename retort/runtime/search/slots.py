@@ -15,8 +15,8 @@ from retort.data.vocabulary import EOS, MASK, PAD
 from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOTS, TOKENS
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.odd import TOKENS_PER_SLOT, without_repeats_of
-from retort.runtime.search.tokens import text_of, without_repeats
-from retort.runtime.system import Decoded
+from retort.runtime.search.tokens import first_of_repeats, of_text, text_of, without_repeats
+from retort.runtime.system import Decoded, Scored
 
 
 class Encoded:
@@ -108,14 +108,49 @@ class Rows:
     ) -> list[Decoded]:
         """Of each source's rows the one with the best mean log-probability of a slot plus ``length_weight`` x
         log p(length)."""
-        score_n = np.where(self.real_nt, log_probs_nt, 0).sum(1) / self.count_n
-        if length_weight:
-            score_n += np.float32(length_weight) * self._encoded.length_log_probs(self.source_n, self._length_n)
+        score_n = self._scores(log_probs_nt, length_weight)
         best: dict[int, int] = {}
         for row, source in enumerate(self.source_n.tolist()):
             if source not in best or score_n[row] > score_n[best[source]]:
                 best[source] = row
         return [Decoded(text_of(tokens_nt[row, : self.count_n[row]].tolist()), False, passes) for row in best.values()]
+
+    def ranked(
+        self, tokens_nt: np.ndarray, log_probs_nt: np.ndarray, passes: int, length_weight: float = 0.0
+    ) -> list[list[Scored]]:
+        """All rows of each source, by the same score."""
+        lists: list[list[Scored]] = [[] for _ in range(int(self.source_n[-1]) + 1)]
+        scores = self._scores(log_probs_nt, length_weight).tolist()
+        for source, tokens_t, log_probs_t, count, score in zip(
+            self.source_n.tolist(), tokens_nt, log_probs_nt, self.count_n.tolist(), scores, strict=True
+        ):
+            tokens, log_probs = tokens_t[:count].tolist(), log_probs_t[:count].tolist()
+            lists[source].append(Scored(Decoded(text_of(tokens), False, passes), score, of_text(tokens, log_probs)))
+        return [sorted(scored, key=lambda s: -s.score) for scored in lists]
+
+    def _scores(self, log_probs_nt: np.ndarray, length_weight: float) -> np.ndarray:
+        score_n = np.where(self.real_nt, log_probs_nt, 0).sum(1) / self.count_n
+        if length_weight:
+            score_n += np.float32(length_weight) * self._encoded.length_log_probs(self.source_n, self._length_n)
+        return score_n  # type: ignore[no-any-return]
+
+
+def filled_scored(rows: Rows, options: Mapping[str, Any]) -> list[list[Scored]]:
+    """The outputs of one pass over all rows, repeats treated according to ``deduplicate``."""
+    if options["deduplicate"] == "odd":
+        tokens_nt, log_probs_nt = _without_repeats(rows, options["repeat_penalty"])
+    else:
+        tokens_nt, log_probs_nt = rows.best(rows.masked_slots())
+    ranked = rows.ranked(tokens_nt, log_probs_nt, 1, length_weight(options))
+    if options["deduplicate"] == "remove":
+        return [[_with_repeats_removed(scored) for scored in best] for best in ranked]
+    return ranked
+
+
+def _with_repeats_removed(scored: Scored) -> Scored:
+    tokens = scored.decoded.tokens
+    decoded = scored.decoded._replace(tokens=without_repeats(tokens))
+    return scored._replace(decoded=decoded, log_probs=first_of_repeats(tokens, scored.log_probs))
 
 
 def filled(rows: Rows, options: Mapping[str, Any]) -> list[Decoded]:

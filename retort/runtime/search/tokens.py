@@ -15,6 +15,16 @@ def text_of(tokens: Sequence[int]) -> list[int]:
     return [token for token in tokens if token > BLANK or token == UNK]
 
 
+def of_text(tokens: Sequence[int], values: Sequence[float]) -> list[float]:
+    """Of a value per token those of the tokens that ``text_of`` leaves."""
+    return [value for token, value in zip(tokens, values, strict=True) if token > BLANK or token == UNK]
+
+
+def first_of_repeats(tokens: Sequence[int], values: Sequence[float]) -> list[float]:
+    """Of a value per token those of the tokens that ``without_repeats`` leaves."""
+    return [value for i, value in enumerate(values) if not i or tokens[i] != tokens[i - 1]]
+
+
 def without_repeats(tokens: Sequence[int]) -> list[int]:
     """Of equal neighbours the first."""
     return [token for i, token in enumerate(tokens) if not i or token != tokens[i - 1]]

@@ -61,6 +61,29 @@ def test_a_bundle_decodes_greedily_as_torch_does(tmp_path, vocabulary, name):
     assert len({tuple(h.tokens) for h in best}) == 3
 
 
+@pytest.mark.parametrize("search", [config.Greedy(kind="greedy"), config.Beam(kind="beam", beam_size=3)], ids=str)
+def test_scores_are_those_of_torch(tmp_path, vocabulary, search):
+    model = saved(tmp_path / "checkpoint", vocabulary, AUTOREGRESSIVE)
+    export_system(tmp_path / "checkpoint", tmp_path / "exported", search=search.model_dump())
+    sources = [[7, 20, 9, 31], [8], [30, 12, 12, 9, 25, 7, 7, 19]]
+    engines = [open_system(tmp_path / name, search.model_dump()) for name in ("checkpoint", "exported")]
+    by_torch, found = (system.decode_scored(sources, system.most_outputs) for system in engines)
+    assert [ranked[0].decoded for ranked in found] == engines[1].decode(sources)
+    padded = Ragged.from_lists(sources).padded(np.arange(3))
+    assert [[s.score for s in ranked] for ranked in by_torch] == [
+        [h.score for h in best] for best in run_search(model, padded, search)
+    ]
+    assert {len(ranked) for ranked in found} == {engines[0].most_outputs}
+    for ours, theirs in zip(found, by_torch, strict=True):
+        expected = {tuple(s.decoded.tokens): s for s in theirs}
+        assert tuple(ours[0].decoded.tokens) in expected
+        for scored in ours:
+            if (other := expected.get(tuple(scored.decoded.tokens))) is not None:
+                assert scored.score == pytest.approx(other.score, abs=1e-4)
+                assert scored.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+                assert scored.decoded == other.decoded
+
+
 def test_int8_is_smaller_and_both_searches_run(tmp_path, vocabulary):
     saved(tmp_path / "checkpoint", vocabulary, AUTOREGRESSIVE, d_model=64, ffn=256)
     lines = Lines("lines", ["abcd efgh", "", "gh"], None)

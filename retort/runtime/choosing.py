@@ -1,0 +1,80 @@
+"""Searches that a person writes, complete and checked against what a system can do.
+
+The configuration's classes, and pydantic with them, are imported only where a search is chosen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from retort.errors import RetortError
+from retort.runtime.opening import read_objective
+
+
+def chosen_search(directory: Path | str, search: Mapping[str, Any] | str) -> dict[str, Any]:
+    """The complete section of a search that a system can be decoded with. Raises RetortError otherwise."""
+    what = f"search {search if isinstance(search, str) else search.get('kind')}"
+    return checked_search(parsed_search(search, what), read_objective(directory), what).model_dump()  # type: ignore[no-any-return]
+
+
+def checked_search(search: Any, objective: Mapping[str, Any], what: str) -> Any:
+    """The search. Raises RetortError if a model trained with this objective cannot be decoded with it."""
+    from retort.config import objective_named
+
+    declared = objective_named(objective["name"])
+    assert declared is not None, objective["name"]
+    allowed = declared.searches()
+    if search.kind not in allowed:
+        raise RetortError(f"{what}: {decodes_by(objective['name'], allowed)}")
+    return search
+
+
+def decodes_by(name: str, allowed: tuple[str, ...]) -> str:
+    """Which searches an objective has, in a sentence."""
+    return f"a model trained as {name} decodes by {' or '.join(allowed)}"
+
+
+def parsed_search(search: Mapping[str, Any] | str, what: str) -> Any:
+    """A search, complete: a section, its JSON, or text such as ``beam beam_size=8``. Errors begin with ``what``."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from retort.config import Search
+    from retort.config.problems import shown
+
+    adapter: TypeAdapter[Any] = TypeAdapter(Search)
+    try:
+        if not isinstance(search, str):
+            return adapter.validate_python(dict(search))
+        if search.strip()[:1] in ("", "{", "[", '"'):
+            return adapter.validate_json(search.encode("utf-8", "surrogateescape"))
+        return adapter.validate_python(_section(search, what))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = "".join(f"{part}: " for part in problem["loc"][1:])
+        found = "" if problem["type"].startswith("json") else f", found {shown(problem['input'])}"
+        raise RetortError(f"{what[:210]}: {where}{problem['msg']}{found}") from None
+
+
+def _section(text: str, what: str) -> dict[str, Any]:
+    """The section that text stands for: its kind, then options."""
+    kind, *options = text.split()
+    section: dict[str, Any] = {"kind": kind}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise RetortError(
+                f"{what[:210]}: {option[:40]} is no option; expected a search and its options, such as "
+                f"'beam beam_size=8 length_penalty=0.6'"
+            )
+        section[key] = _value(value)
+    return section
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

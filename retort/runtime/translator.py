@@ -1,0 +1,245 @@
+"""The Python interface: ``retort.load``.
+
+    import retort
+
+    translator = retort.load("ctc")
+    print(translator.translate("A dog runs.").text)
+
+A bundle opens without torch; see docs/python.md.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+from retort.errors import RetortError
+from retort.runtime.choosing import chosen_search
+from retort.runtime.opening import open_system
+from retort.runtime.system import Output, ScoredOutput, System
+
+REMEMBERED = 1000
+"""Calls whose times ``Translator.latency`` knows."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of an output."""
+
+    text: str
+    """The piece as the vocabulary writes it; a word begins with U+2581."""
+    probability: float
+    """0 to 1: that of the piece in its slot, or after the pieces before it."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One output for a source."""
+
+    text: str
+    truncated: bool
+    """Whether the source was cut, or the output hit the limit of its length."""
+    score: float | None = None
+    """The search's own score in nats, higher is better; None unless scores were asked for."""
+    tokens: tuple[Token, ...] | None = None
+    """Its pieces; None unless scores were asked for."""
+
+    @property
+    def confidence(self) -> float | None:
+        """Geometric mean of the probabilities of its tokens, 0 to 1; None without scores or without tokens."""
+        if not self.tokens:
+            return None
+        return math.exp(sum(math.log(max(token.probability, 1e-30)) for token in self.tokens) / len(self.tokens))
+
+
+@dataclass(frozen=True)
+class Translation:
+    """The outputs for one source, best first."""
+
+    source: str
+    hypotheses: tuple[Hypothesis, ...]
+    """At least one."""
+    source_cut: int
+    """Tokens of the source that the model did not read, because it is too long."""
+
+    @property
+    def text(self) -> str:
+        """The best output."""
+        return self.hypotheses[0].text
+
+    @property
+    def truncated(self) -> bool:
+        """Of the best output."""
+        return self.hypotheses[0].truncated
+
+    @property
+    def score(self) -> float | None:
+        """Of the best output."""
+        return self.hypotheses[0].score
+
+    @property
+    def confidence(self) -> float | None:
+        """Of the best output."""
+        return self.hypotheses[0].confidence
+
+    @property
+    def tokens(self) -> tuple[Token, ...] | None:
+        """Of the best output."""
+        return self.hypotheses[0].tokens
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long calls took, by the clock and from text to text."""
+
+    calls: int
+    sentences: int
+    milliseconds_p50: float
+    """Per call; half of the calls took less."""
+    milliseconds_p90: float
+    milliseconds_p99: float
+
+
+class Translator:
+    """A system that is loaded and ready. Several threads may call it at once."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._pieces = system.vocabulary.target_pieces
+        # appending to a deque is atomic
+        self._times: deque[tuple[float, int]] = deque(maxlen=REMEMBERED)
+
+    @property
+    def engine(self) -> str:
+        """torch, onnx or ctranslate2."""
+        return self._system.engine
+
+    @property
+    def precision(self) -> str:
+        """float32, bfloat16 or int8."""
+        return self._system.precision
+
+    @property
+    def search(self) -> dict[str, Any]:
+        """How it decodes: a complete section of the configuration."""
+        return dict(self._system.search)
+
+    @property
+    def most_outputs(self) -> int:
+        """The largest ``n_best`` of its search."""
+        return self._system.most_outputs
+
+    @property
+    def longest_source(self) -> int:
+        """Tokens of a source that the model reads."""
+        return self._system.max_length - 1
+
+    def source_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Number of tokens of each source."""
+        return [len(tokens) for tokens in self._system.vocabulary.encode_source(texts)]
+
+    @overload  # a string is a sequence of strings, too
+    def translate(  # type: ignore[overload-overlap]
+        self, texts: str, *, n_best: int = 1, scores: bool = False, batch_size: int | None = None
+    ) -> Translation: ...
+
+    @overload
+    def translate(
+        self, texts: Sequence[str], *, n_best: int = 1, scores: bool = False, batch_size: int | None = None
+    ) -> list[Translation]: ...
+
+    def translate(
+        self, texts: str | Sequence[str], *, n_best: int = 1, scores: bool = False, batch_size: int | None = None
+    ) -> Translation | list[Translation]:
+        """Translate one text, or several in their order. A text is one segment: white space is not kept.
+
+        ``n_best``: outputs per text, as many as the search ranks. ``scores`` adds scores and probabilities, which take
+        time. ``batch_size``: texts decoded at once; None: as the engine does best. Raises RetortError if the search
+        ranks fewer outputs.
+        """
+        sources = [texts] if isinstance(texts, str) else list(texts)
+        wrong = next((i for i, source in enumerate(sources) if not isinstance(source, str)), None)
+        if wrong is not None:
+            raise RetortError(f"text {wrong + 1}: {type(sources[wrong]).__name__}, expected a string")
+        for name, value in (("n_best", n_best), ("batch_size", 1 if batch_size is None else batch_size)):
+            if value < 1:
+                raise RetortError(f"{name}: {value} is below 1")
+        start = time.perf_counter()
+        if scores or n_best > 1:
+            found = [
+                _scored(source, outputs, self._pieces, scores)
+                for source, outputs in zip(
+                    sources, self._system.translate_scored(sources, n_best, batch_size), strict=True
+                )
+            ]
+        else:
+            outputs = self._system.translate(sources, batch_size)
+            found = [_plain(source, output) for source, output in zip(sources, outputs, strict=True)]
+        if sources:
+            self._times.append((time.perf_counter() - start, len(sources)))
+        return found[0] if isinstance(texts, str) else found
+
+    def latency(self, texts: Sequence[str] | None = None, *, batch_size: int = 1, rounds: int = 3) -> Latency:
+        """Times of ``translate``: of the last 1,000 calls, or measured now on these texts.
+
+        The measurement translates the texts ``rounds`` times in batches, after one round to warm up, and its calls do
+        not count among those that are remembered. Raises RetortError if there is nothing to time.
+        """
+        times = list(self._times)
+        if texts is not None:
+            texts = [text for text in texts if text.strip()]
+            batches = [texts[i : i + batch_size] for i in range(0, len(texts), max(1, batch_size))]
+            times = [self._timed(batch) for _ in range(rounds + 1) for batch in batches][len(batches) :]
+        if not times:
+            raise RetortError("nothing to time: give texts, or translate some first")
+        seconds = sorted(seconds for seconds, _ in times)
+        p50, p90, p99 = (1000 * seconds[math.ceil(share * len(seconds)) - 1] for share in (0.5, 0.9, 0.99))
+        return Latency(len(times), sum(count for _, count in times), p50, p90, milliseconds_p99=p99)
+
+    def _timed(self, batch: Sequence[str]) -> tuple[float, int]:
+        start = time.perf_counter()
+        self._system.translate(batch, len(batch))
+        return time.perf_counter() - start, len(batch)
+
+
+def load(
+    path: Path | str,
+    *,
+    search: Mapping[str, Any] | str | None = None,
+    threads: int = 1,
+    precision: str | None = None,
+    device: str | None = None,
+    teacher: Path | str | None = None,
+) -> Translator:
+    """Open the directory of a trained system, which torch runs, or of an exported one, which does not need it.
+
+    ``search``: how to decode, as a section of the configuration or as text, such as ``"beam beam_size=8"``; None: as it
+    was trained or exported. ``precision`` (float32, bfloat16), ``device`` (cpu, cuda) and ``teacher``, the directory of
+    a checkpoint that scores candidates, are for trained systems alone. Raises RetortError, naming the file, for what
+    cannot be loaded.
+    """
+    chosen = None if search is None else chosen_search(path, search)
+    teacher = None if teacher is None else Path(teacher)
+    return Translator(open_system(path, chosen, threads, precision, teacher, device))
+
+
+def _plain(source: str, output: Output) -> Translation:
+    return Translation(source, (Hypothesis(output.text, output.truncated),), output.source_cut)
+
+
+def _scored(source: str, outputs: Sequence[ScoredOutput], pieces: Sequence[str], scores: bool) -> Translation:
+    hypotheses = []
+    for output, score, log_probs in ((o.output, o.score, o.log_probs) for o in outputs):
+        if not scores:
+            hypotheses.append(Hypothesis(output.text, output.truncated))
+            continue
+        # rounding can bring a log-probability above 0
+        pairs = zip(output.tokens, log_probs, strict=True)
+        tokens = tuple(Token(pieces[token], math.exp(min(0.0, log_prob))) for token, log_prob in pairs)
+        hypotheses.append(Hypothesis(output.text, output.truncated, score, tokens))
+    return Translation(source, tuple(hypotheses), outputs[0].output.source_cut)

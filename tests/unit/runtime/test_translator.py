@@ -1,0 +1,144 @@
+"""``retort.load``: typed results, scores, threads, times; and the examples of its page."""
+
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import retort
+from retort import config
+from retort.export.exporting import export_system
+from retort.runtime import open_system
+from tests.unit.fakes_export import saved, text_vocabulary
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXTS = ["abcd efgh", "", "hgfe dcba abcd gh", "   ", "abcd"]
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory):
+    """A CTC and a CMLM student and a teacher, as checkpoints and as bundles."""
+    directory = tmp_path_factory.mktemp("systems")
+    vocabulary = text_vocabulary(directory / "text")
+    objectives = (config.Ctc(name="ctc"), config.Cmlm(name="cmlm"), config.Autoregressive(name="autoregressive"))
+    for objective, name in zip(objectives, ("ctc", "cmlm", "teacher"), strict=True):
+        saved(directory / f"{name}-checkpoint", vocabulary, objective)
+        export_system(directory / f"{name}-checkpoint", directory / name)
+    return directory
+
+
+SYSTEMS = ["ctc", "ctc-checkpoint", "cmlm", "cmlm-checkpoint", "teacher", "teacher-checkpoint"]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_one_text_and_several(systems, name):
+    translator = retort.load(systems / name)
+    translations = translator.translate(TEXTS)
+    assert [t.text for t in translations] == [output.text for output in open_system(systems / name).translate(TEXTS)]
+    assert [t.source for t in translations] == TEXTS and translations[0].score is translations[0].tokens is None
+    assert translator.translate(TEXTS[2]) == translations[2] == translator.translate(TEXTS, batch_size=2)[2]
+    assert translator.translate([]) == []
+    cut = translator.translate("abcd " * 100)
+    assert cut.truncated and cut.source_cut == translator.source_tokens(["abcd " * 100])[0] - translator.longest_source
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_scores_are_of_the_same_outputs(systems, name):
+    translator = retort.load(systems / name)
+    plain, scored = translator.translate(TEXTS), translator.translate(TEXTS, scores=True)
+    assert [t.text for t in plain] == [t.text for t in scored]
+    assert [t.truncated for t in plain] == [t.truncated for t in scored]
+    for t in scored:
+        if not t.text:
+            assert (t.score, t.tokens, t.confidence) == (0.0, (), None)
+            continue
+        assert "".join(token.text for token in t.tokens).replace("\u2581", " ").strip() == t.text
+        assert all(0 < token.probability <= 1 for token in t.tokens)
+        assert min(p := [token.probability for token in t.tokens]) <= t.confidence <= max(p)
+
+
+@pytest.mark.parametrize("name", ["cmlm", "teacher"])
+def test_engines_agree_on_scores(systems, name):
+    ours, theirs = (retort.load(systems / n).translate(TEXTS, scores=True) for n in (name, f"{name}-checkpoint"))
+    assert [t.score for t in ours] == pytest.approx([t.score for t in theirs], abs=1e-4)
+    for a, b in zip(ours, theirs, strict=True):
+        assert [t.probability for t in a.tokens] == pytest.approx([t.probability for t in b.tokens], abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "most"), [("ctc", 1), ("cmlm", 3), ("teacher", 5), ("teacher-checkpoint", 5)])
+def test_several_outputs(systems, name, most):
+    translator = retort.load(systems / name)
+    assert translator.most_outputs == most
+    translation = translator.translate("abcd efgh", n_best=most)
+    assert translation.text == translator.translate("abcd efgh").text and translation.score is None
+    assert 1 <= len(translation.hypotheses) <= most and len(translation.hypotheses) > (most > 1)
+    with pytest.raises(retort.RetortError, match=f"{most + 1} outputs per line: .* ranks {most}; choose another"):
+        translator.translate("abcd", n_best=most + 1)
+
+
+def test_a_search_is_a_section_or_text(systems):
+    for search in ("beam beam_size=7", {"kind": "beam", "beam_size": 7}, '{"kind": "beam", "beam_size": 7}'):
+        assert retort.load(systems / "teacher", search=search).most_outputs == 7
+    wrong = {
+        "beam 7": "7 is no option; expected",
+        "argmax": "autoregressive decodes by",
+        "beam beam_size=x": "beam_size",
+    }
+    for search, message in wrong.items():
+        with pytest.raises(retort.RetortError, match=f"^search {search}: .*{message}"):
+            retort.load(systems / "teacher", search=search)
+
+
+def test_what_is_no_text_or_number_is_refused(systems):
+    translator = retort.load(systems / "ctc")
+    with pytest.raises(retort.RetortError, match="text 2: NoneType, expected a string"):
+        translator.translate(["a", None])
+    with pytest.raises(retort.RetortError, match="n_best: 0 is below 1"):
+        translator.translate("a", n_best=0)
+    with pytest.raises(retort.RetortError, match="runs on the CPU, not on cuda"):
+        retort.load(systems / "ctc", device="cuda")
+
+
+@pytest.mark.parametrize("name", ["ctc", "cmlm-checkpoint", "teacher"])
+def test_threads_share_a_translator(systems, name):
+    translator = retort.load(systems / name)
+    texts = [f"{'abcdefgh'[i % 8] * (i % 5 + 1)} {'hgfedcba'[i % 7]}" for i in range(40)]
+    expected = [translator.translate(text, scores=True) for text in texts]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda text: translator.translate(text, scores=True), texts * 3))
+    assert [t.text for t in found] == [t.text for t in expected] * 3
+    assert [t.score for t in found] == pytest.approx([t.score for t in expected] * 3, abs=1e-5)
+
+
+def test_latency_of_calls_and_of_texts(systems):
+    translator = retort.load(systems / "ctc")
+    with pytest.raises(retort.RetortError, match="nothing to time"):
+        translator.latency()
+    translator.translate(TEXTS)
+    translator.translate("abcd")
+    served = translator.latency()
+    assert (served.calls, served.sentences) == (2, 6)
+    measured = translator.latency(TEXTS, batch_size=2, rounds=4)
+    assert (measured.calls, measured.sentences) == (8, 12)
+    assert 0 < measured.milliseconds_p50 <= measured.milliseconds_p90 <= measured.milliseconds_p99
+    assert translator.latency() == served
+
+
+def test_importing_the_package_is_light():
+    program = (
+        "import sys, retort; print(retort.__version__, sorted({'numpy', 'torch', 'retort.errors'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split(maxsplit=1)[1] == "[]\n"
+    assert not hasattr(retort, "absent") and all(hasattr(retort, name) for name in retort.__all__)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_the_examples_of_the_page_run(systems, monkeypatch, capsys, example):
+    monkeypatch.chdir(systems)
+    exec(compile(example, "docs/python.md", "exec"), {})
+    assert capsys.readouterr().out or "pool" in example
