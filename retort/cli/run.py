@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), *cores]
     if not any(given.startswith(PLAIN) for given in args.arguments):
         command += ["--logger=retort"]
-        paths = [str(root), str(root / "retort/workflow/plugins"), os.environ.get("PYTHONPATH", "")]
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    os.execv(sys.executable, [*command, *args.arguments, "--configfile", str(args.configuration)])
+    # where Snakemake looks for that logger
+    paths = [str(root), str(root / "retort/workflow/plugins"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    os.execve(sys.executable, [*command, *args.arguments, "--configfile", str(args.configuration)], environment)

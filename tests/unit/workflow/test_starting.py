@@ -103,14 +103,20 @@ def test_what_is_no_parallel_text(
 
 
 @pytest.mark.parametrize(
-    ("given", "cores"), [([], ["--cores", "all"]), (["teacher", "-n"], ["--cores", "all"]), (["-c", "2"], [])]
+    ("given", "flags"),
+    [
+        ([], ["--cores", "all", "--logger=retort"]),
+        (["teacher", "-n"], ["--cores", "all"]),
+        (["-c", "2"], ["--logger=retort"]),
+        (["-c", "2", "--quiet", "all"], []),
+    ],
 )
-def test_run_hands_over_to_snakemake(given: list[str], cores: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_hands_over_to_snakemake(given: list[str], flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda program, arguments: calls.append(arguments))
+    monkeypatch.setattr(os, "execve", lambda program, arguments, environment: calls.append(arguments))
     Path("c.yaml").touch()
     assert command(monkeypatch, "run", "c.yaml", *given) == 0
-    assert calls[0][5:] == [*cores, *given, "--configfile", "c.yaml"]
+    assert calls[0][5:] == [*flags, *given, "--configfile", "c.yaml"]
     assert command(monkeypatch, "run", "absent.yaml") == 2
 
 
