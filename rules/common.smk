@@ -98,7 +98,7 @@ with workflow_errors():
 R = f"results/{run_config.name}"
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.
-code_records = CodeRecords(Path(R) / "code", ROOT)
+code_records = CodeRecords(Path(R) / "code", ROOT, parsed=Path(".snakemake") / "parsed-code.json")
 plan = Plan(run_config, R, guard_verdicts)
 layout, options, modules = plan.layout, Options(plan), Modules(plan)
 TESTS = layout.tests()

@@ -10,9 +10,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from retort.data.files import write_json
 from retort.errors import RetortError
@@ -40,16 +43,15 @@ def code_digests(starts: Iterable[Path | str], extra: Iterable[str] = (), root: 
         else:
             modules.append(start)
     for path in scripts:
-        modules += _parse(path, "", root=root, _mtime=path.stat().st_mtime_ns if path.exists() else 0)[1]
+        modules += _imports(path, "", root)
     for module in modules:
         if _module_file(module, root) is None:
             raise RetortError(f"module {module} not found below {root}; expected a file of the package")
     files = dict.fromkeys(scripts, "") | {path: module for module, path in _closure(modules, root).items()}
     digests = {}
     for path, module in files.items():
-        source, _ = _parse(path, module, root=root, _mtime=path.stat().st_mtime_ns)
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        digests[name] = hashlib.sha256(source.encode()).hexdigest()
+        digests[name] = _parsed(path, module).digest
     return dict(sorted(digests.items()))
 
 
@@ -73,11 +75,16 @@ def package_root() -> Path:
 class CodeRecords:
     """Digests of the code of a run's scripts; their tables by file are kept in a directory, one file per digest.
 
-    With them it can be said later which file changed. Nothing is written before ``keep``, so a dry run leaves nothing.
+    With them it can be said later which file changed. No table is written before ``keep``, so a dry run leaves none.
+    ``parsed`` is a file where what was parsed is kept from call to call, whatever the run.
     """
 
-    def __init__(self, directory: Path, root: Path) -> None:
-        self.directory, self.root = directory, root
+    def __init__(self, directory: Path, root: Path, parsed: Path | None = None) -> None:
+        self.directory, self.root, self.parsed = directory, root, parsed
+        if parsed:
+            with suppress(OSError, ValueError, TypeError, AttributeError):  # it only saves time
+                found = json.loads(parsed.read_text(encoding="utf-8"))
+                _PARSED.update({key: _Parsed(digest, tuple(names)) for key, (digest, names) in found.items()})
         self._tables: dict[str, dict[str, str]] = {}
         self._digests: dict[tuple[Path, tuple[str, ...]], str] = {}
         self._keeping = False
@@ -86,7 +93,11 @@ class CodeRecords:
         """The digest of a script, with the modules that it imports by computed names."""
         key = (script, tuple(extra))
         if key not in self._digests:
+            known = len(_PARSED)
             table = code_digests([script], key[1], self.root)
+            if self.parsed and len(_PARSED) > known:
+                with suppress(OSError):
+                    write_json(self.parsed, _PARSED)
             digest = self._digests[key] = combined(table)
             self._tables[digest] = table
             if self._keeping:
@@ -125,12 +136,13 @@ def _closure(modules: Iterable[str], root: Path) -> dict[str, Path]:
         if path is None:
             continue
         files[module] = path
-        waiting += _parse(path, module, root=root, _mtime=path.stat().st_mtime_ns)[1]
+        waiting += _imports(path, module, root)
         if "." in module:
             waiting.append(module.rpartition(".")[0])
     return files
 
 
+@cache
 def _module_file(module: str, root: Path) -> Path | None:
     base = root.joinpath(*module.split("."))
     for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
@@ -139,27 +151,58 @@ def _module_file(module: str, root: Path) -> Path | None:
     return None
 
 
+class _Parsed(NamedTuple):
+    digest: str
+    """SHA-256 in hex of the source without what does not run."""
+    imported: tuple[str, ...]
+    """Names that may be modules of the package, absolute and sorted."""
+
+
+_PARSED: dict[str, _Parsed] = {}
+"""By what it was parsed from: ``_key``. Parsing is most of what a dry run takes, so ``CodeRecords`` keeps this."""
+
+
+def _parsed(path: Path, module: str) -> _Parsed:
+    if not path.exists():
+        raise RetortError(f"{path}: no such file; expected a Python script")
+    return _parsed_as_of(path, module, path.stat().st_mtime_ns)
+
+
 @cache
-def _parse(path: Path, module: str, root: Path, _mtime: int) -> tuple[str, tuple[str, ...]]:
-    """Normalised source of ``path`` and the package's modules it imports; ``_mtime`` only keys the cache."""
+def _parsed_as_of(path: Path, module: str, _mtime: int) -> _Parsed:
+    source = path.read_bytes()
+    key = _key(source, module, path)
+    if key not in _PARSED:
+        _PARSED[key] = _parse(source, module, path)
+    return _PARSED[key]
+
+
+def _key(source: bytes, module: str, path: Path) -> str:
+    about = f"{sys.version_info[:2]}\0{module}\0{path.name == '__init__.py'}\0"
+    return hashlib.sha256(about.encode() + source).hexdigest()
+
+
+def _parse(source: bytes, module: str, path: Path) -> _Parsed:
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
-    except FileNotFoundError:
-        raise RetortError(f"{path}: no such file; expected a Python script") from None
+        tree = ast.parse(source, filename=str(path))
     except SyntaxError as error:
         raise RetortError(f"{path}: row {error.lineno}: not valid Python: {error.msg}") from None
-    is_package = path.name == "__init__.py"
     tree = ast.fix_missing_locations(_OnlyWhatRuns().visit(tree))
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module, is_package)
+            base = _absolute(node, module, path.name == "__init__.py")
             imported.add(base)
             imported.update(f"{base}.{alias.name}" for alias in node.names)
-    known = {m for m in imported if m.partition(".")[0] == PACKAGE and _module_file(m, root) is not None}
-    return ast.unparse(tree), tuple(sorted(known))
+    own = {name for name in imported if name.partition(".")[0] == PACKAGE}
+    return _Parsed(hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), tuple(sorted(own)))
+
+
+def _imports(path: Path, module: str, root: Path) -> list[str]:
+    """The package's modules that a file imports."""
+    return [name for name in _parsed(path, module).imported if _module_file(name, root) is not None]
 
 
 def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:

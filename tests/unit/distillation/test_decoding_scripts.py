@@ -396,7 +396,7 @@ def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path,
     entry = timed("vanilla", 1, student, "nine", LENGTH_PARALLEL)
     chosen = {**entry, "teacher": str(teacher)}
     systems = [chosen, {**chosen, "seed": 2}, {**chosen, "search_name": "a", "search": ARGMAX}]
-    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "repeats": 1}
+    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "repeats": 1, "cold_starts": 0}
     output = tmp_path / "latency.parquet"
     options = ("--latency", json.dumps(settings), "--tests", tables.test, "--output", output)
     call(measure_latency, "--systems", json.dumps(systems), *options)

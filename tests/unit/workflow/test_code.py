@@ -9,6 +9,7 @@ import pytest
 from retort.config import GeneratedCorpus
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.errors import RetortError
+from retort.workflow import code
 from retort.workflow.code import CodeRecords, code_digest, code_digests, combined
 
 SCRIPTS = sorted((Path(__file__).parents[3] / "workflow_scripts").glob("*.py"))
@@ -158,3 +159,24 @@ def test_provenance_is_the_same_each_time() -> None:
     assert facts == provenance(seed=1)
     assert facts["seed"] == 1
     assert facts["retort"]
+
+
+def test_what_was_parsed_is_kept_from_call_to_call(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "parsed.json"
+
+    def records() -> CodeRecords:
+        """As a new process has them."""
+        monkeypatch.setattr(code, "_PARSED", {})
+        code._parsed_as_of.cache_clear()
+        return CodeRecords(tmp_path / "code", tree, parsed=kept)
+
+    first = records().digest(tree / "script.py")
+    with monkeypatch.context() as no_parser:
+        no_parser.setattr(code.ast, "parse", None)
+        assert records().digest(tree / "script.py") == first
+    (tree / "retort/lazy.py").write_text("X = 2\n")
+    assert records().digest(tree / "script.py") != first
+    for damaged in ("{half", "[]", '{"key": 1}'):
+        kept.write_text(damaged)
+        (tree / "retort/lazy.py").write_text("X = 1\n")
+        assert records().digest(tree / "script.py") == first
