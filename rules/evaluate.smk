@@ -6,6 +6,7 @@ rule tune_search:
     input:
         unpack(of_job(layout.checkpoint)),
         teacher=of_job(plan.rescoring_files),
+        ngrams=of_job(plan.ngram_files),
         valid=f"{R}/corpus/valid.parquet",
     output:
         search=f"{R}/tuning/{{system}}/seed{{seed}}/{{search}}.json",
@@ -42,6 +43,7 @@ rule translate:
     input:
         unpack(of_job(layout.checkpoint)),
         teacher=of_job(plan.rescoring_files),
+        ngrams=of_job(plan.ngram_files),
         tuned=of_job(plan.tuned_files),
         tests=TESTS,
     output:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from retort.config import Search
+from retort.config import NgramSearch, Search
 from retort.data.parquet import iterate_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.runs import Run
@@ -40,10 +40,10 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
-    teacher, teacher_facts = None, {}
+    teacher, helper_facts = None, {}
     if args.search.needs_teacher:
         teacher = load_teacher(args.teacher, args.checkpoint, vocabulary=vocabulary, device=device)
-        teacher_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
+        helper_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
 
     run = Run(args.system, args.seed, args.search_name)
 
@@ -62,9 +62,11 @@ def main(args: argparse.Namespace) -> None:
                 test_set=test_set,
             )
 
+    if isinstance(args.search, NgramSearch) and args.search.table:
+        helper_facts["ngrams"] = file_digest(args.search.table)
     facts = provenance(
         checkpoint=file_digest(args.checkpoint / "model.safetensors"),
-        **teacher_facts,
+        **helper_facts,
         search={"name": args.search_name, **TypeAdapter(Search).dump_python(args.search, mode="json")},
         tests={path.name: file_digest(path) for path in args.tests},
         device=describe_device(device),

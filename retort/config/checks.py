@@ -84,7 +84,7 @@ def cross_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Problem
     for path, system in sections.systems.items():
         yield from _vocabulary_checks(path, system, raw=raw, vocabulary=sections.vocabulary)
         yield from _data_checks(path, system, sections)
-        yield from _search_checks(path, system)
+        yield from _search_checks(path, system, sections)
         yield from _evaluator_checks(path, system, sections.students)
         yield from _truncation_checks(path, system, sections.model)
         yield from _warm_start_checks(path, system, sections)
@@ -317,12 +317,18 @@ def _data_checks(path: str, system: System, sections: Sections) -> Iterator[Prob
         yield Problem(where, f"no labels are stored for {system.data} text; use {' or '.join(LABELLED)}")
 
 
-def _search_checks(path: str, system: System) -> Iterator[Problem]:
+def _search_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
     first = next(iter(system.searches.items()), None)
     if first and not first[1].can_validate:
         where = f"{path}.searches.{first[0]}"
-        message = "the first search validates the training, where no teacher rescores; put another one first"
-        yield Problem(where, message)
+        message = "the first search validates the training, where there is no teacher and no table of n-grams"
+        yield Problem(where, f"{message}; put another one first")
+    distils = sections.distillation is not None and sections.distillation.corpus
+    for name, search in system.searches.items():
+        data = search.counted.data if search.counted and not search.counted.texts else None
+        if data in ("distilled", "interpolated") and not (sections.has_teacher or sections.has_external or distils):
+            message = f"nobody makes {data} text; use raw or texts, or give teacher or external_teacher"
+            yield Problem(f"{path}.searches.{name}.ngrams.data", message)
 
 
 def _evaluator_checks(path: str, system: System, students: Mapping[str, System]) -> Iterator[Problem]:

@@ -89,15 +89,16 @@ def external_files(config: Config) -> dict[str, str]:
 
 def local_texts(config: Config) -> list[str]:
     """Local text files that the corpus is read from, in order, each once."""
-    return _local(config.corpus.texts, config)
+    return local_files(config.corpus.texts, config)
 
 
 def local_monolingual_texts(config: Config) -> list[str]:
     """The same of the text that a model is pre-trained on."""
-    return _local(config.pretraining.texts, config) if config.pretraining else []
+    return local_files(config.pretraining.texts, config) if config.pretraining else []
 
 
-def _local(texts: Iterable[TextSource], config: Config) -> list[str]:
+def local_files(texts: Iterable[TextSource], config: Config) -> list[str]:
+    """The same of any texts."""
     mirrored = mirror_directory(config.corpus.mirror_directory)
     paths = [text.location for text in texts if "://" not in text.location]
     return list(dict.fromkeys(path for path in paths if not mirrored or os.path.isfile(path)))

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import Field
 
 from retort.config.base import Section, ShortForm
+from retort.config.corpus import Texts
 
 Predictions = Literal["next_token", "slots", "masked_slots", "blocks", "alignment", "graph"]
 """What a model can predict. next_token: the next token of a prefix. slots: a length, and a token in each slot.
@@ -37,8 +38,13 @@ class SearchSection(Section):
 
     @property
     def can_validate(self) -> bool:
-        """Whether it can validate a training, where no teacher is at hand."""
+        """Whether it can validate a training, where neither a teacher nor a table of n-grams is at hand."""
         return True
+
+    @property
+    def counted(self) -> Ngrams | None:
+        """The n-grams that the workflow counts for it, if it needs such a table and names none."""
+        return None
 
     @classmethod
     def kind_name(cls) -> str:
@@ -185,8 +191,75 @@ class JointViterbi(SearchSection):
     """Longest output: this times the source length, plus 10 tokens."""
 
 
+class Ngrams(Section):
+    """A table of n-grams of target tokens."""
+
+    data: Literal["raw", "distilled", "interpolated"] | None = None
+    """Training targets that are counted; null: those that the system is trained on, or raw where these are of no such
+    kind."""
+    texts: Texts = []
+    """Texts of the target language, one sentence per line, that are counted instead."""
+    order: int = Field(4, ge=1, le=4)
+    """Tokens of the longest n-grams."""
+    most: int = Field(20_000_000, ge=1000, le=2_000_000_000)
+    """Most n-grams in memory; the rarest of the longest are dropped above that. One takes 16 bytes in the table."""
+
+
+class NgramSearch(SearchSection):
+    """What beams with an n-gram model of the targets share. The score of a text is its log-probability under the
+    model, summed over the beam's alignments or paths, plus lm_weight times that under the n-grams, eos included, plus
+    token_bonus for each token."""
+
+    beam_size: int = Field(10, ge=1, le=1000)
+    """Hypotheses kept at each step."""
+    candidates: int = Field(5, ge=1, le=1000)
+    """Tokens tried in each slot or vertex, the most probable ones."""
+    lm_weight: float = Field(0.3, ge=0, le=1000)
+    """Weight of the n-grams' log-probability; 0 does without a table."""
+    token_bonus: float = Field(0.0, ge=-1000, le=1000)
+    """Nats for each token, as n-grams prefer short texts."""
+    ngrams: Ngrams = Ngrams()
+    """What is counted."""
+    table: str | None = Field(None, min_length=1)
+    """A table that has been counted before, with the same vocabulary; null: the workflow counts one."""
+
+    @property
+    def can_validate(self) -> bool:
+        return self.counted is None
+
+    @property
+    def counted(self) -> Ngrams | None:
+        return self.ngrams if self.lm_weight > 0 and self.table is None else None
+
+
+class CtcBeam(NgramSearch):
+    """One pass, and prefix beam search over its slots with an n-gram model of the targets."""
+
+    kind: Literal["ctc_beam"]
+    decodes = "alignment"
+
+
+class DagBeam(NgramSearch):
+    """One pass, and beam search over the graph's paths with an n-gram model of the targets (Huang et al. 2022)."""
+
+    kind: Literal["dag_beam"]
+    decodes = "graph"
+    max_ratio: float = Field(2.0, gt=0, le=10_000)
+    """Longest output: this times the source length, plus 10 tokens."""
+
+
 Search = Annotated[
-    Greedy | Beam | Argmax | LengthParallel | MaskPredict | Blocks | CtcCollapse | DagPath | JointViterbi,
+    Greedy
+    | Beam
+    | Argmax
+    | LengthParallel
+    | MaskPredict
+    | Blocks
+    | CtcCollapse
+    | CtcBeam
+    | DagPath
+    | DagBeam
+    | JointViterbi,
     Field(discriminator="kind"),
     ShortForm("kind"),
 ]

@@ -18,8 +18,9 @@ import torch
 from pydantic import TypeAdapter
 
 from retort import __version__
-from retort.config import ObjectiveSection, Search
+from retort.config import NgramSearch, ObjectiveSection, Search, SearchSection
 from retort.data.files import temporary_path, write_bytes, write_json
+from retort.data.ngrams import load_ngrams
 from retort.data.provenance import file_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
@@ -31,7 +32,7 @@ from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import WEIGHTS, load_checkpoint, objective_of
 from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT
-from retort.runtime.names import BUNDLE, CARD
+from retort.runtime.names import BUNDLE, CARD, NGRAMS
 
 ExportEngine = Literal["onnx", "ctranslate2"]
 """Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
@@ -110,7 +111,7 @@ def export_system(
             search=chosen,
             listed=listed,
         )
-        facts["parity"] = _checked(trained, temporary, facts=facts, lines=lines) if lines else None
+        facts["parity"] = _checked(trained, temporary, facts=facts, search=chosen, lines=lines) if lines else None
         write_json(temporary / BUNDLE, facts)
         write_bytes(temporary / CARD, card(facts, output.name).encode())
         if output.exists():
@@ -138,10 +139,17 @@ def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], sear
                 f"{trained.directory}: search {chosen.kind} has a teacher choose, which a bundle lacks; set rescore to "
                 f"false or candidates to 1"
             )
+        if chosen.counted is not None:
+            raise RetortError(
+                f"{trained.directory}: search {chosen.kind} needs a table of n-grams, which the workflow's rule "
+                f"count_ngrams makes; name it as table, or set lm_weight to 0"
+            )
+        if isinstance(chosen, NgramSearch) and chosen.table is not None:
+            load_ngrams(chosen.table)
         return chosen
     defaults = trained.objective.default_searches(trained.description["objective"])
     for usual in [*defaults.values(), *trained.objective.usual_searches.values()]:
-        if usual.kind in kinds and not usual.needs_teacher:
+        if usual.kind in kinds and not usual.needs_teacher and usual.counted is None:
             return usual
     raise RetortError(f"{trained.directory}: none of its usual searches can be exported; {can}: give --search")
 
@@ -176,6 +184,7 @@ def _write(
     config = trained.model.config
     trained.vocabulary.copy_to(directory)
     family, shortlist = trained.objective.family, listed and listed.shortlist
+    exported = _with_own_table(search, directory)
     engine_facts = exporter.write(trained.model, family, trained.vocabulary, directory, precision, shortlist)
     facts = {
         "format": FORMAT,
@@ -183,7 +192,7 @@ def _write(
         "precision": precision,
         "family": family,
         "objective": trained.description["objective"],
-        "search": search.model_dump(),
+        "search": exported.model_dump(),
         "searches": list(kinds),
         "model": {
             "max_length": config.max_length,
@@ -208,10 +217,20 @@ def _write(
     return facts
 
 
-def _checked(trained: Trained, directory: Path, facts: dict[str, Any], lines: Lines) -> dict[str, Any]:
+def _with_own_table(search: Any, directory: Path) -> Any:
+    """A search whose n-grams, if it has any, are in the bundle."""
+    if not isinstance(search, NgramSearch) or search.table is None:
+        return search
+    write_bytes(directory / NGRAMS, Path(search.table).read_bytes())
+    return search.model_copy(update={"table": NGRAMS})
+
+
+def _checked(
+    trained: Trained, directory: Path, facts: dict[str, Any], search: SearchSection, lines: Lines
+) -> dict[str, Any]:
     """How the bundle's outputs differ from those of torch. Raises RetortError if a float32 graph without a
     shortlist changes any."""
-    exact = open_system(trained.directory, facts["search"])
+    exact = open_system(trained.directory, search.model_dump())
     parity, first = compare(exact, open_system(directory), lines)
     is_exact = facts["engine"] == "onnx" and facts["precision"] == "float32" and facts["shortlist"] is None
     if first is not None and is_exact:

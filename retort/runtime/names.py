@@ -5,6 +5,7 @@ from __future__ import annotations
 BUNDLE, CARD = "bundle.json", "README.md"
 MODEL, ENCODER, DECODER = "model.onnx", "encoder.onnx", "decoder.onnx"
 SHORTLIST = "shortlist.npy"
+NGRAMS = "ngrams.table"
 
 SOURCE, LENGTHS, SLOTS, TOKENS, MEMORY = "source", "lengths", "slots", "tokens", "memory"
 CANDIDATES = "candidates"

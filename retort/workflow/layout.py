@@ -98,6 +98,10 @@ class Layout:
         """Scores of these translations."""
         return f"{self.root}/scores/{run.system}/seed{run.seed}/{run.search}.parquet"
 
+    def ngrams(self, name: str) -> str:
+        """A table of n-grams."""
+        return f"{self.root}/ngrams/{name}.ngrams"
+
     def multimodality(self, run: Run) -> str:
         """Multi-modality of the training text, as a parallel system measures it."""
         return f"{self.root}/multimodality/{run.system}/seed{run.seed}.parquet"

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from functools import reduce
 from typing import Any
 
-from retort.config import EXTERNAL, Beam, em_student
+from retort.config import EXTERNAL, Beam, SearchSection, em_student
 from retort.config.base import Section
 from retort.config.external import JUDGING
 from retort.data.runs import Run
@@ -202,11 +202,23 @@ class Options:
     def tried_searches(self, system: str, search: str) -> str:
         """The forms of a search that are tried on the validation set."""
         tried = self.config.systems[system].tried_searches(search)
-        return as_json([form.model_dump(mode="json") for form in tried])
+        return as_json([self._with_table(system, search, form) for form in tried])
 
     def search(self, system: str, search: str) -> str:
         """A search of a system."""
-        return as_json(self.config.systems[system].searches[search].model_dump(mode="json"))
+        return as_json(self._with_table(system, search, self.config.systems[system].searches[search]))
+
+    def _with_table(self, system: str, search: str, form: SearchSection) -> dict[str, Any]:
+        """A form of a search as a job gets it: with the table of its n-grams, if it needs one."""
+        tables = self.plan.ngram_files(system, search) if form.counted else []
+        return form.model_dump(mode="json") | ({"table": tables[0]} if tables else {})
+
+    def counting(self, table: str) -> list[str]:
+        """What a table of n-grams is counted from, and how."""
+        counted, files = self.plan.counted_tables()[table]
+        texts = as_json([text.model_dump(mode="json") for text in counted.texts])
+        text = ["--texts", texts] if counted.texts else ["--train", *files]
+        return [*text, "--order", str(counted.order), "--most", str(counted.most)]
 
     def candidates(self) -> str:
         """Decoding of candidates, as a section like distillation."""
@@ -227,7 +239,7 @@ class Options:
             "seed": run.seed,
             "checkpoint": self.plan.layout.checkpoint_directory(run.system, run.seed),
             "search_name": run.search,
-            "search": search.model_dump(mode="json"),
+            "search": self._with_table(run.system, run.search, search),
             "teacher": self._teacher_directory() if search.needs_teacher else None,
         }
 

@@ -40,6 +40,8 @@ SEARCH_CASES: dict[str, SearchSection] = {
     "blocks": config.Blocks(kind="blocks", block=2),
     "ctc_collapse": config.CtcCollapse(kind="ctc_collapse"),
     "dag_path": config.DagPath(kind="dag_path"),
+    "ctc_beam": config.CtcBeam(kind="ctc_beam", lm_weight=0),
+    "dag_beam": config.DagBeam(kind="dag_beam", lm_weight=0),
     "joint_viterbi": config.JointViterbi(kind="joint_viterbi"),
 }
 """Options of a search, by its kind."""

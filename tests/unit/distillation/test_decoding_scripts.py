@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from retort.config import Greedy
+from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
 from retort.data.runs import Run
@@ -21,7 +22,7 @@ from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.runtime import torch_engine
 from retort.search.decoding import translate_texts
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
-from workflow_scripts import decode_shard, gather_distilled, measure_latency, translate, tune_search
+from workflow_scripts import count_ngrams, decode_shard, gather_distilled, measure_latency, translate, tune_search
 
 LENGTH_PARALLEL = {"kind": "length_parallel", "candidates": 5}
 DISTILLATION = {"search": GREEDY, "batch_tokens": 512, "engine": "torch"}
@@ -40,6 +41,25 @@ def teacher(tables):
 @pytest.fixture(scope="module")
 def shards(tables, teacher):
     return [distilled(tables, teacher, tables.root / f"shard{shard}.parquet", shard, 2) for shard in range(2)]
+
+
+def test_n_grams_are_counted_of_encoded_targets_or_of_texts(tables, tmp_path):
+    """Both are the same text here."""
+    targets = read_table(tables.corpus / "train.parquet", CORPUS)["target"].to_pylist()
+    (tmp_path / "text").write_text("\n".join(targets))
+    options = ("--vocabulary", tables.vocabulary, "--order", 3, "--most", 10_000)
+    call(count_ngrams, *options, "--train", tables.encoded / "train.parquet", "--output", tmp_path / "encoded.ngrams")
+    texts = json.dumps([{"location": str(tmp_path / "text")}])
+    call(count_ngrams, *options, "--texts", texts, "--output", tmp_path / "texts.ngrams")
+    assert (tmp_path / "encoded.ngrams").read_bytes() == (tmp_path / "texts.ngrams").read_bytes()
+    model, vocabulary = load_ngrams(str(tmp_path / "texts.ngrams")), Vocabulary.load(tables.vocabulary)
+    (first, *_), *_ = vocabulary.encode_target(targets)
+    seen, unseen = (float(model.extended(model.start(()), np.array(token))[0]) for token in (first, 3))
+    assert seen > unseen + 1
+    (tmp_path / "text").write_text("")
+    with pytest.raises(SystemExit):
+        call(count_ngrams, *options, "--texts", texts, "--output", tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
 
 
 def distilled(tables, teacher, output, shard=0, shards=1, state=None, corpus="train"):

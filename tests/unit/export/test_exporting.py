@@ -10,6 +10,7 @@ import pytest
 
 from retort import config
 from retort.data.batches import Ragged
+from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import UNK
 from retort.errors import RetortError
 from retort.export.exporting import export_system
@@ -66,6 +67,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dag, greedy": ({"name": "dag"}, GREEDY_PATH),
     "dag, viterbi": ({"name": "dag"}, VITERBI),
     "dag, viterbi, short": ({"name": "dag"}, VITERBI | {"beta": 0.5, "max_ratio": 0.01}),
+    "ctc, beam": ({"name": "ctc"}, {"kind": "ctc_beam", "lm_weight": 0, "token_bonus": 0.5}),
+    "dag, beam": ({"name": "dag"}, {"kind": "dag_beam", "lm_weight": 0, "beam_size": 4, "candidates": 3}),
     "bang": ({"name": "bang"}, BLOCKS),
     "bang, blocks": ({"name": "bang", "block": 4}, BLOCKS | {"block": 4, "max_ratio": 2.0}),
     "bang, repeats kept": ({"name": "bang"}, BLOCKS | {"block": 3, "collapse": False, "max_tokens": 7}),
@@ -88,12 +91,15 @@ def search_of(options):
 
 
 COVERED = {(objective["name"], search["kind"]) for objective, search in CASES.values()}
-# Whatever else can be exported is exported with its defaults, unless these need a teacher, which a bundle lacks.
+# Whatever else can be exported is exported with its defaults, unless these need a teacher, which a bundle lacks, or
+# a table of n-grams.
 CASES |= {
     f"{name}, {kind}, defaults": ({"name": name}, {"kind": kind})
     for name in (objective.objective_name() for objective in config.OBJECTIVES)
     for kind in searches(objective_of({"name": name}))
-    if (name, kind) not in COVERED and not search_of({"kind": kind}).needs_teacher
+    if (name, kind) not in COVERED
+    and not search_of({"kind": kind}).needs_teacher
+    and search_of({"kind": kind}).counted is None
 }
 
 
@@ -142,6 +148,24 @@ def check_scores(system, model, sources, search):
             assert len(scored.log_probs) == len(scored.decoded.tokens)
             if scored.decoded.tokens == h.tokens:
                 assert scored.log_probs == pytest.approx(h.log_probs, abs=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["ctc", "dag"])
+def test_a_bundle_has_the_n_grams_of_its_search(tmp_path, vocabulary, objective):
+    counter = NgramCounter(2, 1000)
+    counter.add(Ragged.from_lists([[6, 9, 8], [9, 8, 11, 7], [7, 6]] * 3))
+    table = tmp_path / "table"
+    table.write_bytes(counter.model(vocabulary.target_size).to_bytes())
+    model = saved(tmp_path / "checkpoint", vocabulary, objective_of({"name": objective}))
+    search = {"kind": f"{objective}_beam", "lm_weight": 1.5, "token_bonus": 1.0}
+    with pytest.raises(RetortError, match="needs a table of n-grams"):
+        export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search)
+    export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search | {"table": str(table)})
+    sources = sources_for(vocabulary)
+    expected = by_torch(model, sources, search_of(search | {"table": str(table)}))
+    assert expected != by_torch(model, sources, search_of(search | {"lm_weight": 0.0}))
+    table.unlink()
+    assert list(map(tuple, open_system(tmp_path / "bundle").decode(sources))) == expected
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,39 @@ def test_a_search_may_be_tuned() -> None:
     assert "retort.evaluation.metrics.bleu" in Modules(plan).tuning("v", "own")
 
 
+def test_a_search_may_need_a_table_of_n_grams() -> None:
+    """One table for all that count the same; a search whose weight is tuned from 0 on needs it too."""
+    beam: dict[str, object] = {"kind": "ctc_beam"}
+    searches = {
+        "collapse": {"kind": "ctc_collapse"},
+        "own": beam,
+        "raw": {**beam, "ngrams": {"data": "raw", "order": 2}},
+        "given": {**beam, "table": "some.ngrams"},
+        "texts": {**beam, "ngrams": {"texts": ["more.de", "https://x.org/y"]}},
+        "tuned": {**beam, "lm_weight": 0},
+    }
+    student = {"objective": {"name": "ctc"}, "data": "distilled", "searches": searches}
+    plan = planned({"students": {"c": {**student, "tune": {"tuned": {"lm_weight": [0.1, 0.3]}}}}})
+    own, raw = f"{R}/ngrams/distilled.order4.most20000000.ngrams", f"{R}/ngrams/raw.order2.most20000000.ngrams"
+    assert plan.ngram_files("c", "own") == plan.ngram_files("c", "tuned") == [own]
+    assert plan.ngram_files("c", "raw") == [raw]
+    assert plan.ngram_files("c", "collapse") == plan.ngram_files("c", "given") == []
+    assert [json.loads(Options(plan).search("c", name))["table"] for name in ("own", "raw", "given")] == [
+        own,
+        raw,
+        "some.ngrams",
+    ]
+    tried = json.loads(Options(plan).tried_searches("c", "tuned"))
+    assert [(form["lm_weight"], form["table"]) for form in tried] == [(0, None), (0.1, own), (0.3, own)]
+    tables = plan.counted_tables()
+    assert len(tables) == 3 == len(plan.timed_ngram_files())
+    assert plan.counted_text("distilled.order4.most20000000") == [f"{R}/distilled/encoded.parquet"]
+    (texts,) = (name for name in tables if name.startswith("texts"))
+    assert plan.counted_text(texts) == ["more.de"]
+    assert Options(plan).counting("raw.order2.most20000000")[:3] == ["--train", f"{R}/encoded/train.parquet", "--order"]
+    assert Options(plan).counting(texts)[0] == "--texts"
+
+
 def test_texts_are_files_where_they_are_local(tmp_path: Path) -> None:
     pair = {"source": [{"location": "a"}], "target": [{"location": "https://x.org/b"}]}
     corpus = {"kind": "text", "train": pair, "valid": pair, "tests": {"one": pair}, "mirror": None}

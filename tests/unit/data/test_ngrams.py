@@ -1,0 +1,106 @@
+"""The n-gram model of target tokens, against a plain one of dictionaries."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retort.data.batches import Ragged
+from retort.data.ngram_counts import NgramCounter
+from retort.data.ngrams import NgramModel, load_ngrams
+from retort.data.vocabulary import BOS, EOS
+from retort.errors import RetortError
+
+VOCABULARY = 12
+
+
+def sentences(count: int, seed: int = 0) -> list[list[int]]:
+    draws = np.random.default_rng(seed)
+    return [draws.integers(6, VOCABULARY, draws.integers(0, 7)).tolist() for _ in range(count)]
+
+
+class Plain:
+    """Interpolated Kneser-Ney from its definition."""
+
+    def __init__(self, texts: list[list[int]], order: int) -> None:
+        bordered = [(BOS, *text, EOS) for text in texts]
+        self.order = order
+        raw: Counter[tuple[int, ...]] = Counter(
+            text[i : i + n] for text in bordered for n in range(1, order + 1) for i in range(len(text) - n + 1)
+        )
+        self.counts: dict[int, Counter[tuple[int, ...]]] = defaultdict(Counter)
+        for ngram, count in raw.items():
+            if len(ngram) == order or ngram[0] == BOS:
+                self.counts[len(ngram)][ngram] += count
+            if len(ngram) > 1:
+                self.counts[len(ngram) - 1][ngram[1:]] += 1
+        for n in range(2, order):
+            for ngram in [g for g in self.counts[n] if g[0] != BOS]:
+                self.counts[n][ngram] = sum(1 for longer in raw if len(longer) == n + 1 and longer[1:] == ngram)
+        if order > 1:
+            self.counts[1] = Counter(
+                {(token,): sum(1 for g in raw if len(g) == 2 and g[1] == token) for token in range(VOCABULARY)}
+            )
+        self.counts[1].pop((BOS,), None)
+
+    def prob(self, context: tuple[int, ...], token: int) -> float:
+        context = context[max(0, len(context) - self.order + 1) :]
+        return self._prob(context, token)
+
+    def _prob(self, context: tuple[int, ...], token: int) -> float:
+        shorter = self._prob(context[1:], token) if context else 1 / VOCABULARY
+        counts = {g: c for g, c in self.counts[len(context) + 1].items() if c}
+        ones, twos = (sum(1 for c in counts.values() if c == k) for k in (1, 2))
+        discount = ones / (ones + 2 * twos) if ones and twos else 0.5
+        followers = {g[-1]: c for g, c in counts.items() if g[:-1] == context}
+        total = sum(followers.values())
+        if not total:
+            return shorter
+        own = max(followers.get(token, 0) - discount, 0) / total
+        return own + discount * len(followers) / total * shorter
+
+
+def counted(texts: list[list[int]], order: int, most: int = 10**6, parts: int = 1) -> NgramModel:
+    counter = NgramCounter(order, most)
+    for part in range(parts):
+        counter.add(Ragged.from_lists(texts[part::parts]))
+    return counter.model(VOCABULARY)
+
+
+def probabilities(model: NgramModel, context: list[int]) -> np.ndarray:
+    """p of every token after bos and the context."""
+    history = model.start(())
+    for token in context:
+        _, history = model.extended(history, np.array(token))
+    several = type(history)(*(np.broadcast_to(x, (VOCABULARY, *x.shape)) for x in history))
+    return np.exp(model.extended(several, np.arange(VOCABULARY))[0])
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_probabilities_are_those_of_interpolated_kneser_ney(order: int) -> None:
+    texts = sentences(25)
+    plain, model = Plain(texts, order), counted(texts, order, parts=3)
+    for context in [[], texts[1][:1], texts[2][:2], texts[3][:3], [11, 6, 11, 6], texts[4]]:
+        found = probabilities(model, context)
+        expected = [plain.prob((BOS, *context), token) for token in range(VOCABULARY)]
+        assert found.tolist() == pytest.approx(expected, rel=1e-4), context
+        assert found.sum() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_rarest_of_the_longest_are_dropped_where_there_is_no_room() -> None:
+    texts = sentences(200, seed=1)
+    everything, few = counted(texts, 3, parts=4), counted(texts, 3, most=150, parts=4)
+    assert len(few.keys) < 200 < len(everything.keys)
+    for context in [[], [7], [8, 9], [9, 9, 6]]:
+        assert probabilities(few, context).sum() == pytest.approx(1, rel=1e-4)
+
+
+def test_a_file_holds_the_model_and_other_files_are_named(tmp_path: Path) -> None:
+    model = counted(sentences(20), 2)
+    path = tmp_path / "table.ngrams"
+    path.write_bytes(model.to_bytes())
+    assert probabilities(load_ngrams(str(path)), [7]).tolist() == probabilities(model, [7]).tolist()
+    (tmp_path / "other").write_text("no table")
+    with pytest.raises(RetortError, match="other: cannot be read as a table of n-grams"):
+        load_ngrams(str(tmp_path / "other"))
