@@ -53,7 +53,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
     figure = Figure(figsize=(9.2, 5.8), dpi=DPI, layout="tight")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _style(axes)
+    plain_style(axes)
     for key, (x, y) in zip(keys, points, strict=True):
         colour = colours[objective(inputs, key[0])]
         filled = _distilled(inputs, key[0])
@@ -66,7 +66,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
             axes.plot(sizes[1].median * 1000, scores[key].mean, "o", color=colour, markersize=4, alpha=0.25, zorder=2)
     front = [points[index] for index in pareto(points, inputs.leading_sign)]
     axes.set_xscale("log")
-    _margins(axes, points)
+    margins(axes, points)
     ends = [front[0][0], *[x for x, _ in front], axes.get_xlim()[1]]
     heights = [axes.get_ylim()[0], *[y for _, y in front], front[-1][1]]
     axes.step(ends, heights, where="post", color="#888888", linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
@@ -85,7 +85,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
         strokes.append(((x, y - bar), (x, y + bar)))
     inks = [colours[objective(inputs, system)] for system, _ in keys]
     place_labels(canvas, axes, points=points, texts=_labels(keys), colours=inks, lines=strokes)
-    return _png(figure)
+    return png(figure)
 
 
 def training_curves(inputs: Inputs) -> bytes | None:
@@ -117,7 +117,7 @@ def training_curves(inputs: Inputs) -> bytes | None:
             loss.set_ylabel("loss", fontsize=8)
             quality.set_ylabel(f"valid {inputs.leading}", fontsize=8)
         quality.set_xlabel("updates", fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
@@ -130,7 +130,7 @@ def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for axes, label in ((left, "NCM (nats per token)"), (right, f"{inputs.leading} on {test_set}")):
-        _style(axes)
+        plain_style(axes)
         axes.set_xlabel("EM iteration")
         axes.set_ylabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -140,7 +140,7 @@ def em_iterations(inputs: Inputs, test_set: str) -> bytes | None:
         spreads = [(row.number, row.scores[search]) for row in rows if search in row.scores]
         _line(right, spreads, colour=COLOURS[index % len(COLOURS)], label=search)
     right.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.2)
-    return _png(figure)
+    return png(figure)
 
 
 def mixed_training(inputs: Inputs) -> bytes | None:
@@ -153,7 +153,7 @@ def mixed_training(inputs: Inputs) -> bytes | None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for axes, label in ((left, "share of samples that count"), (right, "loss on training pairs")):
-        _style(axes)
+        plain_style(axes)
         axes.set_xlabel("updates")
         axes.set_ylabel(label)
     first = {run.system: run for run in sorted(inputs.logs, key=lambda run: -run.seed)}
@@ -166,7 +166,7 @@ def mixed_training(inputs: Inputs) -> bytes | None:
     handles = [Line2D([], [], color=COLOURS[i % len(COLOURS)], label=name) for i, name in enumerate(systems)]
     handles += [Line2D([], [], color=INK, linestyle=style, label=kind) for kind, style in KINDS.items()]
     figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside upper center", ncols=5)
-    return _png(figure)
+    return png(figure)
 
 
 def lengths(inputs: Inputs, test_set: str) -> bytes | None:
@@ -181,7 +181,7 @@ def lengths(inputs: Inputs, test_set: str) -> bytes | None:
     figure = Figure(figsize=(7.6, 4.2), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    _style(axes)
+    plain_style(axes)
     for index, (system, values) in enumerate(scores.items()):
         points = [(i, values[b].mean - teacher[b].mean) for i, b in enumerate(buckets) if b in values and b in teacher]
         style = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))[index // len(COLOURS) % 3]
@@ -192,7 +192,7 @@ def lengths(inputs: Inputs, test_set: str) -> bytes | None:
     axes.set_xlabel("words of the reference (sentences)")
     axes.set_ylabel(f"{inputs.leading} on {test_set}, less the teacher's")
     axes.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _png(figure)
+    return png(figure)
 
 
 def _is_first(inputs: Inputs, key: Key) -> bool:
@@ -221,11 +221,11 @@ def placeholder(text: str) -> bytes:
     figure = Figure(figsize=(6, 1), dpi=DPI)
     FigureCanvasAgg(figure)
     figure.text(0.5, 0.5, text, ha="center", va="center", color=INK, fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
 def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) -> None:
-    _style(axes)
+    plain_style(axes)
     ends, texts, colours = [], [], []
     for run in runs:
         _, values, seconds = _series(inputs.logs[run], "valid", inputs.leading)
@@ -256,7 +256,7 @@ def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) 
 
 def _system_curves(loss: Axes, quality: Axes, inputs: Inputs, runs: list[Run]) -> None:
     for axes in (loss, quality):
-        _style(axes)
+        plain_style(axes)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}"))
     loss.tick_params(labelbottom=False)
@@ -331,7 +331,7 @@ def _distilled(inputs: Inputs, system: str) -> bool:
     return any(row["data"] != "raw" for row in inputs.scores if row["system"] == system)
 
 
-def _margins(axes: Axes, points: list[tuple[float, float]]) -> None:
+def margins(axes: Axes, points: list[tuple[float, float]]) -> None:
     xs, ys = [x for x, _ in points], [y for _, y in points]
     reach = max(max(xs) / min(xs), 1.5) ** 0.14
     axes.set_xlim(min(xs) / reach, max(xs) * reach)
@@ -343,7 +343,7 @@ def _bar(sd: float) -> float | None:
     return sd if math.isfinite(sd) else None
 
 
-def _style(axes: Axes) -> None:
+def plain_style(axes: Axes) -> None:
     axes.grid(color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -353,7 +353,7 @@ def _style(axes: Axes) -> None:
     axes.yaxis.label.set_color(INK)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()

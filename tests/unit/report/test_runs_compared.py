@@ -1,0 +1,110 @@
+"""Several runs in one table: what is compared, and what is refused with its reason."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from retort import cli
+from retort.data.parquet import read_provenance, read_table, write_table
+from retort.data.tables import CORPUS, LATENCY, SCORES, Table
+from retort.errors import RetortError
+from retort.report.runs_compared import as_csv, compare_runs, figure, lines
+from tests.unit.fakes_report import run_on_disk
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs") / "first"
+    root.mkdir()
+    run_on_disk(root, ["teacher", "ctc"], sentences=6)
+    (root / "latency").mkdir()
+    (root / "latency.parquet").rename(root / "latency/latency.parquet")
+    return root
+
+
+@pytest.fixture
+def runs(original: Path, tmp_path: Path) -> tuple[Path, Path]:
+    shutil.copytree(original, tmp_path / "second")
+    return original, tmp_path / "second"
+
+
+Change = Callable[[list[dict[str, Any]]], Any]
+
+
+def change(path: Path, table: Table, rows: Change, **facts: Any) -> None:
+    data, provenance = read_table(path, table).to_pylist(), read_provenance(path)
+    rows(data)
+    write_table(path, table, pa.Table.from_pylist(data, schema=table.schema), {**provenance, **facts})
+
+
+def test_systems_of_both_runs_are_in_one_table_and_figure(runs: tuple[Path, Path]) -> None:
+    compared = compare_runs(runs)
+    assert {(row.run, row.key[0]) for row in compared.rows} == {
+        (run, system) for run in ("first", "second") for system in ("teacher", "ctc")
+    }
+    assert compared.metrics == ["BLEU", "chrF", "TER"] and not compared.refused
+    head, *body = as_csv(compared).splitlines()
+    assert head == "run,system,search,BLEU,chrF,TER,ms,engine,MB" and len(body) == 6
+    (ctc,) = [row for row in body if row.startswith("second,ctc,collapse,")]
+    assert ctc.endswith(",onnx int8,7.0")
+    assert len(lines(compared)) == 8
+    drawn = figure(compared)
+    assert drawn and drawn.startswith(b"\x89PNG")
+
+
+def test_times_of_another_device_are_left_out(runs: tuple[Path, Path]) -> None:
+    device = {"type": "cpu", "processor": "Another CPU", "threads": 2}
+    change(runs[1] / "latency/latency.parquet", LATENCY, lambda rows: None, device=device)
+    compared = compare_runs(runs)
+    (reason,) = compared.refused
+    assert reason.startswith("times are of other devices (first: {") and "Another CPU" in reason
+    assert all(row.latency is None and "BLEU" in row.scores for row in compared.rows)
+    assert figure(compared) is None
+
+
+def test_times_are_left_out_where_a_run_has_none(runs: tuple[Path, Path]) -> None:
+    (runs[1] / "latency/latency.parquet").unlink()
+    assert compare_runs(runs).refused == ["times are not there in all runs (first: True; second: False)"]
+
+
+def test_a_metric_of_another_signature_is_left_out(runs: tuple[Path, Path]) -> None:
+    def retokenise(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["signature"] = row["signature"].replace("tok:13a", "tok:char")
+
+    change(runs[1] / "scores/ctc/seed1/collapse.parquet", SCORES, retokenise)
+    compared = compare_runs(runs)
+    assert compared.metrics == ["chrF", "TER"]
+    assert compared.refused[0].startswith("BLEU has other signatures (first: nrefs:1") and "char" in compared.refused[0]
+
+
+def test_other_test_text_is_refused(
+    runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(runs[1] / "corpus/test.flickr.parquet", CORPUS, lambda rows: rows[0].update(source="other"))
+    monkeypatch.setattr("sys.argv", ["retort", "compare", *map(str, runs)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert "nothing can be compared: flickr is another text in second than in first" in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_named(original: Path, tmp_path: Path) -> None:
+    with pytest.raises(RetortError, match="no config.json; expected the directory of a run"):
+        compare_runs([original, tmp_path])
+    with pytest.raises(RetortError, match="one run; expected two or more"):
+        compare_runs([original])
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(original: Path, tmp_path: Path) -> None:
+    shutil.copytree(original, tmp_path / "first")
+    assert {row.run for row in compare_runs([original, tmp_path / "first"]).rows} == {
+        str(original),
+        str(tmp_path / "first"),
+    }
