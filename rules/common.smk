@@ -29,7 +29,7 @@ from retort.distillation.guards import verdicts
 from retort.errors import RetortError
 from retort.workflow.call import Call
 from retort.workflow.code import CodeRecords
-from retort.workflow.lock import RunLock, lock_of
+from retort.workflow.lock import RunLock, check_place, lock_of
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
 from retort.workflow.plan import Plan
@@ -94,7 +94,9 @@ def warn_of_end(reason):
 
 with workflow_errors():
     run_config = read_configuration()
-    check_writable(Path(".snakemake"))  # where Snakemake itself ends with a traceback
+    # where Snakemake itself ends with a traceback
+    check_writable(Path(".snakemake"))
+    check_place(ROOT)
 R = f"results/{run_config.name}"
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.

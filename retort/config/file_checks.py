@@ -14,7 +14,7 @@ from retort.config.base import count_of
 from retort.config.checks import Sections
 from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
 from retort.config.files import CHECKPOINT_FILES, DESCRIPTION, VOCABULARY_FILES, mirror_directory
-from retort.config.problems import Problem, near_name
+from retort.config.problems import Problem, bounded, near_name
 from retort.config.systems import System
 
 LARGEST_COUNTED = 64 << 20
@@ -27,10 +27,14 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
     yield from _missing_directories(sections)
     corpus = sections.distillation.corpus if sections.distillation else None
     if corpus and not os.path.isfile(corpus):
-        yield Problem("distillation.corpus", f"no file {corpus}; expected a translations table{_near(corpus)}")
+        yield Problem(
+            "distillation.corpus", f"no file {bounded(str(corpus))}; expected a translations table{_near(corpus)}"
+        )
     for key, path in sections.external.files.items() if sections.external else ():
         if not os.path.exists(path):
-            yield Problem(f"external_teacher.{key}", f"no file or directory {path}; correct the path{_near(path)}")
+            yield Problem(
+                f"external_teacher.{key}", f"no file or directory {bounded(str(path))}; correct the path{_near(path)}"
+            )
     yield from _other_objectives(sections)
     mirror = mirror_directory(sections.corpus.mirror_directory if sections.corpus else None)
     if mirror is None:

@@ -13,7 +13,7 @@ from retort.config.checks import cross_checks, valid_sections
 from retort.config.completion import complete
 from retort.config.file_checks import file_checks
 from retort.config.files import merged, places_of, read_yaml
-from retort.config.problems import Problem, problems_of
+from retort.config.problems import Problem, bounded, problems_of
 from retort.config.repair import further_errors, with_names_corrected, without_broken_sections
 from retort.config.run import Config
 from retort.errors import RetortError
@@ -42,7 +42,9 @@ def load_config(
     if config is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         places = places_of(files)
-        lines = "\n".join(f"  {p.path or 'configuration'}{_place(p.path, places)}: {p.message}" for p in problems)
+        lines = "\n".join(
+            f"  {bounded(p.path) or 'configuration'}{_place(p.path, places)}: {p.message}" for p in problems
+        )
         raise RetortError(f"{where}: {count}:\n{lines}\nEvery key is described in docs/configuration.md.")
     return config
 

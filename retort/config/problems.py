@@ -226,5 +226,9 @@ _BOUNDED.maxlevel, _BOUNDED.maxdict, _BOUNDED.maxstring, _BOUNDED.maxother = 4, 
 
 def shown(value: Any) -> str:
     """A value in at most 60 characters, whatever its size, without credentials."""
-    text = "nothing" if value is None else _BOUNDED.repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return bounded("nothing" if value is None else _BOUNDED.repr(value), 60)
+
+
+def bounded(text: str, longest: int = 200) -> str:
+    """At most so many characters of a text."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."

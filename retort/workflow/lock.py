@@ -26,18 +26,29 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _locked(file, fcntl.LOCK_SH)
+        return not _locked(path, file, fcntl.LOCK_SH)
     finally:
         os.close(file)
 
 
-def _locked(file: int, kind: int) -> bool:
-    """Lock an open file if nobody else has."""
+def _locked(path: Path, file: int, kind: int) -> bool:
+    """Lock an open file if nobody else has; raises RetortError where files cannot be locked."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        # some network file systems have no locks
+        raise RetortError(
+            f"{path.absolute()}: cannot be locked ({error.strerror}); run in a directory on another file system"
+        ) from None
     return True
+
+
+def check_place(root: Path) -> None:
+    """Raise RetortError where Snakemake cannot use a checkout because of its path."""
+    if "{" in str(root) or "}" in str(root):
+        raise RetortError(f"{root}: Snakemake takes braces in the path of a checkout for wildcards; move it")
 
 
 class RunLock:
@@ -48,13 +59,13 @@ class RunLock:
         self._file = -1
 
     def take(self) -> None:
-        """Hold the lock until the process ends; raises RetortError where another process holds it."""
+        """Hold the lock until the process ends; raises RetortError where another process holds it, or nobody can."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT)
         # a second time: somebody may just have asked whether it is held
-        if not _locked(self._file, fcntl.LOCK_EX):
+        if not _locked(self.path, self._file, fcntl.LOCK_EX):
             time.sleep(0.2)
-            if _locked(self._file, fcntl.LOCK_EX):
+            if _locked(self.path, self._file, fcntl.LOCK_EX):
                 return
             raise RetortError(f"another snakemake works on {self.run}; wait for it, or choose another name")
 

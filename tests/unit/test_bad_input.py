@@ -541,6 +541,10 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
 }
 
 
+LONGEST = 1000
+"""Characters of a line of an error: what was given may be longer, and is cut."""
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_one_clear_error(
     name: str, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -558,6 +562,7 @@ def test_one_clear_error(
     (sentence,) = [part for part in errors.split("error: ")[1:] if part] or [""]
     for word in words:
         assert word in sentence, sentence
+    assert max(map(len, sentence.splitlines())) <= LONGEST, sentence
     left = [path for path in set(tmp_path.rglob("*")) - before if path.is_file() and path.parent.name != "state"]
     assert not left, left
 

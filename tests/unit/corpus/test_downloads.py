@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written(tmp_path):
     (tmp_path / "cache").write_text("a file")
     with (
         serving("ok") as (address, requests),
-        pytest.raises(RetortError, match="cannot be written .*make room"),
+        pytest.raises(RetortError, match="cannot be written .*it is taken"),
     ):
         download(address, tmp_path / "cache")
     assert requests == []

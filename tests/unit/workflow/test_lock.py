@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retort.errors import RetortError
-from retort.workflow.lock import RunLock
+from retort.workflow.lock import RunLock, check_place
 
 OTHER = """
 import sys, time
@@ -38,3 +41,18 @@ def test_the_lock_is_held_until_its_process_ends_however_it_ends(tmp_path: Path)
     assert lock.replace_note("") == "a longer note"
     assert lock.replace_note("x") == ""
     assert path.read_text() == "x"
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(RetortError, match=r"r\.lock: cannot be locked \(No locks available\); run in a directory"):
+        RunLock(tmp_path / "r.lock", "results/r").take()
+
+
+def test_a_checkout_below_braces_is_refused() -> None:
+    check_place(Path("/home/me/retort"))
+    with pytest.raises(RetortError, match="takes braces in the path of a checkout for wildcards"):
+        check_place(Path("/home/{me}/retort"))
