@@ -14,7 +14,17 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.2.0"
-__all__ = ["Hypothesis", "Latency", "RetortError", "Token", "Translation", "Translator", "__version__", "load"]
+__all__ = [
+    "Hypothesis",
+    "Latency",
+    "RetortError",
+    "TextTranslation",
+    "Token",
+    "Translation",
+    "Translator",
+    "__version__",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

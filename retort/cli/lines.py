@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import select
+import stat
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from retort.data.streams import complain
+from retort.data.files import move, temporary_path, writable
+from retort.data.streams import complain, write_out
 from retort.errors import RetortError
 
 _BLOCK = 1 << 16
@@ -26,7 +30,52 @@ def opened(path: Path | None) -> IO[bytes]:
     try:
         return open(path, "rb")
     except OSError as error:
-        raise RetortError(f"--input {path}: cannot be read ({error.strerror}); expected a text file") from None
+        near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
+        remedy = f"did you mean {path.parent / near[0]}?" if near else "expected a text file"
+        raise RetortError(f"--input {path}: cannot be read ({error.strerror}); {remedy}") from None
+
+
+def _names_beside(path: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(path.parent))
+    except OSError:
+        return []
+
+
+@contextmanager
+def output(path: Path | None) -> Iterator[Callable[[str], None]]:
+    """How to write text: to a file that is there when all is written, or to standard output, at once."""
+    if path is None:
+        yield write_out
+        return
+    with writable(path):
+        temporary = temporary_path(path)
+        file = open(temporary, "wb")  # noqa: SIM115 - closed below
+
+    def write(text: str) -> None:
+        with writable(path):
+            file.write(text.encode("utf-8", "surrogateescape"))
+
+    try:
+        with file:
+            yield write
+            with writable(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with writable(path):
+            move(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def size(lines: IO[bytes]) -> int | None:
+    """Bytes of a plain file; None for a pipe, and for a compressed file, whose text is larger."""
+    from retort.data.compression import compression_of
+
+    facts = os.fstat(lines.fileno())
+    if not stat.S_ISREG(facts.st_mode) or compression_of(os.pread(lines.fileno(), _BEGINNING, 0)):
+        return None
+    return facts.st_size
 
 
 def reader(lines: IO[bytes], name: str) -> tuple[Callable[[], bytes], Callable[[], bool]]:
@@ -59,8 +108,11 @@ def reader(lines: IO[bytes], name: str) -> tuple[Callable[[], bytes], Callable[[
     return inside, lambda: True
 
 
-def batches(read: Callable[[], bytes], more_waits: Callable[[], bool], size: int, name: str) -> Iterator[list[str]]:
-    """Decoded lines in lists of at most ``size``; a pause of the writer ends a batch early."""
+def batches(
+    read: Callable[[], bytes], more_waits: Callable[[], bool], size: int, name: str, strip: bool = True
+) -> Iterator[list[str]]:
+    """Decoded lines in lists of at most ``size``; a pause of the writer ends a batch early. ``strip`` takes the white
+    space at their edges off."""
     from retort.data.lines import LineSplitter
 
     waiting: list[str] = []
@@ -72,12 +124,12 @@ def batches(read: Callable[[], bytes], more_waits: Callable[[], bool], size: int
         whole = splitter.whole(block)
         for raw in [] if whole is None else whole.split(b"\n"):
             number += 1
-            waiting.append(_decoded(raw, name, number))
+            waiting.append(_decoded(raw, name, number, strip=strip))
         while len(waiting) >= size or (waiting and not more_waits()):
             yield waiting[:size]
             waiting = waiting[size:]
     if rest := splitter.rest():
-        waiting.append(_decoded(rest, name, number + 1))
+        waiting.append(_decoded(rest, name, number + 1, strip=strip))
     for start in range(0, len(waiting), size):
         yield waiting[start : start + size]
 
@@ -95,14 +147,15 @@ def _check_beginning(block: bytes, name: str) -> None:
         complain(f"warning: retort: {name}: {suspicion}")
 
 
-def _decoded(raw: bytes, name: str, number: int) -> str:
+def _decoded(raw: bytes, name: str, number: int, strip: bool) -> str:
     """A line as the corpus stage reads it: no byte order mark at the start of the text, no white space at its edges."""
     if number == 1:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        return raw.decode("utf-8").strip()
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RetortError(f"{name}: line {number}: byte {error.start} is not valid UTF-8") from None
+    return text.strip() if strip else text
 
 
 def _more_waits(lines: IO[bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""The search that a command's arguments choose. The configuration's classes are imported only where there is one."""
+"""The search that a command's arguments choose. What checks it is imported only where there is one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import argparse
 from typing import Any
 
 from retort.errors import RetortError
-from retort.runtime.choosing import checked_search, decodes_by, parsed_search
-from retort.runtime.opening import read_objective
 from retort.workflow.arguments import count
 
 EXAMPLE = "'beam beam_size=8 length_penalty=0.6', or JSON"
@@ -28,17 +26,22 @@ def chosen_search(args: argparse.Namespace) -> dict[str, Any] | None:
     """The search that the arguments choose; None if they say nothing."""
     if args.search is None and not (args.beam or args.mode or args.passes or args.block):
         return None
+    from retort.runtime.opening import read_objective
+
     return _search(args, read_objective(args.model)).model_dump()  # type: ignore[no-any-return]
 
 
 def named_search(text: str) -> Any:
     """The search of --search, complete."""
+    from retort.runtime.choosing import parsed_search
+
     return parsed_search(text, f"--search {text}")
 
 
 def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
     """The search that the arguments choose for a model trained with this objective, a section of the configuration."""
     from retort.config import objective_named
+    from retort.runtime.choosing import checked_search, decodes_by, parsed_search
 
     name, declared = objective["name"], objective_named(objective["name"])
     assert declared is not None, name

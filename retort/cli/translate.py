@@ -1,4 +1,4 @@
-"""``retort translate``: lines in, lines out."""
+"""``retort translate``: lines in, lines out. This module declares its arguments, ``retort.cli.translating`` does it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from retort.cli.lines import batches, opened, reader
-from retort.cli.searches import add_search, chosen_search
-from retort.data.streams import complain, write_out
+from retort.cli.searches import add_search
 from retort.workflow.arguments import count, threads
 
 
@@ -34,35 +32,34 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     translate.add_argument(
         "--device", choices=["cpu", "cuda"], help="where a checkpoint runs; default: a GPU if there is one"
     )
+    _add_output(translate)
     translate.set_defaults(call=run)
 
 
-def run(args: argparse.Namespace) -> None:
-    """One line out for each line in, in order; an empty line stays empty; output is flushed batch by batch.
-
-    Input is treated as texts of a corpus are. Each source that is cut is named on standard error.
-    """
-    from retort.runtime import open_system
-
-    system = open_system(args.model, chosen_search(args), args.threads, args.precision, args.teacher, args.device)
-    with opened(args.input) as lines:
-        name = str(args.input or "standard input")
-        read, more_waits = reader(lines, name)
-        done = cut = 0
-        for texts in batches(read, more_waits, size=args.batch_size, name=name):
-            outputs = system.translate(texts)
-            write_out("".join(f"{output.text}\n" for output in outputs))
-            for number, output in enumerate(outputs, start=done + 1):
-                if output.source_cut:
-                    cut += 1
-                    _say_cut(name, number, read=system.max_length - 1, cut=output.source_cut)
-            done += len(outputs)
-    if cut:
-        complain(f"warning: retort: {name}: {cut} of {done} lines were longer than the model reads")
-
-
-def _say_cut(name: str, number: int, read: int, cut: int) -> None:
-    complain(
-        f"warning: retort: {name}: line {number}: {read + cut} tokens, and the model reads {read}; the last {cut} are "
-        f"not translated: split the line"
+def _add_output(translate: argparse.ArgumentParser) -> None:
+    translate.add_argument("--output", type=Path, help="file to write, once it is complete; default: standard output")
+    translate.add_argument("--n-best", type=count, default=1, help="outputs per line, as many as the search ranks")
+    translate.add_argument(
+        "--scores", action="store_true", help="add columns: score, confidence, and the probability of each token"
     )
+    translate.add_argument("--json", action="store_true", help="write an object per line of input")
+    translate.add_argument(
+        "--text",
+        action="store_true",
+        help="running text: split lines into sentences and put them together again, and say which addresses, numbers "
+        "and tags do not come through",
+    )
+    translate.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="with --text: a regular expression of what else must come through, such as '%%s' or '{[a-z]+}'",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Imports what translates, which takes longer than all other commands need."""
+    from retort.cli.translating import translate
+
+    translate(args)

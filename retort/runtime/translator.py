@@ -14,95 +14,19 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 from retort.errors import RetortError
 from retort.runtime.choosing import chosen_search
+from retort.runtime.kept import Keeper
 from retort.runtime.opening import open_system
+from retort.runtime.results import Hypothesis, Latency, TextTranslation, Token, Translation
+from retort.runtime.running_text import combined, translated_lines
 from retort.runtime.system import Output, ScoredOutput, System
 
 REMEMBERED = 1000
 """Calls whose times ``Translator.latency`` knows."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """A piece of an output."""
-
-    text: str
-    """The piece as the vocabulary writes it; a word begins with U+2581."""
-    probability: float
-    """0 to 1: that of the piece in its slot, or after the pieces before it."""
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One output for a source."""
-
-    text: str
-    truncated: bool
-    """Whether the source was cut, or the output hit the limit of its length."""
-    score: float | None = None
-    """The search's own score in nats, higher is better; None unless scores were asked for."""
-    tokens: tuple[Token, ...] | None = None
-    """Its pieces; None unless scores were asked for."""
-
-    @property
-    def confidence(self) -> float | None:
-        """Geometric mean of the probabilities of its tokens, 0 to 1; None without scores or without tokens."""
-        if not self.tokens:
-            return None
-        return math.exp(sum(math.log(max(token.probability, 1e-30)) for token in self.tokens) / len(self.tokens))
-
-
-@dataclass(frozen=True)
-class Translation:
-    """The outputs for one source, best first."""
-
-    source: str
-    hypotheses: tuple[Hypothesis, ...]
-    """At least one."""
-    source_cut: int
-    """Tokens of the source that the model did not read, because it is too long."""
-
-    @property
-    def text(self) -> str:
-        """The best output."""
-        return self.hypotheses[0].text
-
-    @property
-    def truncated(self) -> bool:
-        """Of the best output."""
-        return self.hypotheses[0].truncated
-
-    @property
-    def score(self) -> float | None:
-        """Of the best output."""
-        return self.hypotheses[0].score
-
-    @property
-    def confidence(self) -> float | None:
-        """Of the best output."""
-        return self.hypotheses[0].confidence
-
-    @property
-    def tokens(self) -> tuple[Token, ...] | None:
-        """Of the best output."""
-        return self.hypotheses[0].tokens
-
-
-@dataclass(frozen=True)
-class Latency:
-    """How long calls took, by the clock and from text to text."""
-
-    calls: int
-    sentences: int
-    milliseconds_p50: float
-    """Per call; half of the calls took less."""
-    milliseconds_p90: float
-    milliseconds_p99: float
 
 
 class Translator:
@@ -183,6 +107,30 @@ class Translator:
         if sources:
             self._times.append((time.perf_counter() - start, len(sources)))
         return found[0] if isinstance(texts, str) else found
+
+    def translate_text(
+        self, text: str, *, placeholders: Sequence[str] = (), scores: bool = False, batch_size: int | None = None
+    ) -> TextTranslation:
+        """Translate running text as people send it: line by line, each split into sentences and put together again.
+
+        Line breaks stay, and so does white space at the edges of lines. A sentence that is longer than the model reads
+        is split further, never cut. Addresses, numbers, tags and ``placeholders`` (regular expressions) are compared
+        with those of the source; the result says which are lost.
+        """
+        return combined(self.translate_lines(text.split("\n"), Keeper(placeholders), scores, batch_size))
+
+    def translate_lines(
+        self, lines: Sequence[str], keeper: Keeper, scores: bool = False, batch_size: int | None = None
+    ) -> list[TextTranslation]:
+        """The same for each line by itself; the segments of all lines are translated together."""
+
+        def translate(texts: Sequence[str]) -> list[Translation]:
+            return self.translate(texts, scores=scores, batch_size=batch_size)
+
+        def fits(text: str) -> bool:
+            return self.source_tokens([text])[0] <= self.longest_source
+
+        return translated_lines(lines, translate, fits, keeper)
 
     def latency(self, texts: Sequence[str] | None = None, *, batch_size: int = 1, rounds: int = 3) -> Latency:
         """Times of ``translate``: of the last 1,000 calls, or measured now on these texts.

@@ -2,9 +2,11 @@
 
 import bz2
 import gzip
+import json
 import lzma
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +141,7 @@ def test_a_line_longer_than_the_model_is_cut_and_named(retort, expected, checkpo
     assert status == 0 and [*out.splitlines()[:2], out.splitlines()[3]] == list(map(expected, ("abc", "de", "abc")))
     assert errors.splitlines() == [
         f"warning: retort: standard input: line 3: {length} tokens, and the model reads 63; the last {length - 63} are "
-        "not translated: split the line",
+        "not translated: split the line, or use --text",
         "warning: retort: standard input: 1 of 4 lines were longer than the model reads",
     ]
 
@@ -416,6 +418,96 @@ def run_command(monkeypatch, capsys, *arguments):
     except SystemExit as end:
         status = end.code
     return status, *capsys.readouterr()
+
+
+def test_scores_and_several_outputs_are_columns(retort, teacher):
+    status, out, errors = retort("--beam", 3, "--n-best", 3, "--scores", stdin=b"abc de\n\nfade\n", model=teacher)
+    assert (status, errors) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert [row[:2] for row in rows] == [
+        ["1", "1"],
+        ["1", "2"],
+        ["1", "3"],
+        ["2", "1"],
+        ["3", "1"],
+        ["3", "2"],
+        ["3", "3"],
+    ]
+    plain = retort("--beam", 3, stdin=b"abc de\n\nfade\n", model=teacher)[1].splitlines()
+    assert [row[2] for row in rows if row[1] == "1"] == plain
+    for row in rows:
+        score, confidence, tokens = row[3], row[4], row[5].split()
+        assert float(score) <= 0 and (not tokens) == (not confidence) == (not row[2])
+        assert all(0 <= float(p) <= 1 for p in tokens)
+    status, out, _ = retort("--scores", stdin=b"abc de\n")
+    assert status == 0 and out.count("\t") == 3
+
+
+def test_json_has_an_object_per_line(retort, checkpoint, expected):
+    status, out, _ = retort("--json", "--scores", stdin=b"abc\n\n")
+    first, second = map(json.loads, out.splitlines())
+    assert status == 0 and (first["line"], first["source"], first["text"]) == (1, "abc", expected("abc"))
+    assert {"truncated", "source_cut", "score", "confidence", "tokens"} < first.keys()
+    assert (second["text"], second["tokens"]) == ("", [])
+
+
+def test_output_is_there_when_it_is_complete(retort, expected, tmp_path):
+    path = tmp_path / "out.txt"
+    assert retort("--output", path, stdin=b"abc\nde\n") == (0, "", "")
+    assert path.read_text() == f"{expected('abc')}\n{expected('de')}\n"
+    status, _, errors = retort("--output", path, stdin=b"abc\n\xff\n")
+    assert status == 2 and "not valid UTF-8" in errors
+    assert path.read_text().count("\n") == 2 and list(tmp_path.iterdir()) == [path]
+    status, _, errors = retort("--output", tmp_path / "absent/out.txt", stdin=b"abc\n")
+    assert status == 2 and "absent/out.txt: cannot be written (No such file" in errors
+
+
+def test_running_text_is_split_and_counted(retort, expected):
+    text = b"  Abc de. Fade bead 12.\n\n" + b"abc " * 200 + b"\n"
+    status, out, errors = retort("--text", stdin=text)
+    first, empty, long = out.splitlines()
+    assert status == 0 and first == f"  {expected('Abc de.')} {expected('Fade bead 12.')}" and empty == ""
+    assert "longer than the model" not in errors and len(long) > len(expected("abc " * 200))
+    assert errors.splitlines() == [
+        "warning: retort: standard input: line 1: not in the translation: 12 (number)",
+        "warning: retort: standard input: 1 of 1 things to keep are lost: 1 number",
+    ]
+    status, out, _ = retort("--text", "--json", "--keep", "Fa..", stdin=text)
+    found = json.loads(out.splitlines()[0])
+    assert [segment["source"] for segment in found["segments"]] == ["Abc de.", "Fade bead 12."]
+    assert (found["kept"], found["lost"][0]) == (0, {"kind": "placeholder", "text": "Fade"})
+
+
+BAD_OUTPUT = {
+    "placeholders alone": (["--keep", "x"], "--keep is of --text; give both"),
+    "a pattern that is none": (["--text", "--keep", "("], "placeholder '('"),
+    "several texts": (["--text", "--n-best", "2"], "--n-best 2: a line of --text has one translation"),
+    "scores of running text": (["--text", "--scores"], "which --json writes; add --json"),
+    "more outputs than there are": (["--n-best", "9"], "9 outputs per line: the search argmax ranks 1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OUTPUT)
+def test_options_that_do_not_go_together(retort, name):
+    options, message = BAD_OUTPUT[name]
+    status, out, errors = retort(*options, stdin=b"abc\n")
+    assert (status, out) == (2, "") and message in errors
+
+
+def test_an_input_that_is_nearly_named_is_proposed(retort, tmp_path):
+    (tmp_path / "valid.en").write_text("abc\n")
+    status, _, errors = retort("--input", tmp_path / "valid.em")
+    assert status == 2 and f"did you mean {tmp_path}/valid.en?" in errors
+
+
+def test_progress_is_for_people(retort, monkeypatch, tmp_path):
+    monkeypatch.setattr("retort.cli.progress.SECONDS", 0)
+    monkeypatch.setattr("retort.cli.progress.is_terminal", lambda stream: stream is sys.stderr)
+    (tmp_path / "in.txt").write_text("abc\n" * 4)
+    status, out, errors = retort("--input", tmp_path / "in.txt", "--batch-size", 2)
+    shown = re.sub(r"[\d,]+ per second|about \d+ s", "N", errors).split("\r\x1b[K")
+    assert status == 0 and out.count("\n") == 4
+    assert shown == ["", "2 lines, N, 50%, N left", "4 lines, N, 100%, N left", ""]
 
 
 def test_an_exported_system_translates_as_its_checkpoint_does(retort, janus, tmp_path):

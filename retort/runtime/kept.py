@@ -1,0 +1,94 @@
+"""What must come through a translation unchanged: addresses, numbers, tags, and what the user names."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from retort.errors import RetortError
+
+ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?)\]}]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+TAG = re.compile(r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]+|#\d+);")
+NUMBER = re.compile(r"\d+(?:[.,'\u00a0\u202f]\d+)*")
+_WITHIN = re.compile(r"\D")
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Something that a source has and its translation has not, or not as often."""
+
+    kind: str
+    """address, tag, placeholder or number."""
+    text: str
+    """As the source has it."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How much of one source came through."""
+
+    found: int
+    """Things that must come through."""
+    lost: tuple[Lost, ...]
+
+
+class Keeper:
+    """Compares sources with their translations."""
+
+    def __init__(self, placeholders: Sequence[str] = ()) -> None:
+        """``placeholders``: regular expressions. Raises RetortError for one that is none, or that matches nothing."""
+        self._kinds = {"address": ADDRESS, "tag": TAG}
+        if placeholders:
+            for placeholder in placeholders:
+                self._check(placeholder)
+            self._kinds = {"placeholder": re.compile("|".join(f"(?:{p})" for p in placeholders)), **self._kinds}
+
+    def compare(self, source: str, translation: str) -> Kept:
+        """Each thing has to be there as often as in the source. A number may be grouped otherwise: 1,000.5 is
+        1.000,5."""
+        wanted, had = list(self._things(source)), Counter(map(_compared, self._things(translation)))
+        lost = []
+        for thing in wanted:
+            key = _compared(thing)
+            if had[key]:
+                had[key] -= 1
+            else:
+                lost.append(thing)
+        return Kept(len(wanted), tuple(lost))
+
+    def _things(self, text: str) -> Iterator[Lost]:
+        # a number within an address is a part of it
+        for kind, pattern in self._kinds.items():
+            for match in pattern.finditer(text):
+                yield Lost(kind, match[0])
+            text = pattern.sub(" ", text)
+        for match in NUMBER.finditer(text):
+            yield Lost("number", match[0])
+
+    @staticmethod
+    def _check(placeholder: str) -> None:
+        try:
+            empty = re.compile(placeholder).match("")
+        except re.error as error:
+            raise RetortError(
+                f"placeholder {placeholder!r}: {error}; expected a regular expression, such as '{{\\w+}}'"
+            ) from None
+        if empty:
+            raise RetortError(
+                f"placeholder {placeholder!r}: matches text of no length; expected one that matches a thing"
+            )
+
+
+def counted(lost: Iterable[Lost]) -> str:
+    """How many of each kind, in words."""
+    counts = Counter(thing.kind for thing in lost)
+    plural = {"address": "addresses"}
+    return ", ".join(
+        f"{count} {kind if count == 1 else plural.get(kind, kind + 's')}" for kind, count in counts.most_common()
+    )
+
+
+def _compared(thing: Lost) -> tuple[str, str]:
+    return thing.kind, _WITHIN.sub("", thing.text) if thing.kind == "number" else thing.text

@@ -1,0 +1,95 @@
+"""Running text: sentences and their white space, sentences that are too long, and what must come through."""
+
+import random
+
+import pytest
+
+from retort.errors import RetortError
+from retort.runtime.kept import Keeper, Lost, counted
+from retort.runtime.results import Hypothesis, Translation
+from retort.runtime.running_text import combined, translated_lines
+from retort.runtime.segments import joined, segments
+
+SENTENCES = {
+    "two": ("It rains. We stay.", ["It rains.", "We stay."]),
+    "a question and an exclamation": ("Who? Me! No.", ["Who?", "Me!", "No."]),
+    "abbreviations and initials": (
+        "Dr. Wu met J. Bach, e.g. Monday. Fine.",
+        ["Dr. Wu met J. Bach, e.g. Monday.", "Fine."],
+    ),
+    "small letters go on": ("At 3 p.m. they left. Да. я тут.", ["At 3 p.m. they left.", "Да. я тут."]),
+    "ordinal numbers": ("Am 5. Mai war es. Ja.", ["Am 5. Mai war es.", "Ja."]),
+    "numbers and addresses": ("It is 3.5 at www.x.org now. OK.", ["It is 3.5 at www.x.org now.", "OK."]),
+    "quotation marks": ("»Ja.« „Nein.“ (So.) Gut.", ["»Ja.«", "„Nein.“", "(So.)", "Gut."]),
+    "no spaces": ("他来了。我走了\uff01好", ["他来了。", "我走了\uff01", "好"]),
+    "no mark": ("a title", ["a title"]),
+    "white space alone": (" \t ", []),
+}
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_sentences(name):
+    line, expected = SENTENCES[name]
+    assert [segment.text for segment in segments(line, lambda text: True)] == expected
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_segments_make_the_line_again_and_fit(seed):
+    rng = random.Random(seed)
+    line = "".join(rng.choices("ab. A,;\u3000?1。\uff0c\u00a0é", k=rng.randint(0, 60)))
+    limit = rng.randint(1, 12)
+    parts = segments(line, lambda text: len(text) <= limit)
+    assert "".join(part.text + part.space for part in parts) == line.strip()
+    assert all(0 < len(part.text) <= limit for part in parts)
+
+
+def test_a_long_sentence_is_split_at_a_clause_or_else_at_white_space():
+    assert [p.text for p in segments("one two, three four five", lambda t: len(t) <= 12)] == [
+        "one two,",
+        "three four",
+        "five",
+    ]
+
+
+def test_white_space_comes_from_the_line():
+    line = "One.  Two.\tThree."
+    assert joined(segments(line, lambda text: True), ["Eins.", "", "Drei."]) == "Eins.  Drei."
+    assert joined(segments("他来了。我走了。", lambda text: True), ["He came.", "I left."]) == "He came. I left."
+    assert joined(segments("One. Two.", lambda text: True), ["一。", "二。"]) == "一。二。"
+
+
+KEPT = {
+    "all": ("See https://x.org/a?b=1, 3 items.", "Siehe https://x.org/a?b=1, 3 Dinge.", []),
+    "grouped otherwise": ("1,000.50 and 2'000", "1.000,50 und 2 000", [("number", "2'000")]),
+    "an address with its numbers": ("http://x.org/12.", "http://x.org/13.", [("address", "http://x.org/12")]),
+    "a mail": ("Write to a.b@x-y.org!", "Schreib!", [("address", "a.b@x-y.org")]),
+    "tags": ("<b>Hi</b> &amp; <br/>", "<b>Hallo</B> &amp;", [("tag", "</b>"), ("tag", "<br/>")]),
+    "as often": ("3 of 3", "3", [("number", "3")]),
+    "placeholders": ("{name} has %s", "{Name} hat %s", [("placeholder", "{name}")]),
+    "nothing": ("Hi", "Hallo 3", []),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_must_come_through(name):
+    source, translation, lost = KEPT[name]
+    kept = Keeper([r"\{\w+\}", "%s"]).compare(source, translation)
+    assert kept.lost == tuple(Lost(*thing) for thing in lost) and kept.found >= len(lost)
+
+
+def test_counts_and_bad_patterns():
+    assert counted([Lost("number", "1"), Lost("address", "a"), Lost("number", "2")]) == "2 numbers, 1 address"
+    for pattern, message in {"(": "expected a regular expression", "a*": "matches text of no length"}.items():
+        with pytest.raises(RetortError, match=message):
+            Keeper([pattern])
+
+
+def test_lines_stay_and_so_do_their_edges():
+    def translate(texts):
+        return [Translation(text, (Hypothesis(text.upper(), False),), 0) for text in texts]
+
+    text = "  One. Two.\n\n\t\nthree 5 \r\n"
+    found = combined(translated_lines(text.split("\n"), translate, lambda t: True, Keeper()))
+    assert (found.source, found.text) == (text, "  ONE. TWO.\n\n\t\nTHREE 5 \r\n")
+    assert [t.source for t in found.segments] == ["One.", "Two.", "three 5"]
+    assert (found.kept.found, found.kept.lost) == (1, ())
