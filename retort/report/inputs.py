@@ -143,6 +143,10 @@ class Inputs:
     logs: dict[Run, list[Row]] = field(default_factory=dict)
     checkpoints: dict[Run, Checkpoint] = field(default_factory=dict)
     samples_of: str = ""
+    sampled_test: Path | None = None
+    """Corpus table of that test set."""
+    translated: dict[Run, Path] = field(default_factory=dict)
+    """Translations tables."""
     sampled: dict[str, Run] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
@@ -275,10 +279,11 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
     count = inputs.config.report.sample_sentences
     if not tests or not count:
         return
-    inputs.samples_of = test_set_of(tests[0])
+    inputs.samples_of, inputs.sampled_test = test_set_of(tests[0]), tests[0]
     corpus = read_table(tests[0], CORPUS).sort_by("id")
     ids = sample_ids(corpus["id"].to_pylist(), count)
     runs = runs_of(translations)
+    inputs.translated = {run: path for path, run in runs.items()}
     chosen: dict[str, tuple[Run, Path]] = {}
     for path in sorted(runs, key=lambda path: _sample_order(inputs, runs[path])):
         chosen.setdefault(runs[path].system, (runs[path], path))

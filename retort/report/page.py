@@ -20,6 +20,7 @@ from retort.evaluation.diagnostics import RIGHT
 from retort.evaluation.significance import Spread
 from retort.report import budgets, continuations, dag, loop, mixing, summary, timing, verdict
 from retort.report.inputs import Inputs
+from retort.report.side_by_side import side_by_side
 
 TEMPLATE = "report.html.jinja"
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -97,9 +98,20 @@ def _environment() -> Environment:
 
 
 def _verdict(inputs: Inputs) -> dict[str, Any]:
-    """The verdict and its texts."""
+    """The verdict and its texts; outputs of the systems that it names beside the reference's."""
     found = verdict.verdict(inputs)
-    return {"verdict": found, "commands": verdict.commands(found) if found else [], "no_verdict": verdict.MISSING}
+    shown = [system for system in [found.winner, *found.best] if system] if found else []
+    beside = [
+        side_by_side(inputs, found.reference.key, key)
+        for key in dict.fromkeys(system.key for system in shown)
+        if found is not None
+    ]
+    return {
+        "verdict": found,
+        "commands": verdict.commands(found) if found else [],
+        "no_verdict": verdict.MISSING,
+        "beside": [pairs for pairs in beside if pairs],
+    }
 
 
 def _times(inputs: Inputs) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""Outputs of the system that others are compared with beside another's, what differs most first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from retort.data.parquet import read_table
+from retort.data.references import references_of
+from retort.data.runs import Run
+from retort.data.tables import CORPUS, TRANSLATIONS
+from retort.report.inputs import Inputs
+from retort.report.timing import Key
+
+LIMIT = 100
+"""Sentences that are shown of a system."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A test sentence and both outputs; words of one that the other does not have at that place are marked."""
+
+    id: int
+    source: str
+    references: list[str]
+    first: Markup
+    second: Markup
+    difference: float
+    """Share of the words of both that are not in common, in order: from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The outputs of ``second`` beside those of ``first``, both with their first seed, on the sampled test set."""
+
+    first: Key
+    second: Key
+    sentences: int
+    equal: int
+    """Outputs that are the same."""
+    pairs: list[Pair]
+
+
+def side_by_side(inputs: Inputs, first: Key, second: Key, limit: int = LIMIT) -> SideBySide | None:
+    """The ``limit`` sentences where two systems differ most; None without their outputs."""
+    outputs = [_outputs(inputs, key) for key in (first, second)]
+    if inputs.sampled_test is None or not all(outputs):
+        return None
+    common = sorted(outputs[0].keys() & outputs[1].keys())
+    differing = {number: difference(*(texts[number].split() for texts in outputs)) for number in common}
+    shown = sorted((n for n in common if differing[n] > 0), key=lambda number: (-differing[number], number))[:limit]
+    corpus = read_table(inputs.sampled_test, CORPUS)
+    corpus = corpus.filter(pc.is_in(corpus["id"], pa.array(shown, pa.int64())))
+    rows = zip(corpus["id"].to_pylist(), corpus["source"].to_pylist(), references_of(corpus), strict=True)
+    given = {number: (source, references) for number, source, references in rows}
+    pairs = [
+        Pair(n, *given[n], *marked(*(found[n].split() for found in outputs)), difference=differing[n]) for n in shown
+    ]
+    return SideBySide(first, second, len(common), sum(not value for value in differing.values()), pairs)
+
+
+def difference(first: Sequence[str], second: Sequence[str]) -> float:
+    """Share of the words of both that are not in common, in order."""
+    return 1 - SequenceMatcher(None, first, second, autojunk=False).ratio()
+
+
+def marked(first: Sequence[str], second: Sequence[str]) -> tuple[Markup, Markup]:
+    """Both texts, with the words marked that the other one does not have there."""
+    sides: tuple[list[Markup], list[Markup]] = ([], [])
+    for kind, a, b, c, d in SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+        for side, words in zip(sides, (first[a:b], second[c:d]), strict=True):
+            if words:
+                text = Markup("{}").format(" ".join(words))
+                side.append(text if kind == "equal" else Markup("<mark>{}</mark>").format(text))
+    return Markup(" ").join(sides[0]), Markup(" ").join(sides[1])
+
+
+def _outputs(inputs: Inputs, key: Key) -> dict[int, str]:
+    """The outputs of the first seed on the sampled test set, by id."""
+    files: dict[Run, Path] = {run: path for run, path in inputs.translated.items() if (run.system, run.search) == key}
+    if not files:
+        return {}
+    data = read_table(files[min(files, key=lambda run: run.seed)], TRANSLATIONS, ["id", "test_set", "rank", "text"])
+    data = data.filter(pc.and_(pc.equal(data["test_set"], inputs.samples_of), pc.equal(data["rank"], 0)))
+    return dict(zip(data["id"].to_pylist(), data["text"].to_pylist(), strict=True))
