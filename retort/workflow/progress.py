@@ -53,9 +53,9 @@ class Job:
     @classmethod
     def of(cls, job: Any) -> Job:
         """What is kept of a job of Snakemake."""
-        # what keeps its state is a training
+        # trainings alone are given a system
         parameters = dict(job.params.items())
-        training = json.loads(parameters["system"])["training"] if "state" in parameters else {}
+        training = json.loads(parameters["system"])["training"] if "system" in parameters else {}
         return cls(
             rule=job.rule.name,
             title=job.message or job.rule.name,

@@ -122,6 +122,20 @@ def test_a_directory_without_a_run_is_named(tmp_path: Path, monkeypatch: pytest.
         status.lines(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("params", "updates", "metric"),
+    [
+        ({"state": "state/decode", "search": "{}"}, None, ""),
+        ({"state": "state/train", "system": '{"training": {"max_updates": 7, "select_by": "chrF"}}'}, 7, "chrF"),
+    ],
+)
+def test_jobs_of_snakemake_are_kept_with_the_updates_of_trainings(params: Any, updates: Any, metric: str) -> None:
+    rule = SimpleNamespace(name="train_student")
+    facts = {"message": "Train it", "output": ["a", "b"], "log": ["l"], "benchmark": "t.tsv", "threads": 2}
+    kept = Job.of(SimpleNamespace(rule=rule, params=params, **facts))
+    assert kept == Job("train_student", "Train it", ["a", "b"], "l", "t.tsv", 2, updates, metric)
+
+
 @pytest.fixture
 def handler(base: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(base)
