@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 HASHED := --require-hashes --no-deps --no-build-isolation --use-pep517
+PACKAGES := requirements.txt $(patsubst %,requirements-%.txt,base serve export workflow)
 PROJECT := pyproject.toml constraints.txt locks/build.txt locks/run.txt
 
 .PHONY: run test lint format schema lock clean
@@ -40,7 +41,7 @@ clean:
 	rm -rf $(VENV)
 
 # Whatever has a hash first; then torch, whose builds differ between indexes, and what only one of them needs.
-$(VENV)/.installed: requirements.txt $(PROJECT)
+$(VENV)/.installed: $(PACKAGES) $(PROJECT)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(HASHED) --requirement locks/build.txt
 	$(PIP) $(HASHED) --requirement locks/run.txt

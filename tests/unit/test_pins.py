@@ -11,9 +11,17 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def pinned_lines(name: str) -> list[str]:
+    """Lines that pin a package, those of files that are included among them."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    included = [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+    own = [line for line in lines if not line.startswith("-r ")]
+    return [*own, *(line for other in included for line in pinned_lines(other))]
+
+
 def pins(name: str) -> dict[str, str]:
-    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith(("#", "-r"))]
-    return {re.sub("[-_.]+", "-", package).lower(): version for package, version in (s.split("==") for s in lines)}
+    pairs = [line.split("==") for line in pinned_lines(name)]
+    return {re.sub("[-_.]+", "-", package).lower(): version for package, version in pairs}
 
 
 def test_every_direct_dependency_is_pinned_exactly() -> None:
@@ -57,7 +65,7 @@ def test_packages_are_installed_by_hash_and_built_by_pinned_tools() -> None:
 def test_the_conda_environment_installs_the_same_versions() -> None:
     environment = yaml.safe_load((ROOT / "envs/retort.yaml").read_text())
     given = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    assert sorted(given) == sorted((ROOT / "requirements.txt").read_text().split())
+    assert sorted(given) == sorted(pinned_lines("requirements.txt"))
 
 
 def test_the_environments_of_teachers_add_to_it() -> None:
@@ -70,7 +78,11 @@ def test_the_environments_of_teachers_add_to_it() -> None:
 
 def test_the_package_takes_its_dependencies_from_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["dynamic"]["dependencies"]["file"] == ["requirements.txt"]
+    dynamic = project["tool"]["setuptools"]["dynamic"]
+    assert dynamic["dependencies"]["file"] == ["requirements-base.txt"]
+    workflow = ["requirements-base.txt", *dynamic["optional-dependencies"]["workflow"]["file"]]
+    lines = [line for name in workflow for line in pinned_lines(name)]
+    assert sorted(lines) == sorted(pinned_lines("requirements.txt")) and len(set(lines)) == len(lines)
 
 
 def test_no_file_names_an_index() -> None:
@@ -98,6 +110,6 @@ def test_the_container_installs_the_same_versions() -> None:
     assert "--constraint /tmp/constraints.txt --requirement /tmp/requirements.txt" in text
     assert "--require-hashes --no-deps --requirement /tmp/locks/build.txt" in text
     assert "--requirement /tmp/locks/run.txt" in text
-    assert {"COPY requirements.txt constraints.txt /tmp/", "COPY locks /tmp/locks"} <= set(lines)
+    assert {"COPY requirements*.txt constraints.txt /tmp/", "COPY locks /tmp/locks"} <= set(lines)
     # no version is said here again
     assert re.findall(r"(\w+)==", text) == ["pip"]
