@@ -144,9 +144,13 @@ def _baseline_checks(sections: Sections) -> Iterator[Problem]:
         where = f"evaluation.baselines.{system}"
         if not baselines:
             yield Problem(where, "names no system; name one, or drop the line")
-        for name in (system, baselines) if isinstance(baselines, str) else (system, *baselines):
+        for given in (system, baselines) if isinstance(baselines, str) else (system, *baselines):
+            name, _, search = given.partition("/")
             if name not in systems:
                 yield Problem(where, f"no system is named {name!r}; {nearest(name, systems)}")
+            elif search and name in sections.named and search not in sections.named[name].searches:
+                hint = nearest(search, sections.named[name].searches)
+                yield Problem(where, f"{name} has no search {search!r}; {hint}")
 
 
 def _teacher_checks(sections: Sections) -> Iterator[Problem]:

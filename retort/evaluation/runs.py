@@ -81,11 +81,12 @@ def counterparts(
 ) -> list[tuple[str, str]]:
     """Baselines, with their searches, that a system's ``search`` is compared with.
 
-    These are the ``baselines`` that have a search of the same name, or else the first one with its first search.
-    ``searches`` gives the names of a system's searches.
+    These are the ``baselines`` that have a search of the same name, and those that name one ("system/search"), or else
+    the first one with its first search. ``searches`` gives the names of a system's searches.
     """
-    names = [baselines] if isinstance(baselines, str) else baselines
-    return [(name, search) for name in names if search in searches(name)] or [(names[0], searches(names[0])[0])]
+    named = [name.partition("/")[::2] for name in ([baselines] if isinstance(baselines, str) else baselines)]
+    found = [(name, own or search) for name, own in named if own or search in searches(name)]
+    return found or [(named[0][0], searches(named[0][0])[0])]
 
 
 def test_set_of(path: Path | str) -> str:

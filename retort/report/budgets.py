@@ -54,7 +54,8 @@ def readings(inputs: Inputs) -> list[Readings]:
     result = []
     for system in sorted({run.system for run in inputs.logs}, key=inputs.order):
         named = inputs.config.evaluation.baselines.get(system) or [common]
-        for baseline in [named] if isinstance(named, str) else named:
+        names = [named] if isinstance(named, str) else named
+        for baseline in dict.fromkeys(name.partition("/")[0] for name in names):
             if baseline != system and (pairs := list(_pairs(inputs, system, baseline))):
                 sign = inputs.leading_sign
                 runs = [run for run in inputs.logs if run.system in (system, baseline)]

@@ -166,7 +166,8 @@ def _special_baseline(inputs: Inputs, key: Key) -> Key | None:
     """System and search that this one is compared with in place of the common baseline, if any."""
     system, search = key
     named = inputs.config.evaluation.baselines.get(system)
-    return counterparts(search, named, inputs.searches)[0] if named else None
+    pairs = counterparts(search, named, inputs.searches) if named else []
+    return next((pair for pair in pairs if pair != (system, search)), None)
 
 
 def gaps(inputs: Inputs, test_set: str) -> list[Gap]:

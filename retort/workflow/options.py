@@ -131,7 +131,9 @@ class Options:
         baselines = self.config.evaluation.baselines
         for run in self.plan.decodings(baselines):
             for name, search in counterparts(run.search, baselines[run.system], self._searches):
-                compared.append((run, Run(name, self.plan.run_of(name, run.seed).seed, search)))
+                baseline = Run(name, self.plan.run_of(name, run.seed).seed, search)
+                if baseline != run:
+                    compared.append((run, baseline))
         return compared
 
     def _searches(self, system: str) -> list[str]:

@@ -120,6 +120,10 @@ def test_empty_sections_are_as_if_left_out() -> None:
             "evaluation.baselines.teacher: no system is named 'tach",
         ),
         ({"evaluation": {"baselines": {"teacher": ["teacher", "tacher"]}}}, "evaluation.baselines.teacher: no system"),
+        (
+            {"evaluation": {"baselines": {"teacher": "teacher/beam"}}},
+            "evaluation.baselines.teacher: teacher has no search 'beam'",
+        ),
         ({"evaluation": {"baselines": {"teacher": []}}}, "evaluation.baselines.teacher: names no system"),
         ({"evaluation": {"baselines": {"tacher": "teacher"}}}, "evaluation.baselines.tacher: no system is named 'tach"),
         (

@@ -338,6 +338,8 @@ def test_each_search_is_compared_with_the_same_search_of_the_baselines_that_have
     assert counterparts("beam5", several, searches) == [("ar", "beam5"), ("joint", "beam5")]
     assert counterparts("passes1", several, searches) == [("cmlm", "passes1"), ("joint", "passes1")]
     assert counterparts("argmax", several, searches) == counterparts("argmax", "ar", searches) == [("ar", "greedy")]
+    assert counterparts("passes1", ["ar", "cmlm", "ar/beam5"], searches) == [("cmlm", "passes1"), ("ar", "beam5")]
+    assert counterparts("greedy", "joint/passes1", searches) == [("joint", "passes1")]
 
 
 def test_results_hold_every_number_once(inputs):

@@ -390,6 +390,8 @@ def test_iterations_are_compared_with_the_first_one_and_systems_with_named_basel
         (Run("v", 1, "own"), Run("w", 1, "own")),
         (Run("v", 1, "rescored"), Run("w", 1, "own")),
     ]
+    within = Options(planned({"students": students, "evaluation": {"baselines": {"v": "v/own"}}}))
+    assert within.compared() == [(Run("v", 1, "rescored"), Run("v", 1, "own"))], "not with itself"
 
 
 def test_translations_are_told_which_run_they_are_of() -> None:
