@@ -92,6 +92,12 @@ class ObjectiveSection(Section):
         return False
 
     @property
+    def needs_start(self) -> str | None:
+        """Where a training from random weights learns little, and so must start from a trained system: what to change
+        to do without one. None: it can start from random weights."""
+        return None
+
+    @property
     def stored_top_k(self) -> int | None:
         """Tokens per position in the table of the teacher's distributions that the training reads; None: it reads
         none."""

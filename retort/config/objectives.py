@@ -103,7 +103,9 @@ class Axe(PredictedLength):
 
 
 class Oaxe(PredictedLength):
-    """Order-agnostic cross entropy: of the best order of the target's tokens (Du et al. 2021); the parallel family."""
+    """Order-agnostic cross entropy: of the best order of the target's tokens (Du et al. 2021); the parallel family. It
+    starts from a trained system that training.warm_start names, such as a cmlm student: from scratch it is worse than
+    vanilla."""
 
     name: Literal["oaxe"]
     family = "parallel"
@@ -115,20 +117,28 @@ class Oaxe(PredictedLength):
         Untrained(
             "truncated",
             "target tokens left out for their low probability",
-            "raise objective.warmup_share, start from a trained system, or lower objective.truncation",
+            "start from a better system, raise objective.warmup_share, or lower objective.truncation",
             usual=0.9,  # a quarter to a half just after the warm-up; all of them without one
         ),
     )
     eos_anywhere: ClassVar[bool] = True
     """eos is in whatever slot the best order puts it."""
-    warmup_share: Probability = 0.5
-    """Share of the training that comes before, with the position-wise cross entropy of vanilla."""
+    warmup_share: Probability = 0.0
+    """Share of the training that comes before, with the position-wise cross entropy of vanilla: above 0 for a training
+    that starts from no trained system."""
+    ngram: int = Field(1, ge=1, le=16)
+    """Above 1: the best order of the target's overlapping n-grams of so many tokens, so that neighbours stay together
+    (n-gram OAXE, Du et al. 2022)."""
     truncation: Probability = 0.15
     """Tokens that get a lower probability even in the best order are left out of the training loss."""
     label_smoothing: Probability = 0.1
     """Probability mass spread over the whole vocabulary."""
     length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
+
+    @property
+    def needs_start(self) -> str | None:
+        return "set objective.warmup_share, such as 0.5" if self.warmup_share == 0 else None
 
 
 class Glat(Glancing, DeepSupervision, TokenDistillation, PredictedLength):

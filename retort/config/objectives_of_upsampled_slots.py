@@ -51,11 +51,16 @@ class Nmla(DeepSupervision):
     usual_searches = ALIGNMENT
     same_weights = "alignment"
     weighs_samples = True
+    untrained = (OVERFULL,)
     measures_agreement = True
     upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
     """Decoder slots per source token."""
     likelihood_weight: float = Field(0.0, ge=0, le=1_000_000)
     """Weight of the loss of ctc, added to 1 - F1."""
+
+    @property
+    def needs_start(self) -> str | None:
+        return "set objective.likelihood_weight above 0" if self.likelihood_weight == 0 else None
 
 
 class Dag(Glancing):
@@ -87,6 +92,7 @@ class FuzzyDag(Glancing):
     usual_searches = GRAPH
     same_weights = "graph"
     weighs_samples = True
+    untrained = (OVERFULL,)
     upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1, le=100)
     """Vertices per source token."""
     start: float = Field(0.1, ge=0, lt=1)
@@ -95,3 +101,7 @@ class FuzzyDag(Glancing):
     """The same at training.max_updates."""
     likelihood_weight: float = Field(0.0, ge=0, le=1_000_000)
     """Weight of the loss of dag, added to 1 - precision x brevity penalty."""
+
+    @property
+    def needs_start(self) -> str | None:
+        return "set objective.likelihood_weight above 0" if self.likelihood_weight == 0 else None

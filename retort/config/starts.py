@@ -62,6 +62,13 @@ def difference_checks(path: str, system: System, start: System, whose: str = "")
 def start_checks(path: str, system: System, systems: Mapping[str, System]) -> Iterator[Problem]:
     """Problems of a system, at ``path``, that starts from all weights of another one of ``systems``."""
     name, where = system.training.warm_start, f"{path}.training.warm_start"
+    remedy = system.objective.needs_start
+    if name in ("none", "teacher_encoder") and remedy and not system.checkpoint:
+        weights = system.objective.same_weights
+        named = [other for other, start in systems.items() if start.objective.same_weights == weights]
+        able = [other for other in named if f"students.{other}" != path]
+        known = f" (such as {able[0]})" if able else ""
+        yield Problem(where, f"{system.objective.name} starts from a trained system{known}: name one, or {remedy}")
     if name in STARTS or system.checkpoint or path == "teacher":
         return
     if name not in systems:

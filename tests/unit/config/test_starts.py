@@ -72,6 +72,15 @@ def test_other_starts_are_one_problem(students, expected):
     assert expected in problem
 
 
+def test_what_learns_little_from_random_weights_starts_from_a_trained_system():
+    (problem,) = problems(a=CMLM, b=OAXE)
+    assert "oaxe starts from a trained system (such as a): name one, or set objective.warmup_share" in problem
+    (problem,) = problems(b=starting({"objective": {"name": "nmla"}}, "teacher_encoder"))
+    assert "nmla starts from a trained system: name one, or set objective.likelihood_weight above 0" in problem
+    alone = {"objective": {"name": "oaxe", "warmup_share": 0.5}}
+    assert problems(b=alone, c={"objective": {"name": "fuzzy_dag", "likelihood_weight": 1}}) == []
+
+
 def test_systems_cannot_start_from_each_other():
     found = problems(a=starting(CTC, "b"), b=starting(CTC, "a"), c=starting(CTC, "a"))
     assert len(found) == 3 and "a starts from b starts from a" in found[0]

@@ -8,6 +8,7 @@ import torch
 
 from retort import config
 from retort.data.vocabulary import EOS, MASK, PAD
+from retort.losses.best_order import best_ngrams
 from retort.objectives import oaxe, vanilla
 from retort.objectives.base import Step
 from tests.unit.fakes_models import batch, parallel, sentences
@@ -87,6 +88,25 @@ def test_training_begins_with_position_wise_cross_entropy():
     assert torch.equal(found[2], found[3]) and found[2] < expected - 0.01
     started = oaxe.compute(model, PAIRS, options(warmup_share=0.0), at(0.0)).total
     assert torch.equal(started, found[2])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_the_best_order_of_n_grams_is_the_best_of_all(n):
+    """Overlapping n-grams, each beginning in a slot of its own; a shorter target is one n-gram."""
+    generator = torch.Generator().manual_seed(n)
+    lengths = [5, 4, 2]
+    log_probs = torch.randn(3, 5, 5, generator=generator).log_softmax(-1)
+    aligned, tokens = best_ngrams(log_probs, torch.tensor(lengths), n)
+    for row, length in enumerate(lengths):
+        size = min(n, length)
+        starts = range(length - size + 1)
+        sums = [
+            sum(log_probs[row, slot + k, order[slot] + k] for slot in starts for k in range(size))
+            for order in itertools.permutations(starts)
+        ]
+        expected = max(map(float, sums)) * length / (len(starts) * size)
+        assert float((aligned[row] * tokens[row]).sum()) == pytest.approx(expected, rel=1e-5)
+        assert float(tokens[row].sum()) == pytest.approx(length)
 
 
 def test_a_loss_that_is_not_finite_is_left_to_the_training_loop():
