@@ -11,7 +11,7 @@ PROJECT := pyproject.toml constraints.txt locks/build.txt locks/run.txt
 .PHONY: run test lint format schema lock clean
 
 run: $(VENV)/.installed
-	$(BIN)/snakemake --cores all
+	$(BIN)/retort run config.yaml
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder

@@ -1,7 +1,7 @@
 """Decoding of training text: torch against CTranslate2 with the same results.
 
-    python benchmarks/exact_search.py --model results/default/systems/teacher/seed1 \\
-        --corpus results/default/corpus/train.parquet --beam-size 5 --best 1
+    python benchmarks/exact_search.py --model results/all-methods/systems/teacher/seed1 \\
+        --corpus results/all-methods/corpus/train.parquet --beam-size 5 --best 1
 
 Both decode the same blocks of 500 sources in turns, so that a busy machine slows both. Counts the sources whose lists
 differ in tokens, and the ones that CTranslate2 left to torch. ``--beam-size 0`` is greedy. Prints one JSON line.

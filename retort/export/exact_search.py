@@ -28,8 +28,8 @@ from retort.search.decoding import decode
 
 PATIENCE, PATIENCE_OF_LISTS = 2, 4
 """Finished hypotheses that are waited for, in beam sizes: for the best one, and for a longer list. Measured on the
-default run's teacher (docs/performance.md): with 2 no best hypothesis of 7,998 differed from torch's, with 4 two lists
-of 4,000 did."""
+teacher of configs/all-methods.yaml (docs/performance.md): with 2 no best hypothesis of 7,998 differed from torch's,
+with 4 two lists of 4,000 did."""
 TIE = 1e-5
 """Hypotheses whose scores differ by less may change places: the engines' scores differ by up to some 3e-6."""
 
