@@ -44,6 +44,13 @@ def main() -> None:
         args.call(args)
     except RetortError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "retort").startswith("retort"):
+            raise
+        _fail(
+            f"this needs the package {error.name}, which is not installed; install retort-distill[export] to export, "
+            f"or retort-distill[workflow] for everything"
+        )
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,22 @@ def test_the_wheel_translates_in_a_deployment(deployment, systems, name, search,
     assert (found.returncode, found.stderr) == (0, "")
     expected = retort.load(systems / name, search=search).translate("abcd efgh").text
     assert expected and expected in found.stdout
+
+
+def test_a_bundle_starts_within_a_second(deployment, systems):
+    arguments = ["translate", "--model", systems / "vanilla", "--threads", "1"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run(deployment, deployment[0] / "bin/retort", *arguments, input="abcd\n").returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # by the processor's time: other tests run beside this one
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def test_a_command_that_needs_more_says_so(deployment, systems):
+    model = systems / "checkpoint/vanilla"
+    found = run(deployment, deployment[0] / "bin/retort", "export", "--model", model, "--output", systems / "out")
+    assert found.returncode == 2 and found.stderr.count("\n") == 1
+    assert "is not installed; install retort-distill[export] to export, or retort-distill[workflow]" in found.stderr
 
 
 def test_a_checkpoint_says_what_is_missing(deployment, systems):
