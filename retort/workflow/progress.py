@@ -25,6 +25,8 @@ UNKNOWN_SECONDS = 10.0
 """Time of a job of a kind that was never run here."""
 UNKNOWN_UPDATE = 0.2
 """Seconds per update of a training, where none was run here."""
+OVERDUE = 0.25
+"""Time left to a job that has taken longer than those before it, as a share of what it has taken."""
 EARLIER = 1.0
 """Seconds by which clocks of a file system and of the machine may differ."""
 UPDATE = re.compile(r"update (\d+)/(\d+), \d+ %(?:, about (\d+) (s|min|h) left)?, (\w+): (.*)")
@@ -177,7 +179,9 @@ class Speeds:
             return standing
         if standing.training and standing.training.left is not None:
             return replace(standing, left=standing.training.left)
-        return replace(standing, left=max(1.0, self._whole(standing.job) - standing.spent))
+        # what has taken longer than was thought will take a while yet
+        rest = max(1.0, self._whole(standing.job) - standing.spent, OVERDUE * standing.spent)
+        return replace(standing, left=rest)
 
     def _whole(self, job: Job) -> float:
         if job.updates and self.updates:

@@ -82,6 +82,12 @@ def test_time_left_is_that_of_each_kind_of_job(base: Path) -> None:
     assert seen(base).share == pytest.approx(spent / (spent + sum(left)))
 
 
+def test_a_job_that_takes_longer_than_others_did_has_a_part_of_that_left(base: Path) -> None:
+    write(base, "logs/next.log", "", NOW + 10)
+    # of 30 s it has had 60
+    assert seen(base).standings[2].state == "running" and seen(base).standings[2].left == 15
+
+
 def test_a_job_that_wrote_an_error_has_failed(base: Path) -> None:
     write(base, "logs/train.log", f"{LOG}error: train_system: no text\n", NOW + 61)
     assert seen(base).standings[1].state == "failed"
