@@ -177,7 +177,8 @@ def test_without_a_terminal_there_is_one_line_per_event(handler: Any) -> None:
     assert " done: Do new; " in say(handler, event=LogEvent.JOB_FINISHED, job_id=7)
     assert say(handler, "Select jobs to execute...") == say(handler, event=LogEvent.JOB_FINISHED, job_id=0) == ""
     assert say(handler, "beware", logging.WARNING) == "beware\n"
-    assert "| error: no text" in framed_failure(handler)
+    frame = framed_failure(handler)
+    assert "failed: Do new (failed.log)" in frame and "| error: no text" in frame
     assert say(handler, "the verdict", retort_text=True) == "the verdict\n"
 
 
@@ -185,7 +186,7 @@ def framed_failure(handler: Any) -> str:
     from snakemake_interface_logger_plugins.common import LogEvent
 
     Path("failed.log").write_text("error: no text\n")
-    return say(handler, event=LogEvent.JOB_ERROR, rule_msg="Do it", rule_name="score", log=["failed.log"])
+    return say(handler, event=LogEvent.JOB_ERROR, jobid=7, rule_msg=None, rule_name="score", log=["failed.log"])
 
 
 def test_on_a_terminal_there_is_a_view_until_the_end(handler: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,8 @@ class LogHandler(LogHandlerBase):
             if title := self.titles.get(facts["job_id"]):
                 self._say(f"done: {title}; {self._summary()}")
         elif event == LogEvent.JOB_ERROR:
-            title = facts["rule_msg"] or facts["rule_name"]
+            # Snakemake gives no message with an error
+            title = self.titles.get(facts["jobid"]) or facts["rule_name"]
             self.live.write("\n".join(line for log in facts["log"] for line in framed(title, Path(log))))
         elif TEXT in facts:
             self.ended.set()
