@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pty
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.context import ForkServerContext
@@ -21,6 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "tests/workflow/plugins"
 COPIED = ("Snakefile", "rules", "workflow_scripts", "retort", "profiles", "slurm", "envs", "configs", "config.yaml")
+TERMINAL = "terminal.txt"
+"""What the finished run wrote on its terminal."""
 # Every second of a test run's trainings counts.
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -107,6 +111,23 @@ class Checkout:
             text = output.read()
         assert (process.exitcode == 0) == succeeds, text
         return text
+
+    def terminal(self, *arguments: str) -> tuple[int, str]:
+        """Run ``retort`` here in a pseudo-terminal; returns its status and all that it wrote there."""
+        command = [sys.executable, "-m", "retort.cli", *arguments]
+        environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
+        ours, its = pty.openpty()
+        process = subprocess.Popen(
+            command, cwd=self.path, env={**environment, "TERM": "xterm"}, stdin=its, stdout=its, stderr=its
+        )
+        os.close(its)
+        written = b""
+        # Linux says EIO when nobody has the other end any more
+        with suppress(OSError):
+            while block := os.read(ours, 1 << 16):
+                written += block
+        os.close(ours)
+        return process.wait(), written.decode()
 
     def why(self, *arguments: str) -> str:
         """What ``retort why`` prints here."""

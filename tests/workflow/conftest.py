@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.workflow.checkouts import TINY, Checkout, copy_checkout
+from tests.workflow.checkouts import TERMINAL, TINY, Checkout, copy_checkout
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout where the tiny configuration has run to its end, at a path that needs quoting."""
+    """A checkout where ``retort run`` has run the tiny configuration to its end, at a path that needs quoting."""
     result = copy_checkout(tmp_path_factory.mktemp("workflow") / "it's a $(run)")
-    result.snakemake("--configfile", result.configure(TINY, "tiny.yaml"))
+    flags = ("--cores", "2", "--set-scatter", "distill=2")
+    status, written = result.terminal("run", result.configure(TINY, "tiny.yaml"), *flags)
+    assert status == 0, written
+    (result.path / TERMINAL).write_text(written)
     return result
