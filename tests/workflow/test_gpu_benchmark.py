@@ -26,7 +26,7 @@ def benchmark(directory: Path, *arguments: str) -> tuple[int, str]:
         "--precisions",
         "float32",
         "--threads",
-        "2",
+        "1",
         *arguments,
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
