@@ -10,11 +10,13 @@ from retort.data.files import FINISHED
 
 
 def forget_recorded(states: Path, is_recorded: Callable[[str], bool]) -> None:
-    """Remove the states below ``states/<rule>/<key>`` of finished work whose output ``is_recorded``.
+    """Remove the states below ``states/<rule>/<key>`` of finished work whose output is there and ``is_recorded``.
 
     A result that was written, but not recorded before the workflow was killed, is made again. It then comes from the
-    state at once.
+    state at once. So does the result of a job whose shell was killed after the work was done: Snakemake removes it,
+    and records it all the same.
     """
     for mark in states.glob(f"*/*/{FINISHED}"):
-        if is_recorded(mark.read_text(encoding="utf-8").strip()):
+        output = mark.read_text(encoding="utf-8").strip()
+        if Path(output).exists() and is_recorded(output):
             shutil.rmtree(mark.parent, ignore_errors=True)
