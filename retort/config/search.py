@@ -28,6 +28,8 @@ class SearchSection(Section):
     """What it decodes."""
     outputs_key: ClassVar[str | None] = None
     """The key that says how many outputs of a source it ranks; None: it has one."""
+    scores_tokens: ClassVar[bool] = True
+    """Whether tokens of its outputs have probabilities of their own."""
     allow_unknown: bool = False
     """Let outputs hold the unknown piece, written as U+2047, for a later step that replaces it."""
 
@@ -210,6 +212,7 @@ class NgramSearch(SearchSection):
     model, summed over the beam's alignments or paths, plus lm_weight times that under the n-grams, eos included, plus
     token_bonus for each token."""
 
+    scores_tokens = False
     beam_size: int = Field(10, ge=1, le=1000)
     """Hypotheses kept at each step."""
     candidates: int = Field(5, ge=1, le=1000)

@@ -11,7 +11,7 @@ from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.search.tokens import output_limit
-from retort.runtime.system import Decoded, Scored, System
+from retort.runtime.system import Decoded, Scored, System, distinct
 
 
 class CTranslate2System(System):
@@ -66,7 +66,7 @@ class CTranslate2System(System):
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         """CTranslate2 divides a beam's scores by its own function of the length. Here they are as in torch; the
-        order is that of CTranslate2."""
+        order is that of CTranslate2. Outputs that are equal once they are cut are one."""
         lists = self._ranked(sources, count)
         pairs = [(source, tokens) for source, (ranked, _) in zip(sources, lists, strict=True) for tokens in ranked]
         results = iter(
@@ -76,7 +76,10 @@ class CTranslate2System(System):
                 max_input_length=0,
             )
         )
-        return [[self._scored(tokens, limit, next(results).log_probs) for tokens in ranked] for ranked, limit in lists]
+        return [
+            distinct([self._scored(tokens, limit, next(results).log_probs) for tokens in ranked])
+            for ranked, limit in lists
+        ]
 
     def _scored(self, tokens: list[int], limit: int, log_probs: list[float]) -> Scored:
         """``log_probs`` are of the tokens and of eos, which an output that hit its limit does not have."""

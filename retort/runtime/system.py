@@ -56,6 +56,22 @@ class Scored(NamedTuple):
     """Log-probability of each token, in nats."""
 
 
+def no_token_scores(kind: str) -> RetortError:
+    """What to say where scores are asked of a search that sums over the ways to a text."""
+    return RetortError(
+        f"the search {kind} sums over all ways to a text, so its tokens have no probabilities of their own; "
+        "translate without scores, or by another search"
+    )
+
+
+def distinct(ranked: list[Scored]) -> list[Scored]:
+    """Of equal outputs the first."""
+    first: dict[tuple[int, ...], Scored] = {}
+    for scored in ranked:
+        first.setdefault(tuple(scored.decoded.tokens), scored)
+    return list(first.values())
+
+
 class System(ABC):
     """A system that is loaded and ready."""
 
@@ -149,7 +165,10 @@ class System(ABC):
 
     @abstractmethod
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
-        """The same, slower: at most ``count`` outputs per source with their scores, best first."""
+        """The same, slower: at most ``count`` outputs per source with their scores, best first.
+
+        Raises RetortError for a search whose tokens have no probabilities of their own.
+        """
 
     def _batches(self, encoded: Sequence[Sequence[int]], size: int | None) -> Iterator[list[int]]:
         """Rows that have tokens, in batches of similar length."""

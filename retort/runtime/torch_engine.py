@@ -15,7 +15,7 @@ from torch import Tensor
 from retort.config import Search
 from retort.data.batches import LENGTH_STEP, Ragged
 from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of
-from retort.runtime.system import Decoded, Scored, System
+from retort.runtime.system import Decoded, Scored, System, no_token_scores
 from retort.search.base import Hypothesis, run_search
 from retort.search.left_to_right import forced_log_probs
 from retort.training.device import PRECISIONS, prepare_device
@@ -60,6 +60,8 @@ class TorchSystem(System):
         return 1 if key is None else int(self.search[key])
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
+        if not self._options.scores_tokens:
+            raise no_token_scores(self._options.kind)
         source_bs = self._padded(sources)
         nbest_lists = run_search(self.model, source_bs, options=self._options, teacher=self._teacher)
         nbest_lists = [best[:count] for best in nbest_lists]

@@ -151,6 +151,7 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
             "c": {
                 "objective": {"name": "ctc"},
                 "data": "distilled",
+                "searches": {"collapse": {"kind": "ctc_collapse"}, "ngrams": {"kind": "ctc_beam"}},
                 "tune": {"collapse": {"blank_penalty": [0.0, 0.5]}},
             }
         },

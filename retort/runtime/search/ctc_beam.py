@@ -13,9 +13,11 @@ import numpy as np
 from retort.data.vocabulary import BLANK
 from retort.runtime.names import LOGITS, MODEL
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.system import Decoded
+from retort.runtime.system import Decoded, Scored, no_token_scores
 from retort.search.ngram_scores import best_places, scorer_of
 from retort.search.prefix_beam import prefix_beam, without_sure_blanks
+
+OUTPUTS_KEY = None
 
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
@@ -37,3 +39,8 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     tokens_btk = graphs.tokens[best_nk].reshape(probs_btk.shape)
     texts, _ = prefix_beam(without_sure_blanks(blank_bt, tokens_btk, probs_btk), scorer, options["beam_size"])
     return [Decoded(tokens, False, 1) for tokens in texts]
+
+
+def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
+    """Raises RetortError: no token has a probability of its own."""
+    raise no_token_scores(options["kind"])

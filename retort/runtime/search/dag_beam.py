@@ -14,9 +14,11 @@ from retort.data.vocabulary import EOS
 from retort.runtime.names import END, LOGITS, MODEL, NORMALISER, TRANSITIONS
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.tokens import output_limit
-from retort.runtime.system import Decoded
+from retort.runtime.system import Decoded, Scored, no_token_scores
 from retort.search.graph_beam import graph_beam, most_probable_successors
 from retort.search.ngram_scores import best_places, scorer_of
+
+OUTPUTS_KEY = None
 
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
@@ -40,3 +42,8 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
         texts, _ = graph_beam(successors, scorer, limits=[limit], beam_size=size)
         decoded.append(Decoded(texts[0], False, 1))
     return decoded
+
+
+def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
+    """Raises RetortError: no token has a probability of its own."""
+    raise no_token_scores(options["kind"])

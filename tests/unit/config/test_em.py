@@ -146,7 +146,7 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
         ),
         (
             with_em(student={"searches": {"nine": {"kind": "length_parallel"}, "a": {"kind": "argmax"}}}),
-            "em.student.searches.nine: the first search validates the training, where no teacher rescores",
+            "em.student.searches.nine: the first search validates the training, where there is no teacher and no table",
         ),
         (
             with_em(teacher={"model": {"d_model": 32}}),

@@ -350,14 +350,14 @@ def test_every_test_set_is_translated_row_by_row(tables, teacher, tmp_path):
     assert run_of_translations(tmp_path / "out.parquet") == Run("ctc", 3, "name")
     facts = read_provenance(tmp_path / "out.parquet")
     assert facts["checkpoint"] == file_digest(teacher / "model.safetensors")
-    assert facts["search"] == {"name": "name", "kind": "greedy", "max_ratio": 2.0}
+    assert facts["search"] == {"name": "name", "kind": "greedy", "allow_unknown": False, "max_ratio": 2.0}
     assert facts["tests"] == {path.name: file_digest(path) for path in (tables.test, other)}
 
 
 def test_the_search_that_is_best_on_validation_decodes_the_tests(tables, teacher, tmp_path):
     valid = tables.root / "corpus/valid.parquet"
     # of the first two the longer outputs win by far; the third equals the second, and comes later
-    tried = [{**GREEDY, "max_ratio": ratio} for ratio in (0.01, 2.0, 2.5)]
+    tried = [{**GREEDY, "allow_unknown": False, "max_ratio": ratio} for ratio in (0.01, 2.0, 2.5)]
     call(
         tune_search,
         *("--checkpoint", teacher, "--searches", json.dumps(tried), "--metric", "chrF", "--valid", valid),

@@ -73,7 +73,7 @@ def test_scores_are_those_of_torch(tmp_path, vocabulary, search):
     assert [[s.score for s in ranked] for ranked in by_torch] == [
         [h.score for h in best] for best in run_search(model, padded, search)
     ]
-    assert {len(ranked) for ranked in found} == {engines[0].most_outputs}
+    assert max(len(ranked) for ranked in found) == engines[0].most_outputs
     for ours, theirs in zip(found, by_torch, strict=True):
         expected = {tuple(s.decoded.tokens): s for s in theirs}
         assert tuple(ours[0].decoded.tokens) in expected

@@ -127,7 +127,12 @@ def test_a_float32_graph_gives_the_outputs_of_torch_alone_and_in_a_batch(tmp_pat
     assert list(map(tuple, system.decode(sources))) == expected
     assert [tuple(system.decode([tokens])[0]) for tokens in sources] == expected
     assert len({tuple(tokens) for tokens, _, _ in expected}) > 3
-    check_scores(system, model, sources, complete)
+    if complete.scores_tokens:
+        check_scores(system, model, sources, complete)
+    else:
+        for engine in (system, open_system(tmp_path / "checkpoint", complete.model_dump())):
+            with pytest.raises(RetortError, match="sums over all ways to a text"):
+                engine.decode_scored(sources, 1)
 
 
 def check_scores(system, model, sources, search):
@@ -251,7 +256,8 @@ def test_the_bundle_says_what_it_is_and_what_was_measured(tmp_path, vocabulary):
     facts = export_system(tmp_path / "checkpoint", tmp_path / "bundle", precision="int8", lines=lines)
     assert facts == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert (facts["engine"], facts["precision"], facts["family"]) == ("onnx", "int8", "parallel")
-    assert facts["search"] == {"kind": "ctc_collapse", "blank_penalty": 0.0} and facts["searches"] == ["ctc_collapse"]
+    assert facts["search"] == search_of({"kind": "ctc_collapse"}).model_dump()
+    assert facts["searches"] == ["ctc_collapse", "ctc_beam"]
     assert facts["parity"]["lines"] == 3 and facts["parity"]["changed_outputs"] in range(4)
     assert facts["parity"]["bleu"] >= 0 and isinstance(facts["parity"]["bleu_difference"], float)
     assert set(facts["versions"]) == {"retort", "torch", "onnx", "onnxruntime"}
@@ -274,10 +280,22 @@ def test_a_float32_graph_that_changes_an_output_is_refused(tmp_path, vocabulary,
 
 REFUSED = {
     "left to right": ({"name": "autoregressive"}, {}, "onnx", None, "decodes by greedy or beam, which --format onnx"),
-    "in parallel": ({"name": "ctc"}, {}, "ctranslate2", None, "decodes by ctc_collapse, which --format ctranslate2"),
+    "in parallel": (
+        {"name": "ctc"},
+        {},
+        "ctranslate2",
+        None,
+        "decodes by ctc_collapse or ctc_beam, which --format ctranslate2",
+    ),
     "both modes": ({"name": "janus"}, {}, "ctranslate2", None, "which --format ctranslate2 cannot"),
     "recurrent": ({"name": "autoregressive"}, {"family": "gru"}, "ctranslate2", None, "this is a recurrent model"),
-    "another search": ({"name": "dag"}, {}, "onnx", {"kind": "beam"}, "can decode it by dag_path or joint_viterbi"),
+    "another search": (
+        {"name": "dag"},
+        {},
+        "onnx",
+        {"kind": "beam"},
+        "can decode it by dag_path or dag_beam or joint_viterbi",
+    ),
     "a teacher's choice": (
         VANILLA,
         {},

@@ -6,7 +6,7 @@ import pytest
 
 from retort.config import Latency
 from retort.runtime import timing
-from retort.runtime.system import Decoded, System
+from retort.runtime.system import Decoded, Scored, System
 from retort.runtime.timing import Timed, Times, Timing, changed_outputs, measure, time_batch
 
 # The name would make pytest collect it.
@@ -55,6 +55,13 @@ class Echo(System):
         self.clock.now += 5
         self.given.append(sources)
         return [Decoded(tokens, False, 1) for tokens in sources]
+
+    @property
+    def most_outputs(self):
+        return 1
+
+    def decode_scored(self, sources, count):
+        return [[Scored(decoded, 0.0, [0.0] * len(decoded.tokens))] for decoded in self.decode(sources)]
 
 
 @pytest.fixture
