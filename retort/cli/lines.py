@@ -136,13 +136,14 @@ def batches(
 
 def _check_beginning(block: bytes, name: str) -> None:
     """Warns about text that is not what its lines say. Raises RetortError for what is no text."""
-    from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
-    from retort.data.compression import compression_of
+    from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, suspicions
 
-    if is_utf16(block):
-        raise RetortError(f"{name}: UTF-16 by its first two bytes; expected UTF-8: convert it first")
-    if found := compression_of(block):
-        raise RetortError(f"{name}: compressed with {found.name}; decompress it, or name the file by --input")
+    if found := foreign_format(block):
+        raise RetortError(
+            f"{name}: begins as {found}; expected lines of text: decompress it, or name the file by --input"
+        )
+    if encoding := foreign_encoding(block[:BEGINNING]):
+        raise RetortError(f"{name}: {encoding}; expected UTF-8: convert it first")
     for suspicion in suspicions(block[:BEGINNING]):
         complain(f"warning: retort: {name}: {suspicion}")
 

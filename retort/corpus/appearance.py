@@ -5,18 +5,53 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from retort.data.compression import compression_of
+
 BEGINNING = 4096
 """Bytes that are looked at."""
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF32 = (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")
+_NUL_SHARE = 1 / 4
+"""Share of NUL in the first bytes above which a file is no text; in UTF-16 without a mark, Latin letters have half."""
+_FORMATS = {
+    b"%PDF-1.": "a PDF document",
+    b"{\\rtf": "an RTF document",
+    b"\xd0\xcf\x11\xe0": "an Office document",
+    b"\x89PNG\r\n": "a picture",
+    b"\xff\xd8\xff": "a picture",
+    b"PAR1\x15": "a Parquet file",
+    b"ARROW1\0": "an Arrow file",
+    b"SQLite format 3\0": "a database",
+    b"PK\x03\x04": "a zip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!\x1a\x07": "a RAR archive",
+    b"\x04\x22\x4d\x18": "data compressed with lz4",
+    b"\x5d\x00\x00": "data compressed with lzma",
+    b"\x1f\x9d": "data compressed with compress",
+}
+"""First bytes of files that are no text and that people have."""
 _COLUMN_NAME = re.compile(
     r"source|target|src|tgt|trg|ref|reference|references|sentence\d?|text|[a-z]{2}(-[a-z]{2})?", re.I
 )
 _SHOWN = 40
 
 
-def is_utf16(beginning: bytes) -> bool:
-    """Whether the text begins with the byte order mark of UTF-16."""
-    return beginning[:2] in _UTF16
+def foreign_format(beginning: bytes) -> str | None:
+    """What a file is that is no text in any encoding, or a compressed one that was compressed twice."""
+    if found := compression_of(beginning):
+        return f"data compressed with {found.name}"
+    return next((name for first, name in _FORMATS.items() if beginning.startswith(first)), None)
+
+
+def foreign_encoding(beginning: bytes) -> str | None:
+    """The encoding of a text that is not UTF-8, and how it is known."""
+    if beginning[:4] in _UTF32:
+        return "UTF-32 by its first four bytes"
+    if beginning[:2] in _UTF16:
+        return "UTF-16 by its first two bytes"
+    if beginning.count(0) > _NUL_SHARE * len(beginning):
+        return "UTF-16 without a byte order mark, or binary data, by the many NUL bytes at its beginning"
+    return None
 
 
 def is_old_mac(beginning: bytes) -> bool:

@@ -23,10 +23,11 @@ from retort.config import TextPair, TextSource
 from retort.config.addresses import base_name, is_address
 from retort.config.files import MIRROR_VARIABLE
 from retort.corpus import fairytaleqa, tmx
-from retort.corpus.appearance import BEGINNING, is_utf16, suspicions
+from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, suspicions
 from retort.corpus.downloads import download
 from retort.corpus.zips import open_member
 from retort.data.compression import SUFFIXES, UNREADABLE, decompressed
+from retort.data.files import no_file
 from retort.data.lines import LineSplitter
 from retort.errors import RetortError
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _UNREADABLE = (*UNREADABLE, zipfile.BadZipFile, tarfile.TarError)
 _TAR_HEADER = 512
+_SHOWN = 200
+"""Characters of what was found that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
             origin = "download"
             path = download(source.location, cache)
     if not os.path.isfile(path):
-        raise RetortError(f"{path}: no such file; expected a text (paths are relative to the working directory)")
+        raise RetortError(f"{path}: {no_file(path)}; expected a text (paths are relative to the working directory)")
     return Text(
         location=source.location,
         path=path,
@@ -149,13 +152,11 @@ class TextReader:
             if not line.strip():
                 continue
             try:
-                value = _at_path(json.loads(line, object_pairs_hook=_each_once), field)
-                parts = value if isinstance(value, list) else [value]
-                texts = [" ".join(part.split()) for part in parts]
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                texts = [" ".join(part.split()) for part in _texts_at(line, field)]
+            except ValueError as error:
                 raise RetortError(
-                    f"{self.text.name}: line {number}: no text {field!r} ({type(error).__name__}: {error}); expected a "
-                    f"JSON object with a text, or a list of texts, of that name; a.b is field b of the object a"
+                    f"{self.text.name}: line {number}: no text {field!r} ({str(error)[:_SHOWN]}); expected a JSON "
+                    f"object with a text, or a list of texts, of that name; a.b is field b of the object a"
                 ) from None
             if any(map(_has_surrogates, texts)):
                 raise RetortError(
@@ -180,9 +181,9 @@ class TextReader:
         self.sha256 = digest.hexdigest()
 
     def _notice(self, beginning: bytes) -> None:
-        """Warn about what the text looks like; raises RetortError for UTF-16."""
-        if is_utf16(beginning):
-            raise RetortError(f"{self.text.name}: UTF-16 by its first two bytes; expected UTF-8: convert it first")
+        """Warn about what the text looks like; raises RetortError for another encoding than UTF-8."""
+        if encoding := foreign_encoding(beginning):
+            raise RetortError(f"{self.text.name}: {encoding}; expected UTF-8: convert it first")
         for suspicion in suspicions(beginning, self.text.column) if self.text.layout == "lines" else ():
             log.warning("%s: %s", self.text.name, suspicion)
 
@@ -294,12 +295,20 @@ def _chunks(text: Text) -> Iterator[bytes]:
             stream = _open(text, stack)
             first = True
             while chunk := stream.read(_CHUNK):
-                if first and (chunk.startswith(b"PK\x03\x04") or _is_tar(chunk)):
-                    raise RetortError(f"{text.name}: an archive; set member to the name of the text inside it")
+                if first:
+                    _check_beginning(chunk, text)
                 first = False
                 yield chunk
         except _UNREADABLE as error:
             raise _unreadable(text, error) from error
+
+
+def _check_beginning(chunk: bytes, text: Text) -> None:
+    """Raises RetortError for what is no text."""
+    if chunk.startswith(b"PK\x03\x04") or _is_tar(chunk):
+        raise RetortError(f"{text.name}: an archive; set member to the name of the text inside it")
+    if found := foreign_format(chunk):
+        raise RetortError(f"{text.name}: begins as {found}; expected text, compressed at most once: convert it first")
 
 
 def _unreadable(text: Text, error: BaseException) -> RetortError:
@@ -336,13 +345,33 @@ def _drain(lines: Iterator[str]) -> Iterator[None]:
         yield None
 
 
-def _at_path(value: Any, field: str) -> Any:
-    """The part of a JSON object that ``field`` names: a key, or a path of keys joined by dots."""
-    if field in value or "." not in field:
-        return value[field]
-    for key in field.split("."):
+def _texts_at(line: str, field: str) -> list[str]:
+    """The texts in a line of JSON that ``field`` names: a key, or a path of keys joined by dots. Raises ValueError."""
+    try:
+        # no number is needed, and an integer of thousands of digits is one
+        value = json.loads(line, object_pairs_hook=_each_once, parse_int=float)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    whole = isinstance(value, dict) and field in value
+    for key in [field] if whole else field.split("."):
+        if not isinstance(value, dict):
+            raise ValueError(f"found {_kind(value)} where an object is expected")
+        if key not in value:
+            raise ValueError(f"found the fields {', '.join(map(repr, value)) or 'of an empty object'}")
         value = value[key]
-    return value
+    texts = value if isinstance(value, list) else [value]
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"found {_kind(text)}")
+    return texts
+
+
+def _kind(value: Any) -> str:
+    """What a value of JSON is, in words."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    kinds = ((dict, "an object"), (list, "a list"), (str, "a text"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "a number")
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

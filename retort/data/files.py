@@ -57,6 +57,15 @@ def writable(path: Path) -> Iterator[None]:
         ) from None
 
 
+def no_file(path: Path) -> str:
+    """What is where a file is expected, in words."""
+    if path.is_dir():
+        return "a directory"
+    if path.is_symlink():
+        return "a symbolic link to nothing"
+    return "a pipe or device, not a file" if path.exists() else "no such file"
+
+
 def check_writable(directory: Path) -> None:
     """Raise RetortError where ``directory`` cannot be made or written in. Nothing is written."""
     there = next(path for path in (directory, *directory.absolute().parents) if path.exists())

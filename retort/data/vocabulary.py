@@ -12,6 +12,7 @@ This module imports neither torch nor pyarrow, so that a program that translates
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ PAD, BOS, EOS, UNK, MASK, BLANK = range(6)
 IDS = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK, "mask": MASK, "blank": BLANK}
 MASK_PIECE, BLANK_PIECE = "<mask>", "<blank>"
 SOURCE_MODEL, TARGET_MODEL, DESCRIPTION = "source.model", "target.model", "vocabulary.json"
+_OTHER_SPACE = re.compile(r"[^\S ]")
 
 
 class Vocabulary:
@@ -92,8 +94,10 @@ class Vocabulary:
         return self._encode(self._target, texts)
 
     def decode_target(self, tokens: Sequence[Sequence[int]]) -> list[str]:
-        """Text of each sequence of target ids, without special tokens; unk stays."""
-        return [self._target.decode(list(map(int, ids))) if len(ids) else "" for ids in tokens]
+        """Text of each sequence of target ids on one line, without special tokens; unk stays. Line ends and tabs, which
+        pieces that are bytes can make, are spaces."""
+        texts = (self._target.decode(list(map(int, ids))) if len(ids) else "" for ids in tokens)
+        return [_OTHER_SPACE.sub(" ", text).strip() if _OTHER_SPACE.search(text) else text for text in texts]
 
     def copy_to(self, directory: Path | str) -> None:
         """Write both models into ``directory``."""

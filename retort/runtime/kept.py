@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from retort.errors import RetortError
 
-ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?)\]}]|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?)\]}]|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]+|#\d+);")
 NUMBER = re.compile(r"\d+(?:[.,'\u00a0\u202f]\d+)*")
 _WITHIN = re.compile(r"\D")
+_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,8 @@ class Keeper:
 
     def __init__(self, placeholders: Sequence[str] = ()) -> None:
         """``placeholders``: regular expressions. Raises RetortError for one that is none, or that matches nothing."""
-        self._kinds = {"address": ADDRESS, "tag": TAG}
-        if placeholders:
-            for placeholder in placeholders:
-                self._check(placeholder)
-            self._kinds = {"placeholder": re.compile("|".join(f"(?:{p})" for p in placeholders)), **self._kinds}
+        named = [("placeholder", _compiled(placeholder)) for placeholder in placeholders]
+        self._kinds = [*named, ("address", ADDRESS), ("tag", TAG)]
 
     def compare(self, source: str, translation: str) -> Kept:
         """Each thing has to be there as often as in the source. A number may be grouped otherwise: 1,000.5 is
@@ -60,25 +58,26 @@ class Keeper:
 
     def _things(self, text: str) -> Iterator[Lost]:
         # a number within an address is a part of it
-        for kind, pattern in self._kinds.items():
-            for match in pattern.finditer(text):
-                yield Lost(kind, match[0])
+        for kind, pattern in self._kinds:
+            yield from (Lost(kind, match[0]) for match in pattern.finditer(text) if match[0])
             text = pattern.sub(" ", text)
         for match in NUMBER.finditer(text):
             yield Lost("number", match[0])
 
-    @staticmethod
-    def _check(placeholder: str) -> None:
-        try:
-            empty = re.compile(placeholder).match("")
-        except re.error as error:
-            raise RetortError(
-                f"placeholder {placeholder!r}: {error}; expected a regular expression, such as '{{\\w+}}'"
-            ) from None
-        if empty:
-            raise RetortError(
-                f"placeholder {placeholder!r}: matches text of no length; expected one that matches a thing"
-            )
+
+def _compiled(placeholder: str) -> re.Pattern[str]:
+    """Raises RetortError for what is no regular expression, or matches nothing."""
+    try:
+        pattern = re.compile(placeholder)
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
+        raise RetortError(
+            f"placeholder {placeholder[:_SHOWN]!r}: {error}; expected a regular expression, such as '{{\\w+}}'"
+        ) from None
+    if pattern.match(""):
+        raise RetortError(
+            f"placeholder {placeholder[:_SHOWN]!r}: matches text of no length; expected one that matches a thing"
+        )
+    return pattern
 
 
 def counted(lost: Iterable[Lost]) -> str:

@@ -23,6 +23,10 @@ ABBREVIATIONS = frozenset(
 )
 CLAUSE = re.compile(rf"(?<=[;:,\u2013\u2014])\s+|(?<=[{CLAUSE_MARKS}])")
 SPACE = re.compile(r"\s+")
+_SHORT = 256
+"""Characters from which on the length of a piece is looked for."""
+_ABBREVIATION = 200
+"""Characters before a full stop that can be an abbreviation, white space included."""
 
 
 class Segment(NamedTuple):
@@ -55,7 +59,9 @@ def sentences(text: str) -> Iterator[Segment]:
     for match in END.finditer(text):
         space = match[1] or match[3] or ""
         end = match.end() - len(space)
-        goes_on = bool(match[2]) and (match[2].islower() or _is_abbreviation(text[start:end]))
+        goes_on = bool(match[2]) and (
+            match[2].islower() or _is_abbreviation(text[max(start, end - _ABBREVIATION) : end])
+        )
         if end > start and match.end() < len(text) and not goes_on:
             yield Segment(text[start:end], space)
             start = match.end()
@@ -72,28 +78,42 @@ def _is_abbreviation(sentence: str) -> bool:
 
 
 def _fitting(sentence: Segment, fits: Callable[[str], bool]) -> Iterator[Segment]:
-    """The sentence, or the longest pieces of it that fit."""
-    rest = sentence.text
-    while not fits(rest):
-        cut = _last_fitting(rest, CLAUSE, fits) or _last_fitting(rest, SPACE, fits)
+    """The sentence, or the longest pieces of it that fit. Takes time in proportion to its length."""
+    text, start = sentence.text, 0
+    while (end := _beyond(text, start, fits)) is not None:
+        cut = _last_fitting(text, start, end, CLAUSE, fits) or _last_fitting(text, start, end, SPACE, fits)
         if cut is None:
             # one word is longer than the model reads
-            end = _longest_beginning(rest, fits)
-            yield Segment(rest[:end], "")
-            rest = rest[end:]
-            continue
-        yield Segment(rest[: cut[0]], rest[cut[0] : cut[1]])
-        rest = rest[cut[1] :]
-    yield Segment(rest, sentence.space)
+            stop = start + _longest_beginning(text[start:end], fits)
+            cut = (stop, stop)
+        yield Segment(text[start : cut[0]], text[cut[0] : cut[1]])
+        start = cut[1]
+    yield Segment(text[start:], sentence.space)
 
 
-def _last_fitting(text: str, pattern: re.Pattern[str], fits: Callable[[str], bool]) -> tuple[int, int] | None:
-    """Where the last match begins and ends of which the text before fits."""
-    places = [match.span() for match in pattern.finditer(text) if match.start() > 0 and match.end() < len(text)]
+def _beyond(text: str, start: int, fits: Callable[[str], bool]) -> int | None:
+    """Where a piece that begins at ``start`` is too long; at most about twice too long, if it is not short. None if the
+    rest of the text fits."""
+    size = _SHORT
+    while fits(text[start : start + size]):
+        if start + size >= len(text):
+            return None
+        size *= 2
+    return min(start + size, len(text))
+
+
+def _last_fitting(
+    text: str, start: int, end: int, pattern: re.Pattern[str], fits: Callable[[str], bool]
+) -> tuple[int, int] | None:
+    """Where the last match begins and ends, not beyond ``end``, of which the text from ``start`` to it fits."""
+    while end < len(text) and text[end].isspace():
+        end += 1
+    matches = (match.span() for match in pattern.finditer(text, start, end))
+    places = [span for span in matches if span[0] > start and span[1] < len(text)]
     low, high = 0, len(places)
     while low < high:
         middle = (low + high) // 2
-        if fits(text[: places[middle][0]]):
+        if fits(text[start : places[middle][0]]):
             low = middle + 1
         else:
             high = middle

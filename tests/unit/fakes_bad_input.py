@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 import zipfile
@@ -100,18 +101,38 @@ def on_top(keys: dict[str, Any]) -> Given:
     return lambda house: [cli, "check", house.file("my.yaml", yaml.safe_dump(right | keys))]
 
 
-def text(content: bytes, name: str = "train.src", target: bytes = b"a b\n", **options: Any) -> Given:
+def text(
+    content: bytes | Callable[[House], Path], name: str = "train.src", target: bytes = b"a b\n", **options: Any
+) -> Given:
     """A corpus whose training source is this file."""
 
     def given(house: House) -> Arguments:
         other = [{"location": str(house.file("right", b"a b\n"))}]
-        source = [{"location": str(house.file(name, content)), **options}]
+        path = content(house) if callable(content) else house.file(name, content)
+        source = [{"location": str(path), **options}]
         pair = {"source": source, "target": [{"location": str(house.file("train.tgt", target))}]}
         corpus = {"kind": "text", "train": pair, "valid": {"source": other, "target": other}}
         corpus["tests"] = {"t": {"source": other, "target": other}}
         return [prepare_corpus, "--corpus", json.dumps(corpus), "--output", house.folder / "out"]
 
     return given
+
+
+def fifo(house: House) -> Path:
+    os.mkfifo(house.folder / "pipe")
+    return house.folder / "pipe"
+
+
+def loop(house: House) -> Path:
+    (house.folder / "loop").symlink_to("loop")
+    return house.folder / "loop"
+
+
+def memory(unit: str, head: str = "", language: str = "en") -> Given:
+    """A translation memory with one unit, read for English."""
+    lang = language.replace("\n", "&#10;")
+    begin = f'<?xml version="1.0"?>{head}<tmx version="1.4"><header/><body><tu><tuv xml:lang="{lang}">'
+    return text(f"{begin}{unit}</tuv></tu></body></tmx>".encode(), layout="tmx", field="en")
 
 
 def packed(files: dict[str, bytes], kind: str = "zip", member: str = "text", **options: Any) -> Given:

@@ -7,8 +7,10 @@ these can be known; the words of each case are looked for.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -34,8 +36,11 @@ from tests.unit.fakes_bad_input import (
     encoding,
     export,
     fairytale,
+    fifo,
     flipped,
     foreign_parquet,
+    loop,
+    memory,
     model,
     on_location,
     on_top,
@@ -183,21 +188,63 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
             "--output",
             h.folder / "o",
         ],
-        ("no such file; expected a text",),
+        ("a directory; expected a text",),
     ),
+    "text: a pipe": (text(fifo), ("pipe: a pipe or device, not a file; expected a text",)),
+    "text: a link to itself": (text(loop), ("loop: a symbolic link to nothing; expected a text",)),
+    "text: UTF-16 without a mark": (
+        text("a b\n".encode("utf-16-le")),
+        ("train.src: UTF-16 without a byte order mark", "expected UTF-8: convert it first"),
+    ),
+    "text: UTF-32": (text("a b\n".encode("utf-32")), ("UTF-32 by its first four bytes",)),
+    "text: a PDF": (text(b"%PDF-1.4\nabc\n"), ("train.src: begins as a PDF document", "convert it first")),
+    "text: a RAR archive": (text(b"Rar!\x1a\x07\0abc"), ("train.src: begins as a RAR archive",)),
+    "text: a table": (text(foreign_parquet()), ("train.src: begins as a Parquet file",)),
+    "text: compressed twice": (
+        text(gzip.compress(gzip.compress(b"a b\n")), "a.gz"),
+        ("a.gz: begins as data compressed with gzip", "compressed at most once"),
+    ),
+    "text: after gzip": (text(gzip.compress(b"a b\n") + b"more", "a.gz"), ("a.gz: cannot be read",)),
+    "text: after bzip2": (text(bz2.compress(b"a b\n") + b"more", "a.bz2"), ("a.bz2: cannot be read",)),
+    "text: after xz": (text(lzma.compress(b"a b\n") + b"more", "a.xz"), ("a.xz: cannot be read",)),
+    "text: xz cut": (text(lzma.compress(b"a b\n" * 999)[:40], "a.xz"), ("a.xz: cannot be read: it ends before",)),
+    "text: zstd cut": (text(b"\x28\xb5\x2f\xfd", "a.zst"), ("a.zst: cannot be read",)),
+    "tmx: unknown encoding": (
+        text(b'<?xml version="1.0" encoding="klingon"?><tmx/>', layout="tmx", field="en"),
+        ("train.src: line 1: unknown encoding: klingon; convert it to UTF-8",),
+    ),
+    "tmx: Shift JIS": (
+        text(b'<?xml version="1.0" encoding="shift_jis"?><tmx/>', layout="tmx", field="en"),
+        ("train.src: line 1: multi-byte encodings are not supported",),
+    ),
+    "tmx: XXE": (
+        memory("<seg>&a;</seg>", '<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]>'),
+        ("train.src: line 1: declares an entity",),
+    ),
+    "tmx: entity of an outer DTD": (
+        memory("<seg>&uuml;ber</seg>", '<!DOCTYPE tmx SYSTEM "tmx14.dtd">'),
+        ("train.src: line 1: &uuml; is declared nowhere in the file; write the character itself",),
+    ),
+    "tmx: deep": (memory("<hi>a" * 9999), ("train.src: line 1: more than 100 elements within each other",)),
+    "tmx: long text": (memory(f"<seg>{'a' * 2**25}a</seg>"), ("train.src: line 1: a text of more than 32 MiB",)),
+    "tmx: no such language": (memory("<seg>a</seg>", language="d\ne"), (r"the languages of this TMX are 'd\ne'",)),
     "text: JSON": (
         text(b"{\n", layout="json", field="a"),
         ("train.src", "line 1: no text 'a'", "expected a JSON object"),
     ),
     "text: JSON without the field": (
         text(b'{"b": 1}\n', layout="json", field="a"),
-        ("line 1: no text 'a'", "KeyError"),
+        ("line 1: no text 'a' (found the fields 'b')",),
     ),
     "text: JSON number": (
         text(b'{"a": 1}\n', layout="json", field="a"),
-        ("line 1: no text 'a'", "expected a JSON object"),
+        ("line 1: no text 'a' (found a number)", "expected a JSON object"),
     ),
-    "text: JSON object for a text": (text(b'{"a": {"b": "c"}}\n', layout="json", field="a"), ("line 1: no text 'a'",)),
+    "text: JSON object for a text": (text(b'{"a": {"b": "c"}}\n', layout="json", field="a"), ("found an object)",)),
+    "text: JSON null": (text(b"null\n", layout="json", field="a"), ("(found null where an object is expected)",)),
+    "text: JSON path": (text(b'{"a": "x"}\n', layout="json", field="a.b"), ("(found a text where an object",)),
+    "text: JSON array": (text(b"[\n{}]\n", layout="json", field="a"), ("line 1: no text 'a' (Expecting value",)),
+    "text: JSON long key": (text(f'{{"{"k" * 5000}": 1}}\n'.encode(), layout="json", field="a"), ("found the fields",)),
     "text: JSON deep": (text(b'{"a": ' + b"[" * 99999 + b"\n", layout="json", field="a"), ("line 1: no text 'a'",)),
     "text: JSON key twice": (
         text(b'{"a": "x", "a": "y"}\n', layout="json", field="a"),

@@ -159,7 +159,7 @@ def test_input_is_read_as_the_corpus_stage_reads_it(retort, expected, tmp_path, 
         assert retort(stdin=content) == (0, lines, "")
     else:
         status, out, errors = retort(stdin=path.read_bytes())
-        assert (status, out) == (2, "") and "standard input: compressed with " in errors
+        assert (status, out) == (2, "") and "standard input: begins as data compressed with " in errors
         path.write_bytes(path.read_bytes()[:-5])
         status, _, errors = retort("--input", path)
         assert status == 2 and f"{path}: cannot be read: " in errors

@@ -1,6 +1,7 @@
 """Translation memories and Moses pairs as texts."""
 
 import gzip
+import itertools
 import zipfile
 from pathlib import Path
 
@@ -44,7 +45,11 @@ def test_utf16_is_read_by_its_declaration():
 
 BOMB = '<!DOCTYPE tmx [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]><tmx><body><tu/></body></tmx>'
 BROKEN = {
-    "another language": (WHOLE, "fr", "no text in 'fr'; the languages of this TMX are DE, EN-us, de, de-AT, en, enm"),
+    "another language": (
+        WHOLE,
+        "fr",
+        "no text in 'fr'; the languages of this TMX are 'DE', 'EN-us', 'de', 'de-AT'",
+    ),
     "cut short": (WHOLE[:-20], "de", r"line \d+: no TMX: .*expected well-formed XML"),
     "no XML": (b"one line\nanother\n", "de", "line 1: no TMX"),
     "other XML": (b"<html><p/></html>", "de", "begins with <html>, expected <tmx>"),
@@ -102,3 +107,10 @@ def test_moses_pairs_are_two_members_of_one_archive(tmp_path: Path):
 def test_a_language_is_needed():
     with pytest.raises(ValueError, match="json, tmx or fairytaleqa"):
         TextSource(location="x.tmx", layout="tmx")
+
+
+def test_a_tag_without_an_end_ends(monkeypatch):
+    monkeypatch.setattr(tmx, "_LONGEST_TAG", 1000)
+    endless = (b"x" * 100 for _ in itertools.count())
+    with pytest.raises(RetortError, match="memory.tmx: line 2: a tag or comment of more than"):
+        list(tmx.lines(itertools.chain([b'<tmx version="1.4">\n<body x="'], endless), "de", "memory.tmx"))

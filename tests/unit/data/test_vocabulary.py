@@ -160,6 +160,10 @@ def test_with_byte_fallback_nothing_is_unknown(corpus, tmp_path):
     # bytes that are no character are shown as such, and end nothing
     pieces = trained.target_pieces
     assert trained.decode_target([[pieces.index("<0xE8>"), pieces.index("<0xAA>"), *encoded[1]]])[0].endswith(texts[1])
+    # nor do those that are line ends, or tabs between columns
+    odd = [pieces.index(f"<0x{byte}>") for byte in ("0A", "09", "0D", "0A")]
+    assert trained.decode_target([[*encoded[1], *odd, *encoded[1]]])[0].split() == f"{texts[1]} {texts[1]}".split()
+    assert not set("\n\t\r") & set(trained.decode_target([[*odd, *encoded[1], *odd]])[0])
 
 
 def test_a_vocabulary_that_cannot_hold_the_bytes_says_so(corpus, tmp_path):

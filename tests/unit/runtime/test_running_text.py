@@ -1,6 +1,7 @@
 """Running text: sentences and their white space, sentences that are too long, and what must come through."""
 
 import random
+import time
 
 import pytest
 
@@ -79,9 +80,17 @@ def test_what_must_come_through(name):
 
 def test_counts_and_bad_patterns():
     assert counted([Lost("number", "1"), Lost("address", "a"), Lost("number", "2")]) == "2 numbers, 1 address"
-    for pattern, message in {"(": "expected a regular expression", "a*": "matches text of no length"}.items():
-        with pytest.raises(RetortError, match=message):
+    deep, many = "(" * 9999, "x{99999999999}"
+    for pattern in ("(", "x(?i)", "(?L)x", "(?<=a+)b", deep, many):
+        with pytest.raises(RetortError, match="expected a regular expression"):
             Keeper([pattern])
+    with pytest.raises(RetortError, match="matches text of no length"):
+        Keeper(["a*"])
+
+
+def test_patterns_do_not_disturb_each_other():
+    keeper = Keeper([r"(?P<a>x)", r"(?P<a>y)", r"(?i)ok", r"(c)d\1", r"\b"])
+    assert keeper.compare("x y OK cdc", "x").lost == tuple(Lost("placeholder", text) for text in ("y", "OK", "cdc"))
 
 
 def test_lines_stay_and_so_do_their_edges():
@@ -93,3 +102,34 @@ def test_lines_stay_and_so_do_their_edges():
     assert (found.source, found.text) == (text, "  ONE. TWO.\n\n\t\nTHREE 5 \r\n")
     assert [t.source for t in found.segments] == ["One.", "Two.", "three 5"]
     assert (found.kept.found, found.kept.lost) == (1, ())
+
+
+LONG = {
+    "a word": "a" * 50_000,
+    "words": "abc " * 12_500,
+    "clauses": "a," * 25_000,
+    "abbreviations": "No. " * 12_500,
+    "white space": f"a{' ' * 50_000}b",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_work_is_linear_in_the_length_of_a_line(name):
+    read = 0
+
+    def fits(text):
+        nonlocal read
+        read += len(text)
+        return len(text) <= 500
+
+    line = LONG[name]
+    parts = segments(line, fits)
+    assert "".join(part.text + part.space for part in parts) == line.strip()
+    assert read < 40 * len(line)
+
+
+@pytest.mark.parametrize("text", ["a" * 100_000, "a." * 50_000, "a@" * 50_000, "a@b." * 25_000, "<a" * 50_000])
+def test_things_are_found_in_one_pass(text):
+    start = time.process_time()
+    assert not Keeper().compare(text, text).lost
+    assert time.process_time() - start < 1
