@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from retort.config import Model, ObjectiveSection
 from retort.data.batches import LENGTH_STEP
 from retort.models.autoregressive import AutoregressiveModel, Cache
+from retort.models.embeddings import normal, shapes_only
 from retort.models.kernels import MASKED, Linear, embed, gather_last
 
 BUCKETS = 32
@@ -51,7 +52,7 @@ class BangModel(AutoregressiveModel):
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__(config, source_size, target_size)
-        self.slot_vector = nn.Parameter(torch.randn(config.d_model) * config.d_model**-0.5)
+        self.slot_vector = nn.Parameter(normal(config.d_model, deviation=config.d_model**-0.5))
         layers = range(config.decoder_layers)
         self.relative = nn.ModuleList(Linear(config.d_model, BUCKETS * config.heads) for _ in layers)
         for parameter in self.relative.parameters():
@@ -191,6 +192,8 @@ def visibility(slots: Slots) -> Tensor:
 
 def distance_buckets(length: int) -> Tensor:
     """Bucket of each distance below ``length``: one per short distance, then logarithmically wider ones."""
+    if shapes_only():
+        return torch.empty(length, dtype=torch.long)
     distance = torch.arange(length)
     log_ratio = (distance.clamp(min=1).double() / EXACT_BUCKETS).log() / math.log(FARTHEST / EXACT_BUCKETS)
     wide = EXACT_BUCKETS + (log_ratio * (BUCKETS - EXACT_BUCKETS)).long()

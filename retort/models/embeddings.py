@@ -21,9 +21,11 @@ class Embeddings(nn.Module):
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__()
         self.scale = math.sqrt(config.d_model)
-        self.source = nn.Parameter(_normal(source_size, config.d_model))
-        self.target = self.source if config.tied == "all" else nn.Parameter(_normal(target_size, config.d_model))
-        self.output = nn.Parameter(_normal(target_size, config.d_model)) if config.tied == "none" else self.target
+        self.source = nn.Parameter(_scaled_normal(source_size, config.d_model))
+        self.target = self.source if config.tied == "all" else nn.Parameter(_scaled_normal(target_size, config.d_model))
+        self.output = (
+            nn.Parameter(_scaled_normal(target_size, config.d_model)) if config.tied == "none" else self.target
+        )
         self.positions = Positions(config) if config.family == "transformer" else NoPositions(config)
 
     def embed_source(self, source_bs: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ class Positions(nn.Module):
         # the longest sequence is padded too, and a length slot may precede it
         length = (round_up(config.max_length, LENGTH_STEP) + 1) * slots
         if config.positions == "learned":
-            self.table = nn.Parameter(torch.randn(length, config.d_model) * 0.02)
+            self.table = nn.Parameter(normal(length, config.d_model, deviation=0.02))
         else:
             self.register_buffer("table", _sinusoids(length, config.d_model), persistent=False)
 
@@ -67,11 +69,23 @@ class NoPositions(nn.Module):
         return dropout(x_btd, self.probability, self.training)
 
 
-def _normal(rows: int, columns: int) -> Tensor:
-    return torch.randn(rows, columns) * columns**-0.5
+def normal(*shape: int, deviation: float) -> Tensor:
+    """Normal random numbers of mean 0; values are not set where only shapes are asked for."""
+    return torch.empty(shape) if shapes_only() else torch.randn(shape) * deviation
+
+
+def shapes_only() -> bool:
+    """Whether the model is built on the meta device. Computing there imports torch's compiler, which takes 1.5 s."""
+    return torch.get_default_device().type == "meta"
+
+
+def _scaled_normal(rows: int, columns: int) -> Tensor:
+    return normal(rows, columns, deviation=columns**-0.5)
 
 
 def _sinusoids(length: int, width: int) -> Tensor:
     """Sinusoidal position embeddings [length, width] (Vaswani et al. 2017, section 3.5)."""
+    if shapes_only():
+        return torch.empty(length, width)
     angles = torch.arange(length)[:, None] * 10000 ** (-torch.arange(0, width, 2) / width)
     return torch.stack([angles.sin(), angles.cos()], -1).view(length, width)
