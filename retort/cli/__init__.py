@@ -10,11 +10,11 @@ import sys
 from typing import NoReturn
 
 from retort import __version__
-from retort.cli import check, compare, export, init, run, status, translate, why
+from retort.cli import check, compare, export, init, run, serve, status, translate, why
 from retort.data.streams import complain, replace_closed_streams, write_out
 from retort.errors import RetortError, refusal
 
-COMMANDS = (init, check, run, status, why, compare, translate, export)
+COMMANDS = (init, check, run, status, why, compare, translate, export, serve)
 """Each has ``add(commands)``, which declares the command's arguments and, as ``call``, the function that takes them."""
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from functools import partial
 
-from retort.cli.formats import as_columns, as_json, running_json, running_text
+from retort.cli.formats import as_columns, as_json, running_text
 from retort.cli.lines import batches, opened, output, reader, size
 from retort.cli.progress import Progress, is_terminal
 from retort.cli.searches import chosen_search
@@ -86,7 +86,7 @@ class RunningText:
 
     def __init__(self, translator: Translator, args: argparse.Namespace) -> None:
         self._translator, self._keeper, self._scores = translator, Keeper(args.keep), args.scores
-        self._form = running_json if args.json else running_text
+        self._form = as_json if args.json else running_text
         self._found = self._named = 0
         self._lost: list[Lost] = []
 

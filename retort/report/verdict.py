@@ -217,20 +217,20 @@ def cost(system: Ranked) -> str:
 
 
 def commands(found: Verdict) -> list[str]:
-    """The commands that translate with the winner, export it, and translate with what is exported."""
+    """The commands that translate with the winner, export it, and translate with what is exported, and serve it."""
     chosen = found.winner or found.reference
     if chosen.directory is None:
         return []
     search = f" --search {shlex.quote(chosen.search)}" if chosen.search else ""
     model, bundle = shlex.quote(chosen.directory), shlex.quote(f"{chosen.key[0]}-{chosen.latency.precision}")
-    translate = [f"{program()} translate --model {model}{search} --input in.txt > out.txt"]
+    translate = f"{program()} translate --model {model}{search} --input in.txt > out.txt"
     if chosen.latency.engine == "torch":
-        return translate
-    precision = chosen.latency.precision
+        return [translate, f"{program()} serve {model}{search}"]
     return [
-        *translate,
-        f"{program()} export --model {model}{search} --precision {precision} --output {bundle}",
+        translate,
+        f"{program()} export --model {model}{search} --precision {chosen.latency.precision} --output {bundle}",
         f"{program()} translate --model {bundle} --input in.txt > out.txt",
+        f"{program()} serve {bundle}",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from retort.runtime.kept import Kept
 
@@ -36,6 +37,14 @@ class Hypothesis:
         if not self.tokens:
             return None
         return math.exp(sum(math.log(max(token.probability, 1e-30)) for token in self.tokens) / len(self.tokens))
+
+    def facts(self) -> dict[str, Any]:
+        """The same for JSON."""
+        facts: dict[str, Any] = {"text": self.text, "truncated": self.truncated}
+        if self.tokens is not None:
+            tokens = [{"text": token.text, "probability": round(token.probability, 6)} for token in self.tokens]
+            facts |= {"score": self.score, "confidence": self.confidence, "tokens": tokens}
+        return facts
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,13 @@ class Translation:
         """Of the best output."""
         return self.hypotheses[0].tokens
 
+    def facts(self) -> dict[str, Any]:
+        """The same for JSON: the best output, and all of them where there are several."""
+        facts = {"source": self.source, **self.hypotheses[0].facts(), "source_cut": self.source_cut}
+        if len(self.hypotheses) > 1:
+            facts["hypotheses"] = [hypothesis.facts() for hypothesis in self.hypotheses]
+        return facts
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -97,3 +113,13 @@ class TextTranslation:
     """In their order; a segment is a sentence, or a part of a sentence that is longer than the model reads."""
     kept: Kept
     """What must come through unchanged, compared line by line."""
+
+    def facts(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {
+            "source": self.source,
+            "text": self.text,
+            "segments": [segment.facts() for segment in self.segments],
+            "kept": self.kept.found - len(self.kept.lost),
+            "lost": [{"kind": thing.kind, "text": thing.text} for thing in self.kept.lost],
+        }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -12,6 +13,9 @@ import zipfile
 from email import message_from_bytes
 from importlib.metadata import distribution
 from pathlib import Path
+from subprocess import PIPE
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from packaging.requirements import Requirement
@@ -96,12 +100,17 @@ def deployment(wheel, metadata, tmp_path_factory):
     return installed, packages
 
 
+def environment(deployment):
+    paths = os.pathsep.join(map(str, deployment))
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+
+
 def run(deployment, *arguments, **options):
     """A Python without the packages of this environment."""
-    paths = os.pathsep.join(map(str, deployment))
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-S", *map(str, arguments)]
-    return subprocess.run(command, env=environment, cwd=deployment[0], capture_output=True, text=True, **options)
+    return subprocess.run(
+        command, env=environment(deployment), cwd=deployment[0], capture_output=True, text=True, **options
+    )
 
 
 ABSENT = """
@@ -150,6 +159,23 @@ def test_a_bundle_starts_within_a_second(deployment, systems):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # by the processor's time: other tests run beside this one
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def test_a_bundle_is_served_from_a_deployment(deployment, systems):
+    command = [sys.executable, "-S", str(deployment[0] / "bin/retort"), "serve", str(systems / "vanilla")]
+    served = subprocess.Popen(
+        [*command, "--port", "0"], env=environment(deployment), stdout=PIPE, stderr=PIPE, text=True
+    )
+    address = served.stdout.readline().split()[-1]
+    body = json.dumps({"texts": ["abcd efgh", ""]}).encode()
+    with urlopen(Request(address, body, {"Content-Type": "application/json"}), timeout=10) as answer:
+        first, second = json.load(answer)["translations"]
+    assert first["text"] == retort.load(systems / "vanilla").translate("abcd efgh").text and second["text"] == ""
+    with pytest.raises(HTTPError, match="415"):
+        urlopen(Request(address, body, {"Content-Type": "text/plain"}), timeout=10)
+    served.terminate()
+    logged = served.communicate(timeout=10)[1].splitlines()
+    assert served.returncode == 0 and len(logged) == 2 and '"POST /translate HTTP/1.1" 200' in logged[0]
 
 
 def test_a_command_that_needs_more_says_so(deployment, systems):

@@ -94,7 +94,7 @@ def test_a_search_that_is_not_the_first_is_in_the_commands(inputs: Inputs) -> No
     other = replace(found.best[-1], search=verdict.chosen_search(inputs, ("teacher", "greedy")))
     commands = verdict.commands(replace(found, winner=other))
     assert """ --search '{"kind": "greedy"}' """ in commands[0] and """ --search '{"kind": "greedy"}' """ in commands[1]
-    assert "--search" not in commands[2]
+    assert "--search" not in commands[2] and commands[3] == f"{verdict.program()} serve ctc-int8"
 
 
 def test_a_loaded_machine_is_named(inputs: Inputs) -> None:

@@ -1,0 +1,1 @@
+"""A loaded system behind HTTP."""

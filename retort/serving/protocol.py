@@ -1,0 +1,66 @@
+"""What a request asks for, checked, and its answer, both as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from retort.runtime.translator import Translator
+
+BATCH = 32
+"""Texts that are decoded at once."""
+
+
+class Refused(Exception):
+    """A request that is not answered, with the status of HTTP and the reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request; the fields are its keys, and those of ``Translator.translate``."""
+
+    texts: list[str]
+    n_best: int = 1
+    scores: bool = False
+    running_text: bool = False
+    """Whether the texts are split into sentences and put together again."""
+
+
+def parsed(content: bytes, most_texts: int) -> Asked:
+    """Raises Refused for what is not such a request, and for more than ``most_texts``."""
+    try:
+        request = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f'not JSON ({error}); send {{"texts": ["A dog runs."]}}') from None
+    if not isinstance(request, dict):
+        raise Refused(400, f'{type(request).__name__}, expected an object such as {{"texts": ["A dog runs."]}}')
+    if unknown := request.keys() - Asked.__dataclass_fields__.keys():
+        raise Refused(400, f"{', '.join(sorted(unknown))}: no such key; there are {', '.join(Asked.__annotations__)}")
+    texts = request.get("texts")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Refused(400, "texts: expected a list of strings")
+    if len(texts) > most_texts:
+        raise Refused(413, f"texts: {len(texts)}, at most {most_texts} per request; send several requests")
+    for name, kind in (("n_best", int), ("scores", bool), ("running_text", bool)):
+        if type(request.get(name, kind(1))) is not kind:
+            raise Refused(400, f"{name}: expected {'a whole number' if kind is int else 'true or false'}")
+    for number, text in enumerate(texts, start=1):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise Refused(400, f"text {number}: half of a surrogate pair, which is no character")
+    if request.get("running_text") and request.get("n_best", 1) != 1:
+        raise Refused(400, "n_best: running text has one translation; leave one of them out")
+    return Asked(**request)
+
+
+def answer(translator: Translator, asked: Asked) -> dict[str, Any]:
+    """Translations in the order of the texts. Raises RetortError for what the system cannot do."""
+    if asked.running_text:
+        running = [translator.translate_text(t, scores=asked.scores, batch_size=BATCH) for t in asked.texts]
+        return {"translations": [translation.facts() for translation in running]}
+    found = translator.translate(asked.texts, n_best=asked.n_best, scores=asked.scores, batch_size=BATCH)
+    return {"translations": [translation.facts() for translation in found]}

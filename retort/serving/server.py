@@ -1,0 +1,135 @@
+"""``retort serve``: HTTP on the standard library. It has no encryption and knows no users: see docs/translate.md."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import retort
+from retort.errors import RetortError, refusal
+from retort.runtime.translator import Translator
+from retort.serving.protocol import Refused, answer, parsed
+
+PATH = "/translate"
+SECONDS_TO_SEND = 30
+"""A connection that sends nothing for so long is closed."""
+SECONDS_TO_WAIT = 30
+"""A request that waits longer for the others is refused."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request, and all of them together, may take."""
+
+    bytes: int
+    texts: int
+    at_once: int
+    """Requests that are decoded at the same time; the others wait."""
+    connections: int = 100
+
+
+class Server(ThreadingHTTPServer):
+    """Answers requests with one system, each connection in a thread of its own."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, translator: Translator, limits: Limits) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.translator, self.limits = translator, limits
+        self.decoding = threading.BoundedSemaphore(limits.at_once)
+        self._connections = threading.BoundedSemaphore(limits.connections)
+        try:
+            super().__init__((host, port), Handler)
+        except (OSError, OverflowError) as error:
+            raise RetortError(f"{host}, port {port}: {error}; choose another --host or --port") from None
+
+    @property
+    def address(self) -> str:
+        """Such as http://127.0.0.1:8080."""
+        host, port = self.server_address[:2]
+        name = f"[{host!s}]" if self.address_family == socket.AF_INET6 else host
+        return f"http://{name!s}:{port}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """One connection; it is closed at once where there are too many."""
+        if self._connections.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._connections.release()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection, which may send several requests."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "retort", ""
+    timeout = SECONDS_TO_SEND
+
+    def do_GET(self) -> None:
+        """What is served."""
+        if self.path != "/":
+            return self._refuse(404, f"{self.path}: no such path; there are GET / and POST {PATH}")
+        system = self.server.translator
+        facts = {"retort": retort.__version__, "engine": system.engine, "precision": system.precision}
+        return self._write(200, {**facts, "search": system.search})
+
+    def do_POST(self) -> None:
+        """Translations."""
+        try:
+            asked = parsed(self._content(), self.server.limits.texts)
+            if not self.server.decoding.acquire(timeout=SECONDS_TO_WAIT):
+                raise Refused(503, "too many requests are waiting; try again later")
+            try:
+                found = answer(self.server.translator, asked)
+            finally:
+                self.server.decoding.release()
+        except Refused as error:
+            return self._refuse(error.status, str(error))
+        except RetortError as error:
+            return self._refuse(400, str(error))
+        except (MemoryError, RuntimeError) as error:
+            self.log_error("%r", error)
+            return self._refuse(500, refusal(error) or "the system failed; the server's log has the reason")
+        return self._write(200, found)
+
+    def _content(self) -> bytes:
+        if self.path != PATH:
+            raise Refused(404, f"{self.path}: no such path; there are GET / and POST {PATH}")
+        # a page of another site cannot send this type without being asked for permission, which is not given
+        if self.headers.get_content_type() != "application/json":
+            raise Refused(415, "expected Content-Type: application/json")
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise Refused(411, "expected Content-Length, in bytes")
+        if len(length) > 12 or int(length) > self.server.limits.bytes:
+            raise Refused(413, f"more than {self.server.limits.bytes} bytes; send several requests")
+        content = self.rfile.read(int(length))
+        if len(content) < int(length):
+            raise Refused(400, f"{len(content)} of {length} bytes came")
+        return content
+
+    def _refuse(self, status: int, reason: str) -> None:
+        # what the request still holds is not read
+        self.close_connection = True
+        self._write(status, {"error": reason})
+
+    def _write(self, status: int, facts: dict[str, Any]) -> None:
+        content = json.dumps(facts, ensure_ascii=False).encode() + b"\n"
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)

@@ -1,0 +1,157 @@
+"""``retort serve``: answers, refusals and limits, by real requests to a server of a made-up system."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import retort
+from retort.runtime.results import Hypothesis, Token, Translation
+from retort.serving import server as serving
+from retort.serving.server import Limits, Server
+
+JSON = {"Content-Type": "application/json"}
+
+
+class Upper:
+    """Translates into capitals; waits for ``gate`` before it does."""
+
+    engine, precision, search = "onnx", "int8", {"kind": "argmax"}
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def translate(self, texts: list[str], *, n_best: int, scores: bool, batch_size: int) -> list[Translation]:
+        assert self.gate.wait(10)
+        if n_best > 2:
+            raise retort.RetortError(f"{n_best} outputs per line: the search ranks 2")
+        if "fail" in texts:
+            raise RuntimeError("a secret path")
+        tokens = (Token("X", 0.5),) if scores else None
+        return [Translation(t, (Hypothesis(t.upper(), False, -1.0, tokens),) * n_best, 0) for t in texts]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server("127.0.0.1", 0, Upper(), Limits(bytes=300, texts=3, at_once=1, connections=3)) as server:  # type: ignore[arg-type]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def connection(server: Server) -> HTTPConnection:
+    return HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+
+
+def post(server: Server, body: Any, path: str = "/translate", headers: dict[str, str] = JSON) -> tuple[int, Any]:
+    connected = connection(server)
+    connected.request("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
+    response = connected.getresponse()
+    try:
+        return response.status, json.loads(response.read())
+    finally:
+        connected.close()
+
+
+def test_what_is_served(server: Server) -> None:
+    connected = connection(server)
+    for _ in range(2):  # one connection, several requests
+        connected.request("GET", "/")
+        response = connected.getresponse()
+        facts = {"retort": retort.__version__, "engine": "onnx", "precision": "int8", "search": {"kind": "argmax"}}
+        assert (response.status, json.loads(response.read())) == (200, facts)
+    connected.close()
+    assert server.address == f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def test_translations_come_in_the_order_of_the_texts(server: Server) -> None:
+    status, answer = post(server, {"texts": ["ein ß", "", "zwei"]})
+    facts = {"truncated": False, "source_cut": 0}
+    assert status == 200
+    assert answer["translations"] == [{"source": t, "text": t.upper(), **facts} for t in ("ein ß", "", "zwei")]
+    assert post(server, {"texts": []}) == (200, {"translations": []})
+
+
+def test_scores_and_several_outputs(server: Server) -> None:
+    _, answer = post(server, {"texts": ["a"], "scores": True, "n_best": 2})
+    scored = {"text": "A", "truncated": False, "score": -1.0, "confidence": pytest.approx(0.5)}
+    scored["tokens"] = [{"text": "X", "probability": 0.5}]
+    assert answer["translations"] == [{"source": "a", **scored, "source_cut": 0, "hypotheses": [scored, scored]}]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        (b"", 400, "not JSON"),
+        (b"[" * 299, 400, "not JSON"),
+        (b'{"texts": ["\xff"]}', 400, "not JSON"),
+        (["a"], 400, "list, expected an object"),
+        ({"text": ["a"]}, 400, "text: no such key; there are texts, n_best, scores, running_text"),
+        ({}, 400, "texts: expected a list of strings"),
+        ({"texts": "a"}, 400, "texts: expected a list of strings"),
+        ({"texts": ["a", 1]}, 400, "texts: expected a list of strings"),
+        ({"texts": ["a"] * 4}, 413, "texts: 4, at most 3"),
+        ({"texts": ["a" * 300]}, 413, "more than 300 bytes"),
+        ({"texts": ["a"], "n_best": True}, 400, "n_best: expected a whole number"),
+        ({"texts": ["a"], "scores": 1}, 400, "scores: expected true or false"),
+        ({"texts": ["a"], "n_best": 3}, 400, "the search ranks 2"),
+        ({"texts": ["a"], "n_best": 2, "running_text": True}, 400, "running text has one translation"),
+        ({"texts": ["a", "\ud800"]}, 400, "text 2: half of a surrogate pair"),
+        ({"texts": ["fail"]}, 500, "the server's log has the reason"),
+    ],
+)
+def test_refusals_say_why(server: Server, body: Any, status: int, reason: str) -> None:
+    found, answer = post(server, body)
+    assert found == status and reason in answer["error"] and "secret" not in answer["error"]
+    assert post(server, {"texts": ["a"]})[0] == 200
+
+
+def test_other_paths_types_and_lengths(server: Server) -> None:
+    assert post(server, {"texts": []}, path="/")[0] == 404
+    # what a form of another site's page can send
+    assert post(server, {"texts": []}, headers={"Content-Type": "text/plain"})[0] == 415
+    assert post(server, b"", headers=JSON | {"Transfer-Encoding": "chunked"})[0] in (411, 400)
+    assert post(server, b"{}", headers=JSON | {"Content-Length": "-1"})[0] == 411
+    assert post(server, b"{}", headers=JSON | {"Content-Length": "9" * 5000})[0] == 413
+
+
+def test_who_waits_too_long_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SECONDS_TO_WAIT", 0.05)
+    server.translator.gate.clear()  # type: ignore[attr-defined]
+    first = SimpleNamespace(status=0)
+    thread = threading.Thread(target=lambda: setattr(first, "status", post(server, {"texts": ["a"]})[0]))
+    thread.start()
+    while server.decoding.acquire(blocking=False):  # until the first one is being decoded
+        server.decoding.release()
+    assert post(server, {"texts": ["b"]}) == (503, {"error": "too many requests are waiting; try again later"})
+    server.translator.gate.set()  # type: ignore[attr-defined]
+    thread.join()
+    assert first.status == 200
+
+
+def test_more_connections_than_allowed_are_closed(server: Server) -> None:
+    held = [connection(server) for _ in range(3)]
+    for connected in held:
+        connected.request("GET", "/")
+        connected.getresponse().read()
+    with pytest.raises((ConnectionError, OSError)):
+        post(server, {"texts": ["a"]})
+    for connected in held:
+        connected.close()
+
+
+def test_a_port_that_is_taken(server: Server) -> None:
+    port = server.server_address[1]
+    with pytest.raises(retort.RetortError, match=f"127.0.0.1, port {port}: .*in use.*choose another"):
+        Server("127.0.0.1", port, Upper(), server.limits)  # type: ignore[arg-type]
+    with pytest.raises(retort.RetortError, match="port 70000: .*choose another"):
+        Server("127.0.0.1", 70000, Upper(), server.limits)  # type: ignore[arg-type]
