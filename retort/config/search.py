@@ -217,6 +217,11 @@ class NgramSearch(SearchSection):
     """Hypotheses kept at each step."""
     candidates: int = Field(5, ge=1, le=1000)
     """Tokens tried in each slot or vertex, the most probable ones."""
+    min_share: float = Field(0.003, ge=0, le=1)
+    """Share of the most probable symbol of a slot, or continuation of a vertex, below which candidates are not tried;
+    0 tries all."""
+    beam_threshold: float | None = Field(6.0, ge=0, le=1000)
+    """Nats below the best hypothesis of a step from which on the others are dropped; null keeps all beam_size."""
     lm_weight: float = Field(0.3, ge=0, le=1000)
     """Weight of the n-grams' log-probability; 0 does without a table."""
     token_bonus: float = Field(0.0, ge=-1000, le=1000)

@@ -1,11 +1,10 @@
 """Prefix beam search over the slots of CTC, with an n-gram model of the targets: the torch side.
 
-Shape letters: b sources, t slots, r real slots of all sources, k candidate tokens.
+Shape letters: b sources, t slots, r real slots of all sources, k candidate tokens of a slot, m candidates of all slots.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,8 +12,8 @@ from retort.config import CtcBeam
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis
-from retort.search.ngram_scores import scorer_of
-from retort.search.prefix_beam import prefix_beam, without_sure_blanks
+from retort.search.ngram_scores import Pruning, most_probable, scorer_of
+from retort.search.prefix_beam import prefix_beam, slots_of
 
 FORBIDDEN = [PAD, BOS, EOS, MASK]
 
@@ -22,22 +21,21 @@ FORBIDDEN = [PAD, BOS, EOS, MASK]
 @torch.inference_mode()
 def search(model: ParallelModel, source_bs: Tensor, options: CtcBeam) -> list[list[Hypothesis]]:
     """One pass; the score is that of ``prefix_beam``, in nats. Tokens that no output may hold have no probability."""
-    scorer = scorer_of(options.model_dump())
+    scorer, pruning = scorer_of(options.model_dump()), Pruning.of(options.model_dump())
     states_btd, slots_b = model.decode_upsampled(source_bs, *model.encode(source_bs))
-    inside_bt = (torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]).cpu().numpy()
-    logits = model.logits(states_btd[torch.from_numpy(inside_bt).to(source_bs.device)]).float()
+    inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
+    logits = model.logits(states_btd[inside_bt]).float()
     logits[:, FORBIDDEN if options.allow_unknown else [*FORBIDDEN, UNK]] = float("-inf")
-    probs_rv = torch.softmax(logits, -1)
-    blank_r = probs_rv[:, BLANK].clone()
-    probs_rv[:, BLANK] = 0.0
-    probs_rk, tokens_rk = probs_rv.topk(min(options.candidates, probs_rv.shape[1]), -1)
-    blank_bt = np.ones(inside_bt.shape)
-    probs_btk = np.zeros((*inside_bt.shape, probs_rk.shape[1]))
-    tokens_btk = np.full(probs_btk.shape, PAD)
-    blank_bt[inside_bt], probs_btk[inside_bt] = blank_r.cpu().numpy(), probs_rk.cpu().numpy()
-    tokens_btk[inside_bt] = tokens_rk.cpu().numpy()
-    texts, score_b = prefix_beam(without_sure_blanks(blank_bt, tokens_btk, probs_btk), scorer, options.beam_size)
-    return [
-        [Hypothesis(tokens, score=score, truncated=False, passes=1)]
-        for tokens, score in zip(texts, score_b.tolist(), strict=True)
-    ]
+    log_probs_rv = torch.log_softmax(logits, -1)
+    blank_r, top_r = log_probs_rv[:, BLANK].exp().cpu().numpy(), log_probs_rv.amax(1).cpu().numpy()
+    log_probs_rv[:, BLANK] = float("-inf")
+    log_probs, tokens = log_probs_rv.topk(min(pruning.candidates, log_probs_rv.shape[1]), -1)
+    log_prob_rk, token_rk = log_probs.cpu().numpy(), tokens.cpu().numpy()
+    hypotheses, end = [], 0
+    for count in slots_b.tolist():
+        own = slice(end, end := end + count)
+        row_m, rank_m = most_probable(log_prob_rk[own], pruning.candidates, pruning.min_share, top_r[own])
+        slots = slots_of(blank_r[own], row_m, token_rk[own][row_m, rank_m], log_prob_rk[own][row_m, rank_m])
+        text, score = prefix_beam(slots, scorer, pruning)
+        hypotheses.append([Hypothesis(text, score=score, truncated=False, passes=1)])
+    return hypotheses

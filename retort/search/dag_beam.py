@@ -1,6 +1,6 @@
 """Beam search over the paths of a graph, with an n-gram model of the targets: the torch side.
 
-Shape letters: b sources, t vertices, m inner vertices of all sources, w candidate tokens of a vertex, v vocabulary.
+Shape letters: b sources, t, i and j vertices, w candidate tokens of a vertex.
 """
 
 from __future__ import annotations
@@ -12,27 +12,24 @@ from retort.config import DagBeam
 from retort.models.dag import DagModel
 from retort.search.base import Hypothesis, no_output, output_limit
 from retort.search.graph_beam import graph_beam, most_probable_successors
-from retort.search.ngram_scores import scorer_of
+from retort.search.ngram_scores import Pruning, scorer_of
 from retort.search.vertices import read_candidates
 
 
 @torch.inference_mode()
 def search(model: DagModel, source_bs: Tensor, options: DagBeam) -> list[list[Hypothesis]]:
     """One pass; the score is that of ``graph_beam``, in nats. No output is cut: longer ones are not tried."""
-    scorer = scorer_of(options.model_dump())
+    scorer, pruning = scorer_of(options.model_dump()), Pruning.of(options.model_dump())
     token_btw, log_prob_btw, log_transitions_bij, vertices_b = read_candidates(
         model, source_bs, no_output(options), count=options.candidates
     )
-    successors = most_probable_successors(
-        log_transitions_bij.cpu().numpy(),
-        log_prob_btw.cpu().numpy(),
-        token_bjw=token_btw.cpu().numpy(),
-        last_b=(vertices_b - 1).cpu().numpy(),
-        count=options.beam_size,
-    )
+    tokens, log_probs, log_transitions = (x.cpu().numpy() for x in (token_btw, log_prob_btw, log_transitions_bij))
     limits = output_limit(source_bs, options.max_ratio, model.config.max_length)
-    texts, score_b = graph_beam(successors, scorer, limits=limits, beam_size=options.beam_size)
-    return [
-        [Hypothesis(tokens, score=score, truncated=False, passes=1)]
-        for tokens, score in zip(texts, score_b.tolist(), strict=True)
-    ]
+    hypotheses = []
+    for row, (count, limit) in enumerate(zip(vertices_b.tolist(), limits, strict=True)):
+        successors = most_probable_successors(
+            log_transitions[row, :count, :count], log_probs[row, :count], tokens[row, :count], pruning
+        )
+        text, score = graph_beam(successors, scorer, limit, pruning)
+        hypotheses.append([Hypothesis(text, score=score, truncated=False, passes=1)])
+    return hypotheses

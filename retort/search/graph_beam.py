@@ -1,113 +1,148 @@
 """Beam search over paths of a directed acyclic graph, with an n-gram model (Huang et al. 2022, section 3.3).
 
 A hypothesis is a text and the vertex that emits its last token; its probability is summed over all paths of the beam
-that emit this text. All sentences of a batch, all hypotheses and all of their successors are extended at once; there is
-one step per token. numpy alone, since exported systems decode with it too.
+that emit this text. There is one step per token, one sentence at a time, in plain Python: as for CTC
+(``retort.search.prefix_beam``), numpy takes longer for its calls than for a step's arithmetic.
 
-Shape letters: b batch, i and j vertices, w candidate tokens of a vertex, k successors of a vertex (a later vertex and
-one of its tokens), n hypotheses, c = n k continuations.
+Shape letters: i and j vertices, w candidate tokens of a vertex, m successors of all vertices, vertex by vertex.
 """
 
 from __future__ import annotations
 
+from heapq import nlargest
+from math import exp, inf, log1p
 from typing import NamedTuple
 
 import numpy as np
 
-from retort.data.ngrams import History
-from retort.search.ngram_scores import Scorer, best_places, extended_keys
+from retort.data.vocabulary import EOS
+from retort.search.ngram_scores import Context, Pruning, Scorer, most_probable
+
+Hypothesis = tuple[float, float, int, "Text"]
+"""Total, log-probability, last vertex and text."""
 
 
 class Successors(NamedTuple):
     """The most probable successors of each vertex."""
 
-    log_prob_bik: np.ndarray
-    """log of transition x token: nats; -inf where there is none."""
-    vertex_bik: np.ndarray
-    token_bik: np.ndarray
-    last_b: np.ndarray
-    """The vertex that ends a text, with eos."""
+    inner: list[list[tuple[float, int, int]]]
+    """Those that emit text, the most probable first: log of transition x token in nats, the vertex and the token."""
+    ends: list[float]
+    """log of the transition to the last vertex x eos: -inf where that is no successor."""
+
+
+class Text:
+    """A text. Those that were tried form a tree, so that paths of equal texts meet."""
+
+    __slots__ = ("children", "context", "ngrams", "parent", "token")
+
+    def __init__(self, token: int, parent: Text | None, context: Context, ngrams: float) -> None:
+        self.token, self.parent, self.context = token, parent, context
+        self.ngrams = ngrams
+        """The scorer's sum."""
+        self.children: dict[int, Text] = {}
 
 
 def most_probable_successors(
-    log_transitions_bij: np.ndarray, log_prob_bjw: np.ndarray, token_bjw: np.ndarray, last_b: np.ndarray, count: int
+    log_transitions_ij: np.ndarray, log_prob_jw: np.ndarray, token_jw: np.ndarray, pruning: Pruning
 ) -> Successors:
-    """At most ``count`` successors of each vertex. Candidates with log-probability -inf are none."""
-    b, i, j = log_transitions_bij.shape
-    w = log_prob_bjw.shape[2]
-    count = min(count, j * w)
-    log_prob_bik = np.empty((b, i, count), np.float32)
-    place_bik = np.empty((b, i, count), np.int64)
-    for row in range(b):  # all at once would need the memory of every vertex times every token, for the whole batch
-        both = (log_transitions_bij[row, :, :, None] + log_prob_bjw[row]).reshape(i, j * w)
-        place_bik[row] = best_places(both, count)
-        log_prob_bik[row] = np.take_along_axis(both, place_bik[row], 1)
-    vertex_bik = place_bik // w
-    return Successors(
-        log_prob_bik, vertex_bik, token_bjw[np.arange(b)[:, None, None], vertex_bik, place_bik % w], last_b
-    )
+    """At most ``beam_size`` successors of each vertex, those that have ``min_share`` of the best one's probability.
 
-
-def graph_beam(
-    successors: Successors, scorer: Scorer, limits: list[int], beam_size: int
-) -> tuple[list[list[int]], np.ndarray]:
-    """The best text of each sentence, and its score [b]: log of its probability over the successors, plus the scorer's.
-
-    ``limits`` are the longest texts, in tokens without eos. A sentence that no hypothesis ends is empty, with score
-    -inf.
+    What has log-probability -inf is none. The last vertex has one candidate, eos, which ends a text.
     """
-    b, limit_b = len(limits), np.array(limits)
-    row_b1 = np.arange(b)[:, None]
-    vertex_bn, key_bn = np.zeros((b, 1), np.int64), np.zeros((b, 1), np.uint64)
-    log_prob_bn, score_bn, history = np.zeros((b, 1)), np.zeros((b, 1)), scorer.start((b, 1))
-    came_from: list[np.ndarray] = []
-    said: list[np.ndarray] = []
-    best_b, texts = np.full(b, -np.inf), [list[int]() for _ in limits]
-    for length in range(int(limit_b.max()) + 1):
-        from_b1 = (row_b1, vertex_bn)
-        token_bnk, next_bnk = successors.token_bik[from_b1], successors.vertex_bik[from_b1]
-        scores_bnk, longer = scorer.extended(History(*(x[:, :, None] for x in history)), token_bnk)
-        grown_bc = (log_prob_bn[:, :, None] + successors.log_prob_bik[from_b1]).reshape(b, -1)
-        keys_bc = extended_keys(key_bn[:, :, None], token_bnk).reshape(b, -1)
-        next_bc, token_bc = next_bnk.reshape(b, -1), token_bnk.reshape(b, -1)
-        grown_bc = _merged(grown_bc, keys_bc, next_bc)
-        sums_bc = (score_bn[:, :, None] + scores_bnk).reshape(b, -1)
-        total_bc = grown_bc + sums_bc
-        ends_bc = next_bc == successors.last_b[:, None]
-        ended_bc = np.where(ends_bc & (length <= limit_b)[:, None], total_bc, -np.inf)
-        for row in (ended_bc.max(1) > best_b).nonzero()[0]:
-            place = int(ended_bc[row].argmax())
-            best_b[row] = ended_bc[row, place]
-            texts[row] = _traced(row, place // token_bnk.shape[2], came_from, said)
-        open_bc = np.where(ends_bc, -np.inf, total_bc)
+    last, w = len(log_transitions_ij) - 1, log_prob_jw.shape[1]
+    both_ic = (log_transitions_ij[:last, :, None] + log_prob_jw).reshape(last, -1)
+    row_m, place_m = most_probable(both_ic, pruning.beam_size, pruning.min_share)
+    vertex_m, rank_m = np.divmod(place_m, w)
+    log_probs, tokens = both_ic[row_m, place_m].tolist(), token_jw[vertex_m, rank_m].tolist()
+    successors = Successors([[] for _ in range(last)], [-inf] * last)
+    for row, log_prob, vertex, token in zip(row_m.tolist(), log_probs, vertex_m.tolist(), tokens, strict=True):
+        if vertex == last:
+            successors.ends[row] = log_prob
+        else:
+            successors.inner[row].append((log_prob, vertex, token))
+    return successors
+
+
+def graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Pruning) -> tuple[list[int], float]:
+    """The best text, and its score: log of its probability over the successors, plus the scorer's.
+
+    ``limit`` is the longest text, in tokens without eos. A sentence that no hypothesis ends is empty, with score -inf.
+    """
+    empty = Text(-1, None, scorer.start(), 0.0)
+    beam: list[Hypothesis] = [(0.0, 0.0, 0, empty)]
+    best, best_text = -inf, empty
+    for length in range(limit + 1):
+        for text, log_prob in _ended(beam, successors.ends).items():
+            if (total := log_prob + text.ngrams + _score(text.context, EOS, scorer)) > best:
+                best, best_text = total, text
+        grown = _grown(beam, successors.inner, scorer, pruning.threshold)
+        most = max((hypothesis[0] for hypothesis in grown), default=-inf)
         # no text gets better than its beginning by more than the bonus of the tokens to come
-        most_b = open_bc.max(1) + max(0.0, scorer.token_bonus) * (limit_b - length)
-        if (most_b <= best_b).all():
+        if most + scorer.largest * (limit - length) <= best:
             break
-        chosen_bn = best_places(open_bc, beam_size)
-        chosen = (row_b1, chosen_bn)
-        came_from.append(chosen_bn // token_bnk.shape[2])
-        said.append(token_bc[chosen])
-        vertex_bn, key_bn, score_bn = next_bc[chosen], keys_bc[chosen], sums_bc[chosen]
-        log_prob_bn = np.where(open_bc[chosen] > -np.inf, grown_bc[chosen], -np.inf)
-        history = History(*(x[row_b1, came_from[-1], chosen_bn % token_bnk.shape[2]] for x in longer))
-    return texts, best_b
-
-
-def _merged(log_prob_bc: np.ndarray, keys_bc: np.ndarray, vertex_bc: np.ndarray) -> np.ndarray:
-    """Log-probabilities where equal texts at one vertex are one continuation, the first, with the sum of all."""
-    same_bcc = (keys_bc[:, :, None] == keys_bc[:, None]) & (vertex_bc[:, :, None] == vertex_bc[:, None])
-    first_bc = same_bcc.argmax(2) == np.arange(same_bcc.shape[1])
-    largest_b1 = np.maximum(log_prob_bc.max(1, keepdims=True), -1e30)
-    sums_bc = (same_bcc * np.exp(log_prob_bc - largest_b1)[:, None]).sum(2)
-    with np.errstate(divide="ignore"):
-        return np.where(first_bc, np.log(sums_bc) + largest_b1, -np.inf)
-
-
-def _traced(row: int, place: int, came_from: list[np.ndarray], said: list[np.ndarray]) -> list[int]:
-    """The tokens that led to a hypothesis."""
+        beam = nlargest(pruning.beam_size, [h for h in grown if h[0] >= most - pruning.threshold], key=_total)
     tokens = []
-    for from_bn, token_bn in zip(reversed(came_from), reversed(said), strict=True):
-        tokens.append(int(token_bn[row, place]))
-        place = int(from_bn[row, place])
-    return tokens[::-1]
+    while best_text.parent is not None:
+        tokens.append(best_text.token)
+        best_text = best_text.parent
+    return tokens[::-1], best
+
+
+def _ended(beam: list[Hypothesis], ends: list[float]) -> dict[Text, float]:
+    """Log-probabilities of the texts that end here."""
+    ended: dict[Text, float] = {}
+    for _, log_prob, vertex, text in beam:
+        if (end := ends[vertex]) > -inf:
+            _add(ended, text, log_prob + end)
+    return ended
+
+
+def _grown(
+    beam: list[Hypothesis], inner: list[list[tuple[float, int, int]]], scorer: Scorer, threshold: float
+) -> list[Hypothesis]:
+    """The hypotheses with a token more, each once.
+
+    Paths that are ``threshold`` worse than the best so far are not added to their texts.
+    """
+    grown: dict[int, dict[Text, float]] = {}
+    floor = -inf
+    for before, log_before, vertex, text in beam:
+        for log_prob, later, token in inner[vertex]:
+            if before + log_prob + scorer.largest < floor:
+                break
+            child = text.children.get(token) or _child(text, token, scorer)
+            total = log_before + log_prob + child.ngrams
+            if total >= floor:
+                _add(grown.setdefault(later, {}), child, log_before + log_prob)
+                floor = max(floor, total - threshold)
+    return [
+        (log_prob + text.ngrams, log_prob, vertex, text)
+        for vertex, texts in grown.items()
+        for text, log_prob in texts.items()
+    ]
+
+
+def _add(log_probs: dict[Text, float], text: Text, log_prob: float) -> None:
+    """Add to the probability of a text."""
+    if text not in log_probs:
+        log_probs[text] = log_prob
+    else:
+        low, high = sorted((log_prob, log_probs[text]))
+        log_probs[text] = high + log1p(exp(low - high))
+
+
+def _child(text: Text, token: int, scorer: Scorer) -> Text:
+    """The text with a token more."""
+    context, ngrams = text.context, text.ngrams + _score(text.context, token, scorer)
+    longer = context.longer[token] if token in context.longer else scorer.extended(context, token)
+    child = text.children[token] = Text(token, text, longer, ngrams)
+    return child
+
+
+def _score(context: Context, token: int, scorer: Scorer) -> float:
+    return context.scores[token] if token in context.scores else scorer.score(context, token)
+
+
+def _total(hypothesis: Hypothesis) -> float:
+    return hypothesis[0]

@@ -1,69 +1,171 @@
-"""What the beams over alignments and graphs share: the score of an n-gram model, and keys of prefixes.
+"""What the beams over alignments and graphs share: the score of an n-gram model, and the most probable candidates.
 
-numpy alone, since exported systems decode with it too.
+Needs neither torch nor a compiled extension, since exported systems decode with it too. A step of a search asks for a
+few n-grams of one text after the other, so this is plain Python: a dictionary's lookup takes a twentieth of a call of
+numpy. The scorer keeps its contexts and their scores from sentence to sentence.
+
+Shape letters: r rows, c columns.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from retort.data.ngrams import History, NgramModel, load_ngrams
-from retort.data.vocabulary import EOS
+from retort.data.ngrams import BITS, NgramModel, load_ngrams
+from retort.data.vocabulary import BOS, EOS
 from retort.errors import RetortError
 
-_FACTOR = np.uint64(6364136223846793005)
-"""Of a linear congruential generator modulo 2 ** 64 (Knuth), whose values hardly collide."""
+MOST_KEPT = 500_000
+"""Scores and contexts kept from sentence to sentence, about 100 bytes each."""
 
 
-class Scorer(NamedTuple):
-    """``lm_weight`` x log p of the n-gram model, plus ``token_bonus`` for each token but eos."""
+class Context:
+    """The longest end of a text that n-grams of the table continue. Texts that go on alike share one."""
 
-    model: NgramModel | None
-    lm_weight: float
-    token_bonus: float
+    __slots__ = ("high", "key", "length", "longer", "low", "scores", "shorter", "weight")
 
-    def start(self, shape: tuple[int, ...]) -> History:
-        """Histories of nothing said."""
-        if self.model is not None:
-            return self.model.start(shape)
-        return History(np.zeros((*shape, 0), np.uint64), np.zeros((*shape, 0), np.float32))
+    def __init__(self, key: int, length: int, low: int, high: int, weight: float, shorter: Context | None) -> None:
+        self.key, self.length = key, length
+        self.low, self.high = low, high
+        """Places of its continuations in the table."""
+        self.weight = weight
+        """Score of leaving it for the shorter one."""
+        self.shorter = shorter
+        self.scores: dict[int, float] = {}
+        """Known scores of tokens. To be read first: most are there."""
+        self.longer: dict[int, Context] = {}
 
-    def extended(self, history: History, tokens: np.ndarray) -> tuple[np.ndarray, History]:
-        """Scores of tokens in nats, and the histories with them; the shapes of both broadcast."""
-        bonus = np.where(tokens == EOS, np.float32(0), np.float32(self.token_bonus))
-        if self.model is None:
-            shape = np.broadcast_shapes(history.contexts_m.shape[:-1], tokens.shape)
-            return np.broadcast_to(bonus, shape), self.start(shape)
-        log_probs, longer = self.model.extended(history, tokens)
-        return np.float32(self.lm_weight) * log_probs + bonus, longer
+
+class Scorer:
+    """``lm_weight`` x log p of the n-gram model, plus ``token_bonus`` for each token but eos: nats."""
+
+    def __init__(self, model: NgramModel | None, lm_weight: float, token_bonus: float) -> None:
+        model = model or NgramModel.empty()
+        # a memory view's element is found faster than an array's
+        self._keys: memoryview[int] = model.keys.data
+        self._log_probs: memoryview[float] = model.log_probs.data.cast("B").cast("f")
+        self._weights: memoryview[float] = model.weights.data.cast("B").cast("f")
+        self._order, self._lm_weight, self._bonus = model.order, lm_weight, token_bonus
+        self._unknown = lm_weight * (model.floor + self._weights[0])
+        self.largest = max(0.0, token_bonus)
+        """No token scores more."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._kept = 0
+        self._empty = Context(0, 0, 1, bisect_left(self._keys, 1 << BITS), 0.0, None)
+
+    def start(self) -> Context:
+        """The context of a text that has not begun."""
+        if self._kept > MOST_KEPT:
+            self._forget()
+        return self.extended(self._empty, BOS)
+
+    def score(self, context: Context, token: int) -> float:
+        """Score of a token behind a text. Read ``context.scores`` before."""
+        bonus = 0.0 if token == EOS else self._bonus
+        at, left = context, 0.0
+        while token not in at.scores:
+            place = self._place(at, token)
+            if place >= 0 and self._log_probs[place] > -math.inf:
+                at.scores[token] = self._lm_weight * self._log_probs[place] + bonus
+            elif at.shorter is None:
+                at.scores[token] = self._unknown + bonus
+            else:
+                left += at.weight
+                at = at.shorter
+        score = context.scores[token] = at.scores[token] + left
+        self._kept += 1
+        return score
+
+    def extended(self, context: Context, token: int) -> Context:
+        """The context of the text with the token. Read ``context.longer`` before."""
+        if token in context.longer:
+            return context.longer[token]
+        longer = self._empty if context.shorter is None else self.extended(context.shorter, token)
+        if context.length + 1 < self._order:
+            place = self._place(context, token)
+            # behind a weight of 0 nothing follows
+            if place >= 0 and (weight := self._weights[place]):
+                key = self._keys[place]
+                low = bisect_left(self._keys, key << BITS)
+                high = bisect_left(self._keys, key + 1 << BITS, low, min(low + (1 << BITS), len(self._keys)))
+                longer = Context(key, context.length + 1, low, high, self._lm_weight * weight, longer)
+        context.longer[token] = longer
+        self._kept += 1
+        return longer
+
+    def _place(self, context: Context, token: int) -> int:
+        """Where the table has the context with the token, or -1."""
+        key, high = context.key << BITS | token + 1, context.high
+        place = bisect_left(self._keys, key, context.low, high)
+        return place if place < high and self._keys[place] == key else -1
+
+
+class Pruning(NamedTuple):
+    """What a search tries."""
+
+    beam_size: int
+    candidates: int
+    min_share: float
+    threshold: float
+    """Nats; infinite without one."""
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Pruning:
+        """Bundles from before ``min_share`` and ``beam_threshold`` do without."""
+        threshold = options.get("beam_threshold")
+        return cls(
+            options["beam_size"],
+            options["candidates"],
+            options.get("min_share", 0.0),
+            math.inf if threshold is None else threshold,
+        )
 
 
 def scorer_of(options: Mapping[str, Any], directory: Path = Path()) -> Scorer:
-    """The scorer of a search's options. The path of its table is relative to ``directory``.
+    """The scorer of a search's options, the same one each time. The path of its table is relative to ``directory``.
 
     Raises RetortError where the table is needed and not named.
     """
-    if options["lm_weight"] == 0:
-        return Scorer(None, 0.0, options["token_bonus"])
-    if options["table"] is None:
+    if options["lm_weight"] and options["table"] is None:
         raise RetortError(
             f"search {options['kind']} needs a table of n-grams, which the workflow's rule count_ngrams makes; name it "
             f"as table, or set lm_weight to 0"
         )
-    return Scorer(load_ngrams(str(directory / options["table"])), options["lm_weight"], options["token_bonus"])
+    return _scorer(directory, options["table"], options["lm_weight"], options["token_bonus"])
 
 
-def extended_keys(keys: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Keys of the prefixes with one token more, uint64; the empty prefix has key 0."""
-    return keys * _FACTOR + (tokens.astype(np.uint64) + np.uint64(1))
+@lru_cache(maxsize=4)
+def _scorer(directory: Path, table: str | None, lm_weight: float, token_bonus: float) -> Scorer:
+    model = load_ngrams(str(directory / table)) if table and lm_weight else None
+    return Scorer(model, lm_weight, token_bonus)
 
 
-def best_places(scores_bn: np.ndarray, count: int) -> np.ndarray:
-    """Places [b, count] of the largest scores, in no order; all of them where there are fewer."""
-    if scores_bn.shape[1] <= count:
-        return np.broadcast_to(np.arange(scores_bn.shape[1]), scores_bn.shape)
-    return np.argpartition(-scores_bn, count - 1, axis=1)[:, :count]
+def most_probable(
+    log_probs_rc: np.ndarray, count: int, min_share: float, top_r: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the at most ``count`` largest values of each row that are at least log ``min_share`` below
+    ``top_r``: row by row, the largest first. ``top_r`` is the row's largest by default. Those of -inf are left out."""
+    columns = log_probs_rc.shape[1]
+    if min_share > 0:
+        top_r = log_probs_rc.max(1) if top_r is None else top_r
+        wanted_rc = log_probs_rc >= (top_r + np.float32(math.log(min_share)))[:, None]
+    elif count < columns:
+        wanted_rc = log_probs_rc >= np.partition(log_probs_rc, -count, axis=1)[:, -count, None]
+    else:
+        wanted_rc = log_probs_rc > -np.inf
+    row_m, column_m = np.divmod(wanted_rc.ravel().nonzero()[0], columns)
+    value_m = log_probs_rc[row_m, column_m]
+    order_m = np.lexsort((-value_m, row_m))
+    row_m, column_m, value_m = row_m[order_m], column_m[order_m], value_m[order_m]
+    rank_m = np.arange(len(row_m)) - row_m.searchsorted(row_m)
+    kept_m = (rank_m < count) & (value_m > -np.inf)
+    return row_m[kept_m], column_m[kept_m]

@@ -1,151 +1,227 @@
 """Prefix beam search over the slots of CTC, with an n-gram model (Graves and Jaitly 2014; Hannun et al. 2014).
 
-A hypothesis is a text, whose probability is summed over all alignments of the beam. All sentences of a batch, all
-hypotheses and all of a slot's candidates are extended at once; there is one step per slot that is not surely blank.
-numpy alone, since exported systems decode with it too.
+A hypothesis is a text, whose probability is summed over all alignments of the beam. There is one step per slot, one
+sentence at a time, in plain Python: a step tries some twenty continuations, and numpy takes longer for its calls than
+for their arithmetic (9 ms per caption; this takes 0.3). Few are tried because a continuation must be better than the
+beam's last hypothesis so far, before its n-gram is looked up.
 
-Shape letters: b batch, t slot, k candidate tokens of a slot, n hypotheses, c = n + n k continuations (as it is, or
-with a token more).
+Shape letters: t slot, m candidate tokens of all slots, slot by slot.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from heapq import heapify, heapreplace
+from math import inf, log
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 
-from retort.data.ngrams import History
 from retort.data.vocabulary import EOS
-from retort.search.ngram_scores import Scorer, best_places, extended_keys
+from retort.search.ngram_scores import Context, Pruning, Scorer
 
-SURE = 0.99
-"""Slots whose blank is at least this probable hold a blank, for all hypotheses alike."""
-_NONE, _DEAD = -1, -2
-"""In place of the last token: of the empty text, and of a hypothesis that is no longer possible."""
+SMALL = 1e-100
+"""Probabilities below this are scaled, before they are 0."""
 
 
-class Slots(NamedTuple):
-    """What the slots of a batch may hold. Tokens that are no candidates are impossible."""
-
-    blank_bt: np.ndarray
-    """Probability of the blank: 1 beyond a sentence's slots."""
-    tokens_btk: np.ndarray
-    """Candidates, without the blank."""
-    probs_btk: np.ndarray
-    """Their probabilities: 0 beyond a sentence's slots."""
-    behind_blank_bt: np.ndarray
-    """Whether there was a slot with a sure blank just before this one."""
+_total = attrgetter("total")
 
 
-class Beam(NamedTuple):
-    """Hypotheses [b, n]."""
+class Slot(NamedTuple):
+    """What a slot may hold. Tokens that are no candidates are impossible."""
 
-    blank_bn: np.ndarray
-    """Probability of the text with a blank in the last slot, up to a factor per sentence."""
-    token_bn: np.ndarray
+    blank: float
+    """Probability of the blank."""
+    candidates: list[tuple[int, float, float]]
+    """Tokens without the blank, their probabilities and the logs of these, the most probable first."""
+    probs: dict[int, float]
+    """Probabilities of the same tokens."""
+
+
+class Prefix:
+    """A text. Those that were in the beam form a tree, so that alignments of equal texts meet."""
+
+    __slots__ = ("alive", "blank", "both", "children", "context", "ends", "ngrams", "parent", "token", "total")
+    context: Context | None
+    """Where its n-grams go on, once that is needed."""
+    blank: float
+    """Probability with a blank in the last slot, up to the beam's scale. This and what follows is set in the beam."""
+    ends: float
     """The same with its last token there."""
-    last_bn: np.ndarray
-    key_bn: np.ndarray
-    parent_bn: np.ndarray
-    """Key of the text without its last token."""
-    score_bn: np.ndarray
-    """The scorer's sum: nats."""
-    history: History
+    both: float
+    """The sum."""
+    total: float
+    """log of the sum, plus ``ngrams``."""
+
+    def __init__(self, token: int, parent: Prefix | None, ngrams: float) -> None:
+        self.token, self.parent, self.context = token, parent, None
+        self.ngrams = ngrams
+        """The scorer's sum."""
+        self.children: dict[int, Prefix] = {}
+        self.alive = False
+        """Whether it is in the beam."""
 
 
-def without_sure_blanks(blank_bt: np.ndarray, tokens_btk: np.ndarray, probs_btk: np.ndarray) -> Slots:
-    """The slots that are not surely blank, moved to the front."""
-    sure_bt = blank_bt >= SURE
-    order_bt = np.argsort(sure_bt, axis=1, kind="stable")[:, : max(1, int((~sure_bt).sum(1).max()))]
-    before_bt = np.concatenate([np.zeros_like(sure_bt[:, :1]), sure_bt[:, :-1]], 1)
-    blank_bt, sure_bt, before_bt = (np.take_along_axis(x, order_bt, 1) for x in (blank_bt, sure_bt, before_bt))
-    tokens_btk, probs_btk = (np.take_along_axis(x, order_bt[:, :, None], 1) for x in (tokens_btk, probs_btk))
-    return Slots(np.where(sure_bt, 1.0, blank_bt), tokens_btk, probs_btk * ~sure_bt[:, :, None], before_bt)
+def slots_of(blank_t: np.ndarray, row_m: np.ndarray, token_m: np.ndarray, log_prob_m: np.ndarray) -> list[Slot]:
+    """The slots of a sentence. Candidates are in the order of ``most_probable``; ``row_m`` are their slots."""
+    slots = [Slot(blank, [], {}) for blank in blank_t.tolist()]
+    probs = np.exp(log_prob_m).tolist()
+    for row, token, prob, log_prob in zip(row_m.tolist(), token_m.tolist(), probs, log_prob_m.tolist(), strict=True):
+        _, candidates, probs_of = slots[row]
+        candidates.append((token, prob, log_prob))
+        probs_of[token] = prob
+    return slots
 
 
-def prefix_beam(slots: Slots, scorer: Scorer, beam_size: int) -> tuple[list[list[int]], np.ndarray]:
-    """The best text of each sentence, and its score [b]: log of its probability over the candidates, plus the
-    scorer's."""
-    b, t = slots.blank_bt.shape
-    one = np.ones((b, 1))
-    nothing = np.zeros((b, 1), np.uint64)
-    beam = Beam(one, 0 * one, np.full((b, 1), _NONE), nothing, nothing - np.uint64(1), 0 * one, scorer.start((b, 1)))
-    scale_b = np.zeros(b)
-    came_from, said = [], []
-    for place in range(t):
-        beam, from_bn, token_bn = _step(beam, slots, place, scorer=scorer, beam_size=beam_size)
-        came_from.append(from_bn)
-        said.append(token_bn)
-        largest_b1 = (beam.blank_bn + beam.token_bn).max(1, keepdims=True)
-        beam = beam._replace(blank_bn=beam.blank_bn / largest_b1, token_bn=beam.token_bn / largest_b1)
-        scale_b += np.log(largest_b1[:, 0])
-    end_bn, _ = scorer.extended(beam.history, np.full(beam.last_bn.shape, EOS))
-    total_bn = _log(beam.blank_bn + beam.token_bn) + beam.score_bn + end_bn
-    best_b = total_bn.argmax(1)
-    texts = [_traced(row, int(best), came_from, said) for row, best in enumerate(best_b)]
-    return texts, total_bn[np.arange(b), best_b] + scale_b
-
-
-def _step(beam: Beam, slots: Slots, place: int, scorer: Scorer, beam_size: int) -> tuple[Beam, np.ndarray, np.ndarray]:
-    """The beam after one more slot; the hypothesis that each one continues, and the token added, or -1: [b, n]."""
-    blank_b1, token_b1k = slots.blank_bt[:, place, None], slots.tokens_btk[:, None, place]
-    prob_b1k, behind_b1 = slots.probs_btk[:, None, place], slots.behind_blank_bt[:, place, None]
-    any_bn = beam.blank_bn + beam.token_bn
-    ends_blank_bn = np.where(behind_b1, any_bn, beam.blank_bn)
-    ends_token_bn = np.where(behind_b1, 0.0, beam.token_bn)
-    repeats_bnk = token_b1k == beam.last_bn[:, :, None]
-    again_bn = (repeats_bnk * prob_b1k).sum(2)
-    # a token that equals the last one needs a blank between them
-    grown_bnk = prob_b1k * np.where(repeats_bnk, ends_blank_bn[:, :, None], any_bn[:, :, None])
-    # a text that is in the beam already: its hypothesis takes the probability
-    parent_bnn = beam.key_bn[:, :, None] == beam.parent_bn[:, None]
-    joins_bnnk = parent_bnn[:, :, :, None] & repeats_bnk[:, None]
-    joined_bn = (joins_bnnk * grown_bnk[:, :, None]).sum((1, 3))
-    grown_bnk = np.where(joins_bnnk.any(2), 0.0, grown_bnk)
-
-    scores_bnk, longer = scorer.extended(History(*(x[:, :, None] for x in beam.history)), token_b1k)
-    b, n, k = grown_bnk.shape
-    stays_blank_bn, stays_token_bn = any_bn * blank_b1, ends_token_bn * again_bn + joined_bn
-    prob_bc = np.concatenate([stays_blank_bn + stays_token_bn, grown_bnk.reshape(b, -1)], 1)
-    score_bc = np.concatenate([beam.score_bn, (beam.score_bn[:, :, None] + scores_bnk).reshape(b, -1)], 1)
-    chosen_bn = best_places(_log(prob_bc) + score_bc, beam_size)
-
-    # indexing beats take_along_axis, which takes longer than all arithmetic on a single sentence
-    row_b1 = np.arange(b)[:, None]
-    stays_bn, grown_bn = chosen_bn < n, np.maximum(chosen_bn - n, 0)
-    from_bn, candidate_bn = np.where(stays_bn, chosen_bn, grown_bn // k), grown_bn % k
-    before_bn, token_bn = (row_b1, from_bn), slots.tokens_btk[row_b1, place, candidate_bn]
-    prob_bn, key_bn = prob_bc[row_b1, chosen_bn], beam.key_bn[before_bn]
-    blank_bn = np.where(stays_bn, stays_blank_bn[before_bn], 0.0)
-    last_bn = np.where(stays_bn, beam.last_bn[before_bn], token_bn)
-    history = History(
-        *(
-            np.where(stays_bn[:, :, None], old[before_bn], new[row_b1, from_bn, candidate_bn])
-            for old, new in zip(beam.history, longer, strict=True)
-        )
-    )
-    new = Beam(
-        blank_bn=blank_bn,
-        token_bn=np.where(stays_bn, stays_token_bn[before_bn], prob_bn),
-        last_bn=np.where(prob_bn > 0, last_bn, _DEAD),
-        key_bn=np.where(stays_bn, key_bn, extended_keys(key_bn, token_bn)),
-        parent_bn=np.where(stays_bn, beam.parent_bn[before_bn], key_bn),
-        score_bn=score_bc[row_b1, chosen_bn],
-        history=history,
-    )
-    return new, from_bn, np.where(stays_bn, _NONE, token_bn)
-
-
-def _traced(row: int, place: int, came_from: list[np.ndarray], said: list[np.ndarray]) -> list[int]:
-    """The tokens that led to a hypothesis."""
+def prefix_beam(slots: Sequence[Slot], scorer: Scorer, pruning: Pruning) -> tuple[list[int], float]:
+    """The best text, and its score: log of its probability over the candidates, plus the scorer's."""
+    root = Prefix(-1, None, 0.0)
+    root.context, root.alive = scorer.start(), True
+    root.blank, root.ends, root.both, root.total = 1.0, 0.0, 1.0, 0.0
+    beam, log_scale = [root], 0.0
+    for slot in slots:
+        stayed = _stayed(beam, slot)
+        new, floor = _grown(beam, slot.candidates, [s[2] for s in stayed], scorer=scorer, pruning=pruning)
+        beam = _kept(beam, stayed, new, floor=floor, beam_size=pruning.beam_size)
+        if beam[0].both < SMALL and 0 < (largest := max(prefix.both for prefix in beam)) < SMALL:
+            log_scale += _scaled(beam, largest)
+    score, text = _ended(beam, scorer)
     tokens = []
-    for from_bn, token_bn in zip(reversed(came_from), reversed(said), strict=True):
-        if (token := int(token_bn[row, place])) != _NONE:
-            tokens.append(token)
-        place = int(from_bn[row, place])
-    return tokens[::-1]
+    while text.parent is not None:
+        tokens.append(text.token)
+        text = text.parent
+    return tokens[::-1], score + log_scale
 
 
-def _log(values: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.log(values)  # type: ignore[no-any-return]
+def _stayed(beam: list[Prefix], slot: Slot) -> list[tuple[float, float, float]]:
+    """``blank``, ``ends`` and ``total`` of the beam's texts one slot later, if none is new."""
+    slot_blank, _, probs = slot
+    stayed = []
+    for prefix in beam:
+        blank, ends, token = prefix.both * slot_blank, 0.0, prefix.token
+        if token in probs:
+            prob, parent = probs[token], prefix.parent
+            ends = prefix.ends * prob
+            # a token that equals the last one needs a blank between them
+            if parent.alive:  # type: ignore[union-attr]  # the empty text's token is in no slot
+                ends += (parent.blank if parent.token == token else parent.both) * prob  # type: ignore[union-attr]
+        both = blank + ends
+        stayed.append((blank, ends, log(both) + prefix.ngrams if both else -inf))
+    return stayed
+
+
+def _grown(
+    beam: list[Prefix],
+    candidates: list[tuple[int, float, float]],
+    totals: list[float],
+    scorer: Scorer,
+    pruning: Pruning,
+) -> tuple[list[Prefix], float]:
+    """Texts with a token more that are not in the beam, and the total below which none can be in the new beam.
+
+    ``totals`` are those of the beam's texts.
+    """
+    size, threshold, largest = pruning.beam_size, pruning.threshold, scorer.largest
+    best = max(totals)
+    floor = best - threshold
+    if full := len(totals) == size:
+        heapify(totals)
+        floor = max(floor, totals[0])
+    new = []
+    for prefix in beam:
+        last, before, children, context = prefix.token, prefix.total, prefix.children, prefix.context
+        least = floor - before - largest
+        for token, prob, log_prob in candidates:
+            if log_prob < least:
+                break
+            if token not in children:
+                child = None
+                if context is None:
+                    context = _context(prefix, scorer)
+                score = context.scores[token] if token in context.scores else scorer.score(context, token)
+            elif (child := children[token]).alive:
+                continue  # _stayed has grown it
+            else:
+                score = child.ngrams - prefix.ngrams
+            if token == last:
+                if not (ends := prefix.blank * prob):
+                    continue
+                total = log(ends) + prefix.ngrams + score
+            else:
+                ends, total = prefix.both * prob, before + log_prob + score
+            if total < floor:
+                continue
+            if child is None:
+                child = children[token] = Prefix(token, prefix, prefix.ngrams + score)
+            child.blank, child.ends, child.both, child.total = 0.0, ends, ends, total
+            new.append(child)
+            # the beam_size-th best so far is a floor for what is yet to come
+            if full:
+                if total > totals[0]:
+                    heapreplace(totals, total)
+            else:
+                totals.append(total)
+                if full := len(totals) == size:
+                    heapify(totals)
+            # conditions, as calls of max take longer than all else here
+            if total > best:
+                best = total
+                if best - threshold > floor:
+                    floor = best - threshold
+            if full and totals[0] > floor:
+                floor = totals[0]
+            least = floor - before - largest
+    return new, floor
+
+
+def _context(prefix: Prefix, scorer: Scorer) -> Context:
+    """Where the text's n-grams go on. The empty text has been given its own, and a text with children keeps it."""
+    if prefix.context is None:
+        before: Context = prefix.parent.context  # type: ignore[union-attr, assignment]
+        token = prefix.token
+        prefix.context = before.longer[token] if token in before.longer else scorer.extended(before, token)
+    return prefix.context
+
+
+def _kept(
+    beam: list[Prefix], stayed: list[tuple[float, float, float]], new: list[Prefix], floor: float, beam_size: int
+) -> list[Prefix]:
+    """The next beam."""
+    kept = []
+    for prefix, (blank, ends, total) in zip(beam, stayed, strict=True):
+        if total < floor:
+            prefix.alive = False
+        else:
+            prefix.blank, prefix.ends, prefix.both, prefix.total = blank, ends, blank + ends, total
+            kept.append(prefix)
+    for prefix in new:
+        if prefix.total >= floor:
+            prefix.alive = True
+            kept.append(prefix)
+    if len(kept) > beam_size:
+        kept.sort(key=_total, reverse=True)
+        for prefix in kept[beam_size:]:
+            prefix.alive = False
+        del kept[beam_size:]
+    return kept
+
+
+def _scaled(beam: list[Prefix], by: float) -> float:
+    """Divide the probabilities of the beam, and return the log of the divisor."""
+    log_scale = log(by)
+    for prefix in beam:
+        prefix.blank, prefix.ends, prefix.both = prefix.blank / by, prefix.ends / by, prefix.both / by
+        prefix.total -= log_scale
+    return log_scale
+
+
+def _ended(beam: list[Prefix], scorer: Scorer) -> tuple[float, Prefix]:
+    """The best of the texts if all of them end, behind its score."""
+    best = -inf, beam[0]
+    for prefix in beam:
+        context = _context(prefix, scorer)
+        score = prefix.total + (context.scores[EOS] if EOS in context.scores else scorer.score(context, EOS))
+        if score > best[0]:
+            best = score, prefix
+    return best

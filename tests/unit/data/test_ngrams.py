@@ -11,6 +11,7 @@ from retort.data.ngram_counts import NgramCounter
 from retort.data.ngrams import NgramModel, load_ngrams
 from retort.data.vocabulary import BOS, EOS
 from retort.errors import RetortError
+from retort.search.ngram_scores import Scorer
 
 VOCABULARY = 12
 
@@ -70,11 +71,11 @@ def counted(texts: list[list[int]], order: int, most: int = 10**6, parts: int = 
 
 def probabilities(model: NgramModel, context: list[int]) -> np.ndarray:
     """p of every token after bos and the context."""
-    history = model.start(())
+    scorer = Scorer(model, 1.0, 0.0)
+    behind = scorer.start()
     for token in context:
-        _, history = model.extended(history, np.array(token))
-    several = type(history)(*(np.broadcast_to(x, (VOCABULARY, *x.shape)) for x in history))
-    return np.exp(model.extended(several, np.arange(VOCABULARY))[0])
+        behind = scorer.extended(behind, token)
+    return np.exp([scorer.score(behind, token) for token in range(VOCABULARY)])
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])

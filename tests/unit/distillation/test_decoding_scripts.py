@@ -21,6 +21,7 @@ from retort.evaluation.runs import run_of_translations
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.runtime import torch_engine
 from retort.search.decoding import translate_texts
+from retort.search.ngram_scores import Scorer
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import count_ngrams, decode_shard, gather_distilled, measure_latency, translate, tune_search
 
@@ -54,7 +55,8 @@ def test_n_grams_are_counted_of_encoded_targets_or_of_texts(tables, tmp_path):
     assert (tmp_path / "encoded.ngrams").read_bytes() == (tmp_path / "texts.ngrams").read_bytes()
     model, vocabulary = load_ngrams(str(tmp_path / "texts.ngrams")), Vocabulary.load(tables.vocabulary)
     (first, *_), *_ = vocabulary.encode_target(targets)
-    seen, unseen = (float(model.extended(model.start(()), np.array(token))[0]) for token in (first, 3))
+    scorer = Scorer(model, 1.0, 0.0)
+    seen, unseen = (scorer.score(scorer.start(), token) for token in (first, 3))
     assert seen > unseen + 1
     (tmp_path / "text").write_text("")
     with pytest.raises(SystemExit):

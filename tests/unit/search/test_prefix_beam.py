@@ -9,8 +9,9 @@ import pytest
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import EOS
-from retort.search.ngram_scores import Scorer
-from retort.search.prefix_beam import prefix_beam, without_sure_blanks
+from retort.search import ngram_scores
+from retort.search.ngram_scores import Pruning, Scorer, most_probable
+from retort.search.prefix_beam import prefix_beam, slots_of
 
 TOKENS = [6, 7, 8]
 
@@ -21,66 +22,123 @@ def ngrams(order=3):
     return counter.model(9)
 
 
-def slots_of(seed, rows=3, t=4):
-    draws = np.random.default_rng(seed)
-    probs = draws.dirichlet(np.ones(len(TOKENS) + 1) * 0.6, (rows, t))
-    count = np.array([t, t - 1, t - 2])[:rows]
-    inside = np.arange(t) < count[:, None]
-    blank = np.where(inside, np.minimum(probs[:, :, 0], 0.98), 1.0)
-    # each slot's candidates are in an order of their own
-    order = np.argsort(-probs[:, :, 1:], 2)
-    tokens = np.array(TOKENS)[order]
-    return blank, tokens, np.take_along_axis(probs[:, :, 1:], order, 2) * inside[:, :, None], count
+def distributions(seed, t=4):
+    """Probabilities [t, 4] of the blank and of TOKENS in each slot."""
+    return np.random.default_rng(seed).dirichlet(np.ones(len(TOKENS) + 1) * 0.6, t)
 
 
-def best_by_enumeration(blank_t, tokens_tk, probs_tk, scorer):
+def pruning(beam_size, min_share=0.0, threshold=math.inf):
+    return Pruning(beam_size, len(TOKENS), min_share, threshold)
+
+
+def found(probs, scorer, by):
+    """Text and score of the search."""
+    log_probs = np.log(probs[:, 1:])
+    row, column = most_probable(log_probs, by.candidates, by.min_share, np.log(probs.max(1)))
+    return prefix_beam(slots_of(probs[:, 0], row, np.array(TOKENS)[column], log_probs[row, column]), scorer, by)
+
+
+def best_by_enumeration(probs, scorer):
     """The text with the largest log P + lm_weight x log p_LM + token_bonus x length, over all alignments."""
     texts = {}
-    slots = zip(blank_t, tokens_tk, probs_tk, strict=True)
-    options = [[(None, blank), *zip(tokens, probs, strict=True)] for blank, tokens, probs in slots]
-    for choice in itertools.product(*options):
-        text = tuple(int(token) for token, _ in itertools.groupby(c[0] for c in choice) if token is not None)
+    for choice in itertools.product(*(zip([None, *TOKENS], slot, strict=True) for slot in probs)):
+        text = tuple(token for token, _ in itertools.groupby(c[0] for c in choice) if token is not None)
         texts[text] = texts.get(text, 0.0) + math.prod(c[1] for c in choice)
 
-    def score(text):
-        total, history = math.log(texts[text]), scorer.start(())
-        for token in [*text, EOS]:
-            value, history = scorer.extended(history, np.array(token))
-            total += float(value)
-        return total
-
-    best = max((text for text in texts if texts[text]), key=score)
-    return list(best), score(best)
+    best = max(texts, key=lambda text: math.log(texts[text]) + ngram_score(text, scorer))
+    return list(best), math.log(texts[best]) + ngram_score(best, scorer)
 
 
-@pytest.mark.parametrize(("lm_weight", "token_bonus"), [(0.0, 0.0), (0.7, 0.5), (1.5, 2.0)])
+def ngram_score(text, scorer):
+    """The scorer's sum, eos included."""
+    total, context = 0.0, scorer.start()
+    for token in [*text, EOS]:
+        total, context = total + scorer.score(context, token), scorer.extended(context, token)
+    return total
+
+
+@pytest.mark.parametrize(("lm_weight", "token_bonus"), [(0.0, 0.0), (0.7, 0.5), (1.5, 2.0), (0.3, -1.0)])
 def test_a_wide_beam_finds_the_best_text_of_all(lm_weight, token_bonus):
     scorer = Scorer(ngrams() if lm_weight else None, lm_weight, token_bonus)
-    for seed in range(3):
-        blank, tokens, probs, count = slots_of(seed)
-        texts, scores = prefix_beam(without_sure_blanks(blank, tokens, probs), scorer, beam_size=130)
-        for row, t in enumerate(count):
-            text, score = best_by_enumeration(blank[row, :t], tokens[row, :t], probs[row, :t], scorer)
-            assert (texts[row], scores[row]) == (text, pytest.approx(score, abs=1e-4)), (seed, row)
+    for seed in range(6):
+        probs = distributions(seed, t=2 + seed % 4)
+        text, score = best_by_enumeration(probs, scorer)
+        assert found(probs, scorer, pruning(400)) == (text, pytest.approx(score, abs=1e-4)), seed
 
 
-def test_a_sentence_decodes_alone_as_in_a_batch_and_in_a_narrow_beam():
+def test_what_cannot_be_in_the_beam_is_not_tried_and_the_result_is_that_of_trying_it():
+    """The floor that rises while a slot is read leaves out nothing that belongs to the beam."""
     scorer = Scorer(ngrams(), 0.7, 0.5)
-    blank, tokens, probs, count = slots_of(9, t=12)
-    texts, scores = prefix_beam(without_sure_blanks(blank, tokens, probs), scorer, beam_size=3)
-    for row, t in enumerate(count):
-        alone = without_sure_blanks(blank[row : row + 1, :t], tokens[row : row + 1, :t], probs[row : row + 1, :t])
-        text, score = prefix_beam(alone, scorer, beam_size=3)
-        assert text == [texts[row]] and score[0] == pytest.approx(scores[row], abs=1e-6)
+    for seed in range(20):
+        probs = distributions(seed, t=9)
+        text, score = plain_beam(probs, scorer, 4)
+        assert found(probs, scorer, pruning(4)) == (text, pytest.approx(score, abs=1e-6)), seed
 
 
-def test_a_slot_that_is_surely_blank_is_a_blank():
-    """It keeps equal neighbours apart, and takes no step."""
-    token, scorer = np.array([[[6], [6], [6]]]), Scorer(None, 0.0, 0.0)
-    probs = np.array([[[0.9], [0.004], [0.8]]])
-    slots = without_sure_blanks(np.array([[0.1, 0.996, 0.2]]), token, probs)
-    assert slots.blank_bt.tolist() == [[0.1, 0.2]] and slots.behind_blank_bt.tolist() == [[False, True]]
-    texts, scores = prefix_beam(slots, scorer, beam_size=5)
-    assert texts == [[6, 6]] and scores[0] == pytest.approx(math.log(0.9 * 0.8))
-    everything_sure = without_sure_blanks(np.array([[0.995, 1.0]]), token[:, :2], probs[:, :2])
-    assert prefix_beam(everything_sure, scorer, beam_size=5)[0] == [[]]
+def plain_beam(probs, scorer, beam_size):
+    """Prefix beam search from its definition: text -> (ends with a blank, with its last token)."""
+    beam = {(): (1.0, 0.0)}
+    for blank, *slot in probs:
+        new = {}
+        for text, (with_blank, with_token) in beam.items():
+            both = with_blank + with_token
+            add(new, text, both * blank, 0.0)
+            for token, prob in zip(TOKENS, slot, strict=True):
+                if text and token == text[-1]:
+                    add(new, text, 0.0, with_token * prob)
+                add(new, (*text, token), 0.0, (with_blank if text and token == text[-1] else both) * prob)
+        totals = {text: math.log(sum(p)) + open_score(text, scorer) for text, p in new.items() if sum(p)}
+        beam = {text: new[text] for text in sorted(totals, key=totals.__getitem__)[-beam_size:]}
+    best = max(beam, key=lambda text: math.log(sum(beam[text])) + ngram_score(text, scorer))
+    return list(best), math.log(sum(beam[best])) + ngram_score(best, scorer)
+
+
+def add(beam, text, with_blank, with_token):
+    old = beam.get(text, (0.0, 0.0))
+    beam[text] = (old[0] + with_blank, old[1] + with_token)
+
+
+def open_score(text, scorer):
+    """The scorer's sum without eos."""
+    context = scorer.start()
+    for token in text:
+        context = scorer.extended(context, token)
+    return ngram_score(text, scorer) - scorer.score(context, EOS)
+
+
+def test_thresholds_leave_out_what_is_improbable():
+    """7 is the best text, and neither it nor its beginning is the best behind the first slot."""
+    probs, scorer = np.array([[0.2, 0.48, 0.31, 0.01], [0.1, 0.05, 0.8, 0.05]]), Scorer(None, 0.0, 0.0)
+    assert found(probs, scorer, pruning(10))[0] == [7]
+    assert found(probs, scorer, pruning(10, threshold=0.4))[0] == [6, 7]
+    assert found(probs, scorer, pruning(10, min_share=0.7))[0] == [6, 7]
+    assert found(np.array([[0.9, 0.08, 0.01, 0.01]]), Scorer(None, 0.0, 5.0), pruning(9, min_share=0.1))[0] == []
+
+
+def test_long_sentences_do_not_underflow():
+    probs = np.tile(np.array([1e-9, 5e-4, 1e-9, 1e-9]), (400, 1))
+    text, score = found(probs, Scorer(None, 0.0, 0.0), pruning(3))
+    assert text == [6] and score == pytest.approx(400 * math.log(5e-4), abs=0.01)
+
+
+def test_equal_neighbours_need_a_blank_between_them():
+    probs = np.array([[0.02, 0.96, 0.01, 0.01], [0.97, 0.01, 0.01, 0.01], [0.02, 0.96, 0.01, 0.01]])
+    assert found(probs, Scorer(None, 0.0, 0.0), pruning(5))[0] == [6, 6]
+    nothing = np.array([[0.97, 0.01, 0.01, 0.01]] * 2)
+    assert found(nothing, Scorer(None, 0.0, 0.0), pruning(5))[0] == []
+
+
+def test_scores_that_are_forgotten_are_computed_again(monkeypatch):
+    kept, probs = Scorer(ngrams(), 0.7, 0.5), distributions(3, t=8)
+    monkeypatch.setattr(ngram_scores, "MOST_KEPT", 0)
+    forgetful = Scorer(ngrams(), 0.7, 0.5)
+    assert [found(probs, forgetful, pruning(4)) for _ in range(2)] == [found(probs, kept, pruning(4))] * 2
+
+
+def test_candidates_are_the_most_probable_ones_of_each_row():
+    with np.errstate(divide="ignore"):
+        log_probs = np.log([[0.1, 0.6, 0.3, 0.0], [0.25, 0.2, 0.15, 0.4]])
+    assert [x.tolist() for x in most_probable(log_probs, 2, 0.0)] == [[0, 0, 1, 1], [1, 2, 3, 0]]
+    assert [x.tolist() for x in most_probable(log_probs, 9, 0.0)] == [[0, 0, 0, 1, 1, 1, 1], [1, 2, 0, 3, 0, 1, 2]]
+    assert [x.tolist() for x in most_probable(log_probs, 9, 0.45)] == [[0, 0, 1, 1, 1], [1, 2, 3, 0, 1]]
+    assert [x.tolist() for x in most_probable(log_probs, 9, 0.45, np.log([0.7, 0.9]))] == [[0], [1]]
