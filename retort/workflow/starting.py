@@ -22,6 +22,9 @@ from retort.errors import RetortError
 LEAST_PAIRS = 200
 """Pairs below which there is nothing to train on, validate with and test on."""
 LARGEST_HELD_OUT = 2500
+UPDATES_PER_EPOCH = 50
+"""Fewer, and batches are smaller, down to ``SMALLEST_BATCH`` tokens: a small text needs the updates."""
+SMALLEST_BATCH = 1024
 TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
@@ -208,16 +211,21 @@ def decide(look: Look, preset: Preset) -> Decisions:
     size = min(max(wanted, letters * 5 // 4 + 50), 16_000, largest)
     step = next(number for number, (pairs, _) in enumerate(SHAPES) if look.pairs <= pairs)
     longest = TOKENS_PER_WORD * max(look.words)
-    updates = max(200, math.ceil(preset.epochs * longest / preset.batch_tokens))
+    batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
+    updates = max(200, math.ceil(preset.epochs * longest / batch_tokens))
     return Decisions(
         held_out=held_out,
         vocabulary=size,
         joint=look.script(0) == look.script(1),
         model=SHAPES[min(step + preset.larger, len(SHAPES) - 1)][1],
-        batch_tokens=preset.batch_tokens,
+        batch_tokens=batch_tokens,
         updates=updates,
         students=preset.students,
     )
+
+
+def _power_of_two_below(value: float) -> int:
+    return 1 << max(0, math.floor(math.log2(max(value, 1))))
 
 
 def configuration(name: str, train: dict[str, Any], look: Look, choice: Decisions, preset: str) -> str:

@@ -80,6 +80,9 @@ def test_more_text_gets_more_of_everything() -> None:
     few, many = (starting.decide(look, starting.preset_named("usual")) for look in (small, large))
     assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
     assert few.model["d_model"] < many.model["d_model"]
+    # a small text would give few updates of large batches
+    assert (few.batch_tokens, many.batch_tokens) == (1024, 2048)
+    assert starting.decide(small, starting.preset_named("gpu")).batch_tokens == 1024
 
 
 @pytest.mark.parametrize(
