@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> None:
 
     if len(args.texts) > 2:
         raise RetortError(f"{len(args.texts)} files; expected two, source and target, or one that holds both")
-    name = args.name or args.texts[0].name.split(".")[0]
+    name = starting.run_name(args.texts[0]) if args.name is None else args.name
+    starting.check_name(name)
     output = args.output or Path(f"{name}.yaml")
     if output.exists():
         raise RetortError(f"{output}: is there already, and is never overwritten; name another by --output")

@@ -12,13 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from retort.data.files import move, temporary_path, writable
+from retort.data.files import is_special, move, temporary_path, writable
 from retort.data.streams import complain, write_out
 from retort.errors import RetortError
 
 _BLOCK = 1 << 16
 _BEGINNING = 16
 """Bytes that tell a compression."""
+_SHOWN = 300
+"""Characters of the name of a file that an error shows."""
 
 
 def opened(path: Path | None) -> IO[bytes]:
@@ -30,27 +32,31 @@ def opened(path: Path | None) -> IO[bytes]:
     try:
         return open(path, "rb")
     except OSError as error:
-        near = difflib.get_close_matches(path.name, _names_beside(path), n=1)
+        near = difflib.get_close_matches(path.name, _names_beside(path) - {path.name}, n=1)
         remedy = f"did you mean {path.parent / near[0]}?" if near else "expected a text file"
-        raise RetortError(f"--input {path}: cannot be read ({error.strerror}); {remedy}") from None
+        raise RetortError(f"--input {str(path)[:_SHOWN]}: cannot be read ({error.strerror}); {remedy}") from None
 
 
-def _names_beside(path: Path) -> list[str]:
+def _names_beside(path: Path) -> set[str]:
     try:
-        return sorted(os.listdir(path.parent))
+        return set(os.listdir(path.parent))
     except OSError:
-        return []
+        return set()
 
 
 @contextmanager
 def output(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """How to write text: to a file that is there when all is written, or to standard output, at once."""
+    """How to write text: to a file that is there when all is written, or to standard output, a pipe or a device, at
+    once."""
     if path is None:
         yield write_out
         return
+    at_once = is_special(path)
     with writable(path):
-        temporary = temporary_path(path)
-        file = open(temporary, "wb")  # noqa: SIM115 - closed below
+        # a link stays one
+        final = Path(os.path.realpath(path))
+        written = path if at_once else temporary_path(final)
+        file = open(written, "wb", buffering=0 if at_once else -1)  # noqa: SIM115 - closed below
 
     def write(text: str) -> None:
         with writable(path):
@@ -59,13 +65,16 @@ def output(path: Path | None) -> Iterator[Callable[[str], None]]:
     try:
         with file:
             yield write
+            if not at_once:
+                with writable(path):
+                    file.flush()
+                    os.fsync(file.fileno())
+        if not at_once:
             with writable(path):
-                file.flush()
-                os.fsync(file.fileno())
-        with writable(path):
-            move(temporary, path)
+                move(written, final)
     finally:
-        temporary.unlink(missing_ok=True)
+        if not at_once:
+            written.unlink(missing_ok=True)
 
 
 def size(lines: IO[bytes]) -> int | None:

@@ -44,7 +44,8 @@ def _search(args: argparse.Namespace, objective: dict[str, Any]) -> Any:
     from retort.runtime.choosing import checked_search, decodes_by, parsed_search
 
     name, declared = objective["name"], objective_named(objective["name"])
-    assert declared is not None, name
+    if declared is None:
+        raise RetortError(f"{args.model}: trained as {name!r}, which this version of Retort does not know")
     allowed = declared.searches()
     decodes = decodes_by(name, allowed)
     if args.search is not None:

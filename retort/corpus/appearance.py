@@ -59,6 +59,11 @@ def is_old_mac(beginning: bytes) -> bool:
     return b"\n" not in beginning and beginning.count(b"\r") > 1
 
 
+def is_column_name(name: str) -> bool:
+    """Whether this names a side of parallel text, such as source or de."""
+    return bool(_COLUMN_NAME.fullmatch(name))
+
+
 def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:
     """What to warn about in a text that is read line by line; ``column``: of tab-separated lines."""
     if is_old_mac(beginning):
@@ -67,5 +72,5 @@ def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:
     line = text.partition("\n")[0]
     if text.startswith("<?xml") or text[:4].lower() == "<tmx":
         yield "it begins as XML, such as a TMX file, and is read line by line, tags and all; use layout: tmx"
-    elif column is not None and all(map(_COLUMN_NAME.fullmatch, map(str.strip, line.split("\t")))):
+    elif column is not None and all(map(is_column_name, map(str.strip, line.split("\t")))):
         yield f"line 1 looks like names of columns ({line.strip()[:_SHOWN]!r}) and is read as text; remove it"

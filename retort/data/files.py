@@ -17,12 +17,24 @@ FINISHED = "finished"
 
 
 def temporary_path(path: Path) -> Path:
-    """Where to write ``path`` until it is complete. Temporary files that killed processes left are removed."""
+    """Where to write ``path`` until it is complete. Temporary files that killed processes left are removed.
+
+    Raises RetortError where no file can be: what is renamed to a device takes its place.
+    """
+    if is_special(path):
+        raise RetortError(f"{path}: a pipe or a device, which a file must not replace; name a file")
+    if not path.name:
+        raise RetortError(f"{str(path)!r}: names a directory, not a file; give the name of a file")
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         pid = stale.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
         if pid.isdecimal() and not is_alive(int(pid)):
             stale.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something that is neither a file nor a directory, such as a pipe or /dev/null."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
@@ -63,7 +75,7 @@ def no_file(path: Path) -> str:
         return "a directory"
     if path.is_symlink():
         return "a symbolic link to nothing"
-    return "a pipe or device, not a file" if path.exists() else "no such file"
+    return "a pipe or a device, not a file" if path.exists() else "no such file"
 
 
 def check_writable(directory: Path) -> None:

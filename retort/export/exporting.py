@@ -31,7 +31,7 @@ from retort.export.shortlist import SIZE, Shortlist, build, facts_of, shortlist_
 from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import WEIGHTS, load_checkpoint, objective_of
 from retort.runtime import open_system
-from retort.runtime.bundle import FORMAT
+from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
 
 ExportEngine = Literal["onnx", "ctranslate2"]
@@ -112,7 +112,7 @@ def export_system(
             listed=listed,
         )
         facts["parity"] = _checked(trained, temporary, facts=facts, search=chosen, lines=lines) if lines else None
-        write_json(temporary / BUNDLE, facts)
+        _write_facts(temporary, facts)
         write_bytes(temporary / CARD, card(facts, output.name).encode())
         if output.exists():
             output.rmdir()
@@ -213,8 +213,13 @@ def _write(
         "versions": {"retort": __version__, **{name: version(name) for name in ("torch", *exporter.PACKAGES)}},
         "files": {path.name: file_digest(path) for path in sorted(directory.iterdir())},
     }
-    write_json(directory / BUNDLE, facts)
+    _write_facts(directory, facts)
     return facts
+
+
+def _write_facts(directory: Path, facts: dict[str, Any]) -> None:
+    facts[SEAL] = seal_of(facts)
+    write_json(directory / BUNDLE, facts)
 
 
 def _with_own_table(search: Any, directory: Path) -> Any:

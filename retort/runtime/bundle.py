@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from retort.data.files import no_file
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.runtime.names import BUNDLE
@@ -27,6 +28,8 @@ _FACTS = {
     "vocabulary": str,
 }
 """What every bundle says about itself."""
+SEAL = "seal"
+"""Key of the SHA-256 of all other facts; bundles of early versions lack it."""
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,31 @@ def read_bundle(directory: Path) -> Bundle:
     """Raises RetortError, naming the file, for a bundle that is not complete, was changed, or is of another format."""
     facts = read_facts(directory)
     for name, digest in facts["files"].items():
-        try:
-            actual = hashlib.sha256((directory / name).read_bytes()).hexdigest()
-        except OSError as error:
+        if name != PurePath(name).name:
+            raise RetortError(f"{directory / BUNDLE}: names the file {name[:80]!r}; expected files beside it")
+        if not (directory / name).is_file():
             raise RetortError(
-                f"{directory / name}: cannot be read ({error.strerror}), but {BUNDLE} names it; export the system again"
-            ) from None
+                f"{directory / name}: cannot be read ({no_file(directory / name)}), but {BUNDLE} names it; export the "
+                f"system again"
+            )
+        actual = hashlib.sha256((directory / name).read_bytes()).hexdigest()
         if actual != digest:
             raise RetortError(
                 f"{directory / name}: not the file that was exported (SHA-256 {actual[:12]}..., expected "
-                f"{digest[:12]}...); export the system again"
+                f"{str(digest)[:12]}...); export the system again"
             )
     vocabulary = Vocabulary.load(directory)
     if vocabulary.digest != facts["vocabulary"]:
         raise RetortError(f"{directory}: its vocabulary is not that of {BUNDLE}; export the system again")
+    model = facts["model"]
+    for key, fits in (
+        ("max_length", type(model.get("max_length")) is int and model["max_length"] > 1),
+        ("truncate_sources", isinstance(model.get("truncate_sources"), bool)),
+        ("target_size", model.get("target_size") == vocabulary.target_size),
+    ):
+        if not fits:
+            found = str(model.get(key, "absent"))[:80]
+            raise RetortError(f"{directory / BUNDLE}: model.{key} is {found} in it; export the system again")
     return Bundle(directory, facts, vocabulary)
 
 
@@ -70,6 +84,12 @@ def allows_unknown(search: Mapping[str, Any]) -> bool:
     return bool(search.get("allow_unknown", False))
 
 
+def seal_of(facts: Mapping[str, Any]) -> str:
+    """SHA-256 in hex of the facts without their seal."""
+    others = {key: value for key, value in facts.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
+
+
 def read_facts(directory: Path) -> dict[str, Any]:
     """The facts of a bundle's JSON file."""
     path = directory / BUNDLE
@@ -82,6 +102,10 @@ def read_facts(directory: Path) -> dict[str, Any]:
         raise RetortError(
             f"{path}: a bundle of format {version}, and this version of Retort reads format {FORMAT}; export the "
             f"system again"
+        )
+    if facts.get(SEAL) not in (None, seal_of(facts)):
+        raise RetortError(
+            f"{path}: was changed after the export (another SHA-256 than it names as {SEAL}); export the system again"
         )
     for key, kind in _FACTS.items():
         if not isinstance(facts.get(key), kind):

@@ -25,7 +25,8 @@ def checked_search(search: Any, objective: Mapping[str, Any], what: str) -> Any:
     from retort.config import objective_named
 
     declared = objective_named(objective["name"])
-    assert declared is not None, objective["name"]
+    if declared is None:
+        raise RetortError(f"{what}: the system was trained as {objective['name']!r}, which this version does not know")
     allowed = declared.searches()
     if search.kind not in allowed:
         raise RetortError(f"{what}: {decodes_by(objective['name'], allowed)}")

@@ -16,6 +16,7 @@ from retort.runtime.system import System
 
 CHECKPOINT = "model.json"
 """What describes a trained checkpoint."""
+_SHOWN = 200
 
 
 def open_system(
@@ -51,7 +52,13 @@ def open_system(
     if device not in (None, "cpu"):
         raise RetortError(f"{directory}: an exported system runs on the CPU, not on {device}; give the checkpoint")
     engine = _engine(bundle.facts["engine"], directory)
-    return engine.open_bundle(bundle, search or bundle.facts["search"], threads)  # type: ignore[no-any-return]
+    try:
+        return engine.open_bundle(bundle, search or bundle.facts["search"], threads)  # type: ignore[no-any-return]
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ModuleNotFoundError) as error:
+        raise RetortError(
+            f"{directory / BUNDLE}: does not describe its files ({type(error).__name__}: {str(error)[:_SHOWN]}); "
+            f"export the system again"
+        ) from None
 
 
 def _engine(name: str, directory: Path) -> Any:
@@ -84,11 +91,15 @@ def read_objective(directory: Path | str) -> dict[str, Any]:
     """The objective that the system of a directory was trained with, a section of the configuration."""
     directory = Path(directory)
     if (directory / BUNDLE).exists():
-        return read_facts(directory)["objective"]  # type: ignore[no-any-return]
-    path = directory / CHECKPOINT
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["objective"]  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RetortError(
-            f"{path}: cannot be read ({error}); expected the directory of a checkpoint or of an exported system"
-        ) from None
+        path, objective = directory / BUNDLE, read_facts(directory)["objective"]
+    else:
+        path = directory / CHECKPOINT
+        try:
+            objective = json.loads(path.read_text(encoding="utf-8"))["objective"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RetortError(
+                f"{path}: cannot be read ({error}); expected the directory of a checkpoint or of an exported system"
+            ) from None
+    if not isinstance(objective, dict) or not isinstance(objective.get("name"), str):
+        raise RetortError(f"{path}: names no objective; expected the description of a trained system")
+    return objective

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from retort.config import Model, TextPair, TextSource
+from retort.config.base import Name
 from retort.config.load import load_config
+from retort.corpus.appearance import is_column_name
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
-from retort.data.files import write_bytes
+from retort.data.files import no_file, write_bytes
 from retort.data.writing import words
 from retort.errors import RetortError
 
+LONGEST_NAME = 100
 LEAST_PAIRS = 200
 """Pairs below which there is nothing to train on, validate with and test on."""
 LARGEST_HELD_OUT = 2500
@@ -146,14 +152,23 @@ def texts_of(paths: Sequence[Path]) -> dict[str, Any]:
     """
     for path in paths:
         if not path.is_file():
-            raise RetortError(f"{path}: no such file; expected parallel text: two files, one TSV, or JSON lines")
+            raise RetortError(f"{path}: {no_file(path)}; expected parallel text: two files, one TSV, or JSON lines")
+        if not str(path).isprintable() or "{" in str(path):
+            raise RetortError(f"{str(path)!r}: a configuration cannot hold this name of a file; rename it")
     if len(paths) == 2:
         return {"source": str(paths[0]), "target": str(paths[1])}
     location = str(paths[0])
-    first = next(iter(TextReader(locate(TextSource(location=location), None, Path()))), "")
+    first = next(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), "")
     fields = _text_fields(first)
-    if len(fields) >= 2:
-        sides: list[dict[str, Any]] = [{"location": location, "layout": "json", "field": name} for name in fields[:2]]
+    named = [field for field in fields if field != "id" and is_column_name(field.rpartition(".")[2])]
+    fields = named if len(named) == 2 else fields
+    if len(fields) > 2:
+        raise RetortError(
+            f"{location}: line 1 has the texts {', '.join(map(repr, fields[:9]))}; expected two, source and target: "
+            f"leave out the others, or name fields such as en and de"
+        )
+    if len(fields) == 2:
+        sides: list[dict[str, Any]] = [{"location": location, "layout": "json", "field": name} for name in fields]
     elif "\t" in first:
         sides = [{"location": location, "column": column} for column in (0, 1)]
     else:
@@ -168,15 +183,32 @@ def _text_fields(line: str) -> list[str]:
     """Paths of the texts in a JSON object."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     fields: list[str] = []
     for key, inner in value.items() if isinstance(value, dict) else ():
         if isinstance(inner, str):
             fields.append(key)
-        elif isinstance(inner, dict):
-            fields += [f"{key}.{name}" for name, text in inner.items() if isinstance(text, str)]
-    return fields
+        elif isinstance(inner, dict) and "." not in key:
+            fields += [f"{key}.{name}" for name, text in inner.items() if isinstance(text, str) and "." not in name]
+    return [field for field in fields if field.isprintable()]
+
+
+def run_name(file: Path) -> str:
+    """The name of a run that is made from a file, as near to its own as the rules for names allow."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.split(".")[0]).strip("._-")
+    return stem[:LONGEST_NAME] or "run"
+
+
+def check_name(name: str) -> None:
+    """Raises RetortError for what cannot name a run."""
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise RetortError(
+            f"--name {name[:LONGEST_NAME]!r}: cannot name a run; use letters, digits, '.', '_' and '-', the first a "
+            f"letter or a digit, {LONGEST_NAME} at most"
+        ) from None
 
 
 def look_at(train: dict[str, Any]) -> Look:
@@ -184,8 +216,11 @@ def look_at(train: dict[str, Any]) -> Look:
     look, seen = Look(), set[int]()
     for source, targets in read_pairs(readers(TextPair.model_validate(train), None, Path())):
         look.add([source, targets[0]], seen)
-    if look.pairs < LEAST_PAIRS:
-        raise RetortError(f"{look.pairs} pairs are too few to train on; expected {LEAST_PAIRS} or more")
+    if look.pairs - look.repeated - look.empty < LEAST_PAIRS:
+        raise RetortError(
+            f"{look.pairs} pairs, {look.repeated} of them repeated and {look.empty} with an empty side, are too few to "
+            f"train on; expected {LEAST_PAIRS} or more others"
+        )
     return look
 
 
@@ -235,7 +270,7 @@ def configuration(name: str, train: dict[str, Any], look: Look, choice: Decision
     text = [
         f"# Made by retort init ({preset}). Every key is described in docs/configuration.md.",
         *(f"# {line}" for line in look.lines()),
-        f"name: {name}",
+        f"name: {json.dumps(name)}",
         "corpus:",
         f"  train: {json.dumps(train, ensure_ascii=False)}",
         "  # The text has no split: 2 % each, at least 50 and at most 2,500 pairs, of which train has no side.",
@@ -271,11 +306,15 @@ def _flow(value: Any) -> str:
 
 
 def written(path: Path, text: str) -> None:
-    """Write a configuration that loads, where no file is. Raises RetortError."""
+    """Write a configuration that loads, where no file is. Raises RetortError, and leaves none that does not load."""
     if os.path.lexists(path):
         raise RetortError(f"{path}: is there already, and is never overwritten; name another by --output")
     write_bytes(path, text.encode())
-    load_config(path, texts=True)
+    try:
+        load_config(path, texts=True)
+    except RetortError:
+        path.unlink()
+        raise
 
 
 def shape_of(choice: Decisions) -> Model:

@@ -190,7 +190,7 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         ],
         ("a directory; expected a text",),
     ),
-    "text: a pipe": (text(fifo), ("pipe: a pipe or device, not a file; expected a text",)),
+    "text: a pipe": (text(fifo), ("pipe: a pipe or a device, not a file; expected a text",)),
     "text: a link to itself": (text(loop), ("loop: a symbolic link to nothing; expected a text",)),
     "text: UTF-16 without a mark": (
         text("a b\n".encode("utf-16-le")),

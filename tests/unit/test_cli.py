@@ -462,6 +462,21 @@ def test_output_is_there_when_it_is_complete(retort, expected, tmp_path):
     assert status == 2 and "absent/out.txt: cannot be written (No such file" in errors
 
 
+def test_output_does_not_replace_what_is_no_file(retort, expected, tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert retort("--output", pipe, stdin=b"abc\n") == (0, "", "")
+    assert pipe.is_fifo() and os.read(reader, 999).decode() == f"{expected('abc')}\n"
+    os.close(reader)
+    link.symlink_to("target")
+    assert retort("--output", link, stdin=b"abc\n")[0] == 0
+    assert link.is_symlink() and (tmp_path / "target").read_text() == f"{expected('abc')}\n"
+    for name in ("", "/"):
+        status, _, errors = retort("--output", name, stdin=b"abc\n")
+        assert status == 2 and errors.count("error:") == 1
+
+
 def test_running_text_is_split_and_counted(retort, expected):
     text = b"  Abc de. Fade bead 12.\n\n" + b"abc " * 200 + b"\n"
     status, out, errors = retort("--text", stdin=text)

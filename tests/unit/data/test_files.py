@@ -1,10 +1,11 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from retort.data.files import write_bytes, write_json
+from retort.data.files import is_special, write_bytes, write_json
 from retort.errors import RetortError
 
 
@@ -39,3 +40,14 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
         path.write_bytes(b"half")
     write_bytes(tmp_path / "b", b"new")
     assert {path.name for path in tmp_path.iterdir()} == {"b", other.name, running.name}
+
+
+def test_nothing_takes_the_place_of_a_pipe_or_a_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert is_special(Path("/dev/null")) and is_special(tmp_path / "pipe")
+    assert not any(map(is_special, (tmp_path, tmp_path / "absent", Path(__file__))))
+    with pytest.raises(RetortError, match="pipe: a pipe or a device, which a file must not replace; name a file"):
+        write_bytes(tmp_path / "pipe", b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(RetortError, match="names a directory, not a file"):
+        write_bytes(Path(), b"x")

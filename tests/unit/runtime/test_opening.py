@@ -1,6 +1,7 @@
 """What can be opened, by which engine, and what is wrong with what cannot."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from retort import config
 from retort.errors import RetortError
 from retort.export.exporting import export_system
 from retort.runtime import open_system
+from retort.runtime.bundle import SEAL, seal_of
 from tests.unit.fakes_export import saved, text_vocabulary
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,8 +76,9 @@ def test_a_source_longer_than_the_model_is_cut_and_counted(systems):
         assert (short.truncated, cut.truncated) == (False, True)
 
 
+MODEL = {"max_length": 40, "truncate_sources": False, "target_size": 40}
 BROKEN = {
-    "a missing graph": (lambda d: (d / "model.onnx").unlink(), r"model\.onnx: cannot be read \(No such file"),
+    "a missing graph": (lambda d: (d / "model.onnx").unlink(), r"model\.onnx: cannot be read \(no such file"),
     "another graph": (lambda d: (d / "model.onnx").write_bytes(b"x"), r"model\.onnx: not the file that was exported"),
     "another vocabulary": (
         lambda d: (d / "source.model").write_bytes(b"x"),
@@ -84,12 +87,38 @@ BROKEN = {
     "no JSON": (lambda d: (d / "bundle.json").write_text("{"), r"bundle\.json: cannot be read"),
     "another format": (lambda d: changed(d, format=7), r"of format 7, and this version of Retort reads format 1"),
     "another digest": (lambda d: changed(d, vocabulary="0"), r"its vocabulary is not that of bundle\.json"),
+    "a file elsewhere": (lambda d: changed(d, files={"../x": "0"}), r"bundle\.json: names the file '\.\./x'"),
+    "a digest that is none": (lambda d: changed(d, files={"source.model": 7}), "not the file that was exported"),
+    "a pipe for a graph": (lambda d: (changed(d, files={"p": "0"}), os.mkfifo(d / "p")), r"p: cannot be read \(a pipe"),
+    "no kind of search": (lambda d: changed(d, search={}), r"bundle\.json: does not describe its files \(KeyError"),
+    "an unknown search": (lambda d: changed(d, search={"kind": "x"}, searches=["x"]), "does not describe its files"),
+    "no graphs": (lambda d: changed(d, model={**MODEL, "max_length": 9}), "does not describe its files"),
+    "no limit": (lambda d: changed(d, model={}), r"bundle\.json: model\.max_length is absent"),
+    "another size": (lambda d: changed(d, model={**MODEL, "target_size": 9}), r"model\.target_size is 9"),
+    "a text for a number": (lambda d: changed(d, model={**MODEL, "max_length": "x"}), r"model\.max_length is x"),
+    "another value": (lambda d: edited(d, '"ctc_collapse"', '"ctc_collapsed"'), "was changed after the export"),
+    "another number": (lambda d: edited(d, '"blank_penalty": 0.0', '"blank_penalty": 1.0'), "was changed after the"),
 }
 
 
 def changed(directory, **facts):
+    """Other facts under their own seal."""
     path = directory / "bundle.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    changed = json.loads(path.read_text()) | facts
+    path.write_text(json.dumps(changed | {SEAL: seal_of(changed)}))
+
+
+def edited(directory, old, new):
+    path = directory / "bundle.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_bundle_from_before_there_were_seals_opens(bundle):
+    facts = json.loads((bundle / "bundle.json").read_text())
+    del facts[SEAL]
+    (bundle / "bundle.json").write_text(json.dumps(facts))
+    assert open_system(bundle).translate(["abcd"])
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -13,6 +13,7 @@ import pytest
 
 from retort import cli
 from retort.config.load import load_config
+from retort.errors import RetortError
 from retort.workflow import estimate, starting
 
 RNG = random.Random(1)
@@ -90,9 +91,19 @@ def test_more_text_gets_more_of_everything() -> None:
     [
         (("nothing.en",), "nothing.en: no such file"),
         (("my.en",), "neither a tab nor two texts"),
-        (("short.en", "short.de"), "1 pairs are too few"),
+        (("short.en", "short.de"), "1 pairs, 0 of them repeated and 0 with an empty side, are too few"),
         (("my.en", "short.de"), "300 lines and short.de has 1"),
         (("my.en", "my.en", "my.en"), "3 files; expected two"),
+        (("same.tsv",), "300 pairs, 299 of them repeated"),
+        (("three.jsonl",), "line 1 has the texts 'a', 'b', 'c'; expected two"),
+        (("deep.jsonl",), "neither a tab nor two texts"),
+        (("a\nb.tsv",), r"'a\nb.tsv': a configuration cannot hold this name of a file; rename it"),
+        (("a{b}.tsv",), "cannot hold this name"),
+        (("a\udcff.tsv",), "cannot hold this name"),
+        (("my.tsv", "--name", "a b"), "--name 'a b': cannot name a run; use letters"),
+        (("my.tsv", "--name", ""), "--name '': cannot name a run"),
+        (("my.tsv", "--name", "x" * 101), "cannot name a run"),
+        ((".",), ".: a directory; expected parallel text"),
     ],
 )
 def test_what_is_no_parallel_text(
@@ -100,9 +111,39 @@ def test_what_is_no_parallel_text(
 ) -> None:
     for name in ("short.en", "short.de"):
         Path(name).write_text("one\n")
+    Path("same.tsv").write_text("a b\tc d\n" * 300)
+    Path("three.jsonl").write_text('{"a": "x", "b": "y", "c": "z"}\n' * 300)
+    Path("deep.jsonl").write_text("[" * 99_999)
+    for name in ("a\nb.tsv", "a{b}.tsv", "a\udcff.tsv"):
+        Path(name).write_bytes(Path("my.tsv").read_bytes())
     assert command(monkeypatch, "init", *files) == 2
     assert message in capfd.readouterr().err
     assert not list(Path().glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("no.x", "no"), ("1e5.x", "1e5"), ("a b.x", "a-b"), ("&é.x", "run"), ("x" * 120, "x" * 100)]
+)
+def test_a_run_is_named_after_any_file(file: str, name: str) -> None:
+    assert starting.run_name(Path(file)) == name
+    starting.check_name(name)
+    train = starting.texts_of([Path("my.tsv")])
+    look = starting.look_at(train)
+    choice = starting.decide(look, starting.preset_named("quick"))
+    starting.written(Path("c.yaml"), starting.configuration(name, train, look, choice, "quick"))
+    assert load_config("c.yaml", texts=True).name == name
+
+
+def test_fields_are_those_that_are_named_for_sides() -> None:
+    lines = (json.dumps({"id": str(n), "en": s, "note": "x", "de": t}) for n, (s, t) in enumerate(PAIRS))
+    Path("my.jsonl").write_text("\n".join(["", *lines]))
+    assert [side["field"] for side in starting.texts_of([Path("my.jsonl")]).values()] == ["en", "de"]
+
+
+def test_what_does_not_load_is_not_left() -> None:
+    with pytest.raises(RetortError, match="unknown key"):
+        starting.written(Path("c.yaml"), "nmae: x\n")
+    assert not Path("c.yaml").exists()
 
 
 @pytest.mark.parametrize(
