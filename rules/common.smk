@@ -92,11 +92,15 @@ def warn_of_end(reason):
         logger.warning(f"{reason}. The report names the iteration kept; em.guards holds the bounds.")
 
 
-with workflow_errors():
+try:
     run_config = read_configuration()
     # where Snakemake itself ends with a traceback
     check_writable(Path(".snakemake"))
     check_place(ROOT)
+except RetortError as error:
+    # as an error of the workflow, Snakemake would name the lines of this file that it came through
+    logger.error(f"error: {error}")
+    sys.exit(2)
 R = f"results/{run_config.name}"
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.

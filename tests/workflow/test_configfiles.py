@@ -25,7 +25,22 @@ def test_bad_files(checkout: Checkout, content: str, expected: str) -> None:
     (checkout.path / "bad.yaml").write_text(content)
     output = checkout.snakemake("--dry-run", "--configfile", "bad.yaml", succeeds=False)
     assert expected in " ".join(output.split())
+    assert "Traceback" not in output and ".smk" not in output and output.count("error") == 1
     assert not (checkout.path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("studnets=1", "error: config.yaml: 1 problem: studnets: unknown key; did you mean students?"),
+        # which Snakemake itself refuses
+        ("x=1", "Error: Invalid config definition: Config entry must start with a valid identifier."),
+    ],
+)
+def test_bad_values_of_the_command_line(checkout: Checkout, given: str, expected: str) -> None:
+    output = checkout.snakemake("--dry-run", "--config", given, succeeds=False)
+    assert expected in " ".join(output.split())
+    assert "Traceback" not in output and ".smk" not in output
 
 
 def test_a_good_file(checkout: Checkout) -> None:
