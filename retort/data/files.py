@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
 import os
@@ -35,6 +36,13 @@ def temporary_path(path: Path) -> Path:
 def is_special(path: Path) -> bool:
     """Whether there is something that is neither a file nor a directory, such as a pipe or /dev/null."""
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file. Raises UnicodeDecodeError, and OSError, also for a pipe, which may have no end."""
+    if is_special(path):
+        raise OSError(errno.EINVAL, no_file(path), str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

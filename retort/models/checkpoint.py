@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from retort.config import Model, Objective, ObjectiveSection
-from retort.data.files import write_bytes, write_json
+from retort.data.files import read_text, write_bytes, write_json
 from retort.data.provenance import value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
@@ -111,7 +111,7 @@ def read_description(directory: Path | str) -> dict[str, Any]:
     """JSON description of a checkpoint; raises RetortError if it cannot be read."""
     path = Path(directory) / DESCRIPTION
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected a checkpoint's directory") from None
     if not isinstance(description, dict):

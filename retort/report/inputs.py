@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retort.config import EXTERNAL, Config, System, metric_named
 from retort.config.load import load_config
+from retort.data.files import read_text
 from retort.data.parquet import Table, read_provenance, read_table
 from retort.data.references import references_of
 from retort.data.runs import Run
@@ -323,7 +324,7 @@ def _checkpoint(path: Path) -> Checkpoint:
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RetortError(f"{path}: not valid JSON ({error}); run the stage that writes it again") from None
     if not isinstance(value, dict):
         raise RetortError(f"{path}: holds a JSON {type(value).__name__}, expected an object")
@@ -332,7 +333,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); run the stage that writes it") from None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from retort.data.files import no_file
+from retort.data.files import no_file, read_text
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.runtime.names import BUNDLE
@@ -94,7 +94,7 @@ def read_facts(directory: Path) -> dict[str, Any]:
     """The facts of a bundle's JSON file."""
     path = directory / BUNDLE
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected the directory of an exported system") from None
     version = facts.get("format") if isinstance(facts, dict) else None

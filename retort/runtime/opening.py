@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from retort.data.files import read_text
 from retort.errors import RetortError
 from retort.runtime.bundle import read_bundle, read_facts
 from retort.runtime.names import BUNDLE
@@ -95,7 +96,7 @@ def read_objective(directory: Path | str) -> dict[str, Any]:
     else:
         path = directory / CHECKPOINT
         try:
-            objective = json.loads(path.read_text(encoding="utf-8"))["objective"]
+            objective = json.loads(read_text(path))["objective"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RetortError(
                 f"{path}: cannot be read ({error}); expected the directory of a checkpoint or of an exported system"

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from retort.data.files import write_json
+from retort.data.files import read_text, write_json
 from retort.errors import RetortError
 
 NAME = "progress.json"
@@ -110,14 +110,14 @@ class Progress:
     def read(cls, run: Path) -> Progress:
         """Raises RetortError where the run has none."""
         try:
-            record = json.loads((run / NAME).read_text(encoding="utf-8"))
+            record = json.loads(read_text(run / NAME))
             return cls(**{**record, "jobs": [Job(**job) for job in record["jobs"]]})
         except FileNotFoundError:
             raise RetortError(
                 f"{run}: no record of its jobs ({NAME}); expected the directory of a run that was started, such as "
                 f"results/default"
             ) from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise RetortError(f"{run / NAME}: not a record of a run's jobs ({error}); start the run again") from None
 
 

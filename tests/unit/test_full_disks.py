@@ -6,41 +6,26 @@ The limit on the size of a file stands in for a full disk: it stops writes of ev
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from retort import cli
-from retort.config import Vanilla
 from retort.data.files import check_writable
-from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from tests.unit.fakes_bad_input import Arguments, saved
-from tests.unit.fakes_runs import STUDENT, TEACHER, Tables, call, make_tables
-from workflow_scripts import (
-    build_report,
-    decode_shard,
-    encode_corpus,
-    gather_distilled,
-    label_shard,
-    measure_latency,
-    prepare_corpus,
-    prepare_monolingual,
-    score,
-    train_system,
-    train_vocabulary,
-    translate,
-)
+from tests.unit.fakes_bad_input import Arguments
+from tests.unit.fakes_runs import Tables, call
+from tests.unit.fakes_stages import STAGES, made_tables
 
+ROOT = Path(__file__).resolve().parents[2]
 BYTES = 1000
 """Smaller than any output of a stage."""
 
@@ -78,83 +63,11 @@ def read_only_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    tables = make_tables(tmp_path_factory.mktemp("full"))
-    vocabulary = Vocabulary.load(tables.vocabulary)
-    tables.train(TEACHER, tables.root / "teacher/seed1")
-    saved(tables.root / "student/seed1", Vanilla(name="vanilla"), vocabulary)
-    for script, *arguments in (
-        decoding(tables, tables.root / "decoded"),
-        translating(tables, tables.root / "translated"),
-    ):
-        call(script, *arguments)  # type: ignore[arg-type]
-    pairs = "".join(f"source {number}\ttarget {number}\n" for number in range(200))
-    (tables.root / "pairs.tsv").write_text(pairs)
-    (tables.root / "config.json").write_text(
-        json.dumps({"name": "full", "corpus": {"kind": "generated"}, "teacher": TEACHER, "students": {"s": STUDENT}})
-    )
-    return tables
+    return made_tables(tmp_path_factory.mktemp("full"))
 
 
-def decoding(tables: Tables, out: Path) -> Arguments:
-    return [
-        decode_shard, "--distillation", '{"search": {"kind": "greedy"}}', "--checkpoint", tables.root / "teacher/seed1",
-        "--system", "teacher", "--seed", 1, "--search-name", "greedy", "--corpus", tables.corpus / "train.parquet",
-        "--shard", 0, "--shards", 1, "--state", out / "state", "--output", out / "shard.parquet",
-    ]  # fmt: skip
-
-
-def translating(tables: Tables, out: Path) -> Arguments:
-    return [
-        translate, "--checkpoint", tables.root / "student/seed1", "--search", '{"kind": "argmax"}', "--system", "s",
-        "--seed", 1, "--search-name", "argmax", "--tests", tables.test, "--output", out / "argmax.parquet",
-    ]  # fmt: skip
-
-
-STAGES: dict[str, Callable[[Tables, Path], Arguments]] = {
-    "prepare_corpus": lambda t, out: [
-        prepare_corpus, "--corpus", '{"kind": "generated", "train_pairs": 60}', "--output", out / "corpus",
-    ],
-    "train_vocabulary": lambda t, out: [
-        train_vocabulary, "--vocabulary", '{"size": 90}', "--corpus", t.corpus / "train.parquet", "--output", out / "v",
-    ],
-    "encode_corpus": lambda t, out: [
-        encode_corpus, "--vocabulary", t.vocabulary, "--corpus", t.corpus / "train.parquet", "--output", out / "e",
-    ],
-    "prepare_monolingual": lambda t, out: [
-        prepare_monolingual, "--texts", "[]", "--corpus", t.corpus / "train.parquet", "--held-out",
-        t.corpus / "valid.parquet", "--cleaning", "{}", "--vocabulary", t.vocabulary, "--block-tokens", 16,
-        "--valid-blocks", 2, "--output", out / "text",
-    ],
-    "train_system": lambda t, out: [train_system, *t.training(TEACHER, out / "system", out / "state")],
-    "decode_shard": decoding,
-    "gather_distilled": lambda t, out: [
-        gather_distilled, "--shards", t.root / "decoded/shard.parquet", "--train", t.encoded / "train.parquet",
-        "--vocabulary", t.vocabulary, "--output-translations", out / "a.parquet", "--output-encoded", out / "b.parquet",
-    ],
-    "label_shard": lambda t, out: [
-        label_shard, "--distillation", "{}", "--teacher", t.root / "teacher/seed1", "--train",
-        t.encoded / "train.parquet", "--vocabulary", t.vocabulary, "--top-k", 4, "--shard", 0, "--shards", 1,
-        "--output", out / "labels.parquet",
-    ],
-    "translate": translating,
-    "score": lambda t, out: [
-        score, "--evaluation", "{}", "--data", "raw", "--translations", t.root / "translated/argmax.parquet",
-        "--tests", t.test, "--output", out / "scores.parquet",
-    ],
-    "measure_latency": lambda t, out: [
-        measure_latency, "--latency",
-        '{"sentences": 2, "warmup": 1, "batch_sizes": [1], "engines": ["torch"], "cold_starts": 0}',
-        "--systems", json.dumps([{
-            "system": "student", "seed": 1, "search_name": "a", "search": {"kind": "argmax"},
-            "checkpoint": str(t.root / "student/seed1"),
-        }]), "--tests", t.test, "--output", out / "latency.parquet",
-    ],
-    "build_report": lambda t, out: [
-        build_report, "--config", t.root / "config.json", "--corpus", t.corpus, "--output", out / "report",
-    ],
-    "init": lambda t, out: [cli, "init", t.root / "pairs.tsv", "--output", out / "init.yaml"],
-    "export": lambda t, out: [cli, "export", "--model", t.root / "student/seed1", "--output", out / "bundle"],
-}  # fmt: skip
+def test_every_script_is_a_stage() -> None:
+    assert {path.stem for path in (ROOT / "workflow_scripts").glob("*.py")} == STAGES.keys() - {"init", "export"}
 
 
 def failure(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -169,7 +82,7 @@ def failure(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     errors = capsys.readouterr().err
     assert end.value.code == 2, errors
     (sentence,) = errors.split("error: ")[1:]
-    assert "give the same command again" in sentence
+    assert "give the same command again" in sentence or "set TMPDIR to a directory with room" in sentence
     return sentence
 
 
@@ -182,7 +95,9 @@ def test_a_full_disk_is_one_sentence_and_no_output(
     with full_disk(size):
         sentence = failure(STAGES[stage](tables, tmp_path), monkeypatch, capsys)
     assert "File too large" in sentence and str(tmp_path) in sentence, sentence
-    left = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size >= size]
+    # the last line of a teacher's answers may be cut: it is dropped when the file is opened again
+    whole = [path for path in tmp_path.rglob("*") if path.is_file() and path.parent.parent.name != "answers"]
+    left = [path for path in whole if path.stat().st_size >= size]
     left += [path for path in tmp_path.rglob("*") if path.name.endswith(".tmp") or ".staging" in path.name]
     assert not left
 
