@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retort.data.files import move, temporary_path, writable
+from retort.data.files import is_special, move, no_file, temporary_path, writable
 from retort.errors import RetortError
 
 ROW_GROUP_ROWS = 65_536
@@ -243,6 +243,8 @@ def _same_type(actual: pa.DataType, expected: pa.DataType) -> bool:
 @contextmanager
 def _readable(path: Path | str) -> Iterator[None]:
     """Turn errors of reading a Parquet file in the block into RetortError."""
+    if is_special(Path(path)):
+        raise RetortError(f"{path}: {no_file(Path(path))}; expected a table in Parquet")
     try:
         yield
     except FileNotFoundError:

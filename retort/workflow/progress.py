@@ -15,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from retort.data.files import read_text, write_json
 from retort.errors import RetortError
 
@@ -32,6 +34,8 @@ EARLIER = 1.0
 UPDATE = re.compile(r"update (\d+)/(\d+), \d+ %(?:, about (\d+) (s|min|h) left)?, (\w+): (.*)")
 LOGGED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 FAILED = re.compile(r"^(error: |Traceback )", re.MULTILINE)
+SHOWN = 200
+"""Characters of an error of a record."""
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 State = Literal["waiting", "running", "done", "failed"]
@@ -110,15 +114,20 @@ class Progress:
     def read(cls, run: Path) -> Progress:
         """Raises RetortError where the run has none."""
         try:
-            record = json.loads(read_text(run / NAME))
-            return cls(**{**record, "jobs": [Job(**job) for job in record["jobs"]]})
+            text = read_text(run / NAME)
+            if "\\u" in text:
+                raise ValueError("names that no file can have")
+            progress = TypeAdapter(cls).validate_json(text, strict=True)
+            time.localtime(progress.started)
+            return progress
         except FileNotFoundError:
             raise RetortError(
                 f"{run}: no record of its jobs ({NAME}); expected the directory of a run that was started, such as "
                 f"results/default"
             ) from None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise RetortError(f"{run / NAME}: not a record of a run's jobs ({error}); start the run again") from None
+        except (OSError, ValueError, OverflowError, RecursionError) as error:
+            found = " ".join(str(error).split())[:SHOWN]
+            raise RetortError(f"{run / NAME}: not a record of a run's jobs ({found}); start the run again") from None
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,10 @@ def test_a_damaged_table_is_one_clear_error_however_it_is_read(tmp_path):
     path.unlink()
     for read in readers:
         with pytest.raises(RetortError, match=r"t\.parquet: no such file"):
+            read()
+    os.mkfifo(path)
+    for read in readers:
+        with pytest.raises(RetortError, match=r"t\.parquet: a pipe or a device, not a file"):
             read()
 
 

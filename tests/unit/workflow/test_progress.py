@@ -128,6 +128,28 @@ def test_a_directory_without_a_run_is_named(tmp_path: Path, monkeypatch: pytest.
         status.lines(tmp_path / "nowhere")
 
 
+RECORDS: dict[str, Any] = {
+    "deep": "[" * 99_999,
+    "digits": f'{{"started": {"9" * 5000}}}',
+    "a list": "[]",
+    "nothing": "{}",
+    "no time": '{"started": NaN, "parallel": 1, "jobs": []}',
+    "a late time": '{"started": 1e300, "parallel": 1, "jobs": []}',
+    "text for a number": '{"started": 0, "parallel": "2", "jobs": []}',
+    "a number for a job": '{"started": 0, "parallel": 2, "jobs": [7]}',
+    "a list for a log": '{"started": 0, "parallel": 2, "jobs": [{"rule": "a", "title": "a", "log": []}]}',
+    "NUL": '{"started": 0, "parallel": 2, "jobs": [{"rule": "a", "log": "a\\u0000b"}]}',
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_damaged_record_is_one_clear_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / "progress.json").write_text(RECORDS[name])
+    with pytest.raises(RetortError, match="progress.json: not a record of .*; start the run again") as found:
+        status.lines(tmp_path)
+    assert "\n" not in str(found.value) and len(str(found.value)) < 400
+
+
 @pytest.mark.parametrize(
     ("params", "updates", "metric"),
     [
