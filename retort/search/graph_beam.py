@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from retort.data.vocabulary import EOS
-from retort.search.ngram_scores import Context, Pruning, Scorer, most_probable
+from retort.search.ngram_scores import Pruning, Scorer, most_probable
+from retort.search.texts import Text
 
-Hypothesis = tuple[float, float, int, "Text"]
+Hypothesis = tuple[float, float, int, Text]
 """Total, log-probability, last vertex and text."""
 
 
@@ -29,18 +30,6 @@ class Successors(NamedTuple):
     """Those that emit text, the most probable first: log of transition x token in nats, the vertex and the token."""
     ends: list[float]
     """log of the transition to the last vertex x eos: -inf where that is no successor."""
-
-
-class Text:
-    """A text. Those that were tried form a tree, so that paths of equal texts meet."""
-
-    __slots__ = ("children", "context", "ngrams", "parent", "token")
-
-    def __init__(self, token: int, parent: Text | None, context: Context, ngrams: float) -> None:
-        self.token, self.parent, self.context = token, parent, context
-        self.ngrams = ngrams
-        """The scorer's sum."""
-        self.children: dict[int, Text] = {}
 
 
 def most_probable_successors(
@@ -69,12 +58,12 @@ def graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Prun
 
     ``limit`` is the longest text, in tokens without eos. A sentence that no hypothesis ends is empty, with score -inf.
     """
-    empty = Text(-1, None, scorer.start(), 0.0)
+    empty = Text.empty(scorer)
     beam: list[Hypothesis] = [(0.0, 0.0, 0, empty)]
     best, best_text = -inf, empty
     for length in range(limit + 1):
         for text, log_prob in _ended(beam, successors.ends).items():
-            if (total := log_prob + text.ngrams + _score(text.context, EOS, scorer)) > best:
+            if (total := log_prob + text.ngrams + text.score(EOS, scorer)) > best:
                 best, best_text = total, text
         grown = _grown(beam, successors.inner, scorer, pruning.threshold)
         most = max((hypothesis[0] for hypothesis in grown), default=-inf)
@@ -82,11 +71,9 @@ def graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Prun
         if most + scorer.largest * (limit - length) <= best:
             break
         beam = nlargest(pruning.beam_size, [h for h in grown if h[0] >= most - pruning.threshold], key=_total)
-    tokens = []
-    while best_text.parent is not None:
-        tokens.append(best_text.token)
-        best_text = best_text.parent
-    return tokens[::-1], best
+    tokens = best_text.tokens()
+    empty.release()
+    return tokens, best
 
 
 def _ended(beam: list[Hypothesis], ends: list[float]) -> dict[Text, float]:
@@ -134,14 +121,8 @@ def _add(log_probs: dict[Text, float], text: Text, log_prob: float) -> None:
 
 def _child(text: Text, token: int, scorer: Scorer) -> Text:
     """The text with a token more."""
-    context, ngrams = text.context, text.ngrams + _score(text.context, token, scorer)
-    longer = context.longer[token] if token in context.longer else scorer.extended(context, token)
-    child = text.children[token] = Text(token, text, longer, ngrams)
+    child = text.children[token] = Text(token, text, text.ngrams + text.score(token, scorer))
     return child
-
-
-def _score(context: Context, token: int, scorer: Scorer) -> float:
-    return context.scores[token] if token in context.scores else scorer.score(context, token)
 
 
 def _total(hypothesis: Hypothesis) -> float:

@@ -29,10 +29,12 @@ MOST_KEPT = 500_000
 class Context:
     """The longest end of a text that n-grams of the table continue. Texts that go on alike share one."""
 
-    __slots__ = ("high", "key", "length", "longer", "low", "scores", "shorter", "weight")
+    __slots__ = ("first", "high", "length", "longer", "low", "scores", "shorter", "weight")
 
     def __init__(self, key: int, length: int, low: int, high: int, weight: float, shorter: Context | None) -> None:
-        self.key, self.length = key, length
+        self.length = length
+        self.first = (key << BITS) + 1
+        """Key of its continuation by token 0."""
         self.low, self.high = low, high
         """Places of its continuations in the table."""
         self.weight = weight
@@ -70,14 +72,14 @@ class Scorer:
 
     def score(self, context: Context, token: int) -> float:
         """Score of a token behind a text. Read ``context.scores`` before."""
-        bonus = 0.0 if token == EOS else self._bonus
-        at, left = context, 0.0
+        keys, at, left = self._keys, context, 0.0
         while token not in at.scores:
-            place = self._place(at, token)
-            if place >= 0 and self._log_probs[place] > -math.inf:
-                at.scores[token] = self._lm_weight * self._log_probs[place] + bonus
+            key, high = at.first + token, at.high
+            place = bisect_left(keys, key, at.low, high)
+            if place < high and keys[place] == key and (log_prob := self._log_probs[place]) > -math.inf:
+                at.scores[token] = self._lm_weight * log_prob + (0.0 if token == EOS else self._bonus)
             elif at.shorter is None:
-                at.scores[token] = self._unknown + bonus
+                at.scores[token] = self._unknown + (0.0 if token == EOS else self._bonus)
             else:
                 left += at.weight
                 at = at.shorter
@@ -91,22 +93,16 @@ class Scorer:
             return context.longer[token]
         longer = self._empty if context.shorter is None else self.extended(context.shorter, token)
         if context.length + 1 < self._order:
-            place = self._place(context, token)
+            keys, key, high = self._keys, context.first + token, context.high
+            place = bisect_left(keys, key, context.low, high)
             # behind a weight of 0 nothing follows
-            if place >= 0 and (weight := self._weights[place]):
-                key = self._keys[place]
-                low = bisect_left(self._keys, key << BITS)
-                high = bisect_left(self._keys, key + 1 << BITS, low, min(low + (1 << BITS), len(self._keys)))
+            if place < high and keys[place] == key and (weight := self._weights[place]):
+                low = bisect_left(keys, key << BITS)
+                high = bisect_left(keys, key + 1 << BITS, low, min(low + (1 << BITS), len(keys)))
                 longer = Context(key, context.length + 1, low, high, self._lm_weight * weight, longer)
         context.longer[token] = longer
         self._kept += 1
         return longer
-
-    def _place(self, context: Context, token: int) -> int:
-        """Where the table has the context with the token, or -1."""
-        key, high = context.key << BITS | token + 1, context.high
-        place = bisect_left(self._keys, key, context.low, high)
-        return place if place < high and self._keys[place] == key else -1
 
 
 class Pruning(NamedTuple):

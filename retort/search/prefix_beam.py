@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from retort.data.vocabulary import EOS
-from retort.search.ngram_scores import Context, Pruning, Scorer
+from retort.search.ngram_scores import Pruning, Scorer
+from retort.search.texts import Text
 
 SMALL = 1e-100
 """Probabilities below this are scaled, before they are 0."""
@@ -39,28 +40,20 @@ class Slot(NamedTuple):
     """Probabilities of the same tokens."""
 
 
-class Prefix:
-    """A text. Those that were in the beam form a tree, so that alignments of equal texts meet."""
+class Prefix(Text):
+    """A text that was in the beam. Its probabilities are set while it is."""
 
-    __slots__ = ("alive", "blank", "both", "children", "context", "ends", "ngrams", "parent", "token", "total")
-    context: Context | None
-    """Where its n-grams go on, once that is needed."""
+    __slots__ = ("alive", "blank", "both", "ends", "total")
+    alive: bool
+    """Whether it is in the beam."""
     blank: float
-    """Probability with a blank in the last slot, up to the beam's scale. This and what follows is set in the beam."""
+    """Probability with a blank in the last slot, up to the beam's scale."""
     ends: float
     """The same with its last token there."""
     both: float
     """The sum."""
     total: float
     """log of the sum, plus ``ngrams``."""
-
-    def __init__(self, token: int, parent: Prefix | None, ngrams: float) -> None:
-        self.token, self.parent, self.context = token, parent, None
-        self.ngrams = ngrams
-        """The scorer's sum."""
-        self.children: dict[int, Prefix] = {}
-        self.alive = False
-        """Whether it is in the beam."""
 
 
 def slots_of(blank_t: np.ndarray, row_m: np.ndarray, token_m: np.ndarray, log_prob_m: np.ndarray) -> list[Slot]:
@@ -76,9 +69,8 @@ def slots_of(blank_t: np.ndarray, row_m: np.ndarray, token_m: np.ndarray, log_pr
 
 def prefix_beam(slots: Sequence[Slot], scorer: Scorer, pruning: Pruning) -> tuple[list[int], float]:
     """The best text, and its score: log of its probability over the candidates, plus the scorer's."""
-    root = Prefix(-1, None, 0.0)
-    root.context, root.alive = scorer.start(), True
-    root.blank, root.ends, root.both, root.total = 1.0, 0.0, 1.0, 0.0
+    root = Prefix.empty(scorer)
+    root.alive, root.blank, root.ends, root.both, root.total = True, 1.0, 0.0, 1.0, 0.0
     beam, log_scale = [root], 0.0
     for slot in slots:
         stayed = _stayed(beam, slot)
@@ -87,11 +79,9 @@ def prefix_beam(slots: Sequence[Slot], scorer: Scorer, pruning: Pruning) -> tupl
         if beam[0].both < SMALL and 0 < (largest := max(prefix.both for prefix in beam)) < SMALL:
             log_scale += _scaled(beam, largest)
     score, text = _ended(beam, scorer)
-    tokens = []
-    while text.parent is not None:
-        tokens.append(text.token)
-        text = text.parent
-    return tokens[::-1], score + log_scale
+    tokens = text.tokens()
+    root.release()
+    return tokens, score + log_scale
 
 
 def _stayed(beam: list[Prefix], slot: Slot) -> list[tuple[float, float, float]]:
@@ -138,7 +128,7 @@ def _grown(
             if token not in children:
                 child = None
                 if context is None:
-                    context = _context(prefix, scorer)
+                    context = prefix.known_context(scorer)
                 score = context.scores[token] if token in context.scores else scorer.score(context, token)
             elif (child := children[token]).alive:
                 continue  # _stayed has grown it
@@ -154,6 +144,7 @@ def _grown(
                 continue
             if child is None:
                 child = children[token] = Prefix(token, prefix, prefix.ngrams + score)
+                child.alive = False
             child.blank, child.ends, child.both, child.total = 0.0, ends, ends, total
             new.append(child)
             # the beam_size-th best so far is a floor for what is yet to come
@@ -173,15 +164,6 @@ def _grown(
                 floor = totals[0]
             least = floor - before - largest
     return new, floor
-
-
-def _context(prefix: Prefix, scorer: Scorer) -> Context:
-    """Where the text's n-grams go on. The empty text has been given its own, and a text with children keeps it."""
-    if prefix.context is None:
-        before: Context = prefix.parent.context  # type: ignore[union-attr, assignment]
-        token = prefix.token
-        prefix.context = before.longer[token] if token in before.longer else scorer.extended(before, token)
-    return prefix.context
 
 
 def _kept(
@@ -219,9 +201,9 @@ def _scaled(beam: list[Prefix], by: float) -> float:
 def _ended(beam: list[Prefix], scorer: Scorer) -> tuple[float, Prefix]:
     """The best of the texts if all of them end, behind its score."""
     best = -inf, beam[0]
-    for prefix in beam:
-        context = _context(prefix, scorer)
-        score = prefix.total + (context.scores[EOS] if EOS in context.scores else scorer.score(context, EOS))
-        if score > best[0]:
+    for prefix in sorted(beam, key=_total, reverse=True):
+        if prefix.total <= best[0]:
+            break  # eos scores 0 at most
+        if (score := prefix.total + prefix.score(EOS, scorer)) > best[0]:
             best = score, prefix
     return best

@@ -1,5 +1,6 @@
 """Prefix beam search over CTC's slots, against all alignments of tiny sentences."""
 
+import gc
 import itertools
 import math
 
@@ -142,3 +143,11 @@ def test_candidates_are_the_most_probable_ones_of_each_row():
     assert [x.tolist() for x in most_probable(log_probs, 9, 0.0)] == [[0, 0, 0, 1, 1, 1, 1], [1, 2, 0, 3, 0, 1, 2]]
     assert [x.tolist() for x in most_probable(log_probs, 9, 0.45)] == [[0, 0, 1, 1, 1], [1, 2, 3, 0, 1]]
     assert [x.tolist() for x in most_probable(log_probs, 9, 0.45, np.log([0.7, 0.9]))] == [[0], [1]]
+
+
+def test_a_sentence_leaves_nothing_to_the_garbage_collector():
+    probs, scorer = distributions(4, t=9), Scorer(ngrams(), 0.7, 0.5)
+    found(probs, scorer, pruning(4))
+    gc.collect()
+    found(probs, scorer, pruning(4))
+    assert not gc.collect()
