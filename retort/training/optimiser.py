@@ -11,6 +11,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from retort.config import Training
 
@@ -40,18 +41,13 @@ class FlatOptimiser:
             if buffer.is_floating_point():
                 model.get_submodule(owner)._buffers[leaf] = buffer.to(dtype)
         self.settings = settings
-        parts = (self.master[: self.split], self.master[self.split :])
-        self.groups = [nn.Parameter(part) for part in parts]
-        self.adam = torch.optim.AdamW(
-            [
-                {"params": [self.groups[0]], "weight_decay": settings.weight_decay},
-                {"params": [self.groups[1]], "weight_decay": 0.0},
-            ],
-            lr=0.0,
-            betas=settings.betas,
-            eps=settings.epsilon,
-            fused=True,
-        )
+        self.groups = [self.group_of(self.master, part) for part in (0, 1)]
+        self.moments: list[dict[str, Tensor]] = []
+        """Of each group: ``step``, ``exp_avg`` and ``exp_avg_sq``, from the first update on."""
+
+    def group_of(self, flat: Tensor, group: int) -> Tensor:
+        """The part of a flat tensor that belongs to matrices (0) or to vectors (1)."""
+        return flat[self.split :] if group else flat[: self.split]
 
     def collect(self) -> None:
         """Add the gradients of a backward pass, in float32, to those of this update."""
@@ -68,10 +64,26 @@ class FlatOptimiser:
             return norm
         if self.settings.clip:
             self.total *= (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
-        for group in self.adam.param_groups:
-            group["lr"] = learning_rate(self.settings, update)
-        self.groups[0].grad, self.groups[1].grad = self.total[: self.split], self.total[self.split :]
-        self.adam.step()
+        if not self.moments:
+            self.moments = [initial_moments(group) for group in self.groups]
+        for i, (group, moments) in enumerate(zip(self.groups, self.moments, strict=True)):
+            # The function, because the class imports PyTorch's compiler: 1.5 seconds of each training.
+            adamw(
+                params=[group],
+                grads=[self.group_of(self.total, i)],
+                exp_avgs=[moments["exp_avg"]],
+                exp_avg_sqs=[moments["exp_avg_sq"]],
+                max_exp_avg_sqs=[],
+                state_steps=[moments["step"]],
+                fused=True,
+                amsgrad=False,
+                beta1=self.settings.betas[0],
+                beta2=self.settings.betas[1],
+                lr=learning_rate(self.settings, update),
+                weight_decay=0.0 if i else self.settings.weight_decay,
+                eps=self.settings.epsilon,
+                maximize=False,
+            )
         self.weights.copy_(self.master)
         self.total.zero_()
         return norm
@@ -93,9 +105,8 @@ class FlatOptimiser:
     def state(self) -> dict[str, Tensor]:
         """Weights and moments as flat tensors."""
         tensors = {"master": self.master}
-        for i, group in enumerate(self.groups):
-            for name, value in self.adam.state[group].items():
-                tensors[f"{i}.{name}"] = value
+        for i, moments in enumerate(self.moments):
+            tensors |= {f"{i}.{name}": value for name, value in moments.items()}
         return tensors
 
     def state_shapes(self, update: int) -> dict[str, torch.Size]:
@@ -108,9 +119,17 @@ class FlatOptimiser:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """The reverse of ``state``."""
         self.load_weights(tensors["master"])
-        for i, group in enumerate(self.groups):
-            own = {name[2:]: value for name, value in tensors.items() if name.startswith(f"{i}.")}
-            self.adam.state[group] = {name: value.to(self.master.device).clone() for name, value in own.items()}
+        if len(tensors) > 1:
+            names = ("step", "exp_avg", "exp_avg_sq")
+            self.moments = [
+                {name: tensors[f"{i}.{name}"].to(self.master.device).clone() for name in names} for i in (0, 1)
+            ]
+
+
+def initial_moments(weights: Tensor) -> dict[str, Tensor]:
+    """What Adam remembers of flat weights before their first update."""
+    step = torch.zeros((), dtype=torch.float32, device=weights.device)
+    return {"step": step, "exp_avg": torch.zeros_like(weights), "exp_avg_sq": torch.zeros_like(weights)}
 
 
 def learning_rate(settings: Training, update: int) -> float:
