@@ -23,8 +23,6 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "tests/workflow/plugins"
 COPIED = ("Snakefile", "rules", "workflow_scripts", "retort", "profiles", "slurm", "envs", "configs", "config.yaml")
-TERMINAL = "terminal.txt"
-"""What the finished run wrote on its terminal."""
 # Every second of a test run's trainings counts.
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -57,22 +55,21 @@ TINY: dict[str, Any] = {
     # Nothing of a value may reach the shell as code.
     "report": {"title": 'It\'s "quoted" $(touch executed) `touch executed`\nsecond line {x} {{y}} %s ; touch executed'},
 }
-# Two iterations of the EM loop with two seeds, and beside it a student that has both targets of each source, chosen by
-# another one. Tiny models are too poor for any bound.
+# Two iterations of the EM loop, and beside it a student that has both targets of each source, chosen by another one.
+# Tiny models are too poor for any bound.
 TINY_EM: dict[str, Any] = {
-    **{key: TINY[key] for key in ("corpus", "vocabulary", "model", "training", "distillation", "evaluation")},
+    **{
+        key: TINY[key] for key in ("corpus", "vocabulary", "model", "training", "teacher", "distillation", "evaluation")
+    },
     "name": "tiny-em",
     "latency": {**TINY["latency"], "batch_sizes": [1], "engines": ["torch"]},
-    "seeds": [1, 2],
-    "teacher": {**TINY["teacher"], "seeds": [1]},
     "students": {
-        "ctc": {"objective": {"name": "ctc"}, "data": "distilled", "seeds": [1]},
+        "ctc": {"objective": {"name": "ctc"}, "data": "distilled"},
         "mixed": {
             "objective": {"name": "ctc"},
             "data": "mixed",
             "mixture": {"kind": "selective", "evaluator": "ctc"},
             "self_paced": {"criterion": "agreement", "window": 50},
-            "seeds": [1],
         },
     },
     "em": {

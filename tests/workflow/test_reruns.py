@@ -1,9 +1,12 @@
-"""What runs again after a change: what depends on it, and nothing else. One real run, then dry runs over it."""
+"""One real run: what it shows on a terminal, what it wrote, and what runs again after a change: what depends on it, and
+nothing else."""
 
 from __future__ import annotations
 
 import copy
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 
 from retort.data.parquet import read_table
 from retort.data.tables import ENCODING, SCORES
-from tests.workflow.checkouts import TINY, Checkout, training_rule
+from tests.workflow.checkouts import TINY, Checkout, copy_checkout, training_rule
 
 pytestmark = pytest.mark.workflow
 
@@ -21,6 +24,19 @@ CONFIG = {"write_config", "draw_rules"}
 TEACHER, VANILLA, CTC = "teacher/1", "vanilla-raw/1", "ctc-distilled/1"
 SEARCH = {TEACHER: "greedy", VANILLA: "argmax", CTC: "collapse"}
 MEASURED = (VANILLA,)  # for its multi-modality
+TERMINAL = "terminal.txt"
+"""What the finished run wrote on its terminal."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout where ``retort run`` has run the tiny configuration to its end, at a path that needs quoting."""
+    result = copy_checkout(tmp_path_factory.mktemp("workflow") / "it's a $(run)")
+    flags = ("--cores", "2", "--set-scatter", "distill=2")
+    status, written = result.terminal("run", result.configure(TINY, "tiny.yaml"), *flags)
+    assert status == 0, written
+    (result.path / TERMINAL).write_text(written)
+    return result
 
 
 def from_training(*runs: str) -> set[str]:
@@ -49,6 +65,27 @@ def test_the_run_wrote_its_results_and_left_no_state(finished: Checkout) -> None
     assert (run / "benchmarks/train_student/ctc-distilled/seed1.tsv").is_file()
     assert not [path for path in (run / "state").rglob("*") if path.is_file()]
     assert not list(finished.path.rglob("executed"))
+
+
+def test_a_terminal_shows_the_run_and_then_its_verdict(finished: Checkout) -> None:
+    written = (finished.path / TERMINAL).read_text()
+    assert re.search(r"tiny \[[#-]+\] \d+ %, \d+ of \d+ jobs, about \d+ (s|min) left$", written, re.MULTILINE)
+    assert re.search(r"^  Train teacher, seed 1: .*about \d+ (s|min) left$", written, re.MULTILINE)
+    verdict = (finished.path / "results/tiny/report/verdict.txt").read_text()
+    assert written.rstrip().endswith(verdict.rstrip()) and "report: results/tiny/report/report.html" in verdict
+
+
+def test_status_says_that_the_run_is_finished(finished: Checkout) -> None:
+    status, written = finished.terminal("status")
+    assert status == 0 and "\nfinished; started " in written.replace("\r", "")
+
+
+def test_the_command_of_the_verdict_translates(finished: Checkout) -> None:
+    verdict = (finished.path / "results/tiny/report/verdict.txt").read_text().splitlines()
+    _, *words = next(shlex.split(line) for line in verdict if " translate --model results/" in line)
+    (finished.path / "in.txt").write_text("fal lomel\nder pikat podon\n")
+    status, written = finished.terminal(*words[: words.index("--input")], "--input", "in.txt")
+    assert status == 0 and written.count("\n") >= 2, written
 
 
 def test_nothing_runs_twice(finished: Checkout) -> None:
