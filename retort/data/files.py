@@ -38,11 +38,21 @@ def is_special(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file. Raises UnicodeDecodeError, and OSError, also for a pipe, which may have no end."""
+def check_file(path: Path) -> None:
+    """Raises OSError for a pipe or a device, which may have no end."""
     if is_special(path):
         raise OSError(errno.EINVAL, no_file(path), str(path))
-    return path.read_text(encoding="utf-8")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for a pipe or a device."""
+    check_file(path)
+    return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """The same as text. Raises UnicodeDecodeError, too."""
+    return read_bytes(path).decode("utf-8")
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from retort.data.files import check_file
 from retort.errors import RetortError
 
 
@@ -20,6 +21,7 @@ def value_digest(value: Any) -> str:
 def file_digest(path: Path | str) -> str:
     """SHA-256 in hex of a file's bytes. Raises RetortError if it cannot be read."""
     try:
+        check_file(Path(path))
         with open(path, "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import sentencepiece
 
-from retort.data.files import write_bytes
+from retort.data.files import read_bytes, write_bytes
 from retort.errors import RetortError
 
 PAD, BOS, EOS, UNK, MASK, BLANK = range(6)
@@ -47,7 +47,7 @@ class Vocabulary:
         models = []
         for name in (SOURCE_MODEL, TARGET_MODEL):
             try:
-                models.append((Path(directory) / name).read_bytes())
+                models.append(read_bytes(Path(directory) / name))
             except OSError as error:
                 raise RetortError(
                     f"{Path(directory) / name}: cannot be read ({error.strerror}); expected a sentencepiece model: "

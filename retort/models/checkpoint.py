@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from retort.config import Model, Objective, ObjectiveSection
-from retort.data.files import read_text, write_bytes, write_json
+from retort.data.files import check_file, read_bytes, read_text, write_bytes, write_json
 from retort.data.provenance import value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
@@ -171,7 +171,7 @@ def read_weights(directory: Path | str, digest: str | None = None) -> dict[str, 
     """
     path = Path(directory) / WEIGHTS
     with _readable_weights(path):
-        content = path.read_bytes()
+        content = read_bytes(path)
         if digest is not None and hashlib.sha256(content).hexdigest() != digest:
             raise RetortError(f"{path}: not the weights that were saved (another SHA-256); copy the checkpoint again")
         weights = {current_name(name): tensor for name, tensor in load(content).items()}
@@ -184,6 +184,7 @@ def read_weights(directory: Path | str, digest: str | None = None) -> dict[str, 
 @contextmanager
 def _readable_weights(path: Path) -> Iterator[None]:
     try:
+        check_file(path)
         yield
     except (OSError, SafetensorError) as error:
         raise RetortError(

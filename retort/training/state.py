@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from retort.data.files import mark_finished, move, write_bytes, write_json
+from retort.data.files import mark_finished, move, read_bytes, read_text, write_bytes, write_json
 
 TENSORS, COUNTERS, DIGESTS = "tensors.safetensors", "counters.json", "digests.json"
 
@@ -61,13 +61,13 @@ class TrainingState:
             return None
         for path in sorted(self.directory.glob("update*"), reverse=True):
             try:
-                parts = {part: (path / part).read_bytes() for part in (TENSORS, COUNTERS)}
-                digests = json.loads((path / DIGESTS).read_text(encoding="utf-8"))
+                parts = {part: read_bytes(path / part) for part in (TENSORS, COUNTERS)}
+                digests = json.loads(read_text(path / DIGESTS))
                 damaged = [part for part, c in parts.items() if hashlib.sha256(c).hexdigest() != digests[part]]
                 if damaged:
                     raise ValueError(f"{', '.join(damaged)}: not what was saved")
                 return load(parts[TENSORS]), json.loads(parts[COUNTERS])
-            except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+            except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as error:
                 logger.warning("the saved state %s is damaged (%s) and is skipped", path, error)
         return None
 

@@ -123,6 +123,13 @@ def fifo(house: House) -> Path:
     return house.folder / "pipe"
 
 
+def with_pipe(directory: Path, name: str) -> Path:
+    """The directory, with a pipe in the place of a file."""
+    (directory / name).unlink()
+    os.mkfifo(directory / name)
+    return directory
+
+
 def loop(house: House) -> Path:
     (house.folder / "loop").symlink_to("loop")
     return house.folder / "loop"

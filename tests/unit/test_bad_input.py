@@ -56,6 +56,7 @@ from tests.unit.fakes_bad_input import (
     translating,
     weights,
     with_column,
+    with_pipe,
 )
 from tests.unit.fakes_runs import SHAPE, TEACHER, Tables, make_tables
 from tests.unit.fakes_training import small_vocabulary
@@ -404,6 +405,14 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         model(lambda h: h.copy("student", model__safetensors=b"\x80\x04K\x01.")),
         ("model.safetensors", "not readable"),
     ),
+    **{
+        f"model: a pipe for {name}": (
+            model(lambda h, name=name: with_pipe(h.copy("student"), name)),
+            (f"{name}: ", "a pipe or a device, not a file"),
+        )
+        for name in ("model.json", "model.safetensors", "source.model", "target.model")
+    },
+    "table: a pipe": (encoding(fifo), ("pipe: cannot be read (a pipe or a device, not a file)",)),
     "model: nan": (
         model(lambda h: weights(h, set_first(float("nan")))),
         ("model.safetensors: weight", "is not finite"),
