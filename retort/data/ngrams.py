@@ -8,6 +8,7 @@ that continue a context are neighbours. This module needs numpy alone, because e
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from typing import Self
 import numpy as np
 from numpy.lib.format import read_array
 
+from retort.data.files import read_bytes
 from retort.errors import RetortError
 
 BITS = 16
@@ -50,17 +52,29 @@ class NgramModel:
         file = io.BytesIO()
         for array in (np.array([self.order, self.floor]), self.keys, self.log_probs, self.weights):
             np.save(file, array)
-        return file.getvalue()
+        content = file.getvalue()
+        return content + hashlib.sha256(content).digest()
 
 
 @lru_cache(maxsize=4)
 def load_ngrams(path: str) -> NgramModel:
     """The model in a file, which is read once. Raises RetortError if it is none."""
     try:
-        with Path(path).open("rb") as file:
-            facts, keys, log_probs, weights = (read_array(file, allow_pickle=False) for _ in range(4))
-        return NgramModel(int(facts[0]), float(facts[1]), keys=keys, log_probs=log_probs, weights=weights)
-    except (OSError, ValueError, EOFError) as error:
+        file = io.BytesIO(read_bytes(Path(path)))
+        facts, keys, log_probs, weights = (read_array(file, allow_pickle=False) for _ in range(4))
+        content, digest = file.getvalue()[: file.tell()], file.read()
+        # early tables have none
+        if digest and digest != hashlib.sha256(content).digest():
+            raise ValueError("another SHA-256 than at its end")
+        order = int(facts[0])
+        if (
+            not 1 <= order <= MAX_ORDER
+            or not len(keys) == len(log_probs) == len(weights)
+            or np.any(keys[1:] <= keys[:-1])
+        ):
+            raise ValueError("its arrays are no n-grams")
+        return NgramModel(order, float(facts[1]), keys=keys, log_probs=log_probs, weights=weights)
+    except (OSError, ValueError, EOFError, LookupError, TypeError, OverflowError) as error:
         raise RetortError(
             f"{path}: cannot be read as a table of n-grams ({error}); the rule count_ngrams makes it: run it again"
         ) from None

@@ -73,16 +73,23 @@ class Answers:
                     return  # another job is writing it
                 try:
                     row = json.loads(line)
-                    source, outputs = row["source"], [Output(*output) for output in row["outputs"]]
+                    source, outputs = row["source"], [_output(*output) for output in row["outputs"]]
                     self.requests += int(row["requests"])
                     self.tokens += int(row["tokens"])
-                except (ValueError, LookupError, TypeError) as error:
+                except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
                     raise RetortError(
                         f"{path}: line {number}: not an answer ({type(error).__name__}: {error}); remove this line, "
                         f"and its source is asked again"
                     ) from None
                 if source in self._wanted:
                     self.known[source] = outputs
+
+
+def _output(text: str, ended: str | None = None, score: float = 0.0) -> Output:
+    """Raises TypeError for what is none."""
+    if not isinstance(text, str) or not isinstance(ended, str | None) or not isinstance(score, int | float):
+        raise TypeError(f"{[text, ended, score]!r:.80} is no output")
+    return Output(text, ended, float(score))
 
 
 def _drop_unfinished_line(path: Path) -> None:

@@ -71,5 +71,8 @@ def teacher_module(section: ExternalSection) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text on one line: runs of white space are single spaces."""
+    """The text on one line: runs of white space are single spaces, and half a surrogate pair is U+FFFD."""
+    if not text.isascii():
+        # JSON may hold halves, and pairs as two halves
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return " ".join(text.split())

@@ -6,17 +6,23 @@ import queue
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import IO
+from typing import IO, Any
 
 from retort.config.external import CommandTeacher
+from retort.data.lines import MAX_LINE_BYTES
 from retort.errors import RetortError
 from retort.teachers.base import Answer, Output, Question, one_line
 from retort.teachers.processes import processor_seconds
 
 SHOWN_BYTES = 2000
 """Of what the program wrote to standard error, an error shows so much."""
+MOST_BYTES, SPARE_BYTES = 100, 64 << 20
+"""Most bytes of output per byte of input, and at any rate."""
+WAITING = 1000
+"""Lines of a program that streams that are read before they are asked for."""
 
 
 class Command:
@@ -66,26 +72,67 @@ class Command:
 
     def _call(self, lines: list[str]) -> list[str]:
         text = "".join(f"{line}\n" for line in lines).encode()
+        most = SPARE_BYTES + MOST_BYTES * len(text)
+        with tempfile.TemporaryFile() as given:
+            given.write(text)
+            given.seek(0)
+            process = _started(self.section.arguments, self._command, stdin=given, stderr=subprocess.PIPE)
+        output, errors = _Pipe(process.stdout, most, whole=True), _Pipe(process.stderr, SHOWN_BYTES, whole=False)
         try:
-            done = subprocess.run(
-                self.section.arguments, input=text, capture_output=True, timeout=self.section.timeout, check=False
-            )
+            if not output.ends(self.section.timeout):
+                raise RetortError(_too_slow(self._command, len(lines), self.section.timeout))
+            if len(output.content) > most:
+                raise RetortError(f"{self._command}: more than {most} bytes for {len(lines)} lines; have it end")
+            status = process.wait(self.section.timeout)
+            errors.ends(1)
         except subprocess.TimeoutExpired:
             raise RetortError(_too_slow(self._command, len(lines), self.section.timeout)) from None
-        except OSError as error:
-            raise RetortError(_cannot_start(self._command, error)) from None
-        if done.returncode:
-            raise RetortError(f"{self._command}: ended with status {done.returncode}: {_shown(done.stderr)}")
-        answers = _decoded(done.stdout, self._command).split("\n")
+        finally:
+            process.kill()
+            process.wait()
+        if status:
+            raise RetortError(f"{self._command}: ended with status {status}: {_shown(errors.content)}")
+        answers = _decoded(output.content, self._command).split("\n")
         if answers[-1] == "":
             answers.pop()
         if len(answers) != len(lines):
             raise RetortError(
                 f"{self._command}: {len(answers)} lines out for {len(lines)} lines in; expected one line per source, "
                 f"in their order. None of these {len(lines)} is kept; earlier answers are. Correct the program and "
-                f"run again. It wrote to standard error: {_shown(done.stderr)}"
+                f"run again. It wrote to standard error: {_shown(errors.content)}"
             )
         return answers
+
+
+def _started(arguments: list[str], command: str, stdin: Any, stderr: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(arguments, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RetortError(f"{command}: cannot be started ({reason}); name a program that this machine has") from None
+
+
+class _Pipe:
+    """What a program writes, read in a thread, so that neither its length nor its time is the program's to choose."""
+
+    def __init__(self, stream: IO[bytes] | None, most: int, whole: bool) -> None:
+        """Reads to the end; ``whole``: or until there are more than ``most`` bytes. Otherwise the last are kept."""
+        assert stream is not None
+        self.content = b""
+        self._thread = threading.Thread(target=self._read, args=(stream, most, whole), daemon=True)
+        self._thread.start()
+
+    def ends(self, seconds: float) -> bool:
+        """Whether all is read within this time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _read(self, stream: IO[bytes], most: int, whole: bool) -> None:
+        if whole:
+            self.content = stream.read(most + 1)
+            return
+        while block := stream.read(most):
+            self.content = (self.content + block)[-most:]
 
 
 class _Stream:
@@ -94,24 +141,20 @@ class _Stream:
     def __init__(self, section: CommandTeacher, command: str) -> None:
         self.section, self.command = section, command
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        try:
-            self.process = subprocess.Popen(
-                section.arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors
-            )
-        except OSError as error:
-            raise RetortError(_cannot_start(command, error)) from None
+        self.process = _started(section.arguments, command, stdin=subprocess.PIPE, stderr=self.errors)
         assert self.process.stdin and self.process.stdout
         self.stdin: IO[bytes] = self.process.stdin
-        self.lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.lines: queue.Queue[bytes | None] = queue.Queue(WAITING)
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
 
     def exchange(self, lines: list[str]) -> list[str]:
         """As many lines as were given."""
         threading.Thread(target=self._write, args=(lines,), daemon=True).start()
         answers: list[str] = []
+        end = time.monotonic() + self.section.timeout
         for _ in lines:
             try:
-                line = self.lines.get(timeout=self.section.timeout)
+                line = self.lines.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
                 self.process.kill()
                 raise RetortError(
@@ -132,9 +175,9 @@ class _Stream:
         """End the program; the lines that it still writes."""
         with suppress(OSError):
             self.stdin.close()
-        rest = []
+        rest: list[str] = []
         with suppress(queue.Empty):
-            while (line := self.lines.get(timeout=min(self.section.timeout, 10))) is not None:
+            while len(rest) < WAITING and (line := self.lines.get(timeout=min(self.section.timeout, 10))) is not None:
                 rest.append(_decoded(line, self.command))
         self.process.kill()
         self.process.wait()
@@ -150,7 +193,7 @@ class _Stream:
             return  # the end of its output tells the reader
 
     def _read(self, stdout: IO[bytes]) -> None:
-        for line in stdout:
+        while line := stdout.readline(MAX_LINE_BYTES):
             self.lines.put(line.removesuffix(b"\n"))
         self.lines.put(None)
 
@@ -173,10 +216,6 @@ def _decoded(data: bytes, command: str) -> str:
 
 def _too_slow(command: str, lines: int, seconds: float) -> str:
     return f"{command}: no answer to {lines} lines within external_teacher.timeout, {seconds:g} seconds."
-
-
-def _cannot_start(command: str, error: OSError) -> str:
-    return f"{command}: cannot be started ({error.strerror}); name a program that this machine has"
 
 
 def _shown(errors: bytes) -> str:

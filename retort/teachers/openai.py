@@ -140,6 +140,8 @@ class OpenAI:
                 self._refused(error, _beginning(error))
         except (OSError, http.client.HTTPException) as error:
             raise _Again(f"{type(error).__name__}: {error}") from None
+        except (ValueError, OverflowError) as error:
+            raise RetortError(f"{self.url}: no address ({error}); correct external_teacher.base_url") from None
         return self._parsed(body)
 
     def _refused(self, error: urllib.error.HTTPError, message: str) -> None:
@@ -159,7 +161,7 @@ class OpenAI:
             answer = json.loads(body)
             choices = [(choice["message"]["content"], choice.get("finish_reason")) for choice in answer["choices"]]
             tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise _Again(f"an answer that is not one ({type(error).__name__}: {error})") from None
         if len(choices) != self.section.outputs:
             raise _Again(f"{len(choices)} outputs; expected {self.section.outputs}")

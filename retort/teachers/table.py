@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retort.config.external import TableTeacher
+from retort.data.files import check_file
 from retort.errors import RetortError
 from retort.teachers.base import Answer, Output, Question, one_line
 
 SHOWN = 5
 """Keys that an error names."""
+SHOWN_LETTERS = 200
 
 Key = int | str
 Row = tuple[str, Key, list[str]]
@@ -84,6 +86,7 @@ def _rows(path: Path, key: str) -> Iterator[Row]:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
+        check_file(path)
         with path.open("rb") as handle:
             for number, line in enumerate(handle, start=1):
                 yield number, line.decode("utf-8").removeprefix("\ufeff" if number == 1 else "").rstrip("\r\n")
@@ -98,7 +101,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _text_rows(path: Path, key: str, separator: str) -> Iterator[Row]:
     for number, line in _lines(path):
-        fields = next(csv.reader([line]), []) if separator == "," else line.split("\t")
+        try:
+            fields = next(csv.reader([line], strict=True), []) if separator == "," else line.split("\t")
+        except csv.Error as error:
+            raise RetortError(
+                f"{path}: line {number}: no CSV ({error}); expected a row per line: put each output on one line"
+            ) from None
         if len(fields) < 2:
             raise RetortError(
                 f"{path}: line {number}: {len(fields)} column(s); expected the {key} and the output, separated by a "
@@ -114,19 +122,19 @@ def _json_rows(path: Path, key: str) -> Iterator[Row]:
         try:
             row = json.loads(line)
             value, text = row[key], row["text"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RetortError(
-                f"{path}: line {number}: {type(error).__name__}: {error}; expected a JSON object with {key} and text"
-            ) from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            found = f"{type(error).__name__}: {str(error)[:SHOWN_LETTERS]}"
+            raise RetortError(f"{path}: line {number}: {found}; expected a JSON object with {key} and text") from None
         yield f"line {number}", _key(path, f"line {number}", key=key, value=value), _texts(path, f"line {number}", text)
 
 
 def _parquet_rows(path: Path, key: str) -> Iterator[Row]:
     try:
+        check_file(path)
         names = pq.read_schema(path).names
         wanted = [key, "text", *(["rank"] if "rank" in names else [])]
         data = pq.read_table(path, columns=[name for name in wanted if name in names])
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected a Parquet table") from None
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -165,11 +173,11 @@ def _key(path: Path, place: str, key: str, value: Any) -> Key:
         except (TypeError, ValueError):
             pass
     expected = "text" if key == "source" else "an integer; set key: source where the table has sources"
-    raise RetortError(f"{path}: {place}: {key} is {value!r}; expected {expected}")
+    raise RetortError(f"{path}: {place}: {key} is {value!r:.{SHOWN_LETTERS}}; expected {expected}")
 
 
 def _texts(path: Path, place: str, text: Any) -> list[str]:
     texts = text if isinstance(text, list) else [text]
     if not texts or not all(isinstance(one, str) for one in texts):
-        raise RetortError(f"{path}: {place}: text is {text!r}; expected a text, or a list of texts")
+        raise RetortError(f"{path}: {place}: text is {text!r:.{SHOWN_LETTERS}}; expected a text, or a list of texts")
     return texts

@@ -123,8 +123,9 @@ def fifo(house: House) -> Path:
     return house.folder / "pipe"
 
 
-def with_pipe(directory: Path, name: str) -> Path:
-    """The directory, with a pipe in the place of a file."""
+def with_pipe(name: str, house: House) -> Path:
+    """A copy of the student with a pipe in the place of a file."""
+    directory = house.copy("student")
     (directory / name).unlink()
     os.mkfifo(directory / name)
     return directory

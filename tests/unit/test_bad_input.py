@@ -12,6 +12,7 @@ import gzip
 import json
 import lzma
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -407,7 +408,7 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     ),
     **{
         f"model: a pipe for {name}": (
-            model(lambda h, name=name: with_pipe(h.copy("student"), name)),
+            model(partial(with_pipe, name)),
             (f"{name}: ", "a pipe or a device, not a file"),
         )
         for name in ("model.json", "model.safetensors", "source.model", "target.model")

@@ -102,6 +102,16 @@ def test_a_file_holds_the_model_and_other_files_are_named(tmp_path: Path) -> Non
     path = tmp_path / "table.ngrams"
     path.write_bytes(model.to_bytes())
     assert probabilities(load_ngrams(str(path)), [7]).tolist() == probabilities(model, [7]).tolist()
+    whole = model.to_bytes()
+    for place in [*range(0, len(whole), 97), len(whole) - 1]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        (tmp_path / f"flipped{place}").write_bytes(damaged)
+        with pytest.raises(RetortError, match=f"flipped{place}: cannot be read as a table of n-grams"):
+            load_ngrams(str(tmp_path / f"flipped{place}"))
+    # as tables were before they had a digest
+    (tmp_path / "early").write_bytes(whole[:-32])
+    assert load_ngrams(str(tmp_path / "early")).order == model.order
     (tmp_path / "other").write_text("no table")
     with pytest.raises(RetortError, match="other: cannot be read as a table of n-grams"):
         load_ngrams(str(tmp_path / "other"))

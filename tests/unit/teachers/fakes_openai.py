@@ -80,6 +80,15 @@ class Handler(BaseHTTPRequestHandler):
     def malformed(self, source: str, body: Any) -> None:
         self.send(200, b'{"choices": [')
 
+    def deep(self, source: str, body: Any) -> None:
+        self.send(200, b"[" * 99_999)
+
+    def endless(self, source: str, body: Any) -> None:
+        self.send(200, self.answer([source]).replace(b"10", b"1e999"))
+
+    def half(self, source: str, body: Any) -> None:
+        self.send(200, self.answer(["half \ud83d"]))
+
     def longer(self, source: str, body: Any) -> None:
         self.send(200, self.answer(["one", "two", "three", "four"]))
 

@@ -78,6 +78,23 @@ def test_a_damaged_line_is_named(ask, tmp_path: Path) -> None:
         ask(Fake(), ["a"])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 99_999,
+        '{"source": "s", "outputs": [[5]], "requests": 1, "tokens": 1}',
+        '{"source": "s", "outputs": [["a", null, "b"]], "requests": 1, "tokens": 1}',
+        '{"source": "s", "outputs": [["a", 1, 2, 3]], "requests": 1, "tokens": 1}',
+        '{"source": "s", "outputs": [["a"]], "requests": 1e999, "tokens": 1}',
+    ],
+    ids=lambda line: line[:40],
+)
+def test_what_is_no_answer_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "other.jsonl").write_text(f"{line}\n")
+    with pytest.raises(RetortError, match=r"other.jsonl: line 1: not an answer"):
+        Answers(tmp_path, "train", ["s"])
+
+
 def test_rows_name_the_teacher_and_have_no_tokens() -> None:
     outputs = {3: [Output("x", "length"), Output("")], 1: [Output("y")]}
     rows = translations_part(SECTION, [3, 1], outputs, "train").to_pylist()

@@ -10,6 +10,7 @@ import pytest
 
 from retort.config.external import CommandTeacher
 from retort.errors import RetortError
+from retort.teachers import command as command_module
 from retort.teachers.asking import outputs_of
 from retort.teachers.base import Question, open_external
 
@@ -87,6 +88,32 @@ def test_a_program_that_fails_is_named_with_what_it_wrote(tmp_path: Path, stream
 def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:
     with pytest.raises(RetortError, match="no answer to 25 lines within external_teacher.timeout, 0.5 seconds"):
         texts(command(tmp_path, "import time\ntime.sleep(60)\n", timeout=0.5))
+
+
+ENDLESS = {
+    "lines": "import os\nwhile True:\n    os.write(1, b'a\\n' * 9999)\n",
+    "one line": "import os\nwhile True:\n    os.write(1, b'a' * 9999)\n",
+    "errors": "import os\nwhile True:\n    os.write(2, b'a' * 9999)\n",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_program_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(command_module, "SPARE_BYTES", 99_999)
+    message = "no answer to 25 lines within" if name == "errors" else "more than .* bytes for 25 lines; have it end"
+    with pytest.raises(RetortError, match=message):
+        texts(command(tmp_path, ENDLESS[name], timeout=1))
+
+
+def test_a_stream_without_an_end_is_ended(tmp_path: Path) -> None:
+    with pytest.raises(RetortError, match="wrote 1000 more line"):
+        texts(command(tmp_path, ENDLESS["lines"], streams=True))
+
+
+def test_all_lines_together_have_the_time(tmp_path: Path) -> None:
+    slow = "import sys, time\nfor line in sys.stdin:\n    time.sleep(0.2)\n    print(1, flush=True)\n"
+    with pytest.raises(RetortError, match="no answer to 25 lines within external_teacher.timeout, 0.5 seconds"):
+        texts(command(tmp_path, slow, streams=True, timeout=0.5))
 
 
 def test_there_is_no_shell(tmp_path: Path) -> None:

@@ -70,12 +70,22 @@ def texts(teacher: OpenAITeacher, questions: list[Question] = QUESTIONS) -> dict
 EXPECTED = {question.id: [question.source[::-1]] for question in QUESTIONS}
 
 
-def test_every_fault_is_tried_again(serve: Any) -> None:
-    faults = ["busy", "broken", "late", "cut", "malformed", "longer"]
+@pytest.mark.parametrize("faults", [["busy", "broken", "late", "cut", "malformed", "longer"], ["deep", "endless"]])
+def test_every_fault_is_tried_again(serve: Any, faults: list[str]) -> None:
     server = serve(*faults)
     assert texts(section(server.url)) == EXPECTED
     assert Counter(server.answered) == Counter(question.source for question in QUESTIONS)
     assert set(server.attempts.values()) == {len(faults) + 1}
+
+
+def test_half_a_surrogate_pair_is_replaced(serve: Any) -> None:
+    assert texts(section(serve("half").url), QUESTIONS[:1]) == {QUESTIONS[0].id: ["half \ufffd"]}
+
+
+@pytest.mark.parametrize("url", ["http://a..b/v1", f"http://{'a' * 99}.b/v1"])
+def test_what_is_no_address_is_named(url: str) -> None:
+    with pytest.raises(RetortError, match=r"correct external_teacher\.base_url"):
+        texts(section(url), QUESTIONS[:1])
 
 
 def test_the_request_is_what_the_configuration_says(serve: Any) -> None:

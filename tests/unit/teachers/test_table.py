@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
         ("a.jsonl", "[1\n", {}, "line 1: JSONDecodeError"),
         ("a.jsonl", '{"source": "a cat", "text": 3}\n', {}, "line 1: text is 3; expected a text"),
         ("a.jsonl", '{"id": true, "text": "x"}\n', {"key": "id"}, "line 1: id is True"),
+        ("a.jsonl", "[" * 99_999 + "\n", {}, "line 1: RecursionError"),
+        ("a.jsonl", f'{{"id": "{"x" * 9999}", "text": "x"}}\n', {"key": "id"}, "line 1: id is 'xxx"),
+        ("a.csv", 'a cat,"one\ntwo",three\n', {}, "line 1: no CSV (unexpected end of data)"),
+        ("a.csv", f"a cat,{'x' * 200_000}\n", {}, "line 1: no CSV (field larger than field limit"),
         ("a.txt", "a cat\tx\n", {}, "not a table by its name"),
         ("a.parquet", "no table", {}, "expected a Parquet table"),
     ],
@@ -74,7 +79,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, name: str, content: Any, keys: A
     path = written(tmp_path / name, content)
     with pytest.raises(RetortError) as error:
         answers(path, **keys)
-    assert str(error.value).startswith(str(path)) and message in str(error.value)
+    assert str(error.value).startswith(str(path)) and message in str(error.value) and len(str(error.value)) < 1000
+
+
+def test_halves_of_surrogate_pairs_are_joined_or_replaced(tmp_path: Path) -> None:
+    lines = ('{"id": 4, "text": "\\ud83d\\ude00 \\ud83d"}\n', '{"id": 9, "text": "x"}\n')
+    assert answers(written(tmp_path / "a.jsonl", "".join(lines)), key="id") == {4: ["\U0001f600 \ufffd"], 9: ["x"]}
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.jsonl", "a.parquet"])
+def test_a_pipe_is_no_table(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RetortError, match=f"{name}: cannot be read .*a pipe or a device"):
+        answers(tmp_path / name)
 
 
 def test_columns_and_ranks_are_checked(tmp_path: Path) -> None:
