@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from retort.config.addresses import check_location
 from retort.config.base import Name, Probability, Section
 
 EXTERNAL = "external"
@@ -25,9 +26,14 @@ JUDGING = frozenset({"filters", "choose"})
 def _is_pattern(pattern: str) -> str:
     try:
         re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"{pattern[:80]!r} is not a regular expression: {error}") from None
     return pattern
+
+
+def _is_address(url: str) -> str:
+    check_location(url)
+    return url
 
 
 def _has_source(prompt: str) -> str:
@@ -254,7 +260,7 @@ class OpenAITeacher(ExternalSection):
     local_keys = frozenset(
         {"key_variable", "concurrency", "retries", "timeout", "max_requests", "max_total_tokens", "timed"}
     )
-    base_url: str = Field(pattern=r"^https?://[^\s/@?#]+[^\s@?#]*$")
+    base_url: Annotated[str, AfterValidator(_is_address)] = Field(pattern=r"^https?://[^\s/@?#]+[^\s@?#]*$")
     """Address of the interface, such as https://api.example.com/v1 or http://localhost:8000/v1; without a password."""
     model: str = Field(min_length=1)
     """Name of the model there."""

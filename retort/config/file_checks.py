@@ -15,6 +15,7 @@ from retort.config.checks import Sections
 from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
 from retort.config.files import CHECKPOINT_FILES, DESCRIPTION, VOCABULARY_FILES, mirror_directory
 from retort.config.problems import Problem, bounded, near_name
+from retort.config.search import NgramSearch
 from retort.config.systems import System
 
 LARGEST_COUNTED = 64 << 20
@@ -36,6 +37,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
                 f"external_teacher.{key}", f"no file or directory {bounded(str(path))}; correct the path{_near(path)}"
             )
     yield from _other_objectives(sections)
+    yield from _missing_ngrams(sections)
     mirror = mirror_directory(sections.corpus.mirror_directory if sections.corpus else None)
     if mirror is None:
         yield from _missing_texts(sections)
@@ -69,6 +71,14 @@ def _trained_objective(checkpoint: str) -> Any:
         return json.loads((Path(checkpoint) / DESCRIPTION).read_text())["objective"]["name"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
+
+
+def _missing_ngrams(sections: Sections) -> Iterator[Problem]:
+    for name, system in sections.systems.items():
+        for search, section in system.searches.items():
+            if isinstance(section, NgramSearch) and section.table and not os.path.isfile(section.table):
+                key = f"{name}.searches.{search}.table"
+                yield Problem(key, f"no file {section.table}; expected a table of n-grams{_near(section.table)}")
 
 
 def _missing_texts(sections: Sections) -> Iterator[Problem]:

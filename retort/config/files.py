@@ -41,7 +41,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 def _read_included(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     """``read_yaml`` of a file that the files of the chain ``including`` include, the outermost first."""
     chain = (*including, path)
-    if path.resolve() in [outer.resolve() for outer in including]:
+    real = [os.path.realpath(outer) for outer in chain]
+    if real[-1] in real[:-1]:
         raise RetortError(f"{including[0]}: includes itself: {' > '.join(map(str, chain))}; remove one include")
     raw = read_mapping(path)
     included = raw.pop("include", None) or []

@@ -67,7 +67,7 @@ def further_errors(whole: dict[str, Any], model: type[BaseModel]) -> list[Mappin
         model.model_validate(whole)
     except ValidationError as error:
         return [dict(detail) for detail in error.errors()]
-    except (AttributeError, LookupError, TypeError):
+    except (ArithmeticError, AttributeError, LookupError, TypeError):
         pass
     return []
 

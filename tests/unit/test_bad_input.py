@@ -86,6 +86,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 
 HEADER = {"table": CORPUS.name, "version": CORPUS.version, "provenance": {}}
+COMMAND: dict[str, Any] = {"kind": "command", "arguments": ["cat"]}
 BOMB = "a0: &a0 [x]\n" + "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))
 QUESTIONS = b"question_id,question,answer1,cor_section\n"
 
@@ -154,6 +155,28 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         ("teacher.checkpoint", "lacks"),
     ),
     "config: no table": (on_top({"distillation": {"corpus": "y" * 5000}}), ("distillation.corpus", "no file")),
+    "config: no heads": (on_top({"model": {"heads": 0}}), ("model.heads", "found 0")),
+    "config: no n-grams": (
+        on_top(
+            {"students": {"a": {"objective": {"name": "ctc"}, "searches": {"b": {"kind": "ctc_beam", "table": "x"}}}}}
+        ),
+        ("students.a.searches.b.table", "no file x; expected a table of n-grams"),
+    ),
+    "config: repetitions": (
+        on_top({"external_teacher": COMMAND | {"filters": {"chatter": ["x{99999999999}"]}}}),
+        ("external_teacher.filters.chatter[0]", "is not a regular expression", "too large"),
+    ),
+    "config: deep pattern": (
+        on_top({"external_teacher": COMMAND | {"filters": {"chatter": ["(" * 9999]}}}),
+        ("external_teacher.filters.chatter[0]", "is not a regular expression"),
+    ),
+    "config: port": (
+        on_top(
+            {"external_teacher": {"kind": "openai", "base_url": "http://h:99999", "model": "m", "prompt": "{source}"}}
+        ),
+        ("external_teacher.base_url", "http://h:99999", "Port out of range"),
+    ),
+    "config: a link to itself": (lambda h: [cli, "check", loop(h)], ("loop", "symbolic link")),
     "config: password": (
         on_top({"corpus": {"kind": "text", "train": {"source": [{"location": "http://me:hidden@h/a"}], "target": []}}}),
         ("corpus.train.source[0]", "http://***@h/a holds a password", "environment variable"),
