@@ -128,9 +128,10 @@ def _announced(response: Any) -> int | None:
     """Bytes that the response says it has; None if it does not. Raises _Final if it is no whole file."""
     if response.status != 200:
         raise _Final(f"HTTP status {response.status}, expected 200 with the whole file")
-    length = response.headers.get("Content-Length", "").strip()
-    if not length:
+    lengths = {text.strip() for text in response.headers.get_all("Content-Length", [])}
+    if not lengths - {""}:
         return None
+    length = ", ".join(sorted(lengths))
     if not (length.isascii() and length.isdigit() and len(length) < 19):
         raise _Final(f"the header Content-Length is {length[:20]!r}, expected a number of bytes")
     return int(length)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
+import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -16,7 +18,7 @@ from retort.serving.protocol import Refused, answer, parsed
 
 PATH = "/translate"
 SECONDS_TO_SEND = 30
-"""A connection that sends nothing for so long is closed."""
+"""A connection that sends nothing for so long is closed, and so is one whose request takes longer."""
 SECONDS_TO_WAIT = 30
 """A request that waits longer for the others is refused."""
 
@@ -67,6 +69,11 @@ class Server(ThreadingHTTPServer):
         finally:
             self._connections.release()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is no error of the server."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
 
 class Handler(BaseHTTPRequestHandler):
     """One connection, which may send several requests."""
@@ -109,14 +116,17 @@ class Handler(BaseHTTPRequestHandler):
         # a page of another site cannot send this type without being asked for permission, which is not given
         if self.headers.get_content_type() != "application/json":
             raise Refused(415, "expected Content-Type: application/json")
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
-            raise Refused(411, "expected Content-Length, in bytes")
+        length, *others = self.headers.get_all("Content-Length", [""])
+        if not (length.isascii() and length.isdigit()) or others or "Transfer-Encoding" in self.headers:
+            raise Refused(411, "expected one Content-Length, in bytes, and no Transfer-Encoding")
         if len(length) > 12 or int(length) > self.server.limits.bytes:
             raise Refused(413, f"more than {self.server.limits.bytes} bytes; send several requests")
-        content = self.rfile.read(int(length))
-        if len(content) < int(length):
-            raise Refused(400, f"{len(content)} of {length} bytes came")
+        content, end = b"", time.monotonic() + SECONDS_TO_SEND
+        while len(content) < int(length):
+            part = self.rfile.read1(int(length) - len(content))  # type: ignore[attr-defined]
+            content += part
+            if not part or time.monotonic() > end:
+                raise Refused(400, f"{len(content)} of {length} bytes came")
         return content
 
     def _refuse(self, status: int, reason: str) -> None:
@@ -125,7 +135,8 @@ class Handler(BaseHTTPRequestHandler):
         self._write(status, {"error": reason})
 
     def _write(self, status: int, facts: dict[str, Any]) -> None:
-        content = json.dumps(facts, ensure_ascii=False).encode() + b"\n"
+        # what is refused may hold half of a surrogate pair
+        content = json.dumps(facts, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))

@@ -157,6 +157,7 @@ def failure(address: str, cache: Path, attempts: int = 1) -> str:
     ("answer", "said"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\nbody", "Content-Length is 'abc', expected a number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 9\r\n\r\nbody-more", "Content-Length is '4, 9'"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\nbody", "Content-Length is '-4', expected a number"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", "Content-Length is '9"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\n", "the server announces 999,999,999,"),

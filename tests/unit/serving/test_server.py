@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPConnection
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +99,7 @@ def test_scores_and_several_outputs(server: Server) -> None:
         (b'{"texts": ["\xff"]}', 400, "not JSON"),
         (["a"], 400, "list, expected an object"),
         ({"text": ["a"]}, 400, "text: no such key; there are texts, n_best, scores, running_text"),
+        ({"\ud800": 1}, 400, "?: no such key"),
         ({}, 400, "texts: expected a list of strings"),
         ({"texts": "a"}, 400, "texts: expected a list of strings"),
         ({"texts": ["a", 1]}, 400, "texts: expected a list of strings"),
@@ -122,6 +126,38 @@ def test_other_paths_types_and_lengths(server: Server) -> None:
     assert post(server, b"", headers=JSON | {"Transfer-Encoding": "chunked"})[0] in (411, 400)
     assert post(server, b"{}", headers=JSON | {"Content-Length": "-1"})[0] == 411
     assert post(server, b"{}", headers=JSON | {"Content-Length": "9" * 5000})[0] == 413
+
+
+def test_bodies_of_two_lengths_and_slow_ones_are_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SECONDS_TO_SEND", 0.2)
+    for lengths in ("Content-Length: 2\r\nContent-Length: 9", "Content-Length: 2\r\nTransfer-Encoding: chunked"):
+        assert b"411" in raw(
+            server, f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\n{lengths}\r\n\r\n{{}}"
+        )
+    slow = f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{' ' * 20}"
+    assert b"of 200 bytes came" in raw(server, slow, pause=0.05)
+
+
+def test_a_client_that_goes_is_no_error(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    gone = socket.create_connection(("127.0.0.1", server.server_address[1]))
+    gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    gone.close()
+    assert post(server, {"texts": ["a"]})[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def raw(server: Server, text: str, pause: float = 0.0) -> bytes:
+    """The beginning of the answer to these bytes; with a pause, they come one by one."""
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as client:
+        with suppress(OSError):
+            for part in text if pause else [text]:
+                client.sendall(part.encode())
+                time.sleep(pause if part == " " else 0)
+        answer = b""
+        with suppress(OSError):
+            while received := client.recv(9999):
+                answer += received
+        return answer
 
 
 def test_who_waits_too_long_is_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
