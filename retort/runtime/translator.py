@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from retort.errors import RetortError
+from retort.runtime.asked import check_counts, check_opening, checked_texts
 from retort.runtime.choosing import chosen_search
 from retort.runtime.kept import Keeper
 from retort.runtime.opening import open_system
@@ -65,7 +66,7 @@ class Translator:
 
     def source_tokens(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each source."""
-        return [len(tokens) for tokens in self._system.vocabulary.encode_source(texts)]
+        return [len(tokens) for tokens in self._system.vocabulary.encode_source(checked_texts(texts))]
 
     @overload  # a string is a sequence of strings, too
     def translate(  # type: ignore[overload-overlap]
@@ -86,13 +87,8 @@ class Translator:
         time. ``batch_size``: texts decoded at once; None: as the engine does best. Raises RetortError if the search
         ranks fewer outputs.
         """
-        sources = [texts] if isinstance(texts, str) else list(texts)
-        wrong = next((i for i, source in enumerate(sources) if not isinstance(source, str)), None)
-        if wrong is not None:
-            raise RetortError(f"text {wrong + 1}: {type(sources[wrong]).__name__}, expected a string")
-        for name, value in (("n_best", n_best), ("batch_size", 1 if batch_size is None else batch_size)):
-            if value < 1:
-                raise RetortError(f"{name}: {value} is below 1")
+        sources = checked_texts(texts)
+        check_counts(n_best=n_best, batch_size=1 if batch_size is None else batch_size)
         start = time.perf_counter()
         if scores or n_best > 1:
             found = [
@@ -117,6 +113,7 @@ class Translator:
         is split further, never cut. Addresses, numbers, tags and ``placeholders`` (regular expressions) are compared
         with those of the source; the result says which are lost.
         """
+        (text,) = checked_texts([text])
         return combined(self.translate_lines(text.split("\n"), Keeper(placeholders), scores, batch_size))
 
     def translate_lines(
@@ -140,8 +137,9 @@ class Translator:
         """
         times = list(self._times)
         if texts is not None:
-            texts = [text for text in texts if text.strip()]
-            batches = [texts[i : i + batch_size] for i in range(0, len(texts), max(1, batch_size))]
+            check_counts(batch_size=batch_size, rounds=rounds)
+            texts = [text for text in checked_texts(texts) if text.strip()]
+            batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
             times = [self._timed(batch) for _ in range(rounds + 1) for batch in batches][len(batches) :]
         if not times:
             raise RetortError("nothing to time: give texts, or translate some first")
@@ -171,6 +169,7 @@ def load(
     a checkpoint that scores candidates, are for trained systems alone. Raises RetortError, naming the file, for what
     cannot be loaded.
     """
+    check_opening(path, search, threads, precision, device)
     chosen = None if search is None else chosen_search(path, search)
     teacher = None if teacher is None else Path(teacher)
     return Translator(open_system(path, chosen, threads, precision, teacher, device))

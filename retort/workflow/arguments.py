@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from retort.runtime.asked import MOST_THREADS
+
 MOST = 10**9
-MOST_THREADS = 1024
 
 
 def count(text: str) -> int:

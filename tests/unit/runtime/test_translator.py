@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,40 @@ def test_what_is_no_text_or_number_is_refused(systems):
         translator.translate("a", n_best=0)
     with pytest.raises(retort.RetortError, match="runs on the CPU, not on cuda"):
         retort.load(systems / "ctc", device="cuda")
+
+
+def opened(path: Any, **options: Any) -> Any:
+    return retort.load(path, **options)
+
+
+CALLS: dict[str, tuple[Any, str]] = {
+    "no path": (lambda path: opened(""), "'': expected the path of a directory"),
+    "no threads": (lambda path: opened(path, threads=0), "threads: 0 is below 1"),
+    "many threads": (lambda path: opened(path, threads=10**9), "threads: 1000000000 is above 1024"),
+    "half a thread": (lambda path: opened(path, threads=0.5), "threads: 0.5, expected a whole number"),
+    "another precision": (lambda path: opened(path, precision="x"), "precision: 'x', expected float32 or"),
+    "another device": (lambda path: opened(path, device="tpu"), "device: 'tpu', expected cpu or cuda"),
+    "a list for a search": (lambda path: opened(path, search=[1]), "search: .1., expected text, or a section"),
+    "nothing": (lambda path: opened(path).translate(None), "texts: NoneType, expected a string, or several"),
+    "bytes": (lambda path: opened(path).translate(b"a"), "texts: bytes, expected a string"),
+    "half a pair": (
+        lambda path: opened(path).translate(["a", "b\ud800"]),
+        "text 2: half of a surrogate pair at 1",
+    ),
+    "half in text": (lambda path: opened(path).translate_text("\ud800"), "text 1: half of a surrogate pair at 0"),
+    "half to count": (lambda path: opened(path).source_tokens(["\ud800"]), "text 1: half of a surrogate pair"),
+    "a text for a number": (lambda path: opened(path).translate("a", n_best="2"), "n_best: '2', expected a whole"),
+    "no rounds": (lambda path: opened(path).latency(["a"], rounds=0), "rounds: 0 is below 1"),
+    "no batch": (lambda path: opened(path).latency(["a"], batch_size=0), "batch_size: 0 is below 1"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_wrong_call_is_one_clear_error(systems, name):
+    call, message = CALLS[name]
+    for system in ("ctc", "cmlm-checkpoint"):
+        with pytest.raises(retort.RetortError, match=message):
+            call(systems / system)
 
 
 @pytest.mark.parametrize("name", ["ctc", "cmlm-checkpoint", "teacher"])
