@@ -75,9 +75,35 @@ rule translate:
         " --threads {threads} --output {output.translations:q} 2> {log:q}"
 
 
+rule score_learned:
+    input:
+        translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
+        tests=TESTS,
+    output:
+        segments=f"{R}/segment_scores/{{metric}}/{{system}}/seed{{seed}}/{{search}}.parquet",
+    log:
+        f"{R}/logs/score_learned/{{metric}}/{{system}}/seed{{seed}}/{{search}}.log",
+    benchmark:
+        f"{R}/benchmarks/score_learned/{{metric}}/{{system}}/seed{{seed}}/{{search}}.tsv"
+    wildcard_constraints:
+        metric=SYSTEM,
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("score_learned"),
+        code=code("score_learned"),
+        learned=of_job(options.learned),
+    message:
+        "Score {wildcards.system}, seed {wildcards.seed}, search {wildcards.search} with {wildcards.metric}"
+    shell:
+        "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
+        " --metric {wildcards.metric:q} --learned {params.learned:q} --output {output.segments:q} 2> {log:q}"
+
+
 rule score:
     input:
         translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
+        learned=of_job(plan.segment_scores),
         tests=TESTS,
     output:
         scores=f"{R}/scores/{{system}}/seed{{seed}}/{{search}}.parquet",
@@ -91,13 +117,14 @@ rule score:
         script=script("score"),
         code=code("score", modules.scores),
         evaluation=section("evaluation", "metrics", "tokenizer"),
+        learned=of_job(options.learned_scores),
         language=of_job(options.language),
         data=of_job(options.data),
     message:
         "Score {wildcards.system}, seed {wildcards.seed}, search {wildcards.search}"
     shell:
         "python {params.script:q} --translations {input.translations:q} --tests {input.tests:q}"
-        " --data {params.data:q} --evaluation {params.evaluation:q} {params.language:q}"
+        " --data {params.data:q} --evaluation {params.evaluation:q} {params.language:q} {params.learned:q}"
         " --output {output.scores:q} 2> {log:q}"
 
 
@@ -105,6 +132,7 @@ rule compare_systems:
     input:
         baseline=of_job(plan.baseline),
         translations=of_job(plan.translations),
+        learned=of_job(plan.all_segment_scores),
         tests=TESTS,
     output:
         comparison=f"{R}/scores/comparison.parquet",
@@ -119,12 +147,13 @@ rule compare_systems:
         code=code("compare_systems", modules.metrics),
         evaluation=section("evaluation", "bootstrap_samples", "metrics", "tokenizer"),
         pairs=of_job(options.pairs),
+        learned=of_job(options.all_learned_scores),
     message:
         "Compare the systems"
     shell:
         "python {params.script:q} --evaluation {params.evaluation:q} --tests {input.tests:q}"
         " --baseline {input.baseline:q} --translations {input.translations:q} {params.pairs:q}"
-        " --output {output.comparison:q} 2> {log:q}"
+        " {params.learned:q} --output {output.comparison:q} 2> {log:q}"
 
 
 rule measure_multimodality:

@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         metavar=("SYSTEM", "BASELINE"),
         help="also compare these two translations, such as distilled with raw training data; may be repeated",
     )
+    result.add_argument("--learned", type=Path, nargs="+", default=[], help="tables of segment scores of all of them")
     result.add_argument("--output", type=Path, required=True, help="comparison table")
     return result
 
@@ -43,6 +44,7 @@ def main(args: argparse.Namespace) -> None:
         samples=args.evaluation.bootstrap_samples,
         metrics=args.evaluation.metrics,
         tokenizer=args.evaluation.tokenizer,
+        learned=args.learned,
     )
     runs = runs_of([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
     facts = provenance(
@@ -50,6 +52,7 @@ def main(args: argparse.Namespace) -> None:
         evaluation=args.evaluation.model_dump(mode="json"),
         translations={str(run): file_digest(path) for path, run in runs.items()},
         tests={path.name: file_digest(path) for path in args.tests},
+        learned=[file_digest(path) for path in args.learned],
     )
     write_table(args.output, COMPARISON, data=table, provenance=facts)
 

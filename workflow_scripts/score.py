@@ -14,6 +14,7 @@ from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import SCORES
 from retort.evaluation.diagnostics import diagnostics, right_translations
+from retort.evaluation.learned import learned_scores
 from retort.evaluation.quality import quality, read_pairs, read_tests
 from retort.evaluation.runs import run_of_translations, test_set_of
 from retort.workflow.scripting import run_script, section
@@ -27,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "--data", choices=(*get_args(Data), EXTERNAL), required=True, help="what the system was trained on"
     )
     result.add_argument("--evaluation", type=section(Evaluation), required=True, help="evaluation section, JSON")
+    result.add_argument("--learned", type=Path, nargs="+", default=[], help="its tables of segment scores")
     result.add_argument("--language", type=section(Corpus), help="corpus section that knows right translations, JSON")
     result.add_argument("--output", type=Path, required=True, help="scores table")
     return result
@@ -38,8 +40,11 @@ def main(args: argparse.Namespace) -> None:
     rows = []
     # the references of a set that has none of its own are a teacher's outputs
     notes = {test_set_of(path): read_provenance(path).get("references") for path in args.tests}
-    for pairs in read_pairs(args.translations, read_tests(args.tests)):
+    parts = read_pairs(args.translations, read_tests(args.tests))
+    learned = learned_scores(args.learned, run, {pairs.test_set: pairs for pairs in parts})
+    for pairs in parts:
         scores = quality(pairs, args.evaluation.metrics, args.evaluation.tokenizer)
+        scores += learned.get(pairs.test_set, [])
         scores += diagnostics(pairs, args.evaluation.tokenizer)
         if args.language:
             scores.append(right_translations(pairs, args.language))
@@ -52,6 +57,7 @@ def main(args: argparse.Namespace) -> None:
         evaluation=args.evaluation.model_dump(mode="json"),
         translations=file_digest(args.translations),
         tests={path.name: file_digest(path) for path in args.tests},
+        learned={path.parents[2].name: file_digest(path) for path in args.learned},
     )
     write_table(args.output, SCORES, data=pa.Table.from_pylist(rows, schema=SCORES.schema), provenance=facts)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from retort.config.base import Name, Section
-from retort.config.metrics import LEADING_METRICS, Metric
+from retort.config.metrics import LEADING_METRICS, METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
 from retort.config.tokenizers import Tokenizer
 
@@ -52,6 +52,14 @@ class Exposure(Section):
     """How both decode."""
 
 
+class LearnedMetric(Section):
+    """A metric that a program of its own environment computes, such as COMET."""
+
+    command: list[str] = Field(min_length=1)
+    """Program and arguments. It is given one JSON line per output, and writes its signature and one JSON line per
+    output; see docs/evaluation.md. For COMET: workflow_scripts/workers/comet_worker.py, with envs/comet.yaml."""
+
+
 class Evaluation(Section):
     """Scoring."""
 
@@ -59,6 +67,8 @@ class Evaluation(Section):
     """Quality metrics, each scored and compared. The first one leads: figures and gaps are in it, and it chooses
     checkpoints unless training.select_by names another one. BLEU-lc is for lower-cased text, ROUGE for English;
     distinct-n is the share of distinct n-grams in all output."""
+    learned: dict[Name, LearnedMetric] = {}
+    """Learned metrics by name, scored and compared like the others. None of them leads or chooses checkpoints."""
     tokenizer: Tokenizer = "auto"
     """sacreBLEU's tokenizer, for every metric that counts words, and for lengths. auto: by the writing of the
     references, zh for Chinese, char for Japanese, Thai, Lao, Khmer, Burmese and Tibetan, and 13a for all that have
@@ -95,6 +105,9 @@ class Evaluation(Section):
             raise ValueError(f"metrics: {self.metrics[0]} cannot lead; put one of {', '.join(LEADING_METRICS)} first")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics: {', '.join(self.metrics)} names one twice")
+        taken = {metric.name for metric in METRICS} & self.learned.keys()
+        if taken:
+            raise ValueError(f"learned: {', '.join(sorted(taken))} has a meaning already; give another name")
         return self
 
 

@@ -232,6 +232,19 @@ SCORES = Table(
     ),
 )
 
+SEGMENT_SCORES = Table(
+    "segment_scores",
+    1,
+    (
+        *_DECODED,
+        _TEST_SET,
+        _ID,
+        Column("metric", pa.string(), "name of a learned metric in the config"),
+        Column("value", pa.float64(), "the metric's value of this output; the corpus score is their mean"),
+        Column("signature", pa.string(), "what the program says that it computes"),
+    ),
+)
+
 COMPARISON = Table(
     "comparison",
     1,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from retort.config import metric_named
 from retort.config.tokenizers import AUTO
 from retort.data.runs import Run
 from retort.data.tables import COMPARISON
+from retort.errors import RetortError
+from retort.evaluation.learned import learned_measures, run_of_segments
 from retort.evaluation.metrics import Measured, measure
 from retort.evaluation.quality import Pairs, read_pairs, read_tests
 from retort.evaluation.runs import runs_of
@@ -32,18 +33,28 @@ def compare(
     seed: int = SEED,
     metrics: Sequence[str] = ("BLEU", "chrF", "TER"),
     tokenizer: str = AUTO,
+    learned: Sequence[Path] = (),
 ) -> pa.Table:
     """The COMPARISON table: each of ``translations`` with the ``baseline``, and each (system, baseline) of ``pairs``,
-    in those of the ``metrics`` that can be resampled.
+    in those of the ``metrics`` that can be resampled, and in the learned ones, whose SEGMENT_SCORES ``learned`` names.
 
     A system is never compared with itself, and no comparison is made twice. Raises RetortError when a file does not
-    hold the test sets' ids, and when two files are of the same run.
+    hold the test sets' ids, when two files are of the same run, and when some run lacks a learned metric.
     """
     corpora = read_tests(tests)
     metrics = [metric for metric in metrics if metric_named(metric).resampled]
     compared = [(path, baseline) for path in translations] + list(pairs)
     runs = runs_of(path for both in compared for path in both)
-    measures = {run: _measures(read_pairs(path, corpora), metrics, tokenizer) for path, run in runs.items()}
+    segments: dict[Run, list[Path]] = {}
+    for path in learned:
+        segments.setdefault(run_of_segments(path), []).append(path)
+    measures: dict[Run, Measures] = {}
+    for path, run in runs.items():
+        parts = read_pairs(path, corpora)
+        measures[run] = _measures(parts, metrics, tokenizer)
+        for table in segments.get(run, []):
+            measures[run] |= learned_measures(table, run, {part.test_set: part for part in parts})
+    keys = _common_keys(measures)
     opponents: dict[Run, list[Run]] = {}
     for system_path, baseline_path in compared:
         system, opponent = runs[Path(system_path)], runs[Path(baseline_path)]
@@ -53,10 +64,19 @@ def compare(
     rows: list[dict[str, Any]] = []
     for opponent, systems in opponents.items():
         if systems:
-            for key in itertools.product(corpora, metrics):
+            for key in keys:
                 measured = [(system, measures[system][key]) for system in systems]
                 rows += _rows(key, measured, (opponent, measures[opponent][key]), samples=samples, seed=seed)
     return pa.Table.from_pylist(rows, schema=COMPARISON.schema)
+
+
+def _common_keys(measures: dict[Run, Measures]) -> list[tuple[str, str]]:
+    """Test sets and metrics, which all runs must have."""
+    keys = list(dict.fromkeys(key for own in measures.values() for key in own))
+    for run, own in measures.items():
+        if missing := {metric: None for test_set, metric in keys if (test_set, metric) not in own}:
+            raise RetortError(f"{run}: no scores of {', '.join(missing)}, which other systems have; score it as well")
+    return keys
 
 
 def _measures(pairs: list[Pairs], metrics: Sequence[str], tokenizer: str) -> Measures:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retort.errors import RetortError
-from retort.evaluation.metrics import Measured, load_metric
+from retort.evaluation.metrics import Measured
 
 SEED = 12345
 """sacreBLEU's own default, so that both draw the same resamples."""
@@ -74,7 +74,7 @@ def resampled_scores(metric: str, systems: Sequence[Measured], samples: int, see
             f"{metric}: systems with {', '.join(map(str, sorted(segments)))} segments cannot be compared; "
             "score every system on the same sentences"
         )
-    scorer = load_metric(metric, systems[0].tokenizer)
+    scorer = systems[0].scorer
     blocks = resampling_counts(segments.pop(), samples, seed)
     return np.concatenate([scorer.resampled_scores(systems, counts_sn) for counts_sn in blocks], axis=1)
 

@@ -162,7 +162,7 @@ class Inputs:
     @property
     def metrics(self) -> list[str]:
         """The quality metrics, in the config's order."""
-        return self.config.evaluation.metrics
+        return [*self.config.evaluation.metrics, *self.config.evaluation.learned]
 
     @property
     def leading(self) -> str:

@@ -54,7 +54,10 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
             guarded={metric: MEANING[metric] for metric in loop.GUARDED},
             buckets={test_set: continuations.length_buckets(inputs, test_set) for test_set in sets if inputs.lengths},
             by_length={
-                test_set: {metric: continuations.by_length(inputs, test_set, metric) for metric in inputs.metrics}
+                test_set: {
+                    metric: continuations.by_length(inputs, test_set, metric)
+                    for metric in inputs.config.evaluation.metrics
+                }
                 for test_set in sets
             },
             completions={test_set: continuations.completions(inputs, test_set) for test_set in sets if inputs.exposure},
@@ -215,7 +218,7 @@ def rule_graph(inputs: Inputs) -> Markup | None:
 def signatures(inputs: Inputs) -> list[tuple[str, list[str]]]:
     """Every distinct signature by metric; of diagnostics, whose signatures hold counts, only how they are counted."""
     texts: dict[str, dict[str, None]] = {}
-    metrics = {metric.name for metric in METRICS}
+    metrics = {*(metric.name for metric in METRICS), *inputs.config.evaluation.learned}
     for row in inputs.scores:
         text = row["signature"] if row["metric"] in metrics else row["signature"].split("|")[0]
         texts.setdefault(row["metric"], {})[text] = None

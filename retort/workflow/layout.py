@@ -98,6 +98,10 @@ class Layout:
         """Scores of these translations."""
         return f"{self.root}/scores/{run.system}/seed{run.seed}/{run.search}.parquet"
 
+    def segment_scores(self, metric: str, run: Run) -> str:
+        """Scores of each of these translations by a learned metric."""
+        return f"{self.root}/segment_scores/{metric}/{run.system}/seed{run.seed}/{run.search}.parquet"
+
     def ngrams(self, name: str) -> str:
         """A table of n-grams."""
         return f"{self.root}/ngrams/{name}.ngrams"

@@ -106,6 +106,18 @@ class Options:
         number, _, shards = scatteritem.partition("-of-")
         return ["--shard", str(int(number) - 1), "--shards", shards]
 
+    def learned(self, metric: str) -> str:
+        """The section of a learned metric, as JSON."""
+        return self.config.evaluation.learned[metric].model_dump_json()
+
+    def learned_scores(self, system: str, seed: int, search: str) -> list[str]:
+        """--learned FILES with the segment scores of a decoding, where there are learned metrics."""
+        return _learned(self.plan.segment_scores(system, seed, search))
+
+    def all_learned_scores(self) -> list[str]:
+        """The same of every decoding."""
+        return _learned(self.plan.all_segment_scores())
+
     def pairs(self) -> list[str]:
         """--pair TRANSLATIONS BASELINE for each of ``compared``."""
         paths = (map(self.plan.layout.translations, pair) for pair in self.compared())
@@ -244,6 +256,10 @@ class Options:
             "search": self._with_table(run.system, run.search, search),
             "teacher": self._teacher_directory() if search.needs_teacher else None,
         }
+
+
+def _learned(files: list[str]) -> list[str]:
+    return ["--learned", *files] if files else []
 
 
 def _decoder(run: Run, search: str) -> list[str]:

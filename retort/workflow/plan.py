@@ -341,6 +341,16 @@ class Plan:
         """Translations of every decoding."""
         return [self.layout.translations(run) for run in [*self.external(), *self.decodings()]]
 
+    def segment_scores(self, system: str, seed: int, search: str) -> list[str]:
+        """Scores of each translation of a decoding, a file per learned metric."""
+        run = Run(system, seed, search)
+        return [self.layout.segment_scores(metric, run) for metric in self.config.evaluation.learned]
+
+    def all_segment_scores(self) -> list[str]:
+        """The same of every decoding."""
+        runs = [*self.external(), *self.decodings()]
+        return [path for run in runs for path in self.segment_scores(run.system, run.seed, run.search)]
+
     def scores(self, systems: Iterable[str] | None = None) -> list[str]:
         """Scores of every decoding of the systems; of all, if none is named, and of the external teacher then."""
         external = self.external() if systems is None else []

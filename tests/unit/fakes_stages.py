@@ -11,6 +11,7 @@ from retort.config import Vanilla
 from retort.data.vocabulary import Vocabulary
 from tests.unit.fakes_bad_input import Arguments, saved
 from tests.unit.fakes_runs import STUDENT, TEACHER, Tables, call, make_tables
+from tests.unit.fakes_worker import WORDS
 from workflow_scripts import (
     ask_teacher,
     build_report,
@@ -36,6 +37,7 @@ from workflow_scripts import (
     prepare_monolingual,
     score,
     score_by_length,
+    score_learned,
     select_candidates,
     train_system,
     train_vocabulary,
@@ -184,6 +186,10 @@ STAGES: dict[str, Callable[[Tables, Path], Arguments]] = {
     "measure_multimodality": lambda t, out: [
         measure_multimodality, "--checkpoint", t.root / "student/seed1", "--held-out", t.encoded / "valid.parquet",
         "--system", "s", "--seed", 1, "--data", "raw", "--output", out / "ncm.parquet",
+    ],
+    "score_learned": lambda t, out: [
+        score_learned, "--translations", t.root / "translated/argmax.parquet", "--tests", t.test, "--metric", "words",
+        "--learned", json.dumps({"command": WORDS}), "--output", out / "segments.parquet",
     ],
     "score_by_length": lambda t, out: [
         score_by_length, "--translations", t.root / "translated/argmax.parquet", "--tests", t.test, "--evaluation",

@@ -138,7 +138,11 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
         "vocabulary": {"path": outside("vocabulary")},
         "teacher": {**TINY["teacher"], "checkpoint": outside("model")},
         "students": {"k": {"objective": labels}},
-        "evaluation": {"exposure": {"systems": ["k"]}, "length_buckets": [3, 6]},
+        "evaluation": {
+            "exposure": {"systems": ["k"]},
+            "length_buckets": [3, 6],
+            "learned": {"judge": {"command": ["python3", outside("text")]}},
+        },
     }
     pair = text_corpus()["valid"]
     untranslated = {"source": pair["source"]}
@@ -181,6 +185,7 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
     assert checkpoint in seen[3]["measure_agreement"]
     assert checkpoint in values(seen[4]["label_shard"])
     assert checkpoint in values(seen[4]["measure_exposure"])
+    assert outside("text") in values(seen[4]["score_learned"])
 
 
 def test_the_written_configuration_is_the_configuration(nasty: Checkout, tmp_path: Path) -> None:

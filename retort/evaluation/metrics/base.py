@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,6 +25,13 @@ class Score:
     signature: str
 
 
+class Resampler(Protocol):
+    """What scores resamples of the segments that it has measured."""
+
+    def resampled_scores(self, systems: Sequence[Measured], counts_sn: np.ndarray) -> np.ndarray:
+        """Scores (systems, S) of resamples that hold each segment as often as ``counts_sn`` says."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """A corpus score and the segments it was computed from, in the form that the metric resamples."""
@@ -34,8 +41,7 @@ class Measured:
     segments: int
     resampling: Any
     """For the metric that made it: texts, or statistics (N, K)."""
-    tokenizer: str = DEFAULT_TOKENIZER
-    """What split the texts into words."""
+    scorer: Resampler
 
 
 class CorpusMetric(ABC):
@@ -60,9 +66,7 @@ class CorpusMetric(ABC):
         return self._measured(value, signature, segments=len(hypotheses), resampling=resampling)
 
     def _measured(self, value: float, signature: str, segments: int, resampling: Any) -> Measured:
-        return Measured(
-            value=value, signature=signature, segments=segments, resampling=resampling, tokenizer=self.tokenizer
-        )
+        return Measured(value=value, signature=signature, segments=segments, resampling=resampling, scorer=self)
 
     def resampled_scores(self, systems: Sequence[Measured], counts_sn: np.ndarray) -> np.ndarray:
         """Scores (systems, S) of resamples that hold each segment as often as ``counts_sn`` says."""

@@ -135,7 +135,7 @@ def test_resamples_are_scored_with_the_same_tokenizer(metric):
     references, _, wrong = LANGUAGES["japanese"]
     own = [[text] for text in references]
     good, bad = (measure(metric, texts, own) for texts in (references, [wrong, references[1]]))
-    assert good.tokenizer == bad.tokenizer == "char"
+    assert good.scorer.tokenizer == bad.scorer.tokenizer == "char"
     (difference,) = differences(metric, [bad], good, samples=50)
     assert difference.value == pytest.approx(score(metric, [wrong, references[1]], own).value)
     assert difference.difference != 0 and np.isfinite(difference.low)
