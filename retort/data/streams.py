@@ -11,12 +11,13 @@ from retort.errors import RetortError
 
 
 def replace_closed_streams() -> None:
-    """Keep the numbers of closed standard streams from the files that are opened later."""
+    """Keep the numbers of closed standard streams from the files that are opened later, here and in programs that are
+    run from here."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def write_out(text: str) -> None:

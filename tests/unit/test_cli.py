@@ -462,6 +462,16 @@ def test_output_is_there_when_it_is_complete(retort, expected, tmp_path):
     assert status == 2 and "absent/out.txt: cannot be written (No such file" in errors
 
 
+def test_closed_streams_are_replaced_in_programs_that_are_run_too():
+    """As retort run does."""
+    run = (
+        "import os, sys; os.execv(sys.executable, [sys.executable, '-c', 'import os; [os.fstat(n) for n in range(3)]'])"
+    )
+    first = f"from retort.data.streams import replace_closed_streams; replace_closed_streams(); {run}"
+    command = f'{sys.executable} -c "{first}" <&- >&- 2>&-'
+    assert subprocess.run(command, shell=True, cwd=ROOT, check=False).returncode == 0
+
+
 def test_output_does_not_replace_what_is_no_file(retort, expected, tmp_path):
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
