@@ -16,7 +16,7 @@ from retort.objectives.base import Step
 from retort.training.device import precision, prepare_device
 from retort.workflow.starting import Decisions, Look, shape_of
 
-SECONDS = 5.0
+SECONDS = 3.0
 """How long updates are timed, by the clock."""
 LINE_TOKENS = 24
 FIRST_TOKEN = 8

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.workflow
 
 # So small that it is done soon; what a user gives by hand instead is in the README.
 SMALL = [
-    "training={max_updates: 20, learning_rate: 0.02, batch_tokens: 256, decode_sentences: 4, validate_every: 10, "
+    "training={max_updates: 20, learning_rate: 0.02, batch_tokens: 256, decode_sentences: 4, validate_every: 20, "
     "max_untrained: 1}",
     "model={d_model: 16, heads: 2, ffn: 16, encoder_layers: 1, decoder_layers: 1}",
-    "teacher={training: {max_updates: 100}, searches: {greedy: {kind: greedy}}}",
+    "teacher={training: {max_updates: 100, validate_every: 100}, searches: {greedy: {kind: greedy}}}",
     "distillation={search: {kind: beam, beam_size: 4, length_penalty: 0}, engine: torch}",
     "evaluation={bootstrap_samples: 20}",
     "latency={sentences: 4, batch_sizes: [1], engines: [torch], cold_starts: 0}",
