@@ -35,11 +35,19 @@ TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
 SHAPES = (
-    (20_000, {"d_model": 128, "heads": 4, "ffn": 256, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.2}),
-    (500_000, {"d_model": 256, "heads": 4, "ffn": 1024, "encoder_layers": 4, "decoder_layers": 4, "dropout": 0.1}),
-    (math.inf, {"d_model": 512, "heads": 8, "ffn": 2048, "encoder_layers": 6, "decoder_layers": 6, "dropout": 0.1}),
+    (20_000, {"d_model": 128, "heads": 4, "ffn": 256, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.2}, 0.004),
+    (
+        500_000,
+        {"d_model": 256, "heads": 4, "ffn": 1024, "encoder_layers": 4, "decoder_layers": 4, "dropout": 0.1},
+        0.002,
+    ),
+    (
+        math.inf,
+        {"d_model": 512, "heads": 8, "ffn": 2048, "encoder_layers": 6, "decoder_layers": 6, "dropout": 0.1},
+        0.001,
+    ),
 )
-"""Largest number of pairs, and the model that suits so many."""
+"""Largest number of pairs, the model that suits so many, and the learning rate that suits the model."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +240,7 @@ class Decisions:
     vocabulary: int
     joint: bool
     model: dict[str, Any]
+    learning_rate: float
     batch_tokens: int
     updates: int
     students: tuple[Student, ...]
@@ -244,7 +253,8 @@ def decide(look: Look, preset: Preset) -> Decisions:
     largest = max(64, (len(look.vocabulary) + letters) // 2)
     wanted = int(8 * math.sqrt(sum(look.words))) // 100 * 100
     size = min(max(wanted, letters * 5 // 4 + 50), 16_000, largest)
-    step = next(number for number, (pairs, _) in enumerate(SHAPES) if look.pairs <= pairs)
+    step = next(number for number, (pairs, _, _) in enumerate(SHAPES) if look.pairs <= pairs)
+    _, model, learning_rate = SHAPES[min(step + preset.larger, len(SHAPES) - 1)]
     longest = TOKENS_PER_WORD * max(look.words)
     batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
     updates = max(200, math.ceil(preset.epochs * longest / batch_tokens))
@@ -252,7 +262,8 @@ def decide(look: Look, preset: Preset) -> Decisions:
         held_out=held_out,
         vocabulary=size,
         joint=look.script(0) == look.script(1),
-        model=SHAPES[min(step + preset.larger, len(SHAPES) - 1)][1],
+        model=model,
+        learning_rate=learning_rate,
         batch_tokens=batch_tokens,
         updates=updates,
         students=preset.students,
@@ -283,12 +294,13 @@ def configuration(name: str, train: dict[str, Any], look: Look, choice: Decision
         "  # So many updates of so many tokens go through the text some times.",
         f"  max_updates: {choice.updates}",
         f"  batch_tokens: {choice.batch_tokens}",
-        "  learning_rate: 0.002",
+        f"  learning_rate: {choice.learning_rate}",
         "  warmup: 10%",
         "  schedule: cosine",
         "  validate_every: 20%",
         f"  decode_sentences: {min(200, choice.held_out)}",
-        "  average_best: 2",
+        "  # Validations this far apart are too different to be averaged.",
+        "  average_best: 1",
         "teacher: {objective: autoregressive}",
         "students:",
     ]
