@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from retort.workflow.progress import NAME as PROGRESS
 from retort.workflow.why import RESULTS
 from tests.workflow.checkouts import PLUGINS, TINY_EM, Checkout, copy_checkout, jobs
 
@@ -63,6 +64,8 @@ STARTING, WORKING, AFTERWARDS = (0.2, 5.0), (0.0, 14.0), (2.0, 15.0)
 """Seconds until a kill: from the start, or from the first job; and until the next one after the kill of a job."""
 HANGS = 600
 """Seconds without any job after which a run hangs; planning takes minutes of a busy machine."""
+TIMES = ["tokens_per_second", "processor_seconds"]
+"""Metrics of a training's log that are of the clock."""
 TROUBLE = ("LockException", "IncompleteFiles", "Traceback", "ProtectedOutput", "MissingOutput", "corrupted metadata")
 
 
@@ -264,12 +267,12 @@ def digests(run: Path) -> dict[str, str]:
     return {
         name: digest(name, path)
         for name, path in named.items()
-        if not name.startswith(("logs/", "benchmarks/")) and "/events/" not in name
+        if not name.startswith(("logs/", "benchmarks/", PROGRESS)) and "/events/" not in name
     }
 
 
 def digest(name: str, path: Path) -> str:
-    if name.endswith((".html", ".png", ".csv")):
+    if name.endswith((".html", ".png", ".csv", "verdict.txt")):
         return "drawn from tables" if path.stat().st_size else "empty"
     if name.endswith(".dot"):
         # Snakemake writes the edges in any order
@@ -282,7 +285,7 @@ def digest(name: str, path: Path) -> str:
         table = pq.read_table(path)
         facts = table.schema.metadata[b"retort"]
         if name.endswith("training.parquet"):
-            table = table.filter(pc.not_equal(table["metric"], "tokens_per_second")).drop_columns(["seconds"])
+            table = table.filter(pc.invert(pc.is_in(table["metric"], pa.array(TIMES)))).drop_columns(["seconds"])
         if name.startswith("latency/"):
             timed = [field.name for field in table.schema if pa.types.is_floating(field.type)]
             table, facts = table.drop_columns(timed), b""

@@ -14,7 +14,7 @@ from retort.corpus.sources import TextReader, locate
 from retort.data.batches import Ragged
 from retort.data.files import write_bytes
 from retort.data.ngram_counts import NgramCounter
-from retort.data.ngrams import MAX_VOCABULARY
+from retort.data.ngrams import MAX_ORDER, MAX_VOCABULARY
 from retort.data.parquet import ROW_GROUP_ROWS, iterate_table
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import Vocabulary
@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.order > MAX_ORDER:
+        raise RetortError(f"--order {args.order}: a table holds n-grams of at most {MAX_ORDER} tokens")
     vocabulary = Vocabulary.load(args.vocabulary, args.threads)
     if vocabulary.target_size > MAX_VOCABULARY:
         raise RetortError(

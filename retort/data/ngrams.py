@@ -67,12 +67,17 @@ def load_ngrams(path: str) -> NgramModel:
         if digest and digest != hashlib.sha256(content).digest():
             raise ValueError("another SHA-256 than at its end")
         order = int(facts[0])
-        if (
-            not 1 <= order <= MAX_ORDER
-            or not len(keys) == len(log_probs) == len(weights)
-            or np.any(keys[1:] <= keys[:-1])
-        ):
+        kinds = [(array.dtype, array.shape) for array in (keys, log_probs, weights)]
+        if not 1 <= order <= MAX_ORDER or kinds != [
+            (kind, (len(keys),)) for kind in (np.uint64, np.float32, np.float32)
+        ]:
             raise ValueError("its arrays are no n-grams")
+        if (
+            not len(keys)
+            or np.any(keys[1:] <= keys[:-1])
+            or any(np.isnan(a).any() for a in (facts, log_probs, weights))
+        ):
+            raise ValueError("its numbers are no n-grams")
         return NgramModel(order, float(facts[1]), keys=keys, log_probs=log_probs, weights=weights)
     except (OSError, ValueError, EOFError, LookupError, TypeError, OverflowError) as error:
         raise RetortError(

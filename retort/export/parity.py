@@ -83,4 +83,8 @@ def _read(path: Path) -> list[str]:
         lines = read_decompressed(path.read_bytes()).decode("utf-8").removeprefix("\ufeff").split("\n")
     except (*UNREADABLE, UnicodeDecodeError) as error:
         raise RetortError(f"{path}: cannot be read ({error}); expected lines of UTF-8 text") from None
-    return [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise RetortError(f"{path}: no line in it; expected lines to compare outputs of")
+    return [line.strip() for line in lines]

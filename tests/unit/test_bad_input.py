@@ -62,6 +62,7 @@ from tests.unit.fakes_bad_input import (
 from tests.unit.fakes_runs import SHAPE, TEACHER, Tables, make_tables
 from tests.unit.fakes_training import small_vocabulary
 from workflow_scripts import (
+    count_ngrams,
     gather_distilled,
     prepare_corpus,
     score,
@@ -501,6 +502,21 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     "command: why of nothing": (command("why", "absent"), ("absent",)),
     # -- exports
     "export: absent": (export("--check", "absent", name="student"), ("absent: cannot be read",)),
+    "export: nothing to check": (export("--check", "/dev/null"), ("/dev/null: no line in it",)),
+    "script: long n-grams": (
+        lambda h: [
+            count_ngrams,
+            "--vocabulary",
+            h.tables.vocabulary,
+            "--order",
+            9,
+            "--most",
+            9,
+            "--output",
+            h.folder / "n",
+        ],
+        ("--order 9: a table holds n-grams of at most 4 tokens",),
+    ),
     "export: no model": (export(name="absent"), ("absent/model.json", "cannot be read")),
     "export: engine": (export("--format", "ctranslate2"), ("--format ctranslate2 cannot",)),
     "export: references alone": (export("--references", "x"), ("give both",)),

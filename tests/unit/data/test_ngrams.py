@@ -97,6 +97,19 @@ def test_the_rarest_of_the_longest_are_dropped_where_there_is_no_room() -> None:
         assert probabilities(few, context).sum() == pytest.approx(1, rel=1e-4)
 
 
+FACTS, KEYS, ZEROS = np.array([2.0, 0.0]), np.arange(5, dtype=np.uint64), np.zeros(5, np.float32)
+OTHERS = {
+    "another order": (np.array([9.0, 0.0]), KEYS, ZEROS, ZEROS),
+    "no order": (np.array([np.nan, 0.0]), KEYS, ZEROS, ZEROS),
+    "lengths": (FACTS, KEYS, ZEROS[:2], ZEROS),
+    "descending": (FACTS, KEYS[::-1].copy(), ZEROS, ZEROS),
+    "a matrix": (FACTS, KEYS[:, None], ZEROS, ZEROS),
+    "other keys": (FACTS, KEYS.astype(float), ZEROS, ZEROS),
+    "no number": (FACTS, KEYS, ZEROS * np.nan, ZEROS),
+    "nothing": (FACTS, KEYS[:0], ZEROS[:0], ZEROS[:0]),
+}
+
+
 def test_a_file_holds_the_model_and_other_files_are_named(tmp_path: Path) -> None:
     model = counted(sentences(20), 2)
     path = tmp_path / "table.ngrams"
@@ -109,6 +122,12 @@ def test_a_file_holds_the_model_and_other_files_are_named(tmp_path: Path) -> Non
         (tmp_path / f"flipped{place}").write_bytes(damaged)
         with pytest.raises(RetortError, match=f"flipped{place}: cannot be read as a table of n-grams"):
             load_ngrams(str(tmp_path / f"flipped{place}"))
+    for name, arrays in OTHERS.items():
+        with open(tmp_path / name, "wb") as file:
+            for array in arrays:
+                np.save(file, array)
+        with pytest.raises(RetortError, match=f"{name}: cannot be read as a table of n-grams"):
+            load_ngrams(str(tmp_path / name))
     # as tables were before they had a digest
     (tmp_path / "early").write_bytes(whole[:-32])
     assert load_ngrams(str(tmp_path / "early")).order == model.order

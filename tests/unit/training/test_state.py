@@ -53,11 +53,18 @@ def flip(path):
     path.write_bytes(content)
 
 
+def piped(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 DAMAGES = {
     "cut": truncate,
     "gone": lambda path: path.unlink(),
     "other bytes": lambda path: path.write_bytes(b"\xff\0"),
     "one bit": flip,
+    "a pipe": lambda path: piped(path),
+    "deep": lambda path: path.write_bytes(b"[" * 99_999),
     "an empty object": lambda path: path.write_bytes(b"{}"),
 }
 
