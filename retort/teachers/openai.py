@@ -140,8 +140,6 @@ class OpenAI:
                 self._refused(error, _beginning(error))
         except (OSError, http.client.HTTPException) as error:
             raise _Again(f"{type(error).__name__}: {error}") from None
-        except (ValueError, OverflowError) as error:
-            raise RetortError(f"{self.url}: no address ({error}); correct external_teacher.base_url") from None
         return self._parsed(body)
 
     def _refused(self, error: urllib.error.HTTPError, message: str) -> None:

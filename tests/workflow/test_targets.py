@@ -61,10 +61,10 @@ def test_one_configuration_trains_every_kind_of_student() -> None:
     assert {system.data for system in config.students.values()} == {"raw", "distilled"}
 
 
-def test_the_default_trains_some_of_them_in_the_same_way() -> None:
+def test_the_default_trains_some_of_them_on_the_same_text() -> None:
     small, whole = (load_config(ROOT / path) for path in ("config.yaml", "configs/all-methods.yaml"))
     assert {system.objective.name for system in small.systems.values()} == {"autoregressive", "vanilla", "ctc", "dag"}
-    assert small.systems.items() <= whole.systems.items()
+    assert small.systems.keys() <= whole.systems.keys()
     assert (small.corpus, small.vocabulary, small.distillation) == (whole.corpus, whole.vocabulary, whole.distillation)
 
 
