@@ -11,6 +11,8 @@ rule decode_shard:
         f"{R}/logs/decode_shard/{{scatteritem}}.log",
     benchmark:
         f"{R}/benchmarks/decode_shard/{{scatteritem}}.tsv"
+    # all students wait for it, unlike the tests' translations
+    priority: 1
     conda:
         "../envs/retort.yaml"
     threads: 1

@@ -17,6 +17,7 @@ rule train_teacher:
         f"{R}/benchmarks/train_teacher/{{system}}/seed{{seed}}.tsv"
     wildcard_constraints:
         system="teacher",
+    priority: of_job(plan.training_cost)
     conda:
         "../envs/retort.yaml"
     # Two small trainings side by side are faster than one on two threads; --set-threads changes it.

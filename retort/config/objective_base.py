@@ -87,6 +87,11 @@ class ObjectiveSection(Section):
         return self.family == "autoregressive"
 
     @property
+    def slots_per_token(self) -> int:
+        """Decoder slots of the model per token."""
+        return 1
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether the teacher runs during the training."""
         return False

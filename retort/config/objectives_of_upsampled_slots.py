@@ -10,7 +10,17 @@ from retort.config.base import ShapesWeights
 from retort.config.objective_base import ALIGNMENT, GRAPH, OVERFULL, DeepSupervision, Glancing
 
 
-class Ctc(DeepSupervision):
+class Upsampled:
+    """What has so many decoder slots per source token."""
+
+    upsampling: int
+
+    @property
+    def slots_per_token(self) -> int:
+        return self.upsampling
+
+
+class Ctc(Upsampled, DeepSupervision):
     """Connectionist temporal classification over upsampled source positions; the parallel family."""
 
     name: Literal["ctc"]
@@ -25,7 +35,7 @@ class Ctc(DeepSupervision):
     """Decoder slots per source token."""
 
 
-class GlatCtc(Glancing, DeepSupervision):
+class GlatCtc(Upsampled, Glancing, DeepSupervision):
     """Glancing along the best CTC alignment (Qian et al. 2021; Gu and Kong 2021); the parallel family."""
 
     name: Literal["glat_ctc"]
@@ -40,7 +50,7 @@ class GlatCtc(Glancing, DeepSupervision):
     """Decoder slots per source token."""
 
 
-class Nmla(DeepSupervision):
+class Nmla(Upsampled, DeepSupervision):
     """Expected bigram F1 of the outputs that CTC's slots make, wherever in them a bigram is (non-monotonic latent
     alignments, Shao and Feng 2022); the parallel family. To fine-tune a system that ctc or glat_ctc has trained, named
     in training.warm_start: from random weights it learns little."""
@@ -63,7 +73,7 @@ class Nmla(DeepSupervision):
         return "set objective.likelihood_weight above 0" if self.likelihood_weight == 0 else None
 
 
-class Dag(Glancing):
+class Dag(Upsampled, Glancing):
     """Directed acyclic graph over upsampled source positions (Huang et al. 2022); the parallel family. A vertex has a
     distribution over tokens and one over the vertices that follow it. A first guess is compared with the target along
     the target's best path; a ratio of 0 does without one."""
@@ -81,7 +91,7 @@ class Dag(Glancing):
     """The same at training.max_updates."""
 
 
-class FuzzyDag(Glancing):
+class FuzzyDag(Upsampled, Glancing):
     """Expected bigram precision of the graph's outputs times their brevity penalty (fuzzy alignment, Ma et al. 2023);
     the parallel family. To fine-tune a system that dag has trained, named in training.warm_start: from random weights
     it learns little. Glancing is as in dag."""

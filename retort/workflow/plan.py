@@ -204,6 +204,13 @@ class Plan:
         given = self.config.pretraining and self.config.pretraining.texts
         return local_monolingual_texts(self.config) if given else [f"{self.layout.root}/corpus/train.parquet"]
 
+    def training_cost(self, system: str) -> int:
+        """Roughly what a training takes, in million tokens times layers: the longest starts first, so that cores are
+        not left without work at the end."""
+        section = self.config.trained[system]
+        layers = section.model.encoder_layers + section.objective.slots_per_token * section.model.decoder_layers
+        return 1 + section.training.max_updates * section.training.batch_tokens * layers // 1_000_000
+
     def training_files(self, system: str, seed: int) -> dict[str, str]:
         """What a training reads, by name, the checkpoints of other runs included."""
         pretrains = system == PRETRAINED

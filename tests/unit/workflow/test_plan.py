@@ -536,3 +536,10 @@ def test_jobs_of_a_system_and_of_all() -> None:
     assert len(modules.metrics()) == 2 and modules.metrics() <= modules.exposure("teacher")
     assert modules.corpus() == {"retort.corpus.language.generated"}
     assert modules.scores() == modules.metrics() | {"retort.corpus.language.grammar"}
+
+
+def test_the_longest_training_starts_first() -> None:
+    graph = {"objective": {"name": "dag", "upsampling": 4}}
+    short = {**CTC, "training": {"max_updates": 5000}}
+    plan = planned({"training": {"max_updates": 10_000}, "students": {"v": VANILLA, "c": CTC, "d": graph, "s": short}})
+    assert sorted("vcds", key=plan.training_cost) == ["s", "v", "c", "d"] and plan.training_cost("s") > 1
