@@ -4,6 +4,7 @@ and metric."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -12,10 +13,13 @@ import pyarrow as pa
 from retort.config import EXTERNAL, Corpus, Data, Evaluation
 from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
+from retort.data.runs import Run
 from retort.data.tables import SCORES
+from retort.errors import RetortError
 from retort.evaluation.diagnostics import diagnostics, right_translations
-from retort.evaluation.learned import learned_scores
-from retort.evaluation.quality import quality, read_pairs, read_tests
+from retort.evaluation.learned import SegmentScores
+from retort.evaluation.metrics import Score
+from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests
 from retort.evaluation.runs import run_of_translations, test_set_of
 from retort.workflow.scripting import run_script, section
 
@@ -41,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     # the references of a set that has none of its own are a teacher's outputs
     notes = {test_set_of(path): read_provenance(path).get("references") for path in args.tests}
     parts = read_pairs(args.translations, read_tests(args.tests))
-    learned = learned_scores(args.learned, run, {pairs.test_set: pairs for pairs in parts})
+    learned = _learned_scores(args.learned, run, {pairs.test_set: pairs for pairs in parts})
     for pairs in parts:
         scores = quality(pairs, args.evaluation.metrics, args.evaluation.tokenizer)
         scores += learned.get(pairs.test_set, [])
@@ -57,9 +61,20 @@ def main(args: argparse.Namespace) -> None:
         evaluation=args.evaluation.model_dump(mode="json"),
         translations=file_digest(args.translations),
         tests={path.name: file_digest(path) for path in args.tests},
-        learned={path.parents[2].name: file_digest(path) for path in args.learned},
+        learned=[file_digest(path) for path in args.learned],
     )
     write_table(args.output, SCORES, data=pa.Table.from_pylist(rows, schema=SCORES.schema), provenance=facts)
+
+
+def _learned_scores(paths: Sequence[Path], run: Run, parts: Mapping[str, Pairs]) -> dict[str, list[Score]]:
+    """Scores in tables of segment scores, by test set; raises RetortError for those of another run."""
+    scores: dict[str, list[Score]] = {}
+    for table in map(SegmentScores.read, paths):
+        if table.run != run:
+            raise RetortError(f"{table.path}: scores of {table.run}; expected those of {run}")
+        for (test_set, metric), measured in table.measures(parts).items():
+            scores.setdefault(test_set, []).append(Score(metric, measured.value, measured.signature))
+    return scores
 
 
 if __name__ == "__main__":

@@ -105,6 +105,10 @@ class Evaluation(Section):
             raise ValueError(f"metrics: {self.metrics[0]} cannot lead; put one of {', '.join(LEADING_METRICS)} first")
         if len(set(self.metrics)) < len(self.metrics):
             raise ValueError(f"metrics: {', '.join(self.metrics)} names one twice")
+        return self
+
+    @model_validator(mode="after")
+    def _learned_have_names_of_their_own(self) -> Evaluation:
         taken = {metric.name for metric in METRICS} & self.learned.keys()
         if taken:
             raise ValueError(f"learned: {', '.join(sorted(taken))} has a meaning already; give another name")

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from retort.errors import RetortError
+
+
+@contextmanager
+def room_for(what: str) -> Iterator[None]:
+    """Turn errors of writing a temporary file into RetortError; ``what`` names its contents."""
+    try:
+        yield
+    except OSError as error:
+        raise RetortError(
+            f"{tempfile.gettempdir()}: cannot take the {what} ({error.strerror}); set TMPDIR to a directory with room"
+        ) from None
 
 
 class Spool:
@@ -23,14 +36,9 @@ class Spool:
 
     def append(self, values: np.ndarray) -> None:
         """Append values; raises RetortError if the disk is full."""
-        try:
+        with room_for(self.what):
             self.file.write(np.ascontiguousarray(values, self.dtype).data)
             self.file.flush()
-        except OSError as error:
-            raise RetortError(
-                f"{tempfile.gettempdir()}: cannot take the {self.what} ({error.strerror}); set TMPDIR to a directory "
-                f"with room"
-            ) from None
 
     def mapped(self) -> np.ndarray:
         """All appended values, read-only. Nothing can be appended afterwards."""

@@ -14,7 +14,7 @@ from retort.config.tokenizers import AUTO
 from retort.data.runs import Run
 from retort.data.tables import COMPARISON
 from retort.errors import RetortError
-from retort.evaluation.learned import learned_measures, run_of_segments
+from retort.evaluation.learned import SegmentScores
 from retort.evaluation.metrics import Measured, measure
 from retort.evaluation.quality import Pairs, read_pairs, read_tests
 from retort.evaluation.runs import runs_of
@@ -45,15 +45,15 @@ def compare(
     metrics = [metric for metric in metrics if metric_named(metric).resampled]
     compared = [(path, baseline) for path in translations] + list(pairs)
     runs = runs_of(path for both in compared for path in both)
-    segments: dict[Run, list[Path]] = {}
-    for path in learned:
-        segments.setdefault(run_of_segments(path), []).append(path)
+    segments: dict[Run, list[SegmentScores]] = {}
+    for table in map(SegmentScores.read, learned):
+        segments.setdefault(table.run, []).append(table)
     measures: dict[Run, Measures] = {}
     for path, run in runs.items():
         parts = read_pairs(path, corpora)
         measures[run] = _measures(parts, metrics, tokenizer)
         for table in segments.get(run, []):
-            measures[run] |= learned_measures(table, run, {part.test_set: part for part in parts})
+            measures[run] |= table.measures({part.test_set: part for part in parts})
     keys = _common_keys(measures)
     opponents: dict[Run, list[Run]] = {}
     for system_path, baseline_path in compared:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from retort.runtime.asked import checked_texts
 from retort.runtime.translator import Translator
 
 BATCH = 32
@@ -32,7 +33,8 @@ class Asked:
 
 
 def parsed(content: bytes, most_texts: int) -> Asked:
-    """Raises Refused for what is not such a request, and for more than ``most_texts``."""
+    """Raises Refused for what is not such a request, and for more than ``most_texts``; RetortError for texts that no
+    system can take."""
     try:
         request = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -49,9 +51,7 @@ def parsed(content: bytes, most_texts: int) -> Asked:
     for name, kind in (("n_best", int), ("scores", bool), ("running_text", bool)):
         if type(request.get(name, kind(1))) is not kind:
             raise Refused(400, f"{name}: expected {'a whole number' if kind is int else 'true or false'}")
-    for number, text in enumerate(texts, start=1):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise Refused(400, f"text {number}: half of a surrogate pair, which is no character")
+    checked_texts(texts)
     if request.get("running_text") and request.get("n_best", 1) != 1:
         raise Refused(400, "n_best: running text has one translation; leave one of them out")
     return Asked(**request)

@@ -9,18 +9,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO
 
 from retort.config.external import CommandTeacher
 from retort.data.lines import MAX_LINE_BYTES
+from retort.data.programs import called, decoded, shown, started
 from retort.errors import RetortError
 from retort.teachers.base import Answer, Output, Question, one_line
 from retort.teachers.processes import processor_seconds
 
-SHOWN_BYTES = 2000
-"""Of what the program wrote to standard error, an error shows so much."""
-MOST_BYTES, SPARE_BYTES = 100, 64 << 20
-"""Most bytes of output per byte of input, and at any rate."""
 WAITING = 1000
 """Lines of a program that streams that are read before they are asked for."""
 
@@ -71,68 +68,15 @@ class Command:
         return self._stream.exchange(lines)
 
     def _call(self, lines: list[str]) -> list[str]:
-        text = "".join(f"{line}\n" for line in lines).encode()
-        most = SPARE_BYTES + MOST_BYTES * len(text)
-        with tempfile.TemporaryFile() as given:
-            given.write(text)
-            given.seek(0)
-            process = _started(self.section.arguments, self._command, stdin=given, stderr=subprocess.PIPE)
-        output, errors = _Pipe(process.stdout, most, whole=True), _Pipe(process.stderr, SHOWN_BYTES, whole=False)
-        try:
-            if not output.ends(self.section.timeout):
-                raise RetortError(_too_slow(self._command, len(lines), self.section.timeout))
-            if len(output.content) > most:
-                raise RetortError(f"{self._command}: more than {most} bytes for {len(lines)} lines; have it end")
-            status = process.wait(self.section.timeout)
-            errors.ends(1)
-        except subprocess.TimeoutExpired:
-            raise RetortError(_too_slow(self._command, len(lines), self.section.timeout)) from None
-        finally:
-            process.kill()
-            process.wait()
-        if status:
-            raise RetortError(f"{self._command}: ended with status {status}: {_shown(errors.content)}")
-        answers = _decoded(output.content, self._command).split("\n")
-        if answers[-1] == "":
-            answers.pop()
+        late = _too_slow(self._command, len(lines), self.section.timeout)
+        answers, errors = called(self.section.arguments, lines, self._command, self.section.timeout, late)
         if len(answers) != len(lines):
             raise RetortError(
                 f"{self._command}: {len(answers)} lines out for {len(lines)} lines in; expected one line per source, "
                 f"in their order. None of these {len(lines)} is kept; earlier answers are. Correct the program and "
-                f"run again. It wrote to standard error: {_shown(errors.content)}"
+                f"run again. It wrote to standard error: {errors}"
             )
         return answers
-
-
-def _started(arguments: list[str], command: str, stdin: Any, stderr: Any) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(arguments, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RetortError(f"{command}: cannot be started ({reason}); name a program that this machine has") from None
-
-
-class _Pipe:
-    """What a program writes, read in a thread, so that neither its length nor its time is the program's to choose."""
-
-    def __init__(self, stream: IO[bytes] | None, most: int, whole: bool) -> None:
-        """Reads to the end; ``whole``: or until there are more than ``most`` bytes. Otherwise the last are kept."""
-        assert stream is not None
-        self.content = b""
-        self._thread = threading.Thread(target=self._read, args=(stream, most, whole), daemon=True)
-        self._thread.start()
-
-    def ends(self, seconds: float) -> bool:
-        """Whether all is read within this time."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
-
-    def _read(self, stream: IO[bytes], most: int, whole: bool) -> None:
-        if whole:
-            self.content = stream.read(most + 1)
-            return
-        while block := stream.read(most):
-            self.content = (self.content + block)[-most:]
 
 
 class _Stream:
@@ -141,7 +85,7 @@ class _Stream:
     def __init__(self, section: CommandTeacher, command: str) -> None:
         self.section, self.command = section, command
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = _started(section.arguments, command, stdin=subprocess.PIPE, stderr=self.errors)
+        self.process = started(section.arguments, command, stdin=subprocess.PIPE, stderr=self.errors)
         assert self.process.stdin and self.process.stdout
         self.stdin: IO[bytes] = self.process.stdin
         self.lines: queue.Queue[bytes | None] = queue.Queue(WAITING)
@@ -168,7 +112,7 @@ class _Stream:
                     f"one line per source. None of these is kept; earlier answers are. Standard error: "
                     f"{self._errors()}"
                 )
-            answers.append(_decoded(line, self.command))
+            answers.append(decoded(line, self.command))
         return answers
 
     def close(self) -> list[str]:
@@ -178,7 +122,7 @@ class _Stream:
         rest: list[str] = []
         with suppress(queue.Empty):
             while len(rest) < WAITING and (line := self.lines.get(timeout=min(self.section.timeout, 10))) is not None:
-                rest.append(_decoded(line, self.command))
+                rest.append(decoded(line, self.command))
         self.process.kill()
         self.process.wait()
         self.errors.close()
@@ -199,7 +143,7 @@ class _Stream:
 
     def _errors(self) -> str:
         self.errors.seek(0)
-        return _shown(self.errors.read())
+        return shown(self.errors.read())
 
 
 def open_teacher(section: CommandTeacher, split: str, threads: int, spent: tuple[int, int]) -> Command:
@@ -207,17 +151,5 @@ def open_teacher(section: CommandTeacher, split: str, threads: int, spent: tuple
     return Command(section)
 
 
-def _decoded(data: bytes, command: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RetortError(f"{command}: its output is not UTF-8 ({error}); have it write UTF-8") from None
-
-
 def _too_slow(command: str, lines: int, seconds: float) -> str:
     return f"{command}: no answer to {lines} lines within external_teacher.timeout, {seconds:g} seconds."
-
-
-def _shown(errors: bytes) -> str:
-    text = errors[-SHOWN_BYTES:].decode("utf-8", errors="replace").strip()
-    return text or "nothing"

@@ -16,9 +16,8 @@ from retort.config import Evaluation
 from retort.data.parquet import read_table
 from retort.data.tables import COMPARISON, SCORES, SEGMENT_SCORES
 from retort.errors import RetortError
-from retort.evaluation.learned import learned_measures, segment_scores
+from retort.evaluation.learned import SegmentScores, segment_scores
 from retort.evaluation.quality import Pairs, read_pairs, read_tests
-from retort.evaluation.runs import run_of_translations
 from retort.evaluation.significance import differences
 from tests.unit.fakes_evaluation import corpus, translations
 from tests.unit.fakes_runs import call
@@ -72,7 +71,7 @@ def test_resamples_are_means_of_their_segments(tmp_path: Path) -> None:
     for system, texts in (("ctc", LONG), ("nat", SHORT)):
         table, path = learned(tmp_path, system, texts)
         (pairs,) = read_pairs(table, read_tests([tmp_path / "test.test.parquet"]))
-        measures.append(learned_measures(path, run_of_translations(table), {"test": pairs})["test", "words"])
+        measures.append(SegmentScores.read(path).measures({"test": pairs})["test", "words"])
     counts = np.array([[1.0, 1, 1], [3, 0, 0], [0, 1, 2]])
     found = measures[0].scorer.resampled_scores(measures, counts)
     assert found == pytest.approx(np.array([[202, 203, (201 + 2 * 202) / 3], [604 / 3, 201, 605 / 3]]))
@@ -91,14 +90,18 @@ def test_a_system_without_the_metric_is_an_error(tmp_path: Path, capsys: pytest.
     assert "nat/seed1/argmax: no scores of words, which other systems have" in capsys.readouterr().err
 
 
-def test_scores_of_other_outputs_are_refused(tmp_path: Path) -> None:
-    table, path = learned(tmp_path, "ctc", LONG)
+def test_scores_of_other_outputs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (table, path), (_, others) = learned(tmp_path, "ctc", LONG), learned(tmp_path, "nat", SHORT)
     (pairs,) = read_pairs(table, read_tests([tmp_path / "test.test.parquet"]))
-    run = run_of_translations(table)
-    with pytest.raises(RetortError, match="expected those of nat/seed1/argmax"):
-        learned_measures(path, run.__class__("nat", 1, "argmax"), {"test": pairs})
-    with pytest.raises(RetortError, match="other outputs of test set 'test'"):
-        learned_measures(path, run, {"other": pairs})
+    with pytest.raises(RetortError, match="other outputs of test set 'test' than ctc/seed1/argmax has"):
+        SegmentScores.read(path).measures({"other": pairs})
+    with pytest.raises(SystemExit):
+        call(
+            score,
+            *("--translations", table, "--data", "raw", "--learned", others, "--evaluation", "{}"),
+            *("--tests", tmp_path / "test.test.parquet", "--output", tmp_path / "out.parquet"),
+        )
+    assert "scores of nat/seed1/argmax; expected those of ctc/seed1/argmax" in capsys.readouterr().err
 
 
 SIGNED = 'print(\'{"signature": "x"}\');'
@@ -109,7 +112,7 @@ NO_SCORES = SIGNED + "print('[1]\\n' * 3, end='')"
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("raise SystemExit('no model')", "ended with status 1; standard error: no model"),
+        ("raise SystemExit('no model')", "ended with status 1: no model"),
         ("print('0.5')", "line 1: '0.5'; expected a JSON line {\"signature\": ...}"),
         (SIGNED, "0 scores for 3 outputs of test set 'test'"),
         (NO_SCORES, 'expected a JSON line {"score": ...}'),

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from retort.config.external import CommandTeacher
+from retort.data import programs
 from retort.errors import RetortError
-from retort.teachers import command as command_module
 from retort.teachers.asking import outputs_of
 from retort.teachers.base import Question, open_external
 
@@ -99,7 +99,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_program_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(command_module, "SPARE_BYTES", 99_999)
+    monkeypatch.setattr(programs, "SPARE_BYTES", 99_999)
     message = "no answer to 25 lines within" if name == "errors" else "more than .* bytes for 25 lines; have it end"
     with pytest.raises(RetortError, match=message):
         texts(command(tmp_path, ENDLESS[name], timeout=1))
