@@ -19,7 +19,7 @@ from retort.config.corpus import (
 from retort.config.em import Em, Guards, em_iteration, em_student, em_systems, em_teacher
 from retort.config.evaluation import Distillation, Engine, Evaluation, Exposure, Latency, Report
 from retort.config.external import EXTERNAL, EXTERNAL_TEACHERS, ExternalSection, ExternalTeacher, Filters
-from retort.config.metrics import LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
+from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
 from retort.config.model import Model
 from retort.config.objective_base import Glancing, ObjectiveSection, TokenDistillation
@@ -61,6 +61,7 @@ from retort.config.training import Training
 
 __all__ = [
     "CORPORA",
+    "DIAGNOSTICS",
     "EXTERNAL",
     "EXTERNAL_TEACHERS",
     "LEADING_METRICS",

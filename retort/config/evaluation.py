@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from retort.config.base import Name, Section
-from retort.config.metrics import LEADING_METRICS, METRICS, Metric
+from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
 from retort.config.tokenizers import Tokenizer
 
@@ -109,7 +109,7 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _learned_have_names_of_their_own(self) -> Evaluation:
-        taken = {metric.name for metric in METRICS} & self.learned.keys()
+        taken = {*(metric.name for metric in METRICS), *DIAGNOSTICS} & self.learned.keys()
         if taken:
             raise ValueError(f"learned: {', '.join(sorted(taken))} has a meaning already; give another name")
         return self

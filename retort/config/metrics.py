@@ -48,6 +48,17 @@ METRICS = (
 )
 """Every metric, in the order of the reference page."""
 
+DIAGNOSTICS = (
+    "right",
+    "repeated_token_rate",
+    "length_ratio",
+    "brevity_penalty",
+    "empty_outputs",
+    "truncated_outputs",
+    "decoder_passes",
+)
+"""What score tables hold beside metrics (``retort.evaluation.diagnostics``)."""
+
 
 def metric_named(name: str) -> MetricDeclaration:
     """The declaration of a metric that a configuration names."""

@@ -13,22 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 import retort
-from retort.config import CorpusSection
+from retort.config import DIAGNOSTICS, CorpusSection
 from retort.config.tokenizers import AUTO
 from retort.evaluation.metrics import Score
 from retort.evaluation.metrics.bleu import Bleu
 from retort.evaluation.quality import Pairs
 from retort.evaluation.tokenizers import chosen_tokenizer, length, unit
 
-RIGHT, REPEATED, LENGTH, BREVITY, EMPTY, TRUNCATED, PASSES = (
-    "right",
-    "repeated_token_rate",
-    "length_ratio",
-    "brevity_penalty",
-    "empty_outputs",
-    "truncated_outputs",
-    "decoder_passes",
-)
+RIGHT, REPEATED, LENGTH, BREVITY, EMPTY, TRUNCATED, PASSES = DIAGNOSTICS
 
 
 def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:

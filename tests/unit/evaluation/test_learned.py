@@ -128,9 +128,10 @@ def test_a_program_that_does_otherwise_is_one_sentence(tmp_path: Path, program: 
         segment_scores("words", ["/no/such/program"], pairs_of(tmp_path, LONG))
 
 
-def test_a_name_that_has_a_meaning_is_refused() -> None:
-    with pytest.raises(ValueError, match="BLEU has a meaning already"):
-        Evaluation(learned={"BLEU": {"command": ["x"]}})  # type: ignore[dict-item]
+@pytest.mark.parametrize("name", ["BLEU", "length_ratio"])
+def test_a_name_that_has_a_meaning_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} has a meaning already"):
+        Evaluation(learned={name: {"command": ["x"]}})  # type: ignore[dict-item]
 
 
 def test_the_worker_for_comet_scores_each_reference(
