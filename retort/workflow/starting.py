@@ -115,7 +115,7 @@ class Look:
     longest: list[int] = field(default_factory=lambda: [0, 0])
     """Words of the longest line of each side."""
     letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
-    vocabulary: set[str] = field(default_factory=set)
+    vocabulary: Counter[str] = field(default_factory=Counter)
 
     def add(self, sides: Sequence[str], seen: set[int]) -> None:
         """Count one pair."""
@@ -250,7 +250,8 @@ def decide(look: Look, preset: Preset) -> Decisions:
     """Splits, vocabulary, model size and updates by the size of the text and what is wanted."""
     held_out = min(LARGEST_HELD_OUT, max(50, look.pairs // 50))
     letters = len(look.letters[0].keys() | look.letters[1].keys())
-    largest = max(64, (len(look.vocabulary) + letters) // 2)
+    repeated = sum(count > 1 for count in look.vocabulary.values())
+    largest = max(64, (len(look.vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
     wanted = int(8 * math.sqrt(sum(look.words))) // 100 * 100
     size = min(max(wanted, letters * 5 // 4 + 50), 16_000, largest)
     step = next(number for number, (pairs, _, _) in enumerate(SHAPES) if look.pairs <= pairs)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import random
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
+import sentencepiece
 
 from retort import cli
+from retort.config import GeneratedCorpus
 from retort.config.load import load_config
+from retort.corpus.language.generated import generate
 from retort.errors import RetortError
 from retort.workflow import estimate, starting
 
@@ -77,13 +82,30 @@ def test_more_text_gets_more_of_everything() -> None:
     small.pairs, large.pairs = 1000, 1_000_000
     small.words, large.words = [8000, 8000], [20_000_000, 20_000_000]
     for look in (small, large):
-        look.vocabulary = set(map(str, range(100_000)))
+        look.vocabulary.update(map(str, range(100_000)))
     few, many = (starting.decide(look, starting.preset_named("usual")) for look in (small, large))
     assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
     assert few.model["d_model"] < many.model["d_model"]
     # a small text would give few updates of large batches
     assert (few.batch_tokens, many.batch_tokens) == (1024, 2048)
     assert starting.decide(small, starting.preset_named("gpu")).batch_tokens == 1024
+
+
+@pytest.mark.parametrize("pairs", [200, 1000])
+def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> None:
+    lines = list(generate(GeneratedCorpus(kind="generated", train_pairs=pairs))["train"])
+    look = starting.Look()
+    for sides in lines:
+        look.add(sides, set())
+    size = starting.decide(look, starting.preset_named("usual")).vocabulary
+    assert size > 0.9 * len(look.vocabulary)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=chain.from_iterable(lines),
+        model_writer=io.BytesIO(),
+        vocab_size=size,
+        num_threads=1,
+        minloglevel=2,
+    )
 
 
 @pytest.mark.parametrize(
