@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from retort.config.addresses import redacted
+from retort.config.base import meanings
 from retort.config.completion import SHARED_SECTIONS
 
 PATHS_OF_SYSTEMS = (("em", "student"), ("em", "teacher"), ("pretraining", "system"))
@@ -201,8 +202,8 @@ def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any])
 
 
 def _meaning(section: type[BaseModel] | None, key: str) -> str:
-    field = section.model_fields.get(key) if section else None
-    return f": {' '.join(field.description.split())}" if field is not None and field.description else ""
+    meaning = meanings(section).get(key) if section else None
+    return f": {' '.join(meaning.split())}" if meaning else ""
 
 
 def _unquoted(names: Any) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from retort.config.base import meanings
 from retort.config.files import ConfigFile
 
 INTRODUCTION = (
@@ -26,6 +27,10 @@ INTRODUCTION = (
 def schema() -> str:
     """The JSON schema of a configuration file, for editors."""
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ConfigFile.model_json_schema()}
+    for section in _all_sections():
+        properties = (described if section is ConfigFile else described["$defs"][section.__name__])["properties"]
+        for key, meaning in meanings(section).items():
+            properties[key] = dict(sorted({**properties[key], "description": meaning}.items()))
     # an included or an earlier file may have what this one lacks
     del described["required"]
     return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
@@ -38,7 +43,7 @@ def table() -> str:
         lines += [f"## {_title(section)}", "", _one_line(section.__doc__), ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         for name, field in section.model_fields.items():
-            meaning = _one_line(field.description).replace("|", "\\|")
+            meaning = _one_line(meanings(section).get(name)).replace("|", "\\|")
             lines.append(f"| `{name}` | {_type(field.annotation)} | {_default(field.default)} | {meaning} |")
         lines.append("")
     return "\n".join(lines)
