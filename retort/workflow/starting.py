@@ -57,23 +57,31 @@ class Student:
     name: str
     why: str
     objective: str
+    searches: Mapping[str, Any] = field(default_factory=dict)
+    """The plain one, which chooses checkpoints, and ``ngrams``. Empty: the usual ones."""
     deep_shallow: bool = False
     """Twice the encoder layers of the others, and one decoder layer."""
 
-    def section(self, model: Mapping[str, Any]) -> dict[str, Any]:
-        """Its part of a configuration with this model."""
+    def section(self, model: Mapping[str, Any], ngrams: bool) -> dict[str, Any]:
+        """Its part of a configuration with this model, with a search by n-grams or without."""
         layers = {"encoder_layers": 2 * model["encoder_layers"], "decoder_layers": 1}
+        searches = {"searches": dict(self.searches), "tune": {"ngrams": TRIED}}
         return {
             "objective": self.objective,
             **({"model": layers} if self.deep_shallow else {}),
             "data": "distilled",
             "training": {"warm_start": "teacher_encoder"},
+            **(searches if ngrams and self.searches else {}),
         }
 
 
-CTC = Student("ctc", "One pass, aligned by CTC: the fastest.", "ctc")
-GLAT_CTC = Student("glat-ctc", "The same, shown part of the target in training.", "glat_ctc")
-DAG = Student("dag", "One pass over a graph of words: closer to the teacher.", "dag")
+TRIED = {"lm_weight": [0.2, 0.4], "token_bonus": [0.5, 1, 2, 3]}
+"""Values of a search by n-grams that are tried on the validation set."""
+OF_SLOTS = {"collapse": {"kind": "ctc_collapse"}, "ngrams": {"kind": "ctc_beam"}}
+OF_GRAPHS = {"lookahead": {"kind": "dag_path"}, "ngrams": {"kind": "dag_beam"}}
+CTC = Student("ctc", "One pass, aligned by CTC: the fastest.", "ctc", OF_SLOTS)
+GLAT_CTC = Student("glat-ctc", "The same, shown part of the target in training.", "glat_ctc", OF_SLOTS)
+DAG = Student("dag", "One pass over a graph of words: closer to the teacher.", "dag", OF_GRAPHS)
 DEEP_SHALLOW = Student(
     "deep-shallow", "The autoregressive rival: a deep encoder, one decoder layer.", "autoregressive", deep_shallow=True
 )
@@ -91,11 +99,13 @@ class Preset:
     larger: int = 0
     """Steps to a larger model."""
     batch_tokens: int = 2048
+    ngrams: bool = True
+    """Whether one-pass students search by n-grams of the training targets, too."""
 
 
 PRESETS = (
     Preset("usual", epochs=15, least_updates=1500, students=(CTC, DEEP_SHALLOW)),
-    Preset("quick", epochs=6, least_updates=300, students=(CTC,)),
+    Preset("quick", epochs=6, least_updates=300, students=(CTC,), ngrams=False),
     Preset("quality", epochs=40, least_updates=4000, students=(CTC, GLAT_CTC, DAG, DEEP_SHALLOW)),
     Preset("gpu", epochs=40, least_updates=4000, students=(CTC, DAG, DEEP_SHALLOW), larger=1, batch_tokens=16384),
 )
@@ -246,6 +256,7 @@ class Decisions:
     batch_tokens: int
     updates: int
     students: tuple[Student, ...]
+    ngrams: bool
 
 
 def decide(look: Look, preset: Preset) -> Decisions:
@@ -270,6 +281,7 @@ def decide(look: Look, preset: Preset) -> Decisions:
         batch_tokens=batch_tokens,
         updates=updates,
         students=preset.students,
+        ngrams=preset.ngrams,
     )
 
 
@@ -305,10 +317,17 @@ def configuration(name: str, train: dict[str, Any], look: Look, choice: Decision
         "  # Validations this far apart are too different to be averaged.",
         "  average_best: 1",
         "teacher: {objective: autoregressive}",
-        "students:",
     ]
+    if choice.ngrams:
+        text += [
+            "# A search by n-grams of the training targets, tuned on the validation set, takes a fraction of a millisecond",
+            "# more than the plain one and comes nearer to the teacher.",
+        ]
+    text.append("students:")
     for student in choice.students:
-        text += [f"  # {student.why}", f"  {student.name}: {_flow(student.section(choice.model))}"]
+        section = student.section(choice.model, choice.ngrams)
+        text += [f"  # {student.why}", f"  {student.name}:"]
+        text += [f"    {key}: {_flow(value)}" for key, value in section.items()]
     text.append("latency: {sentences: 50, cold_starts: 1}")
     return "\n".join(text) + "\n"
 

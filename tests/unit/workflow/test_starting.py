@@ -73,6 +73,8 @@ def test_every_preset_loads_and_longer_ones_cost_more(preset: starting.Preset) -
     starting.written(Path("c.yaml"), starting.configuration("c", train, look, choice, preset.name))
     config = load_config("c.yaml", texts=True)
     assert list(config.students) == [student.name for student in preset.students]
+    one_pass = [student for name, student in config.students.items() if name != "deep-shallow"]
+    assert all(("ngrams" in (student.searches or {})) is preset.ngrams for student in one_pass)
     assert config.training.warmup == round(config.training.max_updates / 10)
     assert starting.shape_of(choice).d_model == config.model.d_model
 
