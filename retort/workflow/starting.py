@@ -320,8 +320,8 @@ def configuration(name: str, train: dict[str, Any], look: Look, choice: Decision
     ]
     if choice.ngrams:
         text += [
-            "# A search by n-grams of the training targets, tuned on the validation set, takes a fraction of a millisecond",
-            "# more than the plain one and comes nearer to the teacher.",
+            "# A search by n-grams of the training targets, tuned on the validation set, takes a fraction of a",
+            "# millisecond more than the plain one and comes nearer to the teacher.",
         ]
     text.append("students:")
     for student in choice.students:
