@@ -40,6 +40,12 @@ class Bundle:
     facts: dict[str, Any]
     vocabulary: Vocabulary
 
+    @property
+    def search(self) -> dict[str, Any]:
+        """The search that it was exported with, whose table of n-grams, if it has one, is in the bundle."""
+        search: dict[str, Any] = self.facts["search"]
+        return {**search, "table": str(self.directory / search["table"])} if search.get("table") else search
+
 
 def read_bundle(directory: Path) -> Bundle:
     """Raises RetortError, naming the file, for a bundle that is not complete, was changed, or is of another format."""

@@ -27,7 +27,7 @@ class Graphs:
 
     def __init__(self, directory: Path, facts: Mapping[str, Any], threads: int) -> None:
         """``facts`` is the section "model" of a bundle."""
-        self.facts, self.directory = facts, directory
+        self.facts = facts
         self.max_length: int = facts["max_length"]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1

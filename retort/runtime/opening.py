@@ -54,7 +54,7 @@ def open_system(
         raise RetortError(f"{directory}: an exported system runs on the CPU, not on {device}; give the checkpoint")
     engine = _engine(bundle.facts["engine"], directory)
     try:
-        return engine.open_bundle(bundle, search or bundle.facts["search"], threads)  # type: ignore[no-any-return]
+        return engine.open_bundle(bundle, search or bundle.search, threads)  # type: ignore[no-any-return]
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ModuleNotFoundError) as error:
         raise RetortError(
             f"{directory / BUNDLE}: does not describe its files ({type(error).__name__}: {str(error)[:_SHOWN]}); "

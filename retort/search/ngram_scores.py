@@ -13,7 +13,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -126,8 +125,8 @@ class Pruning(NamedTuple):
         )
 
 
-def scorer_of(options: Mapping[str, Any], directory: Path = Path()) -> Scorer:
-    """The scorer of a search's options, the same one each time. The path of its table is relative to ``directory``.
+def scorer_of(options: Mapping[str, Any]) -> Scorer:
+    """The scorer of a search's options, the same one each time.
 
     Raises RetortError where the table is needed and not named.
     """
@@ -136,12 +135,12 @@ def scorer_of(options: Mapping[str, Any], directory: Path = Path()) -> Scorer:
             f"search {options['kind']} needs a table of n-grams, which the workflow's rule count_ngrams makes; name it "
             f"as table, or set lm_weight to 0"
         )
-    return _scorer(directory, options["table"], options["lm_weight"], options["token_bonus"])
+    return _scorer(options["table"], options["lm_weight"], options["token_bonus"])
 
 
 @lru_cache(maxsize=4)
-def _scorer(directory: Path, table: str | None, lm_weight: float, token_bonus: float) -> Scorer:
-    model = load_ngrams(str(directory / table)) if table and lm_weight else None
+def _scorer(table: str | None, lm_weight: float, token_bonus: float) -> Scorer:
+    model = load_ngrams(table) if table and lm_weight else None
     return Scorer(model, lm_weight, token_bonus)
 
 

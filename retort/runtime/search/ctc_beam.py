@@ -22,7 +22,7 @@ OUTPUTS_KEY = None
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
     """One pass."""
-    scorer, pruning = scorer_of(options, graphs.directory), Pruning.of(options)
+    scorer, pruning = scorer_of(options), Pruning.of(options)
     outputs, lengths = graphs.encoded(MODEL, sources)
     scores_btv = outputs[LOGITS]
     graphs.forbid_unknown(scores_btv)

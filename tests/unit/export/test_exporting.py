@@ -156,7 +156,7 @@ def check_scores(system, model, sources, search):
 
 
 @pytest.mark.parametrize("objective", ["ctc", "dag"])
-def test_a_bundle_has_the_n_grams_of_its_search(tmp_path, vocabulary, objective):
+def test_a_bundle_has_the_n_grams_of_its_search_and_takes_others(tmp_path, vocabulary, objective, monkeypatch):
     counter = NgramCounter(2, 1000)
     counter.add(Ragged.from_lists([[6, 9, 8], [9, 8, 11, 7], [7, 6]] * 3))
     table = tmp_path / "table"
@@ -169,8 +169,11 @@ def test_a_bundle_has_the_n_grams_of_its_search(tmp_path, vocabulary, objective)
     sources = sources_for(vocabulary)
     expected = by_torch(model, sources, search_of(search | {"table": str(table)}))
     assert expected != by_torch(model, sources, search_of(search | {"lm_weight": 0.0}))
+    named = search_of(search | {"table": "table"}).model_dump()
+    monkeypatch.chdir(tmp_path)
+    assert list(map(tuple, open_system("bundle", named).decode(sources))) == expected
     table.unlink()
-    assert list(map(tuple, open_system(tmp_path / "bundle").decode(sources))) == expected
+    assert list(map(tuple, open_system("bundle").decode(sources))) == expected
 
 
 @pytest.mark.parametrize(
