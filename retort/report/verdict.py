@@ -95,32 +95,42 @@ def verdict(inputs: Inputs) -> Verdict | None:
         )
 
     others = [ranked(key) for key in timed if key in values and key in faster and key != reference]
-    best = at_speedups([other for other in others if faster[other.key].ratio > 1], inputs.leading_sign)
+    fast = [other for other in others if faster[other.key].ratio > 1]
+    chosen = winner(fast or others, inputs.leading_sign)
     return Verdict(
         metric=inputs.leading,
         test_set=sets[0],
         agrees_only=sets[0] in inputs.config.filled,
         reference=ranked(reference),
-        best=best,
-        winner=winner(best or others, inputs.leading_sign),
+        best=at_speedups(fast, inputs.leading_sign, chosen) if fast else [],
+        winner=chosen,
         doubt=doubt(inputs),
     )
 
 
-def at_speedups(systems: list[Ranked], sign: int) -> list[Ranked]:
+def at_speedups(systems: list[Ranked], sign: int, chosen: Ranked | None = None) -> list[Ranked]:
     """The systems that none of the others beats in both time and quality, the slowest first: of those that are about as
-    fast the best one, and of more than ``LIMIT`` the slowest, the fastest, and what is nearest to their middle."""
+    fast the ``chosen`` one or else the best one, and of more than ``LIMIT`` the slowest, the fastest, and the chosen
+    one or else what is nearest to their middle."""
     points = [(system.latency.median, system.value) for system in systems]
     kept: list[Ranked] = []
     # from the slowest on, quality falls
     for index in reversed(pareto(points, sign)):
-        if not kept or kept[-1].latency.median >= APART * systems[index].latency.median:
+        if not kept or not _about_as_fast(kept[-1], systems[index]):
             kept.append(systems[index])
+    if chosen is not None and chosen not in kept:
+        kept = [system for system in kept if not _about_as_fast(system, chosen)]
+        kept = sorted([*kept, chosen], key=lambda system: -system.latency.median)
     if len(kept) <= LIMIT:
         return kept
     middle = math.sqrt(kept[0].latency.median * kept[-1].latency.median)
     nearest = min(kept[1:-1], key=lambda system: abs(math.log(system.latency.median / middle)))
-    return [kept[0], nearest, kept[-1]]
+    return [kept[0], chosen if chosen in kept[1:-1] else nearest, kept[-1]]
+
+
+def _about_as_fast(a: Ranked, b: Ranked) -> bool:
+    slower, faster = max(a.latency.median, b.latency.median), min(a.latency.median, b.latency.median)
+    return slower < APART * faster
 
 
 def winner(systems: list[Ranked], sign: int) -> Ranked | None:

@@ -48,6 +48,15 @@ def test_of_systems_about_as_fast_the_best_is_named_and_of_many_three() -> None:
     assert names(verdict.at_speedups([SLOW, DEEP, MIDDLE, NEAR, FAST], 1)) == ["slow", "middle", "near"]
 
 
+def test_the_chosen_system_is_named_whatever_is_left_out() -> None:
+    slower = ranked("slower", 2.7, -0.4)
+    assert names(verdict.at_speedups([SLOW, slower, MIDDLE, FAST], 1)) == ["slow", "slower", "fast"]
+    assert names(verdict.at_speedups([SLOW, slower, MIDDLE, FAST], 1, MIDDLE)) == ["slow", "middle", "fast"]
+    nearest = ranked("nearest", 3.0, -0.5)
+    assert names(verdict.at_speedups([SLOW, DEEP, nearest, FAST], 1)) == ["slow", "nearest", "fast"]
+    assert names(verdict.at_speedups([SLOW, DEEP, nearest, FAST], 1, DEEP)) == ["slow", "deep", "fast"]
+
+
 def test_lower_is_better_in_some_metrics() -> None:
     worse, better = replace(DEEP, value=60), replace(FAST, value=40)
     assert names(verdict.at_speedups([worse, better], -1)) == ["fast"]
