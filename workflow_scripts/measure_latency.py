@@ -185,6 +185,10 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(
         test_set=test_set_of(args.tests),
         latency=settings.model_dump(mode="json"),
+        searches={
+            f"{entry.system}/{entry.search_name}": entry.search.model_dump(mode="json", exclude_defaults=True)
+            for entry in args.systems
+        },
         checkpoints={str(entry.checkpoint): file_digest(entry.checkpoint / WEIGHTS) for entry in args.systems},
         teachers={str(e.teacher): file_digest(e.teacher / WEIGHTS) for e in args.systems if e.teacher},
         device=describe_device(device) | machine,

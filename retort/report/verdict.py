@@ -172,12 +172,14 @@ def _directory(inputs: Inputs, system: str) -> str | None:
 
 
 def chosen_search(inputs: Inputs, key: Key) -> str | None:
-    """JSON of a search; None of the first one, which the checkpoint decodes by."""
+    """JSON of a search as it was timed, with what was tuned and its table of n-grams; None of the first one, which the
+    checkpoint decodes by."""
     system, search = key
     searches = inputs.systems[system].searches if system in inputs.systems else {}
     if search not in searches or search == next(iter(searches)):
         return None
-    options = searches[search].model_dump(mode="json", exclude_defaults=True)
+    timed = inputs.latency_provenance.get("searches") or {}
+    options = timed.get("/".join(key)) or searches[search].model_dump(mode="json", exclude_defaults=True)
     return json.dumps({"kind": searches[search].kind, **options})
 
 

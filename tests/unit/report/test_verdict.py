@@ -104,6 +104,9 @@ def test_a_search_that_is_not_the_first_is_in_the_commands(inputs: Inputs) -> No
     commands = verdict.commands(replace(found, winner=other))
     assert """ --search '{"kind": "greedy"}' """ in commands[0] and """ --search '{"kind": "greedy"}' """ in commands[1]
     assert "--search" not in commands[2] and commands[3] == f"{verdict.program()} serve ctc-int8"
+    tuned = {"kind": "greedy", "max_ratio": 3.5}
+    timed = replace(inputs, latency_provenance={**inputs.latency_provenance, "searches": {"teacher/greedy": tuned}})
+    assert verdict.chosen_search(timed, ("teacher", "greedy")) == '{"kind": "greedy", "max_ratio": 3.5}'
 
 
 def test_a_loaded_machine_is_named(inputs: Inputs) -> None:
