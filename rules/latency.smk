@@ -6,6 +6,7 @@ rule measure_latency:
         checkpoints=of_job(plan.timed_checkpoints),
         text=of_job(plan.shortlist_text),
         ngrams=of_job(plan.timed_ngram_files),
+        tuned=of_job(plan.timed_tuned_files),
         external=of_job(plan.timed_external_files),
         tests=TESTS[0],
     output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import platform
@@ -11,12 +12,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from retort.config import EXTERNAL, Engine, ExternalTeacher, Latency, Search
+from retort.data.files import read_text
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, LATENCY
@@ -36,6 +38,16 @@ from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
 
 
+def _read(search: Any) -> Any:
+    """The content of ``@file.json``, and every other form of a search as it is."""
+    if not isinstance(search, str) or not search.startswith("@"):
+        return search
+    try:
+        return json.loads(read_text(Path(search[1:])))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{search[1:]}: cannot be read: {error}") from None
+
+
 class TimedSystem(BaseModel):
     """An element of --systems."""
 
@@ -43,7 +55,8 @@ class TimedSystem(BaseModel):
     seed: int
     checkpoint: Path
     search_name: str
-    search: Search
+    search: Annotated[Search, BeforeValidator(_read)]
+    """Or ``@file.json``, for what is best on the validation set."""
     teacher: Path | None = None
 
 

@@ -248,12 +248,13 @@ class Options:
 
     def _timed(self, run: Run) -> dict[str, Any]:
         search = self.config.systems[run.system].searches[run.search]
+        tuned = self.plan.tuned_files(run.system, run.seed, run.search)
         return {
             "system": run.system,
             "seed": run.seed,
             "checkpoint": self.plan.layout.checkpoint_directory(run.system, run.seed),
             "search_name": run.search,
-            "search": self._with_table(run.system, run.search, search),
+            "search": f"@{tuned[0]}" if tuned else self._with_table(run.system, run.search, search),
             "teacher": self._teacher_directory() if search.needs_teacher else None,
         }
 

@@ -261,6 +261,11 @@ class Plan:
         tunes = search in self.config.systems[system].tune
         return [self.layout.tuned(Run(system, seed, search))] if tunes else []
 
+    def timed_tuned_files(self) -> list[str]:
+        """The same of all searches that are timed, which are those of each system's first seed."""
+        runs = [run for run in self.decodings() if run.seed == self.first_run(run.system).seed]
+        return [path for run in runs for path in self.tuned_files(run.system, run.seed, run.search)]
+
     # ---- n-grams --------------------------------------------------------------------------------------------------
 
     def counted_tables(self) -> dict[str, tuple[Ngrams, list[str]]]:
