@@ -494,3 +494,13 @@ def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_p
     changed = [(fact["engine"], fact["sentences"]) for fact in facts["changed_outputs"]]
     assert changed == [("ctranslate2", 6), ("onnx", 6)]
     assert facts["checkpoints"] == {str(path): file_digest(path / "model.safetensors") for path in (teacher, student)}
+
+
+def test_a_tuned_search_is_timed_as_it_was_chosen(tmp_path):
+    chosen = tmp_path / "tuned.json"
+    chosen.write_text('{"kind": "beam", "beam_size": 7}')
+    entry = {"system": "teacher", "seed": 1, "checkpoint": "c", "search_name": "beam"}
+    assert measure_latency.TimedSystem(**entry, search=f"@{chosen}").search.beam_size == 7
+    chosen.unlink()
+    with pytest.raises(ValueError, match="tuned.json: cannot be read"):
+        measure_latency.TimedSystem(**entry, search=f"@{chosen}")
