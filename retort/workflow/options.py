@@ -243,8 +243,7 @@ class Options:
 
     def timed_systems(self) -> str:
         """The systems to time, each with its first seed and all its searches."""
-        runs = self.plan.decodings()
-        return as_json([self._timed(run) for run in runs if run.seed == self.plan.first_run(run.system).seed])
+        return as_json([self._timed(run) for run in self.plan.timed_runs()])
 
     def _timed(self, run: Run) -> dict[str, Any]:
         search = self.config.systems[run.system].searches[run.search]

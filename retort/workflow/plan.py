@@ -262,9 +262,12 @@ class Plan:
         return [self.layout.tuned(Run(system, seed, search))] if tunes else []
 
     def timed_tuned_files(self) -> list[str]:
-        """The same of all searches that are timed, which are those of each system's first seed."""
-        runs = [run for run in self.decodings() if run.seed == self.first_run(run.system).seed]
-        return [path for run in runs for path in self.tuned_files(run.system, run.seed, run.search)]
+        """The same of all searches that are timed."""
+        return [path for run in self.timed_runs() for path in self.tuned_files(run.system, run.seed, run.search)]
+
+    def timed_runs(self) -> list[Run]:
+        """What is timed: each system with its first seed and all its searches."""
+        return [run for run in self.decodings() if run.seed == self.first_run(run.system).seed]
 
     # ---- n-grams --------------------------------------------------------------------------------------------------
 
