@@ -150,6 +150,29 @@ use rule decode_shard as decode_iteration with:
         "Translate the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}, shard {wildcards.scatteritem}"
 
 
+# Iteration 0: what the multi-modality of the others is compared with.
+rule hold_out_references:
+    input:
+        train=f"{R}/encoded/train.parquet",
+    output:
+        train=f"{R}/em/iteration0/train.parquet",
+        held_out=f"{R}/em/iteration0/held_out.parquet",
+    log:
+        f"{R}/logs/hold_out_references/iteration0.log",
+    benchmark:
+        f"{R}/benchmarks/hold_out_references/iteration0.tsv"
+    conda:
+        "../envs/retort.yaml"
+    params:
+        script=script("hold_out_references"),
+        code=code("hold_out_references"),
+        held_out=lambda wildcards, output: options.held_out(output.held_out),
+    message:
+        "Hold out references"
+    shell:
+        "python {params.script:q} --train {input.train:q} --output {output.train:q} {params.held_out:q} 2> {log:q}"
+
+
 use rule gather_distilled as gather_first with:
     output:
         translations=f"{R}/em/iteration1/translations.parquet",

@@ -206,8 +206,9 @@ def _source_only_checks(sections: Sections) -> Iterator[Problem]:
         yield Problem("corpus", f"{', '.join(held_out)} {message}")
     elif held_out and sections.external and not sections.external.answers_splits(held_out):
         yield Problem("external_teacher.held_out", f"{', '.join(held_out)} have no target; name a table for each")
+    referenced = ("raw", "references", "mixed", "interpolated")
     for path, system in sections.systems.items() if "train" in unreferenced else ():
-        if system.data in ("raw", "mixed", "interpolated") and not system.checkpoint and path not in sections.loop:
+        if system.data in referenced and not system.checkpoint and path not in sections.loop:
             yield Problem(f"{path}.data", f"corpus.train has no target for {system.data}; give one, or use distilled")
 
 
@@ -313,6 +314,8 @@ def _data_checks(path: str, system: System, sections: Sections) -> Iterator[Prob
     where, distillation = f"{path}.data", sections.distillation
     if system.data in ("em", "selected"):
         yield Problem(where, f"{system.data} is made by the EM loop; use raw or distilled")
+    if system.data == "references" and not (sections.em and sections.em.iterations):
+        yield Problem(where, "references leaves out the pairs that an EM loop holds out, and none runs; use raw")
     if system.data == "monolingual":
         yield Problem(where, "monolingual text has no translations; use raw or distilled")
     if system.data == "interpolated" and distillation is not None and distillation.search.kind != "beam":

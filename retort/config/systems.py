@@ -16,7 +16,7 @@ from retort.config.objectives_of_two_modes import BartJanus
 from retort.config.search import Search, SearchSection
 from retort.config.training import Training
 
-Data = Literal["raw", "distilled", "mixed", "interpolated", "em", "selected", "monolingual"]
+Data = Literal["raw", "distilled", "mixed", "interpolated", "references", "em", "selected", "monolingual"]
 
 PRETRAINED = "pretrained"
 """Name of the pre-trained system."""
@@ -32,7 +32,8 @@ class System(Section):
     """Training objective; it decides the model family."""
     data: Data = "raw"
     """Training targets: the references (raw); the teacher's translations (distilled); both (mixed); or, of the
-    hypotheses in the teacher's beam, the one with the best sentence BLEU against the reference (interpolated).
+    hypotheses in the teacher's beam, the one with the best sentence BLEU against the reference (interpolated); the
+    references without em.held_out of them, so that their multi-modality is measured on the loop's sources (references).
     Systems of the EM loop have its texts: the translations of an iteration's autoregressive model (em), or the
     candidates chosen for it (selected); that of pretraining, its text (monolingual)."""
     mixture: DataMixture | None = None

@@ -328,7 +328,7 @@ def _labels(keys: list[Key]) -> list[str]:
 
 def _distilled(inputs: Inputs, system: str) -> bool:
     """Whether a system was trained on text that a teacher generated, the EM loop's included."""
-    return any(row["data"] != "raw" for row in inputs.scores if row["system"] == system)
+    return any(row["data"] not in ("raw", "references") for row in inputs.scores if row["system"] == system)
 
 
 def margins(axes: Axes, points: list[tuple[float, float]]) -> None:

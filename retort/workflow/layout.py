@@ -56,8 +56,10 @@ class Layout:
         return f"{self.root}/labels/{data}/top{top_k}.parquet"
 
     def iteration(self, iteration: int, seed: int) -> str:
-        """Directory of the tables of an EM iteration; the text of the first one is the same for all seeds."""
-        return f"{self.root}/em/iteration1" if iteration < 2 else f"{self.root}/em/iteration{iteration}/seed{seed}"
+        """Directory of the tables of an EM iteration; the text of the first one is the same for all seeds, as are the
+        references, iteration 0."""
+        directory = f"{self.root}/em/iteration{iteration}"
+        return directory if iteration < 2 else f"{directory}/seed{seed}"
 
     def judged(self, kind: str) -> str:
         """Tables of the external teacher's outputs: judged, rejected, or judgement."""

@@ -236,6 +236,7 @@ class Plan:
         return {
             **self.layout.texts(),
             "mixed": f"{self.layout.root}/mixed/train.parquet",
+            "references": f"{iteration}/train.parquet",
             "em": f"{iteration}/train.parquet",
             "selected": f"{iteration}/selected.parquet",
             "monolingual": f"{self.layout.root}/pretraining/train.parquet",
@@ -314,10 +315,10 @@ class Plan:
 
     def multimodality_files(self, system: str, seed: int) -> dict[str, str]:
         """A parallel system, and pairs of its training text that it has not seen."""
-        pairs = {
-            "em": f"{self.layout.iteration(em_iteration(system), seed)}/held_out.parquet",
-            "raw": f"{self.layout.root}/encoded/valid.parquet",
-        }[self.config.systems[system].data]
+        if self.config.systems[system].data == "raw":
+            pairs = f"{self.layout.root}/encoded/valid.parquet"
+        else:
+            pairs = f"{self.layout.iteration(em_iteration(system), seed)}/held_out.parquet"
         return {**self.layout.checkpoint(system, seed), "held_out": pairs}
 
     def baseline(self) -> str:
@@ -385,7 +386,7 @@ class Plan:
         measured = [
             name
             for name in (sections if systems is None else systems)
-            if sections[name].data in ("raw", "em") and not sections[name].objective.left_to_right
+            if sections[name].data in ("raw", "references", "em") and not sections[name].objective.left_to_right
         ]
         return [self.layout.multimodality(run) for run in self.runs(measured)]
 

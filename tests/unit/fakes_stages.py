@@ -27,6 +27,7 @@ from workflow_scripts import (
     gather_labels,
     gather_mixed,
     gather_selected,
+    hold_out_references,
     judge_outputs,
     label_shard,
     measure_agreement,
@@ -169,6 +170,10 @@ STAGES: dict[str, Callable[[Tables, Path], Arguments]] = {
         gather_selected, "--selected", t.root / "selected/selected.parquet", "--guards",
         t.root / "checked/guards.parquet", "--train", t.encoded / "train.parquet", "--vocabulary", t.vocabulary,
         "--output", out / "e.parquet",
+    ],
+    "hold_out_references": lambda t, out: [
+        hold_out_references, "--train", t.encoded / "train.parquet", "--held-out", 2, "--output", out / "a.parquet",
+        "--output-held-out", out / "b.parquet",
     ],
     "judge_outputs": lambda t, out: [
         judge_outputs, "--teacher", ECHO, "--shards", t.root / "asked/a.parquet", "--corpus", t.test,

@@ -65,6 +65,7 @@ TINY_EM: dict[str, Any] = {
     "latency": {**TINY["latency"], "batch_sizes": [1], "engines": ["torch"]},
     "students": {
         "ctc": {"objective": {"name": "ctc"}, "data": "distilled"},
+        "references": {"objective": {"name": "vanilla"}, "data": "references"},
         "mixed": {
             "objective": {"name": "ctc"},
             "data": "mixed",

@@ -51,8 +51,13 @@ def test_each_iteration_leaves_its_text_its_models_and_its_measures(loop: Checko
         assert row["nats"] > 0 and row["sentences"] <= 50
         assert (run / f"scores/em{iteration}/seed1/parallel3.parquet").is_file()
     text = run / "em/iteration2/seed1"
-    trained, held_out = (read_table(text / f"{name}.parquet", ENCODED) for name in ("train", "held_out"))
-    assert not set(trained["id"].to_pylist()) & set(held_out["id"].to_pylist())
+    trained, held_out, references = (
+        set(read_table(path, ENCODED)["id"].to_pylist())
+        for path in (text / "train.parquet", text / "held_out.parquet", run / "em/iteration0/held_out.parquet")
+    )
+    assert not trained & held_out and held_out <= references and len(references) == 50
+    row = read_table(run / "multimodality/references/seed1.parquet", MULTIMODALITY).to_pylist()[0]
+    assert row["data"] == "references" and row["sentences"] == 50
     chosen = pa.concat_tables([read_table(text / f"selected/{i}-of-2.parquet", SELECTION) for i in (1, 2)])
     assert len(set(chosen["id"].to_pylist())) == chosen.num_rows == 300
     assert set(read_table(run / "em/iteration2/guards.parquet", GUARDS)["seed"].to_pylist()) == {1}

@@ -137,6 +137,10 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
             "students.x.data: selected is made by the EM loop",
         ),
         (
+            {**BASE, "students": {"x": {"objective": {"name": "ctc"}, "data": "references"}}},
+            "students.x.data: references leaves out the pairs that an EM loop holds out, and none runs; use raw",
+        ),
+        (
             {**BASE, "students": {"x": {"objective": {"name": "ctc"}, "training": {"warm_start": "previous"}}}},
             "students.x.training.warm_start: set em.student_start: warm or em.teacher_start: warm instead",
         ),

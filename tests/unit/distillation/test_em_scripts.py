@@ -4,6 +4,7 @@ import json
 import math
 import random
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -13,6 +14,7 @@ from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
 from retort.data.tables import CORPUS, ENCODED, GUARDS, MULTIMODALITY, SELECTION, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
+from retort.distillation.gathering import held_out_ids
 from retort.errors import RetortError
 from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, read_description, read_weights, save_checkpoint
@@ -25,6 +27,7 @@ from workflow_scripts import (
     gather_distilled,
     gather_guards,
     gather_selected,
+    hold_out_references,
     measure_multimodality,
     select_candidates,
 )
@@ -312,6 +315,21 @@ def test_the_chosen_become_training_text_unless_a_seed_misses_a_bound(tables, mo
     facts = read_provenance(output)
     assert (facts["kept"], facts["truncated"]) == (TRAIN_PAIRS - 1, 1)
     assert facts["selection"] == read_provenance(selected[0])
+
+
+# ---- hold_out_references --------------------------------------------------------------------------------------------
+
+
+def test_the_references_held_out_are_those_of_the_sources_that_the_loop_holds_out(tables, tmp_path):
+    train, kept, held_out = (tables.encoded / "train.parquet", tmp_path / "kept.parquet", tmp_path / "held_out.parquet")
+    arguments = ("--train", train, "--output", kept, "--output-held-out", held_out)
+    call(hold_out_references, *arguments, "--held-out", 3)
+    pairs = read_table(train, ENCODED).to_pylist()
+    chosen = set(held_out_ids(np.array([row["id"] for row in pairs]), train, 3).tolist())
+    assert read_table(held_out, ENCODED).to_pylist() == [row for row in pairs if row["id"] in chosen]
+    assert read_table(kept, ENCODED).to_pylist() == [row for row in pairs if row["id"] not in chosen]
+    with pytest.raises(RetortError, match=r"train.parquet: .* cannot be held out; lower em.held_out"):
+        run(hold_out_references, *arguments, "--held-out", len(pairs))
 
 
 # ---- measure_multimodality ------------------------------------------------------------------------------------------

@@ -84,7 +84,8 @@ def test_every_measure_has_a_place_of_its_own() -> None:
     assert layout.labels("raw", 8) == "root/labels/raw/top8.parquet"
     assert layout.text("raw") == "root/encoded/train.parquet"
     assert list(layout.texts()) == ["raw", "distilled", "interpolated"]
-    assert [layout.iteration(t, 2) for t in (0, 1, 3)] == [*["root/em/iteration1"] * 2, "root/em/iteration3/seed2"]
+    directories = ["root/em/iteration0", "root/em/iteration1", "root/em/iteration3/seed2"]
+    assert [layout.iteration(t, 2) for t in (0, 1, 3)] == directories
 
 
 def test_the_test_sets_of_a_text_corpus_have_a_table_each() -> None:
@@ -316,15 +317,20 @@ def test_texts_are_files_where_they_are_local(tmp_path: Path) -> None:
 
 
 def test_multimodality_is_measured_on_unseen_pairs() -> None:
-    plan = planned({**EM, "students": {"raw": VANILLA, "ctc": CTC, "gru": {**TEACHER, "data": "raw"}}}, ended(2, 2))
-    held_out = {name: plan.multimodality_files(name, 1)["held_out"] for name in ("raw", "em1", "em2")}
+    references = {**VANILLA, "data": "references"}
+    students = {"raw": VANILLA, "same": references, "ctc": CTC, "gru": {**TEACHER, "data": "raw"}}
+    plan = planned({**EM, "students": students}, ended(2, 2))
+    assert plan.training_text("same", 2) == f"{R}/em/iteration0/train.parquet"
+    held_out = {name: plan.multimodality_files(name, 1)["held_out"] for name in ("raw", "same", "em1", "em2")}
     assert held_out == {
         "raw": f"{R}/encoded/valid.parquet",
+        "same": f"{R}/em/iteration0/held_out.parquet",
         "em1": f"{R}/em/iteration1/held_out.parquet",
         "em2": f"{R}/em/iteration2/seed1/held_out.parquet",
     }
     assert plan.layout.checkpoint("raw", 1).items() <= plan.multimodality_files("raw", 1).items()
-    measured = ("raw/seed1", "raw/seed2", "em1/seed1", "em1/seed2", "em2/seed1", "em3/seed1")
+    measured = [f"{name}/seed{seed}" for name in ("raw", "same", "em1") for seed in (1, 2)]
+    measured += ["em2/seed1", "em3/seed1"]
     assert plan.multimodality() == [f"{R}/multimodality/{run}.parquet" for run in measured]
     assert plan.multimodality(["em1"]) == [f"{R}/multimodality/em1/seed{seed}.parquet" for seed in (1, 2)]
 
