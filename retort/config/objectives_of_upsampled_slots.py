@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from retort.config.base import ShapesWeights
+from retort.config.base import Probability, ShapesWeights
 from retort.config.objective_base import ALIGNMENT, GRAPH, OVERFULL, DeepSupervision, Glancing
 
 
@@ -20,7 +20,14 @@ class Upsampled:
         return self.upsampling
 
 
-class Ctc(Upsampled, DeepSupervision):
+class Alignment(Upsampled, DeepSupervision):
+    """What learns by the sum over alignments."""
+
+    label_smoothing: Probability = 0.0
+    """Share of the uniform distribution in the target of each slot."""
+
+
+class Ctc(Alignment):
     """Connectionist temporal classification over upsampled source positions; the parallel family."""
 
     name: Literal["ctc"]
@@ -35,7 +42,7 @@ class Ctc(Upsampled, DeepSupervision):
     """Decoder slots per source token."""
 
 
-class GlatCtc(Upsampled, Glancing, DeepSupervision):
+class GlatCtc(Alignment, Glancing):
     """Glancing along the best CTC alignment (Qian et al. 2021; Gu and Kong 2021); the parallel family."""
 
     name: Literal["glat_ctc"]
@@ -48,6 +55,8 @@ class GlatCtc(Upsampled, Glancing, DeepSupervision):
     measures_agreement = True
     upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
     """Decoder slots per source token."""
+    reveal: Literal["slots", "tokens"] = "slots"
+    """Which slots of the best alignment can be revealed: all (slots), or those that have no blank (tokens)."""
 
 
 class Nmla(Upsampled, DeepSupervision):

@@ -18,7 +18,7 @@ from torch.nn import functional
 from retort.data.batches import Batch
 from retort.data.vocabulary import BLANK, EOS, PAD
 from retort.losses.base import MIN_WEIGHT, Loss
-from retort.losses.token_log_probs import token_log_probs
+from retort.losses.token_log_probs import token_log_probs, uniform_log_probs
 
 
 class CtcTarget(NamedTuple):
@@ -44,17 +44,38 @@ def ctc_target(batch: Batch) -> CtcTarget:
     return CtcTarget(tokens_bn, length_b, slots_b=length_b + repeats_b, classes_bk=classes_bk)
 
 
-def ctc_loss(layers: list[Tensor], weight_vd: Tensor, target: CtcTarget, slots_b: Tensor, weight_b: Tensor) -> Loss:
+def ctc_loss(
+    layers: list[Tensor],
+    weight_vd: Tensor,
+    target: CtcTarget,
+    slots_b: Tensor,
+    weight_b: Tensor,
+    label_smoothing: float = 0.0,
+) -> Loss:
     """Weighted mean per target token (no eos), over the sentences whose slots can hold their target.
 
     The other sentences are counted as ``infeasible``. The total is averaged over the ``layers`` of states [b, t, d]
     that predict; ``nll`` is the last layer's. ``weight_b`` are the samples' weights.
+
+    Label smoothing moves its share of the loss to the cross entropy of the slots with the uniform distribution: for
+    each target token the mean over the sentence's slots.
     """
     feasible_b = slots_b >= target.slots_b
     tokens = (target.length_b * feasible_b * weight_b).sum().clamp(min=MIN_WEIGHT)
-    nll_lb = torch.stack([sentence_nll(states_btd, weight_vd, target=target, slots_b=slots_b) for states_btd in layers])
-    nll_l = (torch.where(feasible_b, nll_lb, 0.0) * weight_b).sum(1) / tokens
-    return Loss(nll_l.mean(), {"nll": nll_l[-1].detach(), "infeasible": (~feasible_b).float().mean()})
+    nlls, totals = [], []
+    for states_btd in layers:
+        log_probs_btk = token_log_probs(states_btd, weight_vd, target.classes_bk)
+        nll_b = ctc_nll(log_probs_btk, target.tokens_bn, slots_b=slots_b, length_b=target.length_b)
+        total_b = nll_b
+        if label_smoothing:
+            uniform_bt = uniform_log_probs(states_btd, weight_vd, target.classes_bk, log_probs_btk=log_probs_btk)
+            inside_bt = torch.arange(uniform_bt.shape[1], device=slots_b.device) < slots_b[:, None]
+            uniform_b = -(uniform_bt * inside_bt).sum(1) / slots_b * target.length_b
+            total_b = (1 - label_smoothing) * nll_b + label_smoothing * uniform_b
+        nll, total = ((torch.where(feasible_b, x_b, 0.0) * weight_b).sum() / tokens for x_b in (nll_b, total_b))
+        nlls.append(nll.detach())
+        totals.append(total)
+    return Loss(torch.stack(totals).mean(), {"nll": nlls[-1], "infeasible": (~feasible_b).float().mean()})
 
 
 def best_tokens(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,14 @@ def compute(model: ParallelModel, batch: Batch, options: Ctc, step: Step) -> Los
     The other sentences are counted as ``infeasible``.
     """
     layers, slots_b = model.layers_of_upsampled(batch.source_bs, *model.encode(batch.source_bs))
-    return ctc_loss(layers, model.embeddings.output, target=ctc_target(batch), slots_b=slots_b, weight_b=batch.weights)
+    return ctc_loss(
+        layers,
+        model.embeddings.output,
+        target=ctc_target(batch),
+        slots_b=slots_b,
+        weight_b=batch.weights,
+        label_smoothing=options.label_smoothing if model.training else 0.0,
+    )
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Ctc) -> Tensor:

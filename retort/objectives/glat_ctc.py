@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retort.config import GlatCtc
 from retort.data.batches import Batch
-from retort.data.vocabulary import PAD
+from retort.data.vocabulary import BLANK, PAD
 from retort.losses.base import Loss
 from retort.losses.ctc_alignments import CtcTarget, best_tokens, ctc_loss, ctc_target
 from retort.models.kernels import most_probable
@@ -32,10 +32,23 @@ def compute(model: ParallelModel, batch: Batch, options: GlatCtc, step: Step) ->
     if model.training:
         ratio = glancing_ratio(options, step.progress)
         given_bt, revealed = reveal(
-            model, batch.source_bs, target=target, encoded=encoded, ratio=ratio, generator=step.generator
+            model,
+            batch.source_bs,
+            target=target,
+            encoded=encoded,
+            ratio=ratio,
+            blanks=options.reveal == "slots",
+            generator=step.generator,
         )
     layers, slots_b = model.layers_of_upsampled(batch.source_bs, *encoded, given_bt)
-    loss = ctc_loss(layers, model.embeddings.output, target=target, slots_b=slots_b, weight_b=batch.weights)
+    loss = ctc_loss(
+        layers,
+        model.embeddings.output,
+        target=target,
+        slots_b=slots_b,
+        weight_b=batch.weights,
+        label_smoothing=options.label_smoothing if model.training else 0.0,
+    )
     return Loss(loss.total, loss.parts | {"revealed": revealed})
 
 
@@ -59,17 +72,19 @@ def reveal(
     target: CtcTarget,
     encoded: tuple[Tensor, Tensor],
     ratio: float,
+    blanks: bool,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """The best alignment's tokens or blanks in revealed slots, PAD elsewhere [b, t]; and the share of revealed slots.
 
     Each slot is revealed with probability ratio x the share of the sentence's slots where the guess differs from the
-    best alignment. None is where the slots cannot hold the target.
+    best alignment; without ``blanks``, only slots that have a token. None is where the slots cannot hold the target.
     """
     states_btd = first_guess(model, lambda: model.decode_upsampled(source_bs, *encoded)[0])
     slots_b = model.upsampling * (source_bs != PAD).sum(1)
     aligned_bt, inside_bt = best_tokens(states_btd, model.embeddings.output, target=target, slots_b=slots_b)
     wrong_bt = (most_probable(states_btd, model.embeddings.output) != aligned_bt) & inside_bt
     draws_bt = torch.rand(inside_bt.shape, generator=generator).to(slots_b.device)
-    revealed_bt = (draws_bt < ratio * (wrong_bt.sum(1) / slots_b)[:, None]) & inside_bt
+    allowed_bt = inside_bt if blanks else inside_bt & (aligned_bt != BLANK)
+    revealed_bt = (draws_bt < ratio * (wrong_bt.sum(1) / slots_b)[:, None]) & allowed_bt
     return aligned_bt.masked_fill(~revealed_bt, PAD), revealed_bt.sum() / slots_b.sum()

@@ -1,9 +1,11 @@
 """The objective of connectionist temporal classification: sentences that do not fit."""
 
+import pytest
 import torch
 
 from retort import config
-from retort.objectives import ctc
+from retort.losses.ctc_alignments import ctc_nll, ctc_target
+from retort.objectives import ctc, glat_ctc
 from retort.objectives.base import Step
 from tests.unit.fakes_models import assert_left_out, batch, parallel
 
@@ -21,3 +23,24 @@ def test_a_batch_without_any_sentence_that_fits_has_a_loss_of_zero():
     loss.total.backward()
     assert (loss.total, loss.parts["infeasible"]) == (0, 1)
     assert all((p.grad == 0).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("objective", "options"), [(ctc, config.Ctc), (glat_ctc, config.GlatCtc)])
+def test_label_smoothing_is_of_the_mean_slot_in_training_only(objective, options):
+    model, pairs = parallel(upsampling=2), batch([[7], [8, 9, 6]], [[6, 7, 7, 8], [7, 8]])
+    name = objective.__name__.rpartition(".")[2]
+    given = options(name=name, upsampling=2, label_smoothing=0.2, **({"start": 0, "end": 0} if name != "ctc" else {}))
+    plain = objective.compute(model, pairs, given, Step(torch.Generator()))
+    model.train()
+    loss = objective.compute(model, pairs, given, Step(torch.Generator()))
+    # the first sentence does not fit; the second has 8 slots, and 2 tokens
+    target = ctc_target(pairs)
+    states, slots = model.decode_upsampled(pairs.source_bs, *model.encode(pairs.source_bs))
+    log_probs = (states @ model.embeddings.output.t()).log_softmax(-1)[1]
+    nll = ctc_nll(log_probs[None][..., target.classes_bk[1]], target.tokens_bn[1:], slots[1:], target.length_b[1:])[0]
+    expected = 0.8 * nll / 2 - 0.2 * log_probs[:8].mean()
+    torch.testing.assert_close(loss.total, expected)
+    torch.testing.assert_close(loss.parts["nll"], nll / 2)
+    torch.testing.assert_close(plain.total, nll / 2)
+    loss.total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

@@ -211,7 +211,8 @@ def test_tokens_and_blanks_of_the_best_alignment_stand_in_revealed_slots(monkeyp
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_each_slot_is_revealed_with_the_ratio_times_the_share_of_wrong_slots(monkeypatch):
+@pytest.mark.parametrize("blanks", [True, False])
+def test_each_slot_is_revealed_with_the_ratio_times_the_share_of_wrong_slots(blanks, monkeypatch):
     model, target = parallel(2).train(), batch([[7, 8]] * 2000, [[6, 7]] * 2000, step=4)
     # the last two slots are padding
     aligned = torch.tensor([0, 1, 0, 2, 2, 0, 1, 1])
@@ -221,13 +222,15 @@ def test_each_slot_is_revealed_with_the_ratio_times_the_share_of_wrong_slots(mon
     guesses(monkeypatch, glat_ctc, guess.expand(2000, -1))
     encoded = model.encode(target.source_bs)
     given, share = glat_ctc.reveal(
-        model, target.source_bs, glat_ctc.ctc_target(target), encoded, 0.6, torch.Generator().manual_seed(4)
+        model, target.source_bs, glat_ctc.ctc_target(target), encoded, 0.6, blanks, torch.Generator().manual_seed(4)
     )
     assert (given[:, 6:] == PAD).all()
     given, right = given[:, :6], right[:6]
     revealed = given != PAD
     assert torch.equal(given[revealed], right.expand(2000, -1)[revealed])
-    assert (revealed.double().mean(0) - 0.6 * 2 / 6).abs().max() < 5 * (0.16 / 2000) ** 0.5
+    allowed = torch.ones(6, dtype=torch.bool) if blanks else right != BLANK
+    assert not revealed[:, ~allowed].any()
+    assert (revealed[:, allowed].double().mean(0) - 0.6 * 2 / 6).abs().max() < 5 * (0.16 / 2000) ** 0.5
     assert share == pytest.approx(revealed.double().mean().item())
 
 
