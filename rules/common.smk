@@ -184,4 +184,4 @@ wildcard_constraints:
     iteration=r"\d+",
     data="|".join(layout.texts()),
     top_k=r"\d+",
-    table=names_as_pattern(*plan.counted_tables()),
+    table=names_as_pattern(*plan.ngrams.counted()),

@@ -6,7 +6,7 @@ rule tune_search:
     input:
         unpack(of_job(layout.checkpoint)),
         teacher=of_job(plan.rescoring_files),
-        ngrams=of_job(plan.ngram_files),
+        ngrams=of_job(plan.ngrams.files_of),
         valid=f"{R}/corpus/valid.parquet",
     output:
         search=f"{R}/tuning/{{system}}/seed{{seed}}/{{search}}.json",
@@ -43,7 +43,7 @@ rule translate:
     input:
         unpack(of_job(layout.checkpoint)),
         teacher=of_job(plan.rescoring_files),
-        ngrams=of_job(plan.ngram_files),
+        ngrams=of_job(plan.ngrams.files_of),
         tuned=of_job(plan.tuned_files),
         tests=TESTS,
     output:

@@ -5,7 +5,7 @@ rule measure_latency:
     input:
         checkpoints=of_job(plan.timed_checkpoints),
         text=of_job(plan.shortlist_text),
-        ngrams=of_job(plan.timed_ngram_files),
+        ngrams=of_job(plan.ngrams.files),
         tuned=of_job(plan.timed_tuned_files),
         external=of_job(plan.timed_external_files),
         tests=TESTS[0],

@@ -4,7 +4,7 @@
 rule count_ngrams:
     input:
         **layout.vocabulary(),
-        text=of_job(plan.counted_text),
+        text=of_job(plan.ngrams.texts),
     output:
         table=f"{R}/ngrams/{{table}}.ngrams",
     log:

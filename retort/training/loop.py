@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from retort.training.interruption import Interruption
 from retort.training.log import TrainingLog
 from retort.training.optimiser import FlatOptimiser, learning_rate
 from retort.training.seeds import batch_seed
-from retort.training.state import TrainingState
+from retort.training.state import Progress, TrainingState
 from retort.training.validation import Validator, unused_encoder
 from retort.training.weighting import Weighting, add_counts
 
@@ -37,30 +37,6 @@ LOG_EVERY = 50
 """Updates between lines of the training log."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Progress:
-    """What a training resumes from, together with the optimiser's tensors."""
-
-    update: int = 0
-    epoch: int = 0
-    position: int = 0
-    """Batches of the epoch already used."""
-    seconds: float = 0.0
-    processor_seconds: float = 0.0
-    """Of the first process, all of its threads together."""
-    tokens: int = 0
-    since_best: int = 0
-    best: list[tuple[float, int]] = field(default_factory=list)
-    """(validation metric, higher is better; update) of the best weights, best first."""
-    rows: list[list[Any]] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    """Sums of the training metrics since the last line of the log, and the number of batches."""
-    weighting: dict[str, Any] = field(default_factory=dict)
-    """State of the weighting of samples."""
-    health: dict[str, Any] = field(default_factory=dict)
-    """State of what is warned about."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,30 @@ from retort.data.files import mark_finished, move, read_bytes, read_text, write_
 TENSORS, COUNTERS, DIGESTS = "tensors.safetensors", "counters.json", "digests.json"
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """What a training resumes from, together with the optimiser's tensors."""
+
+    update: int = 0
+    epoch: int = 0
+    position: int = 0
+    """Batches of the epoch already used."""
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+    """Of the first process, all of its threads together."""
+    tokens: int = 0
+    since_best: int = 0
+    best: list[tuple[float, int]] = field(default_factory=list)
+    """(validation metric, higher is better; update) of the best weights, best first."""
+    rows: list[list[Any]] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    """Sums of the training metrics since the last line of the log, and the number of batches."""
+    weighting: dict[str, Any] = field(default_factory=dict)
+    """State of the weighting of samples."""
+    health: dict[str, Any] = field(default_factory=dict)
+    """State of what is warned about."""
 
 
 class TrainingState:

@@ -224,12 +224,12 @@ class Options:
 
     def _with_table(self, system: str, search: str, form: SearchSection) -> dict[str, Any]:
         """A form of a search as a job gets it: with the table of its n-grams, if it needs one."""
-        tables = self.plan.ngram_files(system, search) if form.counted else []
+        tables = self.plan.ngrams.files_of(system, search) if form.counted else []
         return form.model_dump(mode="json") | ({"table": tables[0]} if tables else {})
 
     def counting(self, table: str) -> list[str]:
         """What a table of n-grams is counted from, and how."""
-        counted, files = self.plan.counted_tables()[table]
+        counted, files = self.plan.ngrams.counted()[table]
         texts = as_json([text.model_dump(mode="json") for text in counted.texts])
         text = ["--texts", texts] if counted.texts else ["--train", *files]
         return [*text, "--order", str(counted.order), "--most", str(counted.most)]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from retort.config import EXTERNAL, PRETRAINED, Beam, Config, Ngrams, em_iteration, em_student, em_teacher
-from retort.config.files import external_files, local_files, local_monolingual_texts, local_texts
+from retort.config import EXTERNAL, PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
+from retort.config.files import external_files, local_monolingual_texts, local_texts
 from retort.corpus.raw import table_name
-from retort.data.provenance import value_digest
 from retort.data.runs import Run
 from retort.workflow.layout import Layout
+from retort.workflow.ngram_tables import NgramTables
 
 Verdicts = Callable[[int], Mapping[int, str]]
 """For an EM iteration from 2 on: per seed that reached the one before, why the loop ends, or nothing if it goes on."""
@@ -27,6 +27,7 @@ class Plan:
         self.config = config
         self.layout = Layout(config, root)
         self.verdicts = verdicts
+        self.ngrams = NgramTables(config, self.layout)
 
     # ---- systems, seeds, searches ---------------------------------------------------------------------------------
 
@@ -269,49 +270,6 @@ class Plan:
     def timed_runs(self) -> list[Run]:
         """What is timed: each system with its first seed and all its searches."""
         return [run for run in self.decodings() if run.seed == self.first_run(run.system).seed]
-
-    # ---- n-grams --------------------------------------------------------------------------------------------------
-
-    def counted_tables(self) -> dict[str, tuple[Ngrams, list[str]]]:
-        """Tables of n-grams that searches need, by name: what is counted, and the files it is read from."""
-        named = {}
-        for system, section in self.config.systems.items():
-            for search in section.searches:
-                if counted := self.counted_ngrams(system, search):
-                    named[self._ngram_table(system, counted)] = (counted, self._counted_files(system, counted))
-        return named
-
-    def counted_ngrams(self, system: str, search: str) -> Ngrams | None:
-        """The n-grams that a search needs, in any of the forms that are tried."""
-        tried = self.config.systems[system].tried_searches(search)
-        return next((counted for form in tried if (counted := form.counted)), None)
-
-    def ngram_files(self, system: str, search: str) -> list[str]:
-        """The table of these."""
-        counted = self.counted_ngrams(system, search)
-        return [self.layout.ngrams(self._ngram_table(system, counted))] if counted else []
-
-    def timed_ngram_files(self) -> list[str]:
-        """The same of all searches."""
-        return [self.layout.ngrams(name) for name in self.counted_tables()]
-
-    def counted_text(self, table: str) -> list[str]:
-        """Files that a table of n-grams is counted from. Texts that are downloaded are no files yet."""
-        return self.counted_tables()[table][1]
-
-    def _ngram_table(self, system: str, counted: Ngrams) -> str:
-        texts = [text.model_dump(mode="json") for text in counted.texts]
-        what = f"texts-{value_digest(texts)[:12]}" if texts else self._counted_data(system, counted)
-        return f"{what}.order{counted.order}.most{counted.most}"
-
-    def _counted_files(self, system: str, counted: Ngrams) -> list[str]:
-        if counted.texts:
-            return local_files(counted.texts, self.config)
-        return [self.layout.text(self._counted_data(system, counted))]
-
-    def _counted_data(self, system: str, counted: Ngrams) -> str:
-        own = self.config.systems[system].data
-        return counted.data or (own if own in self.layout.texts() else "raw")
 
     def multimodality_files(self, system: str, seed: int) -> dict[str, str]:
         """A parallel system, and pairs of its training text that it has not seen."""

@@ -284,9 +284,9 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
     student = {"objective": {"name": "ctc"}, "data": "distilled", "searches": searches}
     plan = planned({"students": {"c": {**student, "tune": {"tuned": {"lm_weight": [0.1, 0.3]}}}}})
     own, raw = f"{R}/ngrams/distilled.order4.most20000000.ngrams", f"{R}/ngrams/raw.order2.most20000000.ngrams"
-    assert plan.ngram_files("c", "own") == plan.ngram_files("c", "tuned") == [own]
-    assert plan.ngram_files("c", "raw") == [raw]
-    assert plan.ngram_files("c", "collapse") == plan.ngram_files("c", "given") == []
+    assert plan.ngrams.files_of("c", "own") == plan.ngrams.files_of("c", "tuned") == [own]
+    assert plan.ngrams.files_of("c", "raw") == [raw]
+    assert plan.ngrams.files_of("c", "collapse") == plan.ngrams.files_of("c", "given") == []
     assert [json.loads(Options(plan).search("c", name))["table"] for name in ("own", "raw", "given")] == [
         own,
         raw,
@@ -294,11 +294,11 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
     ]
     tried = json.loads(Options(plan).tried_searches("c", "tuned"))
     assert [(form["lm_weight"], form["table"]) for form in tried] == [(0, None), (0.1, own), (0.3, own)]
-    tables = plan.counted_tables()
-    assert len(tables) == 3 == len(plan.timed_ngram_files())
-    assert plan.counted_text("distilled.order4.most20000000") == [f"{R}/distilled/encoded.parquet"]
+    tables = plan.ngrams.counted()
+    assert len(tables) == 3 == len(plan.ngrams.files())
+    assert plan.ngrams.texts("distilled.order4.most20000000") == [f"{R}/distilled/encoded.parquet"]
     (texts,) = (name for name in tables if name.startswith("texts"))
-    assert plan.counted_text(texts) == ["more.de"]
+    assert plan.ngrams.texts(texts) == ["more.de"]
     assert Options(plan).counting("raw.order2.most20000000")[:3] == ["--train", f"{R}/encoded/train.parquet", "--order"]
     assert Options(plan).counting(texts)[0] == "--texts"
 

@@ -1,0 +1,56 @@
+"""Tables of n-grams: which ones the searches of a run need, and what they are counted from."""
+
+from __future__ import annotations
+
+from retort.config import Config, Ngrams
+from retort.config.files import local_files
+from retort.data.provenance import value_digest
+from retort.workflow.layout import Layout
+
+
+class NgramTables:
+    """The tables of n-grams of a run. Searches that count the same have the same table."""
+
+    def __init__(self, config: Config, layout: Layout) -> None:
+        self.config = config
+        self.layout = layout
+
+    def counted(self) -> dict[str, tuple[Ngrams, list[str]]]:
+        """All tables by name: what is counted, and the files it is read from."""
+        named = {}
+        for system, section in self.config.systems.items():
+            for search in section.searches:
+                if counted := self._needed(system, search):
+                    named[self._table(system, counted)] = (counted, self._texts(system, counted))
+        return named
+
+    def files(self) -> list[str]:
+        """All tables."""
+        return [self.layout.ngrams(name) for name in self.counted()]
+
+    def files_of(self, system: str, search: str) -> list[str]:
+        """The table that a search needs, in any of the forms that are tried."""
+        counted = self._needed(system, search)
+        return [self.layout.ngrams(self._table(system, counted))] if counted else []
+
+    def texts(self, table: str) -> list[str]:
+        """Files that a table is counted from. Texts that are downloaded are no files yet."""
+        return self.counted()[table][1]
+
+    def _needed(self, system: str, search: str) -> Ngrams | None:
+        tried = self.config.systems[system].tried_searches(search)
+        return next((counted for form in tried if (counted := form.counted)), None)
+
+    def _table(self, system: str, counted: Ngrams) -> str:
+        texts = [text.model_dump(mode="json") for text in counted.texts]
+        what = f"texts-{value_digest(texts)[:12]}" if texts else self._data(system, counted)
+        return f"{what}.order{counted.order}.most{counted.most}"
+
+    def _texts(self, system: str, counted: Ngrams) -> list[str]:
+        if counted.texts:
+            return local_files(counted.texts, self.config)
+        return [self.layout.text(self._data(system, counted))]
+
+    def _data(self, system: str, counted: Ngrams) -> str:
+        own = self.config.systems[system].data
+        return counted.data or (own if own in self.layout.texts() else "raw")
