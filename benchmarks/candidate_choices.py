@@ -42,13 +42,14 @@ BISECTIONS = 12
 
 
 def scored(run: Path, seed: int, teacher: Path, most: int | None) -> pd.DataFrame:
-    """Every distinct candidate of the first ``most`` sources, with its log-probabilities under both models, in nats."""
+    """Every distinct candidate of ``most`` drawn sources, with its log-probabilities under both models, in nats."""
     device = prepare_device(1)
     train = read_table(run / "encoded/train.parquet", ENCODED, ["id", "source"]).sort_by("id")
     ids, sources = train.column("id").to_numpy(), Ragged.from_arrow(train.column("source"))
     shards = sorted((run / f"em/iteration2/seed{seed}/candidates").glob("*.parquet"))
     frame = pd.concat([part for path in shards for part in candidate_groups(path)], ignore_index=True)
-    frame = frame[frame["id"].isin(np.unique(frame["id"])[:most])].reset_index(drop=True)
+    drawn = np.random.default_rng(0).permutation(np.unique(frame["id"]))[:most]
+    frame = frame[frame["id"].isin(drawn)].reset_index(drop=True)
     rows, targets = np.searchsorted(ids, frame["id"].to_numpy()), Ragged.from_lists(frame["tokens"].tolist())
     for column, path in (("parallel", run / f"systems/em1/seed{seed}"), ("autoregressive", teacher)):
         model, _, description = load_checkpoint(path, device)
@@ -83,7 +84,7 @@ def main() -> None:
     arguments.add_argument("--run", type=Path, required=True, help="results/<name>")
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--teacher", type=Path, help="directory of the first teacher, if it was given")
-    arguments.add_argument("--sources", type=int, help="only so many sources")
+    arguments.add_argument("--sources", type=int, help="only so many sources, drawn")
     args = arguments.parse_args()
     frame = scored(args.run, args.seed, args.teacher or args.run / f"systems/teacher/seed{args.seed}", args.sources)
     references = read_table(args.run / "corpus/train.parquet", CORPUS, ["id", "target"]).to_pandas()
