@@ -469,6 +469,16 @@ def test_every_search_of_a_first_seed_is_timed() -> None:
     assert timed[2]["search"] == json.loads(options.search("v", "own"))
 
 
+def test_a_tuned_search_is_timed_with_what_was_chosen_for_the_seed_that_is_timed() -> None:
+    student = {**VANILLA, "searches": RESCORED, "tune": {"own": {"length_beam": [1, 3]}}, "seeds": [4, 5]}
+    plan = planned({"students": {"v": student}})
+    chosen = f"{R}/tuning/v/seed4/own.json"
+    assert plan.timed_tuned_files() == [chosen]
+    timed = {entry["search_name"]: entry["search"] for entry in json.loads(Options(plan).timed_systems())}
+    assert timed["own"] == f"@{chosen}"
+    assert timed["rescored"] == json.loads(Options(plan).search("v", "rescored"))
+
+
 # ---- modules --------------------------------------------------------------------------------------------------------
 
 
