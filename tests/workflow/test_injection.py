@@ -111,7 +111,10 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
         **em,
         "teacher": {**em["teacher"], "checkpoint": outside("model")},
         "vocabulary": {"path": outside("vocabulary")},
-        "students": {"v": {"objective": {"name": "vanilla"}, "searches": SEARCHES}},
+        "students": {
+            "v": {"objective": {"name": "vanilla"}, "searches": SEARCHES},
+            "r": {"objective": {"name": "vanilla"}, "data": "references"},
+        },
     }
     table = {**TINY, "name": "nasty", "corpus": text_corpus(), "distillation": {"corpus": f"distilled {NASTY}"}}
     started = {
