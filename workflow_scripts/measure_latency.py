@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator
 
-from retort.config import EXTERNAL, Engine, ExternalTeacher, Latency, Search
+from retort.config import EXTERNAL, Engine, ExternalTeacher, Latency, NgramSearch, Search
 from retort.data.files import read_text
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
@@ -59,6 +59,11 @@ class TimedSystem(BaseModel):
     """Or ``@file.json``, for what is best on the validation set."""
     teacher: Path | None = None
 
+    @property
+    def table(self) -> Path | None:
+        """The search's table of n-grams, if it has one."""
+        return Path(self.search.table) if isinstance(self.search, NgramSearch) and self.search.table else None
+
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -76,7 +81,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Loader:
-    """Loads each checkpoint once per engine, from a directory where it is exported to."""
+    """Loads each checkpoint once per engine, from a directory where it is exported to.
+
+    What it takes is measured once per engine with the first of its searches without a table of n-grams: the others'
+    size is the same, their memory about so, and a cold start costs processes. A search with a table is exported and
+    measured by itself.
+    """
 
     def __init__(self, args: argparse.Namespace, texts: Sequence[str], threads: int, directory: Path) -> None:
         """``texts`` are what new processes translate."""
@@ -85,10 +95,12 @@ class Loader:
         self.training_text: list[Path] = args.training_text
         self.texts, self.threads, self.directory = texts, threads, directory
         self.teachers = {entry.checkpoint: entry.teacher for entry in self.entries if entry.teacher}
-        self._systems: dict[tuple[Path, Engine, bool], System | None] = {}
+        self._systems: dict[tuple[Path, Engine, bool], System] = {}
+        self._measured: set[tuple[Path, Engine, bool, str | None]] = set()
         self._listed: Listed | None = None
         self.facts: list[dict[str, Any]] = []
-        """Size on disk, what loading took, cold start and peak memory of each checkpoint and engine."""
+        """Size on disk, what loading took, cold start and peak memory of each checkpoint and engine. ``search`` names
+        the search with a table that they are of; None: all searches without one."""
 
     def timed(self) -> list[Timed]:
         """Every system and search in each of the engines that can run it, and with a shortlist if that is asked for."""
@@ -111,14 +123,19 @@ class Loader:
 
     def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System | None:
         key = (entry.checkpoint, engine, has_list)
-        if key not in self._systems:
+        measured = (*key, entry.search_name if entry.table else None)
+        if measured not in self._measured:
+            self._measured.add(measured)
             directory = entry.checkpoint if engine == "torch" else self._exported(entry, engine, has_list)
-            self._systems[key] = self._open(entry, engine, directory) if directory else None
-        return self._systems[key]
+            if directory:
+                system = self._open(entry, engine, directory)
+                # all searches are timed with the same weights in memory
+                self._systems.setdefault(key, system)
+        return self._systems.get(key)
 
     def _exported(self, entry: TimedSystem, engine: ExportEngine, has_list: bool) -> Path | None:
-        """The bundle of a checkpoint; None if the engine cannot run it."""
-        directory = self.directory / str(len(self._systems))
+        """The bundle of a checkpoint, with the search's table if it has one; None if the engine cannot run it."""
+        directory = self.directory / str(len(self._measured))
         try:
             shortlist = self._shortlist(entry) if has_list else None
             export_system(
@@ -126,6 +143,7 @@ class Loader:
                 directory,
                 engine=engine,
                 precision=self.settings.exported_precision,
+                search=entry.search.model_dump() if entry.table else None,
                 shortlist=shortlist,
             )
         except RetortError as error:
@@ -145,15 +163,18 @@ class Loader:
             precision, teacher = self.settings.precision, self.teachers.get(entry.checkpoint)
         else:
             precision, teacher = None, None
+        # a bundle contains the table, a checkpoint does not
+        beside = entry.table.stat().st_size if entry.table and engine == "torch" else 0
         start, processor_start = time.perf_counter(), time.process_time()
         system = open_system(directory, None, self.threads, precision, teacher)
         self.facts.append(
             {
                 "system": entry.system,
                 "seed": entry.seed,
+                "search": entry.search_name if entry.table else None,
                 "engine": Timed(entry.system, entry.seed, search_name=entry.search_name, loaded=system).engine,
                 "precision": system.precision,
-                "bytes": directory_bytes(directory),
+                "bytes": directory_bytes(directory) + beside,
                 "loading_seconds": time.perf_counter() - start,
                 "loading_processor_seconds": time.process_time() - processor_start,
                 **self._started(entry, directory, system=system, teacher=teacher),

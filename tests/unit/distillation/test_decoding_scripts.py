@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from retort.config import Greedy
+from retort.config import Ctc, Greedy
 from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
@@ -18,10 +18,14 @@ from retort.data.runs import Run
 from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, TUNING
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.runs import run_of_translations
+from retort.export.exporting import export_system
 from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.runtime import torch_engine
+from retort.runtime.cold_start import ColdStart
+from retort.runtime.timing import directory_bytes
 from retort.search.decoding import translate_texts
 from retort.search.ngram_scores import Scorer
+from tests.unit.fakes_export import saved
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import count_ngrams, decode_shard, gather_distilled, measure_latency, translate, tune_search
 
@@ -494,6 +498,43 @@ def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_p
     changed = [(fact["engine"], fact["sentences"]) for fact in facts["changed_outputs"]]
     assert changed == [("ctranslate2", 6), ("onnx", 6)]
     assert facts["checkpoints"] == {str(path): file_digest(path / "model.safetensors") for path in (teacher, student)}
+
+
+def test_what_a_search_takes_includes_its_table(tables, tmp_path, monkeypatch):
+    """Searches without one are measured once."""
+    saved(tmp_path / "ctc", Vocabulary.load(tables.vocabulary), Ctc(name="ctc"))
+    options = ("--vocabulary", tables.vocabulary, "--order", 3, "--most", 10_000)
+    call(count_ngrams, *options, "--train", tables.encoded / "train.parquet", "--output", tmp_path / "table")
+    ngrams, collapse = {"kind": "ctc_beam", "table": str(tmp_path / "table")}, {"kind": "ctc_collapse"}
+    searches = {"collapse": collapse, "ngrams": ngrams, "no_table": {"kind": "ctc_beam", "lm_weight": 0}}
+    entries = [timed("ctc", 1, tmp_path / "ctc", name, search) for name, search in searches.items()]
+    started = []
+
+    def cold_start(directory, lines, runs, search, *others):
+        started.append((search["kind"], (directory / "ngrams.table").exists()))
+        return ColdStart(1.0, 1.0, peak_bytes=None)
+
+    monkeypatch.setattr(measure_latency, "cold_start", cold_start)
+    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "repeats": 1, "exported_precision": "int8"}
+    given = ("--systems", json.dumps(entries), "--latency", json.dumps(settings), "--tests", tables.test)
+    call(measure_latency, *given, "--output", tmp_path / "latency.parquet")
+    facts = read_provenance(tmp_path / "latency.parquet")
+    measured = {(fact["search"], fact["engine"]): fact["bytes"] for fact in facts["loaded"]}
+    sizes = {
+        (None, "torch"): directory_bytes(tmp_path / "ctc"),
+        ("ngrams", "torch"): directory_bytes(tmp_path / "ctc") + (tmp_path / "table").stat().st_size,
+    }
+    for name, search in ((None, None), ("ngrams", ngrams)):
+        bundle = tmp_path / f"{name}-bundle"
+        export_system(tmp_path / "ctc", bundle, precision="int8", search=search)
+        # the card names the directory
+        sizes[name, "onnx"] = pytest.approx(directory_bytes(bundle), abs=50)
+    assert measured == sizes
+    assert started == [("ctc_collapse", False), ("ctc_collapse", False), ("ctc_beam", False), ("ctc_beam", True)]
+    rows = read_table(tmp_path / "latency.parquet", LATENCY).to_pylist()
+    assert [(row["search"], row["engine"]) for row in rows[:6]] == [
+        (name, engine) for name in searches for engine in ("torch", "onnx")
+    ]
 
 
 def test_a_tuned_search_is_timed_as_it_was_chosen(tmp_path):
