@@ -130,7 +130,7 @@ def _times(inputs: Inputs) -> dict[str, Any]:
         "busy_ratio": timing.busy_ratio(inputs),
         "is_busy": timing.time_column(inputs) == "processor_seconds",
         "changed_outputs": timing.changed_outputs(inputs),
-        "footprints": timing.footprints(inputs),
+        "footprints": timing.engine_footprints(inputs),
         "load": inputs.latency_provenance.get("load"),
         "reference": timing.reference_key(inputs),
     }

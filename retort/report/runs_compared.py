@@ -21,7 +21,7 @@ from retort.report.figures import COLOURS, DPI, margins, plain_style, png
 from retort.report.inputs import Inputs, Paths, read_inputs
 from retort.report.labels import place_labels
 from retort.report.summary import score_spreads, test_sets
-from retort.report.timing import Key, Latency, footprints, latencies, time_column
+from retort.report.timing import Key, Latency, engine_footprints, latencies, time_column
 
 TIMED = ("sentences", "threads")
 """Keys of ``latency`` that times of different runs must share."""
@@ -65,7 +65,7 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
     timed = _same_clock(runs, refused)
     rows = []
     for name, inputs in runs.items():
-        medians, sizes = latencies(inputs), footprints(inputs)
+        medians, sizes = latencies(inputs), engine_footprints(inputs)
         for key, scores in score_spreads(inputs, test_set).items():
             latency = medians.get(key, {}).get(1)
             rows.append(
@@ -74,7 +74,7 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
                     key=key,
                     scores={metric: scores[metric] for metric in metrics if metric in scores},
                     latency=latency if timed else None,
-                    megabytes=sizes[key[0], latency.engine].megabytes if latency else None,
+                    megabytes=sizes[*key, latency.engine].megabytes if latency else None,
                 )
             )
     return Comparison(test_set, metrics, rows, refused)

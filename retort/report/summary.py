@@ -14,7 +14,7 @@ from retort.evaluation.diagnostics import BREVITY
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.evaluation.significance import Spread, spread
 from retort.report.inputs import Inputs
-from retort.report.timing import Footprint, Key, Latency, Speedup, best_speedups, footprints, latencies
+from retort.report.timing import Footprint, Key, Latency, Speedup, best_speedups, engine_footprints, latencies
 
 SIGNIFICANT = 0.05
 SHORT = 0.97
@@ -129,7 +129,7 @@ def difference(inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str]
 
 def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     """The comparison table of one test set, in the config's order."""
-    timed, faster, taken = latencies(inputs), best_speedups(inputs), footprints(inputs)
+    timed, faster, taken = latencies(inputs), best_speedups(inputs), engine_footprints(inputs)
     result = []
     for key, scores in score_spreads(inputs, test_set).items():
         system, search = key
@@ -152,7 +152,7 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 scores=scores,
                 difference=difference(inputs, key, test_set=test_set, baselines=baselines),
                 latency=sizes.get(1),
-                footprint=taken.get((system, sizes[1].engine)) if 1 in sizes else None,
+                footprint=taken.get((*key, sizes[1].engine)) if 1 in sizes else None,
                 best=max(sizes.values(), key=lambda latency: latency.throughput, default=None),
                 speedup=faster.get(key),
                 minutes=spread([value / 60 for value in seconds]) if seconds else None,

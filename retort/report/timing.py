@@ -68,7 +68,7 @@ class Footprint:
     """What a system takes in an engine besides the time of its lines; None where it was not measured."""
 
     megabytes: float | None
-    """Size of its files."""
+    """Size of its files, the search's table of n-grams among them."""
     cold_start: float | None
     """Milliseconds from the start of a process to its first line, of the time that systems are compared by."""
     peak_megabytes: float | None
@@ -237,14 +237,23 @@ def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:
     return {(f["system"], f["search"], f["engine"]): (f["changed"], f["sentences"]) for f in facts}
 
 
-def footprints(inputs: Inputs) -> dict[tuple[str, str], Footprint]:
-    """What each timed system takes in each engine."""
+def engine_footprints(inputs: Inputs) -> dict[EngineKey, Footprint]:
+    """What each timed system takes by system, search and engine. Searches without a table of n-grams share one
+    measurement."""
     cold_start = "cold_start_processor_seconds" if time_column(inputs) == "processor_seconds" else "cold_start_seconds"
     scales = {"bytes": 1e-6, cold_start: 1e3, "peak_bytes": 1e-6}
-    loaded = {(fact["system"], fact["engine"]): fact for fact in inputs.latency_provenance.get("loaded") or []}
-    keys = {(row["system"], row["engine"]) for row in inputs.latency}
+    facts = inputs.latency_provenance.get("loaded") or []
+    loaded = {(fact["system"], fact.get("search"), fact["engine"]): fact for fact in facts}
     return {
         key: Footprint(*(fact[name] * scale if fact.get(name) else None for name, scale in scales.items()))
-        for key in keys
-        for fact in [loaded.get(key, {})]
+        for key in dict.fromkeys((row["system"], row["search"], row["engine"]) for row in inputs.latency)
+        for fact in [loaded.get(key) or loaded.get((key[0], None, key[2]), {})]
     }
+
+
+def footprints(inputs: Inputs) -> dict[tuple[str, str], Footprint]:
+    """Those of each system's first search, by system and engine."""
+    found: dict[tuple[str, str], Footprint] = {}
+    for (system, _, engine), footprint in engine_footprints(inputs).items():
+        found.setdefault((system, engine), footprint)
+    return found

@@ -286,15 +286,26 @@ def test_on_a_busy_machine_systems_are_compared_by_the_processor_s_time():
 
 
 def test_what_a_system_takes_besides_the_time_of_its_lines():
-    row = {"system": "a", "engine": "onnx", "total_seconds": 1.0, "processor_seconds": 1.0}
+    row = {"system": "a", "search": "x", "engine": "onnx", "total_seconds": 1.0, "processor_seconds": 1.0}
     loaded = {"system": "a", "seed": 1, "engine": "onnx", "bytes": 7_500_000, "cold_start_seconds": 0.25,
               "cold_start_processor_seconds": 0.125, "peak_bytes": 70_000_000}  # fmt: skip
     facts = {"device": {"type": "cpu", "threads": 1}, "loaded": [loaded]}
     inputs = Inputs(config(), latency=[row, row | {"engine": "torch"}], latency_provenance=facts)
     nothing = timing.Footprint(None, None, None)
-    assert timing.footprints(inputs) == {("a", "onnx"): timing.Footprint(7.5, 250, 70), ("a", "torch"): nothing}
+    both = {("a", "x", "onnx"): timing.Footprint(7.5, 250, 70), ("a", "x", "torch"): nothing}
+    assert timing.engine_footprints(inputs) == both
     busy = Inputs(config(), latency=[row | {"processor_seconds": 0.5}], latency_provenance=facts)
-    assert timing.footprints(busy) == {("a", "onnx"): timing.Footprint(7.5, 125, 70)}
+    assert timing.engine_footprints(busy) == {("a", "x", "onnx"): timing.Footprint(7.5, 125, 70)}
+
+
+def test_a_search_with_a_table_of_n_grams_has_a_size_of_its_own(inputs):
+    shared = {"system": "teacher", "engine": "ctranslate2", "bytes": 3_000_000}
+    facts = [shared | {"search": "greedy", "bytes": 9_500_000}, shared | {"search": None}]
+    both = replace(inputs, latency_provenance={**inputs.latency_provenance, "loaded": facts})
+    shown = {e.search: e.footprint.megabytes for e in summary.entries(both, "flickr") if e.system == "teacher"}
+    assert shown == {"beam5": 3.0, "greedy": 9.5}
+    swept = re.findall(r'<td rowspan="3">(\d.*?)</td>', page.render(both, NO_FIGURES))
+    assert swept == ["3.0", "9.5"]
 
 
 def test_the_speedups_interval_spans_its_spread():
