@@ -166,7 +166,7 @@ rule hold_out_references:
     params:
         script=script("hold_out_references"),
         code=code("hold_out_references"),
-        held_out=lambda wildcards, output: options.held_out(output.held_out),
+        held_out=options.held_out(f"{R}/em/iteration0/held_out.parquet"),
     message:
         "Hold out references"
     shell:
@@ -183,7 +183,7 @@ use rule gather_distilled as gather_first with:
     benchmark:
         f"{R}/benchmarks/gather_first/iteration1.tsv"
     params:
-        held_out=lambda wildcards, output: options.held_out(output.held_out),
+        held_out=options.held_out(f"{R}/em/iteration1/held_out.parquet"),
     message:
         "Gather the training text of EM iteration 1"
 
@@ -202,7 +202,7 @@ use rule gather_distilled as gather_iteration with:
     benchmark:
         f"{R}/benchmarks/gather_iteration/iteration{{iteration}}/seed{{seed}}.tsv"
     params:
-        held_out=lambda wildcards, output: options.held_out(output.held_out),
+        held_out=of_job(options.iteration_held_out),
     message:
         "Gather the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}"
 

@@ -49,14 +49,17 @@ def main(args: argparse.Namespace) -> None:
     counter = NgramCounter(args.order, args.most)
     for targets in _encoded_texts(args, vocabulary) if args.texts else _encoded_targets(args.train):
         counter.add(targets)
-    if not counter.total:
-        raise RetortError(f"{args.train or 'texts'}: no sentence to count n-grams of; name another text in ngrams")
-    model = counter.model(vocabulary.target_size)
+    if not counter.tokens:
+        where = args.train or ", ".join(text.location for text in args.texts)
+        raise RetortError(
+            f"{where}: no target to count n-grams of, in {counter.sentences:,} row(s); name another text in ngrams"
+        )
+    model = counter.model(vocabulary.target_size, vocabulary.digest)
     write_bytes(args.output, model.to_bytes())
     logging.info(
         "%s n-grams of %s tokens; %s dropped as too rare",
         f"{len(model.keys):,}",
-        f"{counter.total:,}",
+        f"{counter.tokens:,}",
         f"{counter.dropped:,}",
     )
 

@@ -21,7 +21,7 @@ from retort.config.starts import config_differences, difference_checks, start_ch
 from retort.config.systems import PRETRAINED, Pretraining, System
 
 LABELLED = ("raw", "distilled", "interpolated")
-"""Data that the teacher's labels are stored for."""
+"""Data that the teacher's labels are stored for, and whose targets are counted."""
 
 
 @dataclass(frozen=True)
@@ -330,12 +330,30 @@ def _search_checks(path: str, system: System, sections: Sections) -> Iterator[Pr
         where = f"{path}.searches.{first[0]}"
         message = "the first search validates the training, where there is no teacher and no table of n-grams"
         yield Problem(where, f"{message}; put another one first")
-    distils = sections.distillation is not None and sections.distillation.corpus
     for name, search in system.searches.items():
-        data = search.counted.data if search.counted and not search.counted.texts else None
-        if data in ("distilled", "interpolated") and not (sections.has_teacher or sections.has_external or distils):
-            message = f"nobody makes {data} text; use raw or texts, or give teacher or external_teacher"
-            yield Problem(f"{path}.searches.{name}.ngrams.data", message)
+        if search.counted is None or search.counted.texts:
+            continue
+        own, trained = search.counted.data, system.data in LABELLED and path not in sections.loop
+        if trained and not own and not system.checkpoint:
+            continue  # a training on it has been checked
+        if lack := _lack_of_text(own or (system.data if trained else "raw"), sections):
+            yield Problem(f"{path}.searches.{name}.ngrams.data", f"{lack}; count another text, or give ngrams.texts")
+
+
+def _lack_of_text(data: str, sections: Sections) -> str:
+    """Why there are no targets of this kind; empty if there are."""
+    distillation, unreferenced = sections.distillation, sections.corpus.unreferenced if sections.corpus else ()
+    if "train" in unreferenced and data != "distilled":
+        return f"corpus.train has no target for {data}"
+    if data == "interpolated":
+        if not sections.has_teacher or sections.has_external:
+            return "only the beam of a run's own teacher makes interpolated text"
+        if distillation is not None and distillation.search.kind != "beam":
+            return f"interpolated needs distillation.search.kind beam, not {distillation.search.kind}"
+    given = distillation is not None and distillation.corpus
+    if data == "distilled" and not (sections.has_teacher or sections.has_external or given):
+        return "nobody makes distilled text, as there is no teacher"
+    return ""
 
 
 def _evaluator_checks(path: str, system: System, students: Mapping[str, System]) -> Iterator[Problem]:

@@ -85,6 +85,16 @@ class Em(Section):
             raise ValueError(f"teacher must be autoregressive, not {self.teacher.objective.name}")
         return self
 
+    @model_validator(mode="after")
+    def _choice_fits(self) -> Em:
+        fields = type(self).model_fields
+        for key in ("posterior_weight", "token_bonus"):
+            if self.choose_by != "posterior" and getattr(self, key) != fields[key].default:
+                raise ValueError(f"{key} is of choose_by: posterior, found choose_by: {self.choose_by}")
+        if self.normalise and self.token_bonus:
+            raise ValueError("token_bonus adds the same to all candidates with normalise: true; remove one of the two")
+        return self
+
 
 def em_student(iteration: int) -> str:
     """Name of an iteration's parallel system."""

@@ -74,11 +74,23 @@ def _trained_objective(checkpoint: str) -> Any:
 
 
 def _missing_ngrams(sections: Sections) -> Iterator[Problem]:
-    for name, system in sections.systems.items():
-        for search, section in system.searches.items():
-            if isinstance(section, NgramSearch) and section.table and not os.path.isfile(section.table):
-                key = f"{name}.searches.{search}.table"
-                yield Problem(key, f"no file {section.table}; expected a table of n-grams{_near(section.table)}")
+    for key, table in _ngram_tables(sections):
+        if not os.path.isfile(table):
+            yield Problem(key, f"no file {table}; expected a table of n-grams{_near(table)}")
+
+
+def _ngram_tables(sections: Sections) -> Iterator[tuple[str, str]]:
+    """The tables of n-grams that are given: the key and the path."""
+    for key, search in _ngram_searches(sections):
+        if search.table:
+            yield f"{key}.table", search.table
+
+
+def _ngram_searches(sections: Sections) -> Iterator[tuple[str, NgramSearch]]:
+    for path, system in sections.systems.items():
+        for name, search in system.searches.items():
+            if isinstance(search, NgramSearch):
+                yield f"{path}.searches.{name}", search
 
 
 def _missing_texts(sections: Sections) -> Iterator[Problem]:
@@ -123,6 +135,7 @@ def _paths_with_braces(sections: Sections) -> Iterator[Problem]:
         paths.append(("vocabulary.path", sections.vocabulary.path))
     if sections.distillation and sections.distillation.corpus:
         paths.append(("distillation.corpus", sections.distillation.corpus))
+    paths += [(key, table) for key, table in _ngram_tables(sections)]
     for key, path in paths:
         if set(path) & set("{}"):
             yield Problem(key, f"{path!r} holds a brace, which a workflow takes for a wildcard; rename it")
@@ -147,6 +160,9 @@ def _texts(sections: Sections) -> Iterator[tuple[str, TextSource]]:
         yield f"corpus.monolingual[{number}]", text
     for number, text in enumerate(sections.pretraining.texts if sections.pretraining else []):
         yield f"pretraining.texts[{number}]", text
+    for key, search in _ngram_searches(sections):
+        for number, text in enumerate(search.ngrams.texts):
+            yield f"{key}.ngrams.texts[{number}]", text
 
 
 def _pairs(corpus: TextCorpus) -> list[tuple[str, TextPair]]:

@@ -27,8 +27,8 @@ class NgramCounter:
 
     def __init__(self, order: int, most: int) -> None:
         self.order, self.most = order, most
-        self.total = 0
-        """Tokens counted, eos included."""
+        self.sentences = self.tokens = 0
+        """Counted so far; tokens without eos."""
         self.dropped = 0
         """n-grams dropped so far; one that comes up again counts again."""
         self._tables = [(np.zeros(0, np.uint64), np.zeros(0, np.int64)) for _ in range(order)]
@@ -36,7 +36,8 @@ class NgramCounter:
     def add(self, targets: Ragged) -> None:
         """Count the n-grams of more sentences, whose tokens have neither bos nor eos."""
         tokens, start = _with_borders(targets)
-        self.total += len(tokens) - len(targets)
+        self.sentences += len(targets)
+        self.tokens += len(tokens) - 2 * len(targets)
         keys = np.zeros(len(tokens), np.uint64)
         for n in range(self.order):
             # an n-gram is that which ends one token before, and its last token
@@ -57,9 +58,9 @@ class NgramCounter:
                     break
             least *= 2
 
-    def model(self, vocabulary: int) -> NgramModel:
-        """The smoothed model. ``vocabulary`` is the number of tokens; what is left for unseen ones is the same for
-        all."""
+    def model(self, vocabulary: int, digest: str = "") -> NgramModel:
+        """The smoothed model. ``vocabulary`` is the number of tokens, ``digest`` the vocabulary's; what is left for
+        unseen ones is the same for all."""
         keys, log_probs, weights = (
             [np.zeros(1, np.uint64)],
             [np.full(1, -np.log(vocabulary))],
@@ -89,6 +90,7 @@ class NgramCounter:
             keys=table[order],
             log_probs=np.concatenate(log_probs)[order].astype(np.float32),
             weights=np.concatenate(weights)[order].astype(np.float32),
+            vocabulary=digest,
         )
 
     def _adjusted(self) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.lib.format import read_array
+from numpy.lib.format import MAGIC_PREFIX, read_array
 
 from retort.data.files import read_bytes
 from retort.errors import RetortError
@@ -40,6 +41,8 @@ class NgramModel:
     """float32; -inf for what is a context alone."""
     weights: np.ndarray
     """float32: log of the weight that shorter contexts have behind this one; 0 where nothing follows."""
+    vocabulary: str = ""
+    """Digest of the vocabulary that the tokens are of; empty if it is not known."""
 
     @classmethod
     def empty(cls) -> Self:
@@ -48,9 +51,10 @@ class NgramModel:
         return cls(1, 0.0, keys=np.zeros(1, np.uint64), log_probs=nothing, weights=nothing)
 
     def to_bytes(self) -> bytes:
-        """The content of a file: four arrays in the format of numpy."""
+        """The content of a file: five arrays in the format of numpy, and a digest of them."""
         file = io.BytesIO()
-        for array in (np.array([self.order, self.floor]), self.keys, self.log_probs, self.weights):
+        vocabulary = np.frombuffer(self.vocabulary.encode(), np.uint8)
+        for array in (np.array([self.order, self.floor]), self.keys, self.log_probs, self.weights, vocabulary):
             np.save(file, array)
         content = file.getvalue()
         return content + hashlib.sha256(content).digest()
@@ -62,8 +66,10 @@ def load_ngrams(path: str) -> NgramModel:
     try:
         file = io.BytesIO(read_bytes(Path(path)))
         facts, keys, log_probs, weights = (read_array(file, allow_pickle=False) for _ in range(4))
+        # early tables have no vocabulary, the earliest no digest
+        named = file.getvalue()[file.tell() :].startswith(MAGIC_PREFIX)
+        vocabulary = read_array(file, allow_pickle=False) if named else np.zeros(0, np.uint8)
         content, digest = file.getvalue()[: file.tell()], file.read()
-        # early tables have none
         if digest and digest != hashlib.sha256(content).digest():
             raise ValueError("another SHA-256 than at its end")
         order = int(facts[0])
@@ -78,8 +84,22 @@ def load_ngrams(path: str) -> NgramModel:
             or any(np.isnan(a).any() for a in (facts, log_probs, weights))
         ):
             raise ValueError("its numbers are no n-grams")
-        return NgramModel(order, float(facts[1]), keys=keys, log_probs=log_probs, weights=weights)
+        digest_of_pieces = vocabulary.tobytes().decode()
+        return NgramModel(
+            order, float(facts[1]), keys=keys, log_probs=log_probs, weights=weights, vocabulary=digest_of_pieces
+        )
     except (OSError, ValueError, EOFError, LookupError, TypeError, OverflowError) as error:
         raise RetortError(
             f"{path}: cannot be read as a table of n-grams ({error}); the rule count_ngrams makes it: run it again"
         ) from None
+
+
+def check_ngrams(search: Mapping[str, Any], vocabulary: str) -> None:
+    """Raises RetortError if the n-grams of a search, a complete section of the configuration, were counted with another
+    vocabulary than the one with this digest."""
+    table = search.get("table")
+    if table and search["lm_weight"] and load_ngrams(table).vocabulary not in ("", vocabulary):
+        raise RetortError(
+            f"{table}: these n-grams were counted with another vocabulary than the model's; count them in a run with "
+            f"the model's vocabulary (vocabulary.path), and name that table as table"
+        )

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from retort import __version__
 from retort.config import NgramSearch, ObjectiveSection, Search, SearchSection
 from retort.data.files import temporary_path, write_bytes, write_json
-from retort.data.ngrams import load_ngrams
+from retort.data.ngrams import check_ngrams
 from retort.data.provenance import file_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
@@ -145,7 +145,7 @@ def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], sear
                 f"count_ngrams makes; name it as table, or set lm_weight to 0"
             )
         if isinstance(chosen, NgramSearch) and chosen.table is not None:
-            load_ngrams(chosen.table)
+            check_ngrams(chosen.model_dump(), trained.vocabulary.digest)
         return chosen
     defaults = trained.objective.default_searches(trained.description["objective"])
     for usual in [*defaults.values(), *trained.objective.usual_searches.values()]:

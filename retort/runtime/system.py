@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+from retort.data.ngrams import check_ngrams
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 
@@ -103,7 +104,8 @@ class System(ABC):
         return other
 
     def choose(self, search: Mapping[str, Any]) -> None:
-        """Decode with this search from now on."""
+        """Decode with this search from now on. Raises RetortError if its n-grams are of another vocabulary."""
+        check_ngrams(search, self.vocabulary.digest)
         self.search = search
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

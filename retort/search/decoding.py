@@ -10,8 +10,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from retort.config import Model
+from retort.config import Model, NgramSearch
 from retort.data.batches import Ragged, source_batches
+from retort.data.ngrams import check_ngrams
 from retort.data.runs import Run
 from retort.data.tables import TRANSLATIONS
 from retort.data.vocabulary import PAD, Vocabulary
@@ -56,7 +57,9 @@ def translate_texts(
     """n-best lists in the order of the texts. A source longer than the model allows is cut, and counts as truncated
     unless that is how the model was trained; an empty one gives an empty hypothesis. ``teacher`` is for searches that
     need one. ``prefixes``: tokens that the outputs begin with, for left-to-right searches; cut where they are longer
-    than the model allows."""
+    than the model allows. Raises RetortError if the n-grams of the search are of another vocabulary."""
+    if isinstance(search, NgramSearch):
+        check_ngrams(search.model_dump(), vocabulary.digest)
 
     def decode_rows(source: Ragged, rows: list[int]) -> list[list[Hypothesis]]:
         beginnings = None if prefixes is None else [prefixes[i][: model.config.max_length - 1] for i in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retort.config import Config, Ngrams
+from retort.config import Config, Ngrams, NgramSearch
 from retort.config.files import local_files
 from retort.data.provenance import value_digest
 from retort.workflow.layout import Layout
@@ -25,11 +25,16 @@ class NgramTables:
         return named
 
     def files(self) -> list[str]:
-        """All tables."""
-        return [self.layout.ngrams(name) for name in self.counted()]
+        """All tables, those that are given by their paths included."""
+        systems = self.config.systems.items()
+        files = [file for name, system in systems for search in system.searches for file in self.files_of(name, search)]
+        return list(dict.fromkeys(files))
 
     def files_of(self, system: str, search: str) -> list[str]:
         """The table that a search needs, in any of the forms that are tried."""
+        section = self.config.systems[system].searches[search]
+        if isinstance(section, NgramSearch) and section.table:
+            return [section.table]
         counted = self._needed(system, search)
         return [self.layout.ngrams(self._table(system, counted))] if counted else []
 

@@ -81,6 +81,10 @@ class Options:
         """How many pairs train no parallel model, and the file they go to."""
         return ["--held-out", str(self.config.em.held_out), "--output-held-out", path]
 
+    def iteration_held_out(self, iteration: int, seed: int) -> list[str]:
+        """The same of an EM iteration from 2 on."""
+        return self.held_out(f"{self.plan.layout.iteration(iteration, seed)}/held_out.parquet")
+
     def language(self) -> list[str]:
         """--language SECTION where the right translations are known."""
         return (

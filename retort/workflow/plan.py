@@ -229,6 +229,8 @@ class Plan:
             files["agreement"] = self.layout.agreement(evaluator)
         if labels := self.stored_labels(system):
             files["labels"] = labels
+        if system in self.config.systems and (tables := self.ngrams.files_of(system, self.first_search(system))):
+            files["ngrams"] = tables[0]
         return files
 
     def training_text(self, system: str, seed: int) -> str:

@@ -163,6 +163,22 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         ),
         ("students.a.searches.b.table", "no file x; expected a table of n-grams"),
     ),
+    "config: no text to count": (
+        on_top(
+            {
+                "students": {
+                    "a": {
+                        "objective": {"name": "ctc"},
+                        "searches": {
+                            "b": {"kind": "ctc_collapse"},
+                            "c": {"kind": "ctc_beam", "ngrams": {"texts": ["absent.de", "a{b}.de"]}},
+                        },
+                    }
+                }
+            }
+        ),
+        ("students.a.searches.c.ngrams.texts[0]", "absent.de: no such file", "texts[1]", "'a{b}.de' holds a brace"),
+    ),
     "config: repetitions": (
         on_top({"external_teacher": COMMAND | {"filters": {"chatter": ["x{99999999999}"]}}}),
         ("external_teacher.filters.chatter[0]", "is not a regular expression", "too large"),

@@ -17,6 +17,12 @@ DISTILLED = {"objective": {"name": "ctc"}, "data": "distilled"}
 OWN = {"objective": {"name": "autoregressive"}, "data": "distilled"}
 
 
+def counting(**ngrams: Any) -> dict[str, Any]:
+    """A student with a search that counts n-grams."""
+    searches = {"collapse": {"kind": "ctc_collapse"}, "ngrams": {"kind": "ctc_beam", "ngrams": ngrams}}
+    return {**DISTILLED, "searches": searches}
+
+
 def loaded(**sections: Any) -> Config:
     base = {"name": "x", "corpus": {"kind": "generated"}, "external_teacher": COMMAND, "students": {"ctc": DISTILLED}}
     return load_config({key: value for key, value in {**base, **sections}.items() if value is not None})
@@ -98,6 +104,9 @@ def test_two_makers_of_one_text_and_no_maker_are_refused() -> None:
     assert "distillation.corpus: the external teacher makes the distilled text" in problem(distillation={"corpus": "a"})
     assert "students.ctc.data: nobody makes distilled text" in problem(external_teacher=None)
     assert "teacher: missing; give teacher or external_teacher" in problem(external_teacher=None, students={})
+    for makers, message in (({"teacher": OWN}, "only the beam of"), ({"external_teacher": None}, "only the beam of")):
+        text = problem(students={"ctc": counting(data="interpolated")}, **makers)
+        assert f"students.ctc.searches.ngrams.ngrams.data: {message} a run's own teacher makes interpolated" in text
     assert "students.external: this name is the external teacher's" in problem(students={"external": DISTILLED})
     text = problem(external_teacher=None, teacher=OWN)
     assert "teacher.data: the teacher makes the distilled data, so it must learn from raw" in text
@@ -145,6 +154,14 @@ def test_splits_without_references_need_somebody_who_translates_them() -> None:
     assert "students.raw.data: corpus.train has no target" in problem(
         corpus=source_only("train"), students={"raw": raw}
     )
+    assert "students.ctc.searches.ngrams.ngrams.data: corpus.train has no target for raw" in problem(
+        corpus=source_only("train"), students={"ctc": counting(data="raw")}
+    )
+    loop = {"iterations": 1, "student": {**counting(), "data": "raw"}}
+    assert "em.student.searches.ngrams.ngrams.data: corpus.train has no target" in problem(
+        corpus=source_only("train"), em=loop
+    )
+    loaded(corpus=source_only("train"), students={"ctc": counting()})
     carved = {"kind": "text", "train": {"source": [{"location": "a"}]}, "carve": {}}
     assert loaded(corpus=carved).filled == ("valid", "test")
 

@@ -1,6 +1,7 @@
 """The n-gram model of target tokens, against a plain one of dictionaries."""
 
 from collections import Counter, defaultdict
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
-from retort.data.ngrams import NgramModel, load_ngrams
+from retort.data.ngrams import NgramModel, check_ngrams, load_ngrams
 from retort.data.vocabulary import BOS, EOS
 from retort.errors import RetortError
 from retort.search.ngram_scores import Scorer
@@ -128,9 +129,31 @@ def test_a_file_holds_the_model_and_other_files_are_named(tmp_path: Path) -> Non
                 np.save(file, array)
         with pytest.raises(RetortError, match=f"{name}: cannot be read as a table of n-grams"):
             load_ngrams(str(tmp_path / name))
-    # as tables were before they had a digest
-    (tmp_path / "early").write_bytes(whole[:-32])
-    assert load_ngrams(str(tmp_path / "early")).order == model.order
+    # as tables were before they had a vocabulary, and before they had a digest
+    unnamed = whole[: whole.rindex(b"\x93NUMPY")]
+    for name, content in (("early", unnamed + sha256(unnamed).digest()), ("earliest", unnamed)):
+        (tmp_path / name).write_bytes(content)
+        early = load_ngrams(str(tmp_path / name))
+        assert early.order == model.order and not early.vocabulary
     (tmp_path / "other").write_text("no table")
     with pytest.raises(RetortError, match="other: cannot be read as a table of n-grams"):
         load_ngrams(str(tmp_path / "other"))
+
+
+def test_a_table_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    counter = NgramCounter(2, 1000)
+    counter.add(Ragged.from_lists(sentences(20)))
+    own, unnamed = tmp_path / "own.ngrams", tmp_path / "unnamed.ngrams"
+    own.write_bytes(counter.model(VOCABULARY, "aa11").to_bytes())
+    unnamed.write_bytes(counter.model(VOCABULARY).to_bytes())
+    for path, weight, vocabulary in ((own, 0.3, "aa11"), (own, 0, "bb22"), (unnamed, 0.3, "bb22"), (None, 0.3, "bb22")):
+        check_ngrams({"table": path and str(path), "lm_weight": weight}, vocabulary)
+    check_ngrams({"kind": "ctc_collapse"}, "bb22")
+    with pytest.raises(RetortError, match=r"own\.ngrams: these n-grams were counted with another vocabulary"):
+        check_ngrams({"table": str(own), "lm_weight": 0.3}, "bb22")
+
+
+def test_sentences_without_tokens_are_counted_apart() -> None:
+    counter = NgramCounter(2, 1000)
+    counter.add(Ragged.from_lists([[], [7, 8], []]))
+    assert (counter.sentences, counter.tokens) == (3, 2)

@@ -62,9 +62,10 @@ def test_n_grams_are_counted_of_encoded_targets_or_of_texts(tables, tmp_path):
     scorer = Scorer(model, 1.0, 0.0)
     seen, unseen = (scorer.score(scorer.start(), token) for token in (first, 3))
     assert seen > unseen + 1
-    (tmp_path / "text").write_text("")
-    with pytest.raises(SystemExit):
-        call(count_ngrams, *options, "--texts", texts, "--output", tmp_path / "nothing")
+    for nothing in ("", "\n\n"):
+        (tmp_path / "text").write_text(nothing)
+        with pytest.raises(SystemExit):
+            call(count_ngrams, *options, "--texts", texts, "--output", tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
 
 

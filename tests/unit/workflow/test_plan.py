@@ -286,7 +286,7 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
     own, raw = f"{R}/ngrams/distilled.order4.most20000000.ngrams", f"{R}/ngrams/raw.order2.most20000000.ngrams"
     assert plan.ngrams.files_of("c", "own") == plan.ngrams.files_of("c", "tuned") == [own]
     assert plan.ngrams.files_of("c", "raw") == [raw]
-    assert plan.ngrams.files_of("c", "collapse") == plan.ngrams.files_of("c", "given") == []
+    assert plan.ngrams.files_of("c", "collapse") == [] and plan.ngrams.files_of("c", "given") == ["some.ngrams"]
     assert [json.loads(Options(plan).search("c", name))["table"] for name in ("own", "raw", "given")] == [
         own,
         raw,
@@ -295,7 +295,15 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
     tried = json.loads(Options(plan).tried_searches("c", "tuned"))
     assert [(form["lm_weight"], form["table"]) for form in tried] == [(0, None), (0.1, own), (0.3, own)]
     tables = plan.ngrams.counted()
-    assert len(tables) == 3 == len(plan.ngrams.files())
+    assert plan.ngrams.files() == [
+        own,
+        raw,
+        "some.ngrams",
+        *(R + f"/ngrams/{name}.ngrams" for name in tables if "-" in name),
+    ]
+    assert "ngrams" not in plan.training_files("c", 1)
+    given = planned({"students": {"c": {**student, "searches": {"given": searches["given"]}}}})
+    assert given.training_files("c", 1)["ngrams"] == "some.ngrams" and not given.ngrams.counted()
     assert plan.ngrams.texts("distilled.order4.most20000000") == [f"{R}/distilled/encoded.parquet"]
     (texts,) = (name for name in tables if name.startswith("texts"))
     assert plan.ngrams.texts(texts) == ["more.de"]
