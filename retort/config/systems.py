@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -16,7 +15,7 @@ from retort.config.objectives import OBJECTIVES, Objective, names_where
 from retort.config.objectives_of_two_modes import BartJanus
 from retort.config.search import Search, SearchSection
 from retort.config.training import Training
-from retort.config.tuning import Values, wrong, wrong_values
+from retort.config.tuning import Grid, Values, wrong, wrong_values
 
 Data = Literal["raw", "distilled", "mixed", "interpolated", "references", "em", "selected", "monolingual"]
 
@@ -102,11 +101,11 @@ class System(Section):
 
     def tried_searches(self, name: str) -> list[SearchSection]:
         """A search as it is written, and then with each combination of the values of ``tune``; each once."""
-        search, values = self.searches[name], self.tune.get(name, {})
-        written = search.model_dump()
-        variants = [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
-        searches = [search, *(type(search).model_validate(written | variant) for variant in variants)]
-        return [s for i, s in enumerate(searches) if s not in searches[:i]]
+        return self.grid(name).forms()
+
+    def grid(self, name: str) -> Grid:
+        """A search as it is written, and the values of ``tune``."""
+        return Grid(search=self.searches[name], values=self.tune.get(name, {}))
 
     def unshareable(self, processes: int) -> str:
         """Why so many processes cannot train it together; empty if they can."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Annotated, Any, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
+from retort.config.base import Section
 from retort.config.problems import shown
-from retort.config.search import SearchSection
+from retort.config.search import Search, SearchSection
 
 
 def _number(value: Any) -> Any:
@@ -22,6 +24,34 @@ def _number(value: Any) -> Any:
 
 Values = Annotated[list[Annotated[int | float, BeforeValidator(_number)]], Field(min_length=1)]
 """Values of an option."""
+
+
+class Grid(Section):
+    """A search as it is written, and values of its options to try in all combinations."""
+
+    search: Search
+    values: dict[str, Values] = {}
+    """Values by option."""
+    table: str | None = None
+    """Table of n-grams of the forms that need one and name none."""
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> Grid:
+        if problems := list(wrong_values(self.search, self.values, ("values",))):
+            raise ValidationError.from_exception_data("values", problems)
+        return self
+
+    def forms(self) -> list[SearchSection]:
+        """The search as it is written, and then with each combination of the values; each once."""
+        written = self.search.model_dump()
+        variants = (dict(zip(self.values, combination, strict=True)) for combination in product(*self.values.values()))
+        forms = [self.search, *(type(self.search).model_validate(written | variant) for variant in variants)]
+        # a section holds lists, and so is no key itself
+        different = {form.model_dump_json(): form for form in forms}
+        return [self._with_table(form) for form in different.values()]
+
+    def _with_table(self, form: SearchSection) -> SearchSection:
+        return form.model_copy(update={"table": self.table}) if form.counted else form
 
 
 def wrong_values(
