@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import get_args
 
-from retort.config import Metric, Search, SearchSection
+from retort.config import Grid, Metric, SearchSection
 from retort.config.tokenizers import AUTO, Tokenizer
 from retort.data.files import write_json
 from retort.data.parquet import read_table, write_table
@@ -25,7 +25,7 @@ from retort.workflow.scripting import run_script, section
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--checkpoint", type=Path, required=True)
-    arguments.add_argument("--searches", type=section(list[Search]), required=True, help="what is tried, JSON")
+    arguments.add_argument("--searches", type=section(Grid), required=True, help="a search, and values to try, JSON")
     arguments.add_argument("--system", required=True, help="name of the system")
     arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
     arguments.add_argument("--search-name", required=True, help="name of the search")
@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
-    teacher = None
-    if any(search.needs_teacher for search in args.searches):
+    teacher, searches = None, args.searches.forms()
+    if any(search.needs_teacher for search in searches):
         teacher = load_teacher(args.teacher, args.checkpoint, vocabulary=vocabulary, device=device)
     corpus = read_table(args.valid, CORPUS)
     sources = corpus["source"].to_pylist()
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
         )
         return vocabulary.decode_target([hypotheses[0].tokens for hypotheses in results])
 
-    results = tried(args.searches, decode, corpus=corpus, metric=args.metric, tokenizer=args.tokenizer)
+    results = tried(searches, decode, corpus=corpus, metric=args.metric, tokenizer=args.tokenizer)
     chosen = best(results)
     logging.info("%s %.2f with %s", args.metric, chosen.score.value, chosen.search)
     facts = provenance(

@@ -8,7 +8,7 @@ from typing import Any
 from retort.errors import RetortError
 from retort.workflow.arguments import count
 
-EXAMPLE = "'beam beam_size=8 length_penalty=0.6', or JSON"
+EXAMPLE = "'beam beam_size=8 length_penalty=0.6', JSON, or @FILE for that of a file"
 
 
 def add_search(arguments: argparse.ArgumentParser) -> None:

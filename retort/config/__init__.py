@@ -58,6 +58,7 @@ from retort.config.search import (
 )
 from retort.config.systems import PRETRAINED, STARTS, Data, Pretraining, System
 from retort.config.training import Training
+from retort.config.tuning import Grid
 
 __all__ = [
     "CORPORA",
@@ -107,6 +108,7 @@ __all__ = [
     "Glat",
     "GlatCtc",
     "Greedy",
+    "Grid",
     "Guards",
     "Imitation",
     "Janus",

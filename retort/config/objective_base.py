@@ -139,6 +139,13 @@ class ObjectiveSection(Section):
         """Searches of a system that names none. ``options`` is its objective's section, which may be invalid."""
         return dict(cls.usual_searches)
 
+    @property
+    def own_search(self) -> SearchSection:
+        """What a checkpoint is decoded with unless another search is chosen: the first of the modes that it was
+        trained for."""
+        searches = self.default_searches(self.model_dump()) or self.usual_searches
+        return next(iter(searches.values()))
+
 
 # Searches of systems that name none, by what their models predict.
 LEFT_TO_RIGHT: dict[str, SearchSection] = {"beam5": Beam(kind="beam"), "greedy": Greedy(kind="greedy")}

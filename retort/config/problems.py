@@ -195,6 +195,8 @@ def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any])
         return Problem(path, f"must be {SHAPES[kind]}, found {shown(value)}")
     if kind == "string_type" and isinstance(value, bool | int | float):
         return Problem(path, f'must be text, found {shown(value)}; quote it: "..."')
+    if kind == "too_short":
+        return Problem(path, f"must have at least {context['min_length']}, found {shown(value)}")
     if kind == "string_too_long":
         return Problem(path, f"has {len(str(value))} characters; use at most {context['max_length']}")
     message = detail["msg"].replace("Input should be a", "must be a").replace("Input should be", "must be")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from retort.config.base import Name, Section, Seeds
 from retort.config.corpus import Texts
@@ -15,6 +15,7 @@ from retort.config.objectives import OBJECTIVES, Objective, names_where
 from retort.config.objectives_of_two_modes import BartJanus
 from retort.config.search import Search, SearchSection
 from retort.config.training import Training
+from retort.config.tuning import Grid, Values, wrong, wrong_values
 
 Data = Literal["raw", "distilled", "mixed", "interpolated", "references", "em", "selected", "monolingual"]
 
@@ -50,10 +51,10 @@ class System(Section):
     """Training; keys left out come from the top-level training section."""
     searches: dict[Name, Search] = {}
     """How it is decoded, by name; the first one also validates. Empty: its objective's usual ones."""
-    tune: dict[Name, dict[str, list[int | float]]] = {}
+    tune: dict[Name, dict[str, Values]] = {}
     """Values to try on the validation set after training, by search and option, such as {collapse: {blank_penalty:
-    [0.5, 1, 2]}}; all combinations, and the search as it is written. Tests are decoded with the best one in the first
-    of evaluation.metrics. Training and latency have the search as it is written."""
+    [0.5, 1, 2]}}; all combinations, and the search as it is written. Tests are decoded, and
+    systems timed, with the best one in the first of evaluation.metrics. Training has the search as it is written."""
 
     @model_validator(mode="after")
     def _searches_fit(self) -> System:
@@ -87,26 +88,24 @@ class System(Section):
 
     @model_validator(mode="after")
     def _tuning_fits(self) -> System:
-        for name in self.tune:
-            if name not in self.searches:
-                raise ValueError(f"tune names the search {name!r}; it can be {' or '.join(self.searches) or 'none'}")
-            self.tried_searches(name)
+        problems: list[InitErrorDetails] = []
+        for name, values in self.tune.items():
+            if name in self.searches:
+                problems += wrong_values(self.searches[name], values, ("tune", name))
+            else:
+                able = " or ".join(self.searches) or "none"
+                problems.append(wrong(("tune", name), values, f"names no search of the system; it can be {able}"))
+        if problems:
+            raise ValidationError.from_exception_data("tune", problems)
         return self
 
     def tried_searches(self, name: str) -> list[SearchSection]:
-        """A search as it is written, and then with each combination of the values of ``tune``; each once.
+        """A search as it is written, and then with each combination of the values of ``tune``; each once."""
+        return self.grid(name).forms()
 
-        Raises ValueError for an option that it does not have, or a value that the option cannot have.
-        """
-        search, values = self.searches[name], self.tune.get(name, {})
-        written = search.model_dump()
-        for option in values:
-            if option == "kind" or option not in written:
-                able = " or ".join(key for key in written if key != "kind")
-                raise ValueError(f"tune.{name}: {search.kind} has no option {option!r}; it has {able or 'none'}")
-        variants = [dict(zip(values, combination, strict=True)) for combination in product(*values.values())]
-        searches = [search, *(type(search).model_validate(written | variant) for variant in variants)]
-        return [s for i, s in enumerate(searches) if s not in searches[:i]]
+    def grid(self, name: str) -> Grid:
+        """A search as it is written, and the values of ``tune``."""
+        return Grid(search=self.searches[name], values=self.tune.get(name, {}))
 
     def unshareable(self, processes: int) -> str:
         """Why so many processes cannot train it together; empty if they can."""

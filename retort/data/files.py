@@ -55,6 +55,20 @@ def read_text(path: Path) -> str:
     return read_bytes(path).decode("utf-8")
 
 
+def text_or_file(argument: str) -> str:
+    """The text of the file that ``@FILE`` names; any other argument as it is.
+
+    Raises RetortError, which does not name the file, if that cannot be read.
+    """
+    if not argument.startswith("@"):
+        return argument
+    try:
+        return read_text(Path(argument[1:]))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise RetortError(f"cannot be read ({reason}); expected a file of JSON") from None
+
+
 def write_bytes(path: Path | str, content: bytes) -> None:
     """Write ``content`` atomically: ``path`` is unchanged or complete and on disk, whatever happens."""
     path = Path(path)

@@ -9,8 +9,9 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from retort.config import EXTERNAL
+from retort.config import EXTERNAL, SearchSection
 from retort.report.inputs import Inputs
 from retort.report.summary import Difference, difference, pareto, score_spreads, test_sets
 from retort.report.timing import (
@@ -172,15 +173,21 @@ def _directory(inputs: Inputs, system: str) -> str | None:
 
 
 def chosen_search(inputs: Inputs, key: Key) -> str | None:
-    """JSON of a search as it was timed, with what was tuned and its table of n-grams; None of the first one, which the
-    checkpoint decodes by."""
+    """JSON of a search as it was timed, with what was tuned and its table of n-grams; None of the one that the
+    checkpoint decodes by unless it is told."""
     system, search = key
-    searches = inputs.systems[system].searches if system in inputs.systems else {}
-    if search not in searches or search == next(iter(searches)):
+    section = inputs.systems.get(system)
+    if section is None or search not in section.searches:
         return None
     timed = inputs.latency_provenance.get("searches") or {}
-    options = timed.get("/".join(key)) or searches[search].model_dump(mode="json", exclude_defaults=True)
-    return json.dumps({"kind": searches[search].kind, **options})
+    written = section.searches[search]
+    chosen = {"kind": written.kind, **(timed.get("/".join(key)) or _options(written))}
+    return None if chosen == _options(section.objective.own_search) else json.dumps(chosen)
+
+
+def _options(search: SearchSection) -> dict[str, Any]:
+    """The kind of a search, and its options that differ from the defaults."""
+    return search.model_dump(mode="json", exclude_defaults=True)
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retort.data.files import text_or_file
 from retort.errors import RetortError
 from retort.runtime.opening import read_objective
 
@@ -39,7 +40,10 @@ def decodes_by(name: str, allowed: tuple[str, ...]) -> str:
 
 
 def parsed_search(search: Mapping[str, Any] | str, what: str) -> Any:
-    """A search, complete: a section, its JSON, or text such as ``beam beam_size=8``. Errors begin with ``what``."""
+    """A search, complete: a section, its JSON, ``@FILE`` with its JSON, or text such as ``beam beam_size=8``.
+
+    Raises RetortError that begins with ``what``.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     from retort.config import Search
@@ -49,14 +53,21 @@ def parsed_search(search: Mapping[str, Any] | str, what: str) -> Any:
     try:
         if not isinstance(search, str):
             return adapter.validate_python(dict(search))
-        if search.strip()[:1] in ("", "{", "[", '"'):
-            return adapter.validate_json(search.encode("utf-8", "surrogateescape"))
+        if search.strip()[:1] in ("", "{", "[", '"', "@"):
+            return adapter.validate_json(_json(search.strip(), what).encode("utf-8", "surrogateescape"))
         return adapter.validate_python(_section(search, what))
     except ValidationError as error:
         problem = error.errors()[0]
         where = "".join(f"{part}: " for part in problem["loc"][1:])
         found = "" if problem["type"].startswith("json") else f", found {shown(problem['input'])}"
         raise RetortError(f"{what[:210]}: {where}{problem['msg']}{found}") from None
+
+
+def _json(text: str, what: str) -> str:
+    try:
+        return text_or_file(text)
+    except RetortError as error:
+        raise RetortError(f"{what[:210]}: {error}") from None
 
 
 def _section(text: str, what: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class TorchSystem(System):
         self.model, vocabulary, description = load_checkpoint(directory, self._device, dtype)
         # loaded once, and only for a search that asks it
         self._load_teacher = cache(partial(load_teacher, teacher, directory, vocabulary, self._device, dtype))
-        chosen = search or _default_search(description)
+        chosen = search or objective_of(description).own_search.model_dump()
         config = self.model.config
         kinds = objective_of(description).searches()
         super().__init__(vocabulary, chosen, kinds, precision, config.max_length, config.truncate_sources)
@@ -97,10 +97,3 @@ def open_checkpoint(
 ) -> TorchSystem:
     """The system of a checkpoint; see ``open_system``."""
     return TorchSystem(directory, search, threads=threads, precision=precision, teacher=teacher, device=device)
-
-
-def _default_search(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The first search of the modes that a model was trained for."""
-    objective = objective_of(dict(description))
-    searches = objective.default_searches(description["objective"]) or dict(objective.usual_searches)
-    return next(iter(searches.values())).model_dump()

@@ -164,10 +164,10 @@ def load(
 ) -> Translator:
     """Open the directory of a trained system, which torch runs, or of an exported one, which does not need it.
 
-    ``search``: how to decode, as a section of the configuration or as text, such as ``"beam beam_size=8"``; None: as it
-    was trained or exported. ``precision`` (float32, bfloat16), ``device`` (cpu, cuda) and ``teacher``, the directory of
-    a checkpoint that scores candidates, are for trained systems alone. Raises RetortError, naming the file, for what
-    cannot be loaded.
+    ``search``: how to decode, as a section of the configuration or as text, such as ``"beam beam_size=8"``, or
+    ``"@search.json"`` for the section in a file; None: as it was trained or exported. ``precision`` (float32,
+    bfloat16), ``device`` (cpu, cuda) and ``teacher``, the directory of a checkpoint that scores candidates, are for
+    trained systems alone. Raises RetortError, naming the file, for what cannot be loaded.
     """
     check_opening(path, search, threads, precision, device)
     chosen = None if search is None else chosen_search(path, search)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from functools import reduce
 from typing import Any
 
-from retort.config import EXTERNAL, Beam, SearchSection, em_student
+from retort.config import EXTERNAL, Beam, em_student
 from retort.config.base import Section
 from retort.config.external import JUDGING
 from retort.data.runs import Run
@@ -218,18 +218,21 @@ class Options:
         return f"@{tuned[0]}" if tuned else self.search(system, search)
 
     def tried_searches(self, system: str, search: str) -> str:
-        """The forms of a search that are tried on the validation set."""
-        tried = self.config.systems[system].tried_searches(search)
-        return as_json([self._with_table(system, search, form) for form in tried])
+        """A search and the values of its options that are tried on the validation set: all forms of it would be too
+        long for a command line."""
+        grid = self.config.systems[system].grid(search).model_dump(mode="json")
+        tables = self.plan.ngrams.files_of(system, search)
+        return as_json(grid | {"table": tables[0] if tables else None})
 
     def search(self, system: str, search: str) -> str:
         """A search of a system."""
-        return as_json(self._with_table(system, search, self.config.systems[system].searches[search]))
+        return as_json(self._with_table(system, search))
 
-    def _with_table(self, system: str, search: str, form: SearchSection) -> dict[str, Any]:
-        """A form of a search as a job gets it: with the table of its n-grams, if it needs one."""
-        tables = self.plan.ngrams.files_of(system, search) if form.counted else []
-        return form.model_dump(mode="json") | ({"table": tables[0]} if tables else {})
+    def _with_table(self, system: str, search: str) -> dict[str, Any]:
+        """A search as a job gets it: with the table of its n-grams, if it needs one."""
+        written = self.config.systems[system].searches[search]
+        tables = self.plan.ngrams.files_of(system, search) if written.counted else []
+        return written.model_dump(mode="json") | ({"table": tables[0]} if tables else {})
 
     def counting(self, table: str) -> list[str]:
         """What a table of n-grams is counted from, and how."""
@@ -257,7 +260,7 @@ class Options:
             "seed": run.seed,
             "checkpoint": self.plan.layout.checkpoint_directory(run.system, run.seed),
             "search_name": run.search,
-            "search": f"@{tuned[0]}" if tuned else self._with_table(run.system, run.search, search),
+            "search": f"@{tuned[0]}" if tuned else self._with_table(run.system, run.search),
             "teacher": self._teacher_directory() if search.needs_teacher else None,
         }
 

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from retort.config.addresses import redacted
+from retort.data.files import text_or_file
 from retort.data.streams import complain, replace_closed_streams
 from retort.errors import Interrupted, OutOfTime, RetortError, refusal
 from retort.workflow.watchdog import end_with_workflow
@@ -38,15 +39,11 @@ def section(model: Any) -> Callable[[str], Any]:
     adapter = TypeAdapter(model)
 
     def read(text: str) -> Any:
-        where = ""
-        if text.startswith("@"):
-            where = f"{text[1:]}: "
-            try:
-                text = Path(text[1:]).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise argparse.ArgumentTypeError(f"{where}cannot be read: {error}") from None
+        where = f"{text[1:]}: " if text.startswith("@") else ""
         try:
-            return adapter.validate_json(text)
+            return adapter.validate_json(text_or_file(text))
+        except RetortError as error:
+            raise argparse.ArgumentTypeError(f"{where}{error}") from None
         except ValidationError as error:
             problems = [
                 f"{'.'.join(str(part) for part in problem['loc']) or 'value'}: {problem['msg']}"

@@ -206,7 +206,7 @@ STAGES: dict[str, Callable[[Tables, Path], Arguments]] = {
         "--first-teacher", t.root / "teacher/seed1", "--output", out / "selected.parquet",
     ],
     "tune_search": lambda t, out: [
-        tune_search, "--checkpoint", t.root / "student/seed1", "--searches", '[{"kind": "argmax"}]', "--system", "s",
+        tune_search, "--checkpoint", t.root / "student/seed1", "--searches", '{"search": "argmax"}', "--system", "s",
         "--seed", 1, "--search-name", "argmax", "--valid", t.corpus / "valid.parquet", "--metric", "chrF", "--output",
         out / "argmax.json", "--output-table", out / "tuning.parquet",
     ],

@@ -178,10 +178,12 @@ def test_input_that_is_not_what_its_lines_say_is_noticed(retort, content, status
     assert found == status and errors.startswith(message)
 
 
-def test_a_search_can_be_chosen(retort):
+def test_a_search_can_be_chosen(retort, tmp_path):
     status, out, _ = retort("--search", '{"kind": "argmax", "length_beam": 3}', stdin=b"abc\n")
     assert status == 0 and out.count("\n") == 1
     assert retort("--search", "argmax length_beam=3", stdin=b"abc\n") == (0, out, "")
+    (tmp_path / "search.json").write_text('{"kind": "argmax", "length_beam": 3}\n')
+    assert retort("--search", f"@{tmp_path}/search.json", stdin=b"abc\n") == (0, out, "")
 
 
 MODES = {
@@ -302,6 +304,9 @@ BAD = {
     "a long number": (["--batch-size", "9" * 5000], "--batch-size: '9999"),
     "no number": (["--batch-size", "1e3"], "--batch-size: '1e3' is no whole number"),
     "an empty search": (["--search", ""], "--search : Invalid JSON: EOF while parsing"),
+    "a search in no file": (["--search", "@absent.json"], "--search @absent.json: cannot be read (No such file or"),
+    "a search in a directory": (["--search", "@."], "--search @.: cannot be read (Is a directory); expected a file of"),
+    "a search in a file of text": (["--search", f"@{__file__}"], f"--search @{__file__}: Invalid JSON: "),
     "a search that is no UTF-8": (["--search", "\udcff"], "--search"),
     "a search nested deep": (["--search", "[" * 5000], "--search ["),
     "a search of no end": (["--search", '{"kind": "argmax", "length_beam": 1000000}'], "length_beam: Input should be"),
@@ -548,6 +553,7 @@ BAD_EXPORTS = {
     "a missing file": (["--check", "absent.txt"], "absent.txt: cannot be read"),
     "references alone": (["--references", "absent.txt"], "--references are of the lines of --check; give both"),
     "a search that is none": (["--search", '{"kind": "guess"}'], "--search"),
+    "a search in no file": (["--search", "@absent.json"], "--search @absent.json: cannot be read (No such file or"),
     "another engine": (["--format", "ctranslate2"], "length_parallel, which --format ctranslate2 cannot"),
 }
 

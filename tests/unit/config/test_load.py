@@ -134,10 +134,10 @@ def test_empty_sections_are_as_if_left_out() -> None:
             with_student(searches={"x": {"kind": "beam"}}),
             "students.ctc: search 'x' is beam, which objective ctc cannot use; it can use ctc_collapse",
         ),
-        (with_student(tune={"x": {}}), "students.ctc: tune names the search 'x'; it can be collapse"),
+        (with_student(tune={"x": {}}), "students.ctc.tune.x: names no search of the system; it can be collapse"),
         (
             with_student(tune={"collapse": {"beta": [1]}}),
-            "students.ctc: tune.collapse: ctc_collapse has no option 'beta'; it has allow_unknown or blank_penalty",
+            "students.ctc.tune.collapse.beta: ctc_collapse has no number of this name; it has blank_penalty",
         ),
         (
             with_student(training={"warm_start": "teacher_encoder"}, model={"encoder_layers": 2}),

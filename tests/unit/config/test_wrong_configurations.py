@@ -128,6 +128,27 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
             ("students.b.objective.name", 6, "missing"),
         ],
     ),
+    "values to tune that no search can have": (
+        MADE_UP
+        + "students:\n  a:\n    objective: ctc\n    searches: {ngrams: ctc_beam}\n    tune:\n      ngrams:\n"
+        + "        beam_size: [2, 0]\n        table: [3]\n        candidates: [1.5]\n      other: {x: [1]}\n",
+        [
+            ("students.a.tune.ngrams.beam_size[1]", 10, "greater than or equal to 1, found 0"),
+            ("students.a.tune.ngrams.table", 11, "has no number of this name; it has beam_size or candidates or"),
+            ("students.a.tune.ngrams.candidates[0]", 12, "must be a valid integer, found 1.5"),
+            ("students.a.tune.other", 13, "names no search of the system; it can be ngrams"),
+        ],
+    ),
+    "no values to tune, and no numbers": (
+        MADE_UP
+        + "students:\n  a:\n    objective: ctc\n    searches: {ngrams: ctc_beam}\n    tune:\n      ngrams:\n"
+        + "        lm_weight: []\n        token_bonus: [1, true, .inf]\n",
+        [
+            ("students.a.tune.ngrams.lm_weight", 10, "must have at least 1, found \\[\\]"),
+            ("students.a.tune.ngrams.token_bonus[1]", 11, "must be a finite number, found True"),
+            ("students.a.tune.ngrams.token_bonus[2]", 11, "must be a finite number, found inf"),
+        ],
+    ),
     "a start that does not fit": (
         MADE_UP
         + "model: {encoder_layers: 2}\nstudents:\n  a:\n    objective: ctc\n    data: mixd\n"

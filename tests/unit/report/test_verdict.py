@@ -1,15 +1,17 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from retort.config.load import load_config
 from retort.evaluation.runs import named_directory
 from retort.report import verdict
 from retort.report.inputs import Inputs, Paths, read_inputs
 from retort.report.summary import Difference
 from retort.report.timing import Footprint, Latency
 from retort.report.verdict import Ranked
-from tests.unit.fakes_report import run_on_disk
+from tests.unit.fakes_report import config, run_on_disk
 
 
 def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> Ranked:
@@ -107,6 +109,23 @@ def test_a_search_that_is_not_the_first_is_in_the_commands(inputs: Inputs) -> No
     tuned = {"kind": "greedy", "max_ratio": 3.5}
     timed = replace(inputs, latency_provenance={**inputs.latency_provenance, "searches": {"teacher/greedy": tuned}})
     assert verdict.chosen_search(timed, ("teacher", "greedy")) == '{"kind": "greedy", "max_ratio": 3.5}'
+
+
+def test_a_search_that_the_checkpoint_does_not_decode_by_is_in_the_commands(tmp_path: Path) -> None:
+    """What was tuned, or written, also where it is the first search; a timed value that is the default is left out."""
+    penalized = {"kind": "ctc_collapse", "blank_penalty": 2}
+    student: dict[str, object] = {"objective": "ctc", "searches": {"collapse": {"kind": "ctc_collapse"}}}
+    written = student | {"searches": {"collapse": penalized}}
+    resolved = config(["teacher"]).model_dump() | {"students": {"tuned": student, "written": written}}
+    inputs = Inputs(load_config(resolved))
+    assert verdict.chosen_search(inputs, ("tuned", "collapse")) is None
+    assert json.loads(str(verdict.chosen_search(inputs, ("written", "collapse")))) == penalized
+    searches = {"tuned/collapse": penalized, "written/collapse": {"kind": "ctc_collapse"}}
+    timed = replace(inputs, latency_provenance={"searches": searches})
+    assert json.loads(str(verdict.chosen_search(timed, ("tuned", "collapse")))) == penalized
+    assert verdict.chosen_search(timed, ("written", "collapse")) is None
+    assert verdict.chosen_search(timed, ("teacher", "beam5")) is None
+    assert verdict.chosen_search(timed, ("gone", "beam5")) is None
 
 
 def test_a_loaded_machine_is_named(inputs: Inputs) -> None:

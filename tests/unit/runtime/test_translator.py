@@ -81,8 +81,10 @@ def test_several_outputs(systems, name, most):
         translator.translate("abcd", n_best=most + 1)
 
 
-def test_a_search_is_a_section_or_text(systems):
-    for search in ("beam beam_size=7", {"kind": "beam", "beam_size": 7}, '{"kind": "beam", "beam_size": 7}'):
+def test_a_search_is_a_section_or_text(systems, tmp_path):
+    (tmp_path / "a.json").write_text('{"kind": "beam", "beam_size": 7}')
+    text = ("beam beam_size=7", '{"kind": "beam", "beam_size": 7}', f"@{tmp_path}/a.json")
+    for search in (*text, {"kind": "beam", "beam_size": 7}):
         assert retort.load(systems / "teacher", search=search).most_outputs == 7
     wrong = {
         "beam 7": "7 is no option; expected",

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from retort.config import resolve
+from retort.config import Grid, resolve
 from retort.data.runs import Run
 from retort.workflow.layout import Layout
 from retort.workflow.modules import Modules
+from retort.workflow.ngram_tables import NgramTables
 from retort.workflow.options import Options
 from retort.workflow.plan import Plan
 
@@ -257,6 +258,30 @@ def test_a_search_may_ask_the_teacher() -> None:
     assert Options(plan).rescoring("v", "rescored") == ["--teacher", f"{R}/systems/teacher/seed1"]
 
 
+def tried(plan: Plan, system: str, search: str) -> list[Any]:
+    """The forms of a search that the job which tunes it tries."""
+    return Grid.model_validate_json(Options(plan).tried_searches(system, search)).forms()
+
+
+def test_a_grid_of_any_size_is_a_short_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the values and not their combinations, and changes with each; the table is looked up once."""
+    student = {"objective": {"name": "ctc"}, "searches": {"c": {"kind": "ctc_collapse"}, "own": {"kind": "ctc_beam"}}}
+    values = [number / 10 for number in range(60)]
+    asked: list[str] = []
+
+    def files_of(_: NgramTables, *run: str) -> list[str]:
+        asked.extend(run)
+        return ["a.ngrams"]
+
+    monkeypatch.setattr(NgramTables, "files_of", files_of)
+    texts = []
+    for last in (5.9, 6.0):
+        tune = {"own": {"lm_weight": [*values[:-1], last], "token_bonus": values}}
+        plan = planned({"students": {"c": {**student, "tune": tune}}})
+        texts.append(Options(plan).tried_searches("c", "own"))
+    assert len(texts[0]) < 2000 and texts[0] != texts[1] and asked == ["c", "own"] * 2
+
+
 def test_a_search_may_be_tuned() -> None:
     changes = {"students": {"v": {**VANILLA, "searches": RESCORED, "tune": {"own": {"length_beam": [1, 3, 3]}}}}}
     plan, plain = planned(changes), planned({"students": {"v": {**VANILLA, "searches": RESCORED}}})
@@ -264,8 +289,7 @@ def test_a_search_may_be_tuned() -> None:
     assert plan.tuned_files("v", 2, "rescored") == []
     assert Options(plan).decoding_search("v", 2, "own") == f"@{R}/tuning/v/seed2/own.json"
     assert Options(plan).decoding_search("v", 2, "rescored") == Options(plan).search("v", "rescored")
-    tried = json.loads(Options(plan).tried_searches("v", "own"))
-    assert [search["length_beam"] for search in tried] == [1, 3]
+    assert [search.length_beam for search in tried(plan, "v", "own")] == [1, 3]
     assert Options(plan).system("v") == Options(plain).system("v")
     assert "retort.evaluation.metrics.bleu" in Modules(plan).tuning("v", "own")
 
@@ -292,8 +316,8 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
         raw,
         "some.ngrams",
     ]
-    tried = json.loads(Options(plan).tried_searches("c", "tuned"))
-    assert [(form["lm_weight"], form["table"]) for form in tried] == [(0, None), (0.1, own), (0.3, own)]
+    forms = [(form.lm_weight, form.table) for form in tried(plan, "c", "tuned")]
+    assert forms == [(0, None), (0.1, own), (0.3, own)]
     tables = plan.ngrams.counted()
     assert plan.ngrams.files() == [
         own,
