@@ -18,7 +18,7 @@ import pyarrow as pa
 from pydantic import BaseModel, BeforeValidator
 
 from retort.config import EXTERNAL, Engine, ExternalTeacher, Latency, NgramSearch, Search
-from retort.data.files import read_text
+from retort.data.files import text_or_file
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, LATENCY
@@ -40,12 +40,12 @@ from retort.workflow.scripting import run_script, section
 
 def _read(search: Any) -> Any:
     """The content of ``@file.json``, and every other form of a search as it is."""
-    if not isinstance(search, str) or not search.startswith("@"):
+    if not isinstance(search, str):
         return search
     try:
-        return json.loads(read_text(Path(search[1:])))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{search[1:]}: cannot be read: {error}") from None
+        return json.loads(text_or_file(search))
+    except (RetortError, ValueError) as error:
+        raise ValueError(f"{search}: {error}") from None
 
 
 class TimedSystem(BaseModel):

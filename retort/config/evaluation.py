@@ -142,7 +142,8 @@ class Latency(Section):
     """Exported systems are also timed with a lexical shortlist: so many candidates per source piece, and so many
     frequent pieces; 0: without. It is made from the training text, and pays with vocabularies of thousands."""
     cold_starts: int = Field(3, ge=0, le=1000)
-    """New processes of each system and engine, in which its cold start and peak memory are measured; 0: none."""
+    """New processes of each system and engine, and of each search with a table of n-grams, in which cold start and peak
+    memory are measured; 0: none."""
 
     @field_validator("batch_sizes")
     @classmethod

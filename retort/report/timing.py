@@ -249,11 +249,3 @@ def engine_footprints(inputs: Inputs) -> dict[EngineKey, Footprint]:
         for key in dict.fromkeys((row["system"], row["search"], row["engine"]) for row in inputs.latency)
         for fact in [loaded.get(key) or loaded.get((key[0], None, key[2]), {})]
     }
-
-
-def footprints(inputs: Inputs) -> dict[tuple[str, str], Footprint]:
-    """Those of each system's first search, by system and engine."""
-    found: dict[tuple[str, str], Footprint] = {}
-    for (system, _, engine), footprint in engine_footprints(inputs).items():
-        found.setdefault((system, engine), footprint)
-    return found

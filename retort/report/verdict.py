@@ -21,7 +21,7 @@ from retort.report.timing import (
     Speedup,
     best_speedups,
     busy_ratio,
-    footprints,
+    engine_footprints,
     latencies,
     reference_key,
     time_column,
@@ -80,7 +80,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
     values = {key: metrics[inputs.leading].mean for key, metrics in scored.items() if inputs.leading in metrics}
     if reference not in timed or reference not in values:
         return None
-    faster, taken = best_speedups(inputs), footprints(inputs)
+    faster, taken = best_speedups(inputs), engine_footprints(inputs)
 
     def ranked(key: Key) -> Ranked:
         return Ranked(
@@ -90,7 +90,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
             gap=values[key] - values[reference],
             speedup=None if key == reference else faster.get(key),
             latency=timed[key],
-            footprint=taken[key[0], timed[key].engine],
+            footprint=taken[*key, timed[key].engine],
             directory=_directory(inputs, key[0]),
             search=chosen_search(inputs, key),
         )

@@ -98,6 +98,20 @@ def test_a_run_has_a_verdict_of_its_engines_with_commands(inputs: Inputs) -> Non
     assert chosen and chosen.directory and all(chosen.directory in command for command in verdict.commands(found)[:2])
 
 
+def test_a_search_with_a_table_has_its_own_size(inputs: Inputs) -> None:
+    shared = {"system": "ctc", "engine": "onnx", "bytes": 3_000_000, "search": None}
+    facts = [shared, shared | {"search": "ngrams", "bytes": 9_500_000}]
+    rows = [row | {"search": "ngrams"} for row in inputs.latency if row["system"] == "ctc"]
+    timed = replace(
+        inputs,
+        scores=[row | {"search": "ngrams"} if row["system"] == "ctc" else row for row in inputs.scores],
+        latency=[*inputs.latency, *rows],
+        latency_provenance={**inputs.latency_provenance, "loaded": facts},
+    )
+    found = verdict.verdict(timed)
+    assert found and found.best[-1].key == ("ctc", "ngrams") and found.best[-1].footprint.megabytes == 9.5
+
+
 def test_a_search_that_is_not_the_first_is_in_the_commands(inputs: Inputs) -> None:
     found = verdict.verdict(inputs)
     assert found
