@@ -225,8 +225,8 @@ def _own_teacher_checks(path: str, system: System, sections: Sections) -> Iterat
     if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
         message = "there is no teacher of this run to start from; use none"
         yield Problem(f"{path}.training.warm_start", f"{message}, or {_PROXY}")
-    for name, search in system.searches.items():
-        if search.needs_teacher:
+    for name in system.searches:
+        if system.asks_teacher(name):
             message = f"a teacher of this run scores its candidates; set rescore: false, or {_PROXY}"
             yield Problem(f"{path}.searches.{name}", message)
     if system.data in ("distilled", "mixed", "interpolated") and not (sections.has_external or distils):

@@ -103,6 +103,10 @@ class System(Section):
         """A search as it is written, and then with each combination of the values of ``tune``; each once."""
         return self.grid(name).forms()
 
+    def asks_teacher(self, name: str) -> bool:
+        """Whether a search has a teacher score its candidates, in any of the forms that are tried."""
+        return any(form.needs_teacher for form in self.tried_searches(name))
+
     def grid(self, name: str) -> Grid:
         """A search as it is written, and the values of ``tune``."""
         return Grid(search=self.searches[name], values=self.tune.get(name, {}))

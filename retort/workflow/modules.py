@@ -70,8 +70,8 @@ class Modules:
     def translation(self, system: str, search: str) -> set[str]:
         """Translation of the tests, with the teacher that the search asks."""
         section = self.config.systems[system]
-        options = section.searches[search]
-        return {model_module(section), search_module(options)} | self._teacher(options.needs_teacher)
+        used = {model_module(section), search_module(section.searches[search])}
+        return used | self._teacher(section.asks_teacher(search))
 
     def tuning(self, system: str, search: str) -> set[str]:
         """The same of the validation set, and its scores."""

@@ -58,7 +58,7 @@ class Options:
 
     def rescoring(self, system: str, search: str) -> list[str]:
         """--teacher DIRECTORY of a search whose candidates the teacher scores."""
-        return self._teacher() if self.config.systems[system].searches[search].needs_teacher else []
+        return self._teacher() if self.config.systems[system].asks_teacher(search) else []
 
     def _teacher(self) -> list[str]:
         return ["--teacher", self._teacher_directory()]
@@ -253,7 +253,6 @@ class Options:
         return as_json([self._timed(run) for run in self.plan.timed_runs()])
 
     def _timed(self, run: Run) -> dict[str, Any]:
-        search = self.config.systems[run.system].searches[run.search]
         tuned = self.plan.tuned_files(run.system, run.seed, run.search)
         return {
             "system": run.system,
@@ -261,7 +260,7 @@ class Options:
             "checkpoint": self.plan.layout.checkpoint_directory(run.system, run.seed),
             "search_name": run.search,
             "search": f"@{tuned[0]}" if tuned else self._with_table(run.system, run.search),
-            "teacher": self._teacher_directory() if search.needs_teacher else None,
+            "teacher": self._teacher_directory() if self.rescoring(run.system, run.search) else None,
         }
 
 

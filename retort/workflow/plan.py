@@ -258,7 +258,7 @@ class Plan:
 
     def rescoring_files(self, system: str, search: str) -> list[str]:
         """The teacher's checkpoint where it scores the candidates of a search, its weights first."""
-        return self.teacher_files() if self.config.systems[system].searches[search].needs_teacher else []
+        return self.teacher_files() if self.config.systems[system].asks_teacher(search) else []
 
     def tuned_files(self, system: str, seed: int, search: str) -> list[str]:
         """The file of a search whose options are chosen on the validation set."""

@@ -258,6 +258,15 @@ def test_a_search_may_ask_the_teacher() -> None:
     assert Options(plan).rescoring("v", "rescored") == ["--teacher", f"{R}/systems/teacher/seed1"]
 
 
+def test_a_search_whose_tuned_forms_ask_the_teacher_gets_one() -> None:
+    alone = {"own": {"kind": "argmax"}, "tuned": {"kind": "length_parallel", "candidates": 1}}
+    plan = planned({"students": {"v": {**VANILLA, "searches": alone, "tune": {"tuned": {"candidates": [3]}}}}})
+    assert plan.rescoring_files("v", "tuned") == plan.teacher_files()
+    assert "retort.models.autoregressive" in Modules(plan).tuning("v", "tuned")
+    timed = {entry["search_name"]: entry for entry in json.loads(Options(plan).timed_systems())}
+    assert timed["tuned"]["teacher"] == f"{R}/systems/teacher/seed1" and timed["own"]["teacher"] is None
+
+
 def tried(plan: Plan, system: str, search: str) -> list[Any]:
     """The forms of a search that the job which tunes it tries."""
     return Grid.model_validate_json(Options(plan).tried_searches(system, search)).forms()
