@@ -33,7 +33,9 @@ rule draw_rules:
         "../envs/retort.yaml"
     params:
         snakefile=lambda wildcards: os.path.relpath(ROOT / "Snakefile"),
-        rules=text_digest("Snakefile", "rules/*.smk", *(f"retort/workflow/{m}.py" for m in ("plan", "layout", "ngram_tables"))),
+        rules=text_digest(
+            "Snakefile", "rules/*.smk", *(f"retort/workflow/{m}.py" for m in ("plan", "layout", "ngram_tables"))
+        ),
     message:
         "Draw the graph of the rules"
     shell:

@@ -132,7 +132,7 @@ def test_the_choice_runs_again_from_the_candidates_on(loop: Checkout) -> None:
 def test_other_held_out_pairs_make_all_texts_of_the_loop_again(loop: Checkout) -> None:
     planned = loop.planned(changed(held_out=60))
     assert {"hold_out_references", "gather_first"} <= planned
-    assert {"train_student em1/1", "train_student references/1", "measure_multimodality em1/1"} <= planned
+    assert {"train_student em1/1", "train_student references/1"} <= planned
     assert not {job for job in planned if job.startswith(("train_teacher", "decode_shard", "train_student ctc"))}
 
 
