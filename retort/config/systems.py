@@ -53,8 +53,8 @@ class System(Section):
     """How it is decoded, by name; the first one also validates. Empty: its objective's usual ones."""
     tune: dict[Name, dict[str, Values]] = {}
     """Values to try on the validation set after training, by search and option, such as {collapse: {blank_penalty:
-    [0.5, 1, 2]}}; all combinations, and the search as it is written. Tests are decoded, and
-    systems timed, with the best one in the first of evaluation.metrics. Training has the search as it is written."""
+    [0.5, 1, 2]}}; all combinations, and the search as it is written. Tests are decoded, and systems timed, with the
+    best one in the first of evaluation.metrics. Training has the search as it is written."""
 
     @model_validator(mode="after")
     def _searches_fit(self) -> System:

@@ -260,7 +260,7 @@ class Options:
             "checkpoint": self.plan.layout.checkpoint_directory(run.system, run.seed),
             "search_name": run.search,
             "search": f"@{tuned[0]}" if tuned else self._with_table(run.system, run.search),
-            "teacher": self._teacher_directory() if self.rescoring(run.system, run.search) else None,
+            "teacher": self._teacher_directory() if self.config.systems[run.system].asks_teacher(run.search) else None,
         }
 
 

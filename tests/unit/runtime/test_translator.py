@@ -4,15 +4,20 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import retort
 from retort import config
+from retort.data.ngrams import NgramModel
 from retort.export.exporting import export_system
+from retort.models.checkpoint import load_checkpoint
 from retort.runtime import open_system
+from retort.search.decoding import translate_texts
 from tests.unit.fakes_export import saved, text_vocabulary
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,6 +50,22 @@ def test_one_text_and_several(systems, name):
     assert translator.translate([]) == []
     cut = translator.translate("abcd " * 100)
     assert cut.truncated and cut.source_cut == translator.source_tokens(["abcd " * 100])[0] - translator.longest_source
+
+
+def test_n_grams_of_another_vocabulary_are_refused(systems, tmp_path):
+    """Wherever a model meets them: where it is opened, exported, and asked by a script of the workflow."""
+    (tmp_path / "other.ngrams").write_bytes(replace(NgramModel.empty(), vocabulary="another").to_bytes())
+    search = {"kind": "ctc_beam", "table": str(tmp_path / "other.ngrams")}
+    checkpoint = systems / "ctc-checkpoint"
+    model, vocabulary, _ = load_checkpoint(checkpoint, torch.device("cpu"))
+    for refused in (
+        lambda: retort.load(checkpoint, search=search),
+        lambda: retort.load(systems / "ctc", search=search),
+        lambda: export_system(checkpoint, tmp_path / "bundle", search=config.CtcBeam(**search).model_dump()),
+        lambda: translate_texts(model, vocabulary, TEXTS, search=config.CtcBeam(**search), batch_tokens=64),
+    ):
+        with pytest.raises(retort.RetortError, match="counted with another vocabulary than the model's"):
+            refused()
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
