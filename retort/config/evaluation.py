@@ -129,6 +129,9 @@ class Latency(Section):
     """Batches decoded before the clock starts."""
     repeats: int = Field(1, ge=1, le=100_000)
     """Times the whole sweep is repeated, systems interleaved."""
+    turn: int = Field(25, ge=1, le=1_000_000_000)
+    """Sentences in a row that a system decodes, at least a batch, before it is the next one's turn. From the second on
+    it finds its own weights in the processor's caches, like a server of one model; with 1 it finds those of others."""
     threads: int | None = Field(1, ge=1, le=4096)
     """CPU threads of each decoder; null: as many as the job is given."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -132,6 +132,7 @@ def _times(inputs: Inputs) -> dict[str, Any]:
         "changed_outputs": timing.changed_outputs(inputs),
         "footprints": timing.engine_footprints(inputs),
         "load": inputs.latency_provenance.get("load"),
+        "turn": inputs.latency_provenance.get("latency", {}).get("turn"),
         "reference": timing.reference_key(inputs),
     }
 

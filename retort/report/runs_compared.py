@@ -23,7 +23,7 @@ from retort.report.labels import place_labels
 from retort.report.summary import score_spreads, test_sets
 from retort.report.timing import Key, Latency, engine_footprints, latencies, time_column
 
-TIMED = ("sentences", "threads")
+TIMED = ("sentences", "threads", "turn")
 """Keys of ``latency`` that times of different runs must share."""
 
 

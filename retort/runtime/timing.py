@@ -1,4 +1,4 @@
-"""Timing of systems on real sentences: warmed up, and interleaved batch by batch, whatever engine runs them."""
+"""Timing of systems on real sentences: warmed up, and in turns, whatever engine runs them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Timing:
 
 
 def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -> Iterator[Timing]:
-    """Time every system on the same batches, one system after the other on each batch.
+    """Time every system on the same batches, in turns of ``settings.turn`` sentences.
 
     Interleaving lets drifts of the machine hit all systems alike; batches with equal numbers hold equal sentences, so
     ratios can be taken batch by batch.
@@ -87,9 +87,17 @@ def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -
             for number in range(settings.warmup):
                 time_batch(timed.loaded, batches[number % len(batches)])
         for _ in range(settings.repeats):
-            for number, batch in enumerate(batches):
+            for turn in _turns(batches, max(1, settings.turn // size)):
                 for timed in systems:
-                    yield Timing(timed, size, batch=number, texts=batch, times=time_batch(timed.loaded, batch))
+                    for number, batch in turn:
+                        yield Timing(timed, size, batch=number, texts=batch, times=time_batch(timed.loaded, batch))
+
+
+def _turns(batches: Sequence[list[str]], length: int) -> Iterator[list[tuple[int, list[str]]]]:
+    """Numbered batches, so many at a time."""
+    numbered = list(enumerate(batches))
+    for start in range(0, len(numbered), length):
+        yield numbered[start : start + length]
 
 
 def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[str]]:

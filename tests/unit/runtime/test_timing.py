@@ -78,19 +78,27 @@ def test_batches_are_whole_and_skip_empty_sentences():
     assert batches_of(TEXTS[:3], 8, 100) == [TEXTS[:3]], "a lone batch may be smaller"
 
 
-def test_systems_take_turns_on_each_batch_after_the_warm_up(monkeypatch):
-    calls = []
+@pytest.fixture
+def calls(monkeypatch):
+    """Which system decoded what."""
+    made = []
 
     def time_one(system, texts):
-        calls.append((system.name, texts))
+        made.append((system.name, texts))
         return Times(1.0, 2.0, 0.5, 7, [[1], [2, 3]])
 
     monkeypatch.setattr(timing, "time_batch", time_one)
-    loaded = [
-        SimpleNamespace(name=name, engine="torch", precision="float32", has_shortlist=False) for name in ("one", "two")
-    ]
-    systems = [Timed(each.name, 1, "s", each) for each in loaded]
-    settings = Latency(sentences=4, batch_sizes=[2], warmup=3, repeats=2)
+    return made
+
+
+def systems_of(*names):
+    loaded = [SimpleNamespace(name=name, engine="torch", precision="float32", has_shortlist=False) for name in names]
+    return [Timed(each.name, 1, "s", each) for each in loaded]
+
+
+def test_systems_take_turns_after_the_warm_up(calls):
+    systems = systems_of("one", "two")
+    settings = Latency(sentences=4, batch_sizes=[2], warmup=3, repeats=2, turn=2)
     timings = list(measure(systems, TEXTS, settings))
     first, second = TEXTS[:2], TEXTS[2:4]
     warm = [(name, texts) for name in ("one", "two") for texts in (first, second, first)]
@@ -115,6 +123,18 @@ def test_systems_take_turns_on_each_batch_after_the_warm_up(monkeypatch):
         "total_seconds": 2.0,
         "processor_seconds": 0.5,
     }
+
+
+def test_a_turn_is_so_many_sentences_and_at_least_a_batch(calls):
+    settings = Latency(sentences=5, batch_sizes=[1, 4], warmup=1, turn=3)
+    timings = list(measure(systems_of("one", "two"), TEXTS, settings))
+    assert [(t.timed.system, t.batch) for t in timings if t.batch_size == 1] == [
+        *(("one", 0), ("one", 1), ("one", 2), ("two", 0), ("two", 1), ("two", 2)),
+        *(("one", 3), ("one", 4), ("two", 3), ("two", 4)),
+    ]
+    assert [(t.timed.system, t.batch) for t in timings if t.batch_size == 4] == [
+        (name, batch) for batch in (0, 1) for name in ("one", "two")
+    ]
 
 
 def test_what_is_timed(clock):
