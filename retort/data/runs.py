@@ -17,6 +17,12 @@ class Run:
     seed: int
     search: str = ""
 
+    @classmethod
+    def parse(cls, text: str) -> Run:
+        """What ``str`` made of a run."""
+        system, seed, *search = text.split("/")
+        return cls(system, int(seed.removeprefix("seed")), *search)
+
     def __str__(self) -> str:
         return "/".join([self.system, f"seed{self.seed}", *([self.search] if self.search else [])])
 

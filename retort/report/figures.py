@@ -311,14 +311,18 @@ def _objective_colours(inputs: Inputs) -> dict[str, str]:
 def _legend(inputs: Inputs, keys: list[Key], colours: dict[str, str]) -> list[Line2D]:
     used = dict.fromkeys(objective(inputs, system) for system, _ in keys)
     marks = [
-        Line2D([], [], marker="o", linestyle="", color=colours[name], label=name or "unknown objective")
-        for name in used
+        Line2D([], [], marker="o", linestyle="", color=colours[name], label=name or _unnamed(keys)) for name in used
     ]
     for label, face in (("raw data", "white"), ("distilled data", INK)):
-        if any(_distilled(inputs, system) == (face == INK) for system, _ in keys):
+        if any(_distilled(inputs, system) == (face == INK) for system, _ in keys if system != EXTERNAL):
             marks.append(Line2D([], [], marker="o", linestyle="", color=INK, markerfacecolor=face, label=label))
     marks.append(Line2D([], [], color="#888888", linestyle=(0, (4, 3)), label="Pareto front"))
     return marks
+
+
+def _unnamed(keys: list[Key]) -> str:
+    """What systems without a known objective are called."""
+    return "external teacher" if any(system == EXTERNAL for system, _ in keys) else "unknown objective"
 
 
 def _labels(keys: list[Key]) -> list[str]:
@@ -327,7 +331,8 @@ def _labels(keys: list[Key]) -> list[str]:
 
 
 def _distilled(inputs: Inputs, system: str) -> bool:
-    """Whether a system was trained on text that a teacher generated, the EM loop's included."""
+    """Whether a system was trained on text that a teacher generated, the EM loop's included; an external teacher is
+    drawn like those."""
     return any(row["data"] not in ("raw", "references") for row in inputs.scores if row["system"] == system)
 
 

@@ -18,7 +18,7 @@ from retort.data.tables import CORPUS
 from retort.errors import RetortError
 from retort.evaluation.significance import Spread
 from retort.report.figures import COLOURS, DPI, margins, plain_style, png
-from retort.report.inputs import Inputs, Paths, read_inputs
+from retort.report.inputs import Inputs, Paths, Row, read_inputs
 from retort.report.labels import place_labels
 from retort.report.summary import score_spreads, test_sets
 from retort.report.timing import Key, Latency, engine_footprints, latencies, time_column
@@ -92,13 +92,20 @@ def _read(run: Path) -> Inputs:
     if not (run / "config.json").is_file():
         raise RetortError(f"{run}: no config.json; expected the directory of a run, such as results/default")
     latency = run / "latency/latency.parquet"
-    return read_inputs(
+    inputs = read_inputs(
         Paths(
             config=run / "config.json",
             scores=sorted(run.glob("scores/*/seed*/*.parquet")),
             latency=latency if latency.exists() else None,
         )
     )
+    # files of systems, searches and seeds that an earlier configuration had stay where they are
+    inputs.scores = [row for row in inputs.scores if _is_configured(inputs, row)]
+    return inputs
+
+
+def _is_configured(inputs: Inputs, row: Row) -> bool:
+    return row["search"] in inputs.searches(row["system"]) and row["seed"] in inputs.config.seeds_of(row["system"])
 
 
 def _common_test_set(directories: dict[str, Path], runs: dict[str, Inputs], refused: list[str]) -> str:

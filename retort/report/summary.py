@@ -13,7 +13,7 @@ from retort.data.runs import Run
 from retort.evaluation.diagnostics import BREVITY
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.evaluation.significance import Spread, spread
-from retort.report.inputs import Inputs
+from retort.report.inputs import Inputs, Row
 from retort.report.timing import Footprint, Key, Latency, Speedup, best_speedups, engine_footprints, latencies
 
 SIGNIFICANT = 0.05
@@ -36,8 +36,16 @@ class Difference:
     mean: float
     low: float
     high: float
-    significant: int
+    lower: int
+    """Seeds with a significantly lower value than the baseline."""
+    higher: int
+    """Seeds with a significantly higher one."""
     seeds: int
+
+    @property
+    def significant(self) -> int:
+        """Seeds whose difference is significant."""
+        return self.lower + self.higher
 
 
 @dataclass(frozen=True)
@@ -108,21 +116,24 @@ def short_outputs(inputs: Inputs) -> list[str]:
 
 
 def difference(inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str]) -> Difference | None:
-    """A system's difference in the leading metric to these baselines; with several baselines, seed by seed."""
+    """A system's difference in the leading metric to baselines that differ in their seed: each seed is compared with
+    the same seed of the baseline, or with the first one that it was compared with."""
+    by_seed: dict[int, dict[int, Row]] = {}
     names = set(baselines)
-    rows = [
-        row
-        for row in inputs.comparison
-        if (row["system"], row["search"], row["test_set"], row["metric"]) == (*key, test_set, inputs.leading)
-        and row["baseline"] in names
-    ]
-    if not rows:
+    for row in inputs.comparison:
+        found = (row["system"], row["search"], row["test_set"], row["metric"])
+        if found == (*key, test_set, inputs.leading) and row["baseline"] in names:
+            by_seed.setdefault(row["seed"], {})[Run.parse(row["baseline"]).seed] = row
+    if not by_seed:
         return None
+    rows = [opponents.get(seed, opponents[min(opponents)]) for seed, opponents in by_seed.items()]
+    significant = [row["difference"] for row in rows if row["p_value"] < SIGNIFICANT]
     return Difference(
         mean=float(np.mean([row["difference"] for row in rows])),
         low=min(row["difference_low"] for row in rows),
         high=max(row["difference_high"] for row in rows),
-        significant=sum(row["p_value"] < SIGNIFICANT for row in rows),
+        lower=sum(value < 0 for value in significant),
+        higher=sum(value > 0 for value in significant),
         seeds=len(rows),
     )
 

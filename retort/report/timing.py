@@ -93,7 +93,7 @@ def engine_latencies(inputs: Inputs) -> dict[EngineKey, dict[int, Latency]]:
         sizes = groups.setdefault((row["system"], row["search"], row["engine"]), {})
         sizes.setdefault(row["batch_size"], []).append(row)
     return {
-        key: {size: _latency(size, rows, column) for size, rows in sorted(groups[key].items())}
+        key: {size: _latency(size, rows, _own_column(key[0], column)) for size, rows in sorted(groups[key].items())}
         for key in sorted(groups, key=lambda key: (inputs.order(*key[:2]), key[2]))
     }
 
@@ -169,7 +169,7 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
     medians: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
     for row in inputs.latency:
         batches = medians.setdefault((row["system"], row["search"], row["engine"], row["batch_size"]), {})
-        batches.setdefault(row["batch"], []).append(row[column])
+        batches.setdefault(row["batch"], []).append(row[_own_column(row["system"], column)])
     if reference is None:
         return {}
     by_engine = engine_latencies(inputs)
@@ -211,24 +211,29 @@ def by_length(inputs: Inputs) -> dict[EngineKey, list[float | None]]:
     for row in inputs.latency:
         if row["batch_size"] == 1:
             buckets = groups.setdefault((row["system"], row["search"], row["engine"]), [[] for _ in (*LENGTHS, None)])
-            buckets[int(np.searchsorted(LENGTHS, row["source_tokens"]))].append(row[column])
+            buckets[int(np.searchsorted(LENGTHS, row["source_tokens"]))].append(row[_own_column(row["system"], column)])
     return {key: [float(np.median(times)) if times else None for times in groups[key]] for key in groups}
 
 
 def busy_ratio(inputs: Inputs) -> float | None:
-    """Seconds by the clock per second on a processor, of all that was timed on one thread of a CPU; None without
-    times, or where the two cannot be compared."""
+    """Seconds by the clock per second on a processor, of all systems that were timed on one thread of a CPU; None
+    without times, or where the two cannot be compared. An external teacher may wait for a device or a server."""
     device: dict[str, Any] = inputs.latency_provenance.get("device") or {}
-    if not inputs.latency or device.get("type") != "cpu" or device.get("threads") != 1:
+    rows = [row for row in inputs.latency if row["system"] != EXTERNAL]
+    if not rows or device.get("type") != "cpu" or device.get("threads") != 1:
         return None
-    total = sum(row["total_seconds"] for row in inputs.latency)
-    return float(total / max(sum(row["processor_seconds"] for row in inputs.latency), 1e-12))
+    total = sum(row["total_seconds"] for row in rows)
+    return float(total / max(sum(row["processor_seconds"] for row in rows), 1e-12))
 
 
 def time_column(inputs: Inputs) -> TimeColumn:
-    """Column of the table that times are compared by."""
+    """Column of the table that times are compared by, but for those of an external teacher: they are the clock's."""
     ratio = busy_ratio(inputs)
     return "processor_seconds" if ratio is not None and ratio > BUSY else "total_seconds"
+
+
+def _own_column(system: str, column: TimeColumn) -> TimeColumn:
+    return "total_seconds" if system == EXTERNAL else column
 
 
 def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:

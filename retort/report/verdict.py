@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.config import EXTERNAL, SearchSection
+from retort.data.runs import Run
 from retort.report.inputs import Inputs
 from retort.report.summary import Difference, difference, pareto, score_spreads, test_sets
 from retort.report.timing import (
@@ -144,7 +145,8 @@ def winner(systems: list[Ranked], sign: int) -> Ranked | None:
 
 def is_worse(system: Ranked, sign: int) -> bool:
     """Whether a system is worse than the reference: significantly, for any seed, where that was tested."""
-    return sign * system.gap < 0 and (system.difference is None or system.difference.significant > 0)
+    found = system.difference
+    return sign * system.gap < 0 and (found is None or (found.lower if sign > 0 else found.higher) > 0)
 
 
 def doubt(inputs: Inputs) -> str | None:
@@ -161,8 +163,9 @@ def doubt(inputs: Inputs) -> str | None:
 
 def _difference(inputs: Inputs, key: Key, reference: Key, test_set: str) -> Difference | None:
     """The compared difference to the reference, where that is the common baseline."""
-    system, _, search = inputs.baseline.split("/") if inputs.baseline.count("/") == 2 else ("", "", "")
-    return difference(inputs, key, test_set, [inputs.baseline]) if (system, search) == reference else None
+    baseline = Run.parse(inputs.baseline) if inputs.baseline else Run("", 0)
+    is_reference = (baseline.system, baseline.search) == reference
+    return difference(inputs, key, test_set, [inputs.baseline]) if is_reference else None
 
 
 def _directory(inputs: Inputs, system: str) -> str | None:

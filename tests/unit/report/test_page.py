@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from retort.config import EXTERNAL
 from retort.data.parquet import write_table
 from retort.data.runs import Run
 from retort.data.tables import ENCODING
@@ -262,7 +263,7 @@ def test_latency_by_hand():
 
 
 def test_a_busy_machine_is_known_by_its_clock():
-    row = {"total_seconds": 3.0, "processor_seconds": 2.0}
+    row = {"system": "teacher", "total_seconds": 3.0, "processor_seconds": 2.0}
     cpu = {"device": {"type": "cpu", "threads": 1}}
     assert timing.busy_ratio(Inputs(config(), latency=[row, row], latency_provenance=cpu)) == 1.5
     for facts in ({}, {"device": {"type": "cuda", "threads": 1}}, {"device": {"type": "cpu", "threads": 4}}):
@@ -283,6 +284,26 @@ def test_on_a_busy_machine_systems_are_compared_by_the_processor_s_time():
         ratio = timing.speedups(inputs, ("teacher", "beam5"))["teacher", "beam5", "torch", 1].ratio
         assert ratio == (0.5 if threads == 1 else 1)
         assert f"time:{'processor' if threads == 1 else 'clock'}|" in results_csv(inputs)
+
+
+def test_an_external_teacher_that_waits_makes_no_machine_busy_and_is_timed_by_the_clock():
+    """Its helper may wait for a device or a server, so it has little time on processors."""
+    row = {"seed": 1, "batch_size": 1, "batch": 0, "sentences": 1, "source_characters": 9, "source_tokens": 3,
+           "target_tokens": 3, "model_seconds": 1.0, "precision": "float32"}  # fmt: skip
+    teacher = row | {"system": EXTERNAL, "search": "command", "engine": "command"}
+    student = row | {"system": "ctc", "search": "collapse", "engine": "onnx"}
+    facts = {"device": {"type": "cpu", "threads": 1}}
+    for clock, ratio in ((1.0, 50), (2.0, 50)):
+        rows = [
+            teacher | {"total_seconds": 50.0, "processor_seconds": 0.5},
+            student | {"total_seconds": clock, "processor_seconds": 1.0},
+        ]
+        inputs = Inputs(config(), latency=rows, latency_provenance=facts)
+        assert timing.busy_ratio(inputs) == clock
+        assert timing.speedups(inputs, (EXTERNAL, "command"))["ctc", "collapse", "onnx", 1].ratio == ratio
+        assert timing.latencies(inputs)[EXTERNAL, "command"][1].median == 50
+        assert timing.by_length(inputs)[EXTERNAL, "command", "command"][0] == 50
+    assert timing.busy_ratio(Inputs(config(), latency=rows[:1], latency_provenance=facts)) is None
 
 
 def test_what_a_system_takes_besides_the_time_of_its_lines():
@@ -321,16 +342,27 @@ def test_the_pareto_front_has_no_beaten_point():
     assert summary.pareto(points, sign=-1) == [1, 4], "lower is better"
 
 
+def compared(seed, baseline, value, p_value):
+    """A row of the comparison table."""
+    row = {"system": "a", "seed": seed, "search": "s", "test_set": "t", "metric": "BLEU", "baseline": baseline}
+    return row | {"difference": value, "difference_low": value - 1, "difference_high": value + 1, "p_value": p_value}
+
+
 def test_differences_over_seeds_cover_every_interval():
-    row = {"system": "a", "search": "s", "test_set": "t", "metric": "BLEU", "baseline": "b"}
-    rows = [
-        {**row, "difference": 1.0, "difference_low": -0.5, "difference_high": 2.0, "p_value": 0.2},
-        {**row, "difference": 2.0, "difference_low": 1.0, "difference_high": 3.0, "p_value": 0.01},
-        {**row, "baseline": "other", "difference": 9.0, "difference_low": 9.0, "difference_high": 9.0, "p_value": 0.0},
-    ]
-    found = summary.difference(Inputs(config(), comparison=rows), ("a", "s"), "t", ["b"])
-    assert found == summary.Difference(1.5, -0.5, 3.0, significant=1, seeds=2)
+    rows = [compared(1, "b/seed1/s", 1.0, 0.2), compared(2, "b/seed1/s", 2.0, 0.01), compared(1, "c/seed1/s", 9.0, 0.0)]
+    found = summary.difference(Inputs(config(), comparison=rows), ("a", "s"), "t", ["b/seed1/s"])
+    assert found == summary.Difference(1.5, 0.0, 3.0, lower=0, higher=1, seeds=2)
     assert summary.difference(Inputs(config(), comparison=rows), ("a", "s"), "t", ["none"]) is None
+
+
+def test_each_seed_is_compared_with_the_same_one_where_that_is_there():
+    """The common baseline is one seed of a system, and all seeds are compared with it, too."""
+    rows = [
+        *(compared(1, "b/seed1/s", 1.0, 0.01), compared(2, "b/seed1/s", 9.0, 0.01)),
+        *(compared(2, "b/seed2/s", -3.0, 0.01), compared(3, "b/seed1/s", 5.0, 0.2)),
+    ]
+    found = summary.difference(Inputs(config(), comparison=rows), ("a", "s"), "t", ["b/seed1/s", "b/seed2/s"])
+    assert found == summary.Difference(1.0, -4.0, 6.0, lower=1, higher=1, seeds=3)
 
 
 def test_pairs_differ_in_their_data_only():

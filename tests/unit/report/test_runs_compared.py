@@ -58,6 +58,21 @@ def test_systems_of_both_runs_are_in_one_table_and_figure(runs: tuple[Path, Path
     assert drawn and drawn.startswith(b"\x89PNG")
 
 
+def test_scores_that_an_earlier_configuration_left_are_left_out(runs: tuple[Path, Path]) -> None:
+    clean = as_csv(compare_runs(runs))
+    for name, changed in (
+        ("ctc/seed9/collapse", {"seed": 9}),
+        ("ctc/seed1/old", {"search": "old"}),
+        ("gone/seed1/collapse", {"system": "gone"}),
+    ):
+        left = runs[1] / f"scores/{name}.parquet"
+        left.parent.mkdir(parents=True, exist_ok=True)
+        rows = read_table(runs[1] / "scores/ctc/seed1/collapse.parquet", SCORES).to_pylist()
+        data = pa.Table.from_pylist([row | changed | {"value": 10.0} for row in rows], schema=SCORES.schema)
+        write_table(left, SCORES, data, {})
+    assert as_csv(compare_runs(runs)) == clean
+
+
 def test_times_of_another_device_are_left_out(runs: tuple[Path, Path]) -> None:
     device = {"type": "cpu", "processor": "Another CPU", "threads": 2}
     change(runs[1] / "latency/latency.parquet", LATENCY, lambda rows: None, device=device)

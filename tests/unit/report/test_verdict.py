@@ -20,7 +20,7 @@ def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> 
         engine="onnx", precision="int8", batch_size=1, batches=9, median=milliseconds / 1000, low=0, high=1, highest=1,
         processor_per_million=1, output_tokens=5, **unused,
     )  # fmt: skip
-    difference = Difference(mean=gap, low=gap - 1, high=gap + 1, significant=significant, seeds=1)
+    difference = Difference(mean=gap, low=gap - 1, high=gap + 1, lower=significant, higher=0, seeds=1)
     footprint = Footprint(megabytes=1.25, cold_start=None, peak_megabytes=60.4)
     return Ranked((name, "argmax"), 50 + gap, difference, gap, None, latency, footprint, f"systems/{name}", None)
 
@@ -63,6 +63,13 @@ def test_lower_is_better_in_some_metrics() -> None:
     worse, better = replace(DEEP, value=60), replace(FAST, value=40)
     assert names(verdict.at_speedups([worse, better], -1)) == ["fast"]
     assert names(verdict.at_speedups([worse, better], 1)) == ["deep", "fast"]
+
+
+def test_a_seed_that_is_significantly_better_makes_no_system_worse() -> None:
+    mixed = replace(MIDDLE, difference=Difference(mean=-0.1, low=-2.0, high=4.0, lower=0, higher=1, seeds=2))
+    assert not verdict.is_worse(mixed, 1)
+    lower_is_better = replace(mixed, gap=0.1)
+    assert verdict.is_worse(lower_is_better, -1)
 
 
 def test_the_winner_is_the_fastest_that_is_not_significantly_worse() -> None:
