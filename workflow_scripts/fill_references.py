@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import shutil
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retort.config.external import EXTERNAL, ExternalTeacher
+from retort.corpus.preparation import text_of
 from retort.corpus.raw import split_of
 from retort.data.files import write_json
 from retort.data.parquet import read_provenance, read_table, write_table
@@ -49,7 +51,8 @@ def main(args: argparse.Namespace) -> None:
             given = provenance(**read_provenance(path), references=EXTERNAL, outputs=file_digest(args.outputs))
             write_table(args.output / path.name, CORPUS, data=table, provenance=given)
             cleaning = counted(cleaning, split, table.num_rows)
-            facts["splits"][split] |= {"pairs": table.num_rows, "references": EXTERNAL}
+            digest = hashlib.sha256(text_of(table).encode()).hexdigest()
+            facts["splits"][split] |= {"pairs": table.num_rows, "sha256": digest, "references": EXTERNAL}
         elif path.name not in (args.outputs.name, "cleaning.parquet"):
             shutil.copyfile(path, args.output / path.name)
     given = read_provenance(args.sources / "cleaning.parquet")

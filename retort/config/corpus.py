@@ -293,8 +293,8 @@ class Cleaning(Section):
 
     max_words: int | None = Field(100, ge=1, le=1_000_000_000)
     """Drop training pairs with a side of more white-space words. Chinese, Japanese, Thai, Lao, Khmer, Burmese
-    and Tibetan have no spaces between words: 1.7 Han characters, 2.7 kana, 4.5 Thai or Lao, 5 Tibetan or 5.5 Khmer or
-    Burmese ones count as a word.
+    and Tibetan have no spaces between words: 1.7 Han characters, 2.7 kana, 4.5 Thai or Lao, 5.5 Khmer, Burmese or
+    Tibetan ones count as a word.
     null: no limit, as for summarisation, where
     model.truncate_sources cuts long sources."""
     max_ratio: float | None = Field(3.0, ge=1, le=10_000)

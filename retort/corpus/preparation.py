@@ -106,12 +106,16 @@ def _clean(
 def _watched(parts: Iterable[pa.Table], digest: hashlib._Hash, held_out: cleaning.HeldOut | None) -> Iterator[pa.Table]:
     """The parts of a split on their way into its table; their texts go into ``digest`` and ``held_out``."""
     for part in parts:
-        columns = (part.column("id").to_pylist(), part.column("source").to_pylist(), references_of(part))
-        lines = ("\t".join([str(i), source, *texts]) + "\n" for i, source, texts in zip(*columns, strict=True))
-        digest.update("".join(lines).encode())
+        digest.update(text_of(part).encode())
         if held_out is not None:
             held_out.add(part)
         yield part
+
+
+def text_of(part: pa.Table) -> str:
+    """The ids, sources and references of a CORPUS table: what corpus.json has the SHA-256 of."""
+    columns = (part.column("id").to_pylist(), part.column("source").to_pylist(), references_of(part))
+    return "".join("\t".join([str(i), source, *texts]) + "\n" for i, source, texts in zip(*columns, strict=True))
 
 
 def _in_words(counts: Mapping[str, int]) -> str:

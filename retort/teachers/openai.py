@@ -163,8 +163,8 @@ class OpenAI:
             raise _Again(f"an answer that is not one ({type(error).__name__}: {error})") from None
         if len(choices) != self.section.outputs:
             raise _Again(f"{len(choices)} outputs; expected {self.section.outputs}")
-        if not all(text is None or isinstance(text, str) for text, _ in choices):
-            raise _Again("an output that is no text")
+        if not all(value is None or isinstance(value, str) for choice in choices for value in choice):
+            raise _Again("an output, or the reason for its end, that is no text")
         known = {STOP: STOP, LENGTH: LENGTH}
         return [Output(one_line(text or ""), known.get(reason, reason)) for text, reason in choices], tokens
 

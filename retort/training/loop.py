@@ -138,8 +138,10 @@ class Trainer:
         saved = self._counted[0]
         stopped_by = self._stop_reason()
         while stopped_by is None:
+            before = progress.seconds
             self._update(work)
             now = self._count_time()
+            progress.sums["seconds"] = progress.sums.get("seconds", 0.0) + progress.seconds - before
             log.advance()
             if progress.update % LOG_EVERY == 0:
                 self._log_training(log)
@@ -357,10 +359,9 @@ class Trainer:
     def _log_training(self, log: TrainingLog) -> None:
         sums, progress = self.progress.sums, self.progress
         count = sums.pop("batches")
-        tokens = sums.pop("tokens")
+        tokens, seconds = sums.pop("tokens"), sums.pop("seconds")
         metrics = {name: value / count for name, value in sums.items()}
-        before = next((r[4] for r in reversed(progress.rows) if r[1] == "train"), 0.0)
-        metrics["tokens_per_second"] = tokens / max(1e-9, progress.seconds - before)
+        metrics["tokens_per_second"] = tokens / max(1e-9, seconds)
         if self.weighting:
             metrics |= self.weighting.metrics(progress.weighting)
         metrics["learning_rate"] = learning_rate(self.settings, progress.update)

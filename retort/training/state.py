@@ -44,7 +44,7 @@ class Progress:
     """(validation metric, higher is better; update) of the best weights, best first."""
     rows: list[list[Any]] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
-    """Sums of the training metrics since the last line of the log, and the number of batches."""
+    """Sums of the training metrics since the last line of the log, the number of batches, and the updates' seconds."""
     weighting: dict[str, Any] = field(default_factory=dict)
     """State of the weighting of samples."""
     health: dict[str, Any] = field(default_factory=dict)

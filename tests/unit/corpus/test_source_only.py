@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from retort import config
 from retort.config.external import CommandTeacher
-from retort.corpus.preparation import prepare_corpus
+from retort.corpus.preparation import prepare_corpus, text_of
 from retort.data.batches import EncodedCorpus
 from retort.data.parquet import read_table, write_table
 from retort.data.references import references_of
@@ -108,7 +109,9 @@ def test_outputs_become_references_by_id_and_rejected_ones_are_dropped(tmp_path:
     test = read_table(corpus / "test.test.parquet", CORPUS)
     assert (test["id"].to_pylist(), test["target"].to_pylist()) == ([2], ["drei"])
     facts = json.loads((corpus / "corpus.json").read_text())
-    assert facts["splits"]["test"] == {**facts["splits"]["test"], "pairs": 1, "references": "external"}
+    digest = hashlib.sha256(text_of(read_table(corpus / "test.test.parquet", CORPUS)).encode()).hexdigest()
+    expected = {"pairs": 1, "sha256": digest, "references": "external"}
+    assert facts["splits"]["test"] == {**facts["splits"]["test"], **expected}
     rows = read_table(corpus / "cleaning.parquet", CLEANING).to_pylist()
     assert {"split": "test", "reason": "rejected", "pairs": 2} in rows
     outputs["valid"] = {0: [Output("")], 1: [Output("")]}

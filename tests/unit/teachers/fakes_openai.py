@@ -86,6 +86,9 @@ class Handler(BaseHTTPRequestHandler):
     def endless(self, source: str, body: Any) -> None:
         self.send(200, self.answer([source]).replace(b"10", b"1e999"))
 
+    def reasons(self, source: str, body: Any) -> None:
+        self.send(200, self.answer([source]).replace(b'"stop"', b'["stop"]'))
+
     def half(self, source: str, body: Any) -> None:
         self.send(200, self.answer(["half \ud83d"]))
 

@@ -71,7 +71,9 @@ def texts(teacher: OpenAITeacher, questions: list[Question] = QUESTIONS) -> dict
 EXPECTED = {question.id: [question.source[::-1]] for question in QUESTIONS}
 
 
-@pytest.mark.parametrize("faults", [["busy", "broken", "late", "cut", "malformed", "longer"], ["deep", "endless"]])
+@pytest.mark.parametrize(
+    "faults", [["busy", "broken", "late", "cut", "malformed", "longer"], ["deep", "endless", "reasons"]]
+)
 def test_every_fault_is_tried_again(serve: Any, faults: list[str]) -> None:
     server = serve(*faults)
     assert texts(section(server.url)) == EXPECTED

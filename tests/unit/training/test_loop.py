@@ -277,6 +277,28 @@ def test_the_log_is_a_table_and_events(tmp_path, monkeypatch):
     assert list((tmp_path / "events").glob("events.*"))
 
 
+def test_the_speed_in_the_log_is_that_of_updates_alone(tmp_path, monkeypatch):
+    """Neither validations nor what is saved counts."""
+    clock = {"now": 0.0}
+    monkeypatch.setattr(loop, "LOG_EVERY", 6)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock["now"])
+    trainer = short(tmp_path)
+    compute, validator = trainer.compute, trainer.validator
+
+    def slowly(*args):
+        clock["now"] += 0.5
+        return compute(*args)
+
+    def validate(model):
+        clock["now"] += 1000.0
+        return validator(model)
+
+    trainer.compute, trainer.validator = slowly, validate
+    result = trainer.run(tmp_path / "events")
+    speeds = [value for _, split, metric, value, _ in result.rows if (split, metric) == ("train", "tokens_per_second")]
+    assert result.tokens == pytest.approx(sum(speeds) * 3.0)
+
+
 def test_the_validation_loss_is_a_mean_over_tokens_whatever_the_batches():
     objective, valid = OBJECTIVES["autoregressive"], sequences(40, 3)
     model = small_model(objective, dropout=0.3)
