@@ -107,7 +107,8 @@ def _convert(model: AutoregressiveModel, specs: Any) -> Any:
     spec.decoder.embeddings.weight = _array(embeddings.target)
     spec.decoder.projection.weight = _array(embeddings.output)
     for side in (spec.encoder, spec.decoder):
-        side.position_encodings.encodings = _array(positions.table[: config.max_length])
+        # scoring an output without an end takes one position more: that of the token after the limit, and eos
+        side.position_encodings.encodings = _array(positions.table[: config.max_length + 1])
     _encoder(spec.encoder, model.encoder)
     _decoder(spec.decoder, model.decoder)
     spec.config.add_source_eos = True

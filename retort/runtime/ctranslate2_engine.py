@@ -69,17 +69,26 @@ class CTranslate2System(System):
         order is that of CTranslate2. Outputs that are equal once they are cut are one."""
         lists = self._ranked(sources, count)
         pairs = [(source, tokens) for source, (ranked, _) in zip(sources, lists, strict=True) for tokens in ranked]
-        results = iter(
-            self._translator.score_batch(
+        results = iter(self._log_probs(pairs))
+        return [distinct([self._scored(tokens, limit, next(results)) for tokens in ranked]) for ranked, limit in lists]
+
+    def _log_probs(self, pairs: Sequence[tuple[Sequence[int], list[int]]]) -> list[list[float]]:
+        """Of the tokens of an output and of eos, for each source and output."""
+        try:
+            results = self._translator.score_batch(
                 [self._pieces(source) for source, _ in pairs],
                 [[self._target_pieces[i] for i in tokens] for _, tokens in pairs],
                 max_input_length=0,
             )
-        )
-        return [
-            distinct([self._scored(tokens, limit, next(results).log_probs) for tokens in ranked])
-            for ranked, limit in lists
-        ]
+        except RuntimeError as error:
+            # bundles once had no position for what comes after an output of max_length tokens
+            if "position encodings" not in str(error):
+                raise
+            raise RetortError(
+                f"{self._directory}: an earlier export, which has no scores for outputs as long as its limit of "
+                f"{self.max_length} tokens; export the system again, or translate without scores and --n-best"
+            ) from None
+        return [result.log_probs for result in results]
 
     def _scored(self, tokens: list[int], limit: int, log_probs: list[float]) -> Scored:
         """``log_probs`` are of the tokens and of eos, which an output that hit its limit does not have."""

@@ -12,6 +12,8 @@ from retort import config
 from retort.cli import main
 from retort.data.batches import Ragged
 from retort.data.vocabulary import EOS
+from retort.errors import RetortError
+from retort.export import ctranslate2 as exporting
 from retort.export.exporting import export_system
 from retort.export.parity import Lines
 from retort.losses.teacher_forcing import shifted_right
@@ -82,6 +84,44 @@ def test_scores_are_those_of_torch(tmp_path, vocabulary, search):
                 assert scored.score == pytest.approx(other.score, abs=1e-4)
                 assert scored.log_probs == pytest.approx(other.log_probs, abs=1e-4)
                 assert scored.decoded == other.decoded
+
+
+LONG = config.Beam(kind="beam", beam_size=3, max_ratio=50.0).model_dump()
+"""Outputs may be as long as the model allows."""
+
+
+def test_outputs_that_hit_the_limit_of_the_model_have_the_scores_of_torch(tmp_path, vocabulary):
+    saved(tmp_path / "checkpoint", vocabulary, AUTOREGRESSIVE, max_length=12)
+    export_system(tmp_path / "checkpoint", tmp_path / "exported", search=LONG)
+    sources = [[7, 20, 9, 31], [8], [30, 12, 12, 9, 25, 7, 7, 19]]
+    engines = [open_system(tmp_path / name, LONG) for name in ("checkpoint", "exported")]
+    by_torch, found = (system.decode_scored(sources, 3) for system in engines)
+    for ours, theirs in zip(found, by_torch, strict=True):
+        expected = {tuple(s.decoded.tokens): s for s in theirs}
+        cut = [s for s in ours if s.decoded.truncated and len(s.decoded.tokens) == 11]
+        assert cut
+        for scored in cut:
+            other = expected[tuple(scored.decoded.tokens)]
+            assert scored.decoded == other.decoded and scored.score == pytest.approx(other.score, abs=1e-4)
+            assert scored.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+
+
+def test_scores_that_a_bundle_of_fewer_positions_lacks_are_refused(tmp_path, vocabulary, monkeypatch):
+    def convert(model, specs, of_now=exporting._convert):
+        spec = of_now(model, specs)
+        for side in (spec.encoder, spec.decoder):
+            side.position_encodings.encodings = side.position_encodings.encodings[:-1]
+        return spec
+
+    monkeypatch.setattr(exporting, "_convert", convert)
+    saved(tmp_path / "checkpoint", vocabulary, AUTOREGRESSIVE, max_length=12)
+    export_system(tmp_path / "checkpoint", tmp_path / "exported", search=LONG)
+    system = open_system(tmp_path / "exported")
+    assert system.decode([[7, 20, 9, 31]])[0].truncated
+    with pytest.raises(
+        RetortError, match="exported: an earlier export, .* limit of 12 tokens; export the system again"
+    ):
+        system.decode_scored([[7, 20, 9, 31]], 1)
 
 
 def test_int8_is_smaller_and_both_searches_run(tmp_path, vocabulary):
