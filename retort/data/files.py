@@ -6,6 +6,7 @@ import errno
 import glob
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ FINISHED = "finished"
 
 
 def temporary_path(path: Path) -> Path:
-    """Where to write ``path`` until it is complete. Temporary files that killed processes left are removed.
+    """Where to write ``path``, a file or a directory, until it is complete. What killed processes left is removed.
 
     Raises RetortError where no file can be: what is renamed to a device takes its place.
     """
@@ -28,7 +29,14 @@ def temporary_path(path: Path) -> Path:
         raise RetortError(f"{str(path)!r}: names a directory, not a file; give the name of a file")
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         pid = stale.name.removeprefix(f".{path.name}.").removesuffix(".tmp")
-        if pid.isdecimal() and not is_alive(int(pid)):
+        is_directory = stale.is_dir() and not stale.is_symlink()
+        # in a container the next process may have the number of the killed one
+        is_own = is_directory and pid == str(os.getpid())
+        if not pid.isdecimal() or (is_alive(int(pid)) and not is_own):
+            continue
+        if is_directory:
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
             stale.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 

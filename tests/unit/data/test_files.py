@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from retort.data.files import is_special, write_bytes, write_json
+from retort.data.files import is_special, temporary_path, write_bytes, write_json
 from retort.errors import RetortError
 
 
@@ -40,6 +40,13 @@ def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
         path.write_bytes(b"half")
     write_bytes(tmp_path / "b", b"new")
     assert {path.name for path in tmp_path.iterdir()} == {"b", other.name, running.name}
+    # what becomes a directory is one before; in a container both processes may have the same number
+    left, running, own = (tmp_path / f".d.{pid}.tmp" for pid in (dead.pid, os.getppid(), os.getpid()))
+    for path in (left, running, own):
+        path.mkdir()
+        (path / "half").write_bytes(b"")
+    assert temporary_path(tmp_path / "d") == own
+    assert (left.exists(), running.exists(), own.exists()) == (False, True, False)
 
 
 def test_nothing_takes_the_place_of_a_pipe_or_a_device(tmp_path):
