@@ -12,6 +12,9 @@ from retort.data.ngrams import check_ngrams
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 
+BATCH_SIZE = 32
+"""Lines that are decoded at once where nothing is said; bounds the memory."""
+
 
 @dataclass(frozen=True)
 class Output:
@@ -78,8 +81,8 @@ class System(ABC):
 
     engine: str
     """torch, onnx or ctranslate2."""
-    batch_size: int | None = None
-    """Lines that are decoded at once unless the caller says otherwise; None: all that are given."""
+    batch_size = BATCH_SIZE
+    """Lines that are decoded at once unless the caller says otherwise; 1 where an output would depend on the others."""
     has_shortlist: bool = False
     """Whether it scores candidates of a source instead of the vocabulary."""
 
@@ -113,7 +116,10 @@ class System(ABC):
         return [tokens[: self.max_length - 1] for tokens in self.vocabulary.encode_source(texts)]
 
     def translate(self, texts: Sequence[str], batch_size: int | None = None) -> list[Output]:
-        """One output per text, in their order; text without tokens gives an empty output."""
+        """One output per text, in their order; text without tokens gives an empty output.
+
+        ``batch_size``: texts that are decoded at once; None: the system's own.
+        """
         longest = self.max_length - 1
         encoded = self.vocabulary.encode_source(texts)
         decoded = [Decoded([], False, 0)] * len(texts)
@@ -172,10 +178,9 @@ class System(ABC):
         Raises RetortError for a search whose tokens have no probabilities of their own.
         """
 
-    def _batches(self, encoded: Sequence[Sequence[int]], size: int | None) -> Iterator[list[int]]:
+    def _batches(self, encoded: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
         """Rows that have tokens, in batches of similar length."""
         rows = [i for i, tokens in enumerate(encoded) if tokens]
-        size = size or max(1, len(rows))
         if size > 1:
             rows.sort(key=lambda i: len(encoded[i]))
         for start in range(0, len(rows), size):

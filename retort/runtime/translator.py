@@ -84,8 +84,8 @@ class Translator:
         """Translate one text, or several in their order. A text is one segment: white space is not kept.
 
         ``n_best``: outputs per text, as many as the search ranks. ``scores`` adds scores and probabilities, which take
-        time. ``batch_size``: texts decoded at once; None: as the engine does best. Raises RetortError if the search
-        ranks fewer outputs.
+        time. ``batch_size``: texts decoded at once; None: 32, or one where an output would depend on the others.
+        Raises RetortError if the search ranks fewer outputs.
         """
         sources = checked_texts(texts)
         check_counts(n_best=n_best, batch_size=1 if batch_size is None else batch_size)

@@ -1,0 +1,60 @@
+"""How many lines an engine decodes at once."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from retort.export.parity import Lines, compare
+from retort.runtime.system import BATCH_SIZE, Decoded, Scored, System
+from retort.runtime.translator import Translator
+
+
+class Recorder(System):
+    """Gives sources of one token per character back, and remembers the sizes of its batches."""
+
+    engine = "recorder"
+
+    def __init__(self):
+        vocabulary = SimpleNamespace(
+            encode_source=lambda texts: [[ord(c) for c in text] for text in texts],
+            decode_target=lambda tokens: ["".join(map(chr, ids)) for ids in tokens],
+            target_pieces=[],
+        )
+        super().__init__(vocabulary, {"kind": "none"}, ["none"], "float32", 64, False)
+        self.sizes = []
+
+    def decode(self, sources):
+        self.sizes.append(len(sources))
+        return [Decoded(list(tokens), False, 1) for tokens in sources]
+
+    @property
+    def most_outputs(self):
+        return 2
+
+    def decode_scored(self, sources, count):
+        return [[Scored(decoded, 0.0, [])] * count for decoded in self.decode(sources)]
+
+
+TEXTS = ["a" * (i % 7 + 1) for i in range(2 * BATCH_SIZE + 3)]
+BOUNDED = [BATCH_SIZE, BATCH_SIZE, 3]
+CALLS = {
+    "translate": lambda system, **options: Translator(system).translate(TEXTS, **options),
+    "n best": lambda system, **options: Translator(system).translate(TEXTS, n_best=2, **options),
+    "running text": lambda system, **options: Translator(system).translate_text("\n".join(TEXTS), **options),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_batches_are_bounded_unless_a_size_is_given(name):
+    system = Recorder()
+    CALLS[name](system)
+    assert system.sizes == BOUNDED
+    system.sizes.clear()
+    CALLS[name](system, batch_size=100)
+    assert system.sizes == [len(TEXTS)]
+
+
+def test_the_check_of_an_export_decodes_bounded_batches():
+    exact, exported = Recorder(), Recorder()
+    assert compare(exact, exported, Lines("lines", TEXTS, None))[0]["changed_outputs"] == 0
+    assert exact.sizes == exported.sizes == BOUNDED
