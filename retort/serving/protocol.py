@@ -9,9 +9,6 @@ from typing import Any
 from retort.runtime.asked import checked_texts
 from retort.runtime.translator import Translator
 
-BATCH = 32
-"""Texts that are decoded at once."""
-
 
 class Refused(Exception):
     """A request that is not answered, with the status of HTTP and the reason."""
@@ -58,9 +55,10 @@ def parsed(content: bytes, most_texts: int) -> Asked:
 
 
 def answer(translator: Translator, asked: Asked) -> dict[str, Any]:
-    """Translations in the order of the texts. Raises RetortError for what the system cannot do."""
+    """Translations in the order of the texts, in the system's own batches: where an output would depend on the other
+    texts, each is decoded alone. Raises RetortError for what the system cannot do."""
     if asked.running_text:
-        running = [translator.translate_text(t, scores=asked.scores, batch_size=BATCH) for t in asked.texts]
+        running = [translator.translate_text(t, scores=asked.scores) for t in asked.texts]
         return {"translations": [translation.facts() for translation in running]}
-    found = translator.translate(asked.texts, n_best=asked.n_best, scores=asked.scores, batch_size=BATCH)
+    found = translator.translate(asked.texts, n_best=asked.n_best, scores=asked.scores)
     return {"translations": [translation.facts() for translation in found]}

@@ -31,7 +31,7 @@ class Upper:
         self.gate = threading.Event()
         self.gate.set()
 
-    def translate(self, texts: list[str], *, n_best: int, scores: bool, batch_size: int) -> list[Translation]:
+    def translate(self, texts: list[str], *, n_best: int, scores: bool) -> list[Translation]:
         assert self.gate.wait(10)
         if n_best > 2:
             raise retort.RetortError(f"{n_best} outputs per line: the search ranks 2")

@@ -1,0 +1,22 @@
+"""Answers of a real system."""
+
+import random
+
+import retort
+from retort import config
+from retort.export.exporting import export_system
+from retort.serving.protocol import Asked, answer
+from tests.unit.fakes_export import saved, text_vocabulary
+
+
+def test_no_translation_depends_on_the_other_texts_of_a_request(tmp_path):
+    saved(tmp_path / "ctc", text_vocabulary(tmp_path), config.Ctc(name="ctc"))
+    export_system(tmp_path / "ctc", tmp_path / "bundle", precision="int8")
+    translator, rng = retort.load(tmp_path / "bundle"), random.Random(3)
+    texts = [" ".join("".join(rng.choices("abcdefgh", k=4)) for _ in range(rng.randint(1, 8))) for _ in range(100)]
+    together = translator.translate(texts, batch_size=32)
+    for running in (False, True):
+        found = answer(translator, Asked(texts, running_text=running))["translations"]
+        alone = [answer(translator, Asked([text], running_text=running))["translations"][0] for text in texts]
+        assert found == alone
+        assert [t["text"] for t in found] != [t.text for t in together]
