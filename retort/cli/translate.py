@@ -24,7 +24,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     translate.add_argument(
         "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
     )
-    translate.add_argument("--batch-size", type=count, default=32, help="lines translated together (default 32)")
+    translate.add_argument(
+        "--batch-size",
+        type=count,
+        help="lines, or sentences of --text, decoded at once; default: 32, or 1 where an output would depend on the "
+        "others",
+    )
     translate.add_argument("--threads", type=threads, default=os.cpu_count() or 1)
     translate.add_argument(
         "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"

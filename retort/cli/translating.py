@@ -14,6 +14,7 @@ from retort.data.streams import complain
 from retort.errors import RetortError
 from retort.runtime.kept import Keeper, Lost, counted
 from retort.runtime.opening import open_system
+from retort.runtime.system import BATCH_SIZE
 from retort.runtime.translator import Translator
 
 NAMED, SHOWN = 10, 80
@@ -33,7 +34,8 @@ def translate(args: argparse.Namespace) -> None:
         read, more_waits = reader(lines, name)
         with Progress(size(lines), to_terminal=args.output is None and is_terminal(sys.stdout)) as progress:
             done = 0
-            for texts in batches(read, more_waits, size=args.batch_size, name=name, strip=not args.text):
+            at_once = args.batch_size or BATCH_SIZE
+            for texts in batches(read, more_waits, size=at_once, name=name, strip=not args.text):
                 written, remarks = mode.translated(texts, done + 1)
                 write(written)
                 for remark in remarks:
@@ -58,13 +60,14 @@ class Segments:
     """Each line is one segment."""
 
     def __init__(self, translator: Translator, args: argparse.Namespace) -> None:
-        self._translator, self._n_best, self._scores = translator, args.n_best, args.scores
+        self._translator = translator
+        self._options = {"n_best": args.n_best, "scores": args.scores, "batch_size": args.batch_size}
         self._form = as_json if args.json else partial(as_columns, ranks=args.n_best > 1)
         self._cut = 0
 
     def translated(self, texts: list[str], first: int) -> tuple[str, list[str]]:
         """What to write for these lines, and what to say about them; ``first`` is the number of the first."""
-        translations = self._translator.translate(texts, n_best=self._n_best, scores=self._scores)
+        translations = self._translator.translate(texts, **self._options)
         numbered = list(enumerate(translations, start=first))
         read = self._translator.longest_source
         remarks = [
@@ -85,14 +88,15 @@ class RunningText:
     """Lines are split into segments and put together again."""
 
     def __init__(self, translator: Translator, args: argparse.Namespace) -> None:
-        self._translator, self._keeper, self._scores = translator, Keeper(args.keep), args.scores
+        self._translator, self._keeper = translator, Keeper(args.keep)
+        self._options = {"scores": args.scores, "batch_size": args.batch_size}
         self._form = as_json if args.json else running_text
         self._found = self._named = 0
         self._lost: list[Lost] = []
 
     def translated(self, texts: list[str], first: int) -> tuple[str, list[str]]:
         """As that of ``Segments``."""
-        numbered = list(enumerate(self._translator.translate_lines(texts, self._keeper, self._scores), start=first))
+        numbered = list(enumerate(self._translator.translate_lines(texts, self._keeper, **self._options), start=first))
         remarks = []
         for number, t in numbered:
             self._found += t.kept.found

@@ -23,6 +23,8 @@ from retort.data.vocabulary import Vocabulary
 from retort.export.exporting import export_system
 from retort.models.build import build_model
 from retort.models.checkpoint import load_checkpoint, save_checkpoint
+from retort.runtime.onnx_engine import OnnxSystem
+from retort.runtime.torch_engine import TorchSystem
 from retort.search.decoding import translate_texts
 from tests.unit.fakes_training import small_vocabulary
 
@@ -547,6 +549,29 @@ def test_an_exported_system_translates_as_its_checkpoint_does(retort, janus, tmp
         assert retort(*chosen, stdin=b"abc de\n\nfade bead\n", model=tmp_path / "bundle") == expected
     status, _, errors = retort("--mode", "ar", stdin=b"abc\n", model=tmp_path / "bundle")
     assert status == 2 and "this bundle decodes by mask_predict or argmax or length_parallel, not by beam" in errors
+
+
+def test_a_batch_size_that_is_given_is_that_of_the_engine(retort, checkpoint, janus, tmp_path, monkeypatch):
+    sizes = []
+    for engine in (OnnxSystem, TorchSystem):
+
+        def decode(self, sources, of_engine=engine.decode):
+            sizes.append(len(sources))
+            return of_engine(self, sources)
+
+        monkeypatch.setattr(engine, "decode", decode)
+    export_system(janus, tmp_path / "bundle")
+    (tmp_path / "in.txt").write_text("Abc de. Fade bead.\n" * 40)
+    for model, options, expected in (
+        (tmp_path / "bundle", [], [1] * 40),
+        (tmp_path / "bundle", ["--batch-size", 16], [16, 16, 8]),
+        (tmp_path / "bundle", ["--batch-size", 16, "--text"], [16] * 5),
+        (checkpoint, [], [32, 8]),
+        (checkpoint, ["--batch-size", 16, "--text"], [16] * 5),
+    ):
+        sizes.clear()
+        assert retort("--input", tmp_path / "in.txt", *options, model=model)[0] == 0
+        assert sizes == expected
 
 
 BAD_EXPORTS = {
