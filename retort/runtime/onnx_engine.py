@@ -53,10 +53,15 @@ class Graphs:
         return other
 
     def run(self, name: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The outputs of a graph by name."""
+        """The outputs of a graph by name. Raises MemoryError, or RuntimeError for whatever else fails."""
         names = self._outputs[name]
         given = {**inputs, **self._more_inputs[name]}
-        return dict(zip(names, self._sessions[name].run(names, given), strict=True))
+        try:
+            outputs = self._sessions[name].run(names, given)
+        except Exception as error:  # each of its errors is a class of its own
+            is_memory = isinstance(error, MemoryError) or "Failed to allocate" in str(error)
+            raise (MemoryError if is_memory else RuntimeError)(f"{name}: ONNX Runtime: {error}") from error
+        return dict(zip(names, outputs, strict=True))
 
     def forbid_unknown(self, scores: np.ndarray) -> None:
         """Make the scores [..., v] of unk impossible, in place, unless it is allowed."""
