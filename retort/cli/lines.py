@@ -47,10 +47,12 @@ def _names_beside(path: Path) -> set[str]:
 @contextmanager
 def output(path: Path | None) -> Iterator[Callable[[str], None]]:
     """How to write text: to a file that is there when all is written, or to standard output, a pipe or a device, at
-    once."""
+    once. Raises RetortError for a directory."""
     if path is None:
         yield write_out
         return
+    if path.is_dir():
+        raise RetortError(f"--output {path}: a directory; give the name of a file")
     at_once = is_special(path)
     with writable(path):
         # a link stays one

@@ -469,6 +469,15 @@ def test_output_is_there_when_it_is_complete(retort, expected, tmp_path):
     assert status == 2 and "absent/out.txt: cannot be written (No such file" in errors
 
 
+def test_a_directory_for_output_is_refused_before_anything_is_translated(retort, tmp_path, monkeypatch):
+    monkeypatch.setattr(TorchSystem, "decode", None)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (tmp_path, tmp_path / "link"):
+        status, _, errors = retort("--output", path, stdin=b"abc\n")
+        assert (status, errors) == (2, f"error: retort: --output {path}: a directory; give the name of a file\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
 def test_closed_streams_are_replaced_in_programs_that_are_run_too():
     """As retort run does."""
     run = (
