@@ -96,7 +96,8 @@ class LengthCandidates:
         return log_probs_mv
 
     def fill(self, options: Argmax | LengthParallel) -> list[list[Hypothesis]]:
-        """N-best lists of one pass, see ``ranked``; ``options.deduplicate`` decides what happens to repeats."""
+        """Distinct outputs of one pass, in the order of ``ranked``; ``options.deduplicate`` decides what happens to
+        repeated tokens."""
         tokens_nt = self.masked_slots()
         log_probs_mv = self.log_probs(tokens_nt, options.allow_unknown)
         if options.deduplicate == "odd":
@@ -113,8 +114,8 @@ class LengthCandidates:
             log_probs_nt = self._in_slots(best_m)
         nbest_lists = self.ranked(tokens_nt, log_probs_nt, passes=1, length_weight=options.length_weight)
         if options.deduplicate == "remove":
-            return [[without_neighbours(h) for h in best] for best in nbest_lists]
-        return nbest_lists
+            nbest_lists = [[without_neighbours(h) for h in best] for best in nbest_lists]
+        return [distinct(best) for best in nbest_lists]
 
     def ranked(
         self, tokens_nt: Tensor, log_probs_nt: Tensor, passes: int, length_weight: float = 0.0
@@ -149,6 +150,14 @@ def without_neighbours(hypothesis: Hypothesis) -> Hypothesis:
     kept = [i for i, token in enumerate(tokens) if not i or token != tokens[i - 1]]
     log_probs = hypothesis.log_probs and [hypothesis.log_probs[i] for i in kept]
     return replace(hypothesis, tokens=[tokens[i] for i in kept], log_probs=log_probs)
+
+
+def distinct(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
+    """The hypotheses without those whose tokens occurred before."""
+    first: dict[tuple[int, ...], Hypothesis] = {}
+    for hypothesis in hypotheses:
+        first.setdefault(tuple(hypothesis.tokens), hypothesis)
+    return list(first.values())
 
 
 def repeated_memory(memory_bsd: Tensor, memory_bias: Tensor, source_n: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,7 +40,7 @@ def search(
             f"{model.config.max_length}; take one with model.max_length of {model.config.max_length} or more"
         )
     candidates = lengths_around(model, source_bs, options.candidates)
-    nbest_lists = [distinct(hypotheses) for hypotheses in candidates.fill(options)]
+    nbest_lists = candidates.fill(options)
     if teacher is None:
         return nbest_lists
     return rescored(teacher, source_bs, nbest_lists, length_penalty=options.length_penalty)
@@ -64,14 +64,6 @@ def lengths_around(model: ParallelModel, source_bs: Tensor, count: int) -> Lengt
         source_n=fits_bc.nonzero()[:, 0],
         length_n=length_bc[fits_bc],
     )
-
-
-def distinct(hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-    """The hypotheses without those whose tokens occurred before."""
-    first: dict[tuple[int, ...], Hypothesis] = {}
-    for hypothesis in hypotheses:
-        first.setdefault(tuple(hypothesis.tokens), hypothesis)
-    return list(first.values())
 
 
 def rescored(

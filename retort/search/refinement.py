@@ -14,7 +14,7 @@ from torch import Tensor
 from retort.data.vocabulary import MASK
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis
-from retort.search.length_candidates import LengthCandidates
+from retort.search.length_candidates import LengthCandidates, distinct
 
 
 @torch.inference_mode()
@@ -27,7 +27,7 @@ def refine(
     confidence: float | None = None,
     allow_unknown: bool = False,
 ) -> list[list[Hypothesis]]:
-    """N-best lists after T = ``iterations`` passes, in the order of ``LengthCandidates.ranked``.
+    """Distinct outputs after T = ``iterations`` passes, in the order of ``LengthCandidates.ranked``.
 
     After pass i, the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, are masked again. The
     other tokens keep their probabilities. With ``confidence``, tokens at least this probable are not masked, and a
@@ -49,7 +49,8 @@ def refine(
             rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(1).argsort(1)
             unsure_nt = (rank_nt < count_n[:, None]) & (log_probs_nt < sure)
             tokens_nt = torch.where(unsure_nt, MASK, tokens_nt)
-    nbest_lists = candidates.ranked(tokens_nt, log_probs_nt, passes=iterations, length_weight=length_weight)
+    ranked = candidates.ranked(tokens_nt, log_probs_nt, passes=iterations, length_weight=length_weight)
+    nbest_lists = [distinct(best) for best in ranked]
     if confidence is None:
         return nbest_lists
     return [

@@ -18,5 +18,5 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
 
 
 def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
-    """All of the lengths, by their mean log-probabilities."""
+    """Distinct outputs of all lengths, by their mean log-probabilities."""
     return filled_scored(Rows.most_probable(graphs, sources, options["length_beam"]), options)

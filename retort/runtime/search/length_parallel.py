@@ -13,7 +13,7 @@ import numpy as np
 from retort.errors import RetortError
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import Encoded, Rows, filled, filled_scored
-from retort.runtime.system import Decoded, Scored, distinct
+from retort.runtime.system import Decoded, Scored
 
 OUTPUTS_KEY = "candidates"
 
@@ -25,7 +25,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
 
 def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
     """Distinct outputs of all lengths, by their mean log-probabilities."""
-    return [distinct(best) for best in filled_scored(_rows(graphs, sources, options), options)]
+    return filled_scored(_rows(graphs, sources, options), options)
 
 
 def _rows(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> Rows:

@@ -14,7 +14,7 @@ import numpy as np
 from retort.data.vocabulary import MASK
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import Rows, length_weight
-from retort.runtime.system import Decoded, Scored
+from retort.runtime.system import Decoded, Scored, distinct
 
 OUTPUTS_KEY = "length_beam"
 
@@ -28,11 +28,11 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
 
 
 def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
-    """All of the lengths, by their mean log-probabilities."""
+    """Distinct outputs of all lengths, by their mean log-probabilities."""
     rows, tokens_nt, log_probs_nt, passes_b = _refined(graphs, sources, options)
     ranked = rows.ranked(tokens_nt, log_probs_nt, passes=0, length_weight=length_weight(options))
     return [
-        [s._replace(decoded=s.decoded._replace(passes=passes)) for s in best]
+        [s._replace(decoded=s.decoded._replace(passes=passes)) for s in distinct(best)]
         for best, passes in zip(ranked, passes_b.tolist(), strict=True)
     ]
 

@@ -16,7 +16,7 @@ from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOT
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.odd import TOKENS_PER_SLOT, without_repeats_of
 from retort.runtime.search.tokens import first_of_repeats, of_text, text_of, without_repeats
-from retort.runtime.system import Decoded, Scored
+from retort.runtime.system import Decoded, Scored, distinct
 
 
 class Encoded:
@@ -136,15 +136,15 @@ class Rows:
 
 
 def filled_scored(rows: Rows, options: Mapping[str, Any]) -> list[list[Scored]]:
-    """The outputs of one pass over all rows, repeats treated according to ``deduplicate``."""
+    """The distinct outputs of one pass over all rows, repeated tokens treated according to ``deduplicate``."""
     if options["deduplicate"] == "odd":
         tokens_nt, log_probs_nt = _without_repeats(rows, options["repeat_penalty"])
     else:
         tokens_nt, log_probs_nt = rows.best(rows.masked_slots())
     ranked = rows.ranked(tokens_nt, log_probs_nt, 1, length_weight(options))
     if options["deduplicate"] == "remove":
-        return [[_with_repeats_removed(scored) for scored in best] for best in ranked]
-    return ranked
+        ranked = [[_with_repeats_removed(scored) for scored in best] for best in ranked]
+    return [distinct(best) for best in ranked]
 
 
 def _with_repeats_removed(scored: Scored) -> Scored:

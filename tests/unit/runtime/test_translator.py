@@ -95,9 +95,10 @@ def test_engines_agree_on_scores(systems, name):
 def test_several_outputs(systems, name, most):
     translator = retort.load(systems / name)
     assert translator.most_outputs == most
-    translation = translator.translate("abcd efgh", n_best=most)
-    assert translation.text == translator.translate("abcd efgh").text and translation.score is None
-    assert 1 <= len(translation.hypotheses) <= most and len(translation.hypotheses) > (most > 1)
+    translations = translator.translate(TEXTS, n_best=most)
+    assert [t.text for t in translations] == [t.text for t in translator.translate(TEXTS)]
+    counts = [len(t.hypotheses) for t in translations]
+    assert min(counts) == 1 and (most > 1) < max(counts) <= most and translations[0].score is None
     with pytest.raises(retort.RetortError, match=f"{most + 1} outputs per line: .* ranks {most}; choose another"):
         translator.translate("abcd", n_best=most + 1)
 

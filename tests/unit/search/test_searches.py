@@ -203,6 +203,26 @@ def test_parallel_outputs_hold_no_special_tokens(options):
     assert best.tokens == [6, 7, 6, 7]
 
 
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (config.Argmax(kind="argmax", length_beam=3), ("a", "b", "eos", "eos", "eos")),
+        (config.Argmax(kind="argmax", length_beam=3, deduplicate="remove"), ("a", "b", "b", "b", "b")),
+        (config.MaskPredict(kind="mask_predict", iterations=2, length_beam=3), ("a", "b", "eos", "eos", "eos")),
+    ],
+    ids=["argmax", "argmax, repeats removed", "mask_predict"],
+)
+def test_lengths_that_give_one_output_are_one_hypothesis(options, names):
+    rows = [constant(**{name: p}) for name, p in zip(names, (0.5, 0.5, 0.5, 0.6, 0.9), strict=True)]
+    model = FakeParallel(lambda _: torch.tensor(rows).log(), lengths=[3, 4, 5])
+    model.eos_anywhere = True
+    (best,) = run_search(model, ONE, options)[0]
+    # the surest one is that of five slots
+    model.lengths = [5]
+    assert [best] == run_search(model, ONE, options.model_copy(update={"length_beam": 1}))[0]
+    assert best.tokens == [6, 7] and len(best.log_probs) == 2
+
+
 @pytest.mark.parametrize(("length", "iterations"), [(1, 4), (4, 4), (10, 4), (10, 10), (108, 12), (7, 3)])
 def test_each_pass_masks_again_as_many_tokens_as_it_should(length, iterations):
     torch.manual_seed(7)
