@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +29,8 @@ MAX_VOCABULARY = (1 << BITS) - 2
 """Ids plus 1 fit into the bits, and one value is left over."""
 
 
-@dataclass(frozen=True)
+# arrays have no hash, and scorers are kept by model
+@dataclass(frozen=True, eq=False)
 class NgramModel:
     """Log-probabilities of tokens given up to ``order`` - 1 tokens before them, in nats."""
 
@@ -60,9 +62,18 @@ class NgramModel:
         return content + hashlib.sha256(content).digest()
 
 
-@lru_cache(maxsize=4)
 def load_ngrams(path: str) -> NgramModel:
-    """The model in a file, which is read once. Raises RetortError if it is none."""
+    """The model in a file, which is read once while it is the same. Raises RetortError if it is none."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return _read(path, (facts.st_mtime_ns, facts.st_size, facts.st_ino))
+
+
+@lru_cache(maxsize=4)
+def _read(path: str, _identity: tuple[int, int, int]) -> NgramModel:
+    """The same; ``_identity`` is another for another file under the same name."""
     try:
         file = io.BytesIO(read_bytes(Path(path)))
         facts, keys, log_probs, weights = (read_array(file, allow_pickle=False) for _ in range(4))
@@ -89,9 +100,13 @@ def load_ngrams(path: str) -> NgramModel:
             order, float(facts[1]), keys=keys, log_probs=log_probs, weights=weights, vocabulary=digest_of_pieces
         )
     except (OSError, ValueError, EOFError, LookupError, TypeError, OverflowError) as error:
-        raise RetortError(
-            f"{path}: cannot be read as a table of n-grams ({error}); the rule count_ngrams makes it: run it again"
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str, error: Exception) -> RetortError:
+    return RetortError(
+        f"{path}: cannot be read as a table of n-grams ({error}); the rule count_ngrams makes it: run it again"
+    )
 
 
 def check_ngrams(search: Mapping[str, Any], vocabulary: str) -> None:

@@ -126,7 +126,7 @@ class Pruning(NamedTuple):
 
 
 def scorer_of(options: Mapping[str, Any]) -> Scorer:
-    """The scorer of a search's options, the same one each time.
+    """The scorer of a search's options, the same one each time while its table is the same.
 
     Raises RetortError where the table is needed and not named.
     """
@@ -135,13 +135,11 @@ def scorer_of(options: Mapping[str, Any]) -> Scorer:
             f"search {options['kind']} needs a table of n-grams, which the workflow's rule count_ngrams makes; name it "
             f"as table, or set lm_weight to 0"
         )
-    return _scorer(options["table"], options["lm_weight"], options["token_bonus"])
+    table, weight = options["table"], options["lm_weight"]
+    return _scorer(load_ngrams(table) if table and weight else None, weight, options["token_bonus"])
 
 
-@lru_cache(maxsize=4)
-def _scorer(table: str | None, lm_weight: float, token_bonus: float) -> Scorer:
-    model = load_ngrams(table) if table and lm_weight else None
-    return Scorer(model, lm_weight, token_bonus)
+_scorer = lru_cache(maxsize=4)(Scorer)
 
 
 def most_probable(

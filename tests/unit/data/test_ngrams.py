@@ -12,7 +12,7 @@ from retort.data.ngram_counts import NgramCounter
 from retort.data.ngrams import NgramModel, check_ngrams, load_ngrams
 from retort.data.vocabulary import BOS, EOS
 from retort.errors import RetortError
-from retort.search.ngram_scores import Scorer
+from retort.search.ngram_scores import Scorer, scorer_of
 
 VOCABULARY = 12
 
@@ -138,6 +138,20 @@ def test_a_file_holds_the_model_and_other_files_are_named(tmp_path: Path) -> Non
     (tmp_path / "other").write_text("no table")
     with pytest.raises(RetortError, match="other: cannot be read as a table of n-grams"):
         load_ngrams(str(tmp_path / "other"))
+
+
+def test_a_table_is_read_once_and_again_when_it_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "table.ngrams"
+    options = {"kind": "ctc_beam", "table": str(path), "lm_weight": 0.3, "token_bonus": 0.0}
+    first, second = counted(sentences(20), 2), counted(sentences(30, seed=1), 3)
+    path.write_bytes(first.to_bytes())
+    scorer = scorer_of(options)
+    assert load_ngrams(str(path)) is load_ngrams(str(path)) and scorer_of(options) is scorer
+    assert scorer_of(options | {"token_bonus": 1.0}) is not scorer
+    path.write_bytes(second.to_bytes())
+    assert load_ngrams(str(path)).order == 3
+    found, expected = scorer_of(options), Scorer(second, 0.3, 0.0)
+    assert found.score(found.start(), 7) == expected.score(expected.start(), 7) != scorer.score(scorer.start(), 7)
 
 
 def test_a_table_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
