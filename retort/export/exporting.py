@@ -33,6 +33,7 @@ from retort.models.checkpoint import WEIGHTS, load_checkpoint, objective_of
 from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
+from retort.runtime.opening import CHECKPOINT, check_near
 
 ExportEngine = Literal["onnx", "ctranslate2"]
 """Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
@@ -87,6 +88,7 @@ def export_system(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
+    check_near(checkpoint, [CHECKPOINT])
     model, vocabulary, description = load_checkpoint(checkpoint, torch.device("cpu"))
     trained = Trained(
         checkpoint, model, vocabulary=vocabulary, description=description, objective=objective_of(description)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,8 @@ def open_system(
     CPU. Raises RetortError, naming the file, for what cannot be loaded.
     """
     directory = Path(directory)
+    check_near(directory)
     if not (directory / BUNDLE).exists():
-        if not (directory / CHECKPOINT).exists() and (near := _near_system(directory)) is not None:
-            raise RetortError(f"{directory / CHECKPOINT}: no such file; did you mean {near}?")
         torch_engine = _engine("torch", directory)
         return torch_engine.open_checkpoint(  # type: ignore[no-any-return]
             directory, search, threads, precision or "float32", teacher, device
@@ -77,13 +76,24 @@ def _engine(name: str, directory: Path) -> Any:
         ) from None
 
 
-def _near_system(directory: Path) -> Path | None:
+def check_near(directory: Path, names: Sequence[str] = (CHECKPOINT, BUNDLE)) -> None:
+    """Raises RetortError if there is no system in ``directory`` and one is near: the message proposes it.
+
+    ``names`` are those of the files that describe a system.
+    """
+    if any((directory / name).exists() for name in names):
+        return
+    if (near := _near_system(directory, names)) is not None:
+        raise RetortError(f"{directory / CHECKPOINT}: no such file; did you mean {near}?")
+
+
+def _near_system(directory: Path, names: Sequence[str]) -> Path | None:
     """A system below ``directory``, such as that of its first seed, or beside it under the nearest name."""
-    patterns = [f"{below}{name}" for below in ("*/", "*/*/") for name in (CHECKPOINT, BUNDLE)]
+    patterns = [f"{below}{name}" for below in ("*/", "*/*/") for name in names]
     found = next((sorted(paths) for pattern in patterns if (paths := list(directory.glob(pattern)))), [])
     if found:
         return found[0].parent
-    beside = [path.parent.name for name in (CHECKPOINT, BUNDLE) for path in directory.parent.glob(f"*/{name}")]
+    beside = [path.parent.name for name in names for path in directory.parent.glob(f"*/{name}")]
     near = difflib.get_close_matches(directory.name, beside, n=1)
     return directory.parent / near[0] if near else None
 
@@ -91,6 +101,7 @@ def _near_system(directory: Path) -> Path | None:
 def read_objective(directory: Path | str) -> dict[str, Any]:
     """The objective that the system of a directory was trained with, a section of the configuration."""
     directory = Path(directory)
+    check_near(directory)
     if (directory / BUNDLE).exists():
         path, objective = directory / BUNDLE, read_facts(directory)["objective"]
     else:

@@ -395,8 +395,21 @@ def test_a_model_that_is_nearly_named_is_proposed(retort, checkpoint, tmp_path):
     seed.parent.mkdir(parents=True)
     seed.symlink_to(checkpoint)
     for given in (seed.parent, seed.parent.parent, seed.parent / "seed"):
-        status, out, errors = retort(stdin=b"abc\n", model=given)
-        assert (status, out) == (2, "") and errors.endswith(f"no such file; did you mean {seed}?\n"), errors
+        for options in ([], ["--beam", 3]):
+            status, out, errors = retort(*options, stdin=b"abc\n", model=given)
+            assert (status, out) == (2, "") and errors.endswith(f"no such file; did you mean {seed}?\n"), errors
+
+
+def test_a_checkpoint_to_export_that_is_nearly_named_is_proposed(checkpoint, tmp_path, monkeypatch, capsys):
+    seed = tmp_path / "ctc/seed1"
+    seed.parent.mkdir()
+    seed.symlink_to(checkpoint)
+    # an exported system cannot be meant
+    (tmp_path / "ctc/bundle").mkdir()
+    (tmp_path / "ctc/bundle/bundle.json").write_text("{}")
+    arguments = ["export", "--model", seed.parent, "--output", tmp_path / "out"]
+    status, _, errors = run_command(monkeypatch, capsys, *arguments)
+    assert status == 2 and errors.endswith(f"ctc/model.json: no such file; did you mean {seed}?\n")
 
 
 def test_answers_before_the_pipe_closes_and_ends_quietly_when_the_reader_goes(checkpoint, expected):
