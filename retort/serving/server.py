@@ -38,11 +38,14 @@ class Server(ThreadingHTTPServer):
     """Answers requests with one system, each connection in a thread of its own."""
 
     daemon_threads = True
+    ending = False
+    """Whether further requests are refused."""
 
     def __init__(self, host: str, port: int, translator: Translator, limits: Limits) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.translator, self.limits = translator, limits
         self.decoding = threading.BoundedSemaphore(limits.at_once)
+        self.answering = threading.BoundedSemaphore(limits.connections)
         self._connections = threading.BoundedSemaphore(limits.connections)
         try:
             super().__init__((host, port), Handler)
@@ -55,6 +58,17 @@ class Server(ThreadingHTTPServer):
         host, port = self.server_address[:2]
         name = f"[{host!s}]" if self.address_family == socket.AF_INET6 else host
         return f"http://{name!s}:{port}"
+
+    def finish(self, seconds: float) -> bool:
+        """Refuse further requests, and wait for at most ``seconds`` until those that have begun are answered; whether
+        they are. To be called when ``serve_forever`` has ended."""
+        self.server_close()
+        self.ending = True
+        end = time.monotonic() + seconds
+        answered = (
+            self.answering.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(self.limits.connections)
+        )
+        return all(answered)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """One connection; it is closed at once where there are too many."""
@@ -93,6 +107,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Translations."""
+        if self.server.ending:
+            return self._refuse(503, "the server ends; try again later")
+        with self.server.answering:
+            return self._translate()
+
+    def _translate(self) -> None:
         try:
             asked = parsed(self._content(), self.server.limits.texts)
             if not self.server.decoding.acquire(timeout=SECONDS_TO_WAIT):

@@ -191,3 +191,15 @@ def test_a_port_that_is_taken(server: Server) -> None:
         Server("127.0.0.1", port, Upper(), server.limits)  # type: ignore[arg-type]
     with pytest.raises(retort.RetortError, match="port 70000: .*choose another"):
         Server("127.0.0.1", 70000, Upper(), server.limits)  # type: ignore[arg-type]
+
+
+def test_further_requests_are_refused_at_the_end(server: Server) -> None:
+    held = connection(server)
+    held.request("GET", "/")
+    held.getresponse().read()
+    server.shutdown()
+    assert server.finish(10)
+    held.request("POST", "/translate", b'{"texts": ["a"]}', JSON)
+    response = held.getresponse()
+    assert (response.status, json.load(response)) == (503, {"error": "the server ends; try again later"})
+    held.close()
