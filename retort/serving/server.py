@@ -7,11 +7,13 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import retort
+from retort.data.streams import complain
 from retort.errors import RetortError, refusal
 from retort.runtime.translator import Translator
 from retort.serving.protocol import Refused, answer, parsed
@@ -86,7 +88,7 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that has gone is no error of the server."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
+            complain(f"error: retort: a request from {client_address[0]}:\n{traceback.format_exc().rstrip()}")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -129,6 +131,11 @@ class Handler(BaseHTTPRequestHandler):
             self.log_error("%r", error)
             return self._refuse(500, refusal(error) or "the system failed; the server's log has the reason")
         return self._write(200, found)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """To standard error, if that can be written: a request is answered all the same."""
+        message = (format % args).encode("unicode_escape").decode("ascii")
+        complain(f"{self.address_string()} - - [{self.log_date_time_string()}] {message}")
 
     def _content(self) -> bytes:
         if self.path != PATH:

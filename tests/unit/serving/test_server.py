@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import socket
 import threading
@@ -37,6 +39,8 @@ class Upper:
             raise retort.RetortError(f"{n_best} outputs per line: the search ranks 2")
         if "fail" in texts:
             raise RuntimeError("a secret path")
+        if "bug" in texts:
+            raise ValueError("a bug")
         tokens = (Token("X", 0.5),) if scores else None
         return [Translation(t, (Hypothesis(t.upper(), False, -1.0, tokens),) * n_best, 0) for t in texts]
 
@@ -203,3 +207,31 @@ def test_further_requests_are_refused_at_the_end(server: Server) -> None:
     response = held.getresponse()
     assert (response.status, json.load(response)) == (503, {"error": "the server ends; try again later"})
     held.close()
+
+
+class Full(io.StringIO):
+    """A stream that nobody can write."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, f"no space for {text!r}")
+
+
+@pytest.mark.parametrize("stream", [None, Full()])
+def test_a_log_that_cannot_be_written_hinders_no_answer(
+    server: Server, monkeypatch: pytest.MonkeyPatch, stream: Any
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    assert post(server, {"texts": ["a"]})[0] == 200
+    assert post(server, {"texts": ["fail"]})[0] == 500
+    with pytest.raises((ConnectionError, OSError)):
+        post(server, {"texts": ["bug"]})
+    assert post(server, {"texts": ["a"]})[0] == 200
+
+
+def test_the_log_has_requests_and_what_failed(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    raw(server, "GET /\x1b[2J HTTP/1.0\r\n\r\n")
+    with pytest.raises((ConnectionError, OSError)):
+        post(server, {"texts": ["bug"]})
+    found = capfd.readouterr().err
+    assert r'] "GET /\x1b[2J HTTP/1.0" 404 -' in found
+    assert "error: retort: a request from 127.0.0.1:\nTraceback" in found and found.endswith("ValueError: a bug\n")
