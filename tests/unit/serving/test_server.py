@@ -235,3 +235,15 @@ def test_the_log_has_requests_and_what_failed(server: Server, capfd: pytest.Capt
     found = capfd.readouterr().err
     assert r'] "GET /\x1b[2J HTTP/1.0" 404 -' in found
     assert "error: retort: a request from 127.0.0.1:\nTraceback" in found and found.endswith("ValueError: a bug\n")
+
+
+def test_a_thread_that_cannot_be_started_takes_no_place(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            with pytest.raises((ConnectionError, OSError)):
+                post(server, {"texts": ["a"]})
+    assert post(server, {"texts": ["a"]})[0] == 200
