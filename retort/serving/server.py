@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import sys
@@ -10,7 +11,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import retort
 from retort.data.streams import complain
@@ -18,9 +19,13 @@ from retort.errors import RetortError, refusal
 from retort.runtime.translator import Translator
 from retort.serving.protocol import Refused, answer, parsed
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 PATH = "/translate"
 SECONDS_TO_SEND = 30
-"""A connection that sends nothing for so long is closed, and so is one whose request takes longer."""
+"""A connection that sends nothing for so long is closed, and so is one whose request takes longer from its first byte
+to its last."""
 SECONDS_TO_WAIT = 30
 """A request that waits longer for the others is refused."""
 
@@ -95,13 +100,46 @@ class Server(ThreadingHTTPServer):
             complain(f"error: retort: a request from {client_address[0]}:\n{traceback.format_exc().rstrip()}")
 
 
+class Incoming(socket.SocketIO):
+    """What a client sends. Raises TimeoutError where a request takes longer than SECONDS_TO_SEND."""
+
+    end: float | None = None
+    """When a request has to be complete, by the monotonic clock; None: nothing of it has come."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection, "rb")
+        self._connection = connection
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        left = SECONDS_TO_SEND if self.end is None else self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"the request did not come within {SECONDS_TO_SEND} seconds")
+        self._connection.settimeout(left)
+        try:
+            return super().readinto(buffer)
+        finally:
+            # that of answers
+            self._connection.settimeout(SECONDS_TO_SEND)
+            if self.end is None:
+                self.end = time.monotonic() + SECONDS_TO_SEND
+
+
 class Handler(BaseHTTPRequestHandler):
     """One connection, which may send several requests."""
 
     server: Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "retort", ""
-    timeout = SECONDS_TO_SEND
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._incoming = Incoming(self.connection)
+        self.rfile = io.BufferedReader(self._incoming)
+
+    def handle_one_request(self) -> None:
+        self._incoming.end = None
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """What is served."""
@@ -152,12 +190,12 @@ class Handler(BaseHTTPRequestHandler):
             raise Refused(411, "expected one Content-Length, in bytes, and no Transfer-Encoding")
         if len(length) > 12 or int(length) > self.server.limits.bytes:
             raise Refused(413, f"more than {self.server.limits.bytes} bytes; send several requests")
-        content, end = b"", time.monotonic() + SECONDS_TO_SEND
-        while len(content) < int(length):
-            part = self.rfile.read1(int(length) - len(content))  # type: ignore[attr-defined]
-            content += part
-            if not part or time.monotonic() > end:
-                raise Refused(400, f"{len(content)} of {length} bytes came")
+        try:
+            content = self.rfile.read(int(length))
+        except TimeoutError:
+            raise Refused(408, f"the request did not come within {SECONDS_TO_SEND} seconds; send it faster") from None
+        if len(content) < int(length):
+            raise Refused(400, f"{len(content)} of {length} bytes came")
         return content
 
     def _refuse(self, status: int, reason: str) -> None:

@@ -138,8 +138,30 @@ def test_bodies_of_two_lengths_and_slow_ones_are_refused(server: Server, monkeyp
         assert b"411" in raw(
             server, f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\n{lengths}\r\n\r\n{{}}"
         )
-    slow = f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{' ' * 20}"
-    assert b"of 200 bytes came" in raw(server, slow, pause=0.05)
+    head = "POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n"
+    slow = raw(server, f"{head}\r\n", " " * 40)
+    assert b" 408 " in slow and b"the request did not come within 0.2 seconds" in slow
+    # the head of a request has no more time than its body
+    start = time.monotonic()
+    assert raw(server, f"{head}X:", " " * 100) == b""
+    assert time.monotonic() - start < 2
+
+
+def test_a_body_that_ends_early_is_refused(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as client:
+        client.sendall(b"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{}")
+        client.shutdown(socket.SHUT_WR)
+        assert b"2 of 200 bytes came" in client.makefile("rb").read()
+
+
+def test_each_request_of_a_connection_has_the_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SECONDS_TO_SEND", 1.0)
+    held = connection(server)
+    for _ in range(4):
+        time.sleep(0.3)
+        held.request("POST", "/translate", b'{"texts": []}', JSON)
+        assert held.getresponse().read() == b'{"translations": []}\n'
+    held.close()
 
 
 def test_a_client_that_goes_is_no_error(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
@@ -150,13 +172,14 @@ def test_a_client_that_goes_is_no_error(server: Server, capfd: pytest.CaptureFix
     assert "Traceback" not in capfd.readouterr().err
 
 
-def raw(server: Server, text: str, pause: float = 0.0) -> bytes:
-    """The beginning of the answer to these bytes; with a pause, they come one by one."""
+def raw(server: Server, text: str, dripping: str = "") -> bytes:
+    """The answer to this text; what drips comes byte by byte, each after 0.02 seconds."""
     with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as client:
         with suppress(OSError):
-            for part in text if pause else [text]:
-                client.sendall(part.encode())
-                time.sleep(pause if part == " " else 0)
+            client.sendall(text.encode())
+            for byte in dripping:
+                time.sleep(0.02)
+                client.sendall(byte.encode())
         answer = b""
         with suppress(OSError):
             while received := client.recv(9999):
