@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ PATH = "/translate"
 SECONDS_TO_SEND = 30
 """A connection that sends nothing for so long is closed, and so is one whose request takes longer from its first byte
 to its last."""
+MOST_DISCARDED = 64 * 2**20
+"""Bytes of a refused request that are read all the same: a client that is cut off while it sends sees no answer."""
+_PART = 2**16
 SECONDS_TO_WAIT = 30
 """A request that waits longer for the others is refused."""
 
@@ -138,8 +142,21 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile = io.BufferedReader(self._incoming)
 
     def handle_one_request(self) -> None:
-        self._incoming.end = None
+        self._incoming.end, self._unread = None, 0
         super().handle_one_request()
+        if self._unread:
+            self._discard()
+
+    def parse_request(self) -> bool:
+        """Also how many bytes the body has; None: that is not known."""
+        if not super().parse_request():
+            return False
+        lengths, chunked = self.headers.get_all("Content-Length", []), "Transfer-Encoding" in self.headers
+        known = len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit() and not chunked
+        # Python takes no number of thousands of digits
+        self._length = int(lengths[0][:20]) if known else None
+        self._unread = self._length if self._length is not None else MOST_DISCARDED * bool(lengths or chunked)
+        return True
 
     def do_GET(self) -> None:
         """What is served."""
@@ -185,21 +202,29 @@ class Handler(BaseHTTPRequestHandler):
         # a page of another site cannot send this type without being asked for permission, which is not given
         if self.headers.get_content_type() != "application/json":
             raise Refused(415, "expected Content-Type: application/json")
-        length, *others = self.headers.get_all("Content-Length", [""])
-        if not (length.isascii() and length.isdigit()) or others or "Transfer-Encoding" in self.headers:
+        if self._length is None:
             raise Refused(411, "expected one Content-Length, in bytes, and no Transfer-Encoding")
-        if len(length) > 12 or int(length) > self.server.limits.bytes:
+        if self._length > self.server.limits.bytes:
             raise Refused(413, f"more than {self.server.limits.bytes} bytes; send several requests")
         try:
-            content = self.rfile.read(int(length))
+            content = self.rfile.read(self._length)
         except TimeoutError:
             raise Refused(408, f"the request did not come within {SECONDS_TO_SEND} seconds; send it faster") from None
-        if len(content) < int(length):
-            raise Refused(400, f"{len(content)} of {length} bytes came")
+        self._unread = 0
+        if len(content) < self._length:
+            raise Refused(400, f"{len(content)} of {self._length} bytes came")
         return content
 
+    def _discard(self) -> None:
+        """What a request still holds is no further request."""
+        self.close_connection = True
+        left = min(self._unread, MOST_DISCARDED)
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (part := self.rfile.read1(min(left, _PART))):  # type: ignore[attr-defined]
+                left -= len(part)
+
     def _refuse(self, status: int, reason: str) -> None:
-        # what the request still holds is not read
         self.close_connection = True
         self._write(status, {"error": reason})
 

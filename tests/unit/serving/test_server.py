@@ -270,3 +270,29 @@ def test_a_thread_that_cannot_be_started_takes_no_place(server: Server, monkeypa
             with pytest.raises((ConnectionError, OSError)):
                 post(server, {"texts": ["a"]})
     assert post(server, {"texts": ["a"]})[0] == 200
+
+
+def test_who_sends_all_of_a_refused_body_sees_the_answer(server: Server) -> None:
+    body = b" " * 5_000_000
+    assert post(server, body) == (413, {"error": "more than 300 bytes; send several requests"})
+    assert post(server, body, path="/")[0] == 404
+    connected = connection(server)
+    connected.request("POST", "/translate", iter([body, body]), JSON, encode_chunked=True)
+    assert connected.getresponse().status == 411
+    connected.close()
+
+
+def test_no_more_of_a_refused_body_is_read_than_a_bound(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MOST_DISCARDED", 1000)
+    head = f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {10**9}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as client:
+        client.sendall(head.encode())
+        assert b" 413 " in client.recv(9999)
+        with pytest.raises(ConnectionError):
+            for _ in range(10**9 // 2**16):
+                client.sendall(b" " * 2**16)
+
+
+def test_the_body_of_another_request_is_no_request(server: Server) -> None:
+    answer = raw(server, "GET / HTTP/1.1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1 and b" 200 " in answer
