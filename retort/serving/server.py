@@ -11,7 +11,9 @@ import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import retort
@@ -164,7 +166,11 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(404, f"{self.path}: no such path; there are GET / and POST {PATH}")
         system = self.server.translator
         facts = {"retort": retort.__version__, "engine": system.engine, "precision": system.precision}
-        return self._write(200, {**facts, "search": system.search})
+        search = dict(system.search)
+        if search.get("table"):
+            # where the server has its files is nothing to clients
+            search["table"] = PurePath(search["table"]).name
+        return self._write(200, {**facts, "search": search})
 
     def do_POST(self) -> None:
         """Translations."""
@@ -190,6 +196,10 @@ class Handler(BaseHTTPRequestHandler):
             self.log_error("%r", error)
             return self._refuse(500, refusal(error) or "the system failed; the server's log has the reason")
         return self._write(200, found)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is refused before it comes to a method: what is no HTTP, and other methods."""
+        self._refuse(code, f"{message or self.responses[HTTPStatus(code)][0]}; there are GET / and POST {PATH}")
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """To standard error, if that can be written: a request is answered all the same."""
@@ -237,4 +247,5 @@ class Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)

@@ -77,6 +77,8 @@ def test_what_is_served(server: Server) -> None:
         facts = {"retort": retort.__version__, "engine": "onnx", "precision": "int8", "search": {"kind": "argmax"}}
         assert (response.status, json.loads(response.read())) == (200, facts)
     connected.close()
+    server.translator.search = {"kind": "ctc_beam", "table": "/srv/secret/a.ngrams"}  # type: ignore[misc]
+    assert b'"search": {"kind": "ctc_beam", "table": "a.ngrams"}' in raw(server, "GET / HTTP/1.0\r\n\r\n")
     assert server.address == f"http://127.0.0.1:{server.server_address[1]}"
 
 
@@ -296,3 +298,24 @@ def test_no_more_of_a_refused_body_is_read_than_a_bound(server: Server, monkeypa
 def test_the_body_of_another_request_is_no_request(server: Server) -> None:
     answer = raw(server, "GET / HTTP/1.1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") == 1 and b" 200 " in answer
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "reason"),
+    [
+        ("PUT /translate HTTP/1.1", 501, "Unsupported method ('PUT')"),
+        ("HEAD / HTTP/1.1", 501, None),
+        ("GET / x HTTP/1.1", 400, "Bad request syntax ('GET / x HTTP/1.1')"),
+        (f"GET /{'a' * 70_000} HTTP/1.1", 414, "Request-URI Too Long"),
+        (f"GET / HTTP/1.1\r\nX: {'a' * 70_000}", 431, "Line too long"),
+    ],
+)
+def test_what_is_no_request_is_refused_in_json_too(
+    server: Server, request_line: str, status: int, reason: str | None
+) -> None:
+    head, body = raw(server, f"{request_line}\r\n\r\n").split(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()) and b"Content-Type: application/json" in head
+    if reason is None:
+        assert not body
+    else:
+        assert json.loads(body) == {"error": f"{reason}; there are GET / and POST /translate"}
