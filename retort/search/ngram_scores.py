@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retort.data.ngrams import BITS, NgramModel, load_ngrams
+from retort.data.ngrams import BITS, NgramModel, load_ngrams, table_of
 from retort.data.vocabulary import BOS, EOS
-from retort.errors import RetortError
 
 MOST_KEPT = 500_000
 """Scores and contexts kept from sentence to sentence, about 100 bytes each."""
@@ -130,17 +129,12 @@ def scorer_of(options: Mapping[str, Any]) -> Scorer:
 
     Raises RetortError where the table is needed and not named.
     """
-    if options["lm_weight"] and options["table"] is None:
-        raise RetortError(
-            f"search {options['kind']} needs a table of n-grams, which the workflow's rule count_ngrams makes; name it "
-            f"as table, or set lm_weight to 0"
-        )
-    return _scorer(options["table"], options["lm_weight"], options["token_bonus"])
+    return _scorer(table_of(options), options["lm_weight"], options["token_bonus"])
 
 
 @lru_cache(maxsize=4)
 def _scorer(table: str | None, lm_weight: float, token_bonus: float) -> Scorer:
-    model = load_ngrams(table) if table and lm_weight else None
+    model = load_ngrams(table) if table else None
     return Scorer(model, lm_weight, token_bonus)
 
 

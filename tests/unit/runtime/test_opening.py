@@ -143,7 +143,11 @@ def test_what_a_bundle_cannot_do_is_refused(systems):
     with pytest.raises(RetortError, match="an exported system asks no teacher"):
         open_system(bundle, teacher=systems / "autoregressive")
     with pytest.raises(RetortError, match="has no teacher to choose a length"):
-        open_system(bundle, config.LengthParallel(kind="length_parallel").model_dump()).translate(["abcd"])
+        open_system(bundle, config.LengthParallel(kind="length_parallel").model_dump())
+    for name in ("ctc", "ctc-bundle"):
+        with pytest.raises(RetortError, match="search ctc_beam needs a table of n-grams"):
+            open_system(systems / name, config.CtcBeam(kind="ctc_beam").model_dump())
+    assert open_system(bundle, config.LengthParallel(kind="length_parallel", candidates=1).model_dump())
     with pytest.raises(RetortError, match=r"absent/model\.json: cannot be read"):
         open_system(systems / "absent")
 
