@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         # a shell has what it runs in the background ignore interrupts
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
-    system = open_system(args.model, chosen_search(args), args.threads, device=args.device)
+    system = open_system(args.model, chosen_search(args), args.threads, device=args.device, at_once=args.at_once)
     limits = Limits(args.max_bytes, args.max_texts, args.at_once)
     with Server(args.host, args.port, Translator(system), limits) as server:
         write_out(f"{args.model}: {system.engine}, {system.precision}; POST {server.address}{PATH}\n")

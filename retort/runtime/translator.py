@@ -161,18 +161,21 @@ def load(
     precision: str | None = None,
     device: str | None = None,
     teacher: Path | str | None = None,
+    at_once: int = 1,
 ) -> Translator:
     """Open the directory of a trained system, which torch runs, or of an exported one, which does not need it.
 
     ``search``: how to decode, as a section of the configuration or as text, such as ``"beam beam_size=8"``, or
     ``"@search.json"`` for the section in a file; None: as it was trained or exported. ``precision`` (float32,
     bfloat16), ``device`` (cpu, cuda) and ``teacher``, the directory of a checkpoint that scores candidates, are for
-    trained systems alone. Raises RetortError, naming the file, for what cannot be loaded.
+    trained systems alone. ``at_once``: calls from several threads that CTranslate2 decodes at the same time, with
+    ``threads`` each; the other engines decode as many as there are. Raises RetortError, naming the file, for what
+    cannot be loaded.
     """
-    check_opening(path, search, threads, precision, device)
+    check_opening(path, search, precision, device, threads=threads, at_once=at_once)
     chosen = None if search is None else chosen_search(path, search)
     teacher = None if teacher is None else Path(teacher)
-    return Translator(open_system(path, chosen, threads, precision, teacher, device))
+    return Translator(open_system(path, chosen, threads, precision, teacher, device, at_once))
 
 
 def _plain(source: str, output: Output) -> Translation:

@@ -135,6 +135,8 @@ CALLS: dict[str, tuple[Any, str]] = {
     "no path": (lambda path: opened(""), "'': expected the path of a directory"),
     "no threads": (lambda path: opened(path, threads=0), "threads: 0 is below 1"),
     "many threads": (lambda path: opened(path, threads=10**9), "threads: 1000000000 is above 1024"),
+    "none at once": (lambda path: opened(path, at_once=0), "at_once: 0 is below 1"),
+    "many at once": (lambda path: opened(path, at_once=10**9), "at_once: 1000000000 is above 1024"),
     "half a thread": (lambda path: opened(path, threads=0.5), "threads: 0.5, expected a whole number"),
     "another precision": (lambda path: opened(path, precision="x"), "precision: 'x', expected float32 or"),
     "another device": (lambda path: opened(path, device="tpu"), "device: 'tpu', expected cpu or cuda"),
@@ -163,7 +165,7 @@ def test_a_wrong_call_is_one_clear_error(systems, name):
 
 @pytest.mark.parametrize("name", ["ctc", "cmlm-checkpoint", "teacher"])
 def test_threads_share_a_translator(systems, name):
-    translator = retort.load(systems / name)
+    translator = retort.load(systems / name, at_once=3)
     texts = [f"{'abcdefgh'[i % 8] * (i % 5 + 1)} {'hgfedcba'[i % 7]}" for i in range(40)]
     expected = [translator.translate(text, scores=True) for text in texts]
     with ThreadPoolExecutor(6) as pool:
