@@ -37,10 +37,11 @@ def check_counts(**counts: Any) -> None:
             raise RetortError(f"{name}: {value} is below 1")
 
 
-def check_opening(path: Any, search: Any, precision: Any, device: Any, **threads: Any) -> None:
+def check_opening(path: Any, search: Any, precision: Any, device: Any, teacher: Any, **threads: Any) -> None:
     """Raises RetortError for what cannot open a system. ``threads``: numbers of threads, by name."""
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
-        raise RetortError(f"{path!r:.80}: expected the path of a directory with a system")
+    _check_path(path, "")
+    if teacher is not None:
+        _check_path(teacher, "teacher: ")
     if search is not None and not isinstance(search, str | Mapping):
         raise RetortError(f"search: {search!r:.80}, expected text, or a section of the configuration")
     check_counts(**threads)
@@ -50,3 +51,8 @@ def check_opening(path: Any, search: Any, precision: Any, device: Any, **threads
     for name, value, known in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
         if value is not None and value not in known:
             raise RetortError(f"{name}: {value!r:.80}, expected {' or '.join(known)}")
+
+
+def _check_path(path: Any, what: str) -> None:
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
+        raise RetortError(f"{what}{path!r:.80}: expected the path of a directory with a system")

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from retort.errors import RetortError
+from retort.errors import RetortError, remedy
 from retort.runtime.asked import check_counts, check_opening, checked_texts
 from retort.runtime.choosing import chosen_search
 from retort.runtime.kept import Keeper
@@ -172,10 +172,13 @@ def load(
     ``threads`` each; the other engines decode as many as there are. Raises RetortError, naming the file, for what
     cannot be loaded.
     """
-    check_opening(path, search, precision, device, threads=threads, at_once=at_once)
-    chosen = None if search is None else chosen_search(path, search)
+    check_opening(path, search, precision, device, teacher, threads=threads, at_once=at_once)
     teacher = None if teacher is None else Path(teacher)
-    return Translator(open_system(path, chosen, threads, precision, teacher, device, at_once))
+    try:
+        chosen = None if search is None else chosen_search(path, search)
+        return Translator(open_system(path, chosen, threads, precision, teacher, device, at_once))
+    except OSError as error:
+        raise RetortError(f"{str(error.filename or path)[:200]}: {error.strerror or error}; {remedy(error)}") from None
 
 
 def _plain(source: str, output: Output) -> Translation:

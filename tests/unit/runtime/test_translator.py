@@ -133,6 +133,26 @@ def opened(path: Any, **options: Any) -> Any:
 
 CALLS: dict[str, tuple[Any, str]] = {
     "no path": (lambda path: opened(""), "'': expected the path of a directory"),
+    "a number for a teacher": (lambda path: opened(path, teacher=5), "teacher: 5: expected the path of a directory"),
+    "no teacher": (lambda path: opened(path, teacher=""), "teacher: '': expected the path of a directory"),
+    "a long path": (lambda _: opened("x" * 5000), "^x{200}: File name too long; use a shorter name$"),
+    "a long path, and a search": (lambda _: opened("x" * 5000, search="argmax"), "File name too long"),
+    "no placeholders": (
+        lambda path: opened(path).translate_text("a", placeholders=None),
+        "placeholders: None, expected a list of regular expressions",
+    ),
+    "one placeholder": (
+        lambda path: opened(path).translate_text("a", placeholders="abc"),
+        "placeholders: 'abc', expected a list",
+    ),
+    "a number for a placeholder": (
+        lambda path: opened(path).translate_text("a", placeholders=[3]),
+        "placeholder 3: .*; expected a regular expression",
+    ),
+    "bytes for a placeholder": (
+        lambda path: opened(path).translate_text("a", placeholders=[b"a"]),
+        "placeholder b'a': .*; expected a regular expression",
+    ),
     "no threads": (lambda path: opened(path, threads=0), "threads: 0 is below 1"),
     "many threads": (lambda path: opened(path, threads=10**9), "threads: 1000000000 is above 1024"),
     "none at once": (lambda path: opened(path, at_once=0), "at_once: 0 is below 1"),
