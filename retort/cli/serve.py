@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from retort.cli.searches import add_search, chosen_search
-from retort.data.streams import write_out
+from retort.data.streams import complain, write_out
 from retort.workflow.arguments import count, threads
 
 PORT = 8080
+SECONDS_TO_FINISH = 8
+"""What has begun may take so long when the server is asked to end; container engines kill it after 10 seconds."""
+STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 0}
+"""Exit statuses of the signals that end the server."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,18 +35,38 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Serve until an interrupt, or a signal to end."""
+    """Serve until an interrupt, or a signal to end; a second one ends the process at once."""
     from retort.runtime.opening import open_system
     from retort.runtime.translator import Translator
     from retort.serving.server import PATH, Limits, Server
 
-    signal.signal(signal.SIGTERM, _end)
-    system = open_system(args.model, chosen_search(args), args.threads, device=args.device)
+    for number in STATUSES:
+        # a shell has what it runs in the background ignore interrupts
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+    system = open_system(args.model, chosen_search(args), args.threads, device=args.device, at_once=args.at_once)
     limits = Limits(args.max_bytes, args.max_texts, args.at_once)
     with Server(args.host, args.port, Translator(system), limits) as server:
         write_out(f"{args.model}: {system.engine}, {system.precision}; POST {server.address}{PATH}\n")
-        server.serve_forever()
+        try:
+            server.serve_forever()
+        except SystemExit as end:
+            if not server.finish(SECONDS_TO_FINISH):
+                complain(
+                    f"warning: retort: requests were not answered within {SECONDS_TO_FINISH} seconds, and are lost"
+                )
+                _exit(int(end.code or 0))
+            raise
 
 
-def _end(*_: object) -> NoReturn:
-    sys.exit(0)
+def _end(number: int, _frame: object) -> NoReturn:
+    status = STATUSES[signal.Signals(number)]
+    for each in STATUSES:
+        signal.signal(each, lambda *_: _exit(status))
+    sys.exit(status)
+
+
+def _exit(status: int) -> NoReturn:
+    """End at once: the interpreter crashes if it ends in good order while threads are in an engine. Nothing is left to
+    be flushed, since every line is when it is written."""
+    os._exit(status)

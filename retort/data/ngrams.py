@@ -109,11 +109,26 @@ def _unreadable(path: str, error: Exception) -> RetortError:
     )
 
 
+def table_of(search: Mapping[str, Any]) -> str | None:
+    """The table that a search, a complete section of the configuration, takes n-grams from; None: it takes none.
+
+    Raises RetortError where it needs a table and names none.
+    """
+    if not search.get("lm_weight"):
+        return None
+    if not search["table"]:
+        raise RetortError(
+            f"search {search['kind']} needs a table of n-grams, which the workflow's rule count_ngrams makes; name it "
+            f"as table, or set lm_weight to 0"
+        )
+    return str(search["table"])
+
+
 def check_ngrams(search: Mapping[str, Any], vocabulary: str) -> None:
-    """Raises RetortError if the n-grams of a search, a complete section of the configuration, were counted with another
-    vocabulary than the one with this digest."""
-    table = search.get("table")
-    if table and search["lm_weight"] and load_ngrams(table).vocabulary not in ("", vocabulary):
+    """Raises RetortError if a search, a complete section of the configuration, lacks its n-grams, or if they were
+    counted with another vocabulary than the one with this digest."""
+    table = table_of(search)
+    if table and load_ngrams(table).vocabulary not in ("", vocabulary):
         raise RetortError(
             f"{table}: these n-grams were counted with another vocabulary than the model's; count them in a run with "
             f"the model's vocabulary (vocabulary.path), and name that table as table"

@@ -46,7 +46,9 @@ def complain(text: str) -> None:
     """Write a line to standard error if that is possible: it must not hide what is complained about."""
     if sys.stderr is not None:
         with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+            # at once: lines of several threads stay whole
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
 
 def _drop_output() -> None:

@@ -37,15 +37,22 @@ def check_counts(**counts: Any) -> None:
             raise RetortError(f"{name}: {value} is below 1")
 
 
-def check_opening(path: Any, search: Any, threads: Any, precision: Any, device: Any) -> None:
-    """Raises RetortError for what cannot open a system."""
-    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
-        raise RetortError(f"{path!r:.80}: expected the path of a directory with a system")
+def check_opening(path: Any, search: Any, precision: Any, device: Any, teacher: Any, **threads: Any) -> None:
+    """Raises RetortError for what cannot open a system. ``threads``: numbers of threads, by name."""
+    _check_path(path, "")
+    if teacher is not None:
+        _check_path(teacher, "teacher: ")
     if search is not None and not isinstance(search, str | Mapping):
         raise RetortError(f"search: {search!r:.80}, expected text, or a section of the configuration")
-    check_counts(threads=threads)
-    if threads > MOST_THREADS:
-        raise RetortError(f"threads: {threads} is above {MOST_THREADS}; use as many as there are processors")
+    check_counts(**threads)
+    for name, value in threads.items():
+        if value > MOST_THREADS:
+            raise RetortError(f"{name}: {value} is above {MOST_THREADS}; use as many as there are processors")
     for name, value, known in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
         if value is not None and value not in known:
             raise RetortError(f"{name}: {value!r:.80}, expected {' or '.join(known)}")
+
+
+def _check_path(path: Any, what: str) -> None:
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path) or "\0" in str(path):
+        raise RetortError(f"{what}{path!r:.80}: expected the path of a directory with a system")

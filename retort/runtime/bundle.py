@@ -80,9 +80,11 @@ def read_bundle(directory: Path) -> Bundle:
 
 
 def check_search(search: Mapping[str, Any], kinds: Sequence[str], directory: Path) -> None:
-    """Raises RetortError for a search that is not among the kinds that a bundle has."""
+    """Raises RetortError for a search that is not among the kinds that a bundle has, or that a teacher chooses for."""
     if search["kind"] not in kinds:
         raise RetortError(f"{directory}: this bundle decodes by {' or '.join(kinds)}, not by {search['kind']}")
+    if search.get("rescore") and search["candidates"] > 1:
+        raise RetortError(f"{directory}: an exported system has no teacher to choose a length; set rescore to false")
 
 
 def allows_unknown(search: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ class CTranslate2System(System):
 
     engine = "ctranslate2"
 
-    def __init__(self, bundle: Bundle, search: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, bundle: Bundle, search: Mapping[str, Any], threads: int, at_once: int) -> None:
         facts = bundle.facts
         model, vocabulary = facts["model"], bundle.vocabulary
         super().__init__(
@@ -33,7 +33,7 @@ class CTranslate2System(System):
             self.batch_size = 1
         try:
             self._translator = ctranslate2.Translator(
-                str(bundle.directory), device="cpu", inter_threads=1, intra_threads=threads
+                str(bundle.directory), device="cpu", inter_threads=at_once, intra_threads=threads
             )
         except (RuntimeError, ValueError) as error:
             raise RetortError(
@@ -127,6 +127,6 @@ def _decoded(tokens: list[int], limit: int) -> Decoded:
     return Decoded(tokens[:limit], len(tokens) > limit, min(len(tokens), limit) + 1)
 
 
-def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int) -> CTranslate2System:
-    """The system of a bundle."""
-    return CTranslate2System(bundle, search, threads)
+def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int, at_once: int) -> CTranslate2System:
+    """The system of a bundle, which decodes ``at_once`` calls at the same time; further ones wait."""
+    return CTranslate2System(bundle, search, threads, at_once)

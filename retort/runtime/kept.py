@@ -13,7 +13,6 @@ ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?)\]}]|(?<![\w
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]+|#\d+);")
 NUMBER = re.compile(r"\d+(?:[.,'\u00a0\u202f]\d+)*")
 _WITHIN = re.compile(r"\D")
-_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Keeper:
 
     def __init__(self, placeholders: Sequence[str] = ()) -> None:
         """``placeholders``: regular expressions. Raises RetortError for one that is none, or that matches nothing."""
+        if isinstance(placeholders, str | bytes) or not isinstance(placeholders, Iterable):
+            raise RetortError(f"placeholders: {placeholders!r:.80}, expected a list of regular expressions")
         named = [("placeholder", _compiled(placeholder)) for placeholder in placeholders]
         self._kinds = [*named, ("address", ADDRESS), ("tag", TAG)]
 
@@ -69,13 +70,14 @@ def _compiled(placeholder: str) -> re.Pattern[str]:
     """Raises RetortError for what is no regular expression, or matches nothing."""
     try:
         pattern = re.compile(placeholder)
-    except (re.error, ValueError, OverflowError, RecursionError) as error:
+        matches_nothing = pattern.match("")
+    except (re.error, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RetortError(
-            f"placeholder {placeholder[:_SHOWN]!r}: {error}; expected a regular expression, such as '{{\\w+}}'"
+            f"placeholder {placeholder!r:.80}: {error}; expected a regular expression, such as '{{\\w+}}'"
         ) from None
-    if pattern.match(""):
+    if matches_nothing:
         raise RetortError(
-            f"placeholder {placeholder[:_SHOWN]!r}: matches text of no length; expected one that matches a thing"
+            f"placeholder {placeholder!r:.80}: matches text of no length; expected one that matches a thing"
         )
     return pattern
 

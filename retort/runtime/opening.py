@@ -27,13 +27,15 @@ def open_system(
     precision: str | None = None,
     teacher: Path | None = None,
     device: str | None = None,
+    at_once: int = 1,
 ) -> System:
     """Load a bundle or a trained checkpoint.
 
     ``search`` is a complete section of the configuration; None: the one that it was exported or trained with.
     ``precision`` (float32 or bfloat16), ``teacher``, which scores candidates, and ``device`` (cpu or cuda; None: cuda
     if there is one) are for checkpoints alone; a bundle has the precision that it was exported with, and runs on the
-    CPU. Raises RetortError, naming the file, for what cannot be loaded.
+    CPU. ``at_once``: calls from several threads that CTranslate2 decodes at the same time, with ``threads`` each; the
+    other engines decode as many as there are. Raises RetortError, naming the file, for what cannot be loaded.
     """
     directory = Path(directory)
     check_near(directory)
@@ -52,8 +54,9 @@ def open_system(
     if device not in (None, "cpu"):
         raise RetortError(f"{directory}: an exported system runs on the CPU, not on {device}; give the checkpoint")
     engine = _engine(bundle.facts["engine"], directory)
+    more = {"at_once": at_once} if bundle.facts["engine"] == "ctranslate2" else {}
     try:
-        return engine.open_bundle(bundle, search or bundle.search, threads)  # type: ignore[no-any-return]
+        return engine.open_bundle(bundle, search or bundle.search, threads, **more)  # type: ignore[no-any-return]
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ModuleNotFoundError) as error:
         raise RetortError(
             f"{directory / BUNDLE}: does not describe its files ({type(error).__name__}: {str(error)[:_SHOWN]}); "

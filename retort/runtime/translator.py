@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from retort.errors import RetortError
+from retort.errors import RetortError, remedy
 from retort.runtime.asked import check_counts, check_opening, checked_texts
 from retort.runtime.choosing import chosen_search
 from retort.runtime.kept import Keeper
@@ -161,18 +161,24 @@ def load(
     precision: str | None = None,
     device: str | None = None,
     teacher: Path | str | None = None,
+    at_once: int = 1,
 ) -> Translator:
     """Open the directory of a trained system, which torch runs, or of an exported one, which does not need it.
 
     ``search``: how to decode, as a section of the configuration or as text, such as ``"beam beam_size=8"``, or
     ``"@search.json"`` for the section in a file; None: as it was trained or exported. ``precision`` (float32,
     bfloat16), ``device`` (cpu, cuda) and ``teacher``, the directory of a checkpoint that scores candidates, are for
-    trained systems alone. Raises RetortError, naming the file, for what cannot be loaded.
+    trained systems alone. ``at_once``: calls from several threads that CTranslate2 decodes at the same time, with
+    ``threads`` each; the other engines decode as many as there are. Raises RetortError, naming the file, for what
+    cannot be loaded.
     """
-    check_opening(path, search, threads, precision, device)
-    chosen = None if search is None else chosen_search(path, search)
+    check_opening(path, search, precision, device, teacher, threads=threads, at_once=at_once)
     teacher = None if teacher is None else Path(teacher)
-    return Translator(open_system(path, chosen, threads, precision, teacher, device))
+    try:
+        chosen = None if search is None else chosen_search(path, search)
+        return Translator(open_system(path, chosen, threads, precision, teacher, device, at_once))
+    except OSError as error:
+        raise RetortError(f"{str(error.filename or path)[:200]}: {error.strerror or error}; {remedy(error)}") from None
 
 
 def _plain(source: str, output: Output) -> Translation:

@@ -17,9 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from retort.data.ngrams import BITS, NgramModel, load_ngrams
+from retort.data.ngrams import BITS, NgramModel, load_ngrams, table_of
 from retort.data.vocabulary import BOS, EOS
-from retort.errors import RetortError
 
 MOST_KEPT = 500_000
 """Scores and contexts kept from sentence to sentence, about 100 bytes each."""
@@ -130,13 +129,8 @@ def scorer_of(options: Mapping[str, Any]) -> Scorer:
 
     Raises RetortError where the table is needed and not named.
     """
-    if options["lm_weight"] and options["table"] is None:
-        raise RetortError(
-            f"search {options['kind']} needs a table of n-grams, which the workflow's rule count_ngrams makes; name it "
-            f"as table, or set lm_weight to 0"
-        )
-    table, weight = options["table"], options["lm_weight"]
-    return _scorer(load_ngrams(table) if table and weight else None, weight, options["token_bonus"])
+    table = table_of(options)
+    return _scorer(load_ngrams(table) if table else None, options["lm_weight"], options["token_bonus"])
 
 
 _scorer = lru_cache(maxsize=4)(Scorer)

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import sys
 import threading
 import time
+import traceback
+from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 import retort
+from retort.data.streams import complain
 from retort.errors import RetortError, refusal
 from retort.runtime.translator import Translator
 from retort.serving.protocol import Refused, answer, parsed
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 PATH = "/translate"
 SECONDS_TO_SEND = 30
-"""A connection that sends nothing for so long is closed, and so is one whose request takes longer."""
+"""A connection that sends nothing for so long is closed, and so is one whose request takes longer from its first byte
+to its last."""
+MOST_DISCARDED = 64 * 2**20
+"""Bytes of a refused request that are read all the same: a client that is cut off while it sends sees no answer."""
+_PART = 2**16
 SECONDS_TO_WAIT = 30
 """A request that waits longer for the others is refused."""
 
@@ -38,11 +51,14 @@ class Server(ThreadingHTTPServer):
     """Answers requests with one system, each connection in a thread of its own."""
 
     daemon_threads = True
+    ending = False
+    """Whether further requests are refused."""
 
     def __init__(self, host: str, port: int, translator: Translator, limits: Limits) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.translator, self.limits = translator, limits
         self.decoding = threading.BoundedSemaphore(limits.at_once)
+        self.answering = threading.BoundedSemaphore(limits.connections)
         self._connections = threading.BoundedSemaphore(limits.connections)
         try:
             super().__init__((host, port), Handler)
@@ -56,12 +72,27 @@ class Server(ThreadingHTTPServer):
         name = f"[{host!s}]" if self.address_family == socket.AF_INET6 else host
         return f"http://{name!s}:{port}"
 
+    def finish(self, seconds: float) -> bool:
+        """Refuse further requests, and wait for at most ``seconds`` until those that have begun are answered; whether
+        they are. To be called when ``serve_forever`` has ended."""
+        self.server_close()
+        self.ending = True
+        end = time.monotonic() + seconds
+        answered = (
+            self.answering.acquire(timeout=max(0.0, end - time.monotonic())) for _ in range(self.limits.connections)
+        )
+        return all(answered)
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """One connection; it is closed at once where there are too many."""
-        if self._connections.acquire(blocking=False):
+        if not self._connections.acquire(blocking=False):
+            return self.shutdown_request(request)
+        try:
             super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        except Exception:
+            # its thread was not started
+            self._connections.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -72,7 +103,31 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that has gone is no error of the server."""
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
-            super().handle_error(request, client_address)
+            complain(f"error: retort: a request from {client_address[0]}:\n{traceback.format_exc().rstrip()}")
+
+
+class Incoming(socket.SocketIO):
+    """What a client sends. Raises TimeoutError where a request takes longer than SECONDS_TO_SEND."""
+
+    end: float | None = None
+    """When a request has to be complete, by the monotonic clock; None: nothing of it has come."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection, "rb")
+        self._connection = connection
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        left = SECONDS_TO_SEND if self.end is None else self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"the request did not come within {SECONDS_TO_SEND} seconds")
+        self._connection.settimeout(left)
+        try:
+            return super().readinto(buffer)
+        finally:
+            # that of answers
+            self._connection.settimeout(SECONDS_TO_SEND)
+            if self.end is None:
+                self.end = time.monotonic() + SECONDS_TO_SEND
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -81,7 +136,29 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "retort", ""
-    timeout = SECONDS_TO_SEND
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._incoming = Incoming(self.connection)
+        self.rfile = io.BufferedReader(self._incoming)
+
+    def handle_one_request(self) -> None:
+        self._incoming.end, self._unread = None, 0
+        super().handle_one_request()
+        if self._unread:
+            self._discard()
+
+    def parse_request(self) -> bool:
+        """Also how many bytes the body has; None: that is not known."""
+        if not super().parse_request():
+            return False
+        lengths, chunked = self.headers.get_all("Content-Length", []), "Transfer-Encoding" in self.headers
+        known = len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit() and not chunked
+        # Python takes no number of thousands of digits
+        self._length = int(lengths[0][:20]) if known else None
+        self._unread = self._length if self._length is not None else MOST_DISCARDED * bool(lengths or chunked)
+        return True
 
     def do_GET(self) -> None:
         """What is served."""
@@ -89,10 +166,20 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(404, f"{self.path}: no such path; there are GET / and POST {PATH}")
         system = self.server.translator
         facts = {"retort": retort.__version__, "engine": system.engine, "precision": system.precision}
-        return self._write(200, {**facts, "search": system.search})
+        search = dict(system.search)
+        if search.get("table"):
+            # where the server has its files is nothing to clients
+            search["table"] = PurePath(search["table"]).name
+        return self._write(200, {**facts, "search": search})
 
     def do_POST(self) -> None:
         """Translations."""
+        if self.server.ending:
+            return self._refuse(503, "the server ends; try again later")
+        with self.server.answering:
+            return self._translate()
+
+    def _translate(self) -> None:
         try:
             asked = parsed(self._content(), self.server.limits.texts)
             if not self.server.decoding.acquire(timeout=SECONDS_TO_WAIT):
@@ -110,27 +197,44 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(500, refusal(error) or "the system failed; the server's log has the reason")
         return self._write(200, found)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is refused before it comes to a method: what is no HTTP, and other methods."""
+        self._refuse(code, f"{message or self.responses[HTTPStatus(code)][0]}; there are GET / and POST {PATH}")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """To standard error, if that can be written: a request is answered all the same."""
+        message = (format % args).encode("unicode_escape").decode("ascii")
+        complain(f"{self.address_string()} - - [{self.log_date_time_string()}] {message}")
+
     def _content(self) -> bytes:
         if self.path != PATH:
             raise Refused(404, f"{self.path}: no such path; there are GET / and POST {PATH}")
         # a page of another site cannot send this type without being asked for permission, which is not given
         if self.headers.get_content_type() != "application/json":
             raise Refused(415, "expected Content-Type: application/json")
-        length, *others = self.headers.get_all("Content-Length", [""])
-        if not (length.isascii() and length.isdigit()) or others or "Transfer-Encoding" in self.headers:
+        if self._length is None:
             raise Refused(411, "expected one Content-Length, in bytes, and no Transfer-Encoding")
-        if len(length) > 12 or int(length) > self.server.limits.bytes:
+        if self._length > self.server.limits.bytes:
             raise Refused(413, f"more than {self.server.limits.bytes} bytes; send several requests")
-        content, end = b"", time.monotonic() + SECONDS_TO_SEND
-        while len(content) < int(length):
-            part = self.rfile.read1(int(length) - len(content))  # type: ignore[attr-defined]
-            content += part
-            if not part or time.monotonic() > end:
-                raise Refused(400, f"{len(content)} of {length} bytes came")
+        try:
+            content = self.rfile.read(self._length)
+        except TimeoutError:
+            raise Refused(408, f"the request did not come within {SECONDS_TO_SEND} seconds; send it faster") from None
+        self._unread = 0
+        if len(content) < self._length:
+            raise Refused(400, f"{len(content)} of {self._length} bytes came")
         return content
 
+    def _discard(self) -> None:
+        """What a request still holds is no further request."""
+        self.close_connection = True
+        left = min(self._unread, MOST_DISCARDED)
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (part := self.rfile.read1(min(left, _PART))):  # type: ignore[attr-defined]
+                left -= len(part)
+
     def _refuse(self, status: int, reason: str) -> None:
-        # what the request still holds is not read
         self.close_connection = True
         self._write(status, {"error": reason})
 
@@ -143,4 +247,5 @@ class Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)

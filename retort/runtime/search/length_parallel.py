@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from retort.errors import RetortError
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import Encoded, Rows, filled, filled_scored
 from retort.runtime.system import Decoded, Scored
@@ -19,7 +18,7 @@ OUTPUTS_KEY = "candidates"
 
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
-    """The length with the best mean log-probability wins. Raises RetortError for a search that needs a teacher."""
+    """The length with the best mean log-probability wins."""
     return filled(_rows(graphs, sources, options), options)
 
 
@@ -30,8 +29,6 @@ def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
 
 def _rows(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> Rows:
     count = options["candidates"]
-    if options["rescore"] and count > 1:
-        raise RetortError("an exported system has no teacher to choose a length; set rescore to false")
     encoded = Encoded(graphs, sources)
     first_b1 = np.maximum(encoded.most_probable_lengths(1) - count // 2, 2)
     length_bc = first_b1 + np.arange(count)

@@ -160,11 +160,13 @@ def test_a_table_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
     own, unnamed = tmp_path / "own.ngrams", tmp_path / "unnamed.ngrams"
     own.write_bytes(counter.model(VOCABULARY, "aa11").to_bytes())
     unnamed.write_bytes(counter.model(VOCABULARY).to_bytes())
-    for path, weight, vocabulary in ((own, 0.3, "aa11"), (own, 0, "bb22"), (unnamed, 0.3, "bb22"), (None, 0.3, "bb22")):
+    for path, weight, vocabulary in ((own, 0.3, "aa11"), (own, 0, "bb22"), (unnamed, 0.3, "bb22"), (None, 0, "bb22")):
         check_ngrams({"table": path and str(path), "lm_weight": weight}, vocabulary)
     check_ngrams({"kind": "ctc_collapse"}, "bb22")
     with pytest.raises(RetortError, match=r"own\.ngrams: these n-grams were counted with another vocabulary"):
         check_ngrams({"table": str(own), "lm_weight": 0.3}, "bb22")
+    with pytest.raises(RetortError, match="search ctc_beam needs a table of n-grams, .* set lm_weight to 0"):
+        check_ngrams({"kind": "ctc_beam", "table": None, "lm_weight": 0.3}, "bb22")
 
 
 def test_sentences_without_tokens_are_counted_apart() -> None:

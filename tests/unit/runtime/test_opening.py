@@ -134,6 +134,12 @@ def test_a_bundle_that_was_changed_is_one_clear_error(bundle, name):
         open_system(bundle)
 
 
+def test_ctranslate2_decodes_several_calls_at_once(systems):
+    one, three = (open_system(systems / "autoregressive-bundle", at_once=count) for count in (1, 3))
+    assert (one._translator.num_translators, three._translator.num_translators) == (1, 3)
+    assert one.translate(TEXTS) == three.translate(TEXTS)
+
+
 def test_what_a_bundle_cannot_do_is_refused(systems):
     bundle = systems / "cmlm-bundle"
     with pytest.raises(RetortError, match="decodes by mask_predict or argmax or length_parallel, not by beam"):
@@ -143,7 +149,11 @@ def test_what_a_bundle_cannot_do_is_refused(systems):
     with pytest.raises(RetortError, match="an exported system asks no teacher"):
         open_system(bundle, teacher=systems / "autoregressive")
     with pytest.raises(RetortError, match="has no teacher to choose a length"):
-        open_system(bundle, config.LengthParallel(kind="length_parallel").model_dump()).translate(["abcd"])
+        open_system(bundle, config.LengthParallel(kind="length_parallel").model_dump())
+    for name in ("ctc", "ctc-bundle"):
+        with pytest.raises(RetortError, match="search ctc_beam needs a table of n-grams"):
+            open_system(systems / name, config.CtcBeam(kind="ctc_beam").model_dump())
+    assert open_system(bundle, config.LengthParallel(kind="length_parallel", candidates=1).model_dump())
     with pytest.raises(RetortError, match=r"absent/model\.json: cannot be read"):
         open_system(systems / "absent")
 

@@ -134,8 +134,30 @@ def opened(path: Any, **options: Any) -> Any:
 
 CALLS: dict[str, tuple[Any, str]] = {
     "no path": (lambda path: opened(""), "'': expected the path of a directory"),
+    "a number for a teacher": (lambda path: opened(path, teacher=5), "teacher: 5: expected the path of a directory"),
+    "no teacher": (lambda path: opened(path, teacher=""), "teacher: '': expected the path of a directory"),
+    "a long path": (lambda _: opened("x" * 5000), "^x{200}: File name too long; use a shorter name$"),
+    "a long path, and a search": (lambda _: opened("x" * 5000, search="argmax"), "File name too long"),
+    "no placeholders": (
+        lambda path: opened(path).translate_text("a", placeholders=None),
+        "placeholders: None, expected a list of regular expressions",
+    ),
+    "one placeholder": (
+        lambda path: opened(path).translate_text("a", placeholders="abc"),
+        "placeholders: 'abc', expected a list",
+    ),
+    "a number for a placeholder": (
+        lambda path: opened(path).translate_text("a", placeholders=[3]),
+        "placeholder 3: .*; expected a regular expression",
+    ),
+    "bytes for a placeholder": (
+        lambda path: opened(path).translate_text("a", placeholders=[b"a"]),
+        "placeholder b'a': .*; expected a regular expression",
+    ),
     "no threads": (lambda path: opened(path, threads=0), "threads: 0 is below 1"),
     "many threads": (lambda path: opened(path, threads=10**9), "threads: 1000000000 is above 1024"),
+    "none at once": (lambda path: opened(path, at_once=0), "at_once: 0 is below 1"),
+    "many at once": (lambda path: opened(path, at_once=10**9), "at_once: 1000000000 is above 1024"),
     "half a thread": (lambda path: opened(path, threads=0.5), "threads: 0.5, expected a whole number"),
     "another precision": (lambda path: opened(path, precision="x"), "precision: 'x', expected float32 or"),
     "another device": (lambda path: opened(path, device="tpu"), "device: 'tpu', expected cpu or cuda"),
@@ -164,7 +186,7 @@ def test_a_wrong_call_is_one_clear_error(systems, name):
 
 @pytest.mark.parametrize("name", ["ctc", "cmlm-checkpoint", "teacher"])
 def test_threads_share_a_translator(systems, name):
-    translator = retort.load(systems / name)
+    translator = retort.load(systems / name, at_once=3)
     texts = [f"{'abcdefgh'[i % 8] * (i % 5 + 1)} {'hgfedcba'[i % 7]}" for i in range(40)]
     expected = [translator.translate(text, scores=True) for text in texts]
     with ThreadPoolExecutor(6) as pool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import socket
 import threading
@@ -37,6 +39,8 @@ class Upper:
             raise retort.RetortError(f"{n_best} outputs per line: the search ranks 2")
         if "fail" in texts:
             raise RuntimeError("a secret path")
+        if "bug" in texts:
+            raise ValueError("a bug")
         tokens = (Token("X", 0.5),) if scores else None
         return [Translation(t, (Hypothesis(t.upper(), False, -1.0, tokens),) * n_best, 0) for t in texts]
 
@@ -73,6 +77,8 @@ def test_what_is_served(server: Server) -> None:
         facts = {"retort": retort.__version__, "engine": "onnx", "precision": "int8", "search": {"kind": "argmax"}}
         assert (response.status, json.loads(response.read())) == (200, facts)
     connected.close()
+    server.translator.search = {"kind": "ctc_beam", "table": "/srv/secret/a.ngrams"}  # type: ignore[misc]
+    assert b'"search": {"kind": "ctc_beam", "table": "a.ngrams"}' in raw(server, "GET / HTTP/1.0\r\n\r\n")
     assert server.address == f"http://127.0.0.1:{server.server_address[1]}"
 
 
@@ -134,8 +140,30 @@ def test_bodies_of_two_lengths_and_slow_ones_are_refused(server: Server, monkeyp
         assert b"411" in raw(
             server, f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\n{lengths}\r\n\r\n{{}}"
         )
-    slow = f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{' ' * 20}"
-    assert b"of 200 bytes came" in raw(server, slow, pause=0.05)
+    head = "POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n"
+    slow = raw(server, f"{head}\r\n", " " * 40)
+    assert b" 408 " in slow and b"the request did not come within 0.2 seconds" in slow
+    # the head of a request has no more time than its body
+    start = time.monotonic()
+    assert raw(server, f"{head}X:", " " * 100) == b""
+    assert time.monotonic() - start < 2
+
+
+def test_a_body_that_ends_early_is_refused(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as client:
+        client.sendall(b"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{}")
+        client.shutdown(socket.SHUT_WR)
+        assert b"2 of 200 bytes came" in client.makefile("rb").read()
+
+
+def test_each_request_of_a_connection_has_the_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "SECONDS_TO_SEND", 1.0)
+    held = connection(server)
+    for _ in range(4):
+        time.sleep(0.3)
+        held.request("POST", "/translate", b'{"texts": []}', JSON)
+        assert held.getresponse().read() == b'{"translations": []}\n'
+    held.close()
 
 
 def test_a_client_that_goes_is_no_error(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
@@ -146,13 +174,14 @@ def test_a_client_that_goes_is_no_error(server: Server, capfd: pytest.CaptureFix
     assert "Traceback" not in capfd.readouterr().err
 
 
-def raw(server: Server, text: str, pause: float = 0.0) -> bytes:
-    """The beginning of the answer to these bytes; with a pause, they come one by one."""
+def raw(server: Server, text: str, dripping: str = "") -> bytes:
+    """The answer to this text; what drips comes byte by byte, each after 0.02 seconds."""
     with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as client:
         with suppress(OSError):
-            for part in text if pause else [text]:
-                client.sendall(part.encode())
-                time.sleep(pause if part == " " else 0)
+            client.sendall(text.encode())
+            for byte in dripping:
+                time.sleep(0.02)
+                client.sendall(byte.encode())
         answer = b""
         with suppress(OSError):
             while received := client.recv(9999):
@@ -191,3 +220,102 @@ def test_a_port_that_is_taken(server: Server) -> None:
         Server("127.0.0.1", port, Upper(), server.limits)  # type: ignore[arg-type]
     with pytest.raises(retort.RetortError, match="port 70000: .*choose another"):
         Server("127.0.0.1", 70000, Upper(), server.limits)  # type: ignore[arg-type]
+
+
+def test_further_requests_are_refused_at_the_end(server: Server) -> None:
+    held = connection(server)
+    held.request("GET", "/")
+    held.getresponse().read()
+    server.shutdown()
+    assert server.finish(10)
+    held.request("POST", "/translate", b'{"texts": ["a"]}', JSON)
+    response = held.getresponse()
+    assert (response.status, json.load(response)) == (503, {"error": "the server ends; try again later"})
+    held.close()
+
+
+class Full(io.StringIO):
+    """A stream that nobody can write."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, f"no space for {text!r}")
+
+
+@pytest.mark.parametrize("stream", [None, Full()])
+def test_a_log_that_cannot_be_written_hinders_no_answer(
+    server: Server, monkeypatch: pytest.MonkeyPatch, stream: Any
+) -> None:
+    monkeypatch.setattr("sys.stderr", stream)
+    assert post(server, {"texts": ["a"]})[0] == 200
+    assert post(server, {"texts": ["fail"]})[0] == 500
+    with pytest.raises((ConnectionError, OSError)):
+        post(server, {"texts": ["bug"]})
+    assert post(server, {"texts": ["a"]})[0] == 200
+
+
+def test_the_log_has_requests_and_what_failed(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    raw(server, "GET /\x1b[2J HTTP/1.0\r\n\r\n")
+    with pytest.raises((ConnectionError, OSError)):
+        post(server, {"texts": ["bug"]})
+    found = capfd.readouterr().err
+    assert r'] "GET /\x1b[2J HTTP/1.0" 404 -' in found
+    assert "error: retort: a request from 127.0.0.1:\nTraceback" in found and found.endswith("ValueError: a bug\n")
+
+
+def test_a_thread_that_cannot_be_started_takes_no_place(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        for _ in range(3):
+            with pytest.raises((ConnectionError, OSError)):
+                post(server, {"texts": ["a"]})
+    assert post(server, {"texts": ["a"]})[0] == 200
+
+
+def test_who_sends_all_of_a_refused_body_sees_the_answer(server: Server) -> None:
+    body = b" " * 5_000_000
+    assert post(server, body) == (413, {"error": "more than 300 bytes; send several requests"})
+    assert post(server, body, path="/")[0] == 404
+    connected = connection(server)
+    connected.request("POST", "/translate", iter([body, body]), JSON, encode_chunked=True)
+    assert connected.getresponse().status == 411
+    connected.close()
+
+
+def test_no_more_of_a_refused_body_is_read_than_a_bound(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "MOST_DISCARDED", 1000)
+    head = f"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {10**9}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as client:
+        client.sendall(head.encode())
+        assert b" 413 " in client.recv(9999)
+        with pytest.raises(ConnectionError):
+            for _ in range(10**9 // 2**16):
+                client.sendall(b" " * 2**16)
+
+
+def test_the_body_of_another_request_is_no_request(server: Server) -> None:
+    answer = raw(server, "GET / HTTP/1.1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1 and b" 200 " in answer
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "reason"),
+    [
+        ("PUT /translate HTTP/1.1", 501, "Unsupported method ('PUT')"),
+        ("HEAD / HTTP/1.1", 501, None),
+        ("GET / x HTTP/1.1", 400, "Bad request syntax ('GET / x HTTP/1.1')"),
+        (f"GET /{'a' * 70_000} HTTP/1.1", 414, "Request-URI Too Long"),
+        (f"GET / HTTP/1.1\r\nX: {'a' * 70_000}", 431, "Line too long"),
+    ],
+)
+def test_what_is_no_request_is_refused_in_json_too(
+    server: Server, request_line: str, status: int, reason: str | None
+) -> None:
+    head, body = raw(server, f"{request_line}\r\n\r\n").split(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()) and b"Content-Type: application/json" in head
+    if reason is None:
+        assert not body
+    else:
+        assert json.loads(body) == {"error": f"{reason}; there are GET / and POST /translate"}
