@@ -49,11 +49,19 @@ def shards(tables, teacher):
 
 
 def test_n_grams_are_counted_of_encoded_targets_or_of_texts(tables, tmp_path):
-    """Both are the same text here."""
+    """Both are the same text here; neither rows without a target nor blank lines count."""
     targets = read_table(tables.corpus / "train.parquet", CORPUS)["target"].to_pylist()
     (tmp_path / "text").write_text("\n".join(targets))
     options = ("--vocabulary", tables.vocabulary, "--order", 3, "--most", 10_000)
     call(count_ngrams, *options, "--train", tables.encoded / "train.parquet", "--output", tmp_path / "encoded.ngrams")
+    source_only = pa.Table.from_pylist([{"id": 999, "source": [7], "target": []}] * 50, schema=ENCODED.schema)
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED)
+    write_table(tmp_path / "more.parquet", ENCODED, pa.concat_tables([source_only, pairs, source_only]))
+    (tmp_path / "blank").write_text("\n\n" + "\n\n".join(targets))
+    blank = json.dumps([{"location": str(tmp_path / "blank")}])
+    for text in (("--train", tmp_path / "more.parquet"), ("--texts", blank)):
+        call(count_ngrams, *options, *text, "--output", tmp_path / "more.ngrams")
+        assert (tmp_path / "more.ngrams").read_bytes() == (tmp_path / "encoded.ngrams").read_bytes()
     texts = json.dumps([{"location": str(tmp_path / "text")}])
     call(count_ngrams, *options, "--texts", texts, "--output", tmp_path / "texts.ngrams")
     assert (tmp_path / "encoded.ngrams").read_bytes() == (tmp_path / "texts.ngrams").read_bytes()
