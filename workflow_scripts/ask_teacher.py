@@ -17,8 +17,8 @@ from retort.corpus.raw import split_of
 from retort.data.parquet import iterate_shard, write_table
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.tables import CORPUS, TRANSLATIONS
-from retort.teachers.asking import outputs_of, teacher_facts, translations_part
-from retort.teachers.base import Question, teacher_module
+from retort.teachers.asking import outputs_of, ready_outputs, teacher_facts, translations_part
+from retort.teachers.base import Question, open_external, teacher_module
 from retort.workflow.code import code_digest
 from retort.workflow.scripting import run_script, section
 
@@ -48,12 +48,16 @@ def main(args: argparse.Namespace) -> None:
         for path in args.corpora:
             split = split_of(path)
             job = f"{split}.{args.shard}-of-{args.shards}"
+            ready = None if teacher.remembers else open_external(teacher, split, args.threads)
             for part in iterate_shard(path, CORPUS, shard=args.shard, shards=args.shards, rows=PART_ROWS):
                 ids = part.column("id").to_pylist()
                 questions = [Question(*row) for row in zip(ids, part.column("source").to_pylist(), strict=True)]
-                outputs = outputs_of(
-                    teacher, questions, split=split, directory=directory, job=job, threads=args.threads
-                )
+                if ready:
+                    outputs = ready_outputs(ready, questions)
+                else:
+                    outputs = outputs_of(
+                        teacher, questions, split=split, directory=directory, job=job, threads=args.threads
+                    )
                 yield translations_part(teacher, ids, outputs=outputs, test_set=split)
 
     corpora = {path.name: file_digest(path) for path in args.corpora}

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
+
 from retort.config import TextSource
 from retort.config.files import mirror_directory
 from retort.corpus.sources import TextReader, locate
@@ -48,12 +50,11 @@ def main(args: argparse.Namespace) -> None:
         )
     counter = NgramCounter(args.order, args.most)
     for targets in _encoded_texts(args, vocabulary) if args.texts else _encoded_targets(args.train):
-        counter.add(targets)
+        # source-only rows, and blank lines, are no sentences
+        counter.add(Ragged(targets.tokens, np.unique(targets.offsets)))
     if not counter.tokens:
         where = args.train or ", ".join(text.location for text in args.texts)
-        raise RetortError(
-            f"{where}: no target to count n-grams of, in {counter.sentences:,} row(s); name another text in ngrams"
-        )
+        raise RetortError(f"{where}: no target to count n-grams of; name another text in ngrams")
     model = counter.model(vocabulary.target_size, vocabulary.digest)
     write_bytes(args.output, model.to_bytes())
     logging.info(

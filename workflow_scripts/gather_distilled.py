@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(decoding=read_provenance(args.shards[0]), train=file_digest(args.train), **counts)
     pairs = gathered.pairs()
     if args.held_out:
-        chosen = held_out_ids(gathered.ids, args.train, args.held_out)
+        chosen = held_out_ids(args.train, args.held_out)
         pairs = filtered(pairs, chosen, inside=False)
         write_table(
             args.output_held_out, ENCODED, data=filtered(gathered.pairs(), chosen, inside=True), provenance=facts

@@ -34,7 +34,9 @@ def main(args: argparse.Namespace) -> None:
     gathered = Gathered(translations, args.train, Vocabulary.load(args.vocabulary))
     corpus = Rows([args.corpus], CORPUS)
     values_by_part = [similarity(distilled["id"].to_numpy(), translations, corpus) for distilled in gathered.pairs()]
-    counts = {**gathered.counts, "similarity": float(np.concatenate(values_by_part).mean())}
+    values = np.concatenate(values_by_part)
+    compared = values[np.isfinite(values)]
+    counts = {**gathered.counts, "similarity": float(compared.mean()) if len(compared) else None}
     facts = provenance(decoding=read_provenance(args.translations), train=file_digest(args.train), **counts)
     both = zip(gathered.train.parts(gathered.ids), gathered.pairs(), values_by_part, strict=True)
     parts = (
@@ -46,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def similarity(ids: np.ndarray, translations: Rows, corpus: Rows) -> np.ndarray:
-    """Sentence chrF of the translation against the reference, per source; ``ids`` ascend."""
+    """Sentence chrF of the translation against the reference, per source; NaN without a reference. ``ids`` ascend."""
     if not len(ids):
         return np.zeros(0)
     texts, references = (

@@ -6,9 +6,7 @@ import argparse
 import logging
 from pathlib import Path
 
-import numpy as np
-
-from retort.data.parquet import iterate_table, read_table, write_table
+from retort.data.parquet import iterate_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODED
 from retort.distillation.gathering import filtered, held_out_ids
@@ -26,13 +24,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    ids = np.sort(read_table(args.train, ENCODED, ["id"])["id"].to_numpy())
-    chosen = held_out_ids(ids, args.train, args.held_out)
+    chosen = held_out_ids(args.train, args.held_out)
     facts = provenance(train=file_digest(args.train), held_out=args.held_out)
     for output, inside in ((args.output_held_out, True), (args.output, False)):
         pairs = filtered(iterate_table(args.train, ENCODED), chosen, inside)
         write_table(output, ENCODED, data=pairs, provenance=facts)
-    logging.info("%d pairs, of which %d are held out", len(ids), args.held_out)
+    logging.info("%d pairs are held out", args.held_out)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     objective = objective_of(description)
     if objective.left_to_right:
         raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
-    corpus = EncodedCorpus.read(args.held_out, model.config.max_length)
+    corpus = EncodedCorpus.read(args.held_out, model.config.max_length, paired=True)
     corpus.check_vocabulary(args.held_out, vocabulary)
     measured = multimodality(model, objective, corpus=corpus, batch_tokens=BATCH_TOKENS)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 import torch
 
 from retort.config import Data, SearchSection, System
@@ -218,8 +219,9 @@ def prepare(
     )
     weighting = weighting_of(system, corpus, train=args.train, agreement=args.agreement, seed=args.seed)
     if system.mixture and system.mixture.kind == "selective":
-        # one of each source's two samples has weight 0
-        training = training.model_copy(update={"batch_tokens": 2 * training.batch_tokens})
+        # one sample of each source has a weight
+        planned = training.batch_tokens * len(corpus) / len(np.unique(corpus.ids))
+        training = training.model_copy(update={"batch_tokens": round(planned)})
     return Trainer(
         model,
         system.objective,

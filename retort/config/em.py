@@ -59,7 +59,7 @@ class Em(Section):
     candidate's; null keeps all."""
     held_out: int = Field(1000, ge=1, le=1_000_000_000)
     """Training pairs of each iteration's corpus that train no parallel model: multi-modality is measured on them. They
-    are the same sources in all iterations, and for systems on data: references."""
+    are the same sources in all iterations, and for systems on data: references; if any have references, only these."""
     student: System = System(objective=Vanilla(name="vanilla"))
     """The parallel system of every iteration, named em1, em2, ..."""
     teacher: System = System(objective=Autoregressive(name="autoregressive"))

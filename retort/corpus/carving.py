@@ -4,8 +4,8 @@ Two pairs belong together when they share a side up to case, punctuation and wid
 directly or through others, is a component and goes to one split. Small components are assigned in the order of a hash
 of their text, so the split depends on the text alone, not on the order of the lines or a random stream.
 
-Memory is bounded by the number of pairs: 8 bytes of hash and 8 of component per side, and the text of those components
-whose pairs have not all been read.
+Memory is bounded by the number of pairs: some 70 bytes per pair, and the text of those small components whose pairs
+have not all been read.
 """
 
 from __future__ import annotations
@@ -42,21 +42,19 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
     """
     components = _components(path)
     sizes = np.bincount(components)
-    splits = np.zeros(len(components), np.uint8)
-    order = [
-        component
-        for _, component in sorted(_ordering_keys(path, components, sizes, largest=settings.largest_component))
-    ]
+    small = np.flatnonzero(sizes <= settings.largest_component)
+    keys = _ordering_keys(path, components, sizes, largest=settings.largest_component)
+    waiting = iter(small[np.argsort(keys[small], kind="stable")])
     split_of = np.zeros(len(sizes), np.uint8)
-    waiting = iter(order)
-    valid_pairs, test_pairs = (count_of(share, len(splits)) for share in (settings.valid_pairs, settings.test_pairs))
+    pairs_given = len(components)
+    valid_pairs, test_pairs = (count_of(share, pairs_given) for share in (settings.valid_pairs, settings.test_pairs))
     for split, wanted in ((1, valid_pairs), (2, test_pairs)):
         pairs = 0
         while pairs < wanted:
             component = next(waiting, None)
             if component is None:
                 raise RetortError(
-                    f"corpus.carve: {len(splits)} pairs are too few to carve {valid_pairs} and "
+                    f"corpus.carve: {pairs_given} pairs are too few to carve {valid_pairs} and "
                     f"{test_pairs} pairs from components of at most {settings.largest_component}; "
                     f"{SPLITS[split]} has only {pairs}: ask for fewer pairs, or allow larger components"
                 )
@@ -68,14 +66,18 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
 def _components(path: Path) -> np.ndarray:
     """Number of the component of every row, int64."""
     rows = open_table(path, CORPUS).metadata.num_rows
-    keys = np.zeros((2, rows), np.uint64)
+    keys = [np.zeros(rows, np.uint64) for _ in range(2)]
     for row, pair in enumerate(_pairs(path)):
         for side in (0, 1):
-            keys[side, row] = text_hash(sharing_key(pair[side]))
-    # Nodes are the distinct keys, source keys before target keys; every row is an edge between two of them.
-    sources, source_node = np.unique(keys[0], return_inverse=True)
-    target_node = np.unique(keys[1], return_inverse=True)[1] + len(sources)
-    parent = np.arange(len(sources) + (int(target_node.max()) + 1 - len(sources) if rows else 0)).tolist()
+            keys[side][row] = text_hash(sharing_key(pair[side]))
+    # Nodes are the distinct keys, target keys before source keys; every row is an edge between two of them.
+    nodes, edges = 0, []
+    while keys:
+        numbers = np.unique(keys.pop(), return_inverse=True)[1] + nodes
+        edges.append(numbers)
+        nodes = int(numbers.max(initial=nodes - 1)) + 1
+    # a view of the numbers in an array: Python's own lists of them would take 40 bytes each
+    parent = np.arange(nodes).data
 
     def root(node: int) -> int:
         while parent[node] != node:
@@ -83,17 +85,23 @@ def _components(path: Path) -> np.ndarray:
             node = parent[node]
         return node
 
-    for a, b in zip(source_node.tolist(), target_node.tolist(), strict=True):
+    for a, b in zip(*(edge.data for edge in edges), strict=True):
         parent[root(a)] = root(b)
-    roots = np.fromiter((root(node) for node in source_node.tolist()), np.int64, count=rows)
-    return np.unique(roots, return_inverse=True)[1]
+    roots = np.fromiter(map(root, edges[0].data), np.int64, count=rows)
+    used = np.zeros(nodes, bool)
+    used[roots] = True
+    return (np.cumsum(used) - 1)[roots]
 
 
-def _ordering_keys(path: Path, components: np.ndarray, sizes: np.ndarray, largest: int) -> Iterator[tuple[bytes, int]]:
-    """SHA-256 of the smallest line of every component that is small enough, with its number."""
+def _ordering_keys(path: Path, components: np.ndarray, sizes: np.ndarray, largest: int) -> np.ndarray:
+    """The first 8 bytes, as a number, of the SHA-256 of the smallest line of every component that is small enough.
+
+    They order as the whole hashes do, but for one chance in two million that two of 4 million are equal.
+    """
+    keys = np.zeros(len(sizes), np.uint64)
     smallest: dict[int, str] = {}
     missing = sizes.copy()
-    for component, (source, target) in zip(components.tolist(), _pairs(path), strict=True):
+    for component, (source, target) in zip(components.data, _pairs(path), strict=True):
         if sizes[component] > largest:
             continue
         line = f"{target}\t{source}"
@@ -101,7 +109,9 @@ def _ordering_keys(path: Path, components: np.ndarray, sizes: np.ndarray, larges
             smallest[component] = line
         missing[component] -= 1
         if not missing[component]:
-            yield hashlib.sha256(smallest.pop(component).encode()).digest(), component
+            digest = hashlib.sha256(smallest.pop(component).encode()).digest()
+            keys[component] = int.from_bytes(digest[:8], "big")
+    return keys
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 from retort.config import Cleaning
 from retort.corpus.cleaning import HeldOut, text_hash
 from retort.data.parquet import ROW_GROUP_ROWS, iterate_table, write_table
+from retort.data.spool import Spool
 from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import Vocabulary
 from retort.data.writing import words
@@ -38,7 +40,9 @@ def prepare_monolingual(
 
     Returns the number of lines kept, dropped by each reason, and cut. Lines that are a side of the ``held_out`` CORPUS
     tables are dropped if the rules drop leaks. ``block_tokens`` is the longest block without eos; ``valid_blocks``
-    validation blocks are spread evenly over the text. Raises RetortError if there are no more blocks than those.
+    validation blocks are spread evenly over the text. Memory: 8 bytes per block; its tokens are mapped from a file in
+    the directory for temporary files. Raises RetortError if there are no more blocks than those, or if that directory
+    has no room.
     """
     held_out_texts = HeldOut()
     for path in held_out if rules.drop_leaks else ():
@@ -46,19 +50,23 @@ def prepare_monolingual(
             held_out_texts.add(part)
     counts: Counter[str] = Counter()
     encoded = _encoded(clean(lines, rules, held_out=held_out_texts, counts=counts), vocabulary)
-    rows = list(blocks(encoded, block_tokens, counts))
+    spool, ends = Spool(np.int32, "encoded text, 4 bytes per token"), array("q", [0])
+    for block in blocks(encoded, block_tokens, counts):
+        spool.append(np.array(block))
+        ends.append(ends[-1] + len(block))
+    count = len(ends) - 1
     summary = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
-    log.info("%s blocks of lines: %s", f"{len(rows):,}", summary)
-    if len(rows) <= valid_blocks:
+    log.info("%s blocks of lines: %s", f"{count:,}", summary)
+    if count <= valid_blocks:
         raise RetortError(
-            f"pretraining: {len(rows)} blocks for {valid_blocks} of validation and at least one of training (lines: "
+            f"pretraining: {count} blocks for {valid_blocks} of validation and at least one of training (lines: "
             f"{summary or 'none'}); give more text, or lower pretraining.valid_blocks or pretraining.block_tokens"
         )
-    validating = set(np.linspace(0, len(rows) - 1, valid_blocks).astype(int).tolist())
-    for split in ("train", "valid"):
-        ids = [i for i in range(len(rows)) if (i in validating) == (split == "valid")]
+    tokens, offsets = spool.mapped(), np.array(ends)
+    validating = np.unique(np.linspace(0, count - 1, valid_blocks).astype(np.int64))
+    for split, ids in (("train", np.setdiff1d(np.arange(count), validating)), ("valid", validating)):
         facts = {**provenance, "lines": dict(counts)}
-        write_table(output / f"{split}.parquet", ENCODED, _parts(ids, rows), provenance=facts)
+        write_table(output / f"{split}.parquet", ENCODED, _parts(ids, tokens, offsets), provenance=facts)
     return dict(counts)
 
 
@@ -70,8 +78,8 @@ def both_sides(corpus: Path) -> Iterator[str]:
 
 
 def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Counter[str]) -> Iterator[str]:
-    """The lines that the rules keep; all are counted by reason in ``counts``. Memory: one hash per line, if duplicates
-    are dropped."""
+    """The lines that the rules keep; all are counted by reason in ``counts``. Memory: some 100 bytes per
+    line, for its hash, if duplicates are dropped."""
     seen: set[int] = set()
     for line in lines:
         digest = text_hash(line)
@@ -113,8 +121,11 @@ def _encoded(lines: Iterator[str], vocabulary: Vocabulary) -> Iterator[list[int]
         yield from vocabulary.encode_target(part)
 
 
-def _parts(ids: list[int], rows: list[list[int]]) -> Iterator[pa.Table]:
+def _parts(ids: np.ndarray, tokens: np.ndarray, offsets: np.ndarray) -> Iterator[pa.Table]:
+    """Parts of the table of some blocks; block i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``."""
     for start in range(0, len(ids), ROW_GROUP_ROWS):
         part = ids[start : start + ROW_GROUP_ROWS]
-        tokens = pa.array([rows[i] for i in part], ENCODED.schema.field("source").type)
-        yield pa.table({"id": part, "source": tokens, "target": tokens}, schema=ENCODED.schema)
+        ends = np.cumsum(offsets[part + 1] - offsets[part])
+        own = np.concatenate([tokens[offsets[i] : offsets[i + 1]] for i in part])
+        rows = pa.ListArray.from_arrays(pa.array([0, *ends], pa.int32()), own)
+        yield pa.table({"id": part, "source": rows, "target": rows}, schema=ENCODED.schema)

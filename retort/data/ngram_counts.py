@@ -27,8 +27,8 @@ class NgramCounter:
 
     def __init__(self, order: int, most: int) -> None:
         self.order, self.most = order, most
-        self.sentences = self.tokens = 0
-        """Counted so far; tokens without eos."""
+        self.tokens = 0
+        """Counted so far, without eos."""
         self.dropped = 0
         """n-grams dropped so far; one that comes up again counts again."""
         self._tables = [(np.zeros(0, np.uint64), np.zeros(0, np.int64)) for _ in range(order)]
@@ -36,7 +36,6 @@ class NgramCounter:
     def add(self, targets: Ragged) -> None:
         """Count the n-grams of more sentences, whose tokens have neither bos nor eos."""
         tokens, start = _with_borders(targets)
-        self.sentences += len(targets)
         self.tokens += len(tokens) - 2 * len(targets)
         keys = np.zeros(len(tokens), np.uint64)
         for n in range(self.order):

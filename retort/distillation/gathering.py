@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.data.parquet import ROW_GROUP_ROWS, Table, read_between, read_table
+from retort.data.parquet import ROW_GROUP_ROWS, Table, iterate_table, read_between, read_table
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
@@ -134,11 +134,18 @@ class Gathered:
                 raise RetortError(f"{self.names[0]}: the tokens of {there!r} decode to {here!r}; {other}")
 
 
-def held_out_ids(ids: np.ndarray, train: Path | str, count: int) -> np.ndarray:
-    """``count`` of the sorted ``ids`` of ``train``, which no iteration trains on; the draw is always the same.
+def held_out_ids(train: Path | str, count: int) -> np.ndarray:
+    """``count`` ids of the ENCODED table ``train``, which no iteration trains on; the draw is always the same.
 
-    Raises RetortError if fewer than half would be left to train on.
+    They are drawn from the sources with a target, or from all where none has one. Raises RetortError if fewer than half
+    of those would be left to train on.
     """
+    every = Rows([train], ENCODED).column("id")
+    paired = [
+        part["id"].to_numpy()[pc.list_value_length(part["target"]).to_numpy() > 0]
+        for part in iterate_table(train, ENCODED)
+    ]
+    ids = np.sort(np.concatenate(paired) if any(map(len, paired)) else every)
     if 2 * count > len(ids):
         raise RetortError(f"{train}: {count} of {len(ids)} pairs cannot be held out; lower em.held_out")
     return np.random.default_rng(0).choice(ids, count, replace=False)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.data.parquet import read_provenance, read_table
+from retort.data.parquet import iterate_table, read_provenance, read_table
 from retort.data.tables import ENCODED, LABELS
 from retort.errors import RetortError
 
@@ -23,17 +23,16 @@ def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
     """The shards' common facts (MADE_FROM), and means over their positions (entropies in nats).
 
     ``mass``: probability of the stored tokens. ``entropy``: that of the teacher, the minimum of a loss on whole
-    distributions. ``loss_difference``: how much lower the minimum is with these labels. Raises RetortError unless the
-    rows are those of the pairs of ``train``, in its order.
+    distributions. ``loss_difference``: how much lower the minimum is with these labels. Memory: some 40 bytes per pair,
+    and a part of ``train``. Raises RetortError unless the rows are those of the pairs of ``train``, in its order.
     """
     facts = [{k: v for k, v in read_provenance(path).items() if k in MADE_FROM} for path in shards]
     for path, other in zip(shards, facts, strict=True):
         if other != facts[0]:
             raise RetortError(f"{path}: made from {other}, and {shards[0]} from {facts[0]}; make the labels again")
     labels = pa.concat_tables([read_table(path, LABELS, ["id", "positions", *COVERAGE]) for path in shards])
-    pairs = labelled_pairs(read_table(train, ENCODED, ["id", "source", "target"]), facts[0]["max_length"])
-    expected = pc.add(pc.list_value_length(pairs["target"]), 1)
-    if not (labels["id"].equals(pairs["id"]) and labels["positions"].equals(expected.cast(pa.int32()))):
+    pairs = pa.concat_tables(_positions(part, facts[0]["max_length"]) for part in iterate_table(train, ENCODED))
+    if any(not labels[name].equals(pairs[name]) for name in pairs.column_names):
         raise RetortError(
             f"{', '.join(map(str, shards))}: {labels.num_rows} rows that are not those of the {pairs.num_rows} pairs "
             f"of {train} with a position for each target token and eos; make the labels of this table, and all shards"
@@ -46,6 +45,15 @@ def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
 
 
 def labelled_pairs(pairs: pa.Table, max_length: int) -> pa.Table:
-    """The rows of an ENCODED table whose sides have at most ``max_length`` tokens, eos included: what is labelled."""
-    lengths = pc.max_element_wise(*(pc.list_value_length(pairs[side]) for side in ("source", "target")))
-    return pairs.filter(pc.less(lengths, max_length))
+    """The rows of an ENCODED table that are labelled: they have a target, and both sides have at most ``max_length``
+    tokens, eos included."""
+    source, target = (pc.list_value_length(pairs[side]) for side in ("source", "target"))
+    fitting = pc.less(pc.max_element_wise(source, target), max_length)
+    return pairs.filter(pc.and_(fitting, pc.greater(target, 0)))
+
+
+def _positions(part: pa.Table, max_length: int) -> pa.Table:
+    """Id and number of positions of each row of ``part`` that is labelled."""
+    pairs = labelled_pairs(part, max_length)
+    positions = pc.add(pc.list_value_length(pairs["target"]), 1).cast(pa.int32())
+    return pa.table({"id": pairs["id"], "positions": positions})

@@ -14,7 +14,8 @@ from retort.data.tables import ENCODED, MIXED
 def mix(raw: pa.Table, distilled: pa.Table, similarity: dict[int, float]) -> pa.Table:
     """The MIXED table of two ENCODED tables, in the order of ids, the reference first.
 
-    ``distilled`` may lack sources. ``similarity`` compares the two targets of each source that has both, by id.
+    ``distilled`` may lack sources. ``similarity`` compares the two targets of each source that has both, by id; NaN
+    stands for none.
     """
     parts = [
         part.cast(ENCODED.schema).append_column("distilled", pa.array(np.full(part.num_rows, flag)))
@@ -22,11 +23,14 @@ def mix(raw: pa.Table, distilled: pa.Table, similarity: dict[int, float]) -> pa.
     ]
     both = pa.concat_tables(parts).sort_by([("id", "ascending"), ("distilled", "ascending")])
     values = [similarity.get(number) for number in both["id"].to_pylist()]
-    return both.append_column("similarity", pa.array(values, MIXED.schema.field("similarity").type))
+    return both.append_column("similarity", pa.array(values, MIXED.schema.field("similarity").type, from_pandas=True))
 
 
 def similarities(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
-    """Sentence chrF of each pair of texts, from 0 to 100."""
+    """Sentence chrF of each pair of texts, from 0 to 100; NaN without a reference, where it is empty."""
     metric = CHRF()
     pairs = zip(hypotheses, references, strict=True)
-    return [metric.sentence_score(hypothesis, [reference]).score for hypothesis, reference in pairs]
+    return [
+        metric.sentence_score(hypothesis, [reference]).score if reference else float("nan")
+        for hypothesis, reference in pairs
+    ]

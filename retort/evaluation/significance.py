@@ -86,7 +86,8 @@ def differences(
 
     The interval is the 2.5th to 97.5th percentile of the resampled differences. The p-value is two-sided: the share of
     resampled differences, shifted so that their centre is no difference, at least as far from it as the observed
-    one, with one added above and below so that it is never 0. Equal outputs have p = 1.
+    one, with one added above and below so that it is never 0. Equal outputs have p = 1. So has a test set of one
+    segment, which is all of each resample: the interval is the difference alone, and nothing says how much it varies.
     """
     base_scores, *system_scores = resampled_scores(metric, [baseline, *systems], samples=samples, seed=seed)
     results = []
@@ -101,7 +102,7 @@ def differences(
                 difference=observed,
                 low=float(low),
                 high=float(high),
-                p_value=float((extreme + 1) / (samples + 1)),
+                p_value=float((extreme + 1) / (samples + 1)) if system.segments > 1 else 1.0,
             )
         )
     return results

@@ -45,9 +45,6 @@ def outputs_of(
     ``directory`` holds the answers that earlier jobs with the same teacher and settings got, ``job`` names the file for
     those of this one. Raises RetortError when the teacher cannot go on; answers up to then are kept.
     """
-    if not section.remembers:
-        teacher = open_external(section, split, threads)
-        return {answer.question.id: _checked(answer.outputs, answer.question) for answer in teacher.answer(questions)}
     # as the teacher reads it
     questions = [Question(question.id, one_line(question.source)) for question in questions]
     distinct = {question.source: question for question in questions}
@@ -58,6 +55,14 @@ def outputs_of(
             teacher = open_external(section, split, threads=threads, spent=(answers.requests, answers.tokens))
             _ask(teacher, waiting, answers)
         return {question.id: answers.known[question.source] for question in questions}
+
+
+def ready_outputs(teacher: Teacher, questions: Sequence[Question]) -> dict[int, list[Output]]:
+    """The outputs of every question by its id, of a teacher that need not remember them.
+
+    Raises RetortError where it has none.
+    """
+    return {answer.question.id: _checked(answer.outputs, answer.question) for answer in teacher.answer(questions)}
 
 
 def _ask(teacher: Teacher, waiting: Sequence[Question], answers: Answers) -> None:

@@ -26,22 +26,21 @@ Row = tuple[str, Key, list[str]]
 
 
 class TableAnswers:
-    """All outputs of a table, in memory."""
+    """All outputs of a table, in memory, as many of each row as are asked for."""
 
     name = "table"
 
     def __init__(self, path: Path, section: TableTeacher) -> None:
         self.path, self.section = path, section
         self.outputs: dict[Key, list[str]] = {}
-        places: dict[Key, str] = {}
         for place, key, texts in _rows(path, section.key):
-            if key in places:
+            if key in self.outputs:
+                first = next(place for place, earlier, _ in _rows(path, section.key) if earlier == key)
                 raise RetortError(
-                    f"{path}: {place}: {section.key} {key!r} is already in {places[key]}; expected each {section.key} "
-                    f"once: remove one of the two"
+                    f"{path}: {place}: {section.key} {key!r} is already in {first}; expected each {section.key} once: "
+                    f"remove one of the two"
                 )
-            places[key] = place
-            self.outputs[key] = [one_line(text) for text in texts]
+            self.outputs[key] = [one_line(text) for text in texts[: section.outputs]]
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
         by_source = self.section.key == "source"
@@ -54,8 +53,7 @@ class TableAnswers:
                 f"add them to the table, or leave these sources out of the corpus"
             )
         for question, key in zip(questions, keys, strict=True):
-            outputs = self.outputs[key][: self.section.outputs]
-            yield Answer(question, [Output(text) for text in outputs])
+            yield Answer(question, [Output(text) for text in self.outputs[key]])
 
     def helpers_seconds(self) -> float | None:
         return 0.0

@@ -47,15 +47,15 @@ class Scores:
 
     @classmethod
     def read(cls, path: Path, table: Table, column: str, ids: np.ndarray) -> Scores:
-        """The values of a table's column; raises RetortError unless the table has all of ``ids``."""
+        """The values of a table's column for ``ids``; raises RetortError unless the table has all of them."""
         rows = read_table(path, table, ["id", column])
-        scores = cls(rows["id"].to_numpy(), rows[column].to_numpy())
-        missing = np.setdiff1d(ids, scores.ids)
+        missing = np.setdiff1d(ids, rows["id"].to_numpy())
         if len(missing):
             raise RetortError(
                 f"{path}: lacks {len(missing)} id(s) of the training text, {missing[:5].tolist()}; make it again"
             )
-        return scores
+        asked = np.isin(rows["id"].to_numpy(), ids)
+        return cls(rows["id"].to_numpy()[asked], rows[column].to_numpy()[asked])
 
     def unlikeness(self, seed: int, shuffled: bool) -> Scores:
         """1 - chrF / 100 per source, ties broken at random; ``shuffled`` among the sources.
@@ -201,16 +201,31 @@ def weighting_of(
         return None
     similarity = evaluator = None
     if paced and paced.criterion == "similarity":
-        similarity = Scores.read(train, MIXED, column="similarity", ids=corpus.ids)
+        similarity = Scores.read(train, MIXED, column="similarity", ids=_ids_of_kinds(corpus)[RAW])
     if selective:
         if agreement is None:
             raise RetortError("a selective mixture needs its evaluator's table, but no --agreement was given")
-        evaluator = Scores.read(agreement, AGREEMENT, column="score", ids=corpus.ids)
-        # a source without a translation keeps its reference
-        evaluator.values[~np.isin(evaluator.ids, corpus.ids[corpus.distilled])] = np.inf
+        evaluator = _evaluator_scores(agreement, corpus)
     return Weighting(
         system.objective, mixture=mixture, paced=paced, similarity=similarity, evaluator=evaluator, seed=seed
     )
+
+
+def _ids_of_kinds(corpus: EncodedCorpus) -> dict[str, np.ndarray]:
+    """Ids of the pairs with a reference and of those with a translation; without kinds all are references."""
+    distilled = np.zeros(len(corpus), bool) if corpus.distilled is None else corpus.distilled
+    return {RAW: corpus.ids[~distilled], DISTILLED: corpus.ids[distilled]}
+
+
+def _evaluator_scores(agreement: Path, corpus: EncodedCorpus) -> Scores:
+    """The evaluator's score of each source's reference; infinite, so that what there is is chosen, where a source has
+    one target alone."""
+    ids = _ids_of_kinds(corpus)
+    scores = Scores.read(agreement, AGREEMENT, column="score", ids=ids[RAW])
+    scores.values[~np.isin(scores.ids, ids[DISTILLED])] = np.inf
+    unreferenced = np.setdiff1d(ids[DISTILLED], ids[RAW])
+    values = np.concatenate([scores.values, np.full(len(unreferenced), -np.inf)])
+    return Scores(np.concatenate([scores.ids, unreferenced]), values)
 
 
 def choose_distilled(score_b: Tensor, start: float, slope: float, progress: float) -> Tensor:

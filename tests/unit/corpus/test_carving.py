@@ -1,13 +1,16 @@
 import hashlib
 import random
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from retort.config import Carve
+from retort.corpus import carving
 from retort.corpus.carving import SPLITS, carve, sharing_key
-from retort.data.parquet import write_table
+from retort.data.parquet import iterate_table, write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
 from retort.errors import RetortError
@@ -72,6 +75,17 @@ def test_nothing_is_shared_and_the_order_of_lines_does_not_count(tmp_path):
     order = random.Random(0).sample(range(len(pairs)), len(pairs))
     again = carve(table(tmp_path / "b.parquet", [pairs[i] for i in order]), settings)
     assert again.tolist() == splits[order].tolist()
+
+
+def test_memory_is_some_bytes_per_pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(carving, "iterate_table", partial(iterate_table, rows=100))
+    pairs = [(f"quelle nummer {i} im text", f"line number {i} of a text") for i in range(5000)]
+    path = table(tmp_path / "t.parquet", pairs)
+    tracemalloc.start()
+    carve(path, Carve(valid_pairs=100, test_pairs=100))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100 * len(pairs)
 
 
 def test_sharing_key():

@@ -167,9 +167,3 @@ def test_a_table_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         check_ngrams({"table": str(own), "lm_weight": 0.3}, "bb22")
     with pytest.raises(RetortError, match="search ctc_beam needs a table of n-grams, .* set lm_weight to 0"):
         check_ngrams({"kind": "ctc_beam", "table": None, "lm_weight": 0.3}, "bb22")
-
-
-def test_sentences_without_tokens_are_counted_apart() -> None:
-    counter = NgramCounter(2, 1000)
-    counter.add(Ragged.from_lists([[], [7, 8], []]))
-    assert (counter.sentences, counter.tokens) == (3, 2)

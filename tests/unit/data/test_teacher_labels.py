@@ -13,6 +13,7 @@ from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.tables import ENCODED, LABELS
 from retort.data.teacher_labels import StoredLabels, TopK
+from retort.distillation.label_shards import check_shards
 from retort.distillation.labelling import label
 from retort.errors import RetortError
 from retort.losses.top_k_cross_entropy import top_k_cross_entropy, top_k_distributions
@@ -274,6 +275,38 @@ def test_shards_of_another_table_are_not_gathered(tables, labels, tmp_path, caps
     with pytest.raises(SystemExit):
         call(gather_labels, "--shards", half, other, "--train", other, "--output", tmp_path / "out")
     assert "make the labels again" in capsys.readouterr().err
+
+
+def test_sources_without_a_target_have_no_labels(tables, checkpoint, labels, tmp_path):
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED)
+    alone = pa.Table.from_pylist([{"id": 999 + i, "source": [7], "target": []} for i in range(5)], ENCODED.schema)
+    write_table(tmp_path / "more.parquet", ENCODED, pa.concat_tables([alone, pairs, alone]))
+    vocabulary = ("--vocabulary", tables.vocabulary, "--distillation", "{}", "--teacher", checkpoint, "--top-k", 4)
+    train = ("--train", tmp_path / "more.parquet")
+    call(label_shard, *vocabulary, *train, "--shard", 0, "--shards", 1, "--output", tmp_path / "0.parquet")
+    call(gather_labels, "--shards", tmp_path / "0.parquet", *train, "--output", tmp_path / "labels.parquet")
+    assert read_table(tmp_path / "labels.parquet", LABELS)["id"].equals(pairs["id"])
+
+
+def test_shards_are_checked_without_the_whole_text_in_memory(tmp_path):
+    count, length = 200_000, 20
+    offsets = pa.array(np.arange(count + 1) * length, pa.int32())
+    tokens = pa.ListArray.from_arrays(offsets, pa.array(np.full(count * length, 7), pa.int32()))
+    text = {"id": np.arange(count), "source": tokens, "target": tokens}
+    write_table(tmp_path / "train.parquet", ENCODED, pa.table(text, schema=ENCODED.schema))
+    lists = {name: pa.array([[]] * count, LABELS.schema.field(name).type) for name in ("tokens", "probabilities")}
+    sums = {name: np.ones(count, np.float32) for name in ("mass", "entropy", "kept_entropy")}
+    rows = {"id": np.arange(count), "positions": np.full(count, length + 1), **lists, **sums}
+    facts = {"max_length": length + 1}
+    write_table(tmp_path / "labels.parquet", LABELS, pa.table(rows, schema=LABELS.schema), facts)
+    pool = pa.proxy_memory_pool(before := pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    try:
+        found = check_shards([tmp_path / "labels.parquet"], tmp_path / "train.parquet")
+    finally:
+        pa.set_memory_pool(before)
+    assert found["positions"] == count * (length + 1)
+    assert pool.max_memory() < 2.2 * 4 * 2 * count * length, "read whole and filtered it is three times the text"
 
 
 def test_a_system_is_trained_with_its_labels_and_no_others(tables, checkpoint, labels, tmp_path, capsys):

@@ -49,11 +49,19 @@ def shards(tables, teacher):
 
 
 def test_n_grams_are_counted_of_encoded_targets_or_of_texts(tables, tmp_path):
-    """Both are the same text here."""
+    """Both are the same text here; neither rows without a target nor blank lines count."""
     targets = read_table(tables.corpus / "train.parquet", CORPUS)["target"].to_pylist()
     (tmp_path / "text").write_text("\n".join(targets))
     options = ("--vocabulary", tables.vocabulary, "--order", 3, "--most", 10_000)
     call(count_ngrams, *options, "--train", tables.encoded / "train.parquet", "--output", tmp_path / "encoded.ngrams")
+    source_only = pa.Table.from_pylist([{"id": 999, "source": [7], "target": []}] * 50, schema=ENCODED.schema)
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED)
+    write_table(tmp_path / "more.parquet", ENCODED, pa.concat_tables([source_only, pairs, source_only]))
+    (tmp_path / "blank").write_text("\n\n" + "\n\n".join(targets))
+    blank = json.dumps([{"location": str(tmp_path / "blank")}])
+    for text in (("--train", tmp_path / "more.parquet"), ("--texts", blank)):
+        call(count_ngrams, *options, *text, "--output", tmp_path / "more.ngrams")
+        assert (tmp_path / "more.ngrams").read_bytes() == (tmp_path / "encoded.ngrams").read_bytes()
     texts = json.dumps([{"location": str(tmp_path / "text")}])
     call(count_ngrams, *options, "--texts", texts, "--output", tmp_path / "texts.ngrams")
     assert (tmp_path / "encoded.ngrams").read_bytes() == (tmp_path / "texts.ngrams").read_bytes()
@@ -462,7 +470,7 @@ def test_a_cut_source_is_no_flaw_where_sources_are_cut_in_training_too(tables, t
 
 def test_exported_systems_are_timed_with_a_shortlist_too(tables, teacher, student, tmp_path):
     entries = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
-    settings = {"sentences": 3, "batch_sizes": [1], "warmup": 1, "cold_starts": 0, "shortlist_size": 5}
+    settings = {"sentences": 3, "batch_sizes": [1], "warmup": 1, "turn": 1, "cold_starts": 0, "shortlist_size": 5}
     output = tmp_path / "latency.parquet"
     options = ("--systems", json.dumps(entries), "--latency", json.dumps(settings), "--tests", tables.test)
     call(measure_latency, *options, "--training-text", tables.encoded / "train.parquet", "--output", output)
@@ -476,7 +484,7 @@ def test_exported_systems_are_timed_with_a_shortlist_too(tables, teacher, studen
 
 def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_path):
     systems = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
-    settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2, "cold_starts": 1}
+    settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2, "turn": 1, "cold_starts": 1}
     output = tmp_path / "latency.parquet"
     options = ("--systems", json.dumps(systems), "--latency", json.dumps(settings), "--tests", tables.test)
     call(measure_latency, *options, "--output", output)
@@ -517,7 +525,7 @@ def test_what_a_search_takes_includes_its_table(tables, tmp_path, monkeypatch):
         return ColdStart(1.0, 1.0, peak_bytes=None)
 
     monkeypatch.setattr(measure_latency, "cold_start", cold_start)
-    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "repeats": 1, "exported_precision": "int8"}
+    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "turn": 1, "exported_precision": "int8"}
     given = ("--systems", json.dumps(entries), "--latency", json.dumps(settings), "--tests", tables.test)
     call(measure_latency, *given, "--output", tmp_path / "latency.parquet")
     facts = read_provenance(tmp_path / "latency.parquet")

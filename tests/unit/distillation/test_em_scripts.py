@@ -4,7 +4,6 @@ import json
 import math
 import random
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -325,7 +324,7 @@ def test_the_references_held_out_are_those_of_the_sources_that_the_loop_holds_ou
     arguments = ("--train", train, "--output", kept, "--output-held-out", held_out)
     call(hold_out_references, *arguments, "--held-out", 3)
     pairs = read_table(train, ENCODED).to_pylist()
-    chosen = set(held_out_ids(np.array([row["id"] for row in pairs]), train, 3).tolist())
+    chosen = set(held_out_ids(train, 3).tolist())
     assert read_table(held_out, ENCODED).to_pylist() == [row for row in pairs if row["id"] in chosen]
     assert read_table(kept, ENCODED).to_pylist() == [row for row in pairs if row["id"] not in chosen]
     with pytest.raises(RetortError, match=r"train.parquet: .* cannot be held out; lower em.held_out"):
@@ -353,6 +352,18 @@ def test_ncm_is_written_with_what_it_is_made_of(tables, models, tmp_path):
     assert row == {**expected, "nats": pytest.approx(nats, rel=1e-5)}
     facts = read_provenance(tmp_path / "x.parquet")
     assert facts["held_out"] == file_digest(tables.encoded / "valid.parquet")
+
+
+def test_sources_without_a_target_have_no_ncm(tables, models, tmp_path):
+    source_only = pa.Table.from_pylist([{"id": 999, "source": [7], "target": []}], schema=ENCODED.schema)
+    pairs = read_table(tables.encoded / "valid.parquet", ENCODED)
+    write_table(tmp_path / "more.parquet", ENCODED, pa.concat_tables([source_only, pairs]))
+    measured = []
+    for held_out in (tables.encoded / "valid.parquet", tmp_path / "more.parquet"):
+        arguments = measuring(tables, models["student"], tmp_path / "x.parquet")
+        run(measure_multimodality, *arguments, "--held-out", held_out)
+        measured.append(read_table(tmp_path / "x.parquet", MULTIMODALITY))
+    assert measured[0].equals(measured[1])
 
 
 def test_ncm_knows_neither_dropout_nor_label_smoothing(tables, models, tmp_path):

@@ -133,10 +133,17 @@ def encoded(ids):
     return pa.Table.from_pylist(rows, schema=ENCODED.schema)
 
 
+def many(directory, ids, without_target=()):
+    """An ENCODED table of these ids, some of them without a target."""
+    rows = [{"id": id_, "source": [id_], "target": [] if id_ in without_target else [6]} for id_ in ids]
+    write_table(directory / "many.parquet", ENCODED, pa.Table.from_pylist(rows, schema=ENCODED.schema))
+    return directory / "many.parquet"
+
+
 @pytest.mark.parametrize("count", [1, 20, 50])
-def test_the_same_ids_are_held_out_whatever_text_is_there(count):
+def test_the_same_ids_are_held_out_whatever_text_is_there(tmp_path, count):
     every = np.arange(0, 300, 3)
-    chosen = held_out_ids(every, "many.parquet", count)
+    chosen = held_out_ids(many(tmp_path, every[::-1]), count)
     expected = set(chosen.tolist())
     assert len(expected) == count and expected <= set(every.tolist())
     for ids in (every[::-1], every[::3], every[50:], [i for i in every if i not in expected]):
@@ -146,11 +153,17 @@ def test_the_same_ids_are_held_out_whatever_text_is_there(count):
         assert kept["id"].to_pylist() == [i for i in ids if i not in expected]
 
 
-def test_held_out_ids_come_from_everywhere():
-    ids = sorted(held_out_ids(np.arange(0, 300, 3), "many.parquet", 30).tolist())
+def test_held_out_ids_come_from_everywhere(tmp_path):
+    ids = sorted(held_out_ids(many(tmp_path, range(0, 300, 3)), 30).tolist())
     assert ids[0] < 75 and ids[-1] > 225 and ids != list(range(ids[0], ids[0] + 90, 3))
 
 
-def test_at_most_half_the_pairs_can_be_held_out():
+def test_sources_without_a_target_are_held_out_only_where_none_has_one(tmp_path):
+    pairs = held_out_ids(many(tmp_path, range(30)), 10).tolist()
+    assert held_out_ids(many(tmp_path, range(300), without_target=range(30, 300)), 10).tolist() == pairs
+    assert held_out_ids(many(tmp_path, range(30), without_target=range(30)), 10).tolist() == pairs
+
+
+def test_at_most_half_the_pairs_can_be_held_out(tmp_path):
     with pytest.raises(RetortError, match=r"many.parquet: 51 of 100 pairs cannot be held out; lower em.held_out"):
-        held_out_ids(np.arange(100), "many.parquet", 51)
+        held_out_ids(many(tmp_path, range(100)), 51)

@@ -46,6 +46,7 @@ def test_targets_stand_side_by_side_and_the_reference_is_first():
 def test_similarity_is_100_for_the_same_text_and_falls():
     found = similarities(["a dog runs", "a dog runs", "xyz"], ["a dog runs", "the dog ran", "a dog runs"])
     assert found[0] == pytest.approx(100) and 100 > found[1] > found[2] == 0
+    assert np.isnan(similarities(["a dog runs"], [""])).all(), "there is nothing to compare with"
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,23 @@ def test_both_targets_of_each_source_are_gathered_by_id(tables, table):
     batch = corpus.batch(np.array([0, 1, 2]))
     assert batch.distilled_b.tolist() == [False, True, False] and batch.ids.tolist() == [ids[0], ids[0], ids[1]]
     assert corpus.select(np.array([1])).distilled.tolist() == [True]
+
+
+def test_a_source_without_a_reference_has_no_similarity(tables, table, tmp_path):
+    """The translations are the same, and of the first five sources there is no reference."""
+    arguments = translated(tables, tmp_path / "t.parquet", {0: {"text": "quite another"}})
+    corpus = read_table(tables.corpus / "train.parquet", CORPUS).to_pylist()
+    ids = [row["id"] for row in corpus[:5]]
+    alone = [{**row, "target": "", "references": []} if row["id"] in ids else row for row in corpus]
+    write_table(tmp_path / "corpus.parquet", CORPUS, pa.Table.from_pylist(alone, schema=CORPUS.schema))
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
+    alone = [{**row, "target": []} if row["id"] in ids else row for row in pairs]
+    write_table(tmp_path / "train.parquet", ENCODED, pa.Table.from_pylist(alone, schema=ENCODED.schema))
+    replaced = {"--corpus": tmp_path / "corpus.parquet", "--train": tmp_path / "train.parquet"}
+    call(gather_mixed, *arguments, *(part for option in replaced.items() for part in option))
+    found = read_table(tmp_path / "mixed.parquet", MIXED).to_pylist()
+    assert {row["id"] for row in found if row["similarity"] is None} == set(ids)
+    assert read_provenance(tmp_path / "mixed.parquet")["similarity"] == pytest.approx(100)
 
 
 def test_a_missing_id_is_named(tables, tmp_path, capsys):
@@ -197,6 +215,23 @@ def test_a_selective_mixture_needs_its_evaluator_s_table(tables, table, agreemen
     with pytest.raises(SystemExit):
         tables.train(student, tmp_path / "student", train=table, agreement=tmp_path / "part.parquet")
     assert "part.parquet: lacks 3 id(s) of the training text" in capsys.readouterr().err
+
+
+def test_a_student_learns_where_some_sources_have_no_reference(tables, table, agreement, tmp_path):
+    """The tables are those of the others, without some of the references, and without what is said of them."""
+    rows = read_table(table, MIXED).to_pylist()
+    alone = {row["id"] for row in rows if row["distilled"]} - set(range(20))
+    rows = [{**row, "target": row["target"] if row["distilled"] or row["id"] not in alone else []} for row in rows]
+    write_table(tmp_path / "mixed.parquet", MIXED, pa.Table.from_pylist(rows, schema=MIXED.schema))
+    judged = [row for row in read_table(agreement, AGREEMENT).to_pylist() if row["id"] not in alone]
+    write_table(tmp_path / "agreement.parquet", AGREEMENT, pa.Table.from_pylist(judged, schema=AGREEMENT.schema))
+    tokens = []
+    for name in ("union", "selective"):
+        options = {"agreement": tmp_path / "agreement.parquet"} if name == "selective" else {}
+        system = {**MIXED_STUDENT, **MIXTURES[name]}
+        found = tables.train(system, tmp_path / name, train=tmp_path / "mixed.parquet", **options)
+        tokens.append(json.loads((found / "model.json").read_text())["target_tokens"])
+    assert 0.8 < tokens[1] / tokens[0] < 1.25, "batches are as large"
 
 
 def test_of_a_selective_mixture_batches_are_as_large_as_of_others(tables, table, agreement, tmp_path):

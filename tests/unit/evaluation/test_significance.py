@@ -80,6 +80,14 @@ def test_equal_systems_do_not_differ(texts, metric):
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("metric", VECTORISED)
+def test_a_test_set_of_one_sentence_shows_no_difference(metric):
+    good, bad = (measure(metric, [text], [["a cat sits here"]]) for text in ("a cat sits here", "the dog ran off"))
+    (found,) = differences(metric, [bad], good, samples=100)
+    assert found.difference and (found.low, found.high) == pytest.approx((found.difference, found.difference))
+    assert found.p_value == 1
+
+
 @pytest.mark.parametrize("metric", ["BLEU", "chrF", "chrF++", "ROUGE-L"])
 def test_clearly_different_systems_differ_and_similar_ones_do_not(texts, metric):
     good, similar, bad = (measured(texts, metric, system) for system in ("good", "similar", "bad"))

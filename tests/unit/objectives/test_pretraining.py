@@ -1,8 +1,10 @@
 """Pre-training on corrupted text: corruption, loss, text, configuration, and what starts from it."""
 
+import tracemalloc
 from collections import Counter
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import torch
 from torch.nn import functional
@@ -10,6 +12,7 @@ from torch.nn import functional
 from retort import config
 from retort.config import Cleaning
 from retort.config.load import load_config
+from retort.corpus import monolingual
 from retort.corpus.cleaning import HeldOut
 from retort.corpus.monolingual import blocks, clean
 from retort.data.batches import Batch
@@ -226,6 +229,19 @@ def test_the_training_corpus_can_be_the_text(tmp_path, vocabulary):
     prepared(tmp_path, vocabulary, *options)
     found = read_table(tmp_path / "made" / "train.parquet", ENCODED).column("target").to_pylist()
     assert " ".join(vocabulary.decode_target(found)) == "abba fade bead ha ha ebb"
+
+
+def test_the_text_is_not_held_in_memory(tmp_path, vocabulary, monkeypatch):
+    """Beside a part of it there are a few bytes per block."""
+    monkeypatch.setattr(monolingual, "ROW_GROUP_ROWS", 100)
+    arguments = {"vocabulary": vocabulary, "block_tokens": 100, "valid_blocks": 3, "provenance": {}}
+    lines = ("abcdefgh " * 50 for _ in range(1000))
+    tracemalloc.start()
+    monolingual.prepare_monolingual(lines, [], Cleaning(drop_duplicates=False), output=tmp_path, **arguments)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    tokens = pc.sum(pc.list_value_length(read_table(tmp_path / "train.parquet", ENCODED)["source"])).as_py()
+    assert tokens > 300_000 and peak < 4 * tokens
 
 
 def test_too_little_text_is_an_error(tmp_path, vocabulary, capsys):

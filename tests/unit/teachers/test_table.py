@@ -12,8 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from retort.config.external import TableTeacher
+from retort.data.parquet import read_table, write_table
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.errors import RetortError
+from retort.teachers import table
 from retort.teachers.base import Question, open_external
+from tests.unit.fakes_runs import call
+from workflow_scripts import ask_teacher
 
 QUESTIONS = [Question(4, "a cat"), Question(9, "a dog")]
 
@@ -101,6 +107,24 @@ def test_columns_and_ranks_are_checked(tmp_path: Path) -> None:
         answers(parquet(tmp_path / "b.parquet", id=[4, 4], rank=[0, 0], text=["x", "y"]), key="id")
     with pytest.raises(RetortError, match="b.tsv: cannot be read"):
         answers(tmp_path / "b.tsv")
+
+
+def test_a_table_is_read_once_per_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sources are asked about in parts."""
+    monkeypatch.setattr(ask_teacher, "PART_ROWS", 2)
+    sources = [f"source {i}" for i in range(5)]
+    for split in ("train", "test.test"):
+        write_table(tmp_path / f"{split}.parquet", CORPUS, corpus_table(range(5), sources, [[]] * 5))
+    outputs = written(tmp_path / "t.tsv", "".join(f"{source}\tto {source}\n" for source in sources))
+    section = TableTeacher(kind="table", path=str(outputs), held_out={"test": str(outputs)})
+    read: list[Path] = []
+    monkeypatch.setattr(table, "check_file", read.append)
+    corpora = [tmp_path / "train.parquet", tmp_path / "test.test.parquet"]
+    options = ["--teacher", section.model_dump_json(), "--answers", tmp_path / "a", "--output", tmp_path / "o.parquet"]
+    call(ask_teacher, "--corpora", *corpora, *options)
+    found = read_table(tmp_path / "o.parquet", TRANSLATIONS)
+    assert found["text"].to_pylist() == [f"to {source}" for source in sources] * 2
+    assert read == [outputs] * 2
 
 
 def test_each_split_has_its_table(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from retort.config import SelectiveMixture, SelfPaced, System, UnionMixture, Vanilla, WeightedMixture
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.parquet import write_table
-from retort.data.tables import AGREEMENT
+from retort.data.tables import AGREEMENT, MIXED
 from retort.errors import RetortError
 from retort.objectives import vanilla
 from retort.objectives.base import Step
@@ -130,11 +130,39 @@ def test_a_source_without_a_translation_has_its_reference_in_a_selective_mixture
     assert (found.ids.tolist(), found.distilled_b.tolist()) == ([0, 1], [True, False])
 
 
+def test_a_source_without_a_reference_has_its_translation_in_a_selective_mixture(tmp_path):
+    """No evaluator has judged it."""
+    rows = {"id": [1], "accuracy": [0.9], "score": [0.9]}
+    write_table(tmp_path / "a.parquet", AGREEMENT, pa.table(rows, schema=AGREEMENT.schema))
+    texts = Ragged.from_lists(sentences([3, 4, 5]))
+    corpus = EncodedCorpus(np.array([0, 1, 1]), texts, texts, np.array([True, False, True]))
+    system = System(objective=VANILLA, data="mixed", mixture=SELECTIVE)
+    weighting = weighting_of(system, corpus, tmp_path / "train.parquet", tmp_path / "a.parquet", 1)
+    found = weighting(parallel(), corpus.batch(np.arange(3)), step(0.0), {})
+    assert (found.ids.tolist(), found.distilled_b.tolist()) == ([0, 1], [True, False])
+
+
+def test_sources_without_a_reference_are_not_in_the_window_of_similarities(tmp_path):
+    columns = {name: [[6]] * 12 for name in ("source", "target")}
+    distilled = [number >= 4 for number in range(12)]
+    rows = {"id": [*range(4), *range(8)], **columns, "distilled": distilled}
+    rows["similarity"] = [80.0, 20.0, 90.0, 60.0, 80.0, 20.0, 90.0, 60.0, *[None] * 4]
+    write_table(tmp_path / "train.parquet", MIXED, pa.table(rows, schema=MIXED.schema))
+    corpus = EncodedCorpus.read(tmp_path / "train.parquet", 10, MIXED)
+    paced = windowed(criterion="similarity", warmup=0, start=0.5, end=0.5)
+    system = System(objective=VANILLA, data="mixed", self_paced=paced)
+    weighting = weighting_of(system, corpus, tmp_path / "train.parquet", None, 1)
+    assert weighting.window == pytest.approx([0.1, 0.2, 0.4, 0.8], abs=1e-4)
+    found = weighting(parallel(), corpus.batch(np.arange(12)), step(0.5), {})
+    assert found.ids[~found.distilled_b].tolist() == [0, 2] and found.distilled_b.sum() == 8
+
+
 def test_scores_are_found_by_id_and_must_be_there(tmp_path):
     rows = {"id": [7, 3, 5], "accuracy": [0.1, 0.2, 0.3], "score": [0.7, 0.3, 0.5]}
     write_table(tmp_path / "a.parquet", AGREEMENT, pa.table(rows, schema=AGREEMENT.schema))
     scores = Scores.read(tmp_path / "a.parquet", AGREEMENT, "score", np.array([3, 5, 3]))
-    assert scores.of(torch.tensor([5, 7, 5])).tolist() == pytest.approx([0.5, 0.7, 0.5])
+    assert scores.of(torch.tensor([5, 3, 5])).tolist() == pytest.approx([0.5, 0.3, 0.5])
+    assert scores.ids.tolist() == [3, 5]
     with pytest.raises(RetortError, match=r"a.parquet: lacks 2 id\(s\) of the training text, \[4, 9\]"):
         Scores.read(tmp_path / "a.parquet", AGREEMENT, "score", np.array([9, 3, 4]))
 
