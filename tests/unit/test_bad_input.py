@@ -533,7 +533,8 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         ],
         ("--order 9: a table holds n-grams of at most 4 tokens",),
     ),
-    "export: no model": (export(name="absent"), ("absent/model.json", "cannot be read")),
+    "export: no model": (export(name="zzz"), ("zzz/model.json", "cannot be read")),
+    "export: a name that is nearly right": (export(name="studnt"), ("studnt/model.json", "did you mean", "/student?")),
     "export: engine": (export("--format", "ctranslate2"), ("--format ctranslate2 cannot",)),
     "export: references alone": (export("--references", "x"), ("give both",)),
     "export: into a file": (
