@@ -163,7 +163,9 @@ def doubt(inputs: Inputs) -> str | None:
 
 def _difference(inputs: Inputs, key: Key, reference: Key, test_set: str) -> Difference | None:
     """The compared difference to the reference, where that is the common baseline."""
-    baseline = Run.parse(inputs.baseline) if inputs.baseline else Run("", 0)
+    if not inputs.baseline:
+        return None
+    baseline = Run.parse(inputs.baseline)
     is_reference = (baseline.system, baseline.search) == reference
     return difference(inputs, key, test_set, [inputs.baseline]) if is_reference else None
 

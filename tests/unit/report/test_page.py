@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from matplotlib.axes import Axes
 
 from retort.config import EXTERNAL
 from retort.data.parquet import write_table
@@ -15,7 +16,7 @@ from retort.data.runs import Run
 from retort.data.tables import ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
-from retort.report import budgets, dag, page, summary, timing
+from retort.report import budgets, dag, figures, page, summary, timing
 from retort.report.inputs import Checkpoint, Inputs, Paths, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
 from tests.unit.fakes_evaluation import corpus
@@ -293,17 +294,32 @@ def test_an_external_teacher_that_waits_makes_no_machine_busy_and_is_timed_by_th
     teacher = row | {"system": EXTERNAL, "search": "command", "engine": "command"}
     student = row | {"system": "ctc", "search": "collapse", "engine": "onnx"}
     facts = {"device": {"type": "cpu", "threads": 1}}
-    for clock, ratio in ((1.0, 50), (2.0, 50)):
+    for clock in (1.0, 2.0):
         rows = [
             teacher | {"total_seconds": 50.0, "processor_seconds": 0.5},
             student | {"total_seconds": clock, "processor_seconds": 1.0},
         ]
         inputs = Inputs(config(), latency=rows, latency_provenance=facts)
         assert timing.busy_ratio(inputs) == clock
-        assert timing.speedups(inputs, (EXTERNAL, "command"))["ctc", "collapse", "onnx", 1].ratio == ratio
+        assert timing.speedups(inputs, (EXTERNAL, "command"))["ctc", "collapse", "onnx", 1].ratio == 50
         assert timing.latencies(inputs)[EXTERNAL, "command"][1].median == 50
         assert timing.by_length(inputs)[EXTERNAL, "command", "command"][0] == 50
     assert timing.busy_ratio(Inputs(config(), latency=rows[:1], latency_provenance=facts)) is None
+
+
+def test_the_figure_calls_an_external_teacher_so(monkeypatch):
+    """It has no objective, and was trained on nothing that is known."""
+    labels = []
+    monkeypatch.setattr(Axes, "legend", lambda _, handles, **__: labels.extend(each.get_label() for each in handles))
+    row = {"seed": 1, "engine": "e", "precision": "p", "batch_size": 1, "batch": 0, "sentences": 1, "target_tokens": 3,
+           "source_characters": 9, "source_tokens": 3, "model_seconds": 1.0, "total_seconds": 1.0,
+           "processor_seconds": 1.0, "test_set": "t", "metric": "BLEU", "value": 9.0}  # fmt: skip
+    rows = [
+        row | {"system": EXTERNAL, "search": "command", "data": EXTERNAL},
+        row | {"system": "ctc", "search": "collapse", "data": "raw"},
+    ]
+    figures.quality_latency(Inputs(config(["teacher", "ctc"]), latency=rows, scores=rows), "t")
+    assert labels == ["external teacher", "ctc", "raw data", "Pareto front"]
 
 
 def test_what_a_system_takes_besides_the_time_of_its_lines():
