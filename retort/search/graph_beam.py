@@ -9,7 +9,7 @@ Shape letters: i and j vertices, w candidate tokens of a vertex, m successors of
 
 from __future__ import annotations
 
-from heapq import nlargest
+from heapq import heapify, heapreplace, nlargest
 from math import exp, inf, log1p
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ def graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Prun
         for text, log_prob in _ended(beam, successors.ends).items():
             if (total := log_prob + text.ngrams + text.score(EOS, scorer)) > best:
                 best, best_text = total, text
-        grown = _grown(beam, successors.inner, scorer, pruning.threshold)
+        grown = _grown(beam, successors.inner, scorer, pruning)
         most = max((hypothesis[0] for hypothesis in grown), default=-inf)
         # no text gets better than its beginning by more than the bonus of the tokens to come
         if most + scorer.largest * (limit - length) <= best:
@@ -86,23 +86,46 @@ def _ended(beam: list[Hypothesis], ends: list[float]) -> dict[Text, float]:
 
 
 def _grown(
-    beam: list[Hypothesis], inner: list[list[tuple[float, int, int]]], scorer: Scorer, threshold: float
+    beam: list[Hypothesis], inner: list[list[tuple[float, int, int]]], scorer: Scorer, pruning: Pruning
 ) -> list[Hypothesis]:
     """The hypotheses with a token more, each once.
 
-    Paths that are ``threshold`` worse than the best so far are not added to their texts.
+    Paths that are ``threshold`` worse than the best so far are not added to their texts. Nor is one tried that would
+    be the first to its text and vertex, and is worse than ``beam_size`` others.
     """
     grown: dict[int, dict[Text, float]] = {}
-    floor = -inf
+    size, threshold, largest = pruning.beam_size, pruning.threshold, scorer.largest
+    floor = least = -inf
+    totals: list[float] = []
     for before, log_before, vertex, text in beam:
+        children = text.children
         for log_prob, later, token in inner[vertex]:
-            if before + log_prob + scorer.largest < floor:
+            highest = before + log_prob + largest
+            if highest < floor:
                 break
-            child = text.children.get(token) or _child(text, token, scorer)
+            if token in children:
+                child = children[token]
+            elif highest < least:
+                continue
+            else:
+                child = _child(text, token, scorer)
             total = log_before + log_prob + child.ngrams
-            if total >= floor:
-                _add(grown.setdefault(later, {}), child, log_before + log_prob)
+            if total < floor:
+                continue
+            texts = grown.setdefault(later, {})
+            if child in texts:
+                _add(texts, child, log_before + log_prob)
+            elif total >= least:
+                texts[child] = log_before + log_prob
                 floor = max(floor, total - threshold)
+                if len(totals) == size:
+                    heapreplace(totals, total)
+                else:
+                    totals.append(total)
+                    if len(totals) < size:
+                        continue
+                    heapify(totals)
+                least = totals[0]
     return [
         (log_prob + text.ngrams, log_prob, vertex, text)
         for vertex, texts in grown.items()

@@ -28,13 +28,14 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     graphs.forbid_unknown(outputs[LOGITS])
     decoded = []
     for row, (tokens, count) in enumerate(zip(sources, lengths * graphs.facts["upsampling"], strict=True)):
-        log_prob_tv = outputs[LOGITS][row, :count] - outputs[NORMALISER][row, :count, None]
+        scores_tv, normaliser_t = outputs[LOGITS][row, :count], outputs[NORMALISER][row, :count]
         # what is left out here has less than min_share of another successor over the same transition
-        row_m, column_m = most_probable(log_prob_tv, pruning.candidates, pruning.min_share)
+        row_m, column_m = most_probable(scores_tv, pruning.candidates, pruning.min_share)
         rank_m = np.arange(len(row_m)) - row_m.searchsorted(row_m)
-        log_prob_tw = np.full((count, min(pruning.candidates, log_prob_tv.shape[1])), -np.inf, np.float32)
+        log_prob_tw = np.full((count, min(pruning.candidates, scores_tv.shape[1])), -np.inf, np.float32)
         token_tw = np.full(log_prob_tw.shape, PAD)
-        log_prob_tw[row_m, rank_m], token_tw[row_m, rank_m] = log_prob_tv[row_m, column_m], graphs.tokens[column_m]
+        log_prob_tw[row_m, rank_m] = scores_tv[row_m, column_m] - normaliser_t[row_m]
+        token_tw[row_m, rank_m] = graphs.tokens[column_m]
         last = count - 1
         token_tw[last, 0], log_prob_tw[last, 0], log_prob_tw[last, 1:] = EOS, outputs[END][row, last], -np.inf
         successors = most_probable_successors(outputs[TRANSITIONS][row, :count, :count], log_prob_tw, token_tw, pruning)
