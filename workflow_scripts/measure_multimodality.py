@@ -38,8 +38,9 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     model, vocabulary, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
     objective = objective_of(description)
-    if objective.left_to_right:
-        raise RetortError(f"{args.checkpoint}: an autoregressive model; NCM needs a non-autoregressive one")
+    if objective.left_to_right or objective.pretrains:
+        what = "an autoregressive model" if objective.left_to_right else "a pre-trained model"
+        raise RetortError(f"{args.checkpoint}: {what}; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.config.max_length, paired=True)
     corpus.check_vocabulary(args.held_out, vocabulary)
     measured = multimodality(model, objective, corpus=corpus, batch_tokens=BATCH_TOKENS)

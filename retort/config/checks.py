@@ -283,6 +283,9 @@ def _em_checks(sections: Sections) -> Iterator[Problem]:
     if em.student.model.max_length < teacher.model.max_length:
         least = f"it scores the teacher's outputs: needs at least the teacher's {teacher.model.max_length} tokens"
         yield Problem("em.student.model.max_length", f"{least}, found {em.student.model.max_length}")
+    if em.teacher_start == "cold" and em.iterations > 1 and em.teacher.model.max_length > teacher.model.max_length:
+        most = f"the first teacher scores its outputs: at most that one's {teacher.model.max_length} tokens"
+        yield Problem("em.teacher.model.max_length", f"{most}, found {em.teacher.model.max_length}")
     for path, system in sections.loop.items():
         if system.checkpoint:
             yield Problem(f"{path}.checkpoint", "the loop trains its systems; remove it")

@@ -129,9 +129,12 @@ class Ragged:
         """The given rows, in this order."""
         return Ragged.from_lists([self.tokens[self.offsets[r] : self.offsets[r + 1]].tolist() for r in rows])
 
-    def padded(self, rows: np.ndarray, step: int = LENGTH_STEP) -> Tensor:
-        """The rows as int64 [b, t], eos appended, padded to the longest and then to a multiple of ``step``."""
+    def padded(self, rows: np.ndarray, step: int = LENGTH_STEP, longest: int | None = None) -> Tensor:
+        """The rows as int64 [b, t], cut to ``longest`` tokens, eos appended, padded to the longest and then to a
+        multiple of ``step``."""
         lengths = self.offsets[1:][rows] - self.offsets[:-1][rows]
+        if longest is not None:
+            lengths = np.minimum(lengths, longest)
         width = round_up(int(lengths.max()) + 1, step)
         columns = np.arange(width)
         inside = columns < lengths[:, None]

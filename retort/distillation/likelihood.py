@@ -26,14 +26,16 @@ def log_likelihoods(
 ) -> np.ndarray:
     """log p(y | x) of every target, in nats: unsmoothed, without dropout, eos and length included.
 
-    ``source_row`` names the source of each target; by default target i belongs to source i. -inf where the model
-    cannot produce the target.
+    ``source_row`` names the source of each target; by default target i belongs to source i. Sources longer than the
+    model allows are cut, as in decoding; targets are not that long. -inf where the model cannot produce the target.
     """
     log_likelihood = load_objective(objective.name).log_likelihood
     source_row = np.arange(len(target)) if source_row is None else source_row
-    longest = np.maximum(source.lengths[source_row], target.lengths)
+    longest = model.config.max_length - 1
+    longer_side = np.maximum(source.lengths[source_row].clip(max=longest), target.lengths)
     result = np.zeros(len(target))
-    for rows in length_batches(longest, batch_tokens):
-        batch = Batch(torch.from_numpy(rows), source.padded(source_row[rows]), target.padded(rows))
+    for rows in length_batches(longer_side, batch_tokens):
+        source_bs = source.padded(source_row[rows], longest=longest)
+        batch = Batch(torch.from_numpy(rows), source_bs, target.padded(rows))
         result[rows] = log_likelihood(model, batch.to(model.device), objective).cpu().numpy()
     return result

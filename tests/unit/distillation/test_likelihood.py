@@ -95,6 +95,18 @@ def test_an_autoregressive_log_likelihood_is_that_of_a_step_by_step_decoder():
     torch.testing.assert_close(next_token.log_likelihood(model, pairs, options), total)
 
 
+@pytest.mark.parametrize("build", [autoregressive, parallel])
+def test_sources_longer_than_the_model_are_cut_as_in_decoding(build):
+    options = config.Autoregressive(name="autoregressive") if build is autoregressive else config.Vanilla(name="vanilla")
+    long, targets = sentences([60, 5, 39]), Ragged.from_lists(sentences([4, 3, 6], seed=1))
+    cut = [tokens[:39] for tokens in long]
+    found, expected = (
+        log_likelihoods(build(), options, Ragged.from_lists(sources), targets, batch_tokens=90)
+        for sources in (long, cut)
+    )
+    assert np.isfinite(found).all() and found.tolist() == expected.tolist()
+
+
 @torch.no_grad()
 def all_masked(model, source, target):
     """log P of a single pair: its length's, and its tokens' and eos's, with nothing given."""
