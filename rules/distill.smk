@@ -95,11 +95,12 @@ rule gather_interpolated:
         script=script("gather_interpolated"),
         code=code("gather_interpolated"),
         vocabulary=directory_of("input.vocabulary"),
+        tokenizer=run_config.evaluation.tokenizer,
     message:
         "Choose the hypotheses that are nearest to the references"
     shell:
         "python {params.script:q} --shards {input.shards:q} --corpus {input.corpus:q} --train {input.train:q}"
-        " --vocabulary {params.vocabulary:q} --output {output.encoded:q} 2> {log:q}"
+        " --vocabulary {params.vocabulary:q} --tokenizer {params.tokenizer} --output {output.encoded:q} 2> {log:q}"
 
 
 # For systems on mixed text: the references and the teacher's translations side by side.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +22,7 @@ from retort.distillation.gathering import check_ids
 from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.evaluation.metrics import score
+from retort.evaluation.tokenizers import chosen_tokenizer, words
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
 from retort.workflow.arguments import threads
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--first-teacher", type=Path, required=True, help="its checkpoint")
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--train", type=Path, required=True, help="the same, encoded")
-    arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of BLEU")
+    arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of words")
     arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
@@ -59,15 +61,24 @@ def main(args: argparse.Namespace) -> None:
 
     references = [[text] for text in gold["target"].to_pylist()]
 
+    tokenizer = chosen_tokenizer(args.tokenizer, references)
+
     def quality(table: pa.Table) -> float:
-        return score("BLEU", table["text"].to_pylist(), references=references, tokenizer=args.tokenizer).value
+        return score("BLEU", table["text"].to_pylist(), references=references, tokenizer=tokenizer).value
 
     def log_likelihood(table: pa.Table) -> float:
         targets = Ragged.from_arrow(table["tokens"].take(sample))
         nats = log_likelihoods(model, objective, source=sources, target=targets, batch_tokens=BATCH_TOKENS)
         return float(nats.sum() / (targets.lengths + 1).sum())
 
-    rows = measure(selection, first, args.guards, quality=quality, log_likelihood=log_likelihood)
+    rows = measure(
+        selection,
+        first,
+        args.guards,
+        quality=quality,
+        log_likelihood=log_likelihood,
+        words=partial(words, tokenizer=tokenizer),
+    )
     facts = provenance(
         guards=args.guards.model_dump(mode="json"),
         selected=[file_digest(path) for path in args.selected],

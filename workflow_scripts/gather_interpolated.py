@@ -6,9 +6,11 @@ import argparse
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 
+from retort.config.tokenizers import AUTO, Tokenizer
 from retort.data.files import temporary_path
 from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
@@ -18,6 +20,7 @@ from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.interpolation import nearest_to_references
 from retort.distillation.selection import candidate_groups
 from retort.errors import RetortError
+from retort.evaluation.tokenizers import chosen_tokenizer, load_tokenizer
 from retort.workflow.scripting import run_script
 
 
@@ -29,22 +32,26 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
+    arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of BLEU")
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 
 
 def main(args: argparse.Namespace) -> None:
-    first, bleu = 0, 0.0
+    first, bleu, tokenizer = 0, 0.0, args.tokenizer
 
     def nearest() -> Iterator[pa.Table]:
-        nonlocal first, bleu
+        nonlocal first, bleu, tokenizer
         corpus = Rows([args.corpus], CORPUS)
         for frame in (frame for path in args.shards for frame in candidate_groups(path)):
             part = corpus.between(frame["id"].min(), frame["id"].max(), "id", "target").to_pandas()
             references = part.set_index("id")["target"]
             if not frame["id"].isin(references.index).all():
                 raise RetortError(f"{args.shards[0]}: holds ids that {args.corpus} lacks; decode the candidates again")
-            chosen = nearest_to_references(frame, references)
+            if tokenizer == AUTO:
+                tokenizer = chosen_tokenizer(AUTO, [references])
+            load_tokenizer(tokenizer)
+            chosen = nearest_to_references(frame, references, tokenizer)
             first += int((chosen["rank"] == 0).sum())
             bleu += float(chosen["bleu"].sum())
             yield pa.table({c.name: pa.array(chosen[c.name], c.type) for c in TRANSLATIONS.columns})
@@ -57,7 +64,9 @@ def main(args: argparse.Namespace) -> None:
             Rows([path], TRANSLATIONS), args.train, vocabulary=Vocabulary.load(args.vocabulary), names=args.shards
         )
         counts = gathered.counts | {"first": first, "sentence_bleu": bleu / rows}
-        facts = provenance(decoding=read_provenance(args.shards[0]), train=file_digest(args.train), **counts)
+        facts = provenance(
+            decoding=read_provenance(args.shards[0]), train=file_digest(args.train), tokenizer=tokenizer, **counts
+        )
         write_table(args.output, ENCODED, data=gathered.pairs(), provenance=facts)
     finally:
         path.unlink(missing_ok=True)

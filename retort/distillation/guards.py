@@ -34,17 +34,18 @@ def measure(
     guards: Guards,
     quality: Callable[[pa.Table], float],
     log_likelihood: Callable[[pa.Table], float],
+    words: Callable[[str], list[str]] = str.split,
 ) -> list[dict[str, Any]]:
     """Rows of the GUARDS table (without iteration and seed); the tables hold the same ids in the same order.
 
     ``selection`` is a SELECTION table, ``first`` has the first teacher's text and tokens. ``quality`` gives the BLEU of
     a table's text against the references, ``log_likelihood`` the mean log p per token of its tokens under the first
-    teacher.
+    teacher, ``words`` the words of a text.
     """
     rows = []
     for metric, measured, bound in (
         (LENGTH, mean_length, lambda value: guards.length * value),
-        (DISTINCT, distinct_words, lambda value: guards.distinct_words * value),
+        (DISTINCT, lambda table: distinct_words(table, words), lambda value: guards.distinct_words * value),
         (QUALITY, quality, lambda value: guards.quality * value),
         (LIKELIHOOD, log_likelihood, lambda value: value - guards.likelihood),
     ):
@@ -88,9 +89,9 @@ def mean_length(table: pa.Table) -> float:
     return float(np.mean(table["tokens"].combine_chunks().value_lengths().to_numpy())) + 1
 
 
-def distinct_words(table: pa.Table) -> float:
-    """Number of distinct white-space separated words."""
-    return float(len({word for text in table["text"].to_pylist() for word in text.split()}))
+def distinct_words(table: pa.Table, words: Callable[[str], list[str]]) -> float:
+    """Number of distinct words."""
+    return float(len({word for text in table["text"].to_pylist() for word in words(text)}))
 
 
 def guards_table(rows: list[dict[str, Any]], iteration: int, seed: int) -> pa.Table:

@@ -48,11 +48,14 @@ def load_tokenizer(name: str) -> Callable[[str], str]:
     return _get_tokenizer(name)()  # type: ignore[no-any-return]
 
 
-def length(text: str, tokenizer: str) -> int:
+def words(text: str, tokenizer: str) -> list[str]:
     """Words of a text: white-space separated ones, or tokens of a tokenizer for languages without spaces."""
-    if tokenizer_named(tokenizer).keeps_words:
-        return len(text.split())
-    return len(load_tokenizer(tokenizer)(text).split())
+    return (text if tokenizer_named(tokenizer).keeps_words else load_tokenizer(tokenizer)(text)).split()
+
+
+def length(text: str, tokenizer: str) -> int:
+    """Number of words of a text."""
+    return len(words(text, tokenizer))
 
 
 def unit(tokenizer: str) -> str:

@@ -384,6 +384,8 @@ def test_ncm_knows_neither_dropout_nor_label_smoothing(tables, models, tmp_path)
 def test_ncm_needs_a_parallel_model(objective, what, tables, vocabulary, tmp_path):
     options = config.BartJanus(name=objective) if objective == "bart_janus" else OBJECTIVES[objective][1]
     model = build_model(options, config.Model(**SHAPE), vocabulary)
-    save_checkpoint(tmp_path, dict(model.named_parameters()), {"objective": options.model_dump(), "model": SHAPE}, vocabulary)
+    save_checkpoint(
+        tmp_path, dict(model.named_parameters()), {"objective": options.model_dump(), "model": SHAPE}, vocabulary
+    )
     with pytest.raises(RetortError, match=f"{what}; NCM needs a non-autoregressive one"):
         run(measure_multimodality, *measuring(tables, tmp_path, tmp_path / "x.parquet"))

@@ -1,6 +1,7 @@
 """The guards of the EM loop by hand: what is measured, and which bound ends it."""
 
 import math
+from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -14,12 +15,14 @@ from retort.distillation.guards import (
     LENGTH,
     LIKELIHOOD,
     QUALITY,
+    distinct_words,
     guards_table,
     measure,
     missed,
     verdicts,
 )
 from retort.evaluation.metrics import score
+from retort.evaluation.tokenizers import words
 
 NONE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e6}
 REFERENCES = ["der Mann sieht einen Hund", "eine Frau liest ein Buch", "das Kind spielt im Garten heute"]
@@ -47,6 +50,12 @@ def measured(chosen, first, guards, likelihoods=(-1.0, -0.5)):
 
     rows = measure(chosen, first, guards, quality=quality, log_likelihood=log_likelihood)
     return rows, {row["metric"]: row for row in rows}
+
+
+def test_words_are_those_of_the_tokenizer():
+    table = pa.table({"text": ["他爱猫", "他爱狗", "狗 狗"]})
+    assert distinct_words(table, str.split) == 3
+    assert distinct_words(table, partial(words, tokenizer="zh")) == 4
 
 
 def test_values_by_hand():

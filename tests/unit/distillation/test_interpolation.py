@@ -28,9 +28,16 @@ def test_the_nearest_candidate_is_taken_and_the_first_of_equals():
         ]
     )
     references = pd.Series({3: "the dog", 5: "x y z", 7: "a man runs home"})
-    chosen = nearest_to_references(frame, references)
+    chosen = nearest_to_references(frame, references, "13a")
     assert list(zip(chosen["id"], chosen["rank"], strict=True)) == [(7, 1), (3, 0), (5, 0)]
     assert chosen["bleu"].tolist()[1] == pytest.approx(100) and chosen["bleu"].tolist()[2] == 0
+
+
+def test_texts_without_spaces_are_compared_by_the_tokenizer():
+    frame = candidates([(0, 0, "彼は犬を飼う。"), (0, 1, "私は昨日新しい本を買いました。")])
+    references = pd.Series({0: "私は昨日新しい本を買いましたよ。"})
+    assert nearest_to_references(frame, references, "13a")["rank"].tolist() == [0]
+    assert nearest_to_references(frame, references, "char")["rank"].tolist() == [1]
 
 
 def test_a_table_to_train_on(tmp_path):

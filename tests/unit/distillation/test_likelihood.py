@@ -97,7 +97,7 @@ def test_an_autoregressive_log_likelihood_is_that_of_a_step_by_step_decoder():
 
 @pytest.mark.parametrize("build", [autoregressive, parallel])
 def test_sources_longer_than_the_model_are_cut_as_in_decoding(build):
-    options = config.Autoregressive(name="autoregressive") if build is autoregressive else config.Vanilla(name="vanilla")
+    options = OBJECTIVES["autoregressive" if build is autoregressive else "vanilla"][1]
     long, targets = sentences([60, 5, 39]), Ragged.from_lists(sentences([4, 3, 6], seed=1))
     cut = [tokens[:39] for tokens in long]
     found, expected = (

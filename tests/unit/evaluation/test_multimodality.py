@@ -28,7 +28,7 @@ class FakeFactorised:
     def __init__(self, lengths, tokens):
         self.lengths, self.tokens, self.device = lengths, tokens, torch.device("cpu")
         self.embeddings = SimpleNamespace(output=torch.eye(VOCABULARY))
-        self.length = SimpleNamespace(out_features=8)
+        self.length, self.config = SimpleNamespace(out_features=8), SimpleNamespace(max_length=40)
 
     def encode(self, source_bs):
         return source_bs, source_bs
