@@ -43,12 +43,15 @@ class Untrained:
     remedy: str
     usual: float = 0.05
     """Share up to which nothing is wrong: above it there is a warning."""
+    of: Literal["tokens", "sentences"] = "tokens"
+    """What it is a share of."""
 
 
 OVERFULL = Untrained(
     "infeasible",
     "pairs whose target does not fit into the decoder's slots",
     "raise objective.upsampling, or drop such pairs by cleaning.max_ratio",
+    of="sentences",
 )
 
 

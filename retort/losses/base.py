@@ -19,3 +19,5 @@ class Loss:
     """Scalar to minimise: the weighted mean per target token."""
     parts: dict[str, Tensor] = field(default_factory=dict)
     """Detached scalars for the log."""
+    tokens: Tensor | None = None
+    """How many tokens, weighted, the total is a mean over; None: all target tokens of the batch."""

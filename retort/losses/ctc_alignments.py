@@ -75,7 +75,8 @@ def ctc_loss(
         nll, total = ((torch.where(feasible_b, x_b, 0.0) * weight_b).sum() / tokens for x_b in (nll_b, total_b))
         nlls.append(nll.detach())
         totals.append(total)
-    return Loss(torch.stack(totals).mean(), {"nll": nlls[-1], "infeasible": (~feasible_b).float().mean()})
+    parts = {"nll": nlls[-1], "infeasible": (~feasible_b).float().mean()}
+    return Loss(torch.stack(totals).mean(), parts, tokens)
 
 
 def best_tokens(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,8 @@ Shape letters: b batch.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from retort.config import Dag
@@ -25,7 +27,7 @@ def compute(model: DagModel, batch: Batch, options: Dag, step: Step) -> Loss:
     """
     graph, parts = trained_graph(model, batch, options, step)
     loss = graph_loss(graph, batch)
-    return Loss(loss.total, loss.parts | parts)
+    return replace(loss, parts=loss.parts | parts)
 
 
 def log_likelihood(model: DagModel, batch: Batch, options: Dag) -> Tensor:

@@ -5,6 +5,8 @@ Shape letters: b batch, t slot, d width.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -49,7 +51,7 @@ def compute(model: ParallelModel, batch: Batch, options: GlatCtc, step: Step) ->
         weight_b=batch.weights,
         label_smoothing=options.label_smoothing if model.training else 0.0,
     )
-    return Loss(loss.total, loss.parts | {"revealed": revealed})
+    return replace(loss, parts=loss.parts | {"revealed": revealed})
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: GlatCtc) -> Tensor:

@@ -37,21 +37,23 @@ class Health:
         self._check_share(state, corpus.dropped / max(1, corpus.dropped + len(corpus)), LONG)
 
     def count(self, state: State, metrics: dict[str, float]) -> None:
-        """Add a batch's shares of what the objective leaves out, until they are checked."""
+        """Add what the objective leaves out of a batch, until it is checked. ``metrics``: parts of the loss, and the
+        numbers of ``tokens`` and ``sentences``."""
         for declared in self.objective.untrained:
             if declared.part in metrics and declared.part not in state.get("checked", []):
                 sums = state.setdefault("untrained", {})
-                total, batches = sums.get(declared.part, (0.0, 0))
-                sums[declared.part] = [total + metrics[declared.part], batches + 1]
+                left_out, count = sums.get(declared.part, (0.0, 0.0))
+                size = metrics[declared.of]
+                sums[declared.part] = [left_out + metrics[declared.part] * size, count + size]
 
     def check_validation(self, state: State, rows: Rows) -> None:
         """Warn, once for each part of the loss, if the objective has left out much of the text, and if the metric has
         not risen early on. Raises RetortError if most of the text is left out. ``rows``: the training log."""
         for declared in self.objective.untrained:
             if declared.part in state.get("untrained", {}):
-                total, batches = state["untrained"].pop(declared.part)
+                left_out, count = state["untrained"].pop(declared.part)
                 state.setdefault("checked", []).append(declared.part)
-                self._check_share(state, total / batches, declared)
+                self._check_share(state, left_out / max(1, count), declared)
         if len(self._values(rows)) == EARLY and (flat := self._flat(rows)):
             logger.warning("%s", flat)
 

@@ -323,9 +323,10 @@ class Trainer:
         for metrics, counts in self.processes.gather(own):
             add_counts(progress.weighting, counts)
             progress.tokens += int(metrics["tokens"])
+            self.health.count(progress.health, metrics)
+            del metrics["sentences"]
             for name, x in {**metrics, "batches": 1.0}.items():
                 sums[name] = sums.get(name, 0.0) + x
-            self.health.count(progress.health, metrics)
         norm = float(self.optimiser.step(update))
         if norm != norm or norm == float("inf"):
             raise NotFinite(
@@ -353,7 +354,8 @@ class Trainer:
             )
         (loss.total / self.settings.accumulate).backward()
         self.optimiser.collect()
-        metrics = {"loss": value, **{n: float(v) for n, v in loss.parts.items()}, "tokens": batch.target_tokens}
+        parts = {name: float(part) for name, part in loss.parts.items()}
+        metrics = {"loss": value, **parts, "tokens": batch.target_tokens, "sentences": len(batch.target_bt)}
         return metrics, {} if self.processes.count == 1 else counts
 
     def _log_training(self, log: TrainingLog) -> None:

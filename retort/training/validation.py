@@ -62,16 +62,18 @@ class Validator:
         compute = load_objective(self.objective.name).compute
         step = Step(torch.Generator().manual_seed(0))
         reseed_dropout(0)
+        of_sentences = {declared.part for declared in self.objective.untrained if declared.of == "sentences"}
         sums: dict[str, float] = {}
-        total = 0
+        totals: dict[str, float] = {}
         for rows in self._batches(corpus):
             batch = corpus.batch(rows)
-            weight = batch.target_tokens
             loss = compute(model, batch.to(model.device), self.objective, step)
+            tokens = batch.target_tokens if loss.tokens is None else float(loss.tokens)
             for name, value in {"loss": loss.total, **loss.parts}.items():
+                weight = len(rows) if name in of_sentences else tokens
                 sums[name] = sums.get(name, 0.0) + float(value) * weight
-            total += weight
-        return {name: value / total for name, value in sums.items()}
+                totals[name] = totals.get(name, 0.0) + weight
+        return {name: value / totals[name] for name, value in sums.items()}
 
     def _batches(self, corpus: EncodedCorpus) -> list[np.ndarray]:
         """Row numbers by the longer side, so that long sources of short targets stay within the memory too."""

@@ -89,7 +89,7 @@ def graph_loss(graph: TargetGraph, batch: Batch) -> Loss:
     reached_b = log_prob_b != float("-inf")
     tokens = ((batch.target_bt != PAD).sum(1) * reached_b * batch.weights).sum().clamp(min=MIN_WEIGHT)
     total = -(torch.where(reached_b, log_prob_b, 0.0) * batch.weights).sum() / tokens
-    return Loss(total, {"nll": total.detach(), "infeasible": (~reached_b).float().mean()})
+    return Loss(total, {"nll": total.detach(), "infeasible": (~reached_b).float().mean()}, tokens)
 
 
 @torch.no_grad()

@@ -70,15 +70,23 @@ def test_a_few_per_cent_are_warned_about_and_fewer_are_not(tmp_path, caplog):
     assert training(tmp_path / "b", long=0).run(tmp_path / "events").warnings == []
 
 
+def test_shares_count_pairs_and_tokens_whatever_the_batches():
+    state, checks = {}, Health(Axe(name="axe"), Training(**SETTINGS))
+    for skipped, tokens in ((0.9, 10), (0.1, 90)):
+        checks.count(state, {"skipped": skipped, "sentences": 5, "tokens": tokens})
+    checks.check_validation(state, rows(1.0))
+    assert checks.warnings(state) == [], "0.18 of the tokens, and half of the batches"
+
+
 def test_a_resumed_training_counts_from_where_it_was(tmp_path):
     state = {}
-    health().count(state, {"infeasible": 0.2})
+    health().count(state, {"infeasible": 0.2, "sentences": 30, "tokens": 1})
     state = json.loads(json.dumps(state))
-    health().count(state, {"infeasible": 0.4})
+    health().count(state, {"infeasible": 0.6, "sentences": 10, "tokens": 9})
     checks = health()
     checks.check_validation(state, rows(1.0))
     assert checks.warnings(state)[0].startswith("30.0 % are pairs whose target")
-    checks.count(state, {"infeasible": 1.0})
+    checks.count(state, {"infeasible": 1.0, "sentences": 10, "tokens": 9})
     checks.check_validation(state, rows(1.0, 2.0))
     assert len(checks.warnings(state)) == 1, "checked once"
 
@@ -97,7 +105,7 @@ def test_most_pairs_longer_than_the_model_are_an_error_before_the_first_update(t
 def test_tokens_left_out_on_purpose_are_an_error_only_where_nearly_all_are(share, ends):
     state, checks = {}, Health(Oaxe(name="oaxe"), Training(**SETTINGS))
     checks.check_validation(state, rows(1.0))  # the warm-up counts none
-    checks.count(state, {"truncated": share})
+    checks.count(state, {"truncated": share, "sentences": 1, "tokens": 9})
     if ends:
         with pytest.raises(RetortError, match=r"At most 90 %.*objective.warmup_share"):
             checks.check_validation(state, rows(1.0, 2.0))

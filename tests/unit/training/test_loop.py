@@ -312,6 +312,22 @@ def test_the_validation_loss_is_a_mean_over_tokens_whatever_the_batches():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["ctc", "dag"])
+def test_pairs_that_do_not_fit_change_the_validation_loss_in_no_batching(name):
+    sources, targets = [[6, 7, 8, 9, 10, 11, 12, 13, 14], [6, 7]], [[6, 7, 8, 9], list(range(6, 15))]
+    both = EncodedCorpus(np.arange(2), Ragged.from_lists(sources), Ragged.from_lists(targets))
+    fits = EncodedCorpus(np.arange(1), Ragged.from_lists(sources[:1]), Ragged.from_lists(targets[:1]))
+    objective = OBJECTIVES[name].model_copy(update={"upsampling": 2})
+    model = small_model(objective)
+    alone, together, apart = (
+        Validator(corpus, Numerals(), objective, SEARCHES[name], 0, tokens)(model)
+        for corpus, tokens in ((fits, 4096), (both, 4096), (both, 8))
+    )
+    assert alone["infeasible"] == 0 and together["infeasible"] == apart["infeasible"] == 0.5
+    assert apart["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+    assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+
+
 def test_validation_batches_hold_few_pairs_of_long_sources():
     objective, lengths = OBJECTIVES["autoregressive"], [40, 3] * 20
     sources = Ragged.from_lists([[6] * n for n in lengths])
