@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from retort.config import Distillation, Model
+from retort.config import Distillation
 from retort.data.files import mark_finished, write_json
 from retort.data.parquet import iterate_shard, read_table, write_table
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.errors import RetortError
-from retort.models.checkpoint import load_checkpoint, objective_of, read_description
+from retort.models.checkpoint import described, load_checkpoint, read_description
 from retort.models.families import family_module
 from retort.search.base import Hypothesis
 from retort.search.decoding import decode_texts, translate_texts, translations_table
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device, settings = prepare_device(args.threads), args.distillation
     description = read_description(args.checkpoint)
-    family = family_module(objective_of(description), Model.model_validate(description["model"]))
+    family = family_module(*described(args.checkpoint, description))
     run = Run(args.system, args.seed, args.search_name)
     facts = {
         "run": str(run),

@@ -117,7 +117,7 @@ def build(args: argparse.Namespace, vocabulary: Vocabulary, device: torch.device
     reseed_dropout(args.seed)
     model = build_model(system.objective, system.model, vocabulary).to(device)
     if system.training.warm_start != "none":
-        warm_start(model, args.start, system.training, vocabulary=vocabulary)
+        warm_start(model, args.start, system.objective, system.training, vocabulary=vocabulary)
     return model
 
 

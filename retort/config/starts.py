@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from retort.config.model import Model
+from retort.config.objective_base import ObjectiveSection
 from retort.config.problems import Problem, nearest
 from retort.config.systems import PRETRAINED, STARTS, System
 from retort.config.training import Training
 
 REGULARISATION = ("dropout", "attention_dropout")
 """Keys of a model that its weights do not depend on."""
-ENCODER_KEYS = ("family", "d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length")
+ENCODER_KEYS = (
+    *("family", "d_model", "heads", "ffn", "encoder_layers", "norm", "activation", "positions", "max_length", "tied"),
+)
 """Keys of a model that the weights of its embeddings and encoder depend on."""
 
 
@@ -41,7 +44,7 @@ def _compared_keys(warm_start: str) -> tuple[tuple[str, ...], bool]:
     if warm_start == "teacher_encoder":
         return ENCODER_KEYS, True
     if warm_start == PRETRAINED:
-        return (*ENCODER_KEYS, "decoder_layers", "tied"), True
+        return (*ENCODER_KEYS, "decoder_layers"), True
     return tuple(key for key in Model.model_fields if key not in REGULARISATION), False
 
 
@@ -79,13 +82,34 @@ def start_checks(path: str, system: System, systems: Mapping[str, System]) -> It
         yield Problem(where, f"{' starts from '.join(chain)}; one of them must start from something else")
         return
     start = systems[name]
-    own, theirs = system.objective.name, start.objective.name
-    same_weights = system.objective.same_weights
-    if own != theirs and (same_weights is None or same_weights != start.objective.same_weights):
-        yield Problem(where, f"a model trained as {own} cannot start from one of {theirs}; name another system")
+    if not _same_weights(system.objective, start.objective):
+        message = f"a model trained as {system.objective.name} cannot start from one of {start.objective.name}"
+        yield Problem(where, f"{message}; name another system")
     elif not start.checkpoint:
-        yield from _option_checks(path, system, start)
+        for key, mine, theirs in _option_differences(system.objective, start.objective):
+            yield Problem(f"{path}.objective.{key}", f"warm_start {name} needs {theirs!r}, found {mine!r}")
         yield from difference_checks(path, system, start)
+
+
+def objective_differences(own: ObjectiveSection, start: ObjectiveSection) -> Iterator[str]:
+    """Why a model of the one objective cannot start from all weights of a model of the other."""
+    if not _same_weights(own, start):
+        yield f"trained as {start.name}; a model trained as {own.name} cannot start from it"
+    else:
+        for key, mine, theirs in _option_differences(own, start):
+            yield f"to start from it objective.{key} must be {theirs!r}, found {mine!r}"
+
+
+def _same_weights(own: ObjectiveSection, start: ObjectiveSection) -> bool:
+    return own.name == start.name or (own.same_weights is not None and own.same_weights == start.same_weights)
+
+
+def _option_differences(own: ObjectiveSection, start: ObjectiveSection) -> Iterator[tuple[str, object, object]]:
+    """Keys of the objectives that weights depend on and that differ: with the own value and the start's."""
+    mine, theirs = own.weight_options, start.weight_options
+    for key in {**mine, **theirs}:
+        if mine.get(key, False) != theirs.get(key, False):
+            yield key, mine.get(key, False), theirs.get(key, False)
 
 
 def _chain_of_starts(system: str, start: str, systems: Mapping[str, System]) -> list[str]:
@@ -94,13 +118,3 @@ def _chain_of_starts(system: str, start: str, systems: Mapping[str, System]) -> 
     while chain[-1] not in chain[:-1] and systems[chain[-1]].training.warm_start in systems:
         chain.append(systems[chain[-1]].training.warm_start)
     return chain
-
-
-def _option_checks(path: str, system: System, start: System) -> Iterator[Problem]:
-    """Problems of the objective's keys that the weights depend on."""
-    own, needed = system.objective.weight_options, start.objective.weight_options
-    for key in {**own, **needed}:
-        mine, theirs = own.get(key, False), needed.get(key, False)
-        if mine != theirs:
-            message = f"warm_start {system.training.warm_start} needs {theirs!r}, found {mine!r}"
-            yield Problem(f"{path}.objective.{key}", message)

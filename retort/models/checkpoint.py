@@ -61,16 +61,20 @@ def load_checkpoint(
     vocabulary = Vocabulary.load(directory)
     if vocabulary.digest != description.get("vocabulary"):
         raise RetortError(f"{directory}: its vocabulary is not the one the model was trained with; restore both")
-    try:
-        objective, config = objective_of(description), Model.model_validate(description["model"])
-    except (KeyError, ValidationError) as error:
-        raise RetortError(f"{directory / DESCRIPTION}: not a description of a model: {error}") from None
+    objective, config = described(directory, description)
     check_shapes(directory, objective, config=config, vocabulary=vocabulary)
-    _check_identity(directory, description)
-    weights = read_weights(directory, description.get("weights"))
+    weights = described_weights(directory, description)
     model = build_model(objective, config, vocabulary)
     load_weights(model, weights, directory)
     return model.to(device=device, dtype=dtype).eval(), vocabulary, description
+
+
+def described(directory: Path, description: dict[str, Any]) -> tuple[Any, Model]:
+    """Objective and model of a checkpoint's description; raises RetortError if it is none."""
+    try:
+        return objective_of(description), Model.model_validate(description["model"])
+    except (KeyError, ValidationError) as error:
+        raise RetortError(f"{directory / DESCRIPTION}: not a description of a model: {error}") from None
 
 
 def objective_of(description: dict[str, Any]) -> Any:
@@ -161,6 +165,12 @@ def _check_identity(directory: Path, description: dict[str, Any]) -> None:
             f"{directory}: {DESCRIPTION} names another objective or model than these weights were trained with; copy "
             f"the checkpoint again"
         )
+
+
+def described_weights(directory: Path, description: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights that a description was saved with; raises RetortError for others, as ``read_weights`` does."""
+    _check_identity(directory, description)
+    return read_weights(directory, description.get("weights"))
 
 
 def read_weights(directory: Path | str, digest: str | None = None) -> dict[str, Tensor]:

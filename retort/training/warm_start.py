@@ -6,20 +6,22 @@ from pathlib import Path
 
 from torch import Tensor
 
-from retort.config import PRETRAINED, Model, Training
-from retort.config.starts import config_differences, with_layers
+from retort.config import PRETRAINED, ObjectiveSection, Training
+from retort.config.starts import config_differences, objective_differences, with_layers
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
-from retort.models.checkpoint import load_weights, read_description, read_weights
+from retort.models.checkpoint import described, described_weights, load_weights, read_description
 
 
-def warm_start(model: EncoderDecoder, start: Path | None, training: Training, vocabulary: Vocabulary) -> None:
+def warm_start(
+    model: EncoderDecoder, start: Path | None, objective: ObjectiveSection, training: Training, vocabulary: Vocabulary
+) -> None:
     """Copy weights of the checkpoint ``start`` into the model. Layers that the checkpoint lacks stay random.
 
-    ``training.warm_start`` teacher_encoder: embeddings and encoder. pretrained: these, the decoder, and the
-    family's own weights, but not the length predictor, which pre-training does not train. Any other value: all weights.
-    Raises RetortError if there is no checkpoint, or if it does not fit.
+    ``objective`` is the model's. ``training.warm_start`` teacher_encoder: embeddings and encoder. pretrained: these,
+    the decoder, and the family's own weights, but not the length predictor, which pre-training does not train. Any
+    other value: all weights. Raises RetortError if there is no checkpoint, or if it does not fit.
     """
     kind = training.warm_start
     if start is None:
@@ -27,14 +29,17 @@ def warm_start(model: EncoderDecoder, start: Path | None, training: Training, vo
     description = read_description(start)
     if description.get("vocabulary") != vocabulary.digest:
         raise RetortError(f"{start}: trained with another vocabulary; its weights cannot be used: train it again")
-    theirs = Model.model_validate(description["model"])
+    trained, theirs = described(start, description)
     for key, layers in training.start_layers.items():
         depth = getattr(theirs, key)
         if max(layers) > depth:
             raise RetortError(f"{start}: training.start_{key} names layer {max(layers)}, and it has {depth}")
     for key, least, needed in config_differences(kind, model.config, with_layers(theirs, training)):
         raise RetortError(f"{start}: to start from it model.{key} must be {least}{needed!r}")
-    weights = read_weights(start)
+    if kind not in (PRETRAINED, "teacher_encoder"):
+        for difference in objective_differences(objective, trained):
+            raise RetortError(f"{start}: {difference}")
+    weights = described_weights(start, description)
     for key, layers in training.start_layers.items():
         weights = _chosen(weights, key.partition("_")[0], layers)
     if kind not in (PRETRAINED, "teacher_encoder"):

@@ -58,6 +58,10 @@ def test_any_system_of_the_family_and_shape_can_be_the_start(students):
             "students.b.model.decoder_layers: warm_start a needs 4, found 2",
         ),
         (
+            {"a": starting(CTC, "teacher_encoder", model={"tied": "output"})},
+            "students.a.model.tied: warm_start teacher_encoder needs the teacher's 'all', found 'output'",
+        ),
+        (
             {"a": CMLM, "b": starting({"objective": {"name": "oaxe", "length_from": "slot"}}, "a")},
             "students.b.objective.length_from: warm_start a needs 'mean', found 'slot'",
         ),

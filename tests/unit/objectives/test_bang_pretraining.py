@@ -332,7 +332,7 @@ def test_models_start_from_what_they_share_with_it(tmp_path, vocabulary, start, 
     assert type(load_checkpoint(tmp_path, torch.device("cpu"))[0]) is type(model)
     student = build_model(objective, shape.model_copy(update={"decoder_layers": 3}), vocabulary)
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}
-    warm_start(student, tmp_path, config.Training(warm_start="pretrained"), vocabulary)
+    warm_start(student, tmp_path, objective, config.Training(warm_start="pretrained"), vocabulary)
     pretrained = read_weights(tmp_path)
     for name, parameter in student.named_parameters():
         taken = name in pretrained and not name.startswith("length")

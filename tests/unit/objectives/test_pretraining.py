@@ -319,7 +319,7 @@ def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
     torch.manual_seed(2)
     student = build_model(objective, shape.model_copy(update={"encoder_layers": 2}), vocabulary)
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}
-    warm_start(student, tmp_path, config.Training(warm_start="pretrained"), vocabulary)
+    warm_start(student, tmp_path, objective, config.Training(warm_start="pretrained"), vocabulary)
     pretrained = read_weights(tmp_path)
     for name, parameter in student.named_parameters():
         taken = name in pretrained and not name.startswith("length")
@@ -331,4 +331,4 @@ def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
     ):
         other = build_model(objective, shape.model_copy(update=update), vocabulary)
         with pytest.raises(RetortError, match=message):
-            warm_start(other, tmp_path, config.Training(warm_start="pretrained"), vocabulary)
+            warm_start(other, tmp_path, objective, config.Training(warm_start="pretrained"), vocabulary)

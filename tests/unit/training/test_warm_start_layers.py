@@ -1,4 +1,6 @@
-"""A student that starts from chosen layers of a deeper model."""
+"""A student that starts from another checkpoint, or from chosen layers of a deeper one."""
+
+import json
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from retort import config
 from retort.config.load import load_config
 from retort.errors import RetortError
 from retort.models.build import build_model
-from retort.models.checkpoint import read_weights
+from retort.models.checkpoint import DESCRIPTION, WEIGHTS, read_weights
 from retort.training.warm_start import warm_start
 from tests.unit.fakes_export import SHAPE, saved, text_vocabulary
 
@@ -40,7 +42,7 @@ def check(model, weights, side, layers):
 def test_layers_of_a_system_become_those_of_a_shallower_one(teacher, vocabulary):
     model = student(AUTOREGRESSIVE, vocabulary, encoder_layers=2, decoder_layers=1)
     training = config.Training(warm_start="teacher", start_encoder_layers=[1, 4], start_decoder_layers=[3])
-    warm_start(model, teacher, training, vocabulary)
+    warm_start(model, teacher, AUTOREGRESSIVE, training, vocabulary)
     weights = read_weights(teacher)
     check(model, weights, "encoder", [1, 4])
     check(model, weights, "decoder", [3])
@@ -52,7 +54,7 @@ def test_encoder_layers_of_the_teacher_and_further_random_ones(teacher, vocabula
     model = student(objective, vocabulary, encoder_layers=3)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     training = config.Training(warm_start="teacher_encoder", start_encoder_layers=[2, 4])
-    warm_start(model, teacher, training, vocabulary)
+    warm_start(model, teacher, objective, training, vocabulary)
     check(model, read_weights(teacher) | {n: w for n, w in before.items() if ".2." in n}, "encoder", [2, 4, 3])
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters() if n.startswith("decoder."))
 
@@ -61,7 +63,7 @@ def test_layers_that_a_checkpoint_lacks_are_named(teacher, vocabulary):
     model = student(AUTOREGRESSIVE, vocabulary, encoder_layers=2, decoder_layers=3)
     training = config.Training(warm_start="teacher", start_encoder_layers=[1, 5])
     with pytest.raises(RetortError, match="start_encoder_layers names layer 5, and it has 4"):
-        warm_start(model, teacher, training, vocabulary)
+        warm_start(model, teacher, AUTOREGRESSIVE, training, vocabulary)
 
 
 def problems(model=None, **training):
@@ -91,3 +93,38 @@ def test_a_configuration_is_checked_before_anything_runs():
     assert "needs 3, found 2" in problems(shallow, warm_start="teacher", **three)
     assert "warm_start is none" in problems(shallow, start_encoder_layers=[1])
     assert "copies no decoder" in problems(shallow, warm_start="teacher_encoder", start_decoder_layers=[1])
+
+
+@pytest.mark.parametrize(
+    ("start", "own", "message"),
+    [
+        (
+            config.Vanilla(name="vanilla", deep_supervision=True),
+            config.Vanilla(name="vanilla"),
+            "to start from it objective.deep_supervision must be True, found False",
+        ),
+        (config.Janus(name="janus"), AUTOREGRESSIVE, "trained as janus; a model trained as autoregressive cannot"),
+        (config.Ctc(name="ctc"), config.Ctc(name="ctc", upsampling=4), "objective.upsampling must be 2, found 4"),
+        (config.Vanilla(name="vanilla"), config.Ctc(name="ctc"), "trained as vanilla; a model trained as ctc cannot"),
+    ],
+)
+def test_all_weights_are_taken_from_the_same_kind_of_model_alone(start, own, message, tmp_path, vocabulary):
+    saved(tmp_path, vocabulary, start)
+    with pytest.raises(RetortError, match=message):
+        warm_start(student(own, vocabulary), tmp_path, own, config.Training(warm_start="other"), vocabulary)
+
+
+@pytest.mark.parametrize("damage", ["weights", "model", "objective"])
+@pytest.mark.parametrize("kind", ["teacher_encoder", "teacher"])
+def test_damaged_starts_are_errors(damage, kind, teacher, vocabulary):
+    if damage == "weights":
+        content = bytearray((teacher / WEIGHTS).read_bytes())
+        content[-5] ^= 1
+        (teacher / WEIGHTS).write_bytes(content)
+    else:
+        description = json.loads((teacher / DESCRIPTION).read_text())
+        del description[damage]
+        (teacher / DESCRIPTION).write_text(json.dumps(description))
+    model = student(AUTOREGRESSIVE, vocabulary, encoder_layers=4, decoder_layers=3)
+    with pytest.raises(RetortError, match="another SHA-256" if damage == "weights" else "not a description of a model"):
+        warm_start(model, teacher, AUTOREGRESSIVE, config.Training(warm_start=kind), vocabulary)
