@@ -130,7 +130,14 @@ def asked_teacher(
         return None
     if args.teacher is None:
         raise RetortError(f"objective {objective.name} asks a teacher, but no --teacher was given")
-    return load_teacher(args.teacher, args.vocabulary, vocabulary=vocabulary, device=device, dtype=dtype)
+    teacher = load_teacher(args.teacher, args.vocabulary, vocabulary=vocabulary, device=device, dtype=dtype)
+    longest, own = teacher.config.max_length, args.system.model.max_length
+    if longest < own:
+        raise RetortError(
+            f"{args.teacher}: a teacher of at most {longest} tokens cannot label the text of a student of up to {own}; "
+            f"take a student with model.max_length of {longest} or less"
+        )
+    return teacher
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def cross_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Problem
         yield from _data_checks(path, system, sections)
         yield from _search_checks(path, system, sections)
         yield from _evaluator_checks(path, system, sections.students)
+        yield from _length_checks(path, system, sections.teacher)
         yield from _truncation_checks(path, system, sections.model)
         yield from _warm_start_checks(path, system, sections)
         yield from start_checks(path, system, sections.named)
@@ -371,6 +372,21 @@ def _evaluator_checks(path: str, system: System, students: Mapping[str, System])
     elif not evaluator.objective.measures_agreement:
         able = names_where(lambda o: o.measures_agreement)
         yield Problem(where, f"{name} has objective {evaluator.objective.name}, which cannot evaluate; {able} can")
+    elif evaluator.model.max_length < system.model.max_length:
+        most = f"{name} evaluates its text: at most that one's {evaluator.model.max_length} tokens"
+        yield Problem(f"{path}.model.max_length", f"{most}, found {system.model.max_length}")
+
+
+def _length_checks(path: str, system: System, teacher: System | None) -> Iterator[Problem]:
+    """A student may be no longer than the teacher that labels its text or scores its outputs."""
+    if teacher is None or teacher.checkpoint or system.checkpoint or path == "teacher":
+        return
+    asks = [f"scores the candidates of {name}" for name in system.searches if system.asks_teacher(name)]
+    if system.objective.needs_teacher or system.objective.needs_labels:
+        asks.insert(0, "labels its text")
+    if asks and teacher.model.max_length < system.model.max_length:
+        most = f"the teacher {asks[0]}: at most that one's {teacher.model.max_length} tokens"
+        yield Problem(f"{path}.model.max_length", f"{most}, found {system.model.max_length}")
 
 
 def _truncation_checks(path: str, system: System, shared: Model | None) -> Iterator[Problem]:

@@ -42,8 +42,8 @@ class Model(Section):
     """Longest sequence in tokens, special ones included."""
     truncate_sources: bool = False
     """Cut longer sources to max_length, in training as in decoding; how many there are is counted all the same. false:
-    in training they are an error, and in decoding they are cut, and their output counts as truncated. The same for
-    all systems of a run."""
+    in training training.long_pairs says what happens, and in decoding they are cut, and their output counts as
+    truncated. The same for all systems of a run."""
 
     @model_validator(mode="after")
     def _fits(self) -> Model:

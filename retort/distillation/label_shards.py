@@ -37,6 +37,11 @@ def check_shards(shards: Sequence[Path], train: Path) -> dict[str, Any]:
             f"{', '.join(map(str, shards))}: {labels.num_rows} rows that are not those of the {pairs.num_rows} pairs "
             f"of {train} with a position for each target token and eos; make the labels of this table, and all shards"
         )
+    if not labels.num_rows:
+        raise RetortError(
+            f"{train}: no pair is labelled, as none has a target and sides shorter than {facts[0]['max_length']} "
+            f"tokens, the teacher's model.max_length; raise it"
+        )
     count = int(pc.sum(labels["positions"]).as_py() or 0)
     sums = [float(pc.sum(labels[name].cast(pa.float64())).as_py() or 0.0) for name in COVERAGE]
     mass, entropy, stored_entropy = (total / count for total in sums)

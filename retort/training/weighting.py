@@ -182,11 +182,13 @@ class Weighting:
 
 
 def samples_of_kinds(corpus: EncodedCorpus, count: int) -> dict[str, EncodedCorpus]:
-    """Pairs of ``count`` evenly spread sources with both kinds of targets, by kind; empty where there are no kinds."""
+    """Pairs of ``count`` evenly spread sources with both kinds of targets, by kind; empty where there are none."""
     if corpus.distilled is None:
         return {}
     rows = {RAW: np.flatnonzero(~corpus.distilled), DISTILLED: np.flatnonzero(corpus.distilled)}
     both = np.intersect1d(corpus.ids[rows[RAW]], corpus.ids[rows[DISTILLED]])
+    if not len(both):
+        return {}
     sampled = both[np.linspace(0, len(both) - 1, min(count, len(both))).astype(np.int64)]
     return {kind: corpus.select(own[np.isin(corpus.ids[own], sampled)]) for kind, own in rows.items()}
 

@@ -52,6 +52,15 @@ def student(name: str = "ctc", data: str = "mixed", **keys: Any) -> dict[str, An
             "students.s.mixture.evaluator: e has objective dag, which cannot evaluate; vanilla or cmlm",
         ),
         (
+            {
+                "students": {
+                    "e": {"objective": {"name": "ctc"}, "data": "distilled", "model": {"max_length": 64}},
+                    "s": {"objective": {"name": "ctc"}, "data": "mixed", "mixture": {**SELECTIVE, "evaluator": "e"}},
+                }
+            },
+            "students.s.model.max_length: e evaluates its text: at most that one's 64 tokens, found 256",
+        ),
+        (
             {"teacher": {"objective": {"name": "autoregressive"}, "data": "mixed"}},
             "teacher.data: the teacher makes the mixed data",
         ),

@@ -15,6 +15,9 @@ AUTOREGRESSIVE, IMITATION, CTC, CMLM, OAXE = (
 )
 
 
+STORED = {"name": "imitation", "labels": "stored", "top_k": 4, "beta": {"schedule": "constant", "share": 1}}
+
+
 def starting(system, start, **changes):
     return {**system, "training": {"warm_start": start}, **changes}
 
@@ -74,6 +77,27 @@ def test_any_system_of_the_family_and_shape_can_be_the_start(students):
 def test_other_starts_are_one_problem(students, expected):
     (problem,) = problems(**students)
     assert expected in problem
+
+
+@pytest.mark.parametrize(
+    ("student", "what"),
+    [
+        ({"objective": {"name": "vanilla", "teacher_weight": 0.5}}, "labels its text"),
+        (IMITATION, "labels its text"),
+        ({"objective": STORED}, "labels its text"),
+        (
+            {"objective": "vanilla", "searches": {"a": {"kind": "argmax"}, "nine": {"kind": "length_parallel"}}},
+            "scores the candidates of nine",
+        ),
+    ],
+)
+def test_students_are_no_longer_than_the_teacher_that_they_ask(student, what):
+    short = {"objective": {"name": "autoregressive"}, "model": {"max_length": 24}}
+    with pytest.raises(RetortError) as caught:
+        load_config({**BASE, "teacher": short, "students": {"s": student}})
+    expected = f"students.s.model.max_length: the teacher {what}: at most that one's 24 tokens, found 256"
+    assert expected in str(caught.value)
+    load_config({**BASE, "teacher": short, "students": {"s": {**student, "model": {"max_length": 24}}}})
 
 
 def test_what_learns_little_from_random_weights_starts_from_a_trained_system():

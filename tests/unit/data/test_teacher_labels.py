@@ -288,6 +288,18 @@ def test_sources_without_a_target_have_no_labels(tables, checkpoint, labels, tmp
     assert read_table(tmp_path / "labels.parquet", LABELS)["id"].equals(pairs["id"])
 
 
+def test_a_text_without_labels_is_an_error(tables, checkpoint, tmp_path, capsys):
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
+    long = [{**pair, "source": pair["source"] * 60} for pair in pairs]
+    write_table(tmp_path / "long.parquet", ENCODED, pa.Table.from_pylist(long, ENCODED.schema))
+    vocabulary = ("--vocabulary", tables.vocabulary, "--distillation", "{}", "--teacher", checkpoint, "--top-k", 4)
+    train = ("--train", tmp_path / "long.parquet")
+    call(label_shard, *vocabulary, *train, "--shard", 0, "--shards", 1, "--output", tmp_path / "0.parquet")
+    with pytest.raises(SystemExit):
+        call(gather_labels, "--shards", tmp_path / "0.parquet", *train, "--output", tmp_path / "labels.parquet")
+    assert "no pair is labelled, as none has a target and sides shorter than 256 tokens" in capsys.readouterr().err
+
+
 def test_shards_are_checked_without_the_whole_text_in_memory(tmp_path):
     count, length = 200_000, 20
     offsets = pa.array(np.arange(count + 1) * length, pa.int32())

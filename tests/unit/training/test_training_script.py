@@ -193,6 +193,10 @@ def test_a_teacher_labels_the_training_and_is_part_of_the_key(tables, begun, tra
     with pytest.raises(SystemExit) as end:
         call(train_system, *tables.training(IMITATION, tmp_path / "output", tmp_path / "state"))
     assert end.value.code == 2 and "no --teacher was given" in capsys.readouterr().err
+    longer = changed(IMITATION, "model", max_length=300)
+    with pytest.raises(SystemExit):
+        call(train_system, *tables.training(longer, tmp_path / "output", tmp_path / "state", teacher=trained))
+    assert "a teacher of at most 256 tokens cannot label the text of a student of up to 300" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["transformer", "gru"])

@@ -378,3 +378,4 @@ def test_the_same_number_of_each_kind_is_sampled_all_over():
     found = samples_of_kinds(some_missing, 5)
     assert found["raw"].ids.tolist() == found["distilled"].ids.tolist() == [0, 5, 9, 14, 19], "sources that have both"
     assert samples_of_kinds(EncodedCorpus(np.arange(40), texts, texts), 5) == {}
+    assert samples_of_kinds(EncodedCorpus(np.arange(40), texts, texts, np.arange(40) % 2 == 1), 5) == {}
