@@ -7,7 +7,7 @@ if external and "teacher" not in workflow.global_resources:
 
 rule ask_teacher:
     input:
-        teacher=of_job(plan.external_files),
+        teacher=of_job(plan.files_about_training),
         corpora=f"{R}/corpus/train.parquet",
     output:
         translations=f"{R}/distilled/external/shards/{{scatteritem}}.parquet",
@@ -24,7 +24,7 @@ rule ask_teacher:
     params:
         script=script("ask_teacher"),
         code=code("ask_teacher", modules.asking),
-        asked=of_job(options.asked),
+        asked=of_job(options.asked_about_training),
         # What does not change the answers must not ask again: Snakemake does not track a parameter that takes the output.
         teacher=lambda wildcards, output: options.external_teacher(),
         shard=of_job(options.shard),
@@ -65,7 +65,7 @@ rule judge_outputs:
 
 use rule ask_teacher as translate_external with:
     input:
-        teacher=of_job(plan.external_files),
+        teacher=of_job(plan.files_about_tests),
         corpora=TESTS,
     output:
         translations=f"{R}/translations/{EXTERNAL}/seed0/{{search}}.parquet",
@@ -74,6 +74,7 @@ use rule ask_teacher as translate_external with:
     benchmark:
         f"{R}/benchmarks/translate_external/{{search}}.tsv"
     params:
+        asked=of_job(options.asked_about_tests),
         shard=[],
     message:
         "Translate the tests with the external teacher, {wildcards.search}"
@@ -82,7 +83,7 @@ use rule ask_teacher as translate_external with:
 # Validation and test sets without references: the teacher's outputs are theirs.
 use rule ask_teacher as ask_held_out with:
     input:
-        teacher=of_job(plan.external_files),
+        teacher=of_job(plan.files_about_held_out),
         corpora=of_job(plan.held_out_sources),
     output:
         translations=f"{R}/sources/outputs.parquet",
@@ -91,6 +92,7 @@ use rule ask_teacher as ask_held_out with:
     benchmark:
         f"{R}/benchmarks/ask_held_out/held_out.tsv"
     params:
+        asked=of_job(options.asked_about_held_out),
         shard=[],
     message:
         "Ask the external teacher about validation and test sets without references"

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort.config.corpus import Corpus, CorpusSection, Vocabulary
+from retort.config.corpus import Corpus, CorpusSection, TextCorpus, Vocabulary
 from retort.config.em import Em, em_iteration, em_student
 from retort.config.evaluation import Distillation, Evaluation
-from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher
+from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher, TableTeacher
 from retort.config.model import Model
 from retort.config.objectives import names_where
 from retort.config.objectives_left_to_right import Autoregressive
@@ -181,6 +181,10 @@ def _teacher_checks(sections: Sections) -> Iterator[Problem]:
 
 def _external_checks(sections: Sections) -> Iterator[Problem]:
     """Problems of a run with an external teacher, and of one without a teacher of its own."""
+    if isinstance(sections.external, TableTeacher) and sections.external.key == "id":
+        for what in _renumbered(sections.corpus):
+            message = f"{what}, so that an id is no line number of the source file; use key: source"
+            yield Problem("external_teacher.key", message)
     if sections.has_external and sections.distillation is not None and sections.distillation.corpus:
         message = "the external teacher makes the distilled text; remove one of the two"
         yield Problem("distillation.corpus", f"{message}, or give this file as external_teacher: {{kind: table}}")
@@ -196,6 +200,15 @@ def _external_checks(sections: Sections) -> Iterator[Problem]:
         yield Problem("evaluation.exposure.systems", f"a teacher of this run completes their outputs; {_PROXY}")
     if not (sections.has_teacher or sections.has_external or sections.student_names):
         yield Problem("teacher", "missing; give teacher or external_teacher, or at least one student")
+
+
+def _renumbered(corpus: CorpusSection | None) -> Iterator[str]:
+    """Why the ids of a corpus are not the line numbers of its files."""
+    if isinstance(corpus, TextCorpus):
+        if corpus.carve is not None:
+            yield "corpus.carve numbers each split from 0"
+        if len(corpus.train.source) > 1 or corpus.monolingual:
+            yield "corpus.train is read from several files"
 
 
 def _source_only_checks(sections: Sections) -> Iterator[Problem]:

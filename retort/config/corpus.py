@@ -237,7 +237,8 @@ class TextCorpus(CorpusSection):
     """Directory that holds the same texts; used instead of downloading. The environment variable RETORT_MIRROR
     does the same."""
     train_pairs: int | None = Field(None, ge=1, le=1_000_000_000)
-    """Keep only this many training pairs, drawn at random with ``seed``; null keeps all."""
+    """Keep only this many training pairs, drawn at random with ``seed``; null keeps all. Lines of ``monolingual`` are
+    kept beside them."""
     seed: int = Field(1, ge=0, le=2**63 - 1)
     """Seed of that draw."""
 

@@ -5,8 +5,9 @@ A new kind is a class here, its place in ``ExternalTeacher``, and the module ``r
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -133,6 +134,14 @@ class ExternalSection(Section):
         """What its answers depend on, as plain values."""
         return self.model_dump(mode="json", exclude={*JUDGING, "jobs", *self.local_keys})
 
+    def asked_about(self, splits: Collection[str]) -> dict[str, Any]:
+        """What its answers to these splits depend on, as plain values."""
+        return self.asked
+
+    def files_about(self, splits: Collection[str]) -> dict[str, str]:
+        """Those of ``files`` that its answers to these splits depend on."""
+        return self.files
+
     @classmethod
     def kind_name(cls) -> str:
         """The value of ``kind`` that selects this kind."""
@@ -163,6 +172,15 @@ class TableTeacher(ExternalSection):
     def files(self) -> dict[str, str]:
         return {"path": self.path, **{f"held_out.{name}": path for name, path in self.held_out.items()}}
 
+    def asked_about(self, splits: Collection[str]) -> dict[str, Any]:
+        tables = {"train": self.path, **self.held_out}
+        held = {key: value for key, value in self.asked.items() if key not in ("path", "held_out")}
+        return {**held, "tables": {name: path for name, path in tables.items() if name in splits}}
+
+    def files_about(self, splits: Collection[str]) -> dict[str, str]:
+        names = {"path": "train", **{f"held_out.{name}": name for name in self.held_out}}
+        return {key: path for key, path in self.files.items() if names[key] in splits}
+
     @property
     def is_timed(self) -> bool:
         return False
@@ -190,7 +208,7 @@ class CommandTeacher(ExternalSection):
 
     @property
     def files(self) -> dict[str, str]:
-        return {f"arguments[{i}]": text for i, text in enumerate(self.arguments) if Path(text).is_file()}
+        return {f"arguments[{i}]": text for i, text in enumerate(self.arguments) if os.path.isfile(text)}
 
     @property
     def is_timed(self) -> bool:
@@ -341,7 +359,7 @@ class TransformersTeacher(ExternalSection):
 
     @property
     def files(self) -> dict[str, str]:
-        return {"model": self.model} if Path(self.model).is_dir() or self.model.startswith(("/", ".", "~")) else {}
+        return {"model": self.model} if os.path.isdir(self.model) or self.model.startswith(("/", ".", "~")) else {}
 
     @model_validator(mode="after")
     def _fits(self) -> TransformersTeacher:

@@ -39,7 +39,8 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
     yield from _other_objectives(sections)
     yield from _missing_ngrams(sections)
     mirror = mirror_directory(sections.corpus.mirror_directory if sections.corpus else None)
-    if mirror is None:
+    # the splits of a mirror may replace the text
+    if mirror is None or not (isinstance(sections.corpus, TextCorpus) and sections.corpus.carve is not None):
         yield from _missing_texts(sections)
         yield from _unequal_texts(sections)
     yield from _paths_with_braces(sections)

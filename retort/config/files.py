@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +83,9 @@ def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def external_files(config: Config) -> dict[str, str]:
-    """Files and directories that the external teacher reads, by their keys."""
-    return config.external_teacher.files if config.external_teacher else {}
+def external_files(config: Config, splits: Collection[str]) -> dict[str, str]:
+    """Files and directories that the external teacher reads to answer these splits, by their keys."""
+    return config.external_teacher.files_about(splits) if config.external_teacher else {}
 
 
 def local_texts(config: Config) -> list[str]:

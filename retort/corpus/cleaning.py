@@ -63,19 +63,22 @@ def judge_held_out(path: Path) -> Verdicts:
 
 
 def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | None = None) -> Verdicts:
-    """Verdicts on the training pairs in the CORPUS table at ``path``; ``draw`` keeps some of the clean ones."""
+    """Verdicts on the training pairs in the CORPUS table at ``path``; ``draw`` keeps some of the clean ones. Where some
+    have references, it draws among those, and keeps all sources without one."""
     rows = open_table(path, CORPUS).metadata.num_rows
     verdicts = np.zeros(rows, np.uint8)
     hashes = np.zeros(rows, np.uint64)
     leaks = np.zeros(rows, bool)
+    alone = np.zeros(rows, bool)
     first = 0
     for part in iterate_table(path, CORPUS):
         here = slice(first, first + part.num_rows)
         verdicts[here] = _empty_sides(part)
+        alone[here] = _source_only(part)
         for row, (source, target) in enumerate(_pairs(part), start=first):
             if verdicts[row] == _CODE[KEPT]:
                 # source-only text has a length, and no ratio
-                verdicts[row] = _judge_lengths(source, target or source, rules)
+                verdicts[row] = _CODE[length_verdict(source, target or source, rules)]
             hashes[row] = text_hash(f"{source}\n{target}")
             leaks[row] = rules.drop_leaks and held_out.holds(source, target)
         first += part.num_rows
@@ -86,7 +89,7 @@ def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | 
         repeated[firsts] = False
         verdicts[candidates[repeated]] = _CODE["duplicate"]
     verdicts[leaks & (verdicts == _CODE[KEPT])] = _CODE["leak"]
-    clean = np.flatnonzero(verdicts == _CODE[KEPT])
+    clean = np.flatnonzero((verdicts == _CODE[KEPT]) & (alone.all() | ~alone))
     if draw is not None and draw.pairs < len(clean):
         verdicts[clean] = _CODE["not_drawn"]
         verdicts[np.random.default_rng(draw.seed).choice(clean, size=draw.pairs, replace=False)] = _CODE[KEPT]
@@ -114,21 +117,25 @@ def kept(verdicts: Verdicts) -> np.ndarray:
     return verdicts == _CODE[KEPT]
 
 
-def _judge_lengths(source: str, target: str, rules: Cleaning) -> int:
+def length_verdict(source: str, target: str, rules: Cleaning) -> str:
+    """One of ``REASONS``: what the lengths of a pair say."""
     lengths = words(source), words(target)
     if rules.max_words is not None and max(lengths) > rules.max_words:
-        return _CODE["too_long"]
+        return "too_long"
     shorter = min(lengths) + _RATIO_ALLOWANCE
     if rules.max_ratio is not None and max(lengths) + _RATIO_ALLOWANCE > rules.max_ratio * shorter:
-        return _CODE["ratio"]
-    return _CODE[KEPT]
+        return "ratio"
+    return KEPT
 
 
 def _empty_sides(part: pa.Table) -> np.ndarray:
-    source_only = [references == [] for references in part.column("references").to_pylist()]
-    sides = zip(_pairs(part), source_only, strict=True)
+    sides = zip(_pairs(part), _source_only(part), strict=True)
     empty = [not source or not (target or alone) for (source, target), alone in sides]
     return np.where(np.array(empty, bool), _CODE["empty"], _CODE[KEPT]).astype(np.uint8)
+
+
+def _source_only(part: pa.Table) -> np.ndarray:
+    return np.array([references == [] for references in part.column("references").to_pylist()], bool)
 
 
 def _pairs(part: pa.Table) -> Iterable[tuple[str, str]]:

@@ -41,7 +41,7 @@ class _Reader:
     """The state between the pieces of a file."""
 
     def __init__(self, language: str, name: str) -> None:
-        self.language, self.name = language.lower(), name
+        self.language, self.name = language.lower().replace("_", "-"), name
         self.found: set[str] = set()
         self.complete: list[str] = []
         self.text: str | None = None

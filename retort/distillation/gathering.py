@@ -7,6 +7,7 @@ Tables are read by ranges of ids. In memory are one part of the text, and a few 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -89,10 +90,21 @@ class Gathered:
             "kept": int((~truncated & ~empty & ~rejected).sum()),
         }
         if not self.counts["kept"]:
-            raise RetortError(
-                f"{self.names[0]}: all {len(self.ids)} outputs are empty, cut at the length limit or rejected: the "
-                f"teacher has not learned to translate; look at its validation scores, and train it longer"
+            raise RetortError(f"{self.names[0]}: {self._nothing_left()}")
+
+    def _nothing_left(self) -> str:
+        """Why no output can be trained on."""
+        if not self.counts.get("rejected"):
+            return (
+                f"all {len(self.ids)} outputs are empty or cut at the length limit: the teacher has not learned to "
+                f"translate; look at its validation scores, and train it longer"
             )
+        reasons = Counter(reason for reason in self.decoded.column("rejected") if reason is not None)
+        found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        return (
+            f"all {len(self.ids)} outputs are rejected, empty or cut at the length limit. Rejected: {found}; look at "
+            f"them in the table of rejected outputs, and see external_teacher.filters"
+        )
 
     def pairs(self) -> Iterator[pa.Table]:
         """Parts of the ENCODED table, in the order of ids. Raises RetortError for tokens of another vocabulary."""

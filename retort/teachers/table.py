@@ -41,6 +41,9 @@ class TableAnswers:
                     f"remove one of the two"
                 )
             self.outputs[key] = [one_line(text) for text in texts[: section.outputs]]
+        # sources are asked about as one line
+        for key in [key for key in self.outputs if isinstance(key, str) and one_line(key) != key]:
+            self.outputs.setdefault(one_line(str(key)), self.outputs[key])
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
         by_source = self.section.key == "source"

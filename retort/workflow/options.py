@@ -195,10 +195,21 @@ class Options:
         timed = self.plan.timed_external()
         return ["--external", self.external_teacher(), "--vocabulary", directory] if timed else []
 
-    def asked(self) -> str:
-        """What the external teacher's outputs depend on."""
+    def asked_about_training(self) -> str:
+        """What the external teacher's outputs of the training text depend on."""
+        return self._asked(("train",))
+
+    def asked_about_tests(self) -> str:
+        """The same of the test sets."""
+        return self._asked(self.config.corpus.test_names)
+
+    def asked_about_held_out(self) -> str:
+        """The same of validation and test sets without references."""
+        return self._asked(self.config.filled)
+
+    def _asked(self, splits: Collection[str]) -> str:
         section = self.config.external_teacher
-        return as_json(section.asked if section else None)
+        return as_json(section.asked_about(splits) if section else None)
 
     def judging(self) -> str:
         """How these are judged."""

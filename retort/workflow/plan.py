@@ -6,7 +6,7 @@ a function that reads the guards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from retort.config import EXTERNAL, PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
@@ -94,9 +94,21 @@ class Plan:
         scored = self.config.external_is_scored
         return [Run(EXTERNAL, self.first_run(EXTERNAL).seed, self.first_search(EXTERNAL))] if scored else []
 
-    def external_files(self) -> list[str]:
-        """Files that the external teacher reads, those of directories one by one."""
-        given = [Path(path) for path in external_files(self.config).values()]
+    def files_about_training(self) -> list[str]:
+        """Files that the external teacher reads to answer the training text."""
+        return self._external_files(("train",))
+
+    def files_about_tests(self) -> list[str]:
+        """The same of the test sets."""
+        return self._external_files(self.config.corpus.test_names)
+
+    def files_about_held_out(self) -> list[str]:
+        """The same of validation and test sets without references."""
+        return self._external_files(self.config.filled)
+
+    def _external_files(self, splits: Collection[str]) -> list[str]:
+        """Files that the external teacher reads to answer these splits, those of directories one by one."""
+        given = [Path(path) for path in external_files(self.config, splits).values()]
         inside = (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] for path in given)
         return list(dict.fromkeys(str(path) for paths in inside for path in paths))
 
@@ -121,7 +133,7 @@ class Plan:
 
     def timed_external_files(self) -> list[str]:
         """What its timing reads: its files, and the vocabulary that its tokens are counted with."""
-        return [*self.external_files(), *self.layout.vocabulary().values()] if self.timed_external() else []
+        return [*self.files_about_tests(), *self.layout.vocabulary().values()] if self.timed_external() else []
 
     def judgement(self) -> list[str]:
         """Counts of the external teacher's outputs that train, and of those that do not."""

@@ -10,21 +10,29 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort.config import Model, TextPair, TextSource
+from retort.config import Cleaning, Model, TextPair, TextSource
 from retort.config.base import Name
 from retort.config.load import load_config
 from retort.corpus.appearance import is_column_name
+from retort.corpus.cleaning import KEPT, length_verdict
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
 from retort.data.files import no_file, write_bytes
 from retort.data.writing import words
 from retort.errors import RetortError
 
 LONGEST_NAME = 100
+LOOKED_AT = 100
+"""First lines that say how a file is laid out."""
+MEANT = 0.1
+"""Share of a text above which what cleaning would drop is what the text is like."""
+LONGEST_MODEL = 1024
+"""Tokens of the longest source that a model reads unless one asks for more."""
 LEAST_PAIRS = 200
 """Pairs below which there is nothing to train on, validate with and test on."""
 LARGEST_HELD_OUT = 2500
@@ -48,6 +56,25 @@ SHAPES = (
     ),
 )
 """Largest number of pairs, the model that suits so many, and the learning rate that suits the model."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One of the usual limits on lengths alone."""
+
+    key: str
+    rules: Cleaning
+
+    def allows(self, source: str, target: str) -> bool:
+        """Whether it keeps a pair."""
+        return length_verdict(source, target, self.rules) == KEPT
+
+
+LIMITS = {
+    "too_long": Limit("max_words", Cleaning(max_ratio=None)),
+    "ratio": Limit("max_ratio", Cleaning(max_words=None)),
+}
+"""By the reason that cleaning gives."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +154,11 @@ class Look:
     longest: list[int] = field(default_factory=lambda: [0, 0])
     """Words of the longest line of each side."""
     letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
-    vocabulary: Counter[str] = field(default_factory=Counter)
+    vocabulary: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Pairs that the usual cleaning drops for their lengths, by the reason."""
+    distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
+    """Hashes of different texts of each side, no more than are needed."""
 
     def add(self, sides: Sequence[str], seen: set[int]) -> None:
         """Count one pair."""
@@ -141,7 +172,11 @@ class Look:
             self.words[side] += count
             self.longest[side] = max(self.longest[side], count)
             self.letters[side].update(text)
-            self.vocabulary.update(text.split())
+            self.vocabulary[side].update(text.split())
+            if len(self.distinct[side]) < LEAST_PAIRS:
+                self.distinct[side].add(hash(text))
+        if all(sides):
+            self.dropped.update(reason for reason, limit in LIMITS.items() if not limit.allows(*sides))
 
     def script(self, side: int) -> str:
         """The writing of most letters of a side, such as Latin."""
@@ -150,6 +185,11 @@ class Look:
             if letter.isalpha():
                 scripts[unicodedata.name(letter, "unknown").split()[0].capitalize()] += count
         return scripts.most_common(1)[0][0] if scripts else "no letters"
+
+    @property
+    def unusual(self) -> tuple[str, ...]:
+        """Reasons for which the usual cleaning would drop more than a tenth of the pairs: the text is meant so."""
+        return tuple(reason for reason, count in self.dropped.items() if count > MEANT * self.pairs)
 
     @property
     def mean_words(self) -> list[float]:
@@ -178,7 +218,9 @@ def texts_of(paths: Sequence[Path]) -> dict[str, Any]:
     if len(paths) == 2:
         return {"source": str(paths[0]), "target": str(paths[1])}
     location = str(paths[0])
-    first = next(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), "")
+    lines = list(islice(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), LOOKED_AT))
+    # a line with one empty side has no tab at its ends
+    first = next((line for line in lines if "\t" in line), lines[0] if lines else "")
     fields = _text_fields(first)
     named = [field for field in fields if field != "id" and is_column_name(field.rpartition(".")[2])]
     fields = named if len(named) == 2 else fields
@@ -189,6 +231,11 @@ def texts_of(paths: Sequence[Path]) -> dict[str, Any]:
         )
     if len(fields) == 2:
         sides: list[dict[str, Any]] = [{"location": location, "layout": "json", "field": name} for name in fields]
+    elif first.count("\t") > 1:
+        raise RetortError(
+            f"{location}: has {first.count(chr(9)) + 1} tab-separated columns; expected two, source and target: leave "
+            f"out the others"
+        )
     elif "\t" in first:
         sides = [{"location": location, "column": column} for column in (0, 1)]
     else:
@@ -241,6 +288,12 @@ def look_at(train: dict[str, Any]) -> Look:
             f"{look.pairs} pairs, {look.repeated} of them repeated and {look.empty} with an empty side, are too few to "
             f"train on; expected {LEAST_PAIRS} or more others"
         )
+    for side, texts in zip(("sources", "targets"), look.distinct, strict=True):
+        if len(texts) < LEAST_PAIRS:
+            raise RetortError(
+                f"{look.pairs} pairs with {len(texts)} different {side} cannot be split, as no text may be on both "
+                f"sides of a split; expected {LEAST_PAIRS} or more"
+            )
     return look
 
 
@@ -257,32 +310,53 @@ class Decisions:
     updates: int
     students: tuple[Student, ...]
     ngrams: bool
+    cleaning: dict[str, Any]
+    """Rules that differ from the usual ones."""
 
 
 def decide(look: Look, preset: Preset) -> Decisions:
     """Splits, vocabulary, model size and updates by the size of the text and what is wanted."""
     held_out = min(LARGEST_HELD_OUT, max(50, look.pairs // 50))
-    letters = len(look.letters[0].keys() | look.letters[1].keys())
-    repeated = sum(count > 1 for count in look.vocabulary.values())
-    largest = max(64, (len(look.vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
-    wanted = int(8 * math.sqrt(sum(look.words))) // 100 * 100
-    size = min(max(wanted, letters * 5 // 4 + 50), 16_000, largest)
+    size, joint = _vocabulary(look)
     step = next(number for number, (pairs, _, _) in enumerate(SHAPES) if look.pairs <= pairs)
     _, model, learning_rate = SHAPES[min(step + preset.larger, len(SHAPES) - 1)]
+    if "too_long" in look.unusual:
+        room = 2 * _power_of_two_below(TOKENS_PER_WORD * max(look.longest))
+        model = {**model, "max_length": min(max(room, 256), LONGEST_MODEL), "truncate_sources": True}
     longest = TOKENS_PER_WORD * max(look.words)
     batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
     updates = max(preset.least_updates, math.ceil(preset.epochs * longest / batch_tokens))
     return Decisions(
         held_out=held_out,
         vocabulary=size,
-        joint=look.script(0) == look.script(1),
+        joint=joint,
         model=model,
         learning_rate=learning_rate,
         batch_tokens=batch_tokens,
         updates=updates,
         students=preset.students,
         ngrams=preset.ngrams,
+        cleaning={LIMITS[reason].key: None for reason in look.unusual},
     )
+
+
+def _vocabulary(look: Look) -> tuple[int, bool]:
+    """Its size, and whether both sides share it. It needs room for the letters, and has no more pieces than the words
+    give."""
+
+    def bounds(letters: int, vocabulary: Counter[str]) -> tuple[int, int]:
+        repeated = sum(count > 1 for count in vocabulary.values())
+        largest = max(64, (len(vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
+        return letters * 5 // 4 + 50, largest
+
+    wanted = int(8 * math.sqrt(sum(look.words))) // 100 * 100
+    if look.script(0) != look.script(1):
+        sides = [bounds(len(look.letters[side]), look.vocabulary[side]) for side in (0, 1)]
+        least, largest = max(low for low, _ in sides), min(high for _, high in sides)
+        if least <= largest:
+            return min(max(wanted, least), 16_000, largest), False
+    least, largest = bounds(len(look.letters[0].keys() | look.letters[1].keys()), sum(look.vocabulary, Counter()))
+    return min(max(wanted, least), 16_000, largest), True
 
 
 def _power_of_two_below(value: float) -> int:
@@ -292,7 +366,13 @@ def _power_of_two_below(value: float) -> int:
 def configuration(name: str, train: dict[str, Any], look: Look, choice: Decisions, preset: str) -> str:
     """The commented YAML of a run. It loads."""
     tied = "" if choice.joint else ", tied: output"
-    model = ", ".join(f"{key}: {value}" for key, value in choice.model.items())
+    model = ", ".join(f"{key}: {json.dumps(value)}" for key, value in choice.model.items())
+    cleaning = []
+    if choice.cleaning:
+        cleaning = [
+            "# Of the usual limits on lengths those are off that much of this text is beyond.",
+            f"cleaning: {json.dumps(choice.cleaning)}",
+        ]
     text = [
         f"# Made by retort init ({preset}). Every key is described in docs/configuration.md.",
         *(f"# {line}" for line in look.lines()),
@@ -301,6 +381,7 @@ def configuration(name: str, train: dict[str, Any], look: Look, choice: Decision
         f"  train: {json.dumps(train, ensure_ascii=False)}",
         "  # The text has no split: 2 % each, at least 50 and at most 2,500 pairs, of which train has no side.",
         f"  carve: {{valid_pairs: {choice.held_out}, test_pairs: {choice.held_out}}}",
+        *cleaning,
         "# Grows with the square root of the text; one vocabulary where both sides have the same letters.",
         f"vocabulary: {{size: {choice.vocabulary}, joint: {str(choice.joint).lower()}}}",
         f"# Suits {look.pairs:,} pairs; more data carry a larger model.",

@@ -34,6 +34,29 @@ def problem(**sections: Any) -> str:
     return str(error.value)
 
 
+TABLE = {"kind": "table", "path": "t.tsv", "key": "id"}
+TEXT = {"kind": "text", "train": {"source": "s.txt"}}
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ({**TEXT, "carve": {}}, "corpus.carve numbers each split from 0, so that an id is no line number"),
+        ({**TEXT, "train": {"source": ["s.txt", "more.txt"]}}, "corpus.train is read from several files"),
+        ({**TEXT, "monolingual": ["more.txt"]}, "corpus.train is read from several files"),
+    ],
+)
+def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, Any], message: str) -> None:
+    splits = {} if "carve" in corpus else {"valid": {"source": "v.txt"}, "tests": {"test": {"source": "w.txt"}}}
+    table = {**TABLE, "held_out": {"valid": "v.tsv", "test": "w.tsv"}}
+    found = problem(corpus={**corpus, **splits}, external_teacher=table)
+    assert f"external_teacher.key: {message}" in found and "use key: source" in found
+
+
+def test_arguments_of_any_length_are_no_files() -> None:
+    assert loaded(external_teacher={**COMMAND, "arguments": ["cat", "x" * 5000]})
+
+
 def test_no_teacher_is_trained_where_none_is_asked_for() -> None:
     config = loaded()
     assert list(config.systems) == ["ctc"] and config.baseline == "external"

@@ -192,6 +192,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_local_paths_are_checked_with_a_mirror_too(
+    folder: Path, mirrored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mirrored:
+        monkeypatch.setenv("RETORT_MIRROR", str(folder))
+    pair = "{source: my.en, target: my.ed}"
+    Path("c.yaml").write_text(
+        f"name: x\ncorpus: {{train: {pair}, valid: {pair}, tests: {{t: {pair}}}}}\n"
+        "teacher: {objective: autoregressive}\n"
+    )
+    with pytest.raises(RetortError, match="my.ed: no such file"):
+        load_files(["c.yaml"], {})
+
+
 def test_there_are_enough() -> None:
     assert len(WRONG) >= 25
 

@@ -79,6 +79,15 @@ def test_a_draw_is_of_clean_pairs_and_by_seed(tmp_path, held_out):
     assert cleaning.counts(cleaning.judge_training(path, SETTINGS, held_out, Draw(1000, 1)))["kept"] == 50
 
 
+def test_a_draw_leaves_sources_alone_where_others_have_references(tmp_path, held_out):
+    sources, targets = [f"a{i}" for i in range(60)], [[f"x{i}"] for i in range(20)] + [[]] * 40
+    write_table(tmp_path / "both", CORPUS, corpus_table(range(60), sources, targets))
+    write_table(tmp_path / "alone", CORPUS, corpus_table(range(60), sources, [[]] * 60))
+    both, alone = (cleaning.judge_training(tmp_path / n, SETTINGS, held_out, Draw(8, 1)) for n in ("both", "alone"))
+    assert cleaning.kept(both)[:20].sum() == 8 and cleaning.kept(both)[20:].all()
+    assert cleaning.kept(alone).sum() == 8
+
+
 def test_held_out_sets_lose_only_empty_sides(tmp_path):
     verdicts = cleaning.judge_held_out(table(tmp_path / "t.parquet", TRAIN))
     assert named(verdicts) == {1: "empty", 2: "empty"}

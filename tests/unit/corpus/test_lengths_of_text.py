@@ -3,7 +3,7 @@
 import pytest
 
 from retort.config import Cleaning
-from retort.corpus.cleaning import REASONS, _judge_lengths, loss_warning
+from retort.corpus.cleaning import length_verdict, loss_warning
 from retort.data.writing import words
 
 ENGLISH = "The old bridge was closed yesterday because of the heavy rain, and the children had to walk home."
@@ -22,9 +22,9 @@ SENTENCES = {
 def test_a_right_translation_is_kept_and_one_that_is_far_too_long_is_not(language):
     text, rules = SENTENCES[language], Cleaning()
     assert 0.4 < words(text) / words(ENGLISH) < 1.6
-    assert REASONS[_judge_lengths(ENGLISH, text, rules)] == "kept"
-    assert REASONS[_judge_lengths("Yes.", text * 3, rules)] == "ratio"
-    assert REASONS[_judge_lengths(ENGLISH, f"{text} " * 20, rules)] == "too_long"
+    assert length_verdict(ENGLISH, text, rules) == "kept"
+    assert length_verdict("Yes.", text * 3, rules) == "ratio"
+    assert length_verdict(ENGLISH, f"{text} " * 20, rules) == "too_long"
 
 
 @pytest.mark.parametrize("text", [ENGLISH, *(SENTENCES[name] for name in ("Korean", "Arabic", "Hebrew")), "", "1 2"])

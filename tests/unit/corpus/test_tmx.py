@@ -38,6 +38,11 @@ def test_units_are_lines_however_the_bytes_are_cut(language, size):
     assert list(tmx.lines(chunks, language, "memory.tmx")) == LINES[language]
 
 
+def test_languages_may_be_written_with_an_underscore():
+    whole = WHOLE.replace(b'"de-AT"', b'"de_AT"')
+    assert list(tmx.lines([whole], "de_AT", "m.tmx")) == list(tmx.lines([WHOLE], "de-AT", "m.tmx"))
+
+
 def test_utf16_is_read_by_its_declaration():
     data = f"{HEAD}{UNITS}</body></tmx>".replace("UTF-8", "UTF-16").encode("utf-16")
     assert list(tmx.lines([data], "de", "memory.tmx")) == LINES["de"]

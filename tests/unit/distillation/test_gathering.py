@@ -106,9 +106,15 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
         (decoded([*IDS, 99]), r"0.parquet: 7 rows .*0 id\(s\) missing \[\], 1 unknown \[99\]"),
         (decoded([*IDS, 25]), "0.parquet: id 25 occurs 2 times"),
         (decoded(IDS, token=12), "0.parquet: holds token ids beyond"),
-        (decoded(IDS, dict.fromkeys(IDS, "empty")), "0.parquet: all 6 outputs are empty, cut"),
+        (decoded(IDS, dict.fromkeys(IDS, "empty")), "0.parquet: all 6 outputs are empty or cut .* train it longer"),
+        (
+            decoded(IDS).set_column(
+                TRANSLATIONS.names.index("rejected"), "rejected", pa.array(["copied"] * 5 + ["ratio"])
+            ),
+            "all 6 outputs are rejected, .* Rejected: copied 5, ratio 1; .* external_teacher.filters",
+        ),
     ],
-    ids=["missing", "unknown", "twice", "foreign", "flawed"],
+    ids=["missing", "unknown", "twice", "foreign", "flawed", "rejected"],
 )
 def test_what_does_not_fit_is_refused(gathered, rows, message):
     with pytest.raises(RetortError, match=message):

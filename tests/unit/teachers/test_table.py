@@ -39,6 +39,11 @@ def written(path: Path, text: str | bytes) -> Path:
     return path
 
 
+def test_a_source_is_found_by_its_words_whatever_the_spaces_between_them(tmp_path: Path) -> None:
+    table = written(tmp_path / "a.tsv", "a  cat\teine Katze\na\u00a0dog\tein Hund\na dog\tder Hund\n")
+    assert answers(table) == {4: ["eine Katze"], 9: ["der Hund"]}
+
+
 def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
     rows = [{"source": "a dog", "text": "ein  Hund"}, {"source": "a cat", "text": ["eine Katze", "die Katze"]}]
     expected = {4: ["eine Katze", "die Katze"], 9: ["ein Hund"]}

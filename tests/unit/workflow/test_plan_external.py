@@ -54,15 +54,32 @@ def test_answers_depend_on_what_is_asked_and_judgements_on_how_they_are_judged()
         Options(planned(external_teacher={**COMMAND, **keys}))
         for keys in ({}, {"jobs": 3, "lines": 5, "filters": {"copied": None}})
     )
-    assert options.asked() == other.asked() and options.judging() != other.judging()
-    assert json.loads(options.asked()) == {"kind": "command", "arguments": ["cat"], "streams": True, "outputs": 1}
+    asked = options.asked_about_training()
+    assert asked == other.asked_about_training() and options.judging() != other.judging()
+    assert json.loads(asked) == {"kind": "command", "arguments": ["cat"], "streams": True, "outputs": 1}
+    assert options.asked_about_tests() == options.asked_about_held_out() == asked
+
+
+def test_answers_of_a_table_depend_on_the_table_of_their_split_alone() -> None:
+    one, other = (
+        planned(external_teacher={"kind": "table", "path": "a.tsv", "held_out": {"valid": "v.tsv", "test": test}})
+        for test in ("t.tsv", "u.tsv")
+    )
+    assert one.files_about_training() == other.files_about_training() == ["a.tsv"]
+    assert (one.files_about_tests(), other.files_about_tests()) == (["t.tsv"], ["u.tsv"])
+    assert Options(one).asked_about_training() == Options(other).asked_about_training()
+    assert Options(one).asked_about_tests() != Options(other).asked_about_tests()
 
 
 def test_files_of_directories_are_inputs_one_by_one(tmp_path: Path) -> None:
     for name in ("model.bin", "config.json"):
         (tmp_path / name).write_text("")
     plan = planned(external_teacher={"kind": "ctranslate2", "path": str(tmp_path)})
-    assert plan.external_files() == [str(tmp_path / "config.json"), str(tmp_path / "model.bin")]
+    assert (
+        plan.files_about_training()
+        == plan.files_about_tests()
+        == [str(tmp_path / "config.json"), str(tmp_path / "model.bin")]
+    )
 
 
 def test_splits_without_references_are_prepared_apart_and_filled() -> None:

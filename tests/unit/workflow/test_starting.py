@@ -8,6 +8,7 @@ import json
 import os
 import random
 import sys
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_more_text_gets_more_of_everything() -> None:
     small.pairs, large.pairs = 1000, 1_000_000
     small.words, large.words = [8000, 8000], [20_000_000, 20_000_000]
     for look in (small, large):
-        look.vocabulary.update(map(str, range(100_000)))
+        look.vocabulary[0].update(map(str, range(100_000)))
     few, many = (starting.decide(look, starting.preset_named("usual")) for look in (small, large))
     assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
     assert few.model["d_model"] < many.model["d_model"]
@@ -100,7 +101,7 @@ def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> N
     for sides in lines:
         look.add(sides, set())
     size = starting.decide(look, starting.preset_named("usual")).vocabulary
-    assert size > 0.9 * len(look.vocabulary)
+    assert size > 0.9 * len(sum(look.vocabulary, Counter()))
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=chain.from_iterable(lines),
         model_writer=io.BytesIO(),
@@ -110,9 +111,57 @@ def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> N
     )
 
 
+@pytest.mark.parametrize("pairs", [250, 600, 1500])
+def test_a_vocabulary_can_be_made_where_one_side_has_many_letters(pairs: int) -> None:
+    rng = random.Random(pairs)
+    han = "".join(chr(0x4E00 + 7 * number) for number in range(900))
+    words = ["".join(rng.choices("abcdefghiklmnorstu", k=rng.randint(2, 8))) for _ in range(3 * pairs)]
+    lines = [
+        (" ".join(rng.choices(words, k=rng.randint(3, 9))), "".join(rng.choices(han, k=rng.randint(6, 20))))
+        for _ in range(pairs)
+    ]
+    look = starting.Look()
+    for sides in lines:
+        look.add(sides, set())
+    choice = starting.decide(look, starting.preset_named("usual"))
+    texts = [list(chain(*lines))] if choice.joint else [[pair[side] for pair in lines] for side in (0, 1)]
+    for side in texts:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(side),
+            model_writer=io.BytesIO(),
+            vocab_size=choice.vocabulary,
+            character_coverage=1.0,
+            num_threads=1,
+            minloglevel=2,
+        )
+
+
+def test_text_beyond_the_usual_limits_on_lengths_is_meant_so() -> None:
+    rng = random.Random(1)
+    lines = (
+        f"{' '.join(rng.choices('abcdefgh', k=300))} {n}\t{' '.join(rng.choices('ijk', k=5))} {n}" for n in range(300)
+    )
+    Path("long.tsv").write_text("".join(f"{line}\n" for line in lines))
+    train = starting.texts_of([Path("long.tsv")])
+    look = starting.look_at(train)
+    choice = starting.decide(look, starting.preset_named("quick"))
+    starting.written(Path("c.yaml"), starting.configuration("c", train, look, choice, "quick"))
+    config = load_config("c.yaml", texts=True)
+    assert (config.cleaning.max_words, config.cleaning.max_ratio) == (None, None)
+    assert config.model.max_length == 512 and config.model.truncate_sources
+
+
+def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
+    for first in ("\tone side", "one side\t"):
+        Path("my.tsv").write_text(f"{first}\n" + Path("my.tsv").read_text())
+        assert starting.texts_of([Path("my.tsv")])["target"] == {"location": "my.tsv", "column": 1}
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
+        (("three.tsv",), "three.tsv: has 3 tab-separated columns; expected two, source and target"),
+        (("my.en", "few.de"), "300 pairs with 7 different targets cannot be split"),
         (("nothing.en",), "nothing.en: no such file"),
         (("my.en",), "neither a tab nor two texts"),
         (("short.en", "short.de"), "1 pairs, 0 of them repeated and 0 with an empty side, are too few"),
@@ -137,6 +186,8 @@ def test_what_is_no_parallel_text(
         Path(name).write_text("one\n")
     Path("same.tsv").write_text("a b\tc d\n" * 300)
     Path("three.jsonl").write_text('{"a": "x", "b": "y", "c": "z"}\n' * 300)
+    Path("three.tsv").write_text("".join(f"{n}\t{s}\t{t}\n" for n, (s, t) in enumerate(PAIRS)))
+    Path("few.de").write_text("".join(f"das {n % 7}\n" for n in range(300)))
     Path("deep.jsonl").write_text("[" * 99_999)
     for name in ("a\nb.tsv", "a{b}.tsv", "a\udcff.tsv"):
         Path(name).write_bytes(Path("my.tsv").read_bytes())
