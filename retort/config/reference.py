@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from retort.config.base import meanings
-from retort.config.files import ConfigFile
+from retort.config.files import DROPPABLE, ConfigFile
 
 INTRODUCTION = (
     "# Configuration",
@@ -31,9 +31,24 @@ def schema() -> str:
         properties = (described if section is ConfigFile else described["$defs"][section.__name__])["properties"]
         for key, meaning in meanings(section).items():
             properties[key] = dict(sorted({**properties[key], "description": meaning}.items()))
-    # an included or an earlier file may have what this one lacks
-    del described["required"]
-    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+    for key in DROPPABLE:
+        for holder in (described, *described["$defs"].values()):
+            entries = holder.get("properties", {}).get(key, {}).get("patternProperties", {})
+            entries |= {pattern: {"anyOf": [entry, {"type": "null"}]} for pattern, entry in entries.items()}
+    return json.dumps(_of_a_part(described), indent=2, ensure_ascii=False) + "\n"
+
+
+def _of_a_part(schema: Any) -> Any:
+    """The schema of what a file may hold: an included or an earlier one may have what this one lacks, so that nothing
+    is required, and a section without its kind suits several."""
+    if isinstance(schema, list):
+        return [_of_a_part(inner) for inner in schema]
+    if not isinstance(schema, dict):
+        return schema
+    parts = {key: inner for key, inner in schema.items() if key != "required"}
+    if "oneOf" in parts:
+        parts["anyOf"] = parts.pop("oneOf")
+    return {key: _of_a_part(inner) for key, inner in parts.items()}
 
 
 def table() -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
 from retort.config import Config
 from retort.config.load import load_files
+from retort.config.yaml_reader import read_mapping
 
 ROOT = Path(__file__).resolve().parents[3]
+SCHEMA = jsonschema.Draft202012Validator(json.loads((ROOT / "config.schema.json").read_text()))
 CONFIGS = sorted([*(ROOT / "configs").glob("*.yaml"), *(ROOT / "benchmarks/gpu").glob("*.yaml")])
 OVERLAYS = sorted(
     (base, overlay)
@@ -30,6 +35,29 @@ def test_every_configuration_is_valid_with_each_of_its_overlays(files: tuple[Pat
     config = shipped(*files)
     if len(files) > 1:
         assert config.name != shipped(files[0]).name, "an overlay's run must not overwrite that of its base"
+
+
+@pytest.mark.parametrize(
+    "path", [*CONFIGS, *sorted((ROOT / "configs").glob("*/*.yaml"))], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_editors_find_nothing_wrong_with_what_is_shipped(path: Path) -> None:
+    errors = list(SCHEMA.iter_errors(read_mapping(path)))
+    assert not errors, [(list(error.path), error.message[:200]) for error in errors]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"nmae": "x"},
+        {"students": {"a": {"objective": {"name": "ctcc"}}}},
+        {"students": {"a": {"objective": {"name": "ctc", "skip_target": 2}}}},
+        {"training": {"max_updates": "many"}},
+        {"corpus": {"trian": {}}},
+    ],
+    ids=str,
+)
+def test_editors_find_what_is_wrong(wrong: dict[str, Any]) -> None:
+    assert list(SCHEMA.iter_errors(wrong))
 
 
 def test_overlays_are_found() -> None:
