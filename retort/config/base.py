@@ -123,6 +123,16 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 """Name of a run, a system, a search or a test set. It becomes part of the names of files."""
 
 
+def _without_dot(path: str) -> str:
+    while path.startswith("./") and len(path) > 2:
+        path = path[2:].lstrip("/")
+    return path
+
+
+FilePath = Annotated[str, AfterValidator(_without_dot)]
+"""A path, or an address, without "./" at its beginning, of which Snakemake warns."""
+
+
 def _are_seeds(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"{seeds} repeats a seed; give each once")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
 from retort.config.addresses import check_location
-from retort.config.base import SHARE, Name, OneOrSeveral, Probability, Section, ShortForm
+from retort.config.base import SHARE, FilePath, Name, OneOrSeveral, Probability, Section, ShortForm
 
 
 class Draw(NamedTuple):
@@ -105,7 +105,7 @@ class TextSource(Section):
     """One text: a local file, or a public address with its checksum; plain, compressed (gzip, bzip2, xz, zstd), or a
     member of a .zip or .tar.*"""
 
-    location: str
+    location: FilePath
     """Path or http(s) address. ${NAME} in an address is the value of an environment variable, such as a password."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the text inside, after decompression, or of the lines that ``layout`` extracts from it; null records
@@ -314,7 +314,7 @@ RESERVED_SYMBOLS = frozenset({"<pad>", "<s>", "</s>", "<unk>", "<mask>", "<blank
 class Vocabulary(Section):
     """sentencepiece vocabulary."""
 
-    path: str | None = None
+    path: FilePath | None = None
     """Directory of a vocabulary to use instead of training one (source.model, target.model, vocabulary.json)."""
     type: Literal["unigram", "bpe"] = "unigram"
     """Kind of segmentation."""

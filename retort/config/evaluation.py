@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from retort.config.base import Name, Section
+from retort.config.base import FilePath, Name, Section
 from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
 from retort.config.tokenizers import Tokenizer
@@ -17,7 +17,7 @@ class Distillation(Section):
     """Decoding of the training sources by the teacher. The number of shards is a run-time knob:
     snakemake --set-scatter distill=N."""
 
-    corpus: str | None = None
+    corpus: FilePath | None = None
     """A distilled translations table (Parquet, joined by id) to use instead of decoding."""
     search: Search = Beam(kind="beam")
     """Search of the teacher."""

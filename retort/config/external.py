@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from retort.config.addresses import check_location
-from retort.config.base import Name, Probability, Section
+from retort.config.base import FilePath, Name, Probability, Section
 
 EXTERNAL = "external"
 """Name of the external teacher among the systems."""
@@ -161,9 +161,9 @@ class TableTeacher(ExternalSection):
 
     kind: Literal["table"]
     remembers = False
-    path: str = Field(min_length=1)
+    path: FilePath = Field(min_length=1)
     """Table of the training text: .tsv, .csv, .jsonl, .json or .parquet."""
-    held_out: dict[Name, str] = {}
+    held_out: dict[Name, FilePath] = {}
     """Tables of valid and of test sets, by their names. With all test sets, the teacher is scored."""
     key: Literal["id", "source"] = "source"
     """What finds a source's outputs: its text, or its id, which is its line number from 0 in the source file."""
@@ -221,7 +221,7 @@ class CTranslate2Teacher(ExternalSection):
 
     kind: Literal["ctranslate2"]
     local_keys = frozenset({"device", "batch_tokens"})
-    path: str = Field(min_length=1)
+    path: FilePath = Field(min_length=1)
     """Directory of the converted model."""
     task: Literal["translate", "generate"] = "translate"
     """translate: an encoder-decoder. generate: a decoder-only model, which continues ``prompt``."""

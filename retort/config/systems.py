@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from retort.config.base import Name, Section, Seeds
+from retort.config.base import FilePath, Name, Section, Seeds
 from retort.config.corpus import Texts
 from retort.config.mixing import DataMixture, SelfPaced
 from retort.config.model import Model
@@ -41,7 +41,7 @@ class System(Section):
     """How mixed data are used; null: union."""
     self_paced: SelfPaced | None = None
     """Samples that wait until the model is ready for them; null: none."""
-    checkpoint: str | None = None
+    checkpoint: FilePath | None = None
     """Directory of a trained checkpoint to use instead of training."""
     seeds: Seeds | None = Field(None, min_length=1)
     """Seeds of this system; null: the top-level seeds."""

@@ -40,6 +40,10 @@ FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+|\.[0-9][0
 """Numbers such as 1e-3, which YAML 1.2 reads as numbers and YAML 1.1 as text."""
 
 
+ODD_NUMBER = re.compile(r"[-+]?0[0-9_]+$|.*:")
+"""What YAML 1.1 reads to the base 8 or 60."""
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML (or JSON) file. Raises RetortError if it cannot be read, or repeats a key."""
     text = _text(path)
@@ -147,6 +151,9 @@ class _PlainLoader(yaml.SafeLoader):
         except (ValueError, LookupError, AttributeError, OverflowError):
             kinds = {tag: name for name, tag in PLAIN.items()}
             raise _error(node, f"{node.value[:40]!r} is not {kinds.get(node.tag, 'a value')}") from None
+        if node.tag in (PLAIN["an integer"], PLAIN["a number"]) and ODD_NUMBER.match(node.value):
+            shown = f"{node.value[:40]} is read as {str(value)[:40]}"
+            raise _error(node, f'{shown}; write it as a plain decimal number, or quote it if it is text: "..."')
         if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
             raise _error(node, f"an integer of more than {MAX_DIGITS} digits")
         return value

@@ -53,6 +53,17 @@ def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, 
     assert f"external_teacher.key: {message}" in found and "use key: source" in found
 
 
+def test_paths_have_no_dot_at_their_beginning() -> None:
+    pair = {"source": "./s.txt", "target": ".//./t.txt"}
+    corpus = {"kind": "text", "train": pair, "valid": {"source": "../v.txt"}, "tests": {"test": {"source": ".hidden"}}}
+    config = loaded(
+        corpus=corpus,
+        external_teacher={"kind": "table", "path": "./a.tsv", "held_out": {"valid": "./v.tsv", "test": "w.tsv"}},
+    )
+    assert [text.location for text in config.corpus.texts] == ["s.txt", "t.txt", "../v.txt", ".hidden"]
+    assert config.external_teacher and list(config.external_teacher.files.values()) == ["a.tsv", "v.tsv", "w.tsv"]
+
+
 def test_arguments_of_any_length_are_no_files() -> None:
     assert loaded(external_teacher={**COMMAND, "arguments": ["cat", "x" * 5000]})
 

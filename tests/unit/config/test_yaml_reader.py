@@ -21,6 +21,8 @@ BAD = [
     ("? [a]\n: b", "line 1, column 3: .*a key must be text, found a list or mapping"),
     ("? {a: b}\n: b", "line 1, column 3: .*a key must be text, found a list or mapping"),
     ("a:\n  no: 1", "line 2, column 3: .*this one is read as False; quote it"),
+    ("a: 010000", "line 1, column 4: .*010000 is read as 4096; write it as a plain decimal number, or quote it"),
+    ("a: 1:30", "line 1, column 4: .*1:30 is read as 90; write it"),
     ("1: 2", "line 1, column 1: .*this one is read as 1; quote it"),
     ("~: 2", "line 1, column 1: .*this one is read as None; quote it"),
     ("a: !!int abc", "line 1, column 4: .*'abc' is not an integer"),
@@ -75,9 +77,9 @@ def test_plain_values(tmp_path: Path) -> None:
     path = tmp_path / "good.yaml"
     path.write_text(
         "\ufeffa: [1, 0x10, 1_000, -2.5, 1e-3, .5e2, true, null, ~]\n"
-        "b: &b {x: 2020-01-31, y: '1', z: 1:2:3}\nc: {<<: *b, x: 1}\nd: {}\n"
+        "b: &b {x: 2020-01-31, y: '1', z: '1:2:3'}\nc: {<<: *b, x: 1}\nd: {}\n"
     )
-    b = {"x": "2020-01-31", "y": "1", "z": 3723}
+    b = {"x": "2020-01-31", "y": "1", "z": "1:2:3"}
     assert read_mapping(path) == {
         "a": [1, 16, 1000, -2.5, 0.001, 50.0, True, None, None],
         "b": b,
