@@ -394,7 +394,8 @@ def test_a_model_that_is_nearly_named_is_proposed(retort, checkpoint, tmp_path):
     seed = tmp_path / "systems/ctc/seed1"
     seed.parent.mkdir(parents=True)
     seed.symlink_to(checkpoint)
-    for given in (seed.parent, seed.parent.parent, seed.parent / "seed"):
+    misspelt = [tmp_path / "systems/ctd/seed1", tmp_path / "sytems/ctc/seed1"]
+    for given in (seed.parent, seed.parent.parent, seed.parent / "seed", *misspelt):
         for options in ([], ["--beam", 3]):
             status, out, errors = retort(*options, stdin=b"abc\n", model=given)
             assert (status, out) == (2, "") and errors.endswith(f"no such file; did you mean {seed}?\n"), errors
