@@ -290,7 +290,7 @@ def test_sources_without_a_target_have_no_labels(tables, checkpoint, labels, tmp
 
 def test_a_text_without_labels_is_an_error(tables, checkpoint, tmp_path, capsys):
     pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
-    long = [{**pair, "source": pair["source"] * 60} for pair in pairs]
+    long = [{**pair, "source": pair["source"] * 300} for pair in pairs]
     write_table(tmp_path / "long.parquet", ENCODED, pa.Table.from_pylist(long, ENCODED.schema))
     vocabulary = ("--vocabulary", tables.vocabulary, "--distillation", "{}", "--teacher", checkpoint, "--top-k", 4)
     train = ("--train", tmp_path / "long.parquet")
