@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ from retort.workflow.arguments import count, threads
 PORT = 8080
 SECONDS_TO_FINISH = 8
 """What has begun may take so long when the server is asked to end; container engines kill it after 10 seconds."""
+SECONDS_TO_NOTICE = 0.1
+"""So long after a signal the server listens at most."""
 STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 0}
 """Exit statuses of the signals that end the server."""
 
@@ -40,16 +43,14 @@ def run(args: argparse.Namespace) -> None:
     from retort.runtime.translator import Translator
     from retort.serving.server import PATH, Limits, Server
 
-    for number in STATUSES:
-        # a shell has what it runs in the background ignore interrupts
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+    _at_signals(lambda status: sys.exit(status))
     system = open_system(args.model, chosen_search(args), args.threads, device=args.device, at_once=args.at_once)
     limits = Limits(args.max_bytes, args.max_texts, args.at_once)
     with Server(args.host, args.port, Translator(system), limits) as server:
+        _at_signals(server.ask_to_end)
         write_out(f"{args.model}: {system.engine}, {system.precision}; POST {server.address}{PATH}\n")
         try:
-            server.serve_forever()
+            server.serve_forever(SECONDS_TO_NOTICE)
         except SystemExit as end:
             if not server.finish(SECONDS_TO_FINISH):
                 complain(
@@ -59,11 +60,19 @@ def run(args: argparse.Namespace) -> None:
             raise
 
 
-def _end(number: int, _frame: object) -> NoReturn:
-    status = STATUSES[signal.Signals(number)]
-    for each in STATUSES:
-        signal.signal(each, lambda *_: _exit(status))
-    sys.exit(status)
+def _at_signals(end: Callable[[int], None]) -> None:
+    """What the first signal does, with the exit status. A second one ends the process at once."""
+
+    def first(number: int, _frame: object) -> None:
+        status = STATUSES[signal.Signals(number)]
+        for each in STATUSES:
+            signal.signal(each, lambda *_: _exit(status))
+        end(status)
+
+    for number in STATUSES:
+        # a shell has what it runs in the background ignore interrupts
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, first)
 
 
 def _exit(status: int) -> NoReturn:

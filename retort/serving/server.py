@@ -53,6 +53,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     ending = False
     """Whether further requests are refused."""
+    _asked_to_end: int | None = None
 
     def __init__(self, host: str, port: int, translator: Translator, limits: Limits) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -71,6 +72,16 @@ class Server(ThreadingHTTPServer):
         host, port = self.server_address[:2]
         name = f"[{host!s}]" if self.address_family == socket.AF_INET6 else host
         return f"http://{name!s}:{port}"
+
+    def ask_to_end(self, status: int) -> None:
+        """Have ``serve_forever`` raise SystemExit with this status between two connections: in the midst of one that
+        would cut it off. For handlers of signals."""
+        self._asked_to_end = status
+
+    def service_actions(self) -> None:
+        super().service_actions()
+        if self._asked_to_end is not None:
+            raise SystemExit(self._asked_to_end)
 
     def finish(self, seconds: float) -> bool:
         """Refuse further requests, and wait for at most ``seconds`` until those that have begun are answered; whether

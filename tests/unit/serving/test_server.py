@@ -222,6 +222,22 @@ def test_a_port_that_is_taken(server: Server) -> None:
         Server("127.0.0.1", 70000, Upper(), server.limits)  # type: ignore[arg-type]
 
 
+def test_a_signal_while_a_connection_is_accepted_cuts_it_off_not() -> None:
+    class Signalled(Server):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            self.ask_to_end(7)
+            super().process_request(request, client_address)
+
+    with Signalled("127.0.0.1", 0, Upper(), Limits(bytes=300, texts=3, at_once=1, connections=3)) as server:  # type: ignore[arg-type]
+        client = connection(server)
+        client.request("POST", "/translate", b'{"texts": ["a"]}', JSON)
+        with pytest.raises(SystemExit, match="7"):
+            server.serve_forever(0.01)
+        # what has not begun is refused
+        assert client.getresponse().status in (200, 503)
+        client.close()
+
+
 def test_further_requests_are_refused_at_the_end(server: Server) -> None:
     held = connection(server)
     held.request("GET", "/")
