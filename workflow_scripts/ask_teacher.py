@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     teacher = args.teacher
-    facts = {"teacher": teacher_facts(teacher)}
+    facts = {"teacher": teacher_facts(teacher, [split_of(path) for path in args.corpora])}
     code = {} if teacher.is_paid else {"code": code_digest([Path(__file__)], extra=[teacher_module(teacher)])}
     directory = args.answers / value_digest(facts | code)[:24]
 

@@ -48,8 +48,7 @@ def main(args: argparse.Namespace) -> None:
             references = part.set_index("id")["target"]
             if not frame["id"].isin(references.index).all():
                 raise RetortError(f"{args.shards[0]}: holds ids that {args.corpus} lacks; decode the candidates again")
-            if tokenizer == AUTO:
-                tokenizer = chosen_tokenizer(AUTO, [references])
+            tokenizer = chosen_tokenizer(tokenizer, [references])
             load_tokenizer(tokenizer)
             chosen = nearest_to_references(frame, references, tokenizer)
             first += int((chosen["rank"] == 0).sum())

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from retort.runtime.translator import Translator
     from retort.serving.server import PATH, Limits, Server
 
-    _at_signals(lambda status: sys.exit(status))
+    _at_signals(sys.exit)
     system = open_system(args.model, chosen_search(args), args.threads, device=args.device, at_once=args.at_once)
     limits = Limits(args.max_bytes, args.max_texts, args.at_once)
     with Server(args.host, args.port, Translator(system), limits) as server:

@@ -91,28 +91,22 @@ def check_near(directory: Path, names: Sequence[str] = (CHECKPOINT, BUNDLE)) -> 
 
 
 def _near_system(directory: Path, names: Sequence[str]) -> Path | None:
-    """A system below ``directory``, such as that of its first seed, or beside it under the nearest name, or where one
-    part of the path has that."""
+    """A system below ``directory``, such as that of its first seed, or where one part of the path has the nearest
+    name."""
     patterns = [f"{below}{name}" for below in ("*/", "*/*/") for name in names]
     found = next((sorted(paths) for pattern in patterns if (paths := list(directory.glob(pattern)))), [])
     if found:
         return found[0].parent
-    beside = [path.parent.name for name in names for path in directory.parent.glob(f"*/{name}")]
-    near = difflib.get_close_matches(directory.name, beside, n=1)
-    return directory.parent / near[0] if near else _respelt(directory, names)
-
-
-def _respelt(directory: Path, names: Sequence[str]) -> Path | None:
-    """The same path with its first part that does not exist under the nearest name, if there is a system."""
+    # the first part that does not exist may be misspelt
     missing = next((path for path in reversed([directory, *directory.parents]) if not path.exists()), directory)
     try:
         beside = [path.name for path in missing.parent.iterdir() if path.is_dir()]
     except OSError:
         return None
-    for name in difflib.get_close_matches(missing.name, beside):
-        found = missing.parent / name / directory.relative_to(missing)
-        if any((found / file).exists() for file in names):
-            return found
+    for name in difflib.get_close_matches(missing.name, beside, n=max(1, len(beside))):
+        respelt = missing.parent / name / directory.relative_to(missing)
+        if any((respelt / file).exists() for file in names):
+            return respelt
     return None
 
 

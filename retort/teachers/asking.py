@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,14 @@ LOGGED = 1000
 """Answers between messages."""
 
 
-def teacher_facts(section: ExternalSection) -> dict[str, Any]:
-    """What the answers of an external teacher depend on, besides the code: its settings and the files it reads."""
-    return {"asked": section.asked, "files": {key: path_digest(Path(path)) for key, path in section.files.items()}}
+def teacher_facts(section: ExternalSection, splits: Collection[str]) -> dict[str, Any]:
+    """What an external teacher's answers to these splits depend on, besides the code: its settings and the files it
+    reads."""
+    files = section.files_about(splits)
+    return {
+        "asked": section.asked_about(splits),
+        "files": {key: path_digest(Path(path)) for key, path in files.items()},
+    }
 
 
 def path_digest(path: Path) -> str:

@@ -113,9 +113,11 @@ def test_answers_depend_on_files_and_not_on_how_they_are_asked(tmp_path: Path) -
     program.write_text("1")
     first = CommandTeacher(kind="command", arguments=["python", str(program)])
     same = CommandTeacher(kind="command", arguments=["python", str(program)], lines=3, jobs=4, choose="first")
-    facts = teacher_facts(first)
-    assert facts == teacher_facts(same)
+    facts = teacher_facts(first, ["train"])
+    assert facts == teacher_facts(same, ["train"])
     program.write_text("2")
-    assert teacher_facts(first)["files"] != facts["files"] and first.files == {"arguments[1]": str(program)}
-    assert teacher_facts(first.model_copy(update={"outputs": 2})) != teacher_facts(first)
+    assert teacher_facts(first, ["train"])["files"] != facts["files"] and first.files == {"arguments[1]": str(program)}
+    assert teacher_facts(first.model_copy(update={"outputs": 2}), ["train"]) != teacher_facts(first, ["train"])
     assert TableTeacher(kind="table", path="a", held_out={"t": "b"}).files == {"path": "a", "held_out.t": "b"}
+    table = TableTeacher(kind="table", path=str(program), held_out={"t": str(tmp_path / "none.tsv")})
+    assert set(teacher_facts(table, ["train"])["files"]) == {"path"}, "a table of a test is not even read"
