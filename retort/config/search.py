@@ -217,11 +217,6 @@ class NgramSearch(SearchSection):
     """Hypotheses kept at each step."""
     candidates: int = Field(5, ge=1, le=1000)
     """Tokens tried in each slot or vertex, the most probable ones."""
-    min_share: float = Field(0.003, ge=0, le=1)
-    """Share of the most probable symbol of a slot, or continuation of a vertex, below which candidates are not tried;
-    0 tries all."""
-    beam_threshold: float | None = Field(6.0, ge=0, le=1000)
-    """Nats below the best hypothesis of a step from which on the others are dropped; null keeps all beam_size."""
     lm_weight: float = Field(0.3, ge=0, le=1000)
     """Weight of the n-grams' log-probability; 0 does without a table."""
     token_bonus: float = Field(0.0, ge=-1000, le=1000)
@@ -245,6 +240,10 @@ class CtcBeam(NgramSearch):
 
     kind: Literal["ctc_beam"]
     decodes = "alignment"
+    min_share: float = Field(0.01, ge=0, le=1)
+    """Share of a slot's most probable symbol below which candidates are not tried; 0 tries all."""
+    beam_threshold: float | None = Field(5.0, ge=0, le=1000)
+    """Nats below the best hypothesis of a slot from which on the others are dropped; null keeps all beam_size."""
 
 
 class DagBeam(NgramSearch):
@@ -252,6 +251,10 @@ class DagBeam(NgramSearch):
 
     kind: Literal["dag_beam"]
     decodes = "graph"
+    min_share: float = Field(0.003, ge=0, le=1)
+    """Share of a vertex's most probable continuation below which candidates are not tried; 0 tries all."""
+    beam_threshold: float | None = Field(6.0, ge=0, le=1000)
+    """Nats below the best hypothesis of a length from which on the others are dropped; null keeps all beam_size."""
     max_ratio: float = Field(2.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""
 

@@ -52,6 +52,12 @@ class NgramModel:
         nothing = np.zeros(1, np.float32)
         return cls(1, 0.0, keys=np.zeros(1, np.uint64), log_probs=nothing, weights=nothing)
 
+    def first_continuations(self) -> np.ndarray:
+        """int64, one element per n-gram that can be a context, in the table's order, and one more: the place of the
+        first n-gram that continues it. They end where the next element is."""
+        contexts = self.keys[: self.keys.searchsorted(np.uint64(1 << BITS * (self.order - 1)))]
+        return np.append(self.keys.searchsorted(contexts << np.uint64(BITS)), len(self.keys))
+
     def to_bytes(self) -> bytes:
         """The content of a file: five arrays in the format of numpy, and a digest of them."""
         file = io.BytesIO()

@@ -52,6 +52,7 @@ class Scorer:
         self._keys: memoryview[int] = model.keys.data
         self._log_probs: memoryview[float] = model.log_probs.data.cast("B").cast("f")
         self._weights: memoryview[float] = model.weights.data.cast("B").cast("f")
+        self._firsts: memoryview[int] = model.first_continuations().data
         self._order, self._lm_weight, self._bonus = model.order, lm_weight, token_bonus
         self._unknown = lm_weight * (model.floor + self._weights[0])
         self.largest = max(0.0, token_bonus)
@@ -60,7 +61,7 @@ class Scorer:
 
     def _forget(self) -> None:
         self._kept = 0
-        self._empty = Context(0, 0, 1, bisect_left(self._keys, 1 << BITS), 0.0, None)
+        self._empty = Context(0, 0, self._firsts[0], self._firsts[1], 0.0, None)
 
     def start(self) -> Context:
         """The context of a text that has not begun."""
@@ -95,8 +96,7 @@ class Scorer:
             place = bisect_left(keys, key, context.low, high)
             # behind a weight of 0 nothing follows
             if place < high and keys[place] == key and (weight := self._weights[place]):
-                low = bisect_left(keys, key << BITS)
-                high = bisect_left(keys, key + 1 << BITS, low, min(low + (1 << BITS), len(keys)))
+                low, high = self._firsts[place], self._firsts[place + 1]
                 longer = Context(key, context.length + 1, low, high, self._lm_weight * weight, longer)
         context.longer[token] = longer
         self._kept += 1
