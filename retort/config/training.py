@@ -52,9 +52,9 @@ class Training(Section):
     """Stop after so many validations without a better one; null: never."""
     average_best: int = Field(5, ge=1, le=1000)
     """How many of the best validated weights are averaged."""
-    final_weights: Literal["mean", "best", "last", "validated"] = "mean"
-    """The weights that are kept: that average (mean), the best validated ones (best), those after the last update
-    (last), or whichever of the three is best on the validation set (validated)."""
+    final_weights: Literal["validated", "mean", "best", "last"] = "validated"
+    """The weights that are kept: that average (mean), the best validated ones (best), whichever of these two is better
+    on the validation set (validated), or those after the last update (last)."""
     long_pairs: Literal["drop", "refuse"] = "drop"
     """Pairs with a side of more tokens than model.max_length allows. drop: they are left out of training and
     validation, and counted. refuse: they are an error."""

@@ -190,22 +190,19 @@ class Trainer:
 
     def _keep_final_weights(self) -> tuple[list[int], dict[str, float]]:
         """Load the weights that ``final_weights`` asks for; the updates that they are the average of, and their
-        validation. Where the validation set chooses, the first of equal ones is kept: mean, best, last."""
-        best = [update for _, update in self.progress.best]
-        weights = {
-            "mean": (best, self.average()),
-            "best": (best[:1], self.kept[best[0]]),
-            "last": ([self.progress.update], self.optimiser.master.clone()),
-        }
-        asked = self.settings.final_weights
-        validated = []
-        for updates, tensor in weights.values() if asked == "validated" else [weights[asked]]:
-            self.optimiser.load_weights(tensor)
-            validated.append((updates, tensor, self.validator(self.model)))
-        sign, metric = self.settings.selection_sign, self.settings.select_by
-        updates, tensor, scores = max(validated, key=lambda entry: sign * entry[2][metric])
-        self.optimiser.load_weights(tensor)
-        return updates, scores
+        validation."""
+        best, settings = self.progress.best, self.settings
+        averaged, single = [update for _, update in best], best[0][1]
+        if settings.final_weights == "last":
+            return [self.progress.update], self.validator(self.model)
+        if settings.final_weights != "best":
+            self.optimiser.load_weights(self.average())
+            scores = self.validator(self.model)
+            is_better = scores[settings.select_by] * settings.selection_sign >= best[0][0]
+            if settings.final_weights == "mean" or is_better:
+                return averaged, scores
+        self.optimiser.load_weights(self.kept[single])
+        return [single], self.validator(self.model)
 
     def average(self) -> Tensor:
         """Mean of the best weights."""

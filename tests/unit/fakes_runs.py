@@ -25,6 +25,7 @@ TRAINING = {
     "decode_sentences": 4,
     "select_by": "loss",
     "average_best": 2,
+    "final_weights": "mean",
     "precision": "float32",
 }
 TEACHER = {"objective": {"name": "autoregressive"}, "model": SHAPE, "training": TRAINING, "searches": {"g": GREEDY}}
