@@ -164,8 +164,10 @@ def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> T
 
 
 def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, count: int) -> Tensor:
-    """The ``count`` most probable target lengths [b, count], eos included, each from 1 to the model's maximum."""
-    classes_bk = torch.topk(model.predict_length(source_bs, memory_bsd).float(), count, dim=-1).indices
+    """The ``count`` most probable target lengths [b, count], or all of fewer, eos included, each from 1 to the model's
+    maximum."""
+    logits_bl = model.predict_length(source_bs, memory_bsd).float()
+    classes_bk = torch.topk(logits_bl, min(count, logits_bl.shape[1]), dim=-1).indices
     offset_b = model.length_offset((source_bs != PAD).sum(1))
     return (offset_b[:, None] + classes_bk).clamp(1, model.config.max_length)
 

@@ -48,7 +48,7 @@ class LengthCandidates:
         """Candidates of the ``count`` most probable lengths of each source."""
         memory_bsd, memory_bias = model.encode(source_bs)
         lengths_bc = most_probable_lengths(model, source_bs, memory_bsd, count=count)
-        source_n = torch.arange(len(source_bs), device=source_bs.device).repeat_interleave(count)
+        source_n = torch.arange(len(source_bs), device=source_bs.device).repeat_interleave(lengths_bc.shape[1])
         return cls.of_lengths(
             model,
             source_bs,

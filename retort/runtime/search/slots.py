@@ -29,7 +29,7 @@ class Encoded:
         self.memory_length_b = self.source_length_b + np.int32(graphs.facts["length_slot"])
 
     def most_probable_lengths(self, count: int) -> np.ndarray:
-        """The ``count`` most probable target lengths [b, c], eos included, best first."""
+        """The ``count`` most probable target lengths [b, c], or all of fewer, eos included, best first."""
         if count == 1:
             classes_bc = self.length_scores_bl.argmax(1)[:, None]
         else:
@@ -70,8 +70,8 @@ class Rows:
     def most_probable(cls, graphs: Graphs, sources: Sequence[Sequence[int]], count: int) -> Rows:
         """The ``count`` most probable lengths of each source."""
         encoded = Encoded(graphs, sources)
-        length_n = encoded.most_probable_lengths(count).flatten()
-        return cls(encoded, np.repeat(np.arange(len(sources)), count), length_n)
+        length_bc = encoded.most_probable_lengths(count)
+        return cls(encoded, np.repeat(np.arange(len(sources)), length_bc.shape[1]), length_bc.flatten())
 
     def masked_slots(self) -> np.ndarray:
         """Decoder input [n, t]: mask in every slot, pad beyond them."""

@@ -220,6 +220,18 @@ def test_every_shape_of_a_model_is_exact(tmp_path, vocabulary, options, name):
     assert list(map(tuple, system.decode(sources))) == by_torch(model, sources, search)
 
 
+@pytest.mark.parametrize("search", [ARGMAX, PASSES], ids=lambda search: search["kind"])
+def test_no_more_lengths_are_tried_than_a_short_model_has(tmp_path, vocabulary, search):
+    objective = objective_of({"name": "cmlm", "length_from": "slot"})
+    model = saved(tmp_path / "checkpoint", vocabulary, objective, max_length=16)
+    search = search | {"length_beam": 32}
+    export_system(tmp_path / "checkpoint", tmp_path / "bundle", search=search)
+    sources = sources_for(vocabulary)
+    assert list(map(tuple, open_system(tmp_path / "bundle").decode(sources))) == by_torch(
+        model, sources, search_of(search)
+    )
+
+
 def test_int8_has_a_scale_for_each_column_and_reads_a_quarter(tmp_path, vocabulary):
     weight = np.random.default_rng(1).normal(size=(8, 3)).astype(np.float32) * [1, 10, 0]
     values, scale = quantised(weight)
