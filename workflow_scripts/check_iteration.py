@@ -59,12 +59,15 @@ def main(args: argparse.Namespace) -> None:
     sample = pa.array(np.unique(np.linspace(0, gold.num_rows - 1, count).astype(np.int64)))
     sources = Ragged.from_arrow(train["source"].take(sample))
 
-    references = [[text] for text in gold["target"].to_pylist()]
-
+    # text of the source language alone has empty references
+    targets = gold["target"].to_pylist()
+    referenced = [row for row, text in enumerate(targets) if text] or list(range(len(targets)))
+    references = [[targets[row]] for row in referenced]
     tokenizer = chosen_tokenizer(args.tokenizer, references)
 
     def quality(table: pa.Table) -> float:
-        return score("BLEU", table["text"].to_pylist(), references=references, tokenizer=tokenizer).value
+        hypotheses = table["text"].take(referenced).to_pylist()
+        return score("BLEU", hypotheses, references=references, tokenizer=tokenizer).value
 
     def log_likelihood(table: pa.Table) -> float:
         targets = Ragged.from_arrow(table["tokens"].take(sample))

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -272,6 +273,19 @@ def test_guards_compare_the_choice_with_the_first_teachers_text(
         words = {word for text in texts for word in text["text"].split()}
         assert rows["distinct_words"][column] == len(words)
     assert rows["changed"]["value"] == sum(r["rank"] > 0 for r in chosen) / TRAIN_PAIRS
+
+
+def test_the_quality_of_the_choice_is_that_of_sources_with_a_reference(tables, models, selected, candidates, tmp_path):
+    """The first teacher's own text is the reference of every other source."""
+    corpus = read_table(tables.corpus / "train.parquet", CORPUS).sort_by("id")
+    first = [row["text"] for row in read_table(candidates, TRANSLATIONS).to_pylist() if row["rank"] == 0]
+    references = pa.array([text if i % 2 else "" for i, text in enumerate(first)])
+    place = corpus.schema.get_field_index("target")
+    write_table(tmp_path / "train.parquet", CORPUS, corpus.set_column(place, "target", references))
+    own = SimpleNamespace(corpus=tmp_path, encoded=tables.encoded)
+    path = checked(own, models, selected, candidates, tmp_path / "x.parquet")
+    quality = next(row for row in read_table(path, GUARDS).to_pylist() if row["metric"] == "BLEU")
+    assert quality["first"] == pytest.approx(100) and quality["value"] < 100
 
 
 def test_a_selection_of_other_sources_is_not_measured(tables, models, selected, candidates, tmp_path):
