@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -20,4 +21,7 @@ class Loss:
     parts: dict[str, Tensor] = field(default_factory=dict)
     """Detached scalars for the log."""
     tokens: Tensor | None = None
-    """How many tokens, weighted, the total is a mean over; None: all target tokens of the batch."""
+    """How many tokens (or sentences), weighted, the total and its parts are means over; None: all target tokens of the
+    batch."""
+    counts: Mapping[str, Tensor | None] = field(default_factory=dict)
+    """The same of parts that are means over others."""

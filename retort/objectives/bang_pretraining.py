@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import BangPretraining
 from retort.data.batches import Batch
 from retort.losses.bang_spans import Masked, corrupt, diagonals, random_spans, span_length
-from retort.losses.base import Loss
+from retort.losses.base import MIN_WEIGHT, Loss
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.bang import BangModel
@@ -62,11 +62,14 @@ def _loss(
     kinds = {"nll": first_p, "parallel": unseen_p & ~first_p, "between": ~unseen_p & ~first_p}
     total = torch.zeros((), device=model.device)
     parts: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
     for name, kind_p in kinds.items():
         chosen_bp = present_bp & kind_p
         loss, plain = linear_cross_entropy(
             states_bpd[chosen_bp], weight_vd, target_bp[chosen_bp], label_smoothing=smoothing
         )
         total = total + loss
-        parts[name] = plain / chosen_bp.sum().clamp(min=1)
-    return Loss(total / present_bp.sum().clamp(min=1), parts)
+        counts[name] = chosen_bp.sum().clamp(min=MIN_WEIGHT)
+        parts[name] = plain / counts[name]
+    count = present_bp.sum().clamp(min=MIN_WEIGHT)
+    return Loss(total / count, parts, count, counts)

@@ -26,14 +26,15 @@ def compute(model: DagModel, batch: Batch, options: FuzzyDag, step: Step) -> Los
     """
     graph, parts = trained_graph(model, batch, options, step)
     precision_b, brevity_b = bigram_precision(graph, batch.target_bt)
-    weights = batch.weights.sum().clamp(min=MIN_WEIGHT)
-    total = 1 - (precision_b * brevity_b * batch.weights).sum() / weights
-    parts["precision"] = (precision_b * batch.weights).sum().detach() / weights
-    parts["brevity"] = (brevity_b * batch.weights).sum().detach() / weights
+    sentences, counts = batch.weights.sum().clamp(min=MIN_WEIGHT), {}
+    total = 1 - (precision_b * brevity_b * batch.weights).sum() / sentences
+    parts["precision"] = (precision_b * batch.weights).sum().detach() / sentences
+    parts["brevity"] = (brevity_b * batch.weights).sum().detach() / sentences
     if options.likelihood_weight or not model.training:
         likelihood = graph_loss(graph, batch)
         total, parts = total + options.likelihood_weight * likelihood.total, parts | likelihood.parts
-    return Loss(total, parts)
+        counts = {"nll": likelihood.tokens}
+    return Loss(total, parts, sentences, counts)
 
 
 def bigram_precision(graph: TargetGraph, target_bt: Tensor) -> tuple[Tensor, Tensor]:

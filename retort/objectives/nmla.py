@@ -31,12 +31,14 @@ def compute(model: ParallelModel, batch: Batch, options: Nmla, step: Step) -> Lo
     target, weight_vd = ctc_target(batch), model.embeddings.output
     f1_lb = torch.stack([bigram_f1(states_btd, weight_vd, target=target, slots_b=slots_b) for states_btd in layers])
     weights_b = batch.weights * (target.length_b > 1)
-    f1_l = (f1_lb * weights_b).sum(1) / weights_b.sum().clamp(min=MIN_WEIGHT)
-    total, parts = 1 - f1_l.mean(), {"f1": f1_l[-1].detach()}
+    sentences = weights_b.sum().clamp(min=MIN_WEIGHT)
+    f1_l = (f1_lb * weights_b).sum(1) / sentences
+    total, parts, counts = 1 - f1_l.mean(), {"f1": f1_l[-1].detach()}, {}
     if options.likelihood_weight or not model.training:
         likelihood = ctc_loss(layers, weight_vd, target=target, slots_b=slots_b, weight_b=batch.weights)
         total, parts = total + options.likelihood_weight * likelihood.total, parts | likelihood.parts
-    return Loss(total, parts)
+        counts = {"nll": likelihood.tokens}
+    return Loss(total, parts, sentences, counts)
 
 
 def bigram_f1(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b: Tensor) -> Tensor:

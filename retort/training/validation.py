@@ -68,8 +68,9 @@ class Validator:
         for rows in self._batches(corpus):
             batch = corpus.batch(rows)
             loss = compute(model, batch.to(model.device), self.objective, step)
-            tokens = batch.target_tokens if loss.tokens is None else float(loss.tokens)
             for name, value in {"loss": loss.total, **loss.parts}.items():
+                count = loss.counts.get(name, loss.tokens)
+                tokens = batch.target_tokens if count is None else float(count)
                 weight = len(rows) if name in of_sentences else tokens
                 sums[name] = sums.get(name, 0.0) + float(value) * weight
                 totals[name] = totals.get(name, 0.0) + weight

@@ -60,7 +60,7 @@ def masked_loss(
         )
         parts["taught"] = taught.detach() / tokens
         total = total + options.teacher_weight * taught
-    return Loss(total / tokens + options.length_weight * length, parts)
+    return Loss(total / tokens + options.length_weight * length, parts, tokens)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from retort.config import Argmax, Blocks, CtcCollapse, DagPath, Greedy, MaskPred
 from retort.data.batches import EncodedCorpus, Ragged, length_batches
 from retort.data.parquet import read_provenance, read_table
 from retort.data.tables import TRAINING_LOG
+from retort.data.vocabulary import EOS
 from retort.errors import RetortError
 from retort.losses.base import Loss
 from retort.search.base import run_search
@@ -19,6 +20,7 @@ from retort.training import loop
 from retort.training.device import precision
 from retort.training.log import write_log
 from retort.training.validation import Validator
+from tests.unit.fakes_objectives import OBJECTIVE_CASES
 from tests.unit.fakes_training import OBJECTIVES, Numerals, sequences, small_model, trainer
 
 SEARCHES = {
@@ -326,6 +328,29 @@ def test_pairs_that_do_not_fit_change_the_validation_loss_in_no_batching(name):
     assert alone["infeasible"] == 0 and together["infeasible"] == apart["infeasible"] == 0.5
     assert apart["loss"] == pytest.approx(alone["loss"], rel=1e-4)
     assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["nmla", "fuzzy_dag", "cmlm", "bang_pretraining"])
+def test_means_over_sentences_masks_or_slots_are_the_same_in_any_batching(monkeypatch, name):
+    """One target is of a single token, and one does not fit into the slots."""
+    monkeypatch.setattr("retort.objectives.cmlm.random_mask", lambda target_bt, generator: (target_bt & 3) == EOS)
+    monkeypatch.setattr("retort.objectives.bang_pretraining.corrupt", lambda tokens_bt, *rest, **others: tokens_bt)
+    sources = [[6, 7, 8, 9, 10, 11, 12, 13, 14], [6, 7], [9], [8, 9, 10, 12]]
+    targets = [[6, 10, 7, 8], list(range(6, 15)), [10], [9, 14, 10, 6, 8, 7, 11]]
+    if name == "bang_pretraining":
+        sources = targets
+    corpus = EncodedCorpus(np.arange(4), Ragged.from_lists(sources), Ragged.from_lists(targets))
+    options = {"upsampling": 2} if name in ("nmla", "fuzzy_dag") else {}
+    options |= {"mask_ratio": 1.0, "span_block": 3} if name == "bang_pretraining" else {}
+    objective = OBJECTIVE_CASES[name].model_copy(update={"length_weight": 0.0, **options})
+    model = small_model(objective)
+    together, apart = (
+        Validator(corpus, Numerals(), objective, None, 0, tokens).loss(model.eval(), corpus) for tokens in (4096, 8)
+    )
+    # the length's is a mean over sentences beside one over tokens
+    for scores in (together, apart):
+        scores.pop("length", None)
+    assert apart == pytest.approx(together, rel=1e-4)
 
 
 def test_validation_batches_hold_few_pairs_of_long_sources():
