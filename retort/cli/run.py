@@ -21,7 +21,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Replace this process by snakemake; what is given after the configuration is passed on."""
+    """Replace this process by snakemake; what is given after the configuration is passed on, and files of --configfile
+    are layered on it."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "Snakefile").is_file():
         raise RetortError(f"{root}: no Snakefile; retort run needs a checkout of Retort, installed with make run")
@@ -29,10 +30,15 @@ def run(args: argparse.Namespace) -> None:
         raise RetortError(f"{args.configuration}: no such file; expected a configuration, as retort init writes it")
     chosen = ("-c", "--cores", "-j", "--jobs", "--profile")
     cores = [] if any(given.startswith(chosen) for given in args.arguments) else ["--cores", "all"]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), *cores]
+    # of several --configfile, Snakemake would take the last one alone
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[str(args.configuration)])
+    given, passed_on = files.parse_known_args(args.arguments)
+    command = [sys.executable, "-m", "snakemake", "--configfile", *given.configfile]
+    command += ["--snakefile", str(root / "Snakefile"), *cores]
     if not any(given.startswith(PLAIN) for given in args.arguments):
         command += ["--logger=retort"]
     # where Snakemake looks for that logger
     paths = [str(root), str(root / "retort/workflow/plugins"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    os.execve(sys.executable, [*command, *args.arguments, "--configfile", str(args.configuration)], environment)
+    os.execve(sys.executable, [*command, *passed_on], environment)
