@@ -19,7 +19,6 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from retort.config import EXTERNAL, PRETRAINED, em_student
-from retort.config.files import typed_values
 from retort.config.load import load_files, to_json
 from retort.data.files import check_writable
 from retort.data.parquet import read_table
@@ -27,7 +26,7 @@ from retort.data.provenance import value_digest
 from retort.data.tables import GUARDS
 from retort.distillation.guards import verdicts
 from retort.errors import RetortError
-from retort.workflow.call import Call
+from retort.workflow.call import Call, keys_given
 from retort.workflow.code import CodeRecords
 from retort.workflow.lock import RunLock, check_place, lock_of
 from retort.workflow.modules import Modules
@@ -59,7 +58,7 @@ def read_configuration():
     """
     default = Path("config.yaml") if Path("config.yaml").is_file() else ROOT / "config.yaml"
     given = workflow.config_settings.configfiles or [default]
-    return load_files(given, typed_values(workflow.config_settings.config or {}))
+    return load_files(given, keys_given(workflow.config_settings))
 
 
 def guard_verdicts(iteration):

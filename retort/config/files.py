@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +57,27 @@ def _read_included(path: Path, including: tuple[Path, ...]) -> dict[str, Any]:
     return merged(below, raw)
 
 
-def places_of(paths: Iterable[Path | str]) -> dict[str, str]:
-    """File and line of each key of these files and those that they include, by its path; the last one counts."""
+def places_of(paths: Iterable[Path | str], given: Mapping[str, Any]) -> dict[str, str]:
+    """File and line of each key of these files and those that they include, by its path; the last one counts. Keys
+    that are ``given`` have --config for a place."""
     places: dict[str, str] = {}
     for path in map(Path, paths):
         included = read_mapping(path).get("include") or []
-        places |= places_of([path.parent / name for name in included])
+        places |= places_of([path.parent / name for name in included], {})
         places |= {key: f"{path}, line {line}" for key, line in lines_of(path).items() if key}
+    for key in _paths(given):
+        places = {path: place for path, place in places.items() if not path.startswith((f"{key}.", f"{key}["))}
+        places[key] = "--config"
     return places
+
+
+def _paths(keys: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Paths of all values that are no sections."""
+    for key, value in keys.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}"
 
 
 def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,12 +27,13 @@ def load_config(
     where: str | None = None,
     files: Sequence[Path | str] = (),
     texts: bool = False,
+    given: Mapping[str, Any] | None = None,
 ) -> Config:
     """Complete and validate a configuration, given as a mapping or as the path of a YAML or JSON file.
 
-    ``where`` names the source in errors, and ``files`` are those that a mapping was read from, for the lines of its
-    keys. ``texts``: what the configuration names by a path must be there, too. Raises RetortError that lists every
-    problem, one per line.
+    ``where`` names the source in errors, ``files`` are those that a mapping was read from, for the lines of its keys,
+    and ``given`` are those of its keys that --config has. ``texts``: what the configuration names by a path must be
+    there, too. Raises RetortError that lists every problem, one per line.
     """
     if isinstance(source, Mapping):
         raw, where = dict(source), where or "configuration"
@@ -41,7 +42,7 @@ def load_config(
     config, problems = _resolved({key: value for key, value in raw.items() if value is not None}, texts)
     if config is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        places = places_of(files)
+        places = places_of(files, given or {})
         lines = "\n".join(
             f"  {bounded(p.path) or 'configuration'}{_place(p.path, places)}: {p.message}" for p in problems
         )
@@ -59,7 +60,7 @@ def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any], texts: bool
     paths = [_relative(Path(path)) for path in paths]
     for path in paths:
         raw = merged(raw, read_yaml(path))
-    return load_config(merged(raw, keys), ", ".join(map(str, paths)), files=paths, texts=texts)
+    return load_config(merged(raw, keys), ", ".join(map(str, paths)), files=paths, texts=texts, given=keys)
 
 
 def _relative(path: Path) -> Path:

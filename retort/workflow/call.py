@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retort.config.files import typed_values
 from retort.data.files import write_json
 from retort.errors import RetortError
 
@@ -32,7 +33,7 @@ class Call:
         """The call that this workflow of Snakemake was started with."""
         return cls(
             configfiles=[_relative(path) for path in workflow.config_settings.configfiles],
-            config=dict(workflow.config_settings.config or {}),
+            config=keys_given(workflow.config_settings),
             scatter=dict(workflow.resource_settings.overwrite_scatter),
             software=sorted(method.name for method in workflow.deployment_settings.deployment_method),
         )
@@ -51,6 +52,16 @@ class Call:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise RetortError(f"{path}: not a record of a call ({error}); delete it") from None
+
+
+def keys_given(settings: Any) -> dict[str, Any]:
+    """Keys given with --config, from Snakemake's settings. It takes a name such as 2024 for a number, and leaves nested
+    numbers as text."""
+    keys: dict[str, Any] = typed_values(settings.config or {})
+    names = [given.partition("=")[2] for given in settings.config_args or () if given.startswith("name=")]
+    if not isinstance(keys.get("name", ""), str):
+        keys["name"] = names[-1].strip("'\"")
+    return keys
 
 
 def _relative(path: Path) -> str:

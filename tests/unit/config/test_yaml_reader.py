@@ -92,7 +92,7 @@ def test_places(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("include: [b.yaml]\nx:\n  y: 1\n")
     (tmp_path / "b.yaml").write_text("x:\n  y: 0\n\n  z: [5,\n   6]\n")
     a, b = tmp_path / "a.yaml", tmp_path / "b.yaml"
-    assert places_of([a]) == {
+    files = {
         "include": f"{a}, line 1",
         "include[0]": f"{a}, line 1",
         "x": f"{a}, line 2",
@@ -101,3 +101,6 @@ def test_places(tmp_path: Path) -> None:
         "x.z[0]": f"{b}, line 4",
         "x.z[1]": f"{b}, line 5",
     }
+    assert places_of([a], {}) == files
+    without_list = {path: place for path, place in files.items() if "x.z" not in path}
+    assert places_of([a], {"x": {"z": [7]}, "w": 1}) == {**without_list, "x.z": "--config", "w": "--config"}

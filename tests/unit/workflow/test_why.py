@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from retort.errors import RetortError
-from retort.workflow.call import NAME, Call
+from retort.workflow.call import NAME, Call, keys_given
 from retort.workflow.differences import Change
 from retort.workflow.why import Answer, Job, place
 
@@ -54,7 +54,9 @@ def test_a_result_that_is_up_to_date() -> None:
 def test_a_call_is_kept_with_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     workflow = SimpleNamespace(
-        config_settings=SimpleNamespace(configfiles=[tmp_path / "a.yaml", Path("/elsewhere/b.yaml")], config={"x": 1}),
+        config_settings=SimpleNamespace(
+            configfiles=[tmp_path / "a.yaml", Path("/elsewhere/b.yaml")], config={"x": 1}, config_args=["x=1"]
+        ),
         resource_settings=SimpleNamespace(overwrite_scatter={"distill": 2}),
         deployment_settings=SimpleNamespace(deployment_method=[SimpleNamespace(name="CONDA")]),
     )
@@ -65,3 +67,14 @@ def test_a_call_is_kept_with_the_results(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / NAME).write_text('{"other": 1}')
     with pytest.raises(RetortError, match="not a record of a call"):
         Call.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("parsed", "written", "name"),
+    [(7, "name=007", "007"), (1e5, "name=1e5", "1e5"), (True, "name=True", "True"), ("2024", 'name="2024"', "2024")],
+)
+def test_a_name_is_text_whatever_it_looks_like(parsed: object, written: str, name: str) -> None:
+    """Which Snakemake makes of it, and how it is given."""
+    settings = SimpleNamespace(config={"name": parsed, "training": {"max_updates": "5"}}, config_args=[written, "x=1"])
+    assert keys_given(settings) == {"name": name, "training": {"max_updates": 5}}
+    assert keys_given(SimpleNamespace(config={}, config_args=None)) == {}
