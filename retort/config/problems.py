@@ -191,6 +191,8 @@ def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any])
         return Problem(path, f"{shown(value)} is not allowed here; use {rule}")
     if kind == "value_error":
         return Problem(path, str(context["error"]))
+    if kind == "list_type" and isinstance(value, bool | int | float | str):
+        return Problem(path, f"must be a list, such as [{shown(value)}], found {shown(value)}")
     if kind in SHAPES:
         return Problem(path, f"must be {SHAPES[kind]}, found {shown(value)}")
     if kind == "string_type" and isinstance(value, bool | int | float):

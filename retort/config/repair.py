@@ -1,7 +1,7 @@
 """A broken configuration with what was probably meant, so that problems behind the first ones are found as well.
 
-Only what is nearly sure is replaced: a misspelled key or value by the nearest one, a number that is meant as text. What
-else is wrong stays, and checks that depend on it are skipped.
+Only what is nearly sure is replaced: a misspelled key or value by the nearest one, a number that is meant as text, a
+value that is meant as a list of one. What else is wrong stays, and checks that depend on it are skipped.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def with_names_corrected(whole: dict[str, Any], details: Details, model: type[Ba
                 parent[key] = name
         elif kind == "string_type" and isinstance(detail["input"], int | float):
             parent[key] = str(detail["input"])
+        elif kind == "list_type" and isinstance(detail["input"], bool | int | float | str):
+            parent[key] = [detail["input"]]
     return result
 
 

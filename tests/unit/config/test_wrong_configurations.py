@@ -111,11 +111,22 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
     ),
     "a distilled corpus that is not there, beside a type": (
         MADE_UP + "distillation: {corpus: nowhere.parquet}\nseeds: 3\n",
-        [("seeds", 5, "must be a list, such as .1, 2., found 3"), ("distillation.corpus", 4, "no file nowhere")],
+        [("seeds", 5, "must be a list, such as .3., found 3"), ("distillation.corpus", 4, "no file nowhere")],
     ),
     "every second of two seeds": (
         MADE_UP + "seeds: [1, 1]\nreport: {titel: x}\n",
         [("seeds", 4, "repeats a seed"), ("report.titel", 5, "did you mean title?")],
+    ),
+    "a metric that is no list": (
+        MADE_UP + "evaluation: {metrics: BLEU, length_buckets: 8}\n",
+        [
+            ("evaluation.metrics", 4, r"must be a list, such as \['BLEU'\], found 'BLEU'"),
+            ("evaluation.length_buckets", 4, r"must be a list, such as \[8\], found 8"),
+        ],
+    ),
+    "a misspelled metric that is no list": (
+        MADE_UP + "evaluation: {metrics: BLUE}\n",
+        [("evaluation.metrics", 4, "must be a list"), ("evaluation.metrics[0]", 4, "did you mean BLEU?")],
     ),
     "a search of another family in a list": (
         MADE_UP + "students:\n  a: {objective: glat, searches: [argmax]}\n",
