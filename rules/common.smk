@@ -99,7 +99,7 @@ try:
 except RetortError as error:
     # as an error of the workflow, Snakemake would name the lines of this file that it came through
     logger.error(f"error: {error}")
-    sys.exit(2)
+    raise SystemExit(2) from error
 R = f"results/{run_config.name}"
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.

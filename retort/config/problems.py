@@ -20,6 +20,7 @@ PATHS_OF_SYSTEMS = (("em", "student"), ("em", "teacher"), ("pretraining", "syste
 
 SHAPES = {
     "model_type": "a section of keys",
+    "model_attributes_type": "a section of keys",
     "dict_type": "a mapping of names",
     "list_type": "a list, such as [1, 2]",
     "tuple_type": "a list, such as [1, 2]",

@@ -117,7 +117,8 @@ def read_description(directory: Path | str) -> dict[str, Any]:
     try:
         description = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise RetortError(f"{path}: cannot be read ({error}); expected a checkpoint's directory") from None
+        reason = getattr(error, "strerror", None) or error
+        raise RetortError(f"{path}: cannot be read ({reason}); expected a checkpoint's directory") from None
     if not isinstance(description, dict):
         raise RetortError(f"{path}: not a description of a model; expected a JSON object")
     return description

@@ -47,7 +47,7 @@ def parsed_search(search: Mapping[str, Any] | str, what: str) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     from retort.config import Search
-    from retort.config.problems import shown
+    from retort.config.problems import problems_of
 
     adapter: TypeAdapter[Any] = TypeAdapter(Search)
     try:
@@ -57,10 +57,10 @@ def parsed_search(search: Mapping[str, Any] | str, what: str) -> Any:
             return adapter.validate_json(_json(search.strip(), what).encode("utf-8", "surrogateescape"))
         return adapter.validate_python(_section(search, what))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = "".join(f"{part}: " for part in problem["loc"][1:])
-        found = "" if problem["type"].startswith("json") else f", found {shown(problem['input'])}"
-        raise RetortError(f"{what[:210]}: {where}{problem['msg']}{found}") from None
+        detail = error.errors()[0]
+        (problem,) = problems_of([detail], {}, Search)  # type: ignore[arg-type]
+        found = detail["msg"] if detail["type"].startswith("json") else ": ".join(filter(None, problem))
+        raise RetortError(f"{what[:210]}: {found.removeprefix('.')}") from None
 
 
 def _json(text: str, what: str) -> str:

@@ -12,11 +12,13 @@ from typing import Any
 from retort.data.files import read_text
 from retort.errors import RetortError
 from retort.runtime.bundle import read_bundle, read_facts
-from retort.runtime.names import BUNDLE
+from retort.runtime.names import BUNDLE, ENCODER, MODEL
 from retort.runtime.system import System
 
 CHECKPOINT = "model.json"
 """What describes a trained checkpoint."""
+PARTS = ("model.safetensors", "model.bin", MODEL, ENCODER)
+"""Weights and graphs."""
 _SHOWN = 200
 
 
@@ -80,12 +82,20 @@ def _engine(name: str, directory: Path) -> Any:
 
 
 def check_near(directory: Path, names: Sequence[str] = (CHECKPOINT, BUNDLE)) -> None:
-    """Raises RetortError if there is no system in ``directory`` and one is near: the message proposes it.
+    """Raises RetortError if there is no system in ``directory`` and one is near: the message proposes it. What lacks
+    nothing but its description, or has another one, is named as such.
 
     ``names`` are those of the files that describe a system.
     """
     if any((directory / name).exists() for name in names):
         return
+    if (directory / BUNDLE).exists():
+        raise RetortError(f"{directory}: an exported system; expected the checkpoint that it was made of")
+    for part in PARTS:
+        if (directory / part).exists():
+            raise RetortError(
+                f"{directory}: has {part}, but no {' or '.join(names)}, which describes it; copy all of the directory"
+            )
     if (near := _near_system(directory, names)) is not None:
         raise RetortError(f"{directory / CHECKPOINT}: no such file; did you mean {near}?")
 
@@ -93,7 +103,7 @@ def check_near(directory: Path, names: Sequence[str] = (CHECKPOINT, BUNDLE)) -> 
 def _near_system(directory: Path, names: Sequence[str]) -> Path | None:
     """A system below ``directory``, such as that of its first seed, or where one part of the path has the nearest
     name."""
-    patterns = [f"{below}{name}" for below in ("*/", "*/*/") for name in names]
+    patterns = [f"{below}{name}" for below in ("*/", "*/*/", "systems/*/*/") for name in names]
     found = next((sorted(paths) for pattern in patterns if (paths := list(directory.glob(pattern)))), [])
     if found:
         return found[0].parent

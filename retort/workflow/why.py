@@ -129,6 +129,9 @@ def _planned(directory: Path, target: str, call: Call) -> Iterator[Any]:
             raise RetortError(_NO_RULE.format(target)) from None
         except (WorkflowError, RuleException, OSError) as error:
             raise RetortError(f"{target}: its run cannot be planned: {str(error).strip()}") from None
+        except SystemExit as end:
+            # of a configuration with a fault
+            raise RetortError(f"{target}: its run cannot be planned: {end.__cause__}") from None
         # the jobs and their records have no public way to them; the pin of Snakemake holds this still
         yield api._workflow
 

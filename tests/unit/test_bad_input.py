@@ -119,6 +119,7 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     # -- configurations: keys and values
     "config: unknown key": (on_top({"studnets": {}}), ("my.yaml", "studnets", "unknown key", "did you mean students?")),
     "config: a section is a number": (on_top({"training": 5}), ("training", "must be a section of keys, found 5")),
+    "config: a kind for a section": (on_top({"corpus": "generated"}), ("corpus", "must be a section of keys, found")),
     "config: infinite": (on_top({"training": {"learning_rate": float("inf")}}), ("training.learning_rate", "finite")),
     "config: nan": (on_top({"training": {"weight_decay": float("nan")}}), ("training.weight_decay", "finite")),
     "config: text for a number": (on_top({"seeds": ["1"]}), ("seeds[0]", "found '1'")),
@@ -487,6 +488,10 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         model(lambda h: h.copy("bundle", source__model=None)),
         ("source.model", "cannot be read", "export"),
     ),
+    "bundle: no description": (
+        model(lambda h: h.copy("bundle", bundle__json=None)),
+        ("bundle: has encoder.onnx, but no model.json or bundle.json", "copy all of the directory"),
+    ),
     "bundle: a teacher": (
         model(lambda h: h.tables.root / "bundle", "--teacher", "x"),
         ("asks no teacher; leave it out",),
@@ -503,7 +508,11 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     "command: batch": (translating("--batch-size", 0), ("--batch-size: 0 is below 1",)),
     "command: search": (
         translating("--search", '{"kind": "x"}'),
-        ("--search", "does not match any of the expected tags"),
+        ("--search", "kind: unknown value 'x'; valid: "),
+    ),
+    "command: option of a search": (
+        translating("--search", "argmax lenght_beam=2"),
+        ("--search argmax lenght_beam=2: lenght_beam: unknown key; did you mean length_beam?",),
     ),
     "command: search of another model": (translating("--search", '{"kind": "beam"}'), ("--search beam", "decodes by")),
     "command: input": (
@@ -516,8 +525,13 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         ("none is given; give the directory",),
     ),
     "command: why of nothing": (command("why", "absent"), ("absent",)),
+    "command: why without a configuration": (
+        command("why", "results/x/corpus/train.parquet", "--configfile", "absent.yaml"),
+        ("results/x/corpus/train.parquet: its run cannot be planned: ", "absent.yaml: no such file; expected"),
+    ),
     # -- exports
     "export: absent": (export("--check", "absent", name="student"), ("absent: cannot be read",)),
+    "export: an exported system": (export(name="bundle"), ("bundle: an exported system; expected the checkpoint",)),
     "export: nothing to check": (export("--check", "/dev/null"), ("/dev/null: no line in it",)),
     "script: long n-grams": (
         lambda h: [

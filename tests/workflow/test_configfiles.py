@@ -32,7 +32,7 @@ def test_bad_files(checkout: Checkout, content: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("studnets=1", "error: config.yaml: 1 problem: studnets: unknown key; did you mean students?"),
+        ("studnets=1", "error: config.yaml: 1 problem: studnets (--config): unknown key; did you mean students?"),
         ("name=2/4", "error: config.yaml: 1 problem: name (--config): '2/4' is not allowed here"),
         # which Snakemake itself refuses
         ("x=1", "Error: Invalid config definition: Config entry must start with a valid identifier."),
