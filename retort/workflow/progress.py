@@ -150,10 +150,7 @@ class Snapshot:
     @property
     def share(self) -> float:
         """Of the work that is done, from 0 to 1."""
-        spent, left = (
-            sum(times[index] for times in ((s.spent, s.left) for s in self.standings if s.state != "failed"))
-            for index in (0, 1)
-        )
+        spent, left = sum(s.spent for s in self.standings), sum(s.left for s in self.standings)
         return spent / (spent + left) if spent + left > 0 else 1.0
 
 
@@ -184,7 +181,7 @@ class Speeds:
 
     def estimated(self, standing: Standing) -> Standing:
         """With the time that is left to it."""
-        if standing.state in ("done", "failed"):
+        if standing.state == "done":
             return standing
         if standing.training and standing.training.left is not None:
             return replace(standing, left=standing.training.left)
@@ -213,8 +210,9 @@ def _standing(job: Job, base: Path, started: float, alive: bool, now: float) -> 
     text = _tail(log)
     began = _first_time(log) or written
     state: State = "running" if alive and not FAILED.search(text) else "failed"
-    training = _training(text, job.metric, since=now - written) if job.updates else None
-    return Standing(job, state, max(0.0, now - began), left=0.0, training=training)
+    last = now if state == "running" else written
+    training = _training(text, job.metric, since=last - written) if job.updates else None
+    return Standing(job, state, max(0.0, last - began), left=0.0, training=training)
 
 
 def _training(text: str, metric: str, since: float) -> Training | None:

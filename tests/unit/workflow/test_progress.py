@@ -95,6 +95,13 @@ def test_a_job_that_wrote_an_error_has_failed(base: Path) -> None:
     assert "failed: Do train" in frame[0] and frame[-2] == "| error: train_system: no text"
 
 
+def test_what_a_failed_job_has_left_undone_counts(base: Path) -> None:
+    going, failed = seen(base), seen(base, alive=False)
+    assert failed.standings[1].left == 180
+    later = snapshot(Progress.read(base / RUN), base, RUN, alive=False, now=NOW + 90_000)
+    assert later.share == failed.share < going.share < 0.5
+
+
 def test_the_view_has_a_bar_and_a_line_for_each_running_job(base: Path) -> None:
     head, line = progress_view.view("r", seen(base))
     assert head.startswith("r [") and "1 of 5 jobs, about 8 min left" in head
