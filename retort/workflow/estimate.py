@@ -57,8 +57,9 @@ def cost_line(look: Look, choice: Decisions) -> str:
     update = seconds_per_update(choice)
     tokens = choice.updates * choice.batch_tokens * trainings
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    minutes = max(1, round(trainings * choice.updates * update / 60))
     return (
         f"{trainings} trainings of {choice.updates:,} updates, {tokens / 1e6:,.1f} million tokens: about "
-        f"{trainings * choice.updates * update / 60:,.0f} minutes of one thread ({update:.2f} s per update of the "
+        f"{minutes:,} minute{'s' if minutes > 1 else ''} of one thread ({update:.2f} s per update of the "
         f"teacher, measured), and {memory / 1024:.1f} GB per training; decoding and timing come on top"
     )

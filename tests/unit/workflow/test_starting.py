@@ -9,6 +9,7 @@ import os
 import random
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def test_what_it_writes_loads(
     assert command(monkeypatch, "init", *files) == 2
     assert "never overwritten" in capfd.readouterr().err
     assert Path("my.yaml").read_text() == text
+
+
+@pytest.mark.parametrize(("updates", "said"), [(10, "about 1 minute of"), (300, "about 2 minutes of")])
+def test_minutes_are_whole_ones(updates: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "seconds_per_update", lambda choice: 0.2)
+    choice = replace(starting.decide(starting.Look(pairs=300), starting.PRESETS[1]), updates=updates)
+    assert said in estimate.cost_line(starting.Look(), choice)
 
 
 @pytest.mark.parametrize("preset", starting.PRESETS, ids=lambda preset: preset.name)
