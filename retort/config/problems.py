@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import types
 from collections.abc import Iterable, Mapping
@@ -68,6 +69,14 @@ def near_name(name: str, valid: Iterable[str]) -> str | None:
     by_lower = {str(v).lower(): str(v) for v in valid}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[close[0]] if close else None
+
+
+def meant_list(detail: Mapping[str, Any]) -> list[Any] | None:
+    """The list that was probably meant by a text or number where pydantic expected one; None for other errors."""
+    value = detail.get("input")
+    if detail["type"] not in ("list_type", "tuple_type") or not isinstance(value, bool | int | float | str):
+        return None
+    return re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else [value]
 
 
 def expected_values(kind: str, context: Mapping[str, Any]) -> list[str]:
@@ -189,11 +198,13 @@ def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any])
         rule = "letters, digits, '.', '_' and '-', the first a letter or a digit"
         if "a-f" in str(context.get("pattern")):
             rule = "64 hexadecimal digits"
+        elif "http" in str(context.get("pattern")):
+            rule = "an address that begins with http:// or https://"
         return Problem(path, f"{shown(value)} is not allowed here; use {rule}")
     if kind == "value_error":
         return Problem(path, str(context["error"]))
-    if kind == "list_type" and isinstance(value, bool | int | float | str):
-        return Problem(path, f"must be a list, such as [{shown(value)}], found {shown(value)}")
+    if (meant := meant_list(detail)) is not None:
+        return Problem(path, f"must be a list, such as {shown(meant)}, found {shown(value)}")
     if kind in SHAPES:
         return Problem(path, f"must be {SHAPES[kind]}, found {shown(value)}")
     if kind == "string_type" and isinstance(value, bool | int | float):

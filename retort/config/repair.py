@@ -1,7 +1,7 @@
 """A broken configuration with what was probably meant, so that problems behind the first ones are found as well.
 
 Only what is nearly sure is replaced: a misspelled key or value by the nearest one, a number that is meant as text, a
-value that is meant as a list of one. What else is wrong stays, and checks that depend on it are skipped.
+value that is meant as a list. What else is wrong stays, and checks that depend on it are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from retort.config.problems import expected_values, near_name, traced
+from retort.config.problems import expected_values, meant_list, near_name, traced
 
 Details = Sequence[Mapping[str, Any]]
 
@@ -42,8 +42,8 @@ def with_names_corrected(whole: dict[str, Any], details: Details, model: type[Ba
                 parent[key] = name
         elif kind == "string_type" and isinstance(detail["input"], int | float):
             parent[key] = str(detail["input"])
-        elif kind == "list_type" and isinstance(detail["input"], bool | int | float | str):
-            parent[key] = [detail["input"]]
+        elif (meant := meant_list(detail)) is not None:
+            parent[key] = meant
     return result
 
 

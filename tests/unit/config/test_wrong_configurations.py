@@ -124,9 +124,20 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
             ("evaluation.length_buckets", 4, r"must be a list, such as \[8\], found 8"),
         ],
     ),
-    "a misspelled metric that is no list": (
-        MADE_UP + "evaluation: {metrics: BLUE}\n",
-        [("evaluation.metrics", 4, "must be a list"), ("evaluation.metrics[0]", 4, "did you mean BLEU?")],
+    "a misspelled metric that is in no list": (
+        MADE_UP + "evaluation: {metrics: 'BLEU, crhF'}\n",
+        [
+            ("evaluation.metrics", 4, r"must be a list, such as \['BLEU', 'crhF'\], found"),
+            ("evaluation.metrics[1]", 4, r"did you mean chrF\?"),
+        ],
+    ),
+    "a command that is no list": (
+        MADE_UP + "external_teacher: {kind: command, arguments: python3 a.py}\n",
+        [("external_teacher.arguments", 4, r"must be a list, such as \['python3', 'a.py'\], found 'python3 a.py'")],
+    ),
+    "an address without http": (
+        MADE_UP + "external_teacher: {kind: openai, base_url: 'h:80', model: m, prompt: '{source}'}\n",
+        [("external_teacher.base_url", 4, "'h:80' is not allowed here; use an address that begins with http://")],
     ),
     "a search of another family in a list": (
         MADE_UP + "students:\n  a: {objective: glat, searches: [argmax]}\n",
