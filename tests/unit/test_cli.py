@@ -492,26 +492,6 @@ def test_a_directory_for_output_is_refused_before_anything_is_translated(retort,
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
-@pytest.mark.parametrize(
-    ("given", "files", "passed_on"),
-    [
-        (["teacher", "-n"], [], ["teacher", "-n"]),
-        (["--configfile", "b.yaml", "c.yaml", "-n"], ["b.yaml", "c.yaml"], ["-n"]),
-        (["--configfile=b.yaml", "teacher", "--configfiles", "c.yaml"], ["b.yaml", "c.yaml"], ["teacher"]),
-    ],
-)
-def test_files_are_layered_on_the_one_that_is_run(monkeypatch, tmp_path, given, files, passed_on):
-    (tmp_path / "a.yaml").touch()
-    called = []
-    monkeypatch.setattr(os, "execve", lambda program, command, environment: called.extend(command))
-    monkeypatch.setattr(sys, "argv", ["retort", "run", str(tmp_path / "a.yaml"), *given, "--quiet"])
-    cli.main()
-    start = called.index("--configfile") + 1
-    # a target would count as one more file
-    assert called[start : called.index("--snakefile")] == [str(tmp_path / "a.yaml"), *files]
-    assert called[-len(passed_on) - 1 :] == [*passed_on, "--quiet"] and called.count("--configfile") == 1
-
-
 def test_closed_streams_are_replaced_in_programs_that_are_run_too():
     """As retort run does."""
     run = (

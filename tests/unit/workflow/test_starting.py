@@ -243,8 +243,28 @@ def test_run_hands_over_to_snakemake(given: list[str], flags: list[str], monkeyp
     monkeypatch.setattr(os, "execve", lambda program, arguments, environment: calls.append(arguments))
     Path("c.yaml").touch()
     assert command(monkeypatch, "run", "c.yaml", *given) == 0
-    assert calls[0][5:] == [*flags, *given, "--configfile", "c.yaml"]
+    assert calls[0][3:6] == ["--configfile", "c.yaml", "--snakefile"]
+    assert calls[0][7:] == [*flags, *given]
     assert command(monkeypatch, "run", "absent.yaml") == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "files", "passed_on"),
+    [
+        (["--configfile", "b.yaml", "d.yaml", "-n"], ["b.yaml", "d.yaml"], ["-n"]),
+        (["--configfile=b.yaml", "teacher", "-n", "--configfiles", "d.yaml"], ["b.yaml", "d.yaml"], ["teacher", "-n"]),
+    ],
+)
+def test_files_are_layered_on_the_one_that_is_run(
+    given: list[str], files: list[str], passed_on: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda program, arguments, environment: calls.append(arguments))
+    Path("c.yaml").touch()
+    assert command(monkeypatch, "run", "c.yaml", *given) == 0
+    # a target after them would count as one more file
+    assert calls[0][3 : calls[0].index("--snakefile")] == ["--configfile", "c.yaml", *files]
+    assert calls[0][-len(passed_on) :] == passed_on and calls[0].count("--configfile") == 1
 
 
 def test_the_rival_has_a_deep_encoder_and_one_decoder_layer() -> None:
