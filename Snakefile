@@ -31,7 +31,7 @@ include: "rules/progress.smk"
 
 
 onstart:
-    with workflow_errors():
+    with last_errors():
         run_lock.take()
         code_records.keep()
         Call.of(workflow).write(Path(R))

@@ -47,6 +47,17 @@ def workflow_errors():
         raise WorkflowError(str(error))
 
 
+@contextmanager
+def last_errors():
+    """Errors of the package end Snakemake with their text alone: as errors of the workflow they would come with the
+    lines of its files that they came through."""
+    try:
+        yield
+    except RetortError as error:
+        logger.error(f"error: {error}")
+        raise SystemExit(2) from error
+
+
 # ---- the configuration and the plan ---------------------------------------------------------------------------------
 
 
@@ -91,15 +102,11 @@ def warn_of_end(reason):
         logger.warning(f"{reason}. The report names the iteration kept; em.guards holds the bounds.")
 
 
-try:
+with last_errors():
     run_config = read_configuration()
     # where Snakemake itself ends with a traceback
     check_writable(Path(".snakemake"))
     check_place(ROOT)
-except RetortError as error:
-    # as an error of the workflow, Snakemake would name the lines of this file that it came through
-    logger.error(f"error: {error}")
-    raise SystemExit(2) from error
 R = f"results/{run_config.name}"
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+
 import pytest
 
+from retort.workflow.lock import lock_of
 from tests.workflow.checkouts import TINY, Checkout
 
 pytestmark = pytest.mark.workflow
@@ -42,6 +45,16 @@ def test_bad_values_of_the_command_line(checkout: Checkout, given: str, expected
     output = checkout.snakemake("--dry-run", "--config", given, succeeds=False)
     assert expected in " ".join(output.split())
     assert "Traceback" not in output and ".smk" not in output
+
+
+def test_a_run_that_is_under_way_is_refused_in_one_line(checkout: Checkout) -> None:
+    lock = lock_of("tiny", checkout.path)
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        output = checkout.snakemake("corpus", "--configfile", checkout.configure(TINY), succeeds=False)
+    assert output.endswith("error: another snakemake works on results/tiny; wait for it, or choose another name\n")
+    assert ".smk" not in output
 
 
 def test_a_good_file(checkout: Checkout) -> None:
