@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from retort.config.files import typed_values
 from retort.data.files import write_json
 from retort.errors import RetortError
@@ -47,11 +49,13 @@ class Call:
         """The last call that made results in ``run``; None where none is kept."""
         path = run / NAME
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            call = cls(**json.loads(path.read_text(encoding="utf-8")))
+            return TypeAdapter(cls).validate_python(asdict(call))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
-            raise RetortError(f"{path}: not a record of a call ({error}); delete it") from None
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            raise RetortError(f"{path}: not a record of a call ({found}); delete it") from None
 
 
 def keys_given(settings: Any) -> dict[str, Any]:

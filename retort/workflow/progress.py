@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from retort.data.files import read_text, write_json
 from retort.errors import RetortError
@@ -126,7 +126,7 @@ class Progress:
                 f"results/default"
             ) from None
         except (OSError, ValueError, OverflowError, RecursionError) as error:
-            found = " ".join(str(error).split())[:SHOWN]
+            found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)[:SHOWN]
             raise RetortError(f"{run / NAME}: not a record of a run's jobs ({found}); start the run again") from None
 
 

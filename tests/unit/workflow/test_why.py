@@ -64,9 +64,10 @@ def test_a_call_is_kept_with_the_results(tmp_path: Path, monkeypatch: pytest.Mon
     call = Call.of(workflow)
     call.write(tmp_path)
     assert Call.read(tmp_path) == call == Call(["a.yaml", "/elsewhere/b.yaml"], {"x": 1}, {"distill": 2}, ["CONDA"])
-    (tmp_path / NAME).write_text('{"other": 1}')
-    with pytest.raises(RetortError, match="not a record of a call"):
-        Call.read(tmp_path)
+    for damaged in ('{"other": 1}', '{"configfiles": 3}', '{"scatter": {"distill": "x"}}', "[" * 99999):
+        (tmp_path / NAME).write_text(damaged)
+        with pytest.raises(RetortError, match="not a record of a call"):
+            Call.read(tmp_path)
 
 
 @pytest.mark.parametrize(
