@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
 
+from retort.data.limits import MOST_THREADS
 from retort.errors import RetortError
 
-MOST_THREADS = 1024
 PRECISIONS, DEVICES = ("float32", "bfloat16"), ("cpu", "cuda")
 _HALF = re.compile("[\ud800-\udfff]")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from retort.runtime.asked import MOST_THREADS
+from retort.data.limits import MOST_THREADS
 
 MOST = 10**9
 

@@ -180,3 +180,9 @@ def test_what_was_parsed_is_kept_from_call_to_call(tree: Path, tmp_path: Path, m
         kept.write_text(damaged)
         (tree / "retort/lazy.py").write_text("X = 1\n")
         assert records().digest(tree / "script.py") == first
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_what_serves_exported_systems_re_runs_their_times_alone(script: Path) -> None:
+    runs = any(name.startswith("retort/runtime/") for name in code_digests([script]))
+    assert runs == (script.stem == "measure_latency")

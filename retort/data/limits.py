@@ -1,0 +1,3 @@
+"""Limits that command lines and the Python interface share."""
+
+MOST_THREADS = 1024
