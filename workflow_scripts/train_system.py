@@ -130,14 +130,8 @@ def asked_teacher(
         return None
     if args.teacher is None:
         raise RetortError(f"objective {objective.name} asks a teacher, but no --teacher was given")
-    teacher = load_teacher(args.teacher, args.vocabulary, vocabulary=vocabulary, device=device, dtype=dtype)
-    longest, own = teacher.config.max_length, args.system.model.max_length
-    if longest < own:
-        raise RetortError(
-            f"{args.teacher}: a teacher of at most {longest} tokens cannot label the text of a student of up to {own}; "
-            f"take a student with model.max_length of {longest} or less"
-        )
-    return teacher
+    longest = args.system.model.max_length
+    return load_teacher(args.teacher, args.vocabulary, vocabulary, device=device, dtype=dtype, max_length=longest)
 
 
 @dataclass(frozen=True)

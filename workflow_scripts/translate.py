@@ -42,7 +42,9 @@ def main(args: argparse.Namespace) -> None:
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
     teacher, helper_facts = None, {}
     if args.search.needs_teacher:
-        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary=vocabulary, device=device)
+        teacher = load_teacher(
+            args.teacher, args.checkpoint, vocabulary, device=device, max_length=model.config.max_length
+        )
         helper_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
 
     run = Run(args.system, args.seed, args.search_name)

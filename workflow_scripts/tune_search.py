@@ -45,7 +45,9 @@ def main(args: argparse.Namespace) -> None:
     model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
     teacher, searches = None, args.searches.forms()
     if any(search.needs_teacher for search in searches):
-        teacher = load_teacher(args.teacher, args.checkpoint, vocabulary=vocabulary, device=device)
+        teacher = load_teacher(
+            args.teacher, args.checkpoint, vocabulary, device=device, max_length=model.config.max_length
+        )
     corpus = read_table(args.valid, CORPUS)
     sources = corpus["source"].to_pylist()
 

@@ -88,11 +88,13 @@ def load_teacher(
     vocabulary: Vocabulary,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
+    max_length: int = 0,
 ) -> AutoregressiveModel:
     """The autoregressive model that scores a student's candidates or labels its training text.
 
-    ``student``: path for errors. ``vocabulary``: the student's. Raises RetortError if there is no teacher, if it is not
-    autoregressive, or if it has another vocabulary.
+    ``student``: path for errors. ``vocabulary`` and ``max_length``: the student's; 0: no text is longer than the
+    teacher reads. Raises RetortError if there is no teacher, if it is not autoregressive, if it has another vocabulary,
+    or if it is too short.
     """
     if directory is None:
         raise RetortError(
@@ -107,6 +109,12 @@ def load_teacher(
     if teacher_vocabulary.digest != vocabulary.digest:
         raise RetortError(
             f"{directory}: the teacher's vocabulary is not that of {student}; give a teacher with the same vocabulary"
+        )
+    longest = teacher.config.max_length
+    if longest < max_length:
+        raise RetortError(
+            f"{directory}: a teacher of at most {longest} tokens cannot read the text of a student of up to "
+            f"{max_length}; take a student with model.max_length of {longest} or less"
         )
     return cast("AutoregressiveModel", teacher)
 

@@ -56,7 +56,7 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: 
         labels = _stored_labels(step).of(batch.ids).to(states_nd.device)
         return Loss(top_k_cross_entropy(states_nd, weight_vd, labels) / len(states_nd))
     if options.labels == "full":
-        teacher = _teacher(step, model)
+        teacher = _teacher(step)
         with torch.no_grad():
             # the output projection has no bias, so scaled states give scaled logits
             theirs_nd = teacher(batch.source_bs, input_bt)[real_bt] / options.temperature
@@ -66,9 +66,7 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: 
     target_bt = prefixes.output_bt
     if len(prefixes.own_r):
         own_r = prefixes.own_r
-        answers_rt = answers(
-            _teacher(step, model), batch.source_bs[own_r], input_rt=input_bt[own_r], real_rt=real_bt[own_r]
-        )
+        answers_rt = answers(_teacher(step), batch.source_bs[own_r], input_rt=input_bt[own_r], real_rt=real_bt[own_r])
         target_bt = target_bt.index_copy(0, own_r, answers_rt)
     total, nll = linear_cross_entropy(states_nd, weight_vd, target_bt[real_bt], label_smoothing=options.label_smoothing)
     return Loss(total / len(states_nd), {"nll": nll / len(states_nd), "rollouts": share})
@@ -184,20 +182,8 @@ def _stored_labels(step: Step) -> StoredLabels:
     return step.labels
 
 
-def _teacher(step: Step, student: AutoregressiveModel) -> AutoregressiveModel:
-    """The teacher; raises RetortError if there is none, or if it cannot read the student's outputs."""
-    teacher = step.teacher
-    if teacher is None:
+def _teacher(step: Step) -> AutoregressiveModel:
+    """The teacher; raises RetortError if there is none."""
+    if step.teacher is None:
         raise RetortError("objective imitation asks a teacher, and there is none; give an autoregressive checkpoint")
-    if teacher.embeddings.output.shape[0] != student.embeddings.output.shape[0]:
-        raise RetortError(
-            f"the teacher has {teacher.embeddings.output.shape[0]} target tokens and the student "
-            f"{student.embeddings.output.shape[0]}; imitation needs one target vocabulary"
-        )
-    longest = teacher.config.max_length
-    if longest < student.config.max_length:
-        raise RetortError(
-            f"a teacher of at most {longest} tokens cannot continue the outputs of a student of up to "
-            f"{student.config.max_length}; take a student with model.max_length of {longest} or less"
-        )
-    return teacher
+    return step.teacher

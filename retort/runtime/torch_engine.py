@@ -38,9 +38,11 @@ class TorchSystem(System):
         self._device, dtype = prepare_device(threads, device), PRECISIONS[precision]
         self.model, vocabulary, description = load_checkpoint(directory, self._device, dtype)
         # loaded once, and only for a search that asks it
-        self._load_teacher = cache(partial(load_teacher, teacher, directory, vocabulary, self._device, dtype))
-        chosen = search or objective_of(description).own_search.model_dump()
         config = self.model.config
+        self._load_teacher = cache(
+            partial(load_teacher, teacher, directory, vocabulary, self._device, dtype, config.max_length)
+        )
+        chosen = search or objective_of(description).own_search.model_dump()
         kinds = objective_of(description).searches()
         super().__init__(vocabulary, chosen, kinds, precision, config.max_length, config.truncate_sources)
         self.choose(chosen)

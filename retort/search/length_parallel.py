@@ -12,7 +12,6 @@ from torch import Tensor
 
 from retort.config import LengthParallel
 from retort.data.batches import Ragged, length_batches
-from retort.errors import RetortError
 from retort.losses.target_log_probs import target_log_probs
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
@@ -30,15 +29,8 @@ def search(
 ) -> list[list[Hypothesis]]:
     """Distinct candidates of each source, highest score first, in nats.
 
-    The score is the teacher's, see ``rescored``; without a teacher it is that of
-    ``LengthCandidates.ranked``.
-    Raises RetortError if the teacher's maximum length is below the model's.
+    The score is the teacher's, see ``rescored``; without a teacher it is that of ``LengthCandidates.ranked``.
     """
-    if teacher is not None and teacher.config.max_length < model.config.max_length:
-        raise RetortError(
-            f"a teacher of at most {teacher.config.max_length} tokens cannot score the outputs of a model of at most "
-            f"{model.config.max_length}; take one with model.max_length of {model.config.max_length} or more"
-        )
     candidates = lengths_around(model, source_bs, options.candidates)
     nbest_lists = candidates.fill(options)
     if teacher is None:

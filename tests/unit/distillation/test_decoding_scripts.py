@@ -10,18 +10,20 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from retort.config import Ctc, Greedy
+from retort.config import Ctc, Greedy, LengthParallel
 from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, TUNING
 from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
 from retort.evaluation.runs import run_of_translations
 from retort.export.exporting import export_system
-from retort.models.checkpoint import load_checkpoint, load_teacher
+from retort.models.checkpoint import load_checkpoint, load_teacher, save_checkpoint
 from retort.runtime import torch_engine
 from retort.runtime.cold_start import ColdStart
+from retort.runtime.opening import open_system
 from retort.runtime.timing import directory_bytes
 from retort.search.decoding import translate_texts
 from retort.search.ngram_scores import Scorer
@@ -420,6 +422,18 @@ def test_a_search_that_needs_a_teacher_does_not_go_without(tables, student, tmp_
             translated(tables, student, tmp_path / "out.parquet", LENGTH_PARALLEL, *options)
         assert end.value.code == 2 and message in capsys.readouterr().err
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_teacher_of_shorter_texts_is_refused(tables, teacher, student, tmp_path, capsys):
+    model, vocabulary, description = load_checkpoint(teacher, torch.device("cpu"))
+    description["model"]["max_length"] = 9
+    save_checkpoint(tmp_path / "short", dict(model.named_parameters()), description, vocabulary)
+    message = f"{tmp_path / 'short'}: a teacher of at most 9 tokens cannot read the text"
+    with pytest.raises(SystemExit):
+        translated(tables, student, tmp_path / "out.parquet", LENGTH_PARALLEL, "--teacher", tmp_path / "short")
+    assert message in capsys.readouterr().err
+    with pytest.raises(RetortError, match=message):
+        open_system(student, LengthParallel(kind="length_parallel").model_dump(), teacher=tmp_path / "short")
 
 
 def timed(system, seed, checkpoint, name, search):

@@ -127,6 +127,13 @@ def test_a_teacher_has_the_vocabulary_of_its_student(tmp_path, joint, separate):
         load_teacher(teacher, student, separate, CPU)
 
 
+def test_a_teacher_reads_texts_as_long_as_its_student_does(tmp_path, joint):
+    saved(tmp_path, joint, max_length=39)
+    assert load_teacher(tmp_path, tmp_path, joint, CPU, max_length=39).config.max_length == 39
+    with pytest.raises(RetortError, match=f"{tmp_path}: a teacher of at most 39 tokens .* a student of up to 40"):
+        load_teacher(tmp_path, tmp_path, joint, CPU, max_length=40)
+
+
 def test_a_teacher_is_autoregressive(tmp_path, joint):
     saved(tmp_path, joint, OBJECTIVES[1])
     with pytest.raises(RetortError, match=f"{tmp_path}: a parallel model cannot be a teacher"):

@@ -342,12 +342,6 @@ def test_gradients_reach_the_student_alone(student, teacher):
     assert not any(p.grad is not None for p in teacher.parameters())
 
 
-def test_a_teacher_that_does_not_fit_is_refused(student):
+def test_a_missing_teacher_is_refused(student):
     with pytest.raises(RetortError, match="asks a teacher, and there is none"):
         trained_at(student, None, options())
-    with pytest.raises(RetortError, match="at most 16 tokens cannot continue the outputs of a student of up to 40"):
-        trained_at(student, autoregressive(max_length=16), options())
-    other = autoregressive()
-    other.embeddings.output = torch.nn.Parameter(torch.randn(9, 16))
-    with pytest.raises(RetortError, match="9 target tokens and the student 14"):
-        trained_at(student, other, options())

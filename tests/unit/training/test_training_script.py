@@ -196,7 +196,7 @@ def test_a_teacher_labels_the_training_and_is_part_of_the_key(tables, begun, tra
     longer = changed(IMITATION, "model", max_length=300)
     with pytest.raises(SystemExit):
         call(train_system, *tables.training(longer, tmp_path / "output", tmp_path / "state", teacher=trained))
-    assert "a teacher of at most 256 tokens cannot label the text of a student of up to 300" in capsys.readouterr().err
+    assert "a teacher of at most 256 tokens cannot read the text of a student of up to 300" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["transformer", "gru"])
