@@ -7,13 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from retort.config.base import Probability, ShapesWeights
-from retort.config.objective_base import ALIGNMENT, GRAPH, OVERFULL, DeepSupervision, Glancing
+from retort.config.objective_base import ALIGNMENT, GRAPH, OVERFULL, DeepSupervision, Glancing, ObjectiveSection
 
 
-class Upsampled:
-    """What has so many decoder slots per source token."""
+class Upsampled(ObjectiveSection):
+    """An objective of several decoder slots per source token."""
 
-    upsampling: int
+    weighs_samples = True
+    untrained = (OVERFULL,)
+    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
+    """Decoder slots per source token."""
 
     @property
     def slots_per_token(self) -> int:
@@ -21,59 +24,53 @@ class Upsampled:
 
 
 class Alignment(Upsampled, DeepSupervision):
-    """What learns by the sum over alignments."""
+    """An objective of slots that hold the target's tokens in order, and blanks."""
+
+    family = "parallel"
+    predicts = ("alignment",)
+    usual_searches = ALIGNMENT
+    same_weights = "alignment"
+    measures_agreement = True
+
+
+class AlignmentSum(Alignment):
+    """An objective of the sum over alignments."""
 
     label_smoothing: Probability = 0.0
     """Share of the uniform distribution in the target of each slot."""
 
 
-class Ctc(Alignment):
+class Graph(Upsampled):
+    """An objective of slots that are the vertices of a graph."""
+
+    family = "dag"
+    predicts = ("graph",)
+    usual_searches = GRAPH
+    same_weights = "graph"
+    upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1, le=100)
+    """Vertices per source token; Huang et al. 2022 have 8. Time and memory grow with its square."""
+
+
+class Ctc(AlignmentSum):
     """Connectionist temporal classification over upsampled source positions; the parallel family."""
 
     name: Literal["ctc"]
-    family = "parallel"
-    predicts = ("alignment",)
-    usual_searches = ALIGNMENT
-    same_weights = "alignment"
-    weighs_samples = True
-    untrained = (OVERFULL,)
-    measures_agreement = True
-    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
-    """Decoder slots per source token."""
 
 
-class GlatCtc(Alignment, Glancing):
+class GlatCtc(AlignmentSum, Glancing):
     """Glancing along the best CTC alignment (Qian et al. 2021; Gu and Kong 2021); the parallel family."""
 
     name: Literal["glat_ctc"]
-    family = "parallel"
-    predicts = ("alignment",)
-    usual_searches = ALIGNMENT
-    same_weights = "alignment"
-    weighs_samples = True
-    untrained = (OVERFULL,)
-    measures_agreement = True
-    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
-    """Decoder slots per source token."""
     reveal: Literal["slots", "tokens"] = "slots"
     """Which slots of the best alignment can be revealed: all (slots), or those that have no blank (tokens)."""
 
 
-class Nmla(Upsampled, DeepSupervision):
+class Nmla(Alignment):
     """Expected bigram F1 of the outputs that CTC's slots make, wherever in them a bigram is (non-monotonic latent
     alignments, Shao and Feng 2022); the parallel family. To fine-tune a system that ctc or glat_ctc has trained, named
     in training.warm_start: from random weights it learns little."""
 
     name: Literal["nmla"]
-    family = "parallel"
-    predicts = ("alignment",)
-    usual_searches = ALIGNMENT
-    same_weights = "alignment"
-    weighs_samples = True
-    untrained = (OVERFULL,)
-    measures_agreement = True
-    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
-    """Decoder slots per source token."""
     likelihood_weight: float = Field(0.0, ge=0, le=1_000_000)
     """Weight of the loss of ctc, added to 1 - F1."""
 
@@ -82,38 +79,22 @@ class Nmla(Upsampled, DeepSupervision):
         return "set objective.likelihood_weight above 0" if self.likelihood_weight == 0 else None
 
 
-class Dag(Upsampled, Glancing):
+class Dag(Graph, Glancing):
     """Directed acyclic graph over upsampled source positions (Huang et al. 2022); the parallel family. A vertex has a
     distribution over tokens and one over the vertices that follow it. A first guess is compared with the target along
     the target's best path; a ratio of 0 does without one."""
 
     name: Literal["dag"]
-    family = "dag"
-    predicts = ("graph",)
-    usual_searches = GRAPH
-    same_weights = "graph"
-    weighs_samples = True
-    untrained = (OVERFULL,)
-    upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1, le=100)
-    """Vertices per source token; the paper has 8. Time and memory grow with its square."""
     end: float = Field(0.1, ge=0, lt=1)
     """The same at training.max_updates."""
 
 
-class FuzzyDag(Upsampled, Glancing):
+class FuzzyDag(Graph, Glancing):
     """Expected bigram precision of the graph's outputs times their brevity penalty (fuzzy alignment, Ma et al. 2023);
     the parallel family. To fine-tune a system that dag has trained, named in training.warm_start: from random weights
     it learns little. Glancing is as in dag."""
 
     name: Literal["fuzzy_dag"]
-    family = "dag"
-    predicts = ("graph",)
-    usual_searches = GRAPH
-    same_weights = "graph"
-    weighs_samples = True
-    untrained = (OVERFULL,)
-    upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1, le=100)
-    """Vertices per source token."""
     start: float = Field(0.1, ge=0, lt=1)
     """Ratio of what is revealed to what the first guess has wrong, at the first update; dag ends with it."""
     end: float = Field(0.1, ge=0, lt=1)
