@@ -127,8 +127,8 @@ class OnnxSystem(System):
         return [best[:count] for best in ranked]
 
 
-def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int) -> OnnxSystem:
-    """The system of a bundle."""
+def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int, at_once: int) -> OnnxSystem:
+    """The system of a bundle; ``at_once`` is ignored, as it decodes any number of calls at the same time."""
     return OnnxSystem(bundle, search, threads)
 
 

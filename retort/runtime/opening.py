@@ -56,9 +56,8 @@ def open_system(
     if device not in (None, "cpu"):
         raise RetortError(f"{directory}: an exported system runs on the CPU, not on {device}; give the checkpoint")
     engine = _engine(bundle.facts["engine"], directory)
-    more = {"at_once": at_once} if bundle.facts["engine"] == "ctranslate2" else {}
     try:
-        return engine.open_bundle(bundle, search or bundle.search, threads, **more)  # type: ignore[no-any-return]
+        return engine.open_bundle(bundle, search or bundle.search, threads, at_once)  # type: ignore[no-any-return]
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ModuleNotFoundError) as error:
         raise RetortError(
             f"{directory / BUNDLE}: does not describe its files ({type(error).__name__}: {str(error)[:_SHOWN]}); "
