@@ -23,21 +23,24 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Look at texts, decide, write a configuration, and say what was seen and what a run will cost."""
-    from retort.workflow import starting
+    from retort.workflow.init.decisions import decide
+    from retort.workflow.init.presets import preset_named
+    from retort.workflow.init.statistics import sides_of, statistics_of
+    from retort.workflow.init.writing import check_name, configuration, run_name, write_configuration
 
     if len(args.texts) > 2:
         raise RetortError(f"{len(args.texts)} files; expected two, source and target, or one that holds both")
-    name = starting.run_name(args.texts[0]) if args.name is None else args.name
-    starting.check_name(name)
+    name = run_name(args.texts[0]) if args.name is None else args.name
+    check_name(name)
     output = args.output or Path(f"{name}.yaml")
     if output.exists():
         raise RetortError(f"{output}: is there already, and is never overwritten; name another by --output")
-    train = starting.texts_of(args.texts)
-    look = starting.look_at(train)
-    write_out("".join(f"{line}\n" for line in look.lines()))
-    choice = starting.decide(look, starting.preset_named(args.preset))
-    starting.written(output, starting.configuration(name, train, look=look, choice=choice, preset=args.preset))
-    from retort.workflow.estimate import cost_line
+    train = sides_of(args.texts)
+    statistics = statistics_of(train)
+    write_out("".join(f"{line}\n" for line in statistics.lines()))
+    decisions = decide(statistics, preset_named(args.preset))
+    write_configuration(output, configuration(name, train, statistics, decisions=decisions, preset=args.preset))
+    from retort.workflow.init.estimate import cost_line
 
-    write_out(f"{output}: written, with the reasons of its values. {cost_line(look, choice)}.\n")
+    write_out(f"{output}: written, with the reasons of its values. {cost_line(decisions)}.\n")
     write_out(f"Now: retort run {output}\n")

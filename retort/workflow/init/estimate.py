@@ -14,7 +14,7 @@ from retort.models.autoregressive import build
 from retort.objectives.autoregressive import compute
 from retort.objectives.base import Step
 from retort.training.device import precision, prepare_device
-from retort.workflow.starting import Decisions, Look, shape_of
+from retort.workflow.init.decisions import Decisions, model_of
 
 SECONDS = 3.0
 """How long updates are timed, by the clock."""
@@ -23,17 +23,17 @@ FIRST_TOKEN = 8
 """Smallest id of an ordinary piece."""
 
 
-def seconds_per_update(choice: Decisions) -> float:
+def seconds_per_update(decisions: Decisions) -> float:
     """Mean time of an update of the teacher on random tokens, the first one left out: of one thread on its processor,
     whatever else runs there, or of the GPU. The precision is that of trainings."""
     device, objective = prepare_device(1), Autoregressive(name="autoregressive")
     model = (
-        build(objective, shape_of(choice), source_size=choice.vocabulary, target_size=choice.vocabulary)
+        build(objective, model_of(decisions), source_size=decisions.vocabulary, target_size=decisions.vocabulary)
         .to(device, precision("auto", device))
         .train()
     )
-    lines = max(1, choice.batch_tokens // LINE_TOKENS)
-    ids = torch.randint(min(FIRST_TOKEN, choice.vocabulary - 1), choice.vocabulary, (lines, LINE_TOKENS))
+    lines = max(1, decisions.batch_tokens // LINE_TOKENS)
+    ids = torch.randint(min(FIRST_TOKEN, decisions.vocabulary - 1), decisions.vocabulary, (lines, LINE_TOKENS))
     ids[:, -1] = EOS
     batch = Batch(torch.arange(lines), ids, ids.clone()).to(device)
     optimiser = torch.optim.AdamW(model.parameters())
@@ -51,15 +51,15 @@ def seconds_per_update(choice: Decisions) -> float:
     return sum(times[1:]) / len(times[1:])
 
 
-def cost_line(look: Look, choice: Decisions) -> str:
+def cost_line(decisions: Decisions) -> str:
     """Tokens, minutes and memory of the run's trainings, which are most of it."""
-    trainings = 1 + len(choice.students)
-    update = seconds_per_update(choice)
-    tokens = choice.updates * choice.batch_tokens * trainings
+    trainings = 1 + len(decisions.students)
+    update = seconds_per_update(decisions)
+    tokens = decisions.updates * decisions.batch_tokens * trainings
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    minutes = max(1, round(trainings * choice.updates * update / 60))
+    minutes = max(1, round(trainings * decisions.updates * update / 60))
     return (
-        f"{trainings} trainings of {choice.updates:,} updates, {tokens / 1e6:,.1f} million tokens: about "
+        f"{trainings} trainings of {decisions.updates:,} updates, {tokens / 1e6:,.1f} million tokens: about "
         f"{minutes:,} minute{'s' if minutes > 1 else ''} of one thread ({update:.2f} s per update of the "
         f"teacher, measured), and {memory / 1024:.1f} GB per training; decoding and timing come on top"
     )

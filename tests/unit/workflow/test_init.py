@@ -21,7 +21,11 @@ from retort.config import GeneratedCorpus
 from retort.config.load import load_config
 from retort.corpus.language.generated import generate
 from retort.errors import RetortError
-from retort.workflow import estimate, starting
+from retort.workflow.init import estimate
+from retort.workflow.init.decisions import decide, model_of
+from retort.workflow.init.presets import PRESETS, Preset, preset_named
+from retort.workflow.init.statistics import Statistics, sides_of, statistics_of
+from retort.workflow.init.writing import check_name, configuration, run_name, write_configuration
 
 RNG = random.Random(1)
 PAIRS = [(" ".join(RNG.choices("abcdefgh", k=RNG.randint(2, 9))), f"zeile {n} {n % 7}") for n in range(300)]
@@ -69,47 +73,47 @@ def test_what_it_writes_loads(
 
 @pytest.mark.parametrize(("updates", "said"), [(10, "about 1 minute of"), (300, "about 2 minutes of")])
 def test_minutes_are_whole_ones(updates: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "seconds_per_update", lambda choice: 0.2)
-    choice = replace(starting.decide(starting.Look(pairs=300), starting.PRESETS[1]), updates=updates)
-    assert said in estimate.cost_line(starting.Look(), choice)
+    monkeypatch.setattr(estimate, "seconds_per_update", lambda decisions: 0.2)
+    decisions = replace(decide(Statistics(pairs=300), PRESETS[1]), updates=updates)
+    assert said in estimate.cost_line(decisions)
 
 
-@pytest.mark.parametrize("preset", starting.PRESETS, ids=lambda preset: preset.name)
-def test_every_preset_loads_and_longer_ones_cost_more(preset: starting.Preset) -> None:
-    train = starting.texts_of([Path("my.tsv")])
-    look = starting.look_at(train)
-    choice = starting.decide(look, preset)
-    starting.written(Path("c.yaml"), starting.configuration("c", train, look, choice, preset.name))
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
+def test_every_preset_loads_and_longer_ones_cost_more(preset: Preset) -> None:
+    train = sides_of([Path("my.tsv")])
+    statistics = statistics_of(train)
+    decisions = decide(statistics, preset)
+    write_configuration(Path("c.yaml"), configuration("c", train, statistics, decisions, preset.name))
     config = load_config("c.yaml", texts=True)
     assert list(config.students) == [student.name for student in preset.students]
     one_pass = [student for name, student in config.students.items() if name != "deep-shallow"]
     assert all(("ngrams" in (student.searches or {})) is preset.ngrams for student in one_pass)
     assert config.training.warmup == round(config.training.max_updates / 10)
-    assert starting.shape_of(choice).d_model == config.model.d_model
+    assert model_of(decisions).d_model == config.model.d_model
 
 
 def test_more_text_gets_more_of_everything() -> None:
-    small, large = starting.Look(), starting.Look()
+    small, large = Statistics(), Statistics()
     small.pairs, large.pairs = 1000, 1_000_000
     small.words, large.words = [8000, 8000], [20_000_000, 20_000_000]
-    for look in (small, large):
-        look.vocabulary[0].update(map(str, range(100_000)))
-    few, many = (starting.decide(look, starting.preset_named("usual")) for look in (small, large))
+    for statistics in (small, large):
+        statistics.vocabulary[0].update(map(str, range(100_000)))
+    few, many = (decide(statistics, preset_named("usual")) for statistics in (small, large))
     assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
     assert few.model["d_model"] < many.model["d_model"]
     # a small text would give few updates of large batches
     assert (few.batch_tokens, many.batch_tokens) == (1024, 2048)
-    assert starting.decide(small, starting.preset_named("gpu")).batch_tokens == 1024
+    assert decide(small, preset_named("gpu")).batch_tokens == 1024
 
 
 @pytest.mark.parametrize("pairs", [200, 1000])
 def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> None:
     lines = list(generate(GeneratedCorpus(kind="generated", train_pairs=pairs))["train"])
-    look = starting.Look()
+    statistics = Statistics()
     for sides in lines:
-        look.add(sides, set())
-    size = starting.decide(look, starting.preset_named("usual")).vocabulary
-    assert size > 0.9 * len(sum(look.vocabulary, Counter()))
+        statistics.add(sides, set())
+    size = decide(statistics, preset_named("usual")).vocabulary
+    assert size > 0.9 * len(sum(statistics.vocabulary, Counter()))
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=chain.from_iterable(lines),
         model_writer=io.BytesIO(),
@@ -128,16 +132,16 @@ def test_a_vocabulary_can_be_made_where_one_side_has_many_letters(pairs: int) ->
         (" ".join(rng.choices(words, k=rng.randint(3, 9))), "".join(rng.choices(han, k=rng.randint(6, 20))))
         for _ in range(pairs)
     ]
-    look = starting.Look()
+    statistics = Statistics()
     for sides in lines:
-        look.add(sides, set())
-    choice = starting.decide(look, starting.preset_named("usual"))
-    texts = [list(chain(*lines))] if choice.joint else [[pair[side] for pair in lines] for side in (0, 1)]
+        statistics.add(sides, set())
+    decisions = decide(statistics, preset_named("usual"))
+    texts = [list(chain(*lines))] if decisions.joint else [[pair[side] for pair in lines] for side in (0, 1)]
     for side in texts:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(side),
             model_writer=io.BytesIO(),
-            vocab_size=choice.vocabulary,
+            vocab_size=decisions.vocabulary,
             character_coverage=1.0,
             num_threads=1,
             minloglevel=2,
@@ -150,10 +154,10 @@ def test_text_beyond_the_usual_limits_on_lengths_is_meant_so() -> None:
         f"{' '.join(rng.choices('abcdefgh', k=300))} {n}\t{' '.join(rng.choices('ijk', k=5))} {n}" for n in range(300)
     )
     Path("long.tsv").write_text("".join(f"{line}\n" for line in lines))
-    train = starting.texts_of([Path("long.tsv")])
-    look = starting.look_at(train)
-    choice = starting.decide(look, starting.preset_named("quick"))
-    starting.written(Path("c.yaml"), starting.configuration("c", train, look, choice, "quick"))
+    train = sides_of([Path("long.tsv")])
+    statistics = statistics_of(train)
+    decisions = decide(statistics, preset_named("quick"))
+    write_configuration(Path("c.yaml"), configuration("c", train, statistics, decisions, "quick"))
     config = load_config("c.yaml", texts=True)
     assert (config.cleaning.max_words, config.cleaning.max_ratio) == (None, None)
     assert config.model.max_length == 512 and config.model.truncate_sources
@@ -162,7 +166,7 @@ def test_text_beyond_the_usual_limits_on_lengths_is_meant_so() -> None:
 def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
     for first in ("\tone side", "one side\t"):
         Path("my.tsv").write_text(f"{first}\n" + Path("my.tsv").read_text())
-        assert starting.texts_of([Path("my.tsv")])["target"] == {"location": "my.tsv", "column": 1}
+        assert sides_of([Path("my.tsv")])["target"] == {"location": "my.tsv", "column": 1}
 
 
 @pytest.mark.parametrize(
@@ -208,24 +212,24 @@ def test_what_is_no_parallel_text(
     ("file", "name"), [("no.x", "no"), ("1e5.x", "1e5"), ("a b.x", "a-b"), ("&é.x", "run"), ("x" * 120, "x" * 100)]
 )
 def test_a_run_is_named_after_any_file(file: str, name: str) -> None:
-    assert starting.run_name(Path(file)) == name
-    starting.check_name(name)
-    train = starting.texts_of([Path("my.tsv")])
-    look = starting.look_at(train)
-    choice = starting.decide(look, starting.preset_named("quick"))
-    starting.written(Path("c.yaml"), starting.configuration(name, train, look, choice, "quick"))
+    assert run_name(Path(file)) == name
+    check_name(name)
+    train = sides_of([Path("my.tsv")])
+    statistics = statistics_of(train)
+    decisions = decide(statistics, preset_named("quick"))
+    write_configuration(Path("c.yaml"), configuration(name, train, statistics, decisions, "quick"))
     assert load_config("c.yaml", texts=True).name == name
 
 
 def test_fields_are_those_that_are_named_for_sides() -> None:
     lines = (json.dumps({"id": str(n), "en": s, "note": "x", "de": t}) for n, (s, t) in enumerate(PAIRS))
     Path("my.jsonl").write_text("\n".join(["", *lines]))
-    assert [side["field"] for side in starting.texts_of([Path("my.jsonl")]).values()] == ["en", "de"]
+    assert [side["field"] for side in sides_of([Path("my.jsonl")]).values()] == ["en", "de"]
 
 
 def test_what_does_not_load_is_not_left() -> None:
     with pytest.raises(RetortError, match="unknown key"):
-        starting.written(Path("c.yaml"), "nmae: x\n")
+        write_configuration(Path("c.yaml"), "nmae: x\n")
     assert not Path("c.yaml").exists()
 
 
@@ -268,15 +272,15 @@ def test_files_are_layered_on_the_one_that_is_run(
 
 
 def test_the_rival_has_a_deep_encoder_and_one_decoder_layer() -> None:
-    train = starting.texts_of([Path("my.tsv")])
-    look, preset = starting.look_at(train), starting.preset_named("usual")
-    choice = starting.decide(look, preset)
-    starting.written(Path("c.yaml"), starting.configuration("c", train, look, choice, preset.name))
+    train = sides_of([Path("my.tsv")])
+    statistics, preset = statistics_of(train), preset_named("usual")
+    decisions = decide(statistics, preset)
+    write_configuration(Path("c.yaml"), configuration("c", train, statistics, decisions, preset.name))
     rival = load_config("c.yaml").students["deep-shallow"].model
-    assert (rival.encoder_layers, rival.decoder_layers) == (2 * choice.model["encoder_layers"], 1)
+    assert (rival.encoder_layers, rival.decoder_layers) == (2 * decisions.model["encoder_layers"], 1)
 
 
 def test_words_are_counted_where_there_are_no_spaces() -> None:
-    look = starting.Look()
-    look.add(["我们今天去图书馆看书", "we go to the library to read today"], set())
-    assert look.words == [6, 8]
+    statistics = Statistics()
+    statistics.add(["我们今天去图书馆看书", "we go to the library to read today"], set())
+    assert statistics.words == [6, 8]

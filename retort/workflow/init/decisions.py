@@ -1,0 +1,108 @@
+"""Splits, vocabulary, model size and updates that suit a text and a preset."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from retort.config import Model
+from retort.workflow.init.presets import Preset, Student
+from retort.workflow.init.statistics import LIMITS, Statistics
+
+LONGEST_MODEL = 1024
+"""Tokens of the longest source that a model reads unless one asks for more."""
+LARGEST_HELD_OUT = 2500
+UPDATES_PER_EPOCH = 50
+"""Fewer, and batches are smaller, down to ``SMALLEST_BATCH`` tokens: a small text needs the updates."""
+SMALLEST_BATCH = 1024
+TOKENS_PER_WORD = 1.5
+"""A guess; the vocabulary is made later."""
+
+MODEL_SIZES = (
+    (20_000, {"d_model": 128, "heads": 4, "ffn": 256, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.2}, 0.004),
+    (
+        500_000,
+        {"d_model": 256, "heads": 4, "ffn": 1024, "encoder_layers": 4, "decoder_layers": 4, "dropout": 0.1},
+        0.002,
+    ),
+    (
+        math.inf,
+        {"d_model": 512, "heads": 8, "ffn": 2048, "encoder_layers": 6, "decoder_layers": 6, "dropout": 0.1},
+        0.001,
+    ),
+)
+"""Largest number of pairs, the model that suits so many, and the learning rate that suits the model."""
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """A run that suits a text."""
+
+    held_out: int
+    vocabulary: int
+    joint: bool
+    model: dict[str, Any]
+    learning_rate: float
+    batch_tokens: int
+    updates: int
+    students: tuple[Student, ...]
+    ngrams: bool
+    cleaning: dict[str, Any]
+    """Rules that differ from the usual ones."""
+
+
+def decide(statistics: Statistics, preset: Preset) -> Decisions:
+    """Splits, vocabulary, model size and updates by the size of the text and what is wanted."""
+    held_out = min(LARGEST_HELD_OUT, max(50, statistics.pairs // 50))
+    size, joint = _vocabulary(statistics)
+    step = next(number for number, (pairs, _, _) in enumerate(MODEL_SIZES) if statistics.pairs <= pairs)
+    _, model, learning_rate = MODEL_SIZES[min(step + preset.larger, len(MODEL_SIZES) - 1)]
+    if "too_long" in statistics.unusual:
+        room = 2 * _power_of_two_below(TOKENS_PER_WORD * max(statistics.longest))
+        model = {**model, "max_length": min(max(room, 256), LONGEST_MODEL), "truncate_sources": True}
+    longest = TOKENS_PER_WORD * max(statistics.words)
+    batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
+    updates = max(preset.least_updates, math.ceil(preset.epochs * longest / batch_tokens))
+    return Decisions(
+        held_out=held_out,
+        vocabulary=size,
+        joint=joint,
+        model=model,
+        learning_rate=learning_rate,
+        batch_tokens=batch_tokens,
+        updates=updates,
+        students=preset.students,
+        ngrams=preset.ngrams,
+        cleaning={LIMITS[reason].key: None for reason in statistics.unusual},
+    )
+
+
+def _vocabulary(statistics: Statistics) -> tuple[int, bool]:
+    """Its size, and whether both sides share it. It needs room for the letters, and has no more pieces than the words
+    give."""
+
+    def bounds(letters: int, vocabulary: Counter[str]) -> tuple[int, int]:
+        repeated = sum(count > 1 for count in vocabulary.values())
+        largest = max(64, (len(vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
+        return letters * 5 // 4 + 50, largest
+
+    wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100
+    if statistics.script(0) != statistics.script(1):
+        sides = [bounds(len(statistics.letters[side]), statistics.vocabulary[side]) for side in (0, 1)]
+        least, largest = max(low for low, _ in sides), min(high for _, high in sides)
+        if least <= largest:
+            return min(max(wanted, least), 16_000, largest), False
+    letters = statistics.letters[0].keys() | statistics.letters[1].keys()
+    least, largest = bounds(len(letters), sum(statistics.vocabulary, Counter()))
+    return min(max(wanted, least), 16_000, largest), True
+
+
+def _power_of_two_below(value: float) -> int:
+    return 1 << max(0, math.floor(math.log2(max(value, 1))))
+
+
+def model_of(decisions: Decisions) -> Model:
+    """The model that is decided on."""
+    return Model.model_validate({**decisions.model, "tied": "all" if decisions.joint else "output"})

@@ -1,0 +1,183 @@
+"""What parallel text looks like: which files and columns hold it, and how much of what it has."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from retort.config import Cleaning, TextPair, TextSource
+from retort.corpus.appearance import is_column_name
+from retort.corpus.cleaning import KEPT, length_verdict
+from retort.corpus.sources import TextReader, locate, read_pairs, readers
+from retort.data.files import no_file
+from retort.data.writing import words
+from retort.errors import RetortError
+
+FIRST_LINES = 100
+"""First lines that say how a file is laid out."""
+MEANT_SHARE = 0.1
+"""Share of a text above which what cleaning would drop is what the text is like."""
+LEAST_PAIRS = 200
+"""Pairs below which there is nothing to train on, validate with and test on."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One of the usual limits on lengths alone."""
+
+    key: str
+    rules: Cleaning
+
+    def allows(self, source: str, target: str) -> bool:
+        """Whether it keeps a pair."""
+        return length_verdict(source, target, self.rules) == KEPT
+
+
+LIMITS = {
+    "too_long": Limit("max_words", Cleaning(max_ratio=None)),
+    "ratio": Limit("max_ratio", Cleaning(max_words=None)),
+}
+"""By the reason that cleaning gives."""
+
+
+@dataclass
+class Statistics:
+    """What was seen of the text."""
+
+    pairs: int = 0
+    empty: int = 0
+    repeated: int = 0
+    words: list[int] = field(default_factory=lambda: [0, 0])
+    longest: list[int] = field(default_factory=lambda: [0, 0])
+    """Words of the longest line of each side."""
+    letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
+    vocabulary: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Pairs that the usual cleaning drops for their lengths, by the reason."""
+    distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
+    """Hashes of different texts of each side, no more than are needed."""
+
+    def add(self, sides: Sequence[str], seen: set[int]) -> None:
+        """Count one pair."""
+        self.pairs += 1
+        self.empty += not all(sides)
+        key = hash(tuple(sides))
+        self.repeated += key in seen
+        seen.add(key)
+        for side, text in enumerate(sides):
+            count = round(words(text))
+            self.words[side] += count
+            self.longest[side] = max(self.longest[side], count)
+            self.letters[side].update(text)
+            self.vocabulary[side].update(text.split())
+            if len(self.distinct[side]) < LEAST_PAIRS:
+                self.distinct[side].add(hash(text))
+        if all(sides):
+            self.dropped.update(reason for reason, limit in LIMITS.items() if not limit.allows(*sides))
+
+    def script(self, side: int) -> str:
+        """The writing of most letters of a side, such as Latin."""
+        scripts: Counter[str] = Counter()
+        for letter, count in self.letters[side].items():
+            if letter.isalpha():
+                scripts[unicodedata.name(letter, "unknown").split()[0].capitalize()] += count
+        return scripts.most_common(1)[0][0] if scripts else "no letters"
+
+    @property
+    def unusual(self) -> tuple[str, ...]:
+        """Reasons for which the usual cleaning would drop more than a tenth of the pairs: the text is meant so."""
+        return tuple(reason for reason, count in self.dropped.items() if count > MEANT_SHARE * self.pairs)
+
+    @property
+    def mean_words(self) -> list[float]:
+        return [words / max(self.pairs, 1) for words in self.words]
+
+    def lines(self) -> list[str]:
+        """What was seen, for a person."""
+        scripts, (source, target) = [self.script(0), self.script(1)], self.mean_words
+        return [
+            f"{self.pairs:,} pairs; {self.repeated:,} repeated, {self.empty:,} with an empty side",
+            f"source: {source:.1f} words per line, {self.longest[0]} at most, {scripts[0]} letters",
+            f"target: {target:.1f} words per line, {self.longest[1]} at most, {scripts[1]} letters",
+        ]
+
+
+def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
+    """The sides of the pair in one or two files, as a section of the configuration.
+
+    One file has two tab-separated columns, or JSON objects of which two values are texts. Raises RetortError.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise RetortError(f"{path}: {no_file(path)}; expected parallel text: two files, one TSV, or JSON lines")
+        if not str(path).isprintable() or "{" in str(path):
+            raise RetortError(f"{str(path)!r}: a configuration cannot hold this name of a file; rename it")
+    if len(paths) == 2:
+        return {"source": str(paths[0]), "target": str(paths[1])}
+    location = str(paths[0])
+    lines = list(islice(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), FIRST_LINES))
+    # a line with one empty side has no tab at its ends
+    first = next((line for line in lines if "\t" in line), lines[0] if lines else "")
+    fields = _text_fields(first)
+    named = [field for field in fields if field != "id" and is_column_name(field.rpartition(".")[2])]
+    fields = named if len(named) == 2 else fields
+    if len(fields) > 2:
+        raise RetortError(
+            f"{location}: line 1 has the texts {', '.join(map(repr, fields[:9]))}; expected two, source and target: "
+            f"leave out the others, or name fields such as en and de"
+        )
+    if len(fields) == 2:
+        sides: list[dict[str, Any]] = [{"location": location, "layout": "json", "field": name} for name in fields]
+    elif first.count("\t") > 1:
+        raise RetortError(
+            f"{location}: has {first.count(chr(9)) + 1} tab-separated columns; expected two, source and target: leave "
+            f"out the others"
+        )
+    elif "\t" in first:
+        sides = [{"location": location, "column": column} for column in (0, 1)]
+    else:
+        raise RetortError(
+            f"{location}: line 1 has neither a tab nor two texts in a JSON object; expected parallel text: give a "
+            f"second file with the translations"
+        )
+    return {"source": sides[0], "target": sides[1]}
+
+
+def _text_fields(line: str) -> list[str]:
+    """Paths of the texts in a JSON object."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return []
+    fields: list[str] = []
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if isinstance(inner, str):
+            fields.append(key)
+        elif isinstance(inner, dict) and "." not in key:
+            fields += [f"{key}.{name}" for name, text in inner.items() if isinstance(text, str) and "." not in name]
+    return [field for field in fields if field.isprintable()]
+
+
+def statistics_of(train: dict[str, Any]) -> Statistics:
+    """Read the whole text once. Raises RetortError for what is no parallel text, and for too little of it."""
+    text, seen = Statistics(), set[int]()
+    for source, targets in read_pairs(readers(TextPair.model_validate(train), None, Path())):
+        text.add([source, targets[0]], seen)
+    if text.pairs - text.repeated - text.empty < LEAST_PAIRS:
+        raise RetortError(
+            f"{text.pairs} pairs, {text.repeated} of them repeated and {text.empty} with an empty side, are too few to "
+            f"train on; expected {LEAST_PAIRS} or more others"
+        )
+    for side, texts in zip(("sources", "targets"), text.distinct, strict=True):
+        if len(texts) < LEAST_PAIRS:
+            raise RetortError(
+                f"{text.pairs} pairs with {len(texts)} different {side} cannot be split, as no text may be on both "
+                f"sides of a split; expected {LEAST_PAIRS} or more"
+            )
+    return text
