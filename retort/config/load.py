@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from retort.config.checks import cross_checks, valid_sections
+from retort.config.checks.cross import cross_checks
+from retort.config.checks.files import file_checks
+from retort.config.checks.sections import valid_sections
 from retort.config.completion import complete
-from retort.config.file_checks import file_checks
 from retort.config.files import merged, places_of, read_yaml
 from retort.config.problems import Problem, bounded, problems_of
 from retort.config.repair import further_errors, with_names_corrected, without_broken_sections

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.config.base import count_of
-from retort.config.checks import Sections
+from retort.config.checks.sections import Sections
 from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
 from retort.config.files import CHECKPOINT_FILES, DESCRIPTION, VOCABULARY_FILES, mirror_directory
 from retort.config.problems import Problem, bounded, near_name

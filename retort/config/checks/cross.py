@@ -1,0 +1,128 @@
+"""Checks of a configuration across sections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from retort.config.checks.sections import Sections
+from retort.config.checks.systems import system_checks
+from retort.config.checks.teachers import external_checks, source_only_checks, teacher_checks
+from retort.config.em import em_iteration, em_student
+from retort.config.external import EXTERNAL
+from retort.config.objectives import names_where
+from retort.config.objectives_left_to_right import Autoregressive
+from retort.config.problems import Problem, nearest
+from retort.config.starts import config_differences
+from retort.config.systems import PRETRAINED
+
+
+def cross_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Problem]:
+    """Problems that involve several ``sections``; those that are broken themselves are skipped.
+
+    ``raw`` is what the user wrote.
+    """
+    yield from _name_checks(sections)
+    yield from _baseline_checks(sections)
+    yield from teacher_checks(sections)
+    yield from external_checks(sections)
+    yield from source_only_checks(sections)
+    yield from _pretraining_checks(sections)
+    yield from _exposure_checks(sections)
+    yield from _em_checks(sections)
+    yield from system_checks(raw, sections)
+
+
+def _name_checks(sections: Sections) -> Iterator[Problem]:
+    for name in sections.student_names:
+        if name == "teacher":
+            yield Problem(f"students.{name}", "this name is the teacher's; choose another one")
+        elif name == EXTERNAL:
+            yield Problem(f"students.{name}", "this name is the external teacher's; choose another one")
+        elif name == PRETRAINED:
+            yield Problem(f"students.{name}", "this name is pretraining's; choose another one")
+        elif em_iteration(name):
+            yield Problem(f"students.{name}", "this name is one of the EM loop's; choose another one")
+
+
+def _baseline_checks(sections: Sections) -> Iterator[Problem]:
+    if sections.evaluation is None:
+        return
+    first = [*([EXTERNAL] if sections.has_external else []), *(["teacher"] if sections.has_teacher else [])]
+    systems = [*first, *sections.student_names, *([em_student(1)] if sections.em else [])]
+    baseline = sections.evaluation.baseline
+    if baseline is not None and baseline not in systems:
+        yield Problem("evaluation.baseline", f"no system is named {baseline!r}; {nearest(baseline, systems)}")
+    for system, baselines in sections.evaluation.baselines.items():
+        where = f"evaluation.baselines.{system}"
+        if not baselines:
+            yield Problem(where, "names no system; name one, or drop the line")
+        for given in (system, baselines) if isinstance(baselines, str) else (system, *baselines):
+            name, _, search = given.partition("/")
+            if name not in systems:
+                yield Problem(where, f"no system is named {name!r}; {nearest(name, systems)}")
+            elif search and name in sections.named and search not in sections.named[name].searches:
+                hint = nearest(search, sections.named[name].searches)
+                yield Problem(where, f"{name} has no search {search!r}; {hint}")
+
+
+def _pretraining_checks(sections: Sections) -> Iterator[Problem]:
+    for path, system in sections.systems.items():
+        if system.objective.pretrains:
+            message = f"{system.objective.name} is for pretraining.system; use {system.objective.pretrains}"
+            yield Problem(f"{path}.objective.name", message)
+    pretraining = sections.pretraining
+    if pretraining is None:
+        return
+    system = pretraining.system
+    if not system.objective.pretrains:
+        known = names_where(lambda o: o.pretrains)
+        yield Problem("pretraining.system.objective.name", f"pre-training is by {known}, not {system.objective.name}")
+    if system.data != "monolingual":
+        yield Problem("pretraining.system.data", f"pre-training is on monolingual text; leave out {system.data}")
+    if system.training.warm_start != "none":
+        yield Problem("pretraining.system.training.warm_start", "pre-training starts from nothing; use none")
+    if system.model.max_length <= pretraining.block_tokens:
+        least = pretraining.block_tokens + 1
+        yield Problem("pretraining.block_tokens", f"blocks with eos need model.max_length of {least} or more")
+    if sections.vocabulary is not None and not sections.vocabulary.joint:
+        yield Problem("vocabulary.joint", "pretraining has one text for both sides and needs a joint vocabulary")
+
+
+def _exposure_checks(sections: Sections) -> Iterator[Problem]:
+    """Problems of the systems whose exposure bias is to be measured."""
+    names = sections.evaluation.exposure.systems if sections.evaluation else []
+    left_to_right = [name for name, s in sections.students.items() if "next_token" in s.objective.predicts]
+    for name in names:
+        if name not in left_to_right:
+            hint = nearest(name, left_to_right)
+            yield Problem("evaluation.exposure.systems", f"no student that decodes left to right is {name!r}; {hint}")
+    if len(set(names)) < len(names):
+        yield Problem("evaluation.exposure.systems", f"{names} repeats a name; give each once")
+
+
+def _em_checks(sections: Sections) -> Iterator[Problem]:
+    em, teacher = sections.em, sections.teacher
+    if em is None or teacher is None:
+        return
+    if not isinstance(teacher.objective, Autoregressive):
+        yield Problem("teacher.objective.name", f"the EM loop needs autoregressive, not {teacher.objective.name}")
+    if em.teacher.model.family == "gru" != teacher.model.family:
+        yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
+    if em.teacher_start == "warm" and em.iterations > 1:
+        for key, _, needed in config_differences("previous", em.teacher.model, teacher.model):
+            own = getattr(em.teacher.model, key)
+            yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {needed!r}, found {own!r}")
+    if em.student.model.max_length < teacher.model.max_length:
+        least = f"it scores the teacher's outputs: needs at least the teacher's {teacher.model.max_length} tokens"
+        yield Problem("em.student.model.max_length", f"{least}, found {em.student.model.max_length}")
+    if em.teacher_start == "cold" and em.iterations > 1 and em.teacher.model.max_length > teacher.model.max_length:
+        most = f"the first teacher scores its outputs: at most that one's {teacher.model.max_length} tokens"
+        yield Problem("em.teacher.model.max_length", f"{most}, found {em.teacher.model.max_length}")
+    for path, system in sections.loop.items():
+        if system.checkpoint:
+            yield Problem(f"{path}.checkpoint", "the loop trains its systems; remove it")
+        if system.data != "raw":
+            yield Problem(f"{path}.data", "the loop's systems have its own texts; remove it")
+    if em.teacher.seeds:
+        yield Problem("em.teacher.seeds", "the loop has the seeds of em.student; remove it")
