@@ -18,7 +18,7 @@ from retort.config.corpus import (
 )
 from retort.config.em import Em, Guards, em_iteration, em_student, em_systems, em_teacher
 from retort.config.evaluation import Distillation, Engine, Evaluation, Exposure, Latency, Report
-from retort.config.external import EXTERNAL, EXTERNAL_TEACHERS, ExternalSection, ExternalTeacher, Filters
+from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher, Filters
 from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
 from retort.config.model import Model
@@ -64,7 +64,6 @@ __all__ = [
     "CORPORA",
     "DIAGNOSTICS",
     "EXTERNAL",
-    "EXTERNAL_TEACHERS",
     "LEADING_METRICS",
     "METRICS",
     "OBJECTIVES",

@@ -382,6 +382,3 @@ ExternalTeacher = Annotated[
     TransformersTeacher | CTranslate2Teacher | OpenAITeacher | CommandTeacher | TableTeacher,
     Field(discriminator="kind"),
 ]
-
-EXTERNAL_TEACHERS: tuple[type[ExternalSection], ...] = get_args(get_args(ExternalTeacher)[0])
-"""Every kind of external teacher, in the order of the union."""

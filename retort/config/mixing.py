@@ -74,9 +74,3 @@ class SelfPaced(Section):
         if self.warmup >= self.full:
             raise ValueError(f"warmup ({self.warmup}) must be below full ({self.full})")
         return self
-
-    @property
-    def mean_share(self) -> float:
-        """Share of the samples that count, over the whole training. A control of equal tokens has as many updates of
-        full batches."""
-        return self.warmup + (self.full - self.warmup) * (self.start + self.end) / 2 + (1 - self.full) * self.end

@@ -78,7 +78,8 @@ def test_each_self_paced_arm_has_a_random_control_and_one_of_equal_tokens(path: 
         assert control == own.model_copy(update={"random": True})
         assert students[random].training == students[name].training and students[random].seeds == students[name].seeds
         updates = students[name].training.max_updates
-        assert students[equal].training.max_updates == round(updates * own.mean_share)
+        share = own.warmup + (own.full - own.warmup) * (own.start + own.end) / 2 + (1 - own.full) * own.end
+        assert students[equal].training.max_updates == round(updates * share)
         assert students[equal].self_paced is None and students[union].training.max_updates == updates
 
 
