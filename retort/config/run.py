@@ -91,6 +91,13 @@ class Config(Section):
         """Every system by name, with the pre-trained one, which is no rival of the others."""
         return {**({PRETRAINED: self.pretraining.system} if self.pretraining else {}), **self.systems}
 
+    def searches_of(self, system: str) -> list[str]:
+        """Names of a system's searches, the one that validates it first; of the external teacher, its kind; none of a
+        system that is not of this run."""
+        if system == EXTERNAL and self.external_teacher:
+            return [self.external_teacher.kind]
+        return list(self.trained[system].searches) if system in self.trained else []
+
     def seeds_of(self, system: str) -> list[int]:
         """Seeds a system is trained with; a given checkpoint counts once, under the first of them."""
         if system == EXTERNAL:

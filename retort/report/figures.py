@@ -198,7 +198,7 @@ def lengths(inputs: Inputs, test_set: str) -> bytes | None:
 def _is_first(inputs: Inputs, key: Key) -> bool:
     """Whether this is the first search of its system."""
     system, search = key
-    return inputs.searches(system)[:1] == [search]
+    return inputs.config.searches_of(system)[:1] == [search]
 
 
 def _line(axes: Axes, points: Sequence[tuple[int, Spread]], colour: str, label: str) -> None:

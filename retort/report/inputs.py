@@ -174,16 +174,9 @@ class Inputs:
         """1 where higher values of the leading metric are better, else -1."""
         return 1 if metric_named(self.leading).higher_is_better else -1
 
-    def searches(self, system: str) -> list[str]:
-        """Names of a system's searches, in the config's order; of the external teacher, its kind; none of a system that
-        the config does not have."""
-        if system == EXTERNAL and self.config.external_teacher:
-            return [self.config.external_teacher.kind]
-        return list(self.systems[system].searches) if system in self.systems else []
-
     def order(self, system: str, search: str = "") -> tuple[int, int, str, str]:
         """Sort key: the external teacher, the config's order of systems and searches, unknown ones last by name."""
-        systems, searches = [EXTERNAL, *self.systems], self.searches(system)
+        systems, searches = [EXTERNAL, *self.systems], self.config.searches_of(system)
         return (
             systems.index(system) if system in systems else len(systems),
             searches.index(search) if search in searches else len(searches),
@@ -265,6 +258,12 @@ def sample_ids(ids: list[int], count: int) -> list[int]:
     return [ids[index * len(ids) // count] for index in range(count)]
 
 
+def best_outputs(path: Path, test_set: str) -> pa.Table:
+    """The outputs of rank 0 of one test set in a translations table: their ids and texts."""
+    data = read_table(path, TRANSLATIONS, ["id", "test_set", "rank", "text"])
+    return data.filter(pc.and_(pc.equal(data["test_set"], test_set), pc.equal(data["rank"], 0)))
+
+
 def _read_corpus(inputs: Inputs, directory: Path) -> None:
     if (directory / "cleaning.parquet").exists():
         inputs.cleaning = _rows(inputs, directory / "cleaning.parquet", CLEANING)
@@ -292,8 +291,7 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
     outputs: dict[int, dict[str, str]] = {}
     for system, (run, path) in chosen.items():
         inputs.sampled[system] = run
-        data = read_table(path, TRANSLATIONS, ["id", "test_set", "rank", "text"])
-        data = data.filter(pc.and_(pc.equal(data["test_set"], inputs.samples_of), pc.equal(data["rank"], 0)))
+        data = best_outputs(path, inputs.samples_of)
         for row in data.filter(pc.is_in(data["id"], sampled_ids)).to_pylist():
             outputs.setdefault(row["id"], {})[system] = row["text"]
     corpus = corpus.filter(pc.is_in(corpus["id"], sampled_ids))

@@ -118,7 +118,7 @@ def _validation(inputs: Inputs, system: str) -> Spread | None:
 
 def _teacher(inputs: Inputs, scores: dict[tuple[str, str], dict[str, Spread]], t: int) -> Spread | None:
     system = em_teacher(t) if t > 1 else "teacher"
-    key = (system, next(iter(inputs.searches(system)), ""))
+    key = (system, next(iter(inputs.config.searches_of(system)), ""))
     return scores[key].get(inputs.leading) if key in scores else None
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from retort.config import SelectiveMixture, System, WeightedMixture
-from retort.evaluation.significance import Spread, spread
+from retort.evaluation.significance import Spread
 from retort.report.inputs import Inputs
+from retort.report.summary import logged_means
 
 SHARES = ("kept", "kept_raw", "kept_distilled")
 LOSSES = ("loss_raw", "loss_distilled")
@@ -28,8 +27,8 @@ class Mixed:
 
 def mixed_systems(inputs: Inputs) -> list[Mixed]:
     """The systems that have logged either, in the config's order."""
-    shares = _logged_means(inputs, "train", SHARES)
-    losses = _logged_means(inputs, "average", LOSSES)
+    shares = logged_means(inputs, "train", SHARES)
+    losses = logged_means(inputs, "average", LOSSES)
     return [
         Mixed(
             system=system,
@@ -39,19 +38,6 @@ def mixed_systems(inputs: Inputs) -> list[Mixed]:
         )
         for system in sorted({*shares, *losses}, key=inputs.order)
     ]
-
-
-def _logged_means(inputs: Inputs, split: str, metrics: tuple[str, ...]) -> dict[str, dict[str, Spread]]:
-    """Means of each training's log, over seeds, by system and metric."""
-    means: dict[str, dict[str, list[float]]] = {}
-    for run in sorted(inputs.logs, key=lambda run: (*inputs.order(run.system), run.seed)):
-        for metric in metrics:
-            values = [row["value"] for row in inputs.logs[run] if (row["split"], row["metric"]) == (split, metric)]
-            if values:
-                means.setdefault(run.system, {}).setdefault(metric, []).append(float(np.mean(values)))
-    return {
-        system: {metric: spread(values) for metric, values in by_metric.items()} for system, by_metric in means.items()
-    }
 
 
 def recipe(system: System) -> str:

@@ -65,7 +65,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
             **_times(inputs),
             **_verdict(inputs),
             shares=summary.SHARES,
-            training_shares=summary.training_shares(inputs),
+            training_shares=summary.logged_means(inputs, "train", summary.SHARES),
             readings=budgets.readings(inputs),
             warnings=summary.warnings(inputs),
             significant=summary.SIGNIFICANT,

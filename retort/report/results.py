@@ -8,7 +8,7 @@ from typing import Any
 
 from retort.report.inputs import Inputs
 from retort.report.mixing import mixed_systems
-from retort.report.summary import SHARES, training_shares
+from retort.report.summary import SHARES, logged_means
 from retort.report.timing import best_engines, engine_latencies, time_column
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
@@ -81,7 +81,7 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
         for metric, cost in checkpoint.costs().items():
             rows.append({**where, "metric": metric, "value": cost, "signature": "model.json"})
         alone = Inputs(inputs.config, logs={run: inputs.logs.get(run, [])})
-        for shares in training_shares(alone).values():
+        for shares in logged_means(alone, "train", SHARES).values():
             for metric, share in shares.items():
                 rows.append({**where, "metric": metric, "value": share.mean, "signature": f"share of {SHARES[metric]}"})
         for mixed in mixed_systems(alone):

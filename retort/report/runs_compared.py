@@ -105,7 +105,8 @@ def _read(run: Path) -> Inputs:
 
 
 def _is_configured(inputs: Inputs, row: Row) -> bool:
-    return row["search"] in inputs.searches(row["system"]) and row["seed"] in inputs.config.seeds_of(row["system"])
+    config, system = inputs.config, row["system"]
+    return row["search"] in config.searches_of(system) and row["seed"] in config.seeds_of(system)
 
 
 def _common_test_set(directories: dict[str, Path], runs: dict[str, Inputs], refused: list[str]) -> str:

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from retort.data.parquet import read_table
 from retort.data.references import references_of
 from retort.data.runs import Run
-from retort.data.tables import CORPUS, TRANSLATIONS
-from retort.report.inputs import Inputs
+from retort.data.tables import CORPUS
+from retort.report.inputs import Inputs, best_outputs
 from retort.report.timing import Key
 
 LIMIT = 100
@@ -86,6 +86,5 @@ def _outputs(inputs: Inputs, key: Key) -> dict[int, str]:
     files: dict[Run, Path] = {run: path for run, path in inputs.translated.items() if (run.system, run.search) == key}
     if not files:
         return {}
-    data = read_table(files[min(files, key=lambda run: run.seed)], TRANSLATIONS, ["id", "test_set", "rank", "text"])
-    data = data.filter(pc.and_(pc.equal(data["test_set"], inputs.samples_of), pc.equal(data["rank"], 0)))
+    data = best_outputs(files[min(files, key=lambda run: run.seed)], inputs.samples_of)
     return dict(zip(data["id"].to_pylist(), data["text"].to_pylist(), strict=True))

@@ -177,7 +177,7 @@ def _special_baseline(inputs: Inputs, key: Key) -> Key | None:
     """System and search that this one is compared with in place of the common baseline, if any."""
     system, search = key
     named = inputs.config.evaluation.baselines.get(system)
-    pairs = counterparts(search, named, inputs.searches) if named else []
+    pairs = counterparts(search, named, inputs.config.searches_of) if named else []
     return next((pair for pair in pairs if pair != (system, search)), None)
 
 
@@ -186,7 +186,7 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
     scores = score_spreads(inputs, test_set)
     result = []
     for raw, distilled in data_pairs(inputs.systems):
-        for search in inputs.searches(raw):
+        for search in inputs.config.searches_of(raw):
             below, above = scores.get((raw, search)), scores.get((distilled, search))
             if not below or not above:
                 continue
@@ -207,14 +207,14 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
     return result
 
 
-def training_shares(inputs: Inputs) -> dict[str, dict[str, Spread]]:
-    """Mean over a training of each of ``SHARES`` that a system's objective counts, by system in the config's order."""
+def logged_means(inputs: Inputs, split: str, metrics: Iterable[str]) -> dict[str, dict[str, Spread]]:
+    """Means over each training's log of the metrics that it has, over seeds, by system in the config's order."""
     means: dict[str, dict[str, list[float]]] = {}
     for run in sorted(inputs.logs, key=lambda run: (*inputs.order(run.system), run.seed)):
-        for metric in SHARES:
-            rows = [row["value"] for row in inputs.logs[run] if (row["split"], row["metric"]) == ("train", metric)]
-            if rows:
-                means.setdefault(run.system, {}).setdefault(metric, []).append(float(np.mean(rows)))
+        for metric in metrics:
+            values = [row["value"] for row in inputs.logs[run] if (row["split"], row["metric"]) == (split, metric)]
+            if values:
+                means.setdefault(run.system, {}).setdefault(metric, []).append(float(np.mean(values)))
     return {
         system: {metric: spread(values) for metric, values in by_metric.items()} for system, by_metric in means.items()
     }

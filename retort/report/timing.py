@@ -143,7 +143,7 @@ def reference_key(inputs: Inputs) -> Key:
     """The reference of speed-ups: the external teacher if it was timed, or else the first system, which is the run's
     own teacher where there is one; its first beam search, or its first search when it has no beam."""
     if any(row["system"] == EXTERNAL for row in inputs.latency):
-        return EXTERNAL, inputs.searches(EXTERNAL)[0]
+        return EXTERNAL, inputs.config.searches_of(EXTERNAL)[0]
     system = next(iter(inputs.systems))
     searches = inputs.systems[system].searches
     beams = [name for name, search in searches.items() if search.kind == "beam"]

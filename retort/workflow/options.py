@@ -146,16 +146,11 @@ class Options:
         ]
         baselines = self.config.evaluation.baselines
         for run in self.plan.decodings(baselines):
-            for name, search in counterparts(run.search, baselines[run.system], self._searches):
+            for name, search in counterparts(run.search, baselines[run.system], self.config.searches_of):
                 baseline = Run(name, self.plan.run_of(name, run.seed).seed, search)
                 if baseline != run:
                     compared.append((run, baseline))
         return compared
-
-    def _searches(self, system: str) -> list[str]:
-        if system == EXTERNAL:
-            return [self.plan.first_search(system)]
-        return list(self.config.systems[system].searches)
 
     # ---- numbers --------------------------------------------------------------------------------------------------
 

@@ -57,11 +57,8 @@ class Plan:
         return Run(system, seed) if seed in self.config.seeds_of(system) else self.first_run(system)
 
     def first_search(self, system: str) -> str:
-        """Name of the search that represents a system in comparisons and validates it; of the external teacher, its
-        kind."""
-        if system == EXTERNAL and self.config.external_teacher:
-            return self.config.external_teacher.kind
-        return next(iter(self.config.trained[system].searches))
+        """Name of the search that represents a system in comparisons and validates it."""
+        return self.config.searches_of(system)[0]
 
     def selective(self) -> list[str]:
         """Systems whose targets another system chooses."""

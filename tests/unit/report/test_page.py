@@ -212,7 +212,7 @@ def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
 
 def test_what_an_objective_counts_is_a_mean_over_its_training(inputs, report):
     means = [seed * 3050 / 1e6 for seed in (1, 2)]
-    shares = summary.training_shares(inputs)
+    shares = summary.logged_means(inputs, "train", summary.SHARES)
     assert list(shares) == ["ctc-raw", "ctc"] and list(shares["ctc"]) == ["infeasible"]
     assert shares["ctc"]["infeasible"].mean == pytest.approx(sum(means) / 2)
     rows = list(csv.DictReader((report / "results.csv").open()))
