@@ -23,6 +23,7 @@ from retort.models.janus import JanusModel
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.models.recurrent import RecurrentModel
 from retort.objectives.base import Step
+from retort.search.base import Hypothesis, run_search
 
 VOCABULARY = 14
 
@@ -100,6 +101,19 @@ def padded(lists: Sequence[Sequence[int]], step: int = 1) -> Tensor:
 
 def batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], step: int = 1) -> Batch:
     return Batch(torch.arange(len(sources)), padded(sources, step), padded(targets, step))
+
+
+def assert_decoded_as_alone(
+    model: Any, lists: Sequence[Sequence[int]], options: Any, teacher: Any = None
+) -> list[list[Hypothesis]]:
+    """A batch gives what batches of one give; returns it."""
+    together = run_search(model, padded(lists), options, teacher)
+    apart = [run_search(model, padded([tokens]), options, teacher)[0] for tokens in lists]
+    assert [[h.tokens for h in best] for best in together] == [[h.tokens for h in best] for best in apart]
+    for ours, alone in zip(together, apart, strict=True):
+        assert [h.score for h in ours] == pytest.approx([h.score for h in alone], rel=1e-4)
+        assert [(h.truncated, h.passes) for h in ours] == [(h.truncated, h.passes) for h in alone]
+    return together
 
 
 def assert_steps_are_teacher_forcing(model: JanusModel | BangModel, source: Tensor, inputs: Tensor) -> None:

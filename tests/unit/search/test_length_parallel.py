@@ -12,7 +12,15 @@ from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.errors import RetortError
 from retort.search import length_parallel
 from retort.search.base import run_search
-from tests.unit.fakes_models import VOCABULARY, FakeParallel, autoregressive, padded, parallel, sentences
+from tests.unit.fakes_models import (
+    VOCABULARY,
+    FakeParallel,
+    assert_decoded_as_alone,
+    autoregressive,
+    padded,
+    parallel,
+    sentences,
+)
 
 ONE = padded([[7]])
 A, B, C = 6, 7, 8
@@ -206,12 +214,7 @@ def test_one_candidate_is_argmax_and_needs_no_teacher(model, how, rescore):
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_a_batch_of_eight_gives_what_eight_batches_of_one_give(model, teacher, name):
-    together = run_search(model, padded(LISTS), SEARCHES[name], teacher)
-    apart = [run_search(model, padded([tokens]), SEARCHES[name], teacher)[0] for tokens in LISTS]
-    assert [[h.tokens for h in best] for best in together] == [[h.tokens for h in best] for best in apart]
-    for ours, alone in zip(together, apart, strict=True):
-        assert [h.score for h in ours] == pytest.approx([h.score for h in alone], rel=1e-4)
-        assert [(h.truncated, h.passes) for h in ours] == [(h.truncated, h.passes) for h in alone]
+    together = assert_decoded_as_alone(model, LISTS, SEARCHES[name], teacher)
     assert len({tuple(best[0].tokens) for best in together}) > 4
 
 

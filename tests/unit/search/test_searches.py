@@ -12,6 +12,7 @@ from tests.unit.fakes_models import (
     VOCABULARY,
     FakeAutoregressive,
     FakeParallel,
+    assert_decoded_as_alone,
     autoregressive,
     dag_model,
     padded,
@@ -76,12 +77,7 @@ def test_a_batch_of_eight_gives_what_eight_batches_of_one_give(name):
         # eos must be likely enough for some sentences to end before others
         model.embeddings.output.data[EOS] *= 1.5
     lists = sentences([3, 12, 1, 7, 9, 2, 5, 11], seed=3)
-    together = run_search(model, padded(lists), options)
-    apart = [run_search(model, padded([tokens]), options)[0] for tokens in lists]
-    assert [[h.tokens for h in best] for best in together] == [[h.tokens for h in best] for best in apart]
-    for ours, alone in zip(together, apart, strict=True):
-        assert [h.score for h in ours] == pytest.approx([h.score for h in alone], rel=1e-4)
-        assert [(h.truncated, h.passes) for h in ours] == [(h.truncated, h.passes) for h in alone]
+    together = assert_decoded_as_alone(model, lists, options)
     assert len({tuple(best[0].tokens) for best in together}) > 2
     if name in ("greedy", "beam"):
         assert len({best[0].passes for best in together}) > 2
