@@ -8,7 +8,6 @@ converted to such lines first. Compressed files are recognised by their first by
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import tarfile
@@ -22,7 +21,7 @@ from typing import Any, Literal
 from retort.config import TextPair, TextSource
 from retort.config.addresses import base_name, is_address
 from retort.config.files import MIRROR_VARIABLE
-from retort.corpus import fairytaleqa, tmx
+from retort.corpus import fairytaleqa, json_lines, tmx
 from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, suspicions
 from retort.corpus.downloads import download
 from retort.corpus.zips import open_member
@@ -36,8 +35,6 @@ log = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _UNREADABLE = (*UNREADABLE, zipfile.BadZipFile, tarfile.TarError)
 _TAR_HEADER = 512
-_SHOWN = 200
-"""Characters of what was found that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ class TextReader:
         """The lines of a file of another layout; the checksum is that of a file with these lines."""
         text, digest = self.text, hashlib.sha256()
         if text.layout == "json":
-            lines = self._json_lines()
+            lines = json_lines.lines(self._raw_lines(), text.field, text.name, self.several)
         elif text.layout == "tmx":
             lines = tmx.lines(_chunks(text), text.field, text.name)
         else:
@@ -145,25 +142,6 @@ class TextReader:
             raise _unreadable(text, error) from error
         self.sha256 = digest.hexdigest()
         self._check()
-
-    def _json_lines(self) -> Iterator[str]:
-        field = self.text.field
-        for number, line in enumerate(self._raw_lines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                texts = [" ".join(part.split()) for part in _texts_at(line, field)]
-            except ValueError as error:
-                raise RetortError(
-                    f"{self.text.name}: line {number}: no text {field!r} ({str(error)[:_SHOWN]}); expected a JSON "
-                    f"object with a text, or a list of texts, of that name; a.b is field b of the object a"
-                ) from None
-            if any(map(_has_surrogates, texts)):
-                raise RetortError(
-                    f"{self.text.name}: line {number}: field {field!r} holds half of a surrogate pair, which is no "
-                    f"character; correct the escape \\ud800 to \\udfff in it, or remove the line"
-                )
-            yield "\t".join(texts) if self.several else " ".join(" ".join(texts).split())
 
     def _raw_lines(self) -> Iterator[str]:
         digest, splitter = hashlib.sha256(), LineSplitter(self.text.name)
@@ -343,45 +321,3 @@ def _open(text: Text, stack: ExitStack) -> Any:
 def _drain(lines: Iterator[str]) -> Iterator[None]:
     for _ in lines:
         yield None
-
-
-def _texts_at(line: str, field: str) -> list[str]:
-    """The texts in a line of JSON that ``field`` names: a key, or a path of keys joined by dots. Raises ValueError."""
-    try:
-        # no number is needed, and an integer of thousands of digits is one
-        value = json.loads(line, object_pairs_hook=_each_once, parse_int=float)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    whole = isinstance(value, dict) and field in value
-    for key in [field] if whole else field.split("."):
-        if not isinstance(value, dict):
-            raise ValueError(f"found {_kind(value)} where an object is expected")
-        if key not in value:
-            raise ValueError(f"found the fields {', '.join(map(repr, value)) or 'of an empty object'}")
-        value = value[key]
-    texts = value if isinstance(value, list) else [value]
-    for text in texts:
-        if not isinstance(text, str):
-            raise ValueError(f"found {_kind(text)}")
-    return texts
-
-
-def _kind(value: Any) -> str:
-    """What a value of JSON is, in words."""
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    kinds = ((dict, "an object"), (list, "a list"), (str, "a text"))
-    return next((name for kind, name in kinds if isinstance(value, kind)), "a number")
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; raises ValueError for a key that is there twice."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return value
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
