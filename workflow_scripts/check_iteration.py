@@ -23,7 +23,7 @@ from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import chosen_tokenizer, words
-from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
 from retort.training.device import prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
@@ -85,7 +85,7 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(
         guards=args.guards.model_dump(mode="json"),
         selected=[file_digest(path) for path in args.selected],
-        first_teacher=file_digest(args.first_teacher / "model.safetensors"),
+        first_teacher=weights_digest(args.first_teacher),
     )
     table = guards_table(rows, args.iteration, args.seed)
     write_table(args.output, GUARDS, data=table, provenance=facts)

@@ -22,7 +22,7 @@ from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.errors import RetortError
-from retort.models.checkpoint import described, load_checkpoint, read_description
+from retort.models.checkpoint import described, load_checkpoint, read_description, weights_digest
 from retort.models.families import family_module
 from retort.search.base import Hypothesis
 from retort.search.decoding import decode_texts, translate_texts, translations_table
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
     facts = {
         "run": str(run),
         "distillation": settings.model_dump(mode="json", exclude={"corpus"}),
-        "teacher": file_digest(args.checkpoint / "model.safetensors"),
+        "teacher": weights_digest(args.checkpoint),
         "corpus": file_digest(args.corpus),
         "best": args.best,
         "code": code_digest([Path(__file__)], extra=sorted({family, *decoding_modules(settings)})),

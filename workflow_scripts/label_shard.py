@@ -17,7 +17,7 @@ from retort.data.tables import ENCODED, LABELS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.label_shards import labelled_pairs
 from retort.distillation.labelling import label
-from retort.models.checkpoint import load_teacher
+from retort.models.checkpoint import load_teacher, weights_digest
 from retort.training.device import PRECISIONS, describe_device, prepare_device
 from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(
         train=file_digest(args.train),
         vocabulary=vocabulary.digest,
-        teacher=file_digest(args.teacher / "model.safetensors"),
+        teacher=weights_digest(args.teacher),
         top_k=args.top_k,
         precision=settings.precision,
         max_length=teacher.config.max_length,

@@ -17,7 +17,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import AGREEMENT
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
-from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
 from retort.objectives.base import load_objective
 from retort.training.device import prepare_device
 from retort.workflow.arguments import threads
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
     score = accuracy if "alignment" in objective.predicts else np.sqrt(accuracy)
     table = pa.table({"id": corpus.ids, "accuracy": accuracy, "score": score}, schema=AGREEMENT.schema)
     facts = provenance(
-        checkpoint=file_digest(args.checkpoint / "model.safetensors"),
+        checkpoint=weights_digest(args.checkpoint),
         train=file_digest(args.train),
         accuracy=float(accuracy.mean()),
     )

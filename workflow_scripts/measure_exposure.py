@@ -17,7 +17,7 @@ from retort.data.tables import EXPOSURE
 from retort.errors import RetortError
 from retort.evaluation.exposure import exposure
 from retort.evaluation.quality import read_tests
-from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of
+from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of, weights_digest
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
@@ -63,8 +63,8 @@ def main(args: argparse.Namespace) -> None:
             logging.info("%s", {key: value for key, value in rows[-1].items() if key != "signature"})
     facts = provenance(
         exposure=options.model_dump(mode="json", exclude={"systems"}),
-        student=file_digest(args.student / "model.safetensors"),
-        teacher=file_digest(args.teacher / "model.safetensors"),
+        student=weights_digest(args.student),
+        teacher=weights_digest(args.teacher),
         tests={path.name: file_digest(path) for path in args.tests},
         device=describe_device(device),
     )

@@ -20,13 +20,13 @@ from pydantic import BaseModel, BeforeValidator
 from retort.config import EXTERNAL, Engine, ExternalTeacher, Latency, NgramSearch, Search
 from retort.data.files import text_or_file
 from retort.data.parquet import read_table, write_table
-from retort.data.provenance import file_digest, provenance
+from retort.data.provenance import provenance
 from retort.data.tables import CORPUS, LATENCY
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.evaluation.runs import test_set_of
 from retort.export.exporting import ExportEngine, Listed, export_system, list_candidates
-from retort.models.checkpoint import WEIGHTS
+from retort.models.checkpoint import weights_digest
 from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start
 from retort.runtime.external_engine import ExternalSystem
@@ -223,8 +223,8 @@ def main(args: argparse.Namespace) -> None:
             f"{entry.system}/{entry.search_name}": entry.search.model_dump(mode="json", exclude_defaults=True)
             for entry in args.systems
         },
-        checkpoints={str(entry.checkpoint): file_digest(entry.checkpoint / WEIGHTS) for entry in args.systems},
-        teachers={str(e.teacher): file_digest(e.teacher / WEIGHTS) for e in args.systems if e.teacher},
+        checkpoints={str(entry.checkpoint): weights_digest(entry.checkpoint) for entry in args.systems},
+        teachers={str(e.teacher): weights_digest(e.teacher) for e in args.systems if e.teacher},
         device=describe_device(device) | machine,
         shortlist=loader.shortlist_facts(),
         load={"before": load, "after": machine_load()},

@@ -17,7 +17,7 @@ from retort.data.tables import MULTIMODALITY
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
-from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
 from retort.training.device import prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script
@@ -45,9 +45,7 @@ def main(args: argparse.Namespace) -> None:
     corpus.check_vocabulary(args.held_out, vocabulary)
     measured = multimodality(model, objective, corpus=corpus, batch_tokens=BATCH_TOKENS)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}
-    facts = provenance(
-        checkpoint=file_digest(args.checkpoint / "model.safetensors"), held_out=file_digest(args.held_out)
-    )
+    facts = provenance(checkpoint=weights_digest(args.checkpoint), held_out=file_digest(args.held_out))
     write_table(
         args.output, MULTIMODALITY, data=pa.Table.from_pylist([row], schema=MULTIMODALITY.schema), provenance=facts
     )

@@ -21,7 +21,7 @@ from retort.data.tables import SELECTION
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError
-from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(
         em=args.em.model_dump(mode="json", include=KEYS),
         candidates=file_digest(args.candidates),
-        scorers={name: file_digest(path / "model.safetensors") for name, path in scorers(args).items()},
+        scorers={name: weights_digest(path) for name, path in scorers(args).items()},
         device=describe_device(device),
     )
     rows = write_table(args.output, SELECTION, data=parts(), provenance=facts)

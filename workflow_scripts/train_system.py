@@ -21,7 +21,7 @@ from retort.data.vocabulary import Vocabulary
 from retort.errors import NotFinite, RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
-from retort.models.checkpoint import load_teacher, save_checkpoint
+from retort.models.checkpoint import WEIGHTS, load_teacher, save_checkpoint, weights_digest
 from retort.models.kernels import reseed_dropout
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
 from retort.training.distributed.launching import launch
@@ -177,10 +177,6 @@ def input_digests(args: argparse.Namespace, vocabulary: Vocabulary) -> dict[str,
     return inputs
 
 
-def weights_digest(checkpoint: Path) -> str:
-    return file_digest(checkpoint / "model.safetensors")
-
-
 def first_search(system: System) -> SearchSection:
     """The search that validates."""
     return next(iter(system.searches.values()))
@@ -291,7 +287,7 @@ def save(
     }
     weights = trainer.optimiser.named_master(trainer.model)
     save_checkpoint(args.output, weights, description=description, vocabulary=vocabulary)
-    trainer.state.finish(args.output / "model.safetensors")
+    trainer.state.finish(args.output / WEIGHTS)
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
 
 

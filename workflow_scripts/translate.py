@@ -15,7 +15,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.evaluation.runs import test_set_of
-from retort.models.checkpoint import load_checkpoint, load_teacher
+from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
 from retort.search.decoding import decode_table
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import count, threads
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
         teacher = load_teacher(
             args.teacher, args.checkpoint, vocabulary, device=device, max_length=model.config.max_length
         )
-        helper_facts = {"teacher": file_digest(args.teacher / "model.safetensors")}
+        helper_facts = {"teacher": weights_digest(args.teacher)}
 
     run = Run(args.system, args.seed, args.search_name)
 
@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     if isinstance(args.search, NgramSearch) and args.search.table:
         helper_facts["ngrams"] = file_digest(args.search.table)
     facts = provenance(
-        checkpoint=file_digest(args.checkpoint / "model.safetensors"),
+        checkpoint=weights_digest(args.checkpoint),
         **helper_facts,
         search={"name": args.search_name, **TypeAdapter(Search).dump_python(args.search, mode="json")},
         tests={path.name: file_digest(path) for path in args.tests},

@@ -15,7 +15,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TUNING
 from retort.evaluation.tuning import best, tried, tuning_table
-from retort.models.checkpoint import load_checkpoint, load_teacher
+from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
 from retort.search.decoding import translate_texts
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import count, threads
@@ -62,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
     chosen = best(results)
     logging.info("%s %.2f with %s", args.metric, chosen.score.value, chosen.search)
     facts = provenance(
-        checkpoint=file_digest(args.checkpoint / "model.safetensors"),
+        checkpoint=weights_digest(args.checkpoint),
         valid=file_digest(args.valid),
         device=describe_device(device),
     )

@@ -29,7 +29,7 @@ from retort.export.parity import Lines, compare
 from retort.export.precision import Precision
 from retort.export.shortlist import SIZE, Shortlist, build, facts_of, shortlist_table
 from retort.models.base import EncoderDecoder
-from retort.models.checkpoint import WEIGHTS, load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
 from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
@@ -205,7 +205,7 @@ def _write(
         "shortlist": listed and listed.facts,
         "vocabulary": trained.vocabulary.digest,
         "checkpoint": {
-            "weights": file_digest(trained.directory / WEIGHTS),
+            "weights": weights_digest(trained.directory),
             "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
             "data": trained.description.get("data"),
             "updates": trained.description.get("updates"),

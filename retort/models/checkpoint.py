@@ -20,7 +20,7 @@ from torch import Tensor
 
 from retort.config import Model, Objective, ObjectiveSection
 from retort.data.files import check_file, read_bytes, read_text, write_bytes, write_json
-from retort.data.provenance import value_digest
+from retort.data.provenance import file_digest, value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
@@ -180,6 +180,11 @@ def described_weights(directory: Path, description: dict[str, Any]) -> dict[str,
     """The weights that a description was saved with; raises RetortError for others, as ``read_weights`` does."""
     _check_identity(directory, description)
     return read_weights(directory, description.get("weights"))
+
+
+def weights_digest(directory: Path) -> str:
+    """SHA-256 in hex of the file with a checkpoint's weights."""
+    return file_digest(directory / WEIGHTS)
 
 
 def read_weights(directory: Path | str, digest: str | None = None) -> dict[str, Tensor]:
