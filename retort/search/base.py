@@ -97,3 +97,13 @@ def without_special(tokens: Sequence[int]) -> list[int]:
 def of_text(tokens: Sequence[int], values: Sequence[float]) -> list[float]:
     """Of a value per token those of the tokens that ``without_special`` leaves."""
     return [value for token, value in zip(tokens, values, strict=True) if token >= SPECIAL_IDS or token == UNK]
+
+
+def one_pass_outputs(tokens_bt: Tensor, score_b: Tensor, log_probs_bt: Tensor) -> list[list[Hypothesis]]:
+    """The only hypothesis of each source: the text in its slots, its score, and the log-probability of each slot, in
+    nats."""
+    columns = (column.tolist() for column in (tokens_bt, score_b, log_probs_bt))
+    return [
+        [Hypothesis(without_special(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
+        for tokens, score, log_probs in zip(*columns, strict=True)
+    ]

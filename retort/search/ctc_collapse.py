@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import CtcCollapse
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel
-from retort.search.base import Hypothesis, of_text, without_special
+from retort.search.base import Hypothesis, one_pass_outputs
 
 FORBIDDEN = [PAD, BOS, EOS, MASK]
 
@@ -36,9 +36,4 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     repeated_bt = torch.zeros_like(inside_bt)
     repeated_bt[:, 1:] = tokens_bt[:, 1:] == tokens_bt[:, :-1]
     tokens_bt = tokens_bt.masked_fill(repeated_bt, PAD)
-    return [
-        [Hypothesis(without_special(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
-        for tokens, score, log_probs in zip(
-            tokens_bt.tolist(), score_bt.sum(1).tolist(), score_bt.tolist(), strict=True
-        )
-    ]
+    return one_pass_outputs(tokens_bt, score_bt.sum(1), score_bt)

@@ -14,7 +14,7 @@ from torch import Tensor
 from retort.config import DagPath
 from retort.data.vocabulary import PAD
 from retort.models.dag import DagModel
-from retort.search.base import Hypothesis, no_output, of_text, without_special
+from retort.search.base import Hypothesis, no_output, one_pass_outputs
 from retort.search.vertices import read_graph
 
 
@@ -34,10 +34,7 @@ def search(model: DagModel, source_bs: Tensor, options: DagPath) -> list[list[Hy
     step_bt = log_transitions_bij.gather(2, next_bt[:, :, None])[:, :, 0].masked_fill(place_t >= last_b1, 0.0)
     score_b = ((step_bt + log_prob_bt) * visited_bt).sum(1)
     tokens_bt = without_repeats(torch.where(inner_bt, token_bt, PAD), inner_bt)
-    return [
-        [Hypothesis(without_special(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
-        for tokens, score, log_probs in zip(tokens_bt.tolist(), score_b.tolist(), log_prob_bt.tolist(), strict=True)
-    ]
+    return one_pass_outputs(tokens_bt, score_b, log_prob_bt)
 
 
 def on_the_way(next_bt: Tensor) -> Tensor:

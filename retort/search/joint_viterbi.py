@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import JointViterbi
 from retort.losses.dag_paths import best_path, best_scores
 from retort.models.dag import DagModel
-from retort.search.base import Hypothesis, no_output, of_text, output_limit, without_special
+from retort.search.base import Hypothesis, no_output, one_pass_outputs, output_limit
 from retort.search.vertices import read_graph
 
 
@@ -30,8 +30,4 @@ def search(model: DagModel, source_bs: Tensor, options: JointViterbi) -> list[li
     score_b, best_b = final_bn.masked_fill(too_long_bn, float("-inf")).max(1)
     path_bn = best_path(scores_nbt, log_transitions_bij, vertices_b=vertices_b, length_b=best_b + 2)
     tokens_bn = token_bt.gather(1, path_bn)
-    columns = (tokens_bn, score_b, log_prob_bt.gather(1, path_bn))
-    return [
-        [Hypothesis(without_special(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
-        for tokens, score, log_probs in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    return one_pass_outputs(tokens_bn, score_b, log_prob_bt.gather(1, path_bn))
