@@ -33,11 +33,6 @@ class Multimodality:
         """Nats per target token."""
         return self.nats / self.tokens if self.tokens else float("nan")
 
-    @property
-    def nats_per_sentence(self) -> float:
-        """Nats per sentence, comparable with a true conditional entropy."""
-        return self.nats / self.sentences if self.sentences else float("nan")
-
 
 def multimodality(model: EncoderDecoder, objective: Any, corpus: EncodedCorpus, batch_tokens: int) -> Multimodality:
     """NCM of held-out pairs under a non-autoregressive model."""
