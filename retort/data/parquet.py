@@ -251,5 +251,5 @@ def _readable(path: Path | str) -> Iterator[None]:
         raise RetortError(f"{path}: no such file; expected a table in Parquet") from None
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise RetortError(
-            f"{path}: not a readable Parquet file ({error}); delete it and run the stage that writes it again"
+            f"{path}: not a readable Parquet file ({error}); if a run wrote it, delete it and run the stage again"
         ) from error

@@ -352,7 +352,7 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     ),
     "table: text": (
         encoding(lambda h: h.file("t.parquet", "text")),
-        ("t.parquet", "not a readable Parquet file", "delete it"),
+        ("t.parquet", "not a readable Parquet file", "if a run wrote it, delete it"),
     ),
     "table: empty file": (encoding(lambda h: h.file("t.parquet", "")), ("t.parquet", "not a readable Parquet file")),
     "table: a directory": (encoding(lambda h: h.folder), ("Is a directory", "an earlier stage")),
