@@ -13,7 +13,7 @@ import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,11 +52,15 @@ class NgramModel:
         nothing = np.zeros(1, np.float32)
         return cls(1, 0.0, keys=np.zeros(1, np.uint64), log_probs=nothing, weights=nothing)
 
+    @cached_property
     def first_continuations(self) -> np.ndarray:
-        """int64, one element per n-gram that can be a context, in the table's order, and one more: the place of the
-        first n-gram that continues it. They end where the next element is."""
+        """uint32 [contexts + 1]: where the continuations of each context begin in the table, and the table's end.
+
+        Contexts are the n-grams that are shorter than ``order``, in the table's order. A context's continuations end
+        where those of the next one begin.
+        """
         contexts = self.keys[: self.keys.searchsorted(np.uint64(1 << BITS * (self.order - 1)))]
-        return np.append(self.keys.searchsorted(contexts << np.uint64(BITS)), len(self.keys))
+        return np.append(self.keys.searchsorted(contexts << np.uint64(BITS)), len(self.keys)).astype(np.uint32)
 
     def to_bytes(self) -> bytes:
         """The content of a file: five arrays in the format of numpy, and a digest of them."""

@@ -24,4 +24,4 @@ class Loss:
     """How many tokens (or sentences), weighted, the total and its parts are means over; None: all target tokens of the
     batch."""
     counts: Mapping[str, Tensor | None] = field(default_factory=dict)
-    """The same of parts that are means over others."""
+    """What parts are means over, where that is not ``tokens``."""

@@ -52,7 +52,7 @@ class Scorer:
         self._keys: memoryview[int] = model.keys.data
         self._log_probs: memoryview[float] = model.log_probs.data.cast("B").cast("f")
         self._weights: memoryview[float] = model.weights.data.cast("B").cast("f")
-        self._firsts: memoryview[int] = model.first_continuations().data
+        self._firsts: memoryview[int] = model.first_continuations.data
         self._order, self._lm_weight, self._bonus = model.order, lm_weight, token_bonus
         self._unknown = lm_weight * (model.floor + self._weights[0])
         self.largest = max(0.0, token_bonus)
