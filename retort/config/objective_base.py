@@ -90,7 +90,7 @@ class ObjectiveSection(Section):
         return self.family == "autoregressive"
 
     @property
-    def slots_per_token(self) -> int:
+    def slots_per_token(self) -> float:
         """Decoder slots of the model per token."""
         return 1
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
 from retort.config.base import Probability, ShapesWeights
 from retort.config.objective_base import ALIGNMENT, GRAPH, OVERFULL, DeepSupervision, Glancing, ObjectiveSection
+
+
+def _plain(number: float) -> int | float:
+    """2 and 2.0 are the same section, and written alike."""
+    return int(number) if number == int(number) else number
 
 
 class Upsampled(ObjectiveSection):
@@ -15,11 +20,11 @@ class Upsampled(ObjectiveSection):
 
     weighs_samples = True
     untrained = (OVERFULL,)
-    upsampling: Annotated[int, ShapesWeights()] = Field(2, ge=1, le=100)
-    """Decoder slots per source token."""
+    upsampling: Annotated[float, ShapesWeights(), PlainSerializer(_plain)] = Field(2, ge=0.01, le=100)
+    """Decoder slots per source token, eos included; rounded up for a whole source."""
 
     @property
-    def slots_per_token(self) -> int:
+    def slots_per_token(self) -> float:
         return self.upsampling
 
 
@@ -47,7 +52,7 @@ class Graph(Upsampled):
     predicts = ("graph",)
     usual_searches = GRAPH
     same_weights = "graph"
-    upsampling: Annotated[int, ShapesWeights()] = Field(4, ge=1, le=100)
+    upsampling: Annotated[float, ShapesWeights(), PlainSerializer(_plain)] = Field(4, ge=1, le=100)
     """Vertices per source token; Huang et al. 2022 have 8. Time and memory grow with its square."""
 
 

@@ -16,7 +16,7 @@ from retort.models.parallel import ParallelModel
 class DagModel(ParallelModel):
     """Models P(token | vertex), as the parallel family does, and P(next vertex | vertex)."""
 
-    def __init__(self, config: Model, source_size: int, target_size: int, upsampling: int) -> None:
+    def __init__(self, config: Model, source_size: int, target_size: int, upsampling: float) -> None:
         """``upsampling``: number of vertices per source token."""
         super().__init__(config, source_size, target_size, upsampling=upsampling)
         # query, key and one gate logit per head, packed side by side

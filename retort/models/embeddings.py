@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from retort.config import Model
 from retort.data.batches import LENGTH_STEP, round_up
+from retort.data.upsampling import ONE_SLOT, Upsampling
 from retort.models.kernels import dropout, embed
 
 
@@ -38,13 +39,14 @@ class Embeddings(nn.Module):
 
 
 class Positions(nn.Module):
-    """Position embeddings, added with dropout: for padded sequences of ``slots`` positions per token."""
+    """Position embeddings, added with dropout: for padded sequences of as many positions per token as ``upsampling``
+    says."""
 
-    def __init__(self, config: Model, slots: int = 1) -> None:
+    def __init__(self, config: Model, upsampling: Upsampling = ONE_SLOT) -> None:
         super().__init__()
         self.probability = config.dropout
         # the longest sequence is padded too, and a length slot may precede it
-        length = (round_up(config.max_length, LENGTH_STEP) + 1) * slots
+        length = upsampling.slots(round_up(config.max_length, LENGTH_STEP) + 1)
         if config.positions == "learned":
             self.table = nn.Parameter(normal(length, config.d_model, deviation=0.02))
         else:

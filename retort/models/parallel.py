@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retort.config import Model, ObjectiveSection
+from retort.data.upsampling import Upsampling
 from retort.data.vocabulary import MASK, PAD
 from retort.models.base import Transformer
 from retort.models.embeddings import Positions
@@ -43,7 +44,7 @@ class ParallelModel(Transformer):
         config: Model,
         source_size: int,
         target_size: int,
-        upsampling: int = 0,
+        upsampling: float = 0,
         length_from: str = "mean",
         decoder_input: str = "mask",
         blank: bool = False,
@@ -51,7 +52,8 @@ class ParallelModel(Transformer):
         deep_supervision: bool = False,
         eos_anywhere: bool = False,
     ) -> None:
-        """``upsampling``: decoder slots per source token; 0 decodes slots of a predicted length.
+        """``upsampling``: decoder slots per source token, a fraction or a whole number; 0 decodes slots of a predicted
+        length.
 
         ``length_from``: "mean" predicts the length from the mean encoder state, "slot" from the state of an empty slot
         before the source. ``decoder_input``: slots to predict hold the embedding of "mask" or "pad". "slot" and "pad"
@@ -62,17 +64,17 @@ class ParallelModel(Transformer):
         through a linear layer of ``layer_fusion`` (Huang et al. 2022).
         """
         super().__init__(config, source_size, target_size)
-        self.upsampling = upsampling
+        self.upsampling = Upsampling.of(upsampling) if upsampling else None
         self.length_slot = length_from == "slot"
         self.pad_input = decoder_input == "pad"
         self.blank = blank
         self.length_multiplier = length_multiplier
         self.eos_anywhere = eos_anywhere
-        if upsampling == 0:
+        if self.upsampling is None:
             classes = config.max_length + 1 if self.length_slot else 2 * LENGTH_RANGE + 1
             self.length = nn.Linear(config.d_model, classes)
         else:
-            self.slot_positions = Positions(config, upsampling)
+            self.slot_positions = Positions(config, self.upsampling)
         self.deep_supervision = deep_supervision
         if deep_supervision:
             fusions = [Linear(2 * config.d_model, config.d_model) for _ in range(config.decoder_layers - 1)]
@@ -120,7 +122,7 @@ class ParallelModel(Transformer):
     def decode_upsampled(
         self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Decoder states [b, upsampling * s, d], and the number of slots [b] without padding.
+        """Decoder states [b, t, d] of the slots of s tokens, and the number of slots [b] without padding.
 
         A slot's input is its encoder state (Libovicky and Helcl 2018), or the embedding of its token in ``given_bt``
         where that is not pad.
@@ -132,12 +134,17 @@ class ParallelModel(Transformer):
         self, source_bs: Tensor, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor]:
         """As ``decode_upsampled``, with the states of each layer that predicts; the last entry is the last layer's."""
-        slots_bt = (source_bs == PAD).repeat_interleave(self.upsampling, 1)
-        input_btd = memory_bsd.repeat_interleave(self.upsampling, 1)
+        assert self.upsampling is not None
+        slot_t = torch.arange(self.upsampling.slots(source_bs.shape[1]), device=source_bs.device)
+        slots_b = self.upsampling.slots((source_bs != PAD).sum(1))
+        if self.upsampling.is_whole:
+            input_btd = memory_bsd.repeat_interleave(self.upsampling.numerator, 1)
+        else:
+            input_btd = memory_bsd.index_select(1, self.upsampling.token(slot_t))
         if given_bt is not None:
             input_btd = torch.where((given_bt != PAD)[:, :, None], self._embed(given_bt), input_btd)
-        bias = padding_bias(slots_bt, self.config.heads, self.dtype)
-        return self._decode(self.slot_positions(input_btd), bias, memory_bsd, memory_bias), (~slots_bt).sum(1)
+        bias = padding_bias(slot_t >= slots_b[:, None], self.config.heads, self.dtype)
+        return self._decode(self.slot_positions(input_btd), bias, memory_bsd, memory_bias), slots_b
 
     def _decode(self, x_btd: Tensor, bias: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> list[Tensor]:
         """States [b, t, d] of each layer that predicts: of all with deep supervision, else of the last one."""

@@ -83,7 +83,8 @@ def reveal(
     best alignment; without ``blanks``, only slots that have a token. None is where the slots cannot hold the target.
     """
     states_btd = first_guess(model, lambda: model.decode_upsampled(source_bs, *encoded)[0])
-    slots_b = model.upsampling * (source_bs != PAD).sum(1)
+    assert model.upsampling is not None
+    slots_b = model.upsampling.slots((source_bs != PAD).sum(1))
     aligned_bt, inside_bt = best_tokens(states_btd, model.embeddings.output, target=target, slots_b=slots_b)
     wrong_bt = (most_probable(states_btd, model.embeddings.output) != aligned_bt) & inside_bt
     draws_bt = torch.rand(inside_bt.shape, generator=generator).to(slots_b.device)

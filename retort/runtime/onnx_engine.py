@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 
+from retort.data.upsampling import Upsampling
 from retort.data.vocabulary import EOS, PAD, UNK
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
@@ -42,6 +43,13 @@ class Graphs:
         self.allow_unknown = False
         """Whether outputs may hold unk."""
         self._more_inputs: dict[str, dict[str, np.ndarray]] = {name: {} for name in self._sessions}
+
+    def slots(self, lengths: np.ndarray) -> np.ndarray:
+        """Decoder slots [b] of sources with this many tokens [b], eos included."""
+        found = self.facts["upsampling"]
+        # bundles from before fractions have a whole number
+        upsampling = Upsampling(*found) if isinstance(found, list) else Upsampling.of(found)
+        return upsampling.slots(lengths)  # type: ignore[no-any-return]
 
     def for_sources(self, sources: Sequence[Sequence[int]]) -> Self:
         """The same graphs; with a shortlist, they score the candidates of these sources."""

@@ -219,7 +219,7 @@ class Plan:
         not left without work at the end."""
         section = self.config.trained[system]
         layers = section.model.encoder_layers + section.objective.slots_per_token * section.model.decoder_layers
-        return 1 + section.training.max_updates * section.training.batch_tokens * layers // 1_000_000
+        return 1 + int(section.training.max_updates * section.training.batch_tokens * layers) // 1_000_000
 
     def training_files(self, system: str, seed: int) -> dict[str, str]:
         """What a training reads, by name, the checkpoints of other runs included."""

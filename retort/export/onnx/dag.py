@@ -44,7 +44,8 @@ def export(model: DagModel, form: Form) -> Exported:
     g.output(NORMALISER, g.op("Squeeze", normaliser, g.integers(2)), FLOAT, "b", "t")
     g.output(END, g.op("Squeeze", end, g.integers(2)), FLOAT, "b", "t")
     g.output(TRANSITIONS, transitions(g, model, states=states, count=count), FLOAT, "b", "t", "t")
-    return Exported({MODEL: g.model()}, {"forbidden": FORBIDDEN, "upsampling": model.upsampling})
+    assert model.upsampling is not None
+    return Exported({MODEL: g.model()}, {"forbidden": FORBIDDEN, "upsampling": list(model.upsampling)})
 
 
 def transitions(g: Graph, model: DagModel, states: str, count: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from torch import Tensor
 
+from retort.data.upsampling import Upsampling
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
@@ -33,7 +34,7 @@ def export(model: ParallelModel, form: Form) -> Exported:
     """The graphs of a model."""
     facts: dict[str, Any] = {"forbidden": forbidden_tokens(model)}
     if model.upsampling:
-        return Exported({MODEL: upsampled(model, form)}, facts | {"upsampling": model.upsampling})
+        return Exported({MODEL: upsampled(model, form)}, facts | {"upsampling": list(model.upsampling)})
     facts |= {
         "length_slot": model.length_slot,
         "length_range": LENGTH_RANGE,
@@ -135,13 +136,28 @@ def embedded(g: Graph, model: ParallelModel, tokens: str) -> str:
 def upsampled_states(g: Graph, model: ParallelModel, source: str, lengths: str) -> tuple[str, str]:
     """Decoder states [b, t, d] of the slots, and their number [b]."""
     memory, _ = encode(g, model, source=source, lengths=lengths)
-    times = model.upsampling
-    repeated = g.op("Concat", *[memory] * times, axis=-1) if times > 1 else memory
-    x = g.reshape(repeated, 0, -1, model.config.d_model)
-    width = g.op("Mul", g.width(source), g.integers(times))
-    count = g.op("Mul", lengths, g.constant(np.array(times, np.int32)))
+    assert model.upsampling is not None
+    width = slots_of(g, model.upsampling, g.width(source), np.int64)
+    count = slots_of(g, model.upsampling, lengths, np.int32)
+    if model.upsampling.is_whole:
+        times = model.upsampling.numerator
+        repeated = g.op("Concat", *[memory] * times, axis=-1) if times > 1 else memory
+        x = g.reshape(repeated, 0, -1, model.config.d_model)
+    else:
+        tokens = model.upsampling.token(np.arange(len(model.slot_positions.table)))
+        x = g.op("Gather", memory, g.rows(g.constant(tokens), width), axis=1)
     x = add_positions(g, x, table=model.slot_positions.table, width=width)
     return decoded(g, model, x=x, count=count, memory=memory, lengths=lengths), count
+
+
+def slots_of(g: Graph, upsampling: Upsampling, tokens: str, kind: type[np.integer]) -> str:
+    """Slots [n] of these numbers [n] of tokens, which are of this type."""
+    numerator, most_left, denominator = (
+        g.constant(np.array(number, kind))
+        for number in (upsampling.numerator, upsampling.denominator - 1, upsampling.denominator)
+    )
+    slots = g.op("Mul", tokens, numerator)
+    return slots if upsampling.is_whole else g.op("Div", g.op("Add", slots, most_left), denominator)
 
 
 def decoded(g: Graph, model: ParallelModel, x: str, count: str, memory: str, lengths: str) -> str:

@@ -32,7 +32,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     blank_bt = np.exp(scores_btv[:, :, column] - top_bt)
     scores_btv[:, :, column] = -np.inf
     decoded = []
-    for row, count in enumerate(lengths * graphs.facts["upsampling"]):
+    for row, count in enumerate(graphs.slots(lengths)):
         scores_tv, top_t = scores_btv[row, :count], top_bt[row, :count]
         row_m, column_m = most_probable(scores_tv, pruning.candidates, pruning.min_share, top_t)
         slots = slots_of(blank_bt[row], row_m, graphs.tokens[column_m], scores_tv[row_m, column_m] - top_t[row_m])

@@ -21,7 +21,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     """One pass."""
     outputs, lengths = graphs.encoded(MODEL, sources)
     best = graphs.tokens[_best(graphs, outputs[LOGITS], options)].tolist()
-    slots = (lengths * graphs.facts["upsampling"]).tolist()
+    slots = graphs.slots(lengths).tolist()
     return [Decoded(text_of(without_repeats(row[:count])), False, 1) for row, count in zip(best, slots, strict=True)]
 
 
@@ -33,7 +33,7 @@ def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     best_bt = _best(graphs, scores_btv, options)
     log_probs_bt = np.take_along_axis(scores_btv, best_bt[:, :, None], 2)[:, :, 0] - normaliser_bt
     found = []
-    for row, count in enumerate((lengths * graphs.facts["upsampling"]).tolist()):
+    for row, count in enumerate(graphs.slots(lengths).tolist()):
         slots, log_probs = graphs.tokens[best_bt[row, :count]].tolist(), log_probs_bt[row, :count].tolist()
         tokens, firsts = without_repeats(slots), first_of_repeats(slots, log_probs)
         found.append([Scored(Decoded(text_of(tokens), False, 1), sum(log_probs), of_text(tokens, firsts))])

@@ -27,7 +27,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     outputs, lengths = graphs.encoded(MODEL, sources)
     graphs.forbid_unknown(outputs[LOGITS])
     decoded = []
-    for row, (tokens, count) in enumerate(zip(sources, lengths * graphs.facts["upsampling"], strict=True)):
+    for row, (tokens, count) in enumerate(zip(sources, graphs.slots(lengths), strict=True)):
         scores_tv, normaliser_t = outputs[LOGITS][row, :count], outputs[NORMALISER][row, :count]
         # what is left out here has less than min_share of another successor over the same transition
         row_m, column_m = most_probable(scores_tv, pruning.candidates, pruning.min_share)

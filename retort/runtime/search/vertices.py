@@ -32,7 +32,7 @@ def read_graphs(graphs: Graphs, sources: Sequence[Sequence[int]]) -> Iterator[Ve
     graphs.forbid_unknown(outputs[LOGITS])
     best_bt = outputs[LOGITS].argmax(2)
     log_prob_bt = np.take_along_axis(outputs[LOGITS], best_bt[:, :, None], 2)[:, :, 0] - outputs[NORMALISER]
-    for row, count in enumerate(lengths * graphs.facts["upsampling"]):
+    for row, count in enumerate(graphs.slots(lengths)):
         last = count - 1
         token_t, log_prob_t = graphs.tokens[best_bt[row, :count]], log_prob_bt[row, :count]
         token_t[0], log_prob_t[0] = PAD, 0.0
