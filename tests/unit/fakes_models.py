@@ -44,7 +44,7 @@ def recurrent(seed: int = 0, **changes: Any) -> RecurrentModel:
 
 
 def parallel(
-    upsampling: int = 0,
+    upsampling: float = 0,
     seed: int = 0,
     length_from: str = "mean",
     decoder_input: str = "mask",
@@ -59,7 +59,7 @@ def parallel(
     return ParallelModel(shape, VOCABULARY, VOCABULARY, *choices).eval()
 
 
-def dag_model(upsampling: int = 4, seed: int = 0, **changes: Any) -> DagModel:
+def dag_model(upsampling: float = 4, seed: int = 0, **changes: Any) -> DagModel:
     torch.manual_seed(seed)
     return DagModel(tiny_shape(**changes), VOCABULARY, VOCABULARY, upsampling).eval()
 

@@ -28,6 +28,9 @@ OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
     "nmla": config.Nmla(name="nmla"),
     "fuzzy_dag": config.FuzzyDag(name="fuzzy_dag"),
     "dag": config.Dag(name="dag"),
+    "ctc, fraction": config.Ctc(name="ctc", upsampling=1.5),
+    "glat_ctc, fraction": config.GlatCtc(name="glat_ctc", upsampling=1.75),
+    "dag, fraction": config.Dag(name="dag", upsampling=2.5),
 }
 """Options with which an objective learns a batch by heart in a few updates, by its name."""
 
