@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,24 +18,33 @@ PLAIN = ("-n", "--dry", "--logger", "-q", "--quiet")
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
     command.add_argument("configuration", type=Path)
-    command.add_argument("arguments", nargs=argparse.REMAINDER, help="targets and flags of snakemake")
+    command.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        help="more configuration files, a later one overrides an earlier one; then targets and flags of snakemake",
+    )
     command.set_defaults(call=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Replace this process by snakemake; what is given after the configuration is passed on, and files of --configfile
-    are layered on it."""
+    """Replace this process by snakemake; what is given after the configurations is passed on, and files of --configfile
+    are layered on them."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "Snakefile").is_file():
         raise RetortError(f"{root}: no Snakefile; retort run needs a checkout of Retort, installed with make run")
-    if not args.configuration.is_file():
-        raise RetortError(f"{args.configuration}: no such file; expected a configuration, as retort init writes it")
+    # Snakemake would take a file that exists for a target, which is there
+    layers = list(itertools.takewhile(re.compile(r"[^-].*\.ya?ml").fullmatch, args.arguments))
+    for configuration in (args.configuration, *map(Path, layers)):
+        if not configuration.is_file():
+            raise RetortError(f"{configuration}: no such file; expected a configuration, as retort init writes it")
     chosen = ("-c", "--cores", "-j", "--jobs", "--profile")
     cores = [] if any(given.startswith(chosen) for given in args.arguments) else ["--cores", "all"]
     # of several --configfile, Snakemake would take the last one alone
     files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    files.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[str(args.configuration)])
-    given, passed_on = files.parse_known_args(args.arguments)
+    files.add_argument(
+        "--configfile", "--configfiles", nargs="+", action="extend", default=[str(args.configuration), *layers]
+    )
+    given, passed_on = files.parse_known_args(args.arguments[len(layers) :])
     command = [sys.executable, "-m", "snakemake", "--configfile", *given.configfile]
     command += ["--snakefile", str(root / "Snakefile"), *cores]
     if not any(given.startswith(PLAIN) for given in args.arguments):

@@ -414,7 +414,7 @@ def test_a_checkpoint_to_export_that_is_nearly_named_is_proposed(checkpoint, tmp
 
 
 def test_answers_before_the_pipe_closes_and_ends_quietly_when_the_reader_goes(checkpoint, expected):
-    command = [sys.executable, "-m", "retort.cli", "translate", "--model", checkpoint, "--threads", "1"]
+    command = [sys.executable, "-m", "retort", "translate", "--model", checkpoint, "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:

@@ -112,7 +112,7 @@ class Checkout:
 
     def terminal(self, *arguments: str) -> tuple[int, str]:
         """Run ``retort`` here in a pseudo-terminal; returns its status and all that it wrote there."""
-        command = [sys.executable, "-m", "retort.cli", *arguments]
+        command = [sys.executable, "-m", "retort", *arguments]
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
         ours, its = pty.openpty()
         process = subprocess.Popen(
@@ -129,7 +129,7 @@ class Checkout:
 
     def why(self, *arguments: str) -> str:
         """What ``retort why`` prints here."""
-        command = [sys.executable, "-m", "retort.cli", "why", *arguments]
+        command = [sys.executable, "-m", "retort", "why", *arguments]
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RETORT_MIRROR")}
         done = subprocess.run(command, cwd=self.path, env=environment, text=True, capture_output=True)
         assert done.returncode == 0 and not done.stderr, done.stderr

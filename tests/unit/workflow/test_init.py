@@ -250,12 +250,15 @@ def test_run_hands_over_to_snakemake(given: list[str], flags: list[str], monkeyp
     assert calls[0][3:6] == ["--configfile", "c.yaml", "--snakefile"]
     assert calls[0][7:] == [*flags, *given]
     assert command(monkeypatch, "run", "absent.yaml") == 2
+    assert command(monkeypatch, "run", "c.yaml", "absent.yaml", "teacher") == 2
 
 
 @pytest.mark.parametrize(
     ("given", "files", "passed_on"),
     [
         (["--configfile", "b.yaml", "d.yaml", "-n"], ["b.yaml", "d.yaml"], ["-n"]),
+        (["b.yaml", "d.yml", "teacher", "-n"], ["b.yaml", "d.yml"], ["teacher", "-n"]),
+        (["b.yaml", "teacher", "--configfile", "d.yml"], ["b.yaml", "d.yml"], ["teacher"]),
         (["--configfile=b.yaml", "teacher", "-n", "--configfiles", "d.yaml"], ["b.yaml", "d.yaml"], ["teacher", "-n"]),
     ],
 )
@@ -264,7 +267,8 @@ def test_files_are_layered_on_the_one_that_is_run(
 ) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr(os, "execve", lambda program, arguments, environment: calls.append(arguments))
-    Path("c.yaml").touch()
+    for name in ("c.yaml", "b.yaml", "d.yml"):
+        Path(name).touch()
     assert command(monkeypatch, "run", "c.yaml", *given) == 0
     # a target after them would count as one more file
     assert calls[0][3 : calls[0].index("--snakefile")] == ["--configfile", "c.yaml", *files]

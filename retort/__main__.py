@@ -1,4 +1,4 @@
-"""``python -m retort.cli``."""
+"""``python -m retort``."""
 
 from retort.cli import main
 
