@@ -111,14 +111,13 @@ def random_shortlist(size: Size) -> Shortlist:
 
 
 def in_onnx(
-    directory: Path, name: str, size: Size, depths: tuple[int, int], precision: str, shortlist: Shortlist | None
+    directory: Path, objective: Any, size: Size, depths: tuple[int, int], search: Any, shortlist: Shortlist | None
 ) -> Decode:
-    """A student in ONNX Runtime."""
-    objective, search = STUDENTS[name]
+    """A student in ONNX Runtime, int8."""
     model, pieces = random_model(objective, size, *depths), Pieces(size.pieces)
     directory.mkdir()
     writing = import_module("retort.export.onnx")
-    facts = writing.write(model, objective.family, pieces, directory, precision, shortlist)
+    facts = writing.write(model, objective.family, pieces, directory, "int8", shortlist)
     graphs = Graphs(directory, facts | {"max_length": 256, "target_size": size.pieces}, 1)
     decode, options = import_module(f"retort.runtime.search.{search.kind}").search, search.model_dump()
     return lambda tokens: decode(graphs.for_sources([tokens]), [tokens], options)
@@ -173,9 +172,21 @@ def sentences(count: int, pieces: int) -> list[list[int]]:
 
 
 def contestants(
-    directory: Path, size: Size, names: list[str], depths: list[tuple[int, int]], with_shortlists: bool
+    directory: Path,
+    size: Size,
+    names: list[str],
+    depths: list[tuple[int, int]],
+    slots: list[float],
+    with_shortlists: bool,
 ) -> dict[str, Decode]:
-    """The rivals, the students at each depth, all of them with a shortlist too if asked, and one student in torch."""
+    """The rivals, the students at each depth, CTC with each number of slots per source token, all of them with a
+    shortlist too if asked, and one student in torch."""
+    students: dict[str, tuple[Any, Any]] = {}
+    for name in names:
+        objective, search = STUDENTS[name]
+        usual = {name: objective}
+        fractions = {f"{name}, {u:g} slots": objective.model_copy(update={"upsampling": u}) for u in slots}
+        students |= {label: (o, search) for label, o in (fractions if slots and name == "ctc" else usual).items()}
     decoders: dict[str, Decode] = {}
     lists = {"": None, SHORTLIST: random_shortlist(size)} if with_shortlists else {"": None}
     for number, (suffix, shortlist) in enumerate(lists.items()):
@@ -184,11 +195,11 @@ def contestants(
             decoders[rival + suffix] = in_ctranslate2(
                 path, size, depths=(encoder, decoder), beam_size=beam_size, shortlist=shortlist
             )
-        for name in names:
+        for name, (objective, search) in students.items():
             for both in depths:
-                path = directory / f"{name}-{both[0]}-{both[1]}-{number}"
                 label = f"ONNX int8 {name} {both[0]}+{both[1]}{suffix}"
-                decoders[label] = in_onnx(path, name, size=size, depths=both, precision="int8", shortlist=shortlist)
+                path = directory / f"student-{len(decoders)}"
+                decoders[label] = in_onnx(path, objective, size, depths=both, search=search, shortlist=shortlist)
     decoders["torch float32 ctc 6+6"] = in_torch(size, (6, 6))
     return decoders
 
@@ -227,6 +238,7 @@ def main() -> None:
     parser.add_argument("--turn", type=int, default=1, help="sentences in a row of each contestant")
     parser.add_argument("--students", nargs="+", choices=list(STUDENTS), default=["ctc"])
     parser.add_argument("--depths", nargs="+", default=["6+6", "12+1", "6+2"], help="encoder+decoder layers")
+    parser.add_argument("--slots", nargs="+", type=float, default=[], help="CTC's slots per source token; default: 2")
     parser.add_argument("--shortlists", action="store_true", help="time all with a shortlist, too")
     parser.add_argument("--d-model", type=int, default=512)
     parser.add_argument("--heads", type=int, default=8)
@@ -240,7 +252,14 @@ def main() -> None:
     before = load()
     times: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as name:
-        decoders = contestants(Path(name), size, names=args.students, depths=depths, with_shortlists=args.shortlists)
+        decoders = contestants(
+            Path(name),
+            size,
+            names=args.students,
+            depths=depths,
+            slots=args.slots,
+            with_shortlists=args.shortlists,
+        )
         for decode in decoders.values():
             for tokens in texts[:3]:
                 decode(tokens)
