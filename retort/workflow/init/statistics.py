@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ FIRST_LINES = 100
 """First lines that say how a file is laid out."""
 MEANT_SHARE = 0.1
 """Share of a text above which what cleaning would drop is what the text is like."""
+FITTING_SHARE = 0.98
+"""Share of the pairs whose target is to fit into the decoder's slots."""
 LEAST_PAIRS = 200
 """Pairs below which there is nothing to train on, validate with and test on."""
 
@@ -60,6 +63,8 @@ class Statistics:
     vocabulary: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
     dropped: Counter[str] = field(default_factory=Counter)
     """Pairs that the usual cleaning drops for their lengths, by the reason."""
+    ratios: list[Counter[float]] = field(default_factory=lambda: [Counter(), Counter()])
+    """Pairs by the target's length over the source's, in quarters rounded up: in characters, and in words."""
     distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
     """Hashes of different texts of each side, no more than are needed."""
 
@@ -70,8 +75,11 @@ class Statistics:
         key = hash(tuple(sides))
         self.repeated += key in seen
         seen.add(key)
-        for side, text in enumerate(sides):
-            count = round(words(text))
+        counts = [round(words(text)) for text in sides]
+        if all(counts):
+            for ratios, (source, target) in zip(self.ratios, (map(len, sides), counts), strict=True):
+                ratios[math.ceil(4 * target / source) / 4] += 1
+        for side, (text, count) in enumerate(zip(sides, counts, strict=True)):
             self.words[side] += count
             self.longest[side] = max(self.longest[side], count)
             self.letters[side].update(text)
@@ -88,6 +96,18 @@ class Statistics:
             if letter.isalpha():
                 scripts[unicodedata.name(letter, "unknown").split()[0].capitalize()] += count
         return scripts.most_common(1)[0][0] if scripts else "no letters"
+
+    @property
+    def target_ratio(self) -> float:
+        """The target's length over the source's, in quarters, that ``FITTING_SHARE`` of the pairs do not exceed: of
+        their characters where both sides have the same letters, else of their words. 1 if nothing was seen."""
+        ratios = self.ratios[0 if self.script(0) == self.script(1) else 1]
+        fitting, least = 0, FITTING_SHARE * ratios.total()
+        for ratio, count in sorted(ratios.items()):
+            fitting += count
+            if fitting >= least:
+                return ratio
+        return 1.0
 
     @property
     def unusual(self) -> tuple[str, ...]:

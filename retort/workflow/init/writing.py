@@ -78,9 +78,12 @@ def configuration(name: str, train: dict[str, Any], statistics: Statistics, deci
             "# A search by n-grams of the training targets, tuned on the validation set, takes a fraction of a",
             "# millisecond more than the plain one and comes nearer to the teacher.",
         ]
-    text.append("students:")
+    text += [
+        "# CTC has as many slots per source token as the targets of most pairs need; fewer are faster.",
+        "students:",
+    ]
     for student in decisions.students:
-        section = student.section(decisions.model, decisions.ngrams)
+        section = student.section(decisions.model, decisions.slots, decisions.ngrams)
         text += [f"  # {student.why}", f"  {student.name}:"]
         text += [f"    {key}: {_flow(value)}" for key, value in section.items()]
     text.append("latency: {sentences: 50, cold_starts: 1}")
@@ -91,7 +94,7 @@ def _flow(value: Any) -> str:
     """A mapping as YAML on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_configuration(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 import sentencepiece
 
 from retort import cli
-from retort.config import GeneratedCorpus
+from retort.config import Ctc, Dag, GeneratedCorpus, GlatCtc
 from retort.config.load import load_config
 from retort.corpus.language.generated import generate
 from retort.errors import RetortError
@@ -288,3 +288,33 @@ def test_words_are_counted_where_there_are_no_spaces() -> None:
     statistics = Statistics()
     statistics.add(["我们今天去图书馆看书", "we go to the library to read today"], set())
     assert statistics.words == [6, 8]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "slots"),
+    [
+        ([("abcd efgh", "ijkl mnop")], 1.25),
+        ([("abcd efgh", "ijkl mnop qrst")], 1.75),
+        ([("abcd efgh", "ijkl mnop")] * 97 + [("abcd efgh", "ijkl mnop qrst")] * 3, 1.75),
+        # 2 % need not fit
+        ([("abcd efgh", "ijkl mnop")] * 98 + [("abcd efgh", "ijkl mnop qrst")] * 2, 1.25),
+        ([("abcd efgh ijkl mnop", "qrst")], 1.25),
+        ([("ab", "abcdefgh" * 10)], 8),
+        # words, as these characters say more than letters
+        ([("我们今天去图书馆看书", "we go to the library to read today")], 1.5),
+        ([("", "ijkl mnop qrst"), ("abcd", "")], 1.25),
+    ],
+)
+def test_slots_hold_the_targets_of_most_pairs(pairs: list[tuple[str, str]], slots: float) -> None:
+    statistics = Statistics()
+    for source, target in pairs:
+        statistics.add([source, target], set())
+    decisions = decide(statistics, preset_named("quality"))
+    assert decisions.slots == slots
+    write_configuration(
+        Path("c.yaml"), configuration("c", {"source": "my.en", "target": "my.de.gz"}, statistics, decisions, "quality")
+    )
+    objectives = {name: student.objective for name, student in load_config("c.yaml").students.items()}
+    assert objectives["ctc"] == Ctc(name="ctc", upsampling=slots)
+    assert objectives["glat-ctc"] == GlatCtc(name="glat_ctc", upsampling=slots)
+    assert objectives["dag"] == Dag(name="dag")
