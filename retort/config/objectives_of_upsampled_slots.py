@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import AfterValidator, Field, PlainSerializer
 
 from retort.config.base import Probability, ShapesWeights
 from retort.config.objective_base import ALIGNMENT, GRAPH, OVERFULL, DeepSupervision, Glancing, ObjectiveSection
@@ -15,12 +15,15 @@ def _plain(number: float) -> int | float:
     return int(number) if number == int(number) else number
 
 
+SlotsPerToken = Annotated[float, AfterValidator(_plain), PlainSerializer(_plain)]
+
+
 class Upsampled(ObjectiveSection):
     """An objective of several decoder slots per source token."""
 
     weighs_samples = True
     untrained = (OVERFULL,)
-    upsampling: Annotated[float, ShapesWeights(), PlainSerializer(_plain)] = Field(2, ge=0.01, le=100)
+    upsampling: Annotated[SlotsPerToken, ShapesWeights()] = Field(2, ge=0.01, le=100)
     """Decoder slots per source token, eos included; rounded up for a whole source."""
 
     @property
@@ -52,7 +55,7 @@ class Graph(Upsampled):
     predicts = ("graph",)
     usual_searches = GRAPH
     same_weights = "graph"
-    upsampling: Annotated[float, ShapesWeights(), PlainSerializer(_plain)] = Field(4, ge=1, le=100)
+    upsampling: Annotated[SlotsPerToken, ShapesWeights()] = Field(4, ge=1, le=100)
     """Vertices per source token; Huang et al. 2022 have 8. Time and memory grow with its square."""
 
 

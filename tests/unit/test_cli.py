@@ -378,7 +378,7 @@ SHELL = {
 @pytest.mark.parametrize("name", SHELL)
 def test_standard_streams_of_other_commands(name):
     line, status, message = SHELL[name]
-    command = f"set -o pipefail; {sys.executable} -m retort.cli {line}"
+    command = f"set -o pipefail; {sys.executable} -m retort {line}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == status
     assert message in done.stderr and done.stderr.count("\n") == bool(message) and "error" not in done.stdout

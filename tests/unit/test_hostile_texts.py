@@ -89,7 +89,7 @@ def check_command_line(model: Path, search: str) -> None:
     command = [
         sys.executable,
         "-m",
-        "retort.cli",
+        "retort",
         "translate",
         "--model",
         str(model),
