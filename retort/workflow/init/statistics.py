@@ -61,8 +61,10 @@ class Statistics:
     """Words of the longest line of each side."""
     letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
     vocabulary: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Pairs that the usual cleaning drops for their lengths, by the reason."""
+    dropped: Counter[frozenset[str]] = field(default_factory=Counter)
+    """Pairs that the usual cleaning drops for their lengths, by the reasons."""
+    dropped_words: dict[frozenset[str], list[int]] = field(default_factory=dict)
+    """Words of their sides."""
     ratios: list[Counter[float]] = field(default_factory=lambda: [Counter(), Counter()])
     """Pairs by the target's length over the source's, in quarters rounded up: in characters, and in words."""
     distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
@@ -86,8 +88,12 @@ class Statistics:
             self.vocabulary[side].update(text.split())
             if len(self.distinct[side]) < LEAST_PAIRS:
                 self.distinct[side].add(hash(text))
-        if all(sides):
-            self.dropped.update(reason for reason, limit in LIMITS.items() if not limit.allows(*sides))
+        reasons = frozenset(reason for reason, limit in LIMITS.items() if all(sides) and not limit.allows(*sides))
+        if reasons:
+            self.dropped[reasons] += 1
+            self.dropped_words[reasons] = [
+                sum(pair) for pair in zip(self.dropped_words.get(reasons, [0, 0]), counts, strict=True)
+            ]
 
     def script(self, side: int) -> str:
         """The writing of most letters of a side, such as Latin."""
@@ -112,11 +118,22 @@ class Statistics:
     @property
     def unusual(self) -> tuple[str, ...]:
         """Reasons for which the usual cleaning would drop more than a tenth of the pairs: the text is meant so."""
-        return tuple(reason for reason, count in self.dropped.items() if count > MEANT_SHARE * self.pairs)
+        counts: Counter[str] = Counter()
+        for reasons, count in self.dropped.items():
+            counts.update(dict.fromkeys(reasons, count))
+        return tuple(reason for reason in LIMITS if counts[reason] > MEANT_SHARE * self.pairs)
+
+    @property
+    def kept_words(self) -> list[int]:
+        """Words of the sides of what is trained on: a damaged line may be longer than all others together."""
+        lost = [self.dropped_words[reasons] for reasons in self.dropped if not reasons.issubset(self.unusual)]
+        return [words - sum(counts[side] for counts in lost) for side, words in enumerate(self.words)]
 
     @property
     def mean_words(self) -> list[float]:
-        return [words / max(self.pairs, 1) for words in self.words]
+        """Words per line of these."""
+        pairs = self.pairs - sum(n for reasons, n in self.dropped.items() if not reasons.issubset(self.unusual))
+        return [words / max(pairs, 1) for words in self.kept_words]
 
     def lines(self) -> list[str]:
         """What was seen, for a person."""

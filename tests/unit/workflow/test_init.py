@@ -318,3 +318,20 @@ def test_slots_hold_the_targets_of_most_pairs(pairs: list[tuple[str, str]], slot
     assert objectives["ctc"] == Ctc(name="ctc", upsampling=slots)
     assert objectives["glat-ctc"] == GlatCtc(name="glat_ctc", upsampling=slots)
     assert objectives["dag"] == Dag(name="dag")
+
+
+def test_a_damaged_line_costs_no_updates() -> None:
+    plain, damaged = Statistics(), Statistics()
+    for number in range(1000):
+        for statistics in (plain, damaged):
+            statistics.add([f"some source {number}", f"some target {number} more"], set())
+    damaged.add(["word " * 1_000_000, "word " * 900_000], set())
+    damaged.add(["word", "word " * 150], set())
+    assert damaged.kept_words == plain.kept_words == [3000, 4000]
+    assert damaged.mean_words == plain.mean_words == [3, 4]
+    usual = preset_named("usual")
+    assert replace(decide(damaged, usual), vocabulary=0) == replace(decide(plain, usual), vocabulary=0)
+    # a text that is meant to be long is counted
+    for _ in range(200):
+        damaged.add(["word " * 500, "word " * 450], set())
+    assert damaged.kept_words == [103_000 + 1_000_000, 94_000 + 900_000]
