@@ -20,8 +20,8 @@ SMALLEST_BATCH = 1024
 TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
-LEAST_SLOTS, MOST_SLOTS = 1.25, 8
-"""CTC's slots per source token."""
+MOST_SLOTS = 8
+"""Slots per source token."""
 
 MODEL_SIZES = (
     (20_000, {"d_model": 128, "heads": 4, "ffn": 256, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.2}, 0.004),
@@ -52,7 +52,7 @@ class Decisions:
     updates: int
     students: tuple[Student, ...]
     slots: float
-    """Per source token, of a student that is aligned by CTC."""
+    """Per source token, that targets need."""
     ngrams: bool
     cleaning: dict[str, Any]
     """Rules that differ from the usual ones."""
@@ -79,7 +79,7 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
         batch_tokens=batch_tokens,
         updates=updates,
         students=preset.students,
-        slots=min(max(statistics.target_ratio, LEAST_SLOTS), MOST_SLOTS),
+        slots=min(statistics.target_ratio, MOST_SLOTS),
         ngrams=preset.ngrams,
         cleaning={LIMITS[reason].key: None for reason in statistics.unusual},
     )

@@ -16,18 +16,20 @@ class Student:
     objective: str
     searches: Mapping[str, Any] = field(default_factory=dict)
     """The plain one, which chooses checkpoints, and ``ngrams``. Empty: the usual ones."""
-    has_slots: bool = False
-    """Whether it is aligned by CTC."""
+    fewest_slots: float | None = None
+    """Decoder slots per source token that it has at least; None: it has none."""
     deep_shallow: bool = False
     """Twice the encoder layers of the others, and one decoder layer."""
 
     def section(self, model: Mapping[str, Any], slots: float, ngrams: bool) -> dict[str, Any]:
-        """Its part of a configuration with this model, with a search by n-grams or without; CTC has this many slots per
-        source token."""
+        """Its part of a configuration with this model, whose targets need this many slots per source token, with a
+        search by n-grams or without."""
         layers = {"encoder_layers": 2 * model["encoder_layers"], "decoder_layers": 1}
         searches = {"searches": dict(self.searches), "tune": {"ngrams": TUNED}}
         return {
-            "objective": {"name": self.objective, "upsampling": slots} if self.has_slots else self.objective,
+            "objective": self.objective
+            if self.fewest_slots is None
+            else {"name": self.objective, "upsampling": max(slots, self.fewest_slots)},
             **({"model": layers} if self.deep_shallow else {}),
             "data": "distilled",
             "training": {"warm_start": "teacher_encoder"},
@@ -39,11 +41,11 @@ TUNED = {"lm_weight": [0.2, 0.4], "token_bonus": [0.5, 1, 2, 3]}
 """Values of a search by n-grams that are tried on the validation set."""
 SLOT_SEARCHES = {"collapse": {"kind": "ctc_collapse"}, "ngrams": {"kind": "ctc_beam"}}
 GRAPH_SEARCHES = {"lookahead": {"kind": "dag_path"}, "ngrams": {"kind": "dag_beam"}}
-CTC = Student("ctc", "One pass, aligned by CTC: the fastest.", "ctc", SLOT_SEARCHES, has_slots=True)
+CTC = Student("ctc", "One pass, aligned by CTC: the fastest.", "ctc", SLOT_SEARCHES, fewest_slots=1.25)
 GLAT_CTC = Student(
-    "glat-ctc", "The same, shown part of the target in training.", "glat_ctc", SLOT_SEARCHES, has_slots=True
+    "glat-ctc", "The same, shown part of the target in training.", "glat_ctc", SLOT_SEARCHES, fewest_slots=1.25
 )
-DAG = Student("dag", "One pass over a graph of words: closer to the teacher.", "dag", GRAPH_SEARCHES)
+DAG = Student("dag", "One pass over a graph of words: closer to the teacher.", "dag", GRAPH_SEARCHES, fewest_slots=4)
 DEEP_SHALLOW = Student(
     "deep-shallow", "The autoregressive rival: a deep encoder, one decoder layer.", "autoregressive", deep_shallow=True
 )

@@ -299,6 +299,7 @@ def test_words_are_counted_where_there_are_no_spaces() -> None:
         # 2 % need not fit
         ([("abcd efgh", "ijkl mnop")] * 98 + [("abcd efgh", "ijkl mnop qrst")] * 2, 1.25),
         ([("abcd efgh ijkl mnop", "qrst")], 1.25),
+        ([("ab", "abcdefgh" * 2)], 8),
         ([("ab", "abcdefgh" * 10)], 8),
         # words, as these characters say more than letters
         ([("我们今天去图书馆看书", "we go to the library to read today")], 1.5),
@@ -310,14 +311,13 @@ def test_slots_hold_the_targets_of_most_pairs(pairs: list[tuple[str, str]], slot
     for source, target in pairs:
         statistics.add([source, target], set())
     decisions = decide(statistics, preset_named("quality"))
-    assert decisions.slots == slots
     write_configuration(
         Path("c.yaml"), configuration("c", {"source": "my.en", "target": "my.de.gz"}, statistics, decisions, "quality")
     )
     objectives = {name: student.objective for name, student in load_config("c.yaml").students.items()}
     assert objectives["ctc"] == Ctc(name="ctc", upsampling=slots)
     assert objectives["glat-ctc"] == GlatCtc(name="glat_ctc", upsampling=slots)
-    assert objectives["dag"] == Dag(name="dag")
+    assert objectives["dag"] == Dag(name="dag", upsampling=max(4, slots))
 
 
 def test_a_damaged_line_costs_no_updates() -> None:
