@@ -13,6 +13,8 @@ from retort.errors import RetortError
 
 PLAIN = ("-n", "--dry", "--logger", "-q", "--quiet")
 """Flags of snakemake with which it says itself what it does."""
+CONFIGURATION = re.compile(r"[^-].*\.ya?ml")
+"""An argument that names one; no target of the workflow does."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     if not (root / "Snakefile").is_file():
         raise RetortError(f"{root}: no Snakefile; retort run needs a checkout of Retort, installed with make run")
     # Snakemake would take a file that exists for a target, which is there
-    layers = list(itertools.takewhile(re.compile(r"[^-].*\.ya?ml").fullmatch, args.arguments))
+    layers = list(itertools.takewhile(CONFIGURATION.fullmatch, args.arguments))
     for configuration in (args.configuration, *map(Path, layers)):
         if not configuration.is_file():
             raise RetortError(f"{configuration}: no such file; expected a configuration, as retort init writes it")
@@ -45,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
         "--configfile", "--configfiles", nargs="+", action="extend", default=[str(args.configuration), *layers]
     )
     given, passed_on = files.parse_known_args(args.arguments[len(layers) :])
+    for late in filter(CONFIGURATION.fullmatch, passed_on):
+        raise RetortError(f"{late}: a configuration goes before targets and flags, or behind --configfile")
     command = [sys.executable, "-m", "snakemake", "--configfile", *given.configfile]
     command += ["--snakefile", str(root / "Snakefile"), *cores]
     if not any(given.startswith(PLAIN) for given in args.arguments):

@@ -24,7 +24,7 @@ class Upsampled(ObjectiveSection):
     weighs_samples = True
     untrained = (OVERFULL,)
     upsampling: Annotated[SlotsPerToken, ShapesWeights()] = Field(2, ge=0.01, le=100)
-    """Decoder slots per source token, eos included; rounded up for a whole source."""
+    """Decoder slots per source token, eos among them, to a thousandth. A sentence's number of slots is rounded up."""
 
     @property
     def slots_per_token(self) -> float:

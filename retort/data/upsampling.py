@@ -23,6 +23,16 @@ class Upsampling(NamedTuple):
         return cls(fraction.numerator, fraction.denominator)
 
     @property
+    def fact(self) -> int | list[int]:
+        """What a bundle says, as ``of_fact`` reads it: bundles of whole numbers are older than fractions."""
+        return self.numerator if self.is_whole else list(self)
+
+    @classmethod
+    def of_fact(cls, fact: int | list[int]) -> Upsampling:
+        """From a bundle."""
+        return cls(fact, 1) if isinstance(fact, int) else cls(*fact)
+
+    @property
     def is_whole(self) -> bool:
         """Whether every token makes the same number of slots."""
         return self.denominator == 1

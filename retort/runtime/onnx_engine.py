@@ -46,10 +46,7 @@ class Graphs:
 
     def slots(self, lengths: np.ndarray) -> np.ndarray:
         """Decoder slots [b] of sources with this many tokens [b], eos included."""
-        found = self.facts["upsampling"]
-        # bundles from before fractions have a whole number
-        upsampling = Upsampling(*found) if isinstance(found, list) else Upsampling.of(found)
-        return upsampling.slots(lengths)  # type: ignore[no-any-return]
+        return Upsampling.of_fact(self.facts["upsampling"]).slots(lengths)  # type: ignore[no-any-return]
 
     def for_sources(self, sources: Sequence[Sequence[int]]) -> Self:
         """The same graphs; with a shortlist, they score the candidates of these sources."""

@@ -27,10 +27,10 @@ OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
     "glat_ctc": config.GlatCtc(name="glat_ctc"),
     "nmla": config.Nmla(name="nmla"),
     "fuzzy_dag": config.FuzzyDag(name="fuzzy_dag"),
-    "dag": config.Dag(name="dag"),
     "ctc, fraction": config.Ctc(name="ctc", upsampling=1.5),
     "glat_ctc, fraction": config.GlatCtc(name="glat_ctc", upsampling=1.75),
     "dag, fraction": config.Dag(name="dag", upsampling=2.5),
+    "dag": config.Dag(name="dag"),
 }
 """Options with which an objective learns a batch by heart in a few updates, by its name."""
 

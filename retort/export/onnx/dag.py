@@ -45,7 +45,7 @@ def export(model: DagModel, form: Form) -> Exported:
     g.output(END, g.op("Squeeze", end, g.integers(2)), FLOAT, "b", "t")
     g.output(TRANSITIONS, transitions(g, model, states=states, count=count), FLOAT, "b", "t", "t")
     assert model.upsampling is not None
-    return Exported({MODEL: g.model()}, {"forbidden": FORBIDDEN, "upsampling": list(model.upsampling)})
+    return Exported({MODEL: g.model()}, {"forbidden": FORBIDDEN, "upsampling": model.upsampling.fact})
 
 
 def transitions(g: Graph, model: DagModel, states: str, count: str) -> str:

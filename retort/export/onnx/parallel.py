@@ -34,7 +34,7 @@ def export(model: ParallelModel, form: Form) -> Exported:
     """The graphs of a model."""
     facts: dict[str, Any] = {"forbidden": forbidden_tokens(model)}
     if model.upsampling:
-        return Exported({MODEL: upsampled(model, form)}, facts | {"upsampling": list(model.upsampling)})
+        return Exported({MODEL: upsampled(model, form)}, facts | {"upsampling": model.upsampling.fact})
     facts |= {
         "length_slot": model.length_slot,
         "length_range": LENGTH_RANGE,

@@ -67,7 +67,7 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
     if "too_long" in statistics.unusual:
         room = 2 * _power_of_two_below(TOKENS_PER_WORD * max(statistics.longest))
         model = {**model, "max_length": min(max(room, 256), LONGEST_MODEL), "truncate_sources": True}
-    longest = TOKENS_PER_WORD * max(statistics.kept_words)
+    longest = TOKENS_PER_WORD * max(statistics.words)
     batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
     updates = max(preset.least_updates, math.ceil(preset.epochs * longest / batch_tokens))
     return Decisions(
@@ -94,7 +94,7 @@ def _vocabulary(statistics: Statistics) -> tuple[int, bool]:
         largest = max(64, (len(vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
         return letters * 5 // 4 + 50, largest
 
-    wanted = int(8 * math.sqrt(sum(statistics.kept_words))) // 100 * 100
+    wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100
     if statistics.script(0) != statistics.script(1):
         sides = [bounds(len(statistics.letters[side]), statistics.vocabulary[side]) for side in (0, 1)]
         least, largest = max(low for low, _ in sides), min(high for _, high in sides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
 
 import torch
 
@@ -51,13 +52,24 @@ def seconds_per_update(decisions: Decisions) -> float:
     return sum(times[1:]) / len(times[1:])
 
 
+def layers_of_positions(decisions: Decisions) -> tuple[float, float]:
+    """Layers times positions per token, which time grows with: of the teacher, and of all students."""
+
+    def weight(layers: Mapping[str, int], slots: float) -> float:
+        return layers["encoder_layers"] + slots * layers["decoder_layers"]
+
+    students = (weight(s.layers(decisions.model), s.slots(decisions.slots)) for s in decisions.students)
+    return weight(decisions.model, 1), sum(students)
+
+
 def cost_line(decisions: Decisions) -> str:
     """Tokens, minutes and memory of the run's trainings, which are most of it."""
     trainings = 1 + len(decisions.students)
+    teacher, students = layers_of_positions(decisions)
     update = seconds_per_update(decisions)
     tokens = decisions.updates * decisions.batch_tokens * trainings
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    minutes = max(1, round(trainings * decisions.updates * update / 60))
+    minutes = max(1, round((1 + students / teacher) * decisions.updates * update / 60))
     return (
         f"{trainings} trainings of {decisions.updates:,} updates, {tokens / 1e6:,.1f} million tokens: about "
         f"{minutes:,} minute{'s' if minutes > 1 else ''} of one thread ({update:.2f} s per update of the "

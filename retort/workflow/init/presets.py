@@ -21,16 +21,25 @@ class Student:
     deep_shallow: bool = False
     """Twice the encoder layers of the others, and one decoder layer."""
 
+    def layers(self, model: Mapping[str, Any]) -> dict[str, int]:
+        """Its depths with this model."""
+        if self.deep_shallow:
+            return {"encoder_layers": 2 * model["encoder_layers"], "decoder_layers": 1}
+        return {side: model[side] for side in ("encoder_layers", "decoder_layers")}
+
+    def slots(self, needed: float) -> float:
+        """Its positions per token where targets need this many."""
+        return 1 if self.fewest_slots is None else max(needed, self.fewest_slots)
+
     def section(self, model: Mapping[str, Any], slots: float, ngrams: bool) -> dict[str, Any]:
         """Its part of a configuration with this model, whose targets need this many slots per source token, with a
         search by n-grams or without."""
-        layers = {"encoder_layers": 2 * model["encoder_layers"], "decoder_layers": 1}
         searches = {"searches": dict(self.searches), "tune": {"ngrams": TUNED}}
         return {
             "objective": self.objective
             if self.fewest_slots is None
-            else {"name": self.objective, "upsampling": max(slots, self.fewest_slots)},
-            **({"model": layers} if self.deep_shallow else {}),
+            else {"name": self.objective, "upsampling": self.slots(slots)},
+            **({"model": self.layers(model)} if self.deep_shallow else {}),
             "data": "distilled",
             "training": {"warm_start": "teacher_encoder"},
             **(searches if ngrams and self.searches else {}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -50,23 +50,28 @@ LIMITS = {
 
 
 @dataclass
+class Lengths:
+    """Of some of the pairs."""
+
+    pairs: int = 0
+    words: list[int] = field(default_factory=lambda: [0, 0])
+    ratios: list[Counter[float]] = field(default_factory=lambda: [Counter(), Counter()])
+    """Pairs by the target's length over the source's, in quarters rounded up: in characters, and in words."""
+
+
+@dataclass
 class Statistics:
     """What was seen of the text."""
 
     pairs: int = 0
     empty: int = 0
     repeated: int = 0
-    words: list[int] = field(default_factory=lambda: [0, 0])
+    lengths: defaultdict[frozenset[str], Lengths] = field(default_factory=lambda: defaultdict(Lengths))
+    """By the reasons for which the usual cleaning drops pairs for their lengths; none: it keeps them."""
     longest: list[int] = field(default_factory=lambda: [0, 0])
     """Words of the longest line of each side."""
     letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
     vocabulary: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
-    dropped: Counter[frozenset[str]] = field(default_factory=Counter)
-    """Pairs that the usual cleaning drops for their lengths, by the reasons."""
-    dropped_words: dict[frozenset[str], list[int]] = field(default_factory=dict)
-    """Words of their sides."""
-    ratios: list[Counter[float]] = field(default_factory=lambda: [Counter(), Counter()])
-    """Pairs by the target's length over the source's, in quarters rounded up: in characters, and in words."""
     distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
     """Hashes of different texts of each side, no more than are needed."""
 
@@ -78,22 +83,19 @@ class Statistics:
         self.repeated += key in seen
         seen.add(key)
         counts = [round(words(text)) for text in sides]
+        reasons = [reason for reason, limit in LIMITS.items() if all(sides) and not limit.allows(*sides)]
+        lengths = self.lengths[frozenset(reasons)]
+        lengths.pairs += 1
         if all(counts):
-            for ratios, (source, target) in zip(self.ratios, (map(len, sides), counts), strict=True):
+            for ratios, (source, target) in zip(lengths.ratios, (map(len, sides), counts), strict=True):
                 ratios[math.ceil(4 * target / source) / 4] += 1
         for side, (text, count) in enumerate(zip(sides, counts, strict=True)):
-            self.words[side] += count
+            lengths.words[side] += count
             self.longest[side] = max(self.longest[side], count)
             self.letters[side].update(text)
             self.vocabulary[side].update(text.split())
             if len(self.distinct[side]) < LEAST_PAIRS:
                 self.distinct[side].add(hash(text))
-        reasons = frozenset(reason for reason, limit in LIMITS.items() if all(sides) and not limit.allows(*sides))
-        if reasons:
-            self.dropped[reasons] += 1
-            self.dropped_words[reasons] = [
-                sum(pair) for pair in zip(self.dropped_words.get(reasons, [0, 0]), counts, strict=True)
-            ]
 
     def script(self, side: int) -> str:
         """The writing of most letters of a side, such as Latin."""
@@ -104,36 +106,41 @@ class Statistics:
         return scripts.most_common(1)[0][0] if scripts else "no letters"
 
     @property
+    def unusual(self) -> tuple[str, ...]:
+        """Reasons for which the usual cleaning would drop more than a tenth of the pairs: the text is meant so."""
+        counts: Counter[str] = Counter()
+        for reasons, lengths in self.lengths.items():
+            counts.update(dict.fromkeys(reasons, lengths.pairs))
+        return tuple(reason for reason in LIMITS if counts[reason] > MEANT_SHARE * self.pairs)
+
+    @property
+    def kept(self) -> list[Lengths]:
+        """Of the pairs that are trained on: a damaged line may be longer than all others together."""
+        return [lengths for reasons, lengths in self.lengths.items() if reasons.issubset(self.unusual)]
+
+    @property
+    def words(self) -> list[int]:
+        """Words of each side of these."""
+        return [sum(lengths.words[side] for lengths in self.kept) for side in (0, 1)]
+
+    @property
+    def mean_words(self) -> list[float]:
+        """Words per line of these."""
+        pairs = sum(lengths.pairs for lengths in self.kept)
+        return [words / max(pairs, 1) for words in self.words]
+
+    @property
     def target_ratio(self) -> float:
-        """The target's length over the source's, in quarters, that ``FITTING_SHARE`` of the pairs do not exceed: of
-        their characters where both sides have the same letters, else of their words. 1 if nothing was seen."""
-        ratios = self.ratios[0 if self.script(0) == self.script(1) else 1]
+        """The target's length over the source's, in quarters, that ``FITTING_SHARE`` of these do not exceed: of their
+        characters where both sides have the same letters, else of their words. 1 if nothing was seen."""
+        unit = 0 if self.script(0) == self.script(1) else 1
+        ratios = sum((lengths.ratios[unit] for lengths in self.kept), Counter[float]())
         fitting, least = 0, FITTING_SHARE * ratios.total()
         for ratio, count in sorted(ratios.items()):
             fitting += count
             if fitting >= least:
                 return ratio
         return 1.0
-
-    @property
-    def unusual(self) -> tuple[str, ...]:
-        """Reasons for which the usual cleaning would drop more than a tenth of the pairs: the text is meant so."""
-        counts: Counter[str] = Counter()
-        for reasons, count in self.dropped.items():
-            counts.update(dict.fromkeys(reasons, count))
-        return tuple(reason for reason in LIMITS if counts[reason] > MEANT_SHARE * self.pairs)
-
-    @property
-    def kept_words(self) -> list[int]:
-        """Words of the sides of what is trained on: a damaged line may be longer than all others together."""
-        lost = [self.dropped_words[reasons] for reasons in self.dropped if not reasons.issubset(self.unusual)]
-        return [words - sum(counts[side] for counts in lost) for side, words in enumerate(self.words)]
-
-    @property
-    def mean_words(self) -> list[float]:
-        """Words per line of these."""
-        pairs = self.pairs - sum(n for reasons, n in self.dropped.items() if not reasons.issubset(self.unusual))
-        return [words / max(pairs, 1) for words in self.kept_words]
 
     def lines(self) -> list[str]:
         """What was seen, for a person."""

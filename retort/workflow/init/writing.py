@@ -79,7 +79,7 @@ def configuration(name: str, train: dict[str, Any], statistics: Statistics, deci
             "# millisecond more than the plain one and comes nearer to the teacher.",
         ]
     text += [
-        "# upsampling: as many slots per source token as the targets of most pairs need; a graph has four or more.",
+        "# upsampling: at least as many decoder slots per source token as the targets of most pairs need.",
         "students:",
     ]
     for student in decisions.students:

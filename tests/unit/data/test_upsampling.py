@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from retort import config
 from retort.data.upsampling import Upsampling
 from tests.unit.fakes_models import padded, parallel
 
@@ -34,6 +35,22 @@ def test_arrays_and_tensors_give_what_numbers_give() -> None:
         assert upsampling.token(np.array(counts, kind)).tolist() == tokens
     assert upsampling.slots(torch.tensor(counts)).tolist() == slots
     assert upsampling.token(torch.tensor(counts)).tolist() == tokens
+
+
+@pytest.mark.parametrize(("number", "fact"), [(2, 2), (2.0, 2), (1.5, [3, 2]), (0.333, [333, 1000])])
+def test_a_bundle_says_what_it_reads(number: float, fact: int | list[int]) -> None:
+    upsampling = Upsampling.of(number)
+    assert upsampling.fact == fact
+    assert Upsampling.of_fact(upsampling.fact) == upsampling
+
+
+def test_a_whole_number_is_written_in_one_way() -> None:
+    """Or a run whose configuration says 2.0 instead of 2 would be trained again."""
+    whole, same, fraction = (config.Ctc(name="ctc", upsampling=number) for number in (2, 2.0, 1.5))
+    assert whole == same == config.Ctc(name="ctc") != fraction
+    for given in (whole, same):
+        assert '"upsampling":2,' in given.model_dump_json()
+        assert repr(given.model_dump()["upsampling"]) == repr(given.upsampling) == "2"
 
 
 @torch.no_grad()

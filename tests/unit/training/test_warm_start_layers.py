@@ -105,6 +105,7 @@ def test_a_configuration_is_checked_before_anything_runs():
         ),
         (config.Janus(name="janus"), AUTOREGRESSIVE, "trained as janus; a model trained as autoregressive cannot"),
         (config.Ctc(name="ctc"), config.Ctc(name="ctc", upsampling=4), "objective.upsampling must be 2, found 4"),
+        (config.Ctc(name="ctc", upsampling=1.5), config.Ctc(name="ctc"), "objective.upsampling must be 1.5, found 2"),
         (config.Vanilla(name="vanilla"), config.Ctc(name="ctc"), "trained as vanilla; a model trained as ctc cannot"),
     ],
 )

@@ -78,6 +78,12 @@ def test_minutes_are_whole_ones(updates: int, said: str, monkeypatch: pytest.Mon
     assert said in estimate.cost_line(decisions)
 
 
+def test_slots_cost_time() -> None:
+    few, many = (replace(decide(Statistics(pairs=300), PRESETS[1]), slots=slots) for slots in (1, 5))
+    # two layers of each side; the preset has CTC alone
+    assert [estimate.layers_of_positions(decisions) for decisions in (few, many)] == [(4, 2 + 1.25 * 2), (4, 2 + 5 * 2)]
+
+
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 def test_every_preset_loads_and_longer_ones_cost_more(preset: Preset) -> None:
     train = sides_of([Path("my.tsv")])
@@ -95,8 +101,8 @@ def test_every_preset_loads_and_longer_ones_cost_more(preset: Preset) -> None:
 def test_more_text_gets_more_of_everything() -> None:
     small, large = Statistics(), Statistics()
     small.pairs, large.pairs = 1000, 1_000_000
-    small.words, large.words = [8000, 8000], [20_000_000, 20_000_000]
-    for statistics in (small, large):
+    for statistics, words in ((small, 8000), (large, 20_000_000)):
+        statistics.lengths[frozenset()].words = [words, words]
         statistics.vocabulary[0].update(map(str, range(100_000)))
     few, many = (decide(statistics, preset_named("usual")) for statistics in (small, large))
     assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
@@ -251,6 +257,9 @@ def test_run_hands_over_to_snakemake(given: list[str], flags: list[str], monkeyp
     assert calls[0][7:] == [*flags, *given]
     assert command(monkeypatch, "run", "absent.yaml") == 2
     assert command(monkeypatch, "run", "c.yaml", "absent.yaml", "teacher") == 2
+    # Snakemake would take them for targets that are there
+    assert command(monkeypatch, "run", "c.yaml", "teacher", "c.yaml") == 2
+    assert command(monkeypatch, "run", "c.yaml", "-n", "c.yaml") == 2
 
 
 @pytest.mark.parametrize(
@@ -326,12 +335,14 @@ def test_a_damaged_line_costs_no_updates() -> None:
         for statistics in (plain, damaged):
             statistics.add([f"some source {number}", f"some target {number} more"], set())
     damaged.add(["word " * 1_000_000, "word " * 900_000], set())
-    damaged.add(["word", "word " * 150], set())
-    assert damaged.kept_words == plain.kept_words == [3000, 4000]
+    for _ in range(40):
+        damaged.add(["word", "word " * 150], set())
+    assert damaged.words == plain.words == [3000, 4000]
     assert damaged.mean_words == plain.mean_words == [3, 4]
     usual = preset_named("usual")
+    assert damaged.target_ratio == plain.target_ratio == 1.5
     assert replace(decide(damaged, usual), vocabulary=0) == replace(decide(plain, usual), vocabulary=0)
     # a text that is meant to be long is counted
     for _ in range(200):
         damaged.add(["word " * 500, "word " * 450], set())
-    assert damaged.kept_words == [103_000 + 1_000_000, 94_000 + 900_000]
+    assert damaged.words == [103_000 + 1_000_000, 94_000 + 900_000]
