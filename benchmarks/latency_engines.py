@@ -181,12 +181,10 @@ def contestants(
 ) -> dict[str, Decode]:
     """The rivals, the students at each depth, CTC with each number of slots per source token, all of them with a
     shortlist too if asked, and one student in torch."""
-    students: dict[str, tuple[Any, Any]] = {}
-    for name in names:
-        objective, search = STUDENTS[name]
-        usual = {name: objective}
-        fractions = {f"{name}, {u:g} slots": objective.model_copy(update={"upsampling": u}) for u in slots}
-        students |= {label: (o, search) for label, o in (fractions if slots and name == "ctc" else usual).items()}
+    students: dict[str, tuple[Any, Any]] = {name: STUDENTS[name] for name in names}
+    if slots:
+        ctc, search = students.pop("ctc")
+        students |= {f"ctc, {u:g} slots": (ctc.model_copy(update={"upsampling": u}), search) for u in slots}
     decoders: dict[str, Decode] = {}
     lists = {"": None, SHORTLIST: random_shortlist(size)} if with_shortlists else {"": None}
     for number, (suffix, shortlist) in enumerate(lists.items()):
@@ -245,6 +243,8 @@ def main() -> None:
     parser.add_argument("--ffn", type=int, default=2048)
     parser.add_argument("--pieces", type=int, default=8000)
     args = parser.parse_args()
+    if args.slots and "ctc" not in args.students:
+        parser.error("--slots are those of ctc, which is not among --students")
     torch.set_num_threads(1)
     size = Size(args.d_model, args.heads, ffn=args.ffn, pieces=args.pieces)
     depths = [(int(encoder), int(decoder)) for encoder, decoder in (text.split("+") for text in args.depths)]

@@ -21,7 +21,7 @@ TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
 MOST_SLOTS = 8
-"""Slots per source token."""
+"""The most slots per source token."""
 
 MODEL_SIZES = (
     (20_000, {"d_model": 128, "heads": 4, "ffn": 256, "encoder_layers": 2, "decoder_layers": 2, "dropout": 0.2}, 0.004),

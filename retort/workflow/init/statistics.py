@@ -51,7 +51,7 @@ LIMITS = {
 
 @dataclass
 class Lengths:
-    """Of some of the pairs."""
+    """How long some of the pairs are."""
 
     pairs: int = 0
     words: list[int] = field(default_factory=lambda: [0, 0])
