@@ -7,43 +7,26 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
-import numpy as np
-import torch
-
-from retort.config import Data, SearchSection, System
-from retort.data.batches import EncodedCorpus
-from retort.data.provenance import file_digest, provenance, value_digest
-from retort.data.tables import ENCODED, MIXED
-from retort.data.teacher_labels import StoredLabels
+from retort.config import Data, System
+from retort.data.provenance import provenance, value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import NotFinite, RetortError
-from retort.models.base import EncoderDecoder
-from retort.models.build import build_model
-from retort.models.checkpoint import WEIGHTS, load_teacher, save_checkpoint, weights_digest
-from retort.models.kernels import reseed_dropout
+from retort.models.checkpoint import WEIGHTS, save_checkpoint
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
 from retort.training.distributed.launching import launch
 from retort.training.distributed.processes import Processes, is_member, join_processes
+from retort.training.inputs import TrainingInputs, first_search
 from retort.training.interruption import Interruption
 from retort.training.log import write_log
 from retort.training.loop import Result, Trainer
 from retort.training.state import TrainingState
-from retort.training.validation import Validator
-from retort.training.warm_start import warm_start
-from retort.training.weighting import samples_of_kinds, weighting_of
 from retort.workflow import watchdog
 from retort.workflow.arguments import threads
 from retort.workflow.code import code_digest
 from retort.workflow.imports import training_modules
 from retort.workflow.scripting import deadline, run_script, section
-
-if TYPE_CHECKING:
-    from retort.models.autoregressive import AutoregressiveModel
-
-SAMPLED = 500
-"""Training pairs of each kind whose loss is logged at each validation, where there are kinds."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -88,17 +71,31 @@ def train(args: argparse.Namespace, processes: Processes, interruption: Interrup
     """Build the model, identify the training, fit, and save. Only the first process saves."""
     device = prepare_device(max(1, args.threads // processes.count))
     dtype = precision(args.system.training.precision, device)
+    inputs = TrainingInputs(
+        args.data,
+        args.train,
+        args.valid,
+        args.vocabulary,
+        start=args.start,
+        teacher=args.teacher,
+        agreement=args.agreement,
+        labels=args.labels,
+    )
     vocabulary = Vocabulary.load(args.vocabulary)
-    model = build(args, vocabulary, device)
-    teacher = asked_teacher(args, vocabulary, device=device, dtype=dtype)
-    identity = identify(args, vocabulary, teacher=teacher, device=device, dtype=dtype)
-    trainer = prepare(
-        args,
+    model = inputs.build_model(args.system, vocabulary, args.seed, device)
+    teacher = inputs.load_teacher(args.system, vocabulary, device=device, dtype=dtype)
+    modules = training_modules(args.system) | ({type(teacher).__module__} if teacher else set())
+    identity = identify(args, inputs.digests(args.system, vocabulary), modules, str(dtype), device.type)
+    trainer = inputs.trainer(
+        args.system,
         model,
         vocabulary=vocabulary,
-        teacher=teacher,
-        identity=identity,
+        seed=args.seed,
         dtype=dtype,
+        state=TrainingState(args.state, identity.key),
+        digests=identity.facts["inputs"],
+        teacher=teacher,
+        deadline=deadline(args.time_limit),
         processes=processes,
         interruption=interruption,
     )
@@ -107,31 +104,7 @@ def train(args: argparse.Namespace, processes: Processes, interruption: Interrup
     except NotFinite as error:
         raise NotFinite(f"{args.output}, objective {args.system.objective.name}: {error}") from None
     if result is not None:
-        save(args, trainer, result=result, identity=identity, vocabulary=vocabulary, dtype=dtype)
-
-
-def build(args: argparse.Namespace, vocabulary: Vocabulary, device: torch.device) -> EncoderDecoder:
-    """The model, with the weights it starts from."""
-    system = args.system
-    torch.manual_seed(args.seed)
-    reseed_dropout(args.seed)
-    model = build_model(system.objective, system.model, vocabulary).to(device)
-    if system.training.warm_start != "none":
-        warm_start(model, args.start, system.objective, system.training, vocabulary=vocabulary)
-    return model
-
-
-def asked_teacher(
-    args: argparse.Namespace, vocabulary: Vocabulary, device: torch.device, dtype: torch.dtype
-) -> AutoregressiveModel | None:
-    """The teacher that the objective asks, if it asks one."""
-    objective = args.system.objective
-    if not objective.needs_teacher:
-        return None
-    if args.teacher is None:
-        raise RetortError(f"objective {objective.name} asks a teacher, but no --teacher was given")
-    longest = args.system.model.max_length
-    return load_teacher(args.teacher, args.vocabulary, vocabulary, device=device, dtype=dtype, max_length=longest)
+        save(args, trainer, result, identity)
 
 
 @dataclass(frozen=True)
@@ -142,125 +115,28 @@ class Identity:
     """The system's section, without keys that change no weight."""
     facts: dict[str, Any]
     """Seed, data, digests of the inputs and of the code."""
+    dtype: str
     key: str
-    """Digest of all this, the precision and the kind of device; it names the training's state."""
+    """Digest of all this and the kind of device; it names the training's state."""
 
 
 def identify(
-    args: argparse.Namespace,
-    vocabulary: Vocabulary,
-    teacher: AutoregressiveModel | None,
-    device: torch.device,
-    dtype: torch.dtype,
+    args: argparse.Namespace, inputs: dict[str, str], modules: set[str], dtype: str, device_type: str
 ) -> Identity:
-    """The identity of this training."""
+    """The identity of a training that reads these inputs and imports these modules by their names."""
     settings = args.system.model_dump(mode="json")
     settings["training"].pop("checkpoint_minutes")
-    modules = training_modules(args.system) | ({type(teacher).__module__} if teacher else set())
     code = code_digest([Path(__file__)], extra=sorted(modules))
-    facts = {"seed": args.seed, "data": args.data, "inputs": input_digests(args, vocabulary), "code": code}
-    key = value_digest(facts | {"system": settings, "dtype": str(dtype), "device": device.type})[:24]
-    return Identity(settings, facts, key)
+    facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
+    key = value_digest(facts | {"system": settings, "dtype": dtype, "device": device_type})[:24]
+    return Identity(settings, facts, dtype, key)
 
 
-def input_digests(args: argparse.Namespace, vocabulary: Vocabulary) -> dict[str, str]:
-    """Digests of everything that the training reads."""
-    inputs = {"train": file_digest(args.train), "valid": file_digest(args.valid), "vocabulary": vocabulary.digest}
-    if args.start:
-        inputs["start"] = weights_digest(args.start)
-    if args.system.objective.needs_teacher:
-        inputs["teacher"] = weights_digest(args.teacher)
-    if args.agreement:
-        inputs["agreement"] = file_digest(args.agreement)
-    if args.labels:
-        inputs["labels"] = file_digest(args.labels)
-    return inputs
-
-
-def first_search(system: System) -> SearchSection:
-    """The search that validates."""
-    return next(iter(system.searches.values()))
-
-
-def prepare(
-    args: argparse.Namespace,
-    model: EncoderDecoder,
-    vocabulary: Vocabulary,
-    teacher: AutoregressiveModel | None,
-    identity: Identity,
-    dtype: torch.dtype,
-    processes: Processes,
-    interruption: Interruption,
-) -> Trainer:
-    """The trainer, with its data read."""
-    system, training = args.system, args.system.training
-    table = MIXED if args.data == "mixed" else ENCODED
-    drop_longer = training.long_pairs == "drop"
-    corpus = EncodedCorpus.read(args.train, system.model.max_length, table, drop_longer, paired=True)
-    validation = EncodedCorpus.read(args.valid, system.model.max_length, drop_longer=drop_longer)
-    corpus.check_vocabulary(args.train, vocabulary)
-    validation.check_vocabulary(args.valid, vocabulary)
-    labels = None
-    if system.objective.needs_labels:
-        labels = stored_labels(args, corpus, inputs=identity.facts["inputs"])
-    validator = Validator(
-        validation,
-        vocabulary,
-        objective=system.objective,
-        search=first_search(system),
-        sentences=training.decode_sentences,
-        tokens=training.batch_tokens,
-        metrics=training.validation_metrics,
-        others=samples_of_kinds(corpus, SAMPLED),
-        tokenizer=training.tokenizer,
-    )
-    weighting = weighting_of(system, corpus, train=args.train, agreement=args.agreement, seed=args.seed)
-    if system.mixture and system.mixture.kind == "selective":
-        # one sample of each source has a weight
-        planned = training.batch_tokens * len(corpus) / len(np.unique(corpus.ids))
-        training = training.model_copy(update={"batch_tokens": round(planned)})
-    return Trainer(
-        model,
-        system.objective,
-        corpus=corpus,
-        validator=validator,
-        settings=training,
-        seed=args.seed,
-        dtype=dtype,
-        state=TrainingState(args.state, identity.key),
-        teacher=teacher,
-        deadline=deadline(args.time_limit),
-        weighting=weighting,
-        labels=labels,
-        processes=processes,
-        interruption=interruption,
-    )
-
-
-def stored_labels(args: argparse.Namespace, corpus: EncodedCorpus, inputs: dict[str, str]) -> StoredLabels:
-    """The labels of the training text. Raises RetortError if there are none, or if they are those of another text."""
-    if args.labels is None:
-        raise RetortError(f"objective {args.system.objective.name} reads stored labels, but no --labels was given")
-    labels = StoredLabels.read(args.labels, args.system.objective.top_k)
-    made_from = {name: inputs[name] for name in ("train", "vocabulary")}
-    if args.teacher:
-        made_from["teacher"] = weights_digest(args.teacher)
-    labels.check(args.labels, corpus.ids, lengths=corpus.target.lengths, made_from=made_from)
-    return labels
-
-
-def save(
-    args: argparse.Namespace,
-    trainer: Trainer,
-    result: Result,
-    identity: Identity,
-    vocabulary: Vocabulary,
-    dtype: torch.dtype,
-) -> None:
+def save(args: argparse.Namespace, trainer: Trainer, result: Result, identity: Identity) -> None:
     """Write the checkpoint and the log, and remove the state unless it is to be kept."""
     settings = identity.settings
     device = describe_device(trainer.model.device)
-    facts = provenance(**identity.facts, device=device, precision=str(dtype), settings=value_digest(settings))
+    facts = provenance(**identity.facts, device=device, precision=identity.dtype, settings=value_digest(settings))
     write_log(args.output / "training.parquet", result.rows, facts)
     description = {
         "objective": settings["objective"],
@@ -286,7 +162,7 @@ def save(
         "provenance": facts,
     }
     weights = trainer.optimiser.named_master(trainer.model)
-    save_checkpoint(args.output, weights, description=description, vocabulary=vocabulary)
+    save_checkpoint(args.output, weights, description=description, vocabulary=trainer.validator.vocabulary)
     trainer.state.finish(args.output / WEIGHTS)
     logging.info("stopped by %s after %d updates; validation %s", result.stopped_by, result.updates, result.scores)
 

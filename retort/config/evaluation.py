@@ -39,6 +39,11 @@ class Distillation(Section):
             )
         return self
 
+    @property
+    def engine_module(self) -> str | None:
+        """Module that decodes with CTranslate2; None: only torch decodes."""
+        return None if self.engine == "torch" else "retort.export.exact_search"
+
 
 class Exposure(Section):
     """Exposure bias, after Lin et al. (2020): the teacher and the student complete the beginnings of the student's

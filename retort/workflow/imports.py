@@ -23,14 +23,10 @@ def search_module(search: SearchSection) -> str:
     return f"retort.search.{search.kind}"
 
 
-EXACT_SEARCH = "retort.export.exact_search"
-"""Module that decodes training text with CTranslate2."""
-
-
 def decoding_modules(settings: Distillation, search: SearchSection | None = None) -> set[str]:
     """Modules that decode training text besides the model: the search (default: the section's) and the engine."""
-    engine = set() if settings.engine == "torch" else {EXACT_SEARCH}
-    return {search_module(search or settings.search), *engine}
+    modules = {search_module(search or settings.search)}
+    return modules | {settings.engine_module} if settings.engine_module else modules
 
 
 def model_module(system: System) -> str:

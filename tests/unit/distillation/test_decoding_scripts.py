@@ -17,8 +17,10 @@ from retort.data.provenance import file_digest
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, TUNING
 from retort.data.vocabulary import Vocabulary
+from retort.distillation import decoding
 from retort.errors import RetortError
 from retort.evaluation.runs import run_of_translations
+from retort.export import timed_systems
 from retort.export.exporting import export_system
 from retort.models.checkpoint import load_checkpoint, load_teacher, save_checkpoint
 from retort.runtime import torch_engine
@@ -160,13 +162,13 @@ def test_a_shard_may_be_empty(tables, teacher, tmp_path):
 def decoded(monkeypatch):
     """Sources decoded so far, call by call; parts hold ten sources each."""
     calls = []
-    original = decode_shard.translate_texts
+    original = decoding.translate_texts
 
     def counted(model, vocabulary, texts, **named):
         calls.append(len(texts))
         return original(model, vocabulary, texts, **named)
 
-    monkeypatch.setattr(decode_shard, "translate_texts", counted)
+    monkeypatch.setattr(decoding, "translate_texts", counted)
     monkeypatch.setattr(decode_shard, "CHUNK_ROWS", 10)
     return calls
 
@@ -174,14 +176,14 @@ def decoded(monkeypatch):
 def interrupted(tables, teacher, tmp_path, monkeypatch, decoded, parts=2):
     """Break off shard 0 of 2 after so many parts; returns its state's directory."""
     with monkeypatch.context() as patch:
-        counted = decode_shard.translate_texts
+        counted = decoding.translate_texts
 
         def stopping(*arguments, **named):
             if len(decoded) == parts:
                 raise KeyboardInterrupt
             return counted(*arguments, **named)
 
-        patch.setattr(decode_shard, "translate_texts", stopping)
+        patch.setattr(decoding, "translate_texts", stopping)
         with pytest.raises(SystemExit) as end:
             distilled(tables, teacher, tmp_path / "out.parquet", 0, 2, tmp_path / "state")
     assert end.value.code == 130 and not (tmp_path / "out.parquet").exists()
@@ -538,7 +540,7 @@ def test_what_a_search_takes_includes_its_table(tables, tmp_path, monkeypatch):
         started.append((search["kind"], (directory / "ngrams.table").exists()))
         return ColdStart(1.0, 1.0, peak_bytes=None)
 
-    monkeypatch.setattr(measure_latency, "cold_start", cold_start)
+    monkeypatch.setattr(timed_systems, "cold_start", cold_start)
     settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "turn": 1, "exported_precision": "int8"}
     given = ("--systems", json.dumps(entries), "--latency", json.dumps(settings), "--tests", tables.test)
     call(measure_latency, *given, "--output", tmp_path / "latency.parquet")
@@ -565,7 +567,7 @@ def test_a_tuned_search_is_timed_as_it_was_chosen(tmp_path):
     chosen = tmp_path / "tuned.json"
     chosen.write_text('{"kind": "beam", "beam_size": 7}')
     entry = {"system": "teacher", "seed": 1, "checkpoint": "c", "search_name": "beam"}
-    assert measure_latency.TimedSystem(**entry, search=f"@{chosen}").search.beam_size == 7
+    assert timed_systems.TimedSystem(**entry, search=f"@{chosen}").search.beam_size == 7
     chosen.unlink()
     with pytest.raises(ValueError, match="tuned.json: cannot be read"):
-        measure_latency.TimedSystem(**entry, search=f"@{chosen}")
+        timed_systems.TimedSystem(**entry, search=f"@{chosen}")

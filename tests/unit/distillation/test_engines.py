@@ -9,6 +9,7 @@ import pytest
 from retort.config import Distillation
 from retort.data.parquet import read_provenance, read_table
 from retort.data.tables import TRANSLATIONS
+from retort.distillation import decoding
 from retort.export import exact_search
 from tests.unit.fakes_export import wait_for_every_hypothesis
 from tests.unit.fakes_runs import GREEDY, TEACHER, TRAIN_PAIRS, call, make_tables
@@ -108,8 +109,8 @@ def test_what_ctranslate2_cannot_do_is_left_to_torch_or_refused(tables, teacher,
 def test_an_interrupted_shard_keeps_its_engine(tables, teacher, tmp_path, monkeypatch, differs):
     monkeypatch.setattr(decode_shard, "CHUNK_ROWS", 20)
     expected = decoded(tables, teacher, tmp_path / "expected" / "out")
-    original, parts, compared = decode_shard.Decoder.translate, [], []
-    original_compared = decode_shard.Decoder._compared
+    original, parts, compared = decoding.TeacherDecoder.translate, [], []
+    original_compared = decoding.TeacherDecoder._compared
 
     def translate(self, texts):
         if len(texts) == 20:
@@ -121,13 +122,15 @@ def test_an_interrupted_shard_keeps_its_engine(tables, teacher, tmp_path, monkey
     with monkeypatch.context() as patch:
         if differs:
             differing_engine(patch)
-        patch.setattr(decode_shard.Decoder, "translate", translate)
+        patch.setattr(decoding.TeacherDecoder, "translate", translate)
         with pytest.raises(SystemExit) as end:
             decoded(tables, teacher, tmp_path / "out")
     assert end.value.code == 130 and parts == [not differs] * 2 and not (tmp_path / "out").exists()
     parts.clear()
-    monkeypatch.setattr(decode_shard.Decoder, "_compared", lambda *args: compared.append(1) or original_compared(*args))
-    monkeypatch.setattr(decode_shard.Decoder, "translate", translate)
+    monkeypatch.setattr(
+        decoding.TeacherDecoder, "_compared", lambda *args: compared.append(1) or original_compared(*args)
+    )
+    monkeypatch.setattr(decoding.TeacherDecoder, "translate", translate)
     rows = decoded(tables, teacher, tmp_path / "out")
     assert parts == [not differs] and not compared
     assert without_scores(rows) == without_scores(expected)

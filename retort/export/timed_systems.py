@@ -1,0 +1,174 @@
+"""Systems loaded for timing: each checkpoint in each engine that can run it, and what it takes there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator
+
+from retort.config import Engine, Latency, NgramSearch, Search
+from retort.data.files import text_or_file
+from retort.data.vocabulary import Vocabulary
+from retort.errors import RetortError
+from retort.export.exporting import ExportEngine, Listed, export_system, list_candidates
+from retort.runtime import System, open_system
+from retort.runtime.cold_start import cold_start
+from retort.runtime.timing import Timed, directory_bytes
+
+logger = logging.getLogger(__name__)
+
+
+def _read(search: Any) -> Any:
+    """The content of ``@file.json``, and every other form of a search as it is."""
+    if not isinstance(search, str):
+        return search
+    try:
+        return json.loads(text_or_file(search))
+    except (RetortError, ValueError) as error:
+        raise ValueError(f"{search}: {error}") from None
+
+
+class TimedSystem(BaseModel):
+    """A checkpoint with a search that is to be timed."""
+
+    system: str
+    seed: int
+    checkpoint: Path
+    search_name: str
+    search: Annotated[Search, BeforeValidator(_read)]
+    """Or ``@file.json``, for what is best on the validation set."""
+    teacher: Path | None = None
+
+    @property
+    def table(self) -> Path | None:
+        """The search's table of n-grams, if it has one."""
+        return Path(self.search.table) if isinstance(self.search, NgramSearch) and self.search.table else None
+
+
+class TimedSystems:
+    """Systems to time, each checkpoint loaded once per engine from a directory where it is exported to.
+
+    What it takes is measured once per engine with the first of its searches without a table of n-grams: the others'
+    size is the same, their memory about so, and a cold start costs processes. A search with a table is exported and
+    measured by itself.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[TimedSystem],
+        settings: Latency,
+        training_text: Path | None,
+        texts: Sequence[str],
+        threads: int,
+        directory: Path,
+    ) -> None:
+        """``training_text``: encoded table that shortlists are made from. ``texts`` are what new processes
+        translate."""
+        self.entries, self.settings, self.training_text = entries, settings, training_text
+        self.texts, self.threads, self.directory = texts, threads, directory
+        self.teachers = {entry.checkpoint: entry.teacher for entry in self.entries if entry.teacher}
+        self._systems: dict[tuple[Path, Engine, bool], System] = {}
+        self._measured: set[tuple[Path, Engine, bool, str | None]] = set()
+        self._listed: Listed | None = None
+        self.facts: list[dict[str, Any]] = []
+        """Size on disk, what loading took, cold start and peak memory of each checkpoint and engine. ``search`` names
+        the search with a table that they are of; None: all searches without one."""
+
+    def timed(self) -> list[Timed]:
+        """Every system and search in each of the engines that can run it, and with a shortlist if that is asked for."""
+        lists = (False, True) if self.settings.shortlist_size and self.training_text else (False,)
+        return [
+            Timed(
+                entry.system,
+                entry.seed,
+                search_name=entry.search_name,
+                loaded=system.with_search(entry.search.model_dump()),
+            )
+            for entry in self.entries
+            for engine in self.settings.engines
+            for has_list in (lists if engine != "torch" else (False,))
+            if (system := self._system(entry, engine, has_list)) and self._can_run(entry, engine, system)
+        ]
+
+    def _can_run(self, entry: TimedSystem, engine: Engine, system: System) -> bool:
+        return engine == "torch" or (entry.search.kind in system.kinds and not entry.search.needs_teacher)
+
+    def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System | None:
+        key = (entry.checkpoint, engine, has_list)
+        measured = (*key, entry.search_name if entry.table else None)
+        if measured not in self._measured:
+            self._measured.add(measured)
+            directory = entry.checkpoint if engine == "torch" else self._exported(entry, engine, has_list)
+            if directory:
+                system = self._open(entry, engine, directory)
+                # all searches are timed with the same weights in memory
+                self._systems.setdefault(key, system)
+        return self._systems.get(key)
+
+    def _exported(self, entry: TimedSystem, engine: ExportEngine, has_list: bool) -> Path | None:
+        """The bundle of a checkpoint, with the search's table if it has one; None if the engine cannot run it."""
+        directory = self.directory / str(len(self._measured))
+        try:
+            shortlist = self._shortlist(entry, self.training_text) if has_list and self.training_text else None
+            export_system(
+                entry.checkpoint,
+                directory,
+                engine=engine,
+                precision=self.settings.exported_precision,
+                search=entry.search.model_dump() if entry.table else None,
+                shortlist=shortlist,
+            )
+        except RetortError as error:
+            logger.info("%s is not timed in %s: %s", entry.system, engine, error)
+            return None
+        return directory
+
+    def _shortlist(self, entry: TimedSystem, training_text: Path) -> Listed:
+        """The shortlist, made once for all systems."""
+        if self._listed is None:
+            vocabulary = Vocabulary.load(entry.checkpoint)
+            self._listed = list_candidates(training_text, vocabulary, self.settings.shortlist_size)
+        return self._listed
+
+    def _open(self, entry: TimedSystem, engine: Engine, directory: Path) -> System:
+        if engine == "torch":
+            precision, teacher = self.settings.precision, self.teachers.get(entry.checkpoint)
+        else:
+            precision, teacher = None, None
+        # a bundle contains the table, a checkpoint does not
+        beside = entry.table.stat().st_size if entry.table and engine == "torch" else 0
+        start, processor_start = time.perf_counter(), time.process_time()
+        system = open_system(directory, None, self.threads, precision, teacher)
+        self.facts.append(
+            {
+                "system": entry.system,
+                "seed": entry.seed,
+                "search": entry.search_name if entry.table else None,
+                "engine": Timed(entry.system, entry.seed, search_name=entry.search_name, loaded=system).engine,
+                "precision": system.precision,
+                "bytes": directory_bytes(directory) + beside,
+                "loading_seconds": time.perf_counter() - start,
+                "loading_processor_seconds": time.process_time() - processor_start,
+                **self._started(entry, directory, system=system, teacher=teacher),
+            }
+        )
+        return system
+
+    def shortlist_facts(self) -> dict[str, Any] | None:
+        """What is known about the shortlist; None without one."""
+        return self._listed.facts if self._listed else None
+
+    def _started(self, entry: TimedSystem, directory: Path, system: System, teacher: Path | None) -> dict[str, Any]:
+        """Facts about new processes that open a system, with the entry's search if it has that."""
+        if not self.settings.cold_starts:
+            return {}
+        kind = entry.search.kind in system.kinds and (teacher or not entry.search.needs_teacher)
+        search = entry.search.model_dump() if kind else None
+        options = (self.settings.cold_starts, search, self.threads, system.precision, teacher)
+        return asdict(cold_start(directory, self.texts, *options))
