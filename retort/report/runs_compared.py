@@ -53,6 +53,7 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
 
     Raises RetortError where no test set has the same text in all of them, or no metric the same signature.
     """
+    directories = list({path.resolve(): path for path in directories}.values())
     names = _names(directories)
     runs = {name: _read(path) for name, path in zip(names, directories, strict=True)}
     refused: list[str] = []

@@ -117,6 +117,11 @@ def test_what_is_no_run_is_named(original: Path, tmp_path: Path) -> None:
         compare_runs([original])
 
 
+def test_a_run_given_twice_is_one_run(original: Path) -> None:
+    with pytest.raises(RetortError, match="one run; expected two or more"):
+        compare_runs([original, original.parent / "." / original.name])
+
+
 def test_runs_of_one_name_are_told_apart_by_their_paths(original: Path, tmp_path: Path) -> None:
     shutil.copytree(original, tmp_path / "first")
     assert {row.run for row in compare_runs([original, tmp_path / "first"]).rows} == {
