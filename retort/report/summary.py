@@ -20,7 +20,7 @@ SIGNIFICANT = 0.05
 SHORT = 0.97
 """Brevity penalty below which the figure's note names a system: 3 % of its BLEU are lost to length."""
 SHARES = {
-    "infeasible": "sentences whose target does not fit into the slots: they train nothing",
+    "infeasible": "sentences of a batch whose target does not fit into the slots: they train nothing",
     "truncated": "target tokens dropped from the loss for their low probability",
     "skipped": "target tokens that no slot was left for",
     "blanks": "slots aligned with a blank",
