@@ -1,7 +1,7 @@
 # Retort: distils a slow autoregressive sequence generator into fast students, and measures what was gained and lost.
 #
 #     snakemake --cores all                                          the embedded default, config.yaml
-#     snakemake --cores all --configfile configs/all-methods.yaml    every method, on the same made-up language
+#     snakemake --cores all --configfile configs/all-methods.yaml    seven objectives and the EM loop, same language
 #     snakemake --cores all --configfile configs/multi30k-en-de.yaml
 #     snakemake --cores all teacher                                  up to a stage; the stages are the rules below
 

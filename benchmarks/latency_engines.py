@@ -33,12 +33,12 @@ import torch
 
 from retort import config
 from retort.data.batches import Ragged
-from retort.data.vocabulary import BLANK, BOS, MASK, PAD, UNK
+from retort.data.vocabulary import BLANK, BOS, MASK, PAD, SPECIAL_IDS, UNK
 from retort.export.shortlist import Shortlist
 from retort.models.base import EncoderDecoder
 from retort.models.families import family_module
 from retort.runtime.onnx_engine import Graphs
-from retort.search.base import SPECIAL_IDS, run_search
+from retort.search.base import run_search
 
 Decode = Callable[[list[int]], Any]
 """Decodes one sentence of source ids."""

@@ -66,7 +66,8 @@ def main(args: argparse.Namespace) -> None:
         "best": args.best,
         "code": code_digest([Path(__file__)], extra=sorted({family, *decoding_modules(settings)})),
     }
-    parts = args.state / value_digest(facts | {"shard": args.shard, "shards": args.shards})[:24]
+    place = {"shard": args.shard, "shards": args.shards, "device": device.type}
+    parts = args.state / value_digest(facts | place)[:24]
     decoder = None
     done = []
     for number, chunk in enumerate(

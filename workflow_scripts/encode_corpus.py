@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.corpus.encoding import count_tokens, encode_corpus, unknown_warning
+from retort.corpus.raw import split_of
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODING
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
             )
         else:
             counted = count_tokens(path, vocabulary, longest)
-        split = path.stem.removeprefix("test.")
+        split = split_of(path)
         logging.info("%s: %s", split, counted)
         if warning := unknown_warning(split, counted):
             logging.warning("%s", warning)

@@ -43,11 +43,11 @@ def main(args: argparse.Namespace) -> None:
     def nearest() -> Iterator[pa.Table]:
         nonlocal first, bleu, tokenizer
         corpus = Rows([args.corpus], CORPUS)
-        for frame in (frame for path in args.shards for frame in candidate_groups(path)):
+        for shard, frame in ((path, frame) for path in args.shards for frame in candidate_groups(path)):
             part = corpus.between(frame["id"].min(), frame["id"].max(), "id", "target").to_pandas()
             references = part.set_index("id")["target"]
             if not frame["id"].isin(references.index).all():
-                raise RetortError(f"{args.shards[0]}: holds ids that {args.corpus} lacks; decode the candidates again")
+                raise RetortError(f"{shard}: holds ids that {args.corpus} lacks; decode the candidates again")
             tokenizer = chosen_tokenizer(tokenizer, [references])
             load_tokenizer(tokenizer)
             chosen = nearest_to_references(frame, references, tokenizer)

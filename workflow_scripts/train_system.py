@@ -133,7 +133,7 @@ def identify(
 
 
 def save(args: argparse.Namespace, trainer: Trainer, result: Result, identity: Identity) -> None:
-    """Write the checkpoint and the log, and remove the state unless it is to be kept."""
+    """Write the checkpoint and the log, and mark the state as finished."""
     settings = identity.settings
     device = describe_device(trainer.model.device)
     facts = provenance(**identity.facts, device=device, precision=identity.dtype, settings=value_digest(settings))

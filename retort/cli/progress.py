@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import Self, TextIO
 
+from retort.data.durations import duration
 from retort.data.streams import complain
 
 SECONDS = 0.2
@@ -58,13 +59,9 @@ class Progress:
         if not self._total:
             return said
         share = min(1.0, self._bytes / self._total)
-        return f"{said}, {share:.0%}, about {_duration(seconds * (1 - share) / share)} left"
+        return f"{said}, {share:.0%}, about {duration(seconds * (1 - share) / share)} left"
 
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person sees what is written there."""
     return stream is not None and stream.isatty()
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

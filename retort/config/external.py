@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -141,11 +141,6 @@ class ExternalSection(Section):
     def files_about(self, splits: Collection[str]) -> dict[str, str]:
         """Those of ``files`` that its answers to these splits depend on."""
         return self.files
-
-    @classmethod
-    def kind_name(cls) -> str:
-        """The value of ``kind`` that selects this kind."""
-        return str(get_args(cls.model_fields["kind"].annotation)[0])
 
     @model_validator(mode="after")
     def _chooses_among_several(self) -> ExternalSection:

@@ -51,9 +51,9 @@ def load_config(
     return config
 
 
-def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any], texts: bool = True) -> Config:
-    """The configuration of these files, a later one over an earlier one, and ``keys`` over them all; with ``texts``
-    what it names by a path is there.
+def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any]) -> Config:
+    """The configuration of these files, a later one over an earlier one, and ``keys`` over them all; what it names by
+    a path is there.
 
     Raises RetortError that lists every problem, one per line.
     """
@@ -61,7 +61,7 @@ def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any], texts: bool
     paths = [_relative(Path(path)) for path in paths]
     for path in paths:
         raw = merged(raw, read_yaml(path))
-    return load_config(merged(raw, keys), ", ".join(map(str, paths)), files=paths, texts=texts, given=keys)
+    return load_config(merged(raw, keys), ", ".join(map(str, paths)), files=paths, texts=True, given=keys)
 
 
 def _relative(path: Path) -> Path:

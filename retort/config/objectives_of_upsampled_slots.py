@@ -88,7 +88,7 @@ class Nmla(Alignment):
 
 
 class Dag(Graph, Glancing):
-    """Directed acyclic graph over upsampled source positions (Huang et al. 2022); the parallel family. A vertex has a
+    """Directed acyclic graph over upsampled source positions (Huang et al. 2022); the DAG family. A vertex has a
     distribution over tokens and one over the vertices that follow it. A first guess is compared with the target along
     the target's best path; a ratio of 0 does without one."""
 
@@ -99,7 +99,7 @@ class Dag(Graph, Glancing):
 
 class FuzzyDag(Graph, Glancing):
     """Expected bigram precision of the graph's outputs times their brevity penalty (fuzzy alignment, Ma et al. 2023);
-    the parallel family. To fine-tune a system that dag has trained, named in training.warm_start: from random weights
+    the DAG family. To fine-tune a system that dag has trained, named in training.warm_start: from random weights
     it learns little. Glancing is as in dag."""
 
     name: Literal["fuzzy_dag"]

@@ -18,14 +18,13 @@ from retort.config import Cleaning, Draw
 from retort.data.parquet import iterate_table, open_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS
-from retort.data.writing import words
+from retort.data.writing import length_ratio, words
 
 KEPT = "kept"
 READ = "read"
 REASONS = (KEPT, "empty", "too_long", "ratio", "duplicate", "leak", "not_drawn")
 """Verdicts, by the first reason that applies. not_drawn: clean, but beyond corpus.train_pairs."""
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
-_RATIO_ALLOWANCE = 3
 _LOSS = 0.1
 """Share of a split above which what cleaning takes is warned about."""
 _DROPPING = frozenset(REASONS) - {KEPT, "not_drawn"}
@@ -119,11 +118,9 @@ def kept(verdicts: Verdicts) -> np.ndarray:
 
 def length_verdict(source: str, target: str, rules: Cleaning) -> str:
     """One of ``REASONS``: what the lengths of a pair say."""
-    lengths = words(source), words(target)
-    if rules.max_words is not None and max(lengths) > rules.max_words:
+    if rules.max_words is not None and max(words(source), words(target)) > rules.max_words:
         return "too_long"
-    shorter = min(lengths) + _RATIO_ALLOWANCE
-    if rules.max_ratio is not None and max(lengths) + _RATIO_ALLOWANCE > rules.max_ratio * shorter:
+    if rules.max_ratio is not None and length_ratio(source, target) > rules.max_ratio:
         return "ratio"
     return KEPT
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from retort.config import Cleaning, CorpusSection, Draw
 from retort.config.files import mirror_directory
 from retort.corpus import cleaning
 from retort.corpus.raw import TRAIN, kind_of, parts_where, table_name
-from retort.data.files import write_json
+from retort.data.files import move, write_json
 from retort.data.parquet import write_table
 from retort.data.references import references_of
 from retort.data.tables import CLEANING, CORPUS
@@ -66,7 +65,7 @@ def prepare_corpus(
         write_json(staging / DESCRIPTION, facts)
         output.mkdir(parents=True, exist_ok=True)
         for name in [*map(table_name, raw.tables), CLEANING_TABLE, DESCRIPTION]:
-            os.replace(staging / name, output / name)
+            move(staging / name, output / name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return facts

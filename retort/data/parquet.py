@@ -68,30 +68,29 @@ def write_table(
     path = Path(path)
     header = {"table": table.name, "version": table.version, "provenance": provenance or {}}
     schema = table.schema.with_metadata({METADATA_KEY: json.dumps(header, sort_keys=True).encode()})
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_path(path)
+    temporary = temporary_path(path)
+    rows = 0
+    try:
+        with writable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writer = pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True)
         try:
-            rows = _write_parts(
-                temporary, path, table=table, schema=schema, parts=[data] if isinstance(data, pa.Table) else data
-            )
+            # what makes the parts runs outside of the guard, so that its errors are its own
+            for part in [data] if isinstance(data, pa.Table) else data:
+                part = _completed(part, table)
+                _check(part, table, path)
+                with writable(path):
+                    writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
+                rows += part.num_rows
+        finally:
+            with writable(path):
+                writer.close()
+        with writable(path):
             with open(temporary, "rb") as handle:
                 os.fsync(handle.fileno())
             move(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return rows
-
-
-def _write_parts(temporary: Path, path: Path, table: Table, schema: pa.Schema, parts: Iterable[pa.Table]) -> int:
-    """Stream the parts into one file, each page with a checksum; returns the number of rows."""
-    rows = 0
-    with pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer:
-        for part in parts:
-            part = _completed(part, table)
-            _check(part, table, path)
-            writer.write_table(part.select(table.names).cast(schema), row_group_size=ROW_GROUP_ROWS)
-            rows += part.num_rows
+    finally:
+        temporary.unlink(missing_ok=True)
     return rows
 
 

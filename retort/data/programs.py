@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from typing import IO, Any
 
@@ -40,13 +41,14 @@ def called(
         given.write(text)
         given.seek(0)
         process = started(arguments, name, stdin=given, stderr=subprocess.PIPE)
+    end = None if timeout is None else time.monotonic() + timeout
     output, errors = _Pipe(process.stdout, most, whole=True), _Pipe(process.stderr, SHOWN_BYTES, whole=False)
     try:
         if not output.ends(timeout):
             raise RetortError(late)
         if len(output.content) > most:
             raise RetortError(f"{name}: more than {most} bytes for {len(lines)} lines; have it end")
-        status = process.wait(timeout)
+        status = process.wait(None if end is None else max(0.0, end - time.monotonic()))
         errors.ends(1)
     except subprocess.TimeoutExpired:
         raise RetortError(late) from None

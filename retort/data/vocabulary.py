@@ -21,7 +21,9 @@ import sentencepiece
 from retort.data.files import read_bytes, write_bytes
 from retort.errors import RetortError
 
-PAD, BOS, EOS, UNK, MASK, BLANK = range(6)
+SPECIAL_IDS = 6
+"""Ids below this are special."""
+PAD, BOS, EOS, UNK, MASK, BLANK = range(SPECIAL_IDS)
 IDS = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK, "mask": MASK, "blank": BLANK}
 MASK_PIECE, BLANK_PIECE = "<mask>", "<blank>"
 SOURCE_MODEL, TARGET_MODEL, DESCRIPTION = "source.model", "target.model", "vocabulary.json"

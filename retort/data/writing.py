@@ -23,6 +23,9 @@ _RANGES = {
 CHARACTERS_PER_WORD = {"han": 1.7, "kana": 2.7, "thai": 4.5, "lao": 4.5, "khmer": 5.5, "myanmar": 5.5, "tibetan": 5.5}
 """Characters of a script that count as one word of a language with spaces; rounded, as cleaning.max_ratio is wide."""
 
+RATIO_ALLOWANCE = 3
+"""Words that are added to both sides of a ratio, so that short texts may differ by a few."""
+
 _SCRIPTS = {name: re.compile(f"[{characters}]") for name, characters in _RANGES.items()}
 _UNSPACED = re.compile(f"[{''.join(_RANGES[name] for name in CHARACTERS_PER_WORD)}]")
 _LETTERS = re.compile(r"[^\W\d_]")
@@ -39,6 +42,12 @@ def words(text: str) -> float:
         return len(text.split())
     between = len(re.findall(r"\w+", _UNSPACED.sub(" ", text)))
     return between + sum(len(_SCRIPTS[name].findall(text)) / size for name, size in CHARACTERS_PER_WORD.items())
+
+
+def length_ratio(one: str, other: str) -> float:
+    """By what factor the numbers of words differ, after ``RATIO_ALLOWANCE`` is added to each."""
+    shorter, longer = sorted((words(one) + RATIO_ALLOWANCE, words(other) + RATIO_ALLOWANCE))
+    return longer / shorter
 
 
 def writing_of(texts: Iterable[str]) -> str:

@@ -53,7 +53,8 @@ class TeacherDecoder:
         if settings.engine == "auto" and best > 1:
             reason = reason or "lists of several hypotheses are not always equal"
         if settings.engine == "torch" or reason or (self.facts and self.facts["engine"] == "torch"):
-            self.facts = self.facts or {"engine": "torch", "reason": reason}
+            if not (self.facts and self.facts["engine"] == "torch"):
+                self.facts = {"engine": "torch", "reason": reason}
         else:
             self.exact = engines.ExactSearch(
                 model, vocabulary, settings.search, batch_tokens=settings.batch_tokens, best=best, threads=threads

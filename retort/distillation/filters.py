@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache, lru_cache
 
 from retort.config.external import Filters
-from retort.data.writing import is_unspaced, words
+from retort.data.writing import is_unspaced, length_ratio
 
 EMPTY, TRUNCATED = "empty", "truncated"
 COPIED, RATIO, REPEATS, SCRIPT, CHATTER = "copied", "max_ratio", "repeats", "scripts", "chatter"
@@ -20,8 +20,6 @@ LONGEST_CYCLE = 8
 """Words, or characters, of the longest phrase whose repetition is looked for."""
 LEAST_WORDS = 4
 """Words from which a share of copied words says something."""
-RATIO_ALLOWANCE = 3
-"""Words that are added to both sides of a ratio, as in ``cleaning.max_ratio``."""
 
 
 def thresholds(filters: Filters) -> dict[str, str | None]:
@@ -74,12 +72,6 @@ def is_copied(source: str, text: str, share: float) -> bool:
         return own == theirs
     common = Counter(own) & Counter(theirs)
     return common.total() >= share * len(own)
-
-
-def length_ratio(source: str, text: str) -> float:
-    """By what factor the numbers of words differ, each with the allowance."""
-    shorter, longer = sorted((words(source) + RATIO_ALLOWANCE, words(text) + RATIO_ALLOWANCE))
-    return longer / shorter
 
 
 def repeats(text: str) -> int:

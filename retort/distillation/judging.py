@@ -45,7 +45,7 @@ class Judge:
             best = self._choice([texts[row] for row in good], references.get(number)) if good else 0
             chosen.append(good[best] if good else rows[0])
             reasons.append(rejected.get(chosen[-1]))
-            self.counts.update({SOURCES: 1, OUTPUTS: len(rows), KEPT: bool(good), NONE_LEFT: not good})
+            self.counts.update({SOURCES: 1, OUTPUTS: len(rows), KEPT: int(bool(good)), NONE_LEFT: int(not good)})
         self.counts.update(rejected.values())
         return (
             _with(part.take(pa.array(chosen, pa.int64())), rank=[0] * len(chosen), rejected=reasons),

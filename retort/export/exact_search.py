@@ -22,9 +22,9 @@ from retort.data.vocabulary import EOS, Vocabulary
 from retort.export.ctranslate2 import write
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
-from retort.runtime.search.tokens import output_limit
 from retort.search.base import Hypothesis, no_output
 from retort.search.decoding import decode
+from retort.search.tokens import output_limit
 
 PATIENCE, PATIENCE_OF_LISTS = 2, 4
 """Finished hypotheses that are waited for, in beam sizes: for the best one, and for a longer list. Measured on the

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from retort import __version__
 from retort.config import NgramSearch, ObjectiveSection, Search, SearchSection
-from retort.data.files import temporary_path, write_bytes, write_json
+from retort.data.files import move, temporary_path, write_bytes, write_json
 from retort.data.ngrams import check_ngrams
 from retort.data.provenance import file_digest
 from retort.data.vocabulary import Vocabulary
@@ -118,7 +118,7 @@ def export_system(
         write_bytes(temporary / CARD, card(facts, output.name).encode())
         if output.exists():
             output.rmdir()
-        temporary.rename(output)
+        move(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return facts

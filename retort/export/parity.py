@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,18 @@ def lines_of_run(checkpoint: Path) -> Lines | None:
     tests = sorted((run / "corpus").glob("test.*.parquet"))
     if not tests:
         return None
-    table = read_table(tests[0], CORPUS).slice(0, CHECKED_LINES)
-    return Lines(f"{run.name}, {tests[0].name}", table.column("source").to_pylist(), references_of(table))
+    names = [f"test.{name}.parquet" for name in _configured_tests(run)]
+    first = next((path for name in names for path in tests if path.name == name), tests[0])
+    table = read_table(first, CORPUS).slice(0, CHECKED_LINES)
+    return Lines(f"{run.name}, {first.name}", table.column("source").to_pylist(), references_of(table))
+
+
+def _configured_tests(run: Path) -> list[str]:
+    """Names of the run's test sets, in the order of its configuration; none where that is not known."""
+    try:
+        return list(json.loads((run / "config.json").read_text(encoding="utf-8"))["corpus"]["tests"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def compare(exact: System, exported: System, lines: Lines) -> tuple[dict[str, Any], str | None]:

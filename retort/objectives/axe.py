@@ -57,7 +57,8 @@ def compute(model: ParallelModel, batch: Batch, options: Axe, step: Step) -> Los
         "blanks": weights_bjk[:, :, 0].sum() / slots_b.sum(),
         "skipped": (tokens - aligned_tokens) / tokens,
     }
-    return Loss((total_b * batch.weights).sum() / weighted_tokens + options.length_weight * length, parts)
+    total = (total_b * batch.weights).sum() / weighted_tokens + options.length_weight * length
+    return Loss(total, parts, counts={"length": batch.weights.sum()})
 
 
 @torch.no_grad()

@@ -36,6 +36,7 @@ def compute(model: JanusModel, batch: Batch, options: BartJanus, step: Step) -> 
             "parallel": parallel / masked,
             "divergence": joint.divergence / masked,
         },
+        counts=dict.fromkeys(("auxiliary", "parallel", "divergence"), masked),
     )
 
 

@@ -5,6 +5,8 @@ Shape letters: b batch, t target position.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def compute(model: ParallelModel, batch: Batch, options: Glat, step: Step) -> Lo
         revealed_bt = reveal(model, batch.target_bt, encoded=encoded, ratio=ratio, generator=step.generator)
     masked_bt = real_bt & ~revealed_bt
     loss = masked_loss(model, batch, options=options, masked_bt=masked_bt, encoded=encoded, teacher=step.teacher)
-    return Loss(loss.total, loss.parts | {"revealed": revealed_bt.sum() / real_bt.sum()})
+    return replace(loss, parts=loss.parts | {"revealed": revealed_bt.sum() / real_bt.sum()})
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:

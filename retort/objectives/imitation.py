@@ -27,7 +27,7 @@ from retort.models.autoregressive import AutoregressiveModel
 from retort.models.kernels import most_probable
 from retort.objectives.base import Step
 from retort.objectives.shared.next_token import next_token_log_likelihood, next_token_loss
-from retort.search.base import output_limit
+from retort.search.base import output_limits
 from retort.search.left_to_right import Choose, extend
 
 
@@ -118,7 +118,7 @@ def _scheduled_share(beta: Mixture, progress: float) -> float:
 
 def own_limits(source_rs: Tensor, target_r: Tensor, options: Rollout, longest: int) -> list[int]:
     """Longest output of each source in tokens, without eos; ``target_r``: lengths of the data's targets, with eos."""
-    limits = output_limit(source_rs, options.max_ratio, longest)
+    limits = output_limits(source_rs, options.max_ratio, longest)
     if options.target_ratio is None:
         return limits
     scaled = [max(1, int(options.target_ratio * (length - 1))) for length in target_r.tolist()]

@@ -64,6 +64,7 @@ def janus_loss(model: JanusModel, batch: Batch, options: Janus, masked_bt: Tenso
             "divergence": joint.divergence / masked,
             "length": length.detach(),
         },
+        counts=dict.fromkeys(("auxiliary", "parallel", "divergence"), masked) | {"length": batch.weights.sum()},
     )
 
 

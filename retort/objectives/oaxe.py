@@ -52,7 +52,7 @@ def compute(model: ParallelModel, batch: Batch, options: Oaxe, step: Step) -> Lo
     length = length_loss(model, batch, memory_bsd)
     truncated = (truncated_btn * tokens_btn).sum() / real_bt.sum()
     parts = {"nll": nll.detach() / tokens, "length": length.detach(), "truncated": truncated}
-    return Loss(total / tokens + options.length_weight * length, parts)
+    return Loss(total / tokens + options.length_weight * length, parts, counts={"length": batch.weights.sum()})
 
 
 def log_likelihood(model: ParallelModel, batch: Batch, options: Oaxe) -> Tensor:

@@ -58,7 +58,8 @@ def read_bundle(directory: Path) -> Bundle:
                 f"{directory / name}: cannot be read ({no_file(directory / name)}), but {BUNDLE} names it; export the "
                 f"system again"
             )
-        actual = hashlib.sha256((directory / name).read_bytes()).hexdigest()
+        with open(directory / name, "rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
         if actual != digest:
             raise RetortError(
                 f"{directory / name}: not the file that was exported (SHA-256 {actual[:12]}..., expected "

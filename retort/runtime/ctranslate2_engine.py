@@ -10,8 +10,8 @@ import ctranslate2
 from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
-from retort.runtime.search.tokens import output_limit
 from retort.runtime.system import Decoded, Scored, System, distinct
+from retort.search.tokens import output_limit
 
 
 class CTranslate2System(System):

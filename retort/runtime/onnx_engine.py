@@ -70,12 +70,9 @@ class Graphs:
 
     def forbid_unknown(self, scores: np.ndarray) -> None:
         """Make the scores [..., v] of unk impossible, in place, unless it is allowed."""
-        if self.allow_unknown:
-            return
-        # the ids ascend, and a shortlist may lack unk
-        column = int(self.tokens.searchsorted(UNK))
-        if self.tokens[column] == UNK:
-            scores[..., column] = -np.inf
+        if not self.allow_unknown:
+            # the ids ascend, and every shortlist has unk
+            scores[..., int(self.tokens.searchsorted(UNK))] = -np.inf
 
     def encoded(self, name: str, sources: Sequence[Sequence[int]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Outputs of the graph that takes the sources, eos appended, and their lengths [b] with it."""

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from retort.config import SearchSection
-from retort.data.vocabulary import BLANK, BOS, MASK, PAD, UNK
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.errors import RetortError
+from retort.search.tokens import of_text, output_limit, text_of
 
-SPECIAL_IDS = 6
-"""Ids below this are special: pad, bos, eos, unk, mask, blank."""
+NEVER_IN_SLOTS = [PAD, BOS, EOS, MASK]
+"""Ids that no slot of CTC holds."""
 
 NO_OUTPUT = [PAD, BOS, UNK, MASK, BLANK]
 """Ids that a search over tokens and eos never emits, except unk where it is allowed."""
@@ -59,13 +60,13 @@ def run_search(
     return module.search(model, source_bs, options, teacher)  # type: ignore[no-any-return]
 
 
-def output_limit(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: Tensor | None = None) -> list[int]:
+def output_limits(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: Tensor | None = None) -> list[int]:
     """Length limit of each source's output in tokens, without eos: max_ratio x source length (without eos) + 10.
 
     A limit is never below the length of the source's prefix, and otherwise at most ``longest`` - 1.
     """
     lengths = (source_bs != PAD).sum(1).tolist()
-    limits = [min(int(max_ratio * (length - 1)) + 10, longest - 1) for length in lengths]
+    limits = [output_limit(length - 1, max_ratio, longest) for length in lengths]
     if prefix_bt is None:
         return limits
     prefix_lengths = (prefix_bt != PAD).sum(1).tolist()
@@ -89,21 +90,11 @@ def restrict(log_probs_rv: Tensor, impossible: Sequence[int], token_r: Tensor | 
     log_probs_rv.masked_fill_(impossible_rv, float("-inf"))
 
 
-def without_special(tokens: Sequence[int]) -> list[int]:
-    """The tokens without pad, bos, eos, mask and blank; unk stays."""
-    return [token for token in tokens if token >= SPECIAL_IDS or token == UNK]
-
-
-def of_text(tokens: Sequence[int], values: Sequence[float]) -> list[float]:
-    """Of a value per token those of the tokens that ``without_special`` leaves."""
-    return [value for token, value in zip(tokens, values, strict=True) if token >= SPECIAL_IDS or token == UNK]
-
-
 def one_pass_outputs(tokens_bt: Tensor, score_b: Tensor, log_probs_bt: Tensor) -> list[list[Hypothesis]]:
     """The only hypothesis of each source: the text in its slots, its score, and the log-probability of each slot, in
     nats."""
     columns = (column.tolist() for column in (tokens_bt, score_b, log_probs_bt))
     return [
-        [Hypothesis(without_special(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
+        [Hypothesis(text_of(tokens), score, truncated=False, passes=1, log_probs=of_text(tokens, log_probs))]
         for tokens, score, log_probs in zip(*columns, strict=True)
     ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import Beam
 from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel, Cache
-from retort.search.base import Hypothesis, no_output, output_limit, restrict
+from retort.search.base import Hypothesis, no_output, output_limits, restrict
 
 GROUP = 16
 """Candidates per group, of which only the maximum is compared at first; a power of two."""
@@ -61,7 +61,7 @@ class _BeamSearch:
         self.alpha = options.length_penalty
         self.impossible = no_output(options)
         self.device = source_bs.device
-        self.limits = output_limit(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
+        self.limits = output_limits(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
         self.finished: list[list[Hypothesis]] = [[] for _ in self.limits]
         self.open_sources = list(range(len(self.limits)))
         self.cache: Cache = model.start(source_bs)

@@ -15,7 +15,8 @@ from torch import Tensor
 from retort.config import Blocks
 from retort.data.vocabulary import BOS, EOS, PAD
 from retort.models.bang import BangModel
-from retort.search.base import Hypothesis, no_output, of_text, output_limit, without_special
+from retort.search.base import Hypothesis, no_output, output_limits
+from retort.search.tokens import of_text, text_of
 
 
 @torch.inference_mode()
@@ -25,7 +26,7 @@ def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hy
     longest = model.config.max_length
     if options.max_tokens is not None:
         longest = min(longest, options.max_tokens + 1)
-    limit_b = torch.tensor(output_limit(source_bs, options.max_ratio, longest), device=source_bs.device)
+    limit_b = torch.tensor(output_limits(source_bs, options.max_ratio, longest), device=source_bs.device)
     tokens_bt, log_probs_bt, passes_b = fill(
         model,
         source_bs,
@@ -43,11 +44,7 @@ def search(model: BangModel, source_bs: Tensor, options: Blocks) -> list[list[Hy
         text_bt[:, 1:] &= tokens_bt[:, 1:] != tokens_bt[:, :-1]
     columns = (tokens_bt.masked_fill(~text_bt, PAD), score_b, truncated_b, passes_b, log_probs_bt)
     return [
-        [
-            Hypothesis(
-                without_special(tokens), score, truncated=truncated, passes=passes, log_probs=of_text(tokens, log_probs)
-            )
-        ]
+        [Hypothesis(text_of(tokens), score, truncated=truncated, passes=passes, log_probs=of_text(tokens, log_probs))]
         for tokens, score, truncated, passes, log_probs in zip(*(column.tolist() for column in columns), strict=True)
     ]
 

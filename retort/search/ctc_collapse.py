@@ -9,11 +9,9 @@ import torch
 from torch import Tensor
 
 from retort.config import CtcCollapse
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
+from retort.data.vocabulary import BLANK, PAD, UNK
 from retort.models.parallel import ParallelModel
-from retort.search.base import Hypothesis, one_pass_outputs
-
-FORBIDDEN = [PAD, BOS, EOS, MASK]
+from retort.search.base import NEVER_IN_SLOTS, Hypothesis, one_pass_outputs
 
 
 @torch.inference_mode()
@@ -23,7 +21,7 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     states_btd, slots_b = model.decode_upsampled(source_bs, memory_bsd, memory_bias)
     inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
     logits = model.logits(states_btd[inside_bt]).float()
-    logits[:, FORBIDDEN] = float("-inf")
+    logits[:, NEVER_IN_SLOTS] = float("-inf")
     log_probs = torch.log_softmax(logits, -1)
     if not options.allow_unknown:
         log_probs[:, UNK] = float("-inf")

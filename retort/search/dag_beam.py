@@ -10,7 +10,7 @@ from torch import Tensor
 
 from retort.config import DagBeam
 from retort.models.dag import DagModel
-from retort.search.base import Hypothesis, no_output, output_limit
+from retort.search.base import Hypothesis, no_output, output_limits
 from retort.search.graph_beam import graph_beam, most_probable_successors
 from retort.search.ngram_scores import Pruning, scorer_of
 from retort.search.vertices import read_candidates
@@ -24,7 +24,7 @@ def search(model: DagModel, source_bs: Tensor, options: DagBeam) -> list[list[Hy
         model, source_bs, no_output(options), count=options.candidates
     )
     tokens, log_probs, log_transitions = (x.cpu().numpy() for x in (token_btw, log_prob_btw, log_transitions_bij))
-    limits = output_limit(source_bs, options.max_ratio, model.config.max_length)
+    limits = output_limits(source_bs, options.max_ratio, model.config.max_length)
     hypotheses = []
     for row, (count, limit) in enumerate(zip(vertices_b.tolist(), limits, strict=True)):
         successors = most_probable_successors(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from retort.config import Greedy
 from retort.models.autoregressive import AutoregressiveModel
-from retort.search.base import Hypothesis, no_output, output_limit
+from retort.search.base import Hypothesis, no_output, output_limits
 from retort.search.left_to_right import extend
 
 
@@ -16,7 +16,7 @@ def search(
     model: AutoregressiveModel, source_bs: Tensor, options: Greedy, prefix_bt: Tensor | None = None
 ) -> list[list[Hypothesis]]:
     """The prefix, then the most probable token at each step; the score is the summed log-probability, eos included."""
-    limits = output_limit(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
+    limits = output_limits(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
     outputs = extend(
         model,
         source_bs,

@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import JointViterbi
 from retort.losses.dag_paths import best_path, best_scores
 from retort.models.dag import DagModel
-from retort.search.base import Hypothesis, no_output, one_pass_outputs, output_limit
+from retort.search.base import Hypothesis, no_output, one_pass_outputs, output_limits
 from retort.search.vertices import read_graph
 
 
@@ -19,7 +19,7 @@ from retort.search.vertices import read_graph
 def search(model: DagModel, source_bs: Tensor, options: JointViterbi) -> list[list[Hypothesis]]:
     """One pass; the output maximises log P(path, tokens) / length ** beta, which is its score (nats)."""
     token_bt, log_prob_bt, log_transitions_bij, vertices_b = read_graph(model, source_bs, no_output(options))
-    limits = output_limit(source_bs, options.max_ratio, model.config.max_length)
+    limits = output_limits(source_bs, options.max_ratio, model.config.max_length)
     # tokens are the text, bos and eos
     n = min(max(limits) + 2, log_prob_bt.shape[1])
     scores_nbt = best_scores(log_prob_bt.expand(n, -1, -1), log_transitions_bij)

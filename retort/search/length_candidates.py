@@ -14,8 +14,9 @@ from torch import Tensor
 from retort.config import Argmax, LengthParallel
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel, length_class, most_probable_lengths
-from retort.search.base import Hypothesis, of_text, without_special
+from retort.search.base import Hypothesis
 from retort.search.odd import TOKENS_PER_SLOT, without_repeats
+from retort.search.tokens import of_text, text_of
 
 
 class LengthCandidates:
@@ -132,7 +133,7 @@ class LengthCandidates:
         columns = (self.source_n, tokens_nt, score_n, log_probs_nt)
         for source, tokens, score, log_probs in zip(*(column.tolist() for column in columns), strict=True):
             hypothesis = Hypothesis(
-                without_special(tokens), score, truncated=False, passes=passes, log_probs=of_text(tokens, log_probs)
+                text_of(tokens), score, truncated=False, passes=passes, log_probs=of_text(tokens, log_probs)
             )
             nbest_lists[source].append(hypothesis)
         return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in nbest_lists]

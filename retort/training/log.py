@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
+from retort.data.durations import duration
 from retort.data.parquet import write_table
 from retort.data.tables import TRAINING_LOG
 
@@ -63,11 +64,7 @@ def time_left(done: int, remaining: int, seconds: float) -> str:
     """How long ``remaining`` updates take if ``done`` took ``seconds``, as text; empty where nothing is known."""
     if done < 1 or remaining < 1:
         return ""
-    left = seconds / done * remaining
-    for unit, size in (("h", 3600), ("min", 60)):
-        if left >= 2 * size:
-            return f", about {left / size:.0f} {unit} left"
-    return f", about {left:.0f} s left"
+    return f", about {duration(seconds / done * remaining)} left"
 
 
 def write_log(path: Path, rows: list[list[Any]], provenance: dict[str, Any]) -> None:

@@ -324,8 +324,8 @@ class Trainer:
             del metrics["sentences"]
             for name, x in {**metrics, "batches": 1.0}.items():
                 sums[name] = sums.get(name, 0.0) + x
-        norm = float(self.optimiser.step(update))
-        if norm != norm or norm == float("inf"):
+        norm = self.optimiser.step(update)
+        if not math.isfinite(norm):
             raise NotFinite(
                 f"update {update}: the gradient norm is {norm}; lower training.learning_rate, raise training.warmup, "
                 f"or use training.precision float32"
@@ -342,17 +342,18 @@ class Trainer:
         reseed_dropout(self.seed, update, part)
         torch.manual_seed(batch_seed(self.seed, update=update, part=part))
         loss = self.compute(self.model, batch, self.objective, step)
-        value = loss.total.item()
+        (loss.total / self.settings.accumulate).backward()
+        self.optimiser.collect()
+        # one wait for the device, after all of its work was given to it
+        value, *parts = torch.stack([x.detach().float() for x in (loss.total, *loss.parts.values())]).tolist()
         if not math.isfinite(value):
             raise NotFinite(
                 f"update {update}: the loss is {value}; batch with ids {batch.ids[:5].tolist()} ... The weights "
                 f"before it are kept. Lower training.learning_rate, raise training.warmup, or use "
                 f"training.precision float32"
             )
-        (loss.total / self.settings.accumulate).backward()
-        self.optimiser.collect()
-        parts = {name: float(part) for name, part in loss.parts.items()}
-        metrics = {"loss": value, **parts, "tokens": batch.target_tokens, "sentences": len(batch.target_bt)}
+        named = dict(zip(loss.parts, parts, strict=True))
+        metrics = {"loss": value, **named, "tokens": batch.target_tokens, "sentences": len(batch.target_bt)}
         return metrics, {} if self.processes.count == 1 else counts
 
     def _log_training(self, log: TrainingLog) -> None:

@@ -54,16 +54,16 @@ class FlatOptimiser:
         self.total += self.gradients
         self.gradients.zero_()
 
-    def step(self, update: int) -> Tensor:
+    def step(self, update: int) -> float:
         """Update number ``update`` (from 1); returns the gradient norm before clipping.
 
         When the norm is not finite, nothing is updated.
         """
-        norm = self.total.norm()
-        if not math.isfinite(float(norm)):
+        norm = float(self.total.norm())
+        if not math.isfinite(norm):
             return norm
         if self.settings.clip:
-            self.total *= (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
+            self.total *= min(1.0, self.settings.clip / (norm + 1e-6))
         if not self.moments:
             self.moments = [initial_moments(group) for group in self.groups]
         for i, (group, moments) in enumerate(zip(self.groups, self.moments, strict=True)):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from retort.data.durations import UNITS
 from retort.data.files import read_text, write_json
 from retort.errors import RetortError
 
@@ -36,7 +37,6 @@ LOGGED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 FAILED = re.compile(r"^(error: |Traceback )", re.MULTILINE)
 SHOWN = 200
 """Characters of an error of a record."""
-UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 State = Literal["waiting", "running", "done", "failed"]
 

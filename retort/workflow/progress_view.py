@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TextIO
 
+from retort.data.durations import duration
 from retort.workflow.progress import Snapshot, Standing
 
 BAR = 24
@@ -41,14 +42,6 @@ def line(standing: Standing) -> str:
             parts.append(f"{standing.job.metric} {training.score:.1f}")
     parts.append(f"about {duration(standing.left)} left")
     return f"{standing.job.title}: {', '.join(parts)}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever a person would say."""
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
 
 
 def framed(title: str, log: Path) -> list[str]:

@@ -16,20 +16,22 @@ def lines(run: Path | None) -> list[str]:
     this directory unless one is named. Raises RetortError where there is none."""
     run = run or _last()
     progress = Progress.read(run)
-    alive = is_held(lock_of(run.resolve().name, run.resolve().parents[1]))
-    now = snapshot(progress, run.resolve().parents[1], Path(*run.resolve().parts[-2:]), alive)
+    base = run.resolve().parents[1]
+    alive = is_held(lock_of(run.resolve().name, base))
+    now = snapshot(progress, base, Path(*run.resolve().parts[-2:]), alive)
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(progress.started))
     result = view(run.resolve().name, now)
     if alive:
-        return [*result, f"under way since {started}", *_failures(now)]
+        return [*result, f"under way since {started}", *_failures(now, base)]
     if len(now.having("done")) == len(now.standings):
         report = run / "report/report.html"
         return [*result, f"finished; started {started}", *([f"report: {report}"] if report.exists() else [])]
-    return [*result, f"not under way; started {started}; the same command goes on with it", *_failures(now)]
+    return [*result, f"not under way; started {started}; the same command goes on with it", *_failures(now, base)]
 
 
-def _failures(now: Snapshot) -> list[str]:
-    return [line for failed in now.having("failed") for line in framed(failed.job.title, Path(failed.job.log))]
+def _failures(now: Snapshot, base: Path) -> list[str]:
+    """``base``: the directory that the run was started in."""
+    return [line for failed in now.having("failed") for line in framed(failed.job.title, base / failed.job.log)]
 
 
 def _last() -> Path:

@@ -27,12 +27,11 @@ from retort.config import (
 )
 from retort.config import Vocabulary as VocabularySettings
 from retort.data.batches import EncodedCorpus, Ragged
-from retort.data.vocabulary import Vocabulary
+from retort.data.vocabulary import SPECIAL_IDS, Vocabulary
 from retort.data.vocabulary_training import train_vocabulary
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
 from retort.models.kernels import reseed_dropout
-from retort.search.base import SPECIAL_IDS
 from retort.training.loop import Trainer
 from retort.training.state import TrainingState
 from retort.training.validation import Validator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_a_few_updates_in_bfloat16_stay_finite(options: ObjectiveSection) -> Non
         pairs = pairs_for(options, SOURCES, TARGETS).to(CUDA)
         load_objective(options.name).compute(model, pairs, options, step).total.backward()
         optimiser.collect()
-        assert torch.isfinite(optimiser.step(update))
+        assert math.isfinite(optimiser.step(update))
 
 
 @pytest.mark.parametrize("options", SEARCH_CASES.values(), ids=list(SEARCH_CASES))

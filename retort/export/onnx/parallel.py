@@ -15,7 +15,7 @@ import onnx
 from torch import Tensor
 
 from retort.data.upsampling import Upsampling
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
+from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
 from retort.export.onnx.layers import decoder, decoder_layer, encoder, keys_values, linear, norm
@@ -23,11 +23,12 @@ from retort.models.base import EncoderDecoder, Transformer
 from retort.models.embeddings import Positions
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.runtime.names import CANDIDATES, DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, MODEL, SLOTS, SOURCE, TOKENS
+from retort.search.base import NEVER_IN_SLOTS
 
 
 def forbidden_tokens(model: ParallelModel) -> list[int]:
     """Ids that no slot holds in an output, in ascending order."""
-    return [PAD, BOS, EOS, MASK] if model.upsampling else [PAD, BOS, MASK, *([] if model.blank else [BLANK])]
+    return NEVER_IN_SLOTS if model.upsampling else [PAD, BOS, MASK, *([] if model.blank else [BLANK])]
 
 
 def export(model: ParallelModel, form: Form) -> Exported:

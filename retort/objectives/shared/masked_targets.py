@@ -60,7 +60,7 @@ def masked_loss(
         )
         parts["taught"] = taught.detach() / tokens
         total = total + options.teacher_weight * taught
-    return Loss(total / tokens + options.length_weight * length, parts, tokens)
+    return Loss(total / tokens + options.length_weight * length, parts, tokens, counts={"length": batch.weights.sum()})
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from retort.data.vocabulary import BOS, EOS
 from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOTS, TOKENS
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import normalisers
-from retort.runtime.search.tokens import first_of_repeats, of_text, output_limit, text_of, without_repeats
 from retort.runtime.system import Decoded, Scored
+from retort.search.tokens import first_of_repeats, of_text, output_limit, text_of, without_repeats
 
 OUTPUTS_KEY = None
 

@@ -11,8 +11,8 @@ from retort.data.vocabulary import BLANK
 from retort.runtime.names import LOGITS, MODEL
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import normalisers
-from retort.runtime.search.tokens import first_of_repeats, of_text, text_of, without_repeats
 from retort.runtime.system import Decoded, Scored
+from retort.search.tokens import first_of_repeats, of_text, text_of, without_repeats
 
 OUTPUTS_KEY = None
 

@@ -13,10 +13,10 @@ import numpy as np
 from retort.data.vocabulary import EOS, PAD
 from retort.runtime.names import END, LOGITS, MODEL, NORMALISER, TRANSITIONS
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.search.tokens import output_limit
 from retort.runtime.system import Decoded, Scored, no_token_scores
 from retort.search.graph_beam import graph_beam, most_probable_successors
 from retort.search.ngram_scores import Pruning, most_probable, scorer_of
+from retort.search.tokens import output_limit
 
 OUTPUTS_KEY = None
 

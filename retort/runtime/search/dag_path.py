@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.search.tokens import first_of_repeats, of_text, text_of, without_repeats
 from retort.runtime.search.vertices import Vertices, read_graphs
 from retort.runtime.system import Decoded, Scored
+from retort.search.tokens import first_of_repeats, of_text, text_of, without_repeats
 
 OUTPUTS_KEY = None
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.search.tokens import of_text, output_limit, text_of
 from retort.runtime.search.vertices import Vertices, read_graphs
 from retort.runtime.system import Decoded, Scored
+from retort.search.tokens import of_text, output_limit, text_of
 
 OUTPUTS_KEY = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import jsonschema
 import pytest
 
 from retort.config import Config
-from retort.config.load import load_files
+from retort.config.files import merged, read_yaml
+from retort.config.load import load_config
 from retort.config.yaml_reader import read_mapping
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,7 +27,7 @@ OVERLAYS = sorted(
 
 
 def shipped(*paths: Path) -> Config:
-    return load_files(paths, {}, texts=False)
+    return load_config(reduce(merged, map(read_yaml, paths)))
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def reference_updates(net: nn.Module, training: Training, decay_all: bool = Fals
     return weights
 
 
-def flat_update(net: nn.Module, optimiser: FlatOptimiser, update: int) -> torch.Tensor:
+def flat_update(net: nn.Module, optimiser: FlatOptimiser, update: int) -> float:
     loss(net, update).backward()
     optimiser.collect()
     return optimiser.step(update)

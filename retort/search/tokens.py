@@ -1,4 +1,4 @@
-"""Which tokens are text.
+"""Which tokens of an output are text, and how many it may have: for searches in torch, and in engines without it.
 
 In plain Python: an output has some tens of tokens, for which calls of numpy take longer.
 """
@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from retort.data.vocabulary import BLANK, UNK
+from retort.data.vocabulary import SPECIAL_IDS, UNK
 
 
 def text_of(tokens: Sequence[int]) -> list[int]:
-    """The tokens that are text: everything but pad, bos, eos, mask and blank."""
-    return [token for token in tokens if token > BLANK or token == UNK]
+    """The tokens that are text: everything but pad, bos, eos, mask and blank; unk stays."""
+    return [token for token in tokens if token >= SPECIAL_IDS or token == UNK]
 
 
 def of_text(tokens: Sequence[int], values: Sequence[float]) -> list[float]:
     """Of a value per token those of the tokens that ``text_of`` leaves."""
-    return [value for token, value in zip(tokens, values, strict=True) if token > BLANK or token == UNK]
+    return [value for token, value in zip(tokens, values, strict=True) if token >= SPECIAL_IDS or token == UNK]
 
 
 def first_of_repeats(tokens: Sequence[int], values: Sequence[float]) -> list[float]:
