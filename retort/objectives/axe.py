@@ -58,7 +58,7 @@ def compute(model: ParallelModel, batch: Batch, options: Axe, step: Step) -> Los
         "skipped": (tokens - aligned_tokens) / tokens,
     }
     total = (total_b * batch.weights).sum() / weighted_tokens + options.length_weight * length
-    return Loss(total, parts, counts={"length": batch.weights.sum()})
+    return Loss(total, parts, counts={"length": batch.weights.sum(), "blanks": slots_b.sum()})
 
 
 @torch.no_grad()

@@ -46,3 +46,13 @@ def test_a_flipped_bit_is_an_error_and_never_another_value(tmp_path):
             assert read_table(path, CORPUS).equals(table)
         except RetortError:
             continue
+
+
+def test_what_fails_while_parts_are_made_keeps_its_own_error(tmp_path):
+    def parts():
+        yield corpus_table([1], ["a"], [["b"]])
+        raise FileNotFoundError(2, "No such file", "teacher.bin")
+
+    with pytest.raises(FileNotFoundError, match=r"teacher\.bin"):
+        write_table(tmp_path / "table", CORPUS, parts())
+    assert not list(tmp_path.iterdir())

@@ -5,12 +5,14 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from retort.config import Distillation
 from retort.data.parquet import read_provenance, read_table
 from retort.data.tables import TRANSLATIONS
 from retort.distillation import decoding
 from retort.export import exact_search
+from retort.models.checkpoint import load_checkpoint
 from tests.unit.fakes_export import wait_for_every_hypothesis
 from tests.unit.fakes_runs import GREEDY, TEACHER, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import decode_shard
@@ -142,3 +144,12 @@ def test_another_engine_takes_no_part(tables, teacher, tmp_path):
         decoded(tables, teacher, tmp_path / "out", engine)
         shutil.move(tmp_path / "out", tmp_path / engine)
     assert len(list((tmp_path / "state").iterdir())) == 2
+
+
+def test_a_shard_that_goes_on_without_its_engine_says_so(tables, teacher, tmp_path, monkeypatch):
+    model, vocabulary, _ = load_checkpoint(teacher, torch.device("cpu"))
+    decision = tmp_path / "engine.json"
+    decision.write_text('{"engine": "ctranslate2", "different_sources": 0}')
+    monkeypatch.setattr(exact_search, "unsupported", lambda *given: "no reason")
+    decoder = decoding.TeacherDecoder(model, vocabulary, Distillation(), checked=[], decision=decision)
+    assert decoder.exact is None and json.loads(decision.read_text()) == {"engine": "torch", "reason": "no reason"}

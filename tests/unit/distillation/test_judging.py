@@ -109,3 +109,11 @@ def test_rows_of_a_source_are_taken_by_rank() -> None:
     part = translations_part(section, [1], {1: [Output("erste"), Output("zweite")]}, "train")
     backwards = part.take(pa.array([1, 0]))
     assert Judge(section).judge(backwards, {1: SOURCE}, {})[0]["text"].to_pylist() == ["erste"]
+
+
+def test_a_single_source_is_judged_as_one_of_many() -> None:
+    section = CommandTeacher(kind="command", arguments=["none"])
+    judge = Judge(section)
+    judge.judge(translations_part(section, [1], {1: [Output("erste")]}, "train"), {1: SOURCE}, {})
+    counts = {row["reason"]: row["count"] for row in judge.table().to_pylist()}
+    assert (counts["sources"], counts["kept"]) == (1, 1)

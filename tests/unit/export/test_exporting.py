@@ -11,12 +11,15 @@ import pytest
 from retort import config
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
+from retort.data.parquet import write_table
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS
 from retort.data.vocabulary import UNK
 from retort.errors import RetortError
 from retort.export.exporting import export_system
 from retort.export.onnx.graph import quantised
 from retort.export.onnx.writing import searches
-from retort.export.parity import Lines
+from retort.export.parity import Lines, lines_of_run
 from retort.runtime import open_system
 from retort.search.base import run_search
 from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
@@ -341,3 +344,12 @@ def test_a_full_directory_is_not_overwritten(tmp_path, vocabulary):
     (tmp_path / "empty").mkdir()
     export_system(tmp_path / "checkpoint", tmp_path / "empty")
     assert open_system(tmp_path / "empty").engine == "onnx"
+
+
+def test_parity_is_measured_on_the_first_configured_test_set(tmp_path):
+    for name in ("later", "newest"):
+        write_table(tmp_path / f"corpus/test.{name}.parquet", CORPUS, corpus_table([1], [name], [["x"]]))
+    checkpoint = tmp_path / "systems/ctc/seed1"
+    assert lines_of_run(checkpoint).sources == ["later"]
+    (tmp_path / "config.json").write_text('{"corpus": {"tests": {"gone": {}, "newest": {}, "later": {}}}}')
+    assert lines_of_run(checkpoint).sources == ["newest"]

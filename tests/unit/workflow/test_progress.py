@@ -127,6 +127,13 @@ def test_status_says_whether_a_run_is_under_way(base: Path, monkeypatch: pytest.
     assert is_held(lock) and status.lines(RUN)[2].startswith("under way since ")
 
 
+def test_status_finds_logs_from_another_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(base, "logs/train.log", f"{LOG}error: train_system: no text\n", NOW + 61)
+    (base / "elsewhere").mkdir()
+    monkeypatch.chdir(base / "elsewhere")
+    assert "| error: train_system: no text" in status.lines(base / RUN)
+
+
 def test_a_directory_without_a_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RetortError, match="no run was started here"):
