@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
         write_table(path, TRANSLATIONS, table)
         logging.info("part %d: %d sources", number, chunk.num_rows)
     if decoder and decoder.exact:
-        logging.info("%d sources were left to torch", decoder.left_to_torch)
+        logging.info("%d sources were left to torch", decoder.exact.left_to_torch)
     engine = facts_of(parts / ENGINE) or {"engine": None}
     facts = provenance(**facts, decoder=engine, device=describe_device(device))
     tables = (read_table(path, TRANSLATIONS) for path in done)

@@ -118,9 +118,10 @@ def kept(verdicts: Verdicts) -> np.ndarray:
 
 def length_verdict(source: str, target: str, rules: Cleaning) -> str:
     """One of ``REASONS``: what the lengths of a pair say."""
-    if rules.max_words is not None and max(words(source), words(target)) > rules.max_words:
+    lengths = words(source), words(target)
+    if rules.max_words is not None and max(lengths) > rules.max_words:
         return "too_long"
-    if rules.max_ratio is not None and length_ratio(source, target) > rules.max_ratio:
+    if rules.max_ratio is not None and length_ratio(*lengths) > rules.max_ratio:
         return "ratio"
     return KEPT
 

@@ -44,9 +44,9 @@ def words(text: str) -> float:
     return between + sum(len(_SCRIPTS[name].findall(text)) / size for name, size in CHARACTERS_PER_WORD.items())
 
 
-def length_ratio(one: str, other: str) -> float:
-    """By what factor the numbers of words differ, after ``RATIO_ALLOWANCE`` is added to each."""
-    shorter, longer = sorted((words(one) + RATIO_ALLOWANCE, words(other) + RATIO_ALLOWANCE))
+def length_ratio(one: float, other: float) -> float:
+    """By what factor two numbers of words differ, after ``RATIO_ALLOWANCE`` is added to each."""
+    shorter, longer = sorted((one + RATIO_ALLOWANCE, other + RATIO_ALLOWANCE))
     return longer / shorter
 
 

@@ -74,11 +74,6 @@ class TeacherDecoder:
             self.vocabulary, texts, config=self.model.config, decode_rows=lambda source, _: exact.decode(source)
         )
 
-    @property
-    def left_to_torch(self) -> int:
-        """Sources that CTranslate2 has left to torch so far."""
-        return self.exact.left_to_torch if self.exact else 0
-
     def _by_torch(self, texts: Sequence[str]) -> list[list[Hypothesis]]:
         return translate_texts(
             self.model,

@@ -59,11 +59,12 @@ class FlatOptimiser:
 
         When the norm is not finite, nothing is updated.
         """
-        norm = float(self.total.norm())
+        total_norm = self.total.norm()
+        norm = float(total_norm)
         if not math.isfinite(norm):
             return norm
         if self.settings.clip:
-            self.total *= min(1.0, self.settings.clip / (norm + 1e-6))
+            self.total *= (self.settings.clip / (total_norm + 1e-6)).clamp(max=1.0)
         if not self.moments:
             self.moments = [initial_moments(group) for group in self.groups]
         for i, (group, moments) in enumerate(zip(self.groups, self.moments, strict=True)):
