@@ -8,13 +8,17 @@ HASHED := --require-hashes --no-deps --no-build-isolation --use-pep517
 PACKAGES := requirements.txt $(patsubst %,requirements-%.txt,base serve export workflow)
 PROJECT := pyproject.toml constraints.txt locks/build.txt locks/run.txt
 
-.PHONY: run test lint format schema lock clean
+.PHONY: run test unit lint format schema lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/retort run config.yaml
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# What needs no training and no other process: under a minute.
+unit: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses 2 --quiet
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

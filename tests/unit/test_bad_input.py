@@ -672,6 +672,7 @@ LONGEST = 1000
 """Characters of a line of an error: what was given may be longer, and is cut."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_one_clear_error(
     name: str, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

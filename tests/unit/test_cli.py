@@ -375,6 +375,7 @@ SHELL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHELL)
 def test_standard_streams_of_other_commands(name):
     line, status, message = SHELL[name]
@@ -413,6 +414,7 @@ def test_a_checkpoint_to_export_that_is_nearly_named_is_proposed(checkpoint, tmp
     assert status == 2 and errors.endswith(f"ctc/model.json: no such file; did you mean {seed}?\n")
 
 
+@pytest.mark.slow
 def test_answers_before_the_pipe_closes_and_ends_quietly_when_the_reader_goes(checkpoint, expected):
     command = [sys.executable, "-m", "retort", "translate", "--model", checkpoint, "--threads", "1"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -86,6 +86,7 @@ def failure(arguments: Arguments, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     return sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_full_disk_is_one_sentence_and_no_output(
     stage: str, tables: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

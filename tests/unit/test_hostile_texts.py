@@ -41,6 +41,7 @@ def corpus_of(paths: list[Path]) -> dict[str, object]:
     return {"kind": "text", "train": sides, "valid": sides, "tests": {"hostile": sides}}
 
 
+@pytest.mark.slow
 def test_all_stages_run_over_hostile_texts(tmp_path: Path) -> None:
     corpus, vocabulary, encoded = tmp_path / "corpus", tmp_path / "vocabulary", tmp_path / "encoded"
     section, rules = json.dumps(corpus_of(FILES)), json.dumps({"drop_leaks": False})

@@ -58,6 +58,7 @@ def metadata(wheel):
         return message_from_bytes(content.read(f"{NAME}.dist-info/METADATA"))
 
 
+@pytest.mark.slow
 def test_a_wheel_has_all_modules_and_files(wheel):
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
@@ -121,6 +122,7 @@ print(retort.__version__, [name for name in heavy if find_spec(name)])
 """
 
 
+@pytest.mark.slow
 def test_a_deployment_pulls_neither_torch_nor_snakemake_nor_pandas(deployment):
     assert run(deployment, "-c", ABSENT).stdout == f"{retort.__version__} []\n"
 
@@ -135,6 +137,7 @@ def systems(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "search", "options"),
     [

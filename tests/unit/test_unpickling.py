@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "multiprocessing"}
 CALLS = {
@@ -19,6 +21,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 def test_no_module_imports_or_calls_what_unpickles() -> None:
     files = [path for folder in ("retort", "workflow_scripts") for path in (ROOT / folder).rglob("*.py")]
     assert len(files) > 100

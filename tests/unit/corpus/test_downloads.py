@@ -186,6 +186,7 @@ def test_odd_answers_of_a_server(tmp_path, answer, said):
     assert "\n" not in message and "RETORT_MIRROR to a directory that holds a.txt" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

@@ -10,6 +10,7 @@ from retort.data.programs import called
 from retort.errors import RetortError
 
 
+@pytest.mark.slow
 def test_a_program_has_its_time_once_for_output_and_end() -> None:
     started = time.monotonic()
     with pytest.raises(RetortError, match="late"):

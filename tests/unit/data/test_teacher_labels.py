@@ -203,6 +203,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_resumed_training_with_stored_labels_is_bit_equal(tmp_path, monkeypatch):
     settings = {"max_updates": 9, "checkpoint_minutes": 1e-9, "dropout": 0.2, "validate_every": 4}
     whole = learner(tmp_path / "whole", monkeypatch, **settings)
@@ -256,6 +257,7 @@ def labels(tables, checkpoint):
     return output
 
 
+@pytest.mark.slow
 def test_the_number_of_shards_changes_no_label(tables, checkpoint, labels, tmp_path):
     assert read_table(labels, LABELS).num_rows == TRAIN_PAIRS
     assert read_table(shard(tables, checkpoint, tmp_path / "one"), LABELS).equals(read_table(labels, LABELS))

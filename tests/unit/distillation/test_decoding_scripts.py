@@ -104,6 +104,7 @@ def gathered(tables, directory, *shards, train=None):
 # ---- decode_shard --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_shards_part_the_training_sources(tables, shards):
     train = read_table(tables.corpus / "train.parquet", CORPUS)["id"].to_pylist()
     found = [read_table(path, TRANSLATIONS) for path in shards]
@@ -217,6 +218,7 @@ def test_a_damaged_part_is_named_and_decoded_again(tables, teacher, shards, tmp_
     assert found["text"].to_pylist() == expected["text"].to_pylist()
 
 
+@pytest.mark.slow
 def test_parts_of_another_teacher_corpus_or_shard_are_not_taken(tables, teacher, tmp_path, monkeypatch, decoded):
     state = interrupted(tables, teacher, tmp_path, monkeypatch, decoded)
     other = shutil.copytree(teacher, tmp_path / "other")
@@ -337,6 +339,7 @@ def student(tables, shards):
     return tables.train(STUDENT, tables.root / "student", train=tables.root / "distilled/encoded.parquet")
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_the_distilled_and_is_validated_on_the_gold(tables, student):
     description = json.loads((student / "model.json").read_text())
     distilled_path = tables.root / "distilled/encoded.parquet"
@@ -498,6 +501,7 @@ def test_exported_systems_are_timed_with_a_shortlist_too(tables, teacher, studen
     assert [fact["engine"] for fact in facts["loaded"]] == engines[:6]
 
 
+@pytest.mark.slow
 def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_path):
     systems = [timed("teacher", 1, teacher, "greedy", GREEDY), timed("vanilla", 2, student, "a", ARGMAX)]
     settings = {"sentences": 6, "batch_sizes": [1, 4], "warmup": 1, "repeats": 2, "turn": 1, "cold_starts": 1}
@@ -526,6 +530,7 @@ def test_latency_of_all_systems_on_equal_batches(tables, teacher, student, tmp_p
     assert facts["checkpoints"] == {str(path): file_digest(path / "model.safetensors") for path in (teacher, student)}
 
 
+@pytest.mark.slow
 def test_what_a_search_takes_includes_its_table(tables, tmp_path, monkeypatch):
     """Searches without one are measured once."""
     saved(tmp_path / "ctc", Vocabulary.load(tables.vocabulary), Ctc(name="ctc"))

@@ -62,6 +62,7 @@ def without_scores(rows):
     return [{key: value for key, value in row.items() if key != "score"} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "search", "best"), [("auto", BEAM, 1), ("ctranslate2", BEAM, 4), ("auto", GREEDY, 1)]
 )
@@ -81,6 +82,7 @@ def test_lists_of_hypotheses_are_decoded_by_torch_unless_asked(tables, teacher, 
     assert facts == {"engine": "torch", "reason": "lists of several hypotheses are not always equal"}
 
 
+@pytest.mark.slow
 def test_an_engine_that_differs_is_not_used(tables, teacher, tmp_path, monkeypatch, capsys):
     differing_engine(monkeypatch)
     expected = decoded(tables, teacher, tmp_path / "torch", "torch", shard=1, shards=2)
@@ -96,6 +98,7 @@ def test_an_engine_that_differs_is_not_used(tables, teacher, tmp_path, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_what_ctranslate2_cannot_do_is_left_to_torch_or_refused(tables, teacher, tmp_path, capsys):
     decoded(tables, teacher, tmp_path / "auto", precision="bfloat16")
     facts = read_provenance(tmp_path / "auto")["decoder"]
@@ -107,6 +110,7 @@ def test_what_ctranslate2_cannot_do_is_left_to_torch_or_refused(tables, teacher,
         Distillation(engine="ctranslate2", precision="bfloat16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("differs", [False, True])
 def test_an_interrupted_shard_keeps_its_engine(tables, teacher, tmp_path, monkeypatch, differs):
     monkeypatch.setattr(decode_shard, "CHUNK_ROWS", 20)
@@ -139,6 +143,7 @@ def test_an_interrupted_shard_keeps_its_engine(tables, teacher, tmp_path, monkey
     assert read_provenance(tmp_path / "out")["decoder"]["engine"] == ("torch" if differs else "ctranslate2")
 
 
+@pytest.mark.slow
 def test_another_engine_takes_no_part(tables, teacher, tmp_path):
     for engine in ("auto", "torch"):
         decoded(tables, teacher, tmp_path / "out", engine)

@@ -119,6 +119,7 @@ def measured(tables, student, teacher, output, options):
     return read_table(output, EXPOSURE).to_pylist()
 
 
+@pytest.mark.slow
 def test_a_student_that_is_its_own_teacher_gains_nothing(trained, tmp_path):
     tables, teacher, _ = trained
     rows = measured(tables, teacher, teacher, tmp_path / "out.parquet", {"shares": [0.25, 0.5]})
@@ -132,6 +133,7 @@ def test_a_student_that_is_its_own_teacher_gains_nothing(trained, tmp_path):
     assert max(values["reference", 0.5, "chrF"]) > max(values["none", 0, "chrF"])
 
 
+@pytest.mark.slow
 def test_the_script_measures_two_models(trained, tmp_path):
     tables, teacher, student = trained
     rows = measured(tables, student, teacher, tmp_path / "out.parquet", {"search": {"kind": "beam", "beam_size": 2}})
@@ -218,6 +220,7 @@ def inputs(tmp_path_factory):
     return read_inputs(Paths(**{**run, "checkpoints": ()}))
 
 
+@pytest.mark.slow
 def test_gains_are_means_over_seeds(inputs):
     (row,) = completions(inputs, "flickr")
     assert (row.system, row.share) == ("shallow", 0.5)
@@ -227,6 +230,7 @@ def test_gains_are_means_over_seeds(inputs):
     assert completions(inputs, "other") == []
 
 
+@pytest.mark.slow
 def test_the_report_shows_lengths_and_prefixes(inputs):
     buckets = length_buckets(inputs, "flickr")
     assert [bucket.name for bucket in buckets] == ["up to 7", "8 to 10", "from 11"]

@@ -52,6 +52,7 @@ def sources(vocabulary, count=60):
     return [[rng.randrange(6, vocabulary.source_size) for _ in range(rng.randrange(1, 14))] for _ in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_tokens", [16, 4096])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_lists_are_those_of_torch(tmp_path, vocabulary, name, batch_tokens):

@@ -119,6 +119,7 @@ def by_torch(model, sources, options):
     return [(best[0].tokens, best[0].truncated, best[0].passes) for best in run_search(model, padded, options)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_float32_graph_gives_the_outputs_of_torch_alone_and_in_a_batch(tmp_path, vocabulary, name):
     options, search = CASES[name]

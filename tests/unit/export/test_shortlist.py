@@ -132,6 +132,7 @@ PARALLEL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARALLEL)
 def test_graphs_emit_only_candidates_and_with_a_list_of_everything_what_they_emit_without(run, vocabulary, name):
     objective, options, search = PARALLEL[name]

@@ -59,6 +59,7 @@ def test_a_log_likelihood_is_that_of_the_mode(changes, size):
     torch.testing.assert_close(loss.total, -total.sum() / pairs.target_tokens)
 
 
+@pytest.mark.slow
 def test_one_training_teaches_both_modes(tmp_path):
     train, valid = sequences(4000, 1), sequences(200, 2)
     at_once, greedy = config.Blocks(kind="blocks", collapse=False), config.Greedy(kind="greedy")

@@ -225,6 +225,7 @@ def counting(texts):
     return EncodedCorpus(np.arange(texts), tokens, tokens)
 
 
+@pytest.mark.slow
 def test_pre_training_learns_in_all_streams(tmp_path):
     train, valid = counting(2000), counting(100)
     settings = {"max_updates": 100, "warmup": 30, "learning_rate": 0.01, "validate_every": 100, "select_by": "loss"}

@@ -84,6 +84,7 @@ def test_the_family_and_the_searches_exist(objective: type[ObjectiveSection]) ->
         assert trained.family == objective.family
 
 
+@pytest.mark.slow
 @every_case
 def test_a_model_learns_a_batch(options: ObjectiveSection) -> None:
     model, pairs = small_model(options).train(), pairs_for(options, SOURCES, TARGETS)

@@ -273,6 +273,7 @@ def test_random_masks_are_a_function_of_the_step(masking):
     assert totals[0] == totals[1] != totals[2]
 
 
+@pytest.mark.slow
 def test_one_training_teaches_both_modes(tmp_path):
     train, valid = sequences(4000, 1), sequences(200, 2)
     greedy, passes = config.Greedy(kind="greedy"), config.MaskPredict(kind="mask_predict", length_beam=1)

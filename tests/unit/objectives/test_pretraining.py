@@ -164,6 +164,7 @@ def test_a_batch_without_masks_has_a_loss():
     loss.total.backward()
 
 
+@pytest.mark.slow
 def test_pre_training_learns(tmp_path):
     train, valid = sequences(2000, 1), sequences(100, 2)
     settings = {"max_updates": 100, "warmup": 30, "learning_rate": 0.01, "validate_every": 100, "select_by": "loss"}

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ def accepted(raw: object) -> Config | None:
     return config
 
 
+@pytest.mark.slow
 @few
 @given(st.dictionaries(st.sampled_from(SECTIONS) | st.text(max_size=8), values, max_size=4))
 def test_any_sections_are_accepted_or_refused(sections):

@@ -47,6 +47,7 @@ def verdicts_of(pairs: list[tuple[str, str]], rules: Cleaning, held_out: HeldOut
         return judge_training(path, rules, held_out or HeldOut())
 
 
+@pytest.mark.slow
 @few
 @given(
     st.lists(st.tuples(words, words), max_size=20),
@@ -67,6 +68,7 @@ def test_every_pair_has_one_verdict_and_what_is_kept_is_clean(pairs, max_words, 
         assert set(left) == {p for p in pairs if kept(verdicts_of([p], rules)).all()}, "order does not matter"
 
 
+@pytest.mark.slow
 @few
 @given(st.lists(st.tuples(texts, texts), max_size=6), st.lists(st.tuples(words, words), max_size=6))
 def test_no_side_of_a_held_out_pair_is_left_in_train(train, test):

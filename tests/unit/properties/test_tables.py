@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def written(directory: str, content: list[tuple[str, list[str]]]) -> tuple[Path,
     return path, table
 
 
+@pytest.mark.slow
 @few
 @given(rows, st.integers(1, 4))
 def test_a_table_comes_back_whole_and_in_parts(content, size):
@@ -37,6 +39,7 @@ def test_a_table_comes_back_whole_and_in_parts(content, size):
         assert parts == table.to_pylist() and read_provenance(path) == {"origin": "a property"}
 
 
+@pytest.mark.slow
 @few
 @given(rows.filter(bool), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_one_flipped_bit_is_an_error_or_changes_nothing(content, where, bit):

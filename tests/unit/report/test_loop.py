@@ -48,6 +48,7 @@ def section(html):
     return "" if start < 0 else html[start : html.index("</section>", start)]
 
 
+@pytest.mark.slow
 def test_an_iteration_is_a_row_of_means_over_seeds(inputs, found):
     assert [(row.number, row.seeds) for row in found] == [(1, 2), (2, 2)]
     assert [row.modality.ncm.mean for row in found] == pytest.approx([2.30, 2.20])
@@ -120,6 +121,7 @@ def test_results_hold_ncm_of_every_seed(inputs):
     assert rows[1]["signature"].endswith("pairs:100|infeasible:2|tokens:1200")
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_loop(arguments, found, tmp_path):
     build_report.main(argparse.Namespace(**arguments, output=tmp_path))
     part = section((tmp_path / "report.html").read_text())
@@ -142,6 +144,7 @@ def test_a_search_that_is_not_scored_yet_leaves_its_columns_empty(inputs):
     assert row.index(f"<td>{page.MISSING}</td>") < row.index(f"<td>{page.spread_text(score)}</td>")
 
 
+@pytest.mark.slow
 def test_the_section_is_there_only_with_a_loop_or_a_measurement(inputs):
     bare = replace(inputs, config=inputs.config.model_copy(update={"em": Em()}), guards=[])
     measured = section(page.render(bare, NO_FIGURES))

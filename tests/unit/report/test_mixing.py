@@ -48,6 +48,7 @@ def row(update, split, metric, value):
     return {"update": update, "split": split, "metric": metric, "value": value, "seconds": 1.0}
 
 
+@pytest.mark.slow
 def test_shares_and_losses_are_means_over_seeds(arguments):
     inputs = read_inputs(Paths(**{**arguments, "checkpoints": []}))
     ctc, vanilla = sorted(mixing.mixed_systems(inputs), key=lambda found: found.system)
@@ -84,6 +85,7 @@ def test_a_recipe_in_words(section, words):
     assert mixing.recipe(System(objective=Vanilla(name="vanilla"), **section)) == words
 
 
+@pytest.mark.slow
 def test_the_page_has_a_table_and_a_figure_where_there_is_something(arguments, tmp_path):
     build_report.main(argparse.Namespace(**arguments, output=tmp_path / "with"))
     html = (tmp_path / "with/report.html").read_text()

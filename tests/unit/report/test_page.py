@@ -53,6 +53,7 @@ def arguments_of(config: Path, **parts) -> dict:
     return {"config": config, **empty, **nothing, **parts}
 
 
+@pytest.mark.slow
 def test_all_files_are_written(report):
     assert sorted(path.name for path in report.iterdir()) == [
         "em_iterations.png",
@@ -142,6 +143,7 @@ def test_scores_without_latency_still_make_a_table(tmp_path, arguments):
     assert "it needs both scores and latency" in html
 
 
+@pytest.mark.slow
 def test_one_system_one_seed_is_enough(tmp_path):
     arguments = run_on_disk(tmp_path, ["teacher"], sentences=6)
     build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
@@ -149,6 +151,7 @@ def test_one_system_one_seed_is_enough(tmp_path):
     assert "no two scored systems differ in their training data only" in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("leading", "signature"), [("ROUGE-L", "stem:porter"), ("chrF++", "nc:6|nw:2")])
 def test_another_leading_metric_is_followed_everywhere(tmp_path, leading, signature):
     metrics = (leading, "BLEU", "distinct-1")
@@ -167,6 +170,7 @@ def test_another_leading_metric_is_followed_everywhere(tmp_path, leading, signat
     assert 'class="unit">BLEU<' not in html and "BLEU minus" not in html and f'class="unit">{leading}<' in html
 
 
+@pytest.mark.slow
 def test_lengths_and_references_are_shown(tmp_path):
     arguments = run_on_disk(tmp_path, ["teacher"], sentences=6)
     corpus(tmp_path / "corpus" / "test.flickr.parquet", [["one way", "another way"], *["same"] * 5])
@@ -197,6 +201,7 @@ def test_entries_follow_the_config_and_hold_the_baseline(inputs):
     assert ctc.minutes.mean == pytest.approx(21 + 1.5 / 60)
 
 
+@pytest.mark.slow
 def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
     special = replace(inputs, config=config(NAMES, (1, 2), evaluation={"baselines": {"ctc": "ctc-raw"}}))
     entries = {entry.system: entry for entry in summary.entries(special, "flickr")}

@@ -46,6 +46,7 @@ def test_without_outputs_there_is_none(inputs: Inputs) -> None:
     assert side_by_side(inputs, ("teacher", "beam5"), ("absent", "collapse")) is None
 
 
+@pytest.mark.slow
 def test_the_page_has_them_and_can_be_printed(arguments: dict, tmp_path: Path) -> None:
     build_report.main(argparse.Namespace(**arguments, output=tmp_path))
     html = (tmp_path / "report.html").read_text()

@@ -24,6 +24,7 @@ def bundle(tmp_path_factory):
     return directory / "bundle"
 
 
+@pytest.mark.slow
 def test_a_process_is_timed_from_its_start_and_by_its_own_processor_time(bundle):
     measured = cold_start(bundle, ["", "abcd efgh"], runs=2, search={"kind": "ctc_collapse"})
     assert 0.05 < measured.cold_start_processor_seconds < 5
@@ -39,6 +40,7 @@ def test_a_process_that_fails_says_why(bundle, tmp_path):
         cold_start(bundle, ["", "  "], runs=1)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_figures_of_a_system(bundle, tmp_path):
     command = [sys.executable, "-m", "retort.runtime.cold_start", "--runs", "1", "--model"]
     done = subprocess.run(

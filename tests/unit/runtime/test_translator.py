@@ -184,6 +184,7 @@ def test_a_wrong_call_is_one_clear_error(systems, name):
             call(systems / system)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ctc", "cmlm-checkpoint", "teacher"])
 def test_threads_share_a_translator(systems, name):
     translator = retort.load(systems / name, at_once=3)

@@ -62,6 +62,7 @@ def test_the_unknown_piece_is_emitted_where_it_is_allowed_alone(options: SearchS
         assert all(hypothesis.score > -1e6 for hypotheses in best for hypothesis in hypotheses)
 
 
+@pytest.mark.slow
 @every_case
 def test_a_batch_of_eight_gives_what_eight_batches_of_one_give(options: SearchSection) -> None:
     rng = random.Random(1)

@@ -218,6 +218,7 @@ def test_a_batch_of_eight_gives_what_eight_batches_of_one_give(model, teacher, n
     assert len({tuple(best[0].tokens) for best in together}) > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 0.6])
 def test_the_teacher_s_choice_is_that_of_scoring_each_candidate_alone(model, teacher, penalty):
     own = run_search(model, padded(LISTS), candidates(9, rescore=False))

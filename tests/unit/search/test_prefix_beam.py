@@ -145,6 +145,7 @@ def test_candidates_are_the_most_probable_ones_of_each_row():
     assert [x.tolist() for x in most_probable(log_probs, 9, 0.45, np.log([0.7, 0.9]))] == [[0], [1]]
 
 
+@pytest.mark.slow
 def test_a_sentence_leaves_nothing_to_the_garbage_collector():
     probs, scorer = distributions(4, t=9), Scorer(ngrams(), 0.7, 0.5)
     found(probs, scorer, pruning(4))

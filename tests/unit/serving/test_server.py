@@ -156,6 +156,7 @@ def test_a_body_that_ends_early_is_refused(server: Server) -> None:
         assert b"2 of 200 bytes came" in client.makefile("rb").read()
 
 
+@pytest.mark.slow
 def test_each_request_of_a_connection_has_the_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "SECONDS_TO_SEND", 1.0)
     held = connection(server)

@@ -51,6 +51,7 @@ def test_outputs_are_separated_by_tabs(tmp_path: Path) -> None:
         texts(command(tmp_path, "print('a\\tb\\tc')", outputs=2), QUESTIONS[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streams", [True, False])
 def test_a_line_too_few_is_an_error_and_earlier_answers_stay(tmp_path: Path, streams: bool) -> None:
     questions = [*QUESTIONS[:10], Question(10, "lost"), *QUESTIONS[11:]]
@@ -97,6 +98,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_program_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(programs, "SPARE_BYTES", 99_999)

@@ -71,6 +71,7 @@ def texts(teacher: OpenAITeacher, questions: list[Question] = QUESTIONS) -> dict
 EXPECTED = {question.id: [question.source[::-1]] for question in QUESTIONS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "faults", [["busy", "broken", "late", "cut", "malformed", "longer"], ["deep", "endless", "reasons"]]
 )
@@ -112,6 +113,7 @@ def test_the_request_is_what_the_configuration_says(serve: Any) -> None:
     assert "Authorization" not in server.headers[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -165,6 +167,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert openai._retry_after("soon") is openai._retry_after(None) is openai._retry_after("nan") is None
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_goes_on_and_pays_no_row_twice(tmp_path: Path) -> None:
     fake = ROOT / "tests/unit/teachers/fakes_openai.py"
     port, log = tmp_path / "url", tmp_path / "log"

@@ -96,6 +96,7 @@ def texts_of(found: list[Answer]) -> list[str]:
     return [answer.outputs[0].text for answer in found]
 
 
+@pytest.mark.slow
 def test_a_translator_gives_what_its_own_generate_gives(marian: Path) -> None:
     texts = lines()[:20]
     found = answers(texts, marian, beam_size=3, batch_tokens=40)

@@ -59,6 +59,7 @@ def device(job: subprocess.Popen[str]) -> str:
     return job.stdout.readline().strip()
 
 
+@pytest.mark.slow
 def test_each_job_has_a_device_of_its_own_and_a_killed_one_gives_it_back(jobs: Jobs) -> None:
     names = "0,GPU-a b/c"
     first, second = jobs.start(names), jobs.start(names)
@@ -71,6 +72,7 @@ def test_each_job_has_a_device_of_its_own_and_a_killed_one_gives_it_back(jobs: J
     assert device(third) != ""
 
 
+@pytest.mark.slow
 def test_a_job_has_several_devices_or_waits_and_holds_none(jobs: Jobs) -> None:
     one = jobs.start("0,1")
     taken = device(one)
@@ -89,6 +91,7 @@ def test_more_devices_than_there_are_is_an_error(monkeypatch: pytest.MonkeyPatch
         claim_devices(3)
 
 
+@pytest.mark.slow
 def test_without_named_devices_nothing_is_claimed(jobs: Jobs) -> None:
     assert device(jobs.start("")) == "None"
 

@@ -37,6 +37,7 @@ def test_the_gap_is_none_where_the_decoder_cannot_see_the_encoder(options: Any) 
     assert gap(model, options) == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", PRETRAINING, ids=lambda o: o.name)
 def test_the_gap_grows_where_the_model_learns_what_only_the_encoder_knows(options: Any) -> None:
     model = small_model(options).train()

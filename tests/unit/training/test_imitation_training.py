@@ -44,6 +44,7 @@ def learner(path, monkeypatch, objective, teacher=True, **settings):
     return made
 
 
+@pytest.mark.slow
 def test_learns_what_the_teacher_says_not_what_the_data_say(tmp_path, monkeypatch):
     made = learner(tmp_path, monkeypatch, options(beta=Mixture()), max_updates=250, validate_every=250, warmup=60)
     assert made.run(tmp_path / "events").scores["BLEU"] > 60
@@ -85,6 +86,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["greedy", "sample"])
 def test_a_resumed_training_is_bit_equal_and_states_lie_between_calls(tmp_path, monkeypatch, kind):
     objective = options("hard", beta=Mixture(schedule="linear", share=0.2), rollout=Rollout(kind=kind, updates=3))

@@ -51,6 +51,7 @@ def correct(model, corpus, search) -> float:
     return right / len(corpus)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "reverse", "updates"),
     [
@@ -221,6 +222,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "saved_at"), [*((name, 9) for name in OBJECTIVES), ("autoregressive", 3), ("autoregressive", 16)]
 )

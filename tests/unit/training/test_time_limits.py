@@ -44,6 +44,7 @@ def test_a_limit_leaves_a_tenth_of_the_time_and_at_most_five_minutes() -> None:
     assert 0 < scripting.time_since_start() < 24 * 3600
 
 
+@pytest.mark.slow
 def test_attempts_that_run_out_of_time_end_in_the_same_weights(
     tables: Tables, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

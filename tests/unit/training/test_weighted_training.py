@@ -52,6 +52,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "objective"), [*((r, "vanilla") for r in RECIPES), ("loss", "ctc")])
 def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, recipe, objective):
     monkeypatch.setattr(loop, "LOG_EVERY", 5)
@@ -81,6 +82,7 @@ def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, recipe, objectiv
     assert len(kept) == 3 and (min(kept) < 0.9 or recipe == "linear")
 
 
+@pytest.mark.slow
 def test_the_log_has_the_share_kept_of_each_kind_and_their_losses(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 10)
     made = learner(tmp_path, max_updates=100, validate_every=20, accumulate=1)
@@ -92,6 +94,7 @@ def test_the_log_has_the_share_kept_of_each_kind_and_their_losses(tmp_path, monk
         assert [row[0] for row in rows if row[1:3] == ["valid", name]] == [20, 40, 60, 80, 100]
 
 
+@pytest.mark.slow
 def test_a_selective_training_goes_over_to_the_teacher_s_targets(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "LOG_EVERY", 10)
     made = learner(tmp_path, "selective", max_updates=60, accumulate=1)

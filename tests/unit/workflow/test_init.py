@@ -329,6 +329,7 @@ def test_slots_hold_the_targets_of_most_pairs(pairs: list[tuple[str, str]], slot
     assert objectives["dag"] == Dag(name="dag", upsampling=max(4, slots))
 
 
+@pytest.mark.slow
 def test_a_damaged_line_costs_no_updates() -> None:
     plain, damaged = Statistics(), Statistics()
     for number in range(1000):

@@ -25,6 +25,7 @@ def start(code: str, pid: str | None) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_job_ends_when_its_workflow_is_killed() -> None:
     workflow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     job = start(JOB.format("time.sleep(60)"), str(workflow.pid))
@@ -42,6 +43,7 @@ def test_without_a_workflow_nothing_is_watched(pid: str | None) -> None:
     assert start(JOB.format("time.sleep(0.1)"), pid).wait(timeout=20) == 0
 
 
+@pytest.mark.slow
 def test_a_job_gets_sigterm_when_its_workflow_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(STOP_VARIABLE, str(tmp_path / "stop"))
     waiting = "import signal; signal.signal(15, lambda *_: exit(7)); time.sleep(60)"

@@ -114,6 +114,7 @@ while not os.path.exists(f"{sys.argv[1]}/stop"):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's table of sockets")
 def test_nothing_listens_but_on_the_loopback_interface(run: Callable[[str], None], tmp_path: Path) -> None:
     seen: list[str] = []

@@ -77,6 +77,7 @@ def timeless(rows: list[Any], *splits: str) -> list[Any]:
     return [row[:4] for row in rows if row[2] not in ("tokens_per_second", "processor_seconds") and row[1] in splits]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["autoregressive", "glat", "vanilla", "imitation"])
 def test_gradients_losses_and_counters_are_those_of_one_process(tmp_path: Path, name: str) -> None:
     rows = train(0, tmp_path / "one", name, alone=True)
@@ -113,6 +114,7 @@ SYSTEM = changed(changed(TEACHER, "training", **SETTINGS, decode_sentences=2), "
 FILES = ("model.safetensors", "source.model", "target.model")
 
 
+@pytest.mark.slow
 def test_stopped_by_the_clock_they_go_on_bit_for_bit(tables: Tables, tmp_path: Path) -> None:
     whole = tables.training(SYSTEM, tmp_path / "whole", tmp_path / "uninterrupted")
     assert [status for status, _ in run_together(tmp_path / "1", call, whole)] == [0, 0]
@@ -129,6 +131,7 @@ def test_stopped_by_the_clock_they_go_on_bit_for_bit(tables: Tables, tmp_path: P
     assert [path.read_text() for path in tmp_path.glob("state/*/finished")] == [f"{tmp_path}/parts/model.safetensors"]
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_goes_on_and_rounds_differently(tables: Tables, tmp_path: Path) -> None:
     begun = [*tables.training(SYSTEM, tmp_path / "mixed", tmp_path / "state"), "--time-limit", "0.001"]
     assert [status for status, _ in run_together(tmp_path / "2", call, begun)] == [EXIT_OUT_OF_TIME, 0]
@@ -157,6 +160,7 @@ def poisoned(rank: int, directory: Path, which: tuple[int, ...]) -> None:
     run_script(argparse.ArgumentParser(), main, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [(0,), (1,), (0, 1)])
 def test_an_error_of_one_process_ends_them_all(tmp_path: Path, which: tuple[int, ...]) -> None:
     statuses = [status for status, _ in run_together(tmp_path, poisoned, tmp_path, which)]
