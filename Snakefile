@@ -80,7 +80,7 @@ rule teacher:
 # Stage 3: the teacher's translations of the training text.
 rule distill:
     input:
-        f"{R}/distilled/encoded.parquet",
+        plan.distilled(),
 
 
 # Stage 4: the students.

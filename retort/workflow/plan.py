@@ -375,6 +375,10 @@ class Plan:
         systems = [system for system in self.config.systems if em_iteration(system) in numbers]
         return [*self.checkpoints(systems), *self.scores(systems), *self.multimodality(systems)]
 
+    def distilled(self) -> list[str]:
+        """The distilled text, if the run has a teacher or is given such a text."""
+        return [f"{self.layout.root}/distilled/encoded.parquet"] if self.config.teacher or self.given_outputs() else []
+
     def pretraining(self) -> list[str]:
         """The checkpoint of the pre-trained model, if there is one."""
         if self.config.pretraining is None:

@@ -160,6 +160,11 @@ def test_a_given_distilled_table_needs_no_teacher(checkout: Checkout) -> None:
     assert planned == CORPUS | {"gather_distilled", "train_student vanilla-raw/1", "train_student ctc-distilled/1"}
 
 
+def test_without_a_teacher_there_is_nothing_to_distil(checkout: Checkout) -> None:
+    students = {"ctc": {"objective": {"name": "ctc"}, "data": "raw"}}
+    assert checkout.planned(tiny(teacher=None, students=students), "distill") <= {"distill"}
+
+
 def test_a_warm_start_waits_for_the_teacher(checkout: Checkout) -> None:
     config = tiny()
     config["students"] = {"warm": {"objective": {"name": "ctc"}, "training": {"warm_start": "teacher_encoder"}}}

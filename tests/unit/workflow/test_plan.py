@@ -112,6 +112,15 @@ def test_systems_run_with_their_seeds_and_searches() -> None:
     assert [plan.run_of("given", 2), plan.run_of("ctc", 2)] == [Run("given", 1), Run("ctc", 2)]
 
 
+def test_there_is_distilled_text_where_a_teacher_makes_it_or_it_is_given() -> None:
+    encoded = [f"{R}/distilled/encoded.parquet"]
+    assert planned().distilled() == encoded
+    students = {"ctc": {"objective": {"name": "ctc"}, "data": "raw"}}
+    assert planned({"teacher": None, "students": students}).distilled() == []
+    given = {"teacher": None, "students": {"ctc": CTC}, "distillation": {"corpus": "distilled.parquet"}}
+    assert planned(given).distilled() == encoded
+
+
 def test_the_loop_goes_as_far_as_the_guards_let_it() -> None:
     plan = planned(EM, ended(2, 1))
     assert [plan.loop_reaches(t, 1) for t in range(4)] == [True, True, False, False]
