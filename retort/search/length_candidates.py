@@ -15,8 +15,8 @@ from retort.config import Argmax, LengthParallel
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel, length_class, most_probable_lengths
 from retort.search.base import Hypothesis
-from retort.search.odd import TOKENS_PER_SLOT, without_repeats
-from retort.search.tokens import of_text, text_of
+from retort.search.odd import without_repeats
+from retort.search.tokens import TOKENS_PER_SLOT, of_text, text_of
 
 
 class LengthCandidates:

@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 
 from retort.data.vocabulary import BLANK, PAD
-
-TOKENS_PER_SLOT = 3
-"""Most probable tokens per slot that suffice: its two neighbours can forbid at most two of them."""
-
-FORBIDDEN = 1e9
-"""Cost in nats of a repeat if none is allowed: no output can gain as much. It is finite, so that an output that cannot
-avoid repeats has as few as possible. In float64 it leaves log-probabilities 7 decimals."""
+from retort.search.tokens import REPEAT_COST
 
 
 def without_repeats(
@@ -31,7 +25,7 @@ def without_repeats(
     """
     outside_nt = torch.arange(tokens_ntk.shape[1], device=tokens_ntk.device) >= length_n[:, None]
     score_ntk = log_probs_ntk.double().masked_fill(outside_nt[:, :, None], 0.0)
-    moves_ntjk = _moves(tokens_ntk, outside_nt, FORBIDDEN if penalty is None else penalty)
+    moves_ntjk = _moves(tokens_ntk, outside_nt, REPEAT_COST if penalty is None else penalty)
     best_nk = score_ntk[:, 0]
     back = []
     for move_njk, here_nk in zip(moves_ntjk.unbind(1), score_ntk[:, 1:].unbind(1), strict=True):

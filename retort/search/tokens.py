@@ -9,6 +9,14 @@ from collections.abc import Sequence
 
 from retort.data.vocabulary import SPECIAL_IDS, UNK
 
+TOKENS_PER_SLOT = 3
+"""Most probable tokens per slot that suffice for optimal de-duplicated decoding: its two neighbours can forbid at most
+two of them."""
+
+REPEAT_COST = 1e9
+"""Cost in nats of a repeat if none is allowed: no output can gain as much. It is finite, so that an output that cannot
+avoid repeats has as few as possible. In float64 it leaves log-probabilities 7 decimals."""
+
 
 def text_of(tokens: Sequence[int]) -> list[int]:
     """The tokens that are text: everything but pad, bos, eos, mask and blank; unk stays."""

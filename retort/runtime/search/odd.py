@@ -8,12 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from retort.data.vocabulary import BLANK
-
-TOKENS_PER_SLOT = 3
-"""Most probable tokens of a slot that are enough: its two neighbours can forbid no more than two of them."""
-
-FORBIDDEN = 1e9
-"""Nats that a repeat costs when none is allowed; see ``retort.search.odd``."""
+from retort.search.tokens import REPEAT_COST
 
 
 def without_repeats_of(
@@ -21,7 +16,7 @@ def without_repeats_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens y and their log-probabilities, both [t], that maximise the sum of log p_t(y_t) minus ``penalty`` for each
     repeat; None forbids repeats where they can be avoided. Blanks are no repeats: they are deleted."""
-    cost = FORBIDDEN if penalty is None else penalty
+    cost = REPEAT_COST if penalty is None else penalty
     best_k, back = log_probs_tk[0].astype(np.float64), []
     for t in range(1, len(tokens_tk)):
         here_k = tokens_tk[t]

@@ -14,9 +14,9 @@ import numpy as np
 from retort.data.vocabulary import EOS, MASK, PAD
 from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOTS, TOKENS
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.search.odd import TOKENS_PER_SLOT, without_repeats_of
+from retort.runtime.search.odd import without_repeats_of
 from retort.runtime.system import Decoded, Scored, distinct
-from retort.search.tokens import first_of_repeats, of_text, text_of, without_repeats
+from retort.search.tokens import TOKENS_PER_SLOT, first_of_repeats, of_text, text_of, without_repeats
 
 
 class Encoded:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from retort.data.vocabulary import BLANK, PAD
-from retort.search.odd import TOKENS_PER_SLOT, without_repeats
+from retort.search.odd import without_repeats
+from retort.search.tokens import TOKENS_PER_SLOT
 
 PENALTIES = [None, 0.0, 0.3, 1.0, 5.0]
 
