@@ -163,8 +163,8 @@ def rival_key(inputs: Inputs) -> Key | None:
 
 
 def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str, int], Speedup]:
-    """Speed-up over the reference in its fastest engine, by system, search, engine and batch size. What scores a
-    shortlist is compared with the reference that does so, too."""
+    """Speed-up over the reference in the engine that is fastest at the batch size, by system, search, engine and batch
+    size. What scores a shortlist is compared with the reference that does so, too."""
     column = time_column(inputs)
     medians: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
     for row in inputs.latency:
@@ -172,11 +172,15 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
         batches.setdefault(row["batch"], []).append(row[_own_column(row["system"], column)])
     if reference is None:
         return {}
-    by_engine = engine_latencies(inputs)
-    engines = {listed: best_engines(by_engine, shortlist=listed).get(reference, "") for listed in (False, True)}
+    engines: dict[tuple[bool, int], tuple[float, str]] = {}
+    for (*key, engine), sizes in engine_latencies(inputs).items():
+        for size, latency in sizes.items() if tuple(key) == reference else ():
+            listed, candidate = (engine.endswith(WITH_SHORTLIST), size), (latency.median, engine)
+            engines[listed] = min(candidate, engines.get(listed, candidate))
     result = {}
     for (system, search, own, size), batches in medians.items():
-        base = medians.get((*reference, engines[own.endswith(WITH_SHORTLIST)], size))
+        _, engine = engines.get((own.endswith(WITH_SHORTLIST), size), (0.0, ""))
+        base = medians.get((*reference, engine, size))
         common = sorted(base.keys() & batches.keys()) if base else []
         if base and common:
             result[system, search, own, size] = speedup(

@@ -13,6 +13,7 @@ from retort.config import Latency
 from retort.data.tables import WITH_SHORTLIST
 from retort.runtime.external_engine import ExternalSystem
 from retort.runtime.system import System
+from retort.search.ngram_scores import forget_scores
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -
     """Time every system on the same batches, in turns of ``settings.turn`` sentences.
 
     Interleaving lets drifts of the machine hit all systems alike; batches with equal numbers hold equal sentences, so
-    ratios can be taken batch by batch.
+    ratios can be taken batch by batch. Each turn begins without the scores of n-grams that are kept from sentence to
+    sentence: those of the same sentences would be there, from another engine or the turn before.
     """
     for size in settings.batch_sizes:
         batches = test_batches(texts, size, settings.sentences)
@@ -89,6 +91,7 @@ def measure(systems: Sequence[Timed], texts: Sequence[str], settings: Latency) -
         for _ in range(settings.repeats):
             for turn in _turns(batches, max(1, settings.turn // size)):
                 for timed in systems:
+                    forget_scores()
                     for number, batch in turn:
                         yield Timing(timed, size, batch=number, texts=batch, times=time_batch(timed.loaded, batch))
 

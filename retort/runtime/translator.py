@@ -25,6 +25,7 @@ from retort.runtime.opening import open_system
 from retort.runtime.results import Hypothesis, Latency, TextTranslation, Token, Translation
 from retort.runtime.running_text import combined, translated_lines
 from retort.runtime.system import Output, ScoredOutput, System
+from retort.search.ngram_scores import forget_scores
 
 REMEMBERED = 1000
 """Calls whose times ``Translator.latency`` knows."""
@@ -140,12 +141,17 @@ class Translator:
             check_counts(batch_size=batch_size, rounds=rounds)
             texts = [text for text in checked_texts(texts) if text.strip()]
             batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
-            times = [self._timed(batch) for _ in range(rounds + 1) for batch in batches][len(batches) :]
+            times = [timed for _ in range(rounds + 1) for timed in self._timed_round(batches)][len(batches) :]
         if not times:
             raise RetortError("nothing to time: give texts, or translate some first")
         seconds = sorted(seconds for seconds, _ in times)
         p50, p90, p99 = (1000 * seconds[math.ceil(share * len(seconds)) - 1] for share in (0.5, 0.9, 0.99))
         return Latency(len(times), sum(count for _, count in times), p50, p90, milliseconds_p99=p99)
+
+    def _timed_round(self, batches: Sequence[Sequence[str]]) -> list[tuple[float, int]]:
+        """Without the scores of n-grams that the round before has kept of the same texts."""
+        forget_scores()
+        return [self._timed(batch) for batch in batches]
 
     def _timed(self, batch: Sequence[str]) -> tuple[float, int]:
         start = time.perf_counter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.data.vocabulary import BLANK, PAD
+from retort.data.vocabulary import BLANK, EOS, PAD
 from retort.search.tokens import REPEAT_COST
 
 
@@ -43,9 +43,9 @@ def without_repeats(
 def _moves(tokens_ntk: Tensor, outside_nt: Tensor, penalty: float) -> Tensor:
     """Score of the transition from token j of a slot to token k of the next one [n, t - 1, j, k].
 
-    After a row's slots, a path keeps its index. Blanks are not repeats, because they are deleted.
+    After a row's slots, a path keeps its index. Blanks and eos are not repeats, because they are deleted.
     """
     here_nt1k = tokens_ntk[:, 1:, None, :]
-    repeated_ntjk = (tokens_ntk[:, :-1, :, None] == here_nt1k) & (here_nt1k != BLANK)
+    repeated_ntjk = (tokens_ntk[:, :-1, :, None] == here_nt1k) & (here_nt1k != BLANK) & (here_nt1k != EOS)
     stay_jk = torch.eye(tokens_ntk.shape[2], dtype=torch.float64, device=tokens_ntk.device).log()
     return torch.where(outside_nt[:, 1:, None, None], stay_jk, repeated_ntjk.double() * -penalty)

@@ -88,8 +88,9 @@ class Validator:
         for rows in self._batches(self.corpus):
             if len(rows) > 1:
                 batch = self.corpus.batch(rows)
-                sums += float(module.encoder_gap(model, batch.to(model.device), self.objective, step)) * len(rows)
-                total += len(rows)
+                gap = float(module.encoder_gap(model, batch.to(model.device), self.objective, step))
+                sums += gap * batch.target_tokens
+                total += batch.target_tokens
         return sums / max(1, total)
 
     def quality(self, model: EncoderDecoder, subset: EncodedCorpus) -> dict[str, float]:

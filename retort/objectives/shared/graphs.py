@@ -19,7 +19,7 @@ from retort.losses.dag_paths import best_path, best_scores, sum_of_paths
 from retort.losses.masking import lowest
 from retort.losses.token_log_probs import token_log_probs
 from retort.models.dag import DagModel
-from retort.models.kernels import most_probable
+from retort.models.kernels import most_probable, rewound_dropout
 from retort.objectives.base import Step
 from retort.objectives.shared.glancing import glancing_ratio
 
@@ -108,7 +108,9 @@ def reveal(
     They are at uniformly random vertices of the target's best path. Their number is ``ratio`` x the vertices of that
     path whose most probable token is not the target's, rounded.
     """
-    graph = target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=None)
+    # the training pass draws the same dropout: what is wrong is wrong of the network that learns
+    with rewound_dropout(model.device):
+        graph = target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=None)
     states_btd, vertices_b, length_b = graph.states_btd, graph.vertices_b, graph.length_b
     log_transitions_bij = graph.transitions_bij.log()
     scores_nbt = best_scores(graph.emissions_nbt, log_transitions_bij)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from retort.data.vocabulary import BLANK
+from retort.data.vocabulary import BLANK, EOS
 from retort.search.tokens import REPEAT_COST
 
 
@@ -15,12 +15,13 @@ def without_repeats_of(
     log_probs_tk: np.ndarray, tokens_tk: np.ndarray, penalty: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens y and their log-probabilities, both [t], that maximise the sum of log p_t(y_t) minus ``penalty`` for each
-    repeat; None forbids repeats where they can be avoided. Blanks are no repeats: they are deleted."""
+    repeat; None forbids repeats where they can be avoided. Blanks and eos are no repeats:
+    they are deleted."""
     cost = REPEAT_COST if penalty is None else penalty
     best_k, back = log_probs_tk[0].astype(np.float64), []
     for t in range(1, len(tokens_tk)):
         here_k = tokens_tk[t]
-        repeated_jk = (tokens_tk[t - 1][:, None] == here_k) & (here_k != BLANK)
+        repeated_jk = (tokens_tk[t - 1][:, None] == here_k) & (here_k != BLANK) & (here_k != EOS)
         ways_jk = best_k[:, None] - cost * repeated_jk
         from_k = ways_jk.argmax(0)
         best_k = ways_jk[from_k, np.arange(len(here_k))] + log_probs_tk[t]

@@ -181,6 +181,23 @@ def test_glancing_is_for_training_and_follows_the_progress(monkeypatch):
     assert found[0].total == found[1].total != found[2].total
 
 
+def test_what_is_wrong_is_wrong_of_the_network_that_learns(monkeypatch):
+    """The guess has the dropout of the training pass, which differs by nothing if nothing is revealed."""
+    model, graphs_seen = dag_model(4, dropout=0.3).train(), []
+    target_graph = graphs.target_graph
+
+    def watched(*given, **named):
+        graphs_seen.append(target_graph(*given, **named))
+        return graphs_seen[-1]
+
+    monkeypatch.setattr(graphs, "target_graph", watched)
+    monkeypatch.setattr(dag, "target_graph", watched, raising=False)
+    options = config.Dag(name="dag", start=1e-9, end=1e-9)
+    dag.compute(model, batch(SOURCES, TARGETS), options, Step(torch.Generator().manual_seed(1)))
+    guess, trained = (graph.states_btd for graph in graphs_seen)
+    torch.testing.assert_close(guess, trained.detach())
+
+
 # ---- searches -------------------------------------------------------------------------------------------------------
 
 

@@ -266,6 +266,12 @@ def test_latency_by_hand():
     faster = timing.speedups(inputs, ("teacher", "beam"))
     assert faster["fast", "beam", "onnx, shortlist", 1].ratio == 4, "over the reference with a shortlist"
     assert faster["fast", "beam", "onnx", 1].ratio == 4
+    slow = [row | {"total_seconds": 100.0} for row in rows if (row["system"], row["engine"]) == ("teacher", "onnx")]
+    others = [row for row in rows if (row["system"], row["engine"]) != ("teacher", "onnx")]
+    faster = timing.speedups(Inputs(config(teacher=teacher), latency=[
+        *others, *(row if row["batch_size"] == 4 else row | {"total_seconds": 0.1} for row in slow)
+    ]), ("teacher", "beam"))  # fmt: skip
+    assert faster["fast", "beam", "onnx", 4].ratio == 8, "over the engine that is fastest at this size: torch"
 
 
 def test_a_busy_machine_is_known_by_its_clock():

@@ -8,6 +8,7 @@ from retort.config import Latency
 from retort.runtime import timing
 from retort.runtime.system import Decoded, Scored, System
 from retort.runtime.timing import Timed, Times, Timing, changed_outputs, measure, time_batch
+from retort.search.ngram_scores import Scorer
 
 # The name would make pytest collect it.
 batches_of = timing.test_batches
@@ -123,6 +124,23 @@ def test_systems_take_turns_after_the_warm_up(calls):
         "total_seconds": 2.0,
         "processor_seconds": 0.5,
     }
+
+
+def test_no_turn_finds_scores_of_n_grams_of_the_same_sentences(monkeypatch):
+    """The second engine, and the second repeat, would find all of them."""
+    scorer, kept = Scorer(None, 1.0, 0.0), []
+
+    def time_one(system, texts):
+        context = scorer.start()
+        kept.append(len(context.scores))
+        for text in texts:
+            scorer.score(context, 6 + TEXTS.index(text))
+        return Times(1.0, 2.0, 0.5, 7, [[1], [2, 3]])
+
+    monkeypatch.setattr(timing, "time_batch", time_one)
+    settings = Latency(sentences=4, batch_sizes=[1], warmup=1, repeats=2, turn=2)
+    list(measure(systems_of("one", "two"), TEXTS, settings))
+    assert kept == [0, 1] + [0, 1] * 2 * 2 * 2
 
 
 def test_a_turn_is_so_many_sentences_and_at_least_a_batch(calls):

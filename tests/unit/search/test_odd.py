@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from retort.data.vocabulary import BLANK, PAD
+from retort.data.vocabulary import BLANK, EOS, PAD
 from retort.search.odd import without_repeats
 from retort.search.tokens import TOKENS_PER_SLOT
 
@@ -24,8 +24,8 @@ def random_log_probs(t, v, seed, n=1):
 
 
 def repeats(tokens):
-    """Blanks may follow each other."""
-    return sum(a == b != BLANK for a, b in itertools.pairwise(tokens))
+    """Blanks and eos may follow each other."""
+    return sum(a == b not in (BLANK, EOS) for a, b in itertools.pairwise(tokens))
 
 
 def value(log_probs, tokens, penalty):

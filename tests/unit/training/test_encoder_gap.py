@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
 from retort.config import BangPretraining, BartJanus
+from retort.data.batches import Batch, EncodedCorpus, Ragged
 from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
 from retort.objectives.base import Step, load_objective
-from retort.training.validation import unused_encoder
+from retort.training.validation import Validator, unused_encoder
 from tests.unit.fakes_models import batch, sentences
 from tests.unit.fakes_training import OBJECTIVES, sequences, small_model, trainer
 
@@ -62,6 +64,22 @@ def test_a_training_stops_in_its_second_half_if_the_gap_stayed_below_the_least()
     assert unused_encoder(options, rows(0.0, 0.3, 0.1), 50) == "", "it was above once"
     assert unused_encoder(options, [], 50) == ""
     assert unused_encoder(BartJanus(name="bart_janus", least_encoder_gap=0), rows(-0.1, -0.1, -0.1), 50) == ""
+
+
+def test_the_gap_is_a_mean_over_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = Ragged.from_lists(sentences([4] * 40 + [36] * 8, seed=3))
+    options = BartJanus(name="bart_janus")
+    validator = Validator(EncodedCorpus(np.arange(48), texts, texts), cast("Any", None), options, None, 0, tokens=512)
+    gaps: list[tuple[float, int]] = []
+
+    def gap_of(model: Any, batch: Batch, *_: Any) -> torch.Tensor:
+        gaps.append((0.05 if batch.target_bt.shape[1] < 20 else 0.4, batch.target_tokens))
+        return torch.tensor(gaps[-1][0])
+
+    monkeypatch.setattr(load_objective("bart_janus"), "encoder_gap", gap_of)
+    expected = 0.05 * 40 * 5 + 0.4 * 8 * 37
+    assert validator.encoder_gap(small_model(options)) == pytest.approx(expected / (40 * 5 + 8 * 37))
+    assert len({gap for gap, _ in gaps}) == 2
 
 
 def test_the_loop_logs_the_gap_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
