@@ -85,8 +85,8 @@ class CTranslate2:
             target_prefix=[prefix] * len(sources) if prefix else None,
             max_input_length=0,
             min_decoding_length=0,
-            # one token more, so that an output that ends exactly at the limit is whole
-            max_decoding_length=limit + 1,
+            # one token more, so that an output that ends exactly at the limit is whole; the prefix counts as well
+            max_decoding_length=len(prefix) + limit + 1,
             **self._options(),
         )
         for result in results:

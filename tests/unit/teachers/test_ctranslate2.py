@@ -96,6 +96,17 @@ def test_an_output_at_the_limit_is_truncated(exported: Any) -> None:
     assert texts_of[0] != texts_of[1]
 
 
+def test_the_prefix_is_no_part_of_the_limit(exported: Any) -> None:
+    _, directory, vocabulary = exported
+    piece = vocabulary.target_pieces[20]
+    endless = [*section(directory, vocabulary).suppress, vocabulary.target_pieces[EOS]]
+    for keys in ({}, {"suppress": endless}):
+        whole = section(directory, vocabulary, max_length=3, target_prefix=[piece] * 4, **keys)
+        outputs = [answer.outputs[0] for answer in answers(whole, sources(20))]
+        assert "length" in {output.ended for output in outputs}
+        assert ("stop" in {output.ended for output in outputs}) == (not keys)
+
+
 def test_what_is_not_there_is_named(exported: Any, tmp_path: Path) -> None:
     _, directory, vocabulary = exported
     with pytest.raises(RetortError, match=r"no sentencepiece model \(looked for source.spm"):
