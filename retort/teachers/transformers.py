@@ -76,7 +76,9 @@ class Transformers:
         if self._forced is not None:
             search["forced_bos_token_id"] = self._forced
         # one token more, so that an output that ends exactly at the limit is whole
-        limit = {"max_new_tokens": section.max_length + 1, "max_length": None}
+        limit: dict[str, Any] = {"max_new_tokens": section.max_length + 1, "max_length": None}
+        # many models would force their end as the last token, and no output would be seen to be cut
+        limit["forced_eos_token_id"] = None
         tokens = self.model.generate(**given, **search, **limit, num_return_sequences=count)
         if not self.translates:
             tokens = tokens[:, batch["input_ids"].shape[1] :]

@@ -47,7 +47,7 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(1)
     pad = len(names) - 1
-    ids = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": None}
+    ids = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": 0}
     model = transformers.MarianMTModel(
         transformers.MarianConfig(vocab_size=len(names), **SIZES, **HEADS, **ids, init_std=1.0)
     )
@@ -104,10 +104,17 @@ def test_a_translator_gives_what_its_own_generate_gives(marian: Path) -> None:
     model = transformers.MarianMTModel.from_pretrained(marian).eval()
     for text, answer in zip(texts, found, strict=True):
         given = tokenizer([text], return_tensors="pt")
-        tokens = model.generate(**given, num_beams=3, max_new_tokens=13, max_length=None)
+        limit = {"max_new_tokens": 13, "max_length": None, "forced_eos_token_id": None}
+        tokens = model.generate(**given, num_beams=3, **limit)
         assert answer.outputs[0].text == " ".join(tokenizer.decode(tokens[0], skip_special_tokens=True).split())
         assert answer.outputs[0].ended == ("stop" if 0 in tokens[0].tolist()[1:] else "length")
     assert len(set(texts_of(found))) > 5
+
+
+def test_a_model_that_forces_its_end_says_what_was_cut(marian: Path) -> None:
+    assert transformers.GenerationConfig.from_pretrained(marian).forced_eos_token_id == 0
+    ends = {answer.outputs[0].ended for answer in answers(lines()[:20], marian, beam_size=1, max_length=1)}
+    assert "length" in ends
 
 
 def test_several_outputs_and_batches(marian: Path) -> None:
