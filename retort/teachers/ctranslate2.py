@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import ctranslate2
 import sentencepiece
 
 from retort.config.external import SOURCE, CTranslate2Teacher
+from retort.config.problems import near_name
+from retort.data.files import read_text
 from retort.errors import RetortError
 from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, one_line
 from retort.teachers.batching import batches
@@ -18,6 +21,11 @@ SOURCE_NAMES = (
     "source.spm", "source.model", "sentencepiece.bpe.model", "spm.model", "sentencepiece.model", "tokenizer.model",
 )  # fmt: skip
 TARGET_NAMES = ("target.spm", "target.model")
+CONVERTED_VOCABULARIES = {
+    "source": ("source_vocabulary", "shared_vocabulary", "vocabulary"),
+    "target": ("target_vocabulary", "shared_vocabulary", "vocabulary"),
+}
+"""Files of a converted model that hold the tokens of a side, without their suffix: .json, or .txt in older ones."""
 
 
 class CTranslate2:
@@ -44,6 +52,7 @@ class CTranslate2:
             raise RetortError(
                 f"{section.path}: CTranslate2 cannot load it ({error}); expected the directory that its converter wrote"
             ) from None
+        _check_tokens(section)
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
         section = self.section
@@ -129,6 +138,35 @@ def _vocabulary_path(
             f"external_teacher.source_vocabulary"
         )
     return found
+
+
+def _check_tokens(section: CTranslate2Teacher) -> None:
+    """CTranslate2 takes tokens that it does not know for <unk>, without a word."""
+    given = {"source": ("source_prefix", "source_suffix"), "target": ("target_prefix", "suppress")}
+    for side, keys in given.items():
+        known = _converted_vocabulary(Path(section.path), side)
+        for key in keys:
+            unknown = next((token for token in getattr(section, key) if known and token not in known), None)
+            if unknown is not None:
+                near = near_name(unknown, known)
+                hint = f"; did you mean {near!r}?" if near is not None else ""
+                raise RetortError(
+                    f"external_teacher.{key}: the {side} vocabulary of {section.path} has no token {unknown!r}; write "
+                    f"it as this vocabulary does{hint}"
+                )
+
+
+def _converted_vocabulary(directory: Path, side: str) -> dict[str, None]:
+    """The tokens of a side, in their order; empty where the directory has none that can be read."""
+    paths = [directory / f"{name}{suffix}" for name in CONVERTED_VOCABULARIES[side] for suffix in (".json", ".txt")]
+    path = next((path for path in paths if path.is_file()), None)
+    try:
+        if path is None:
+            return {}
+        text = read_text(path)
+        return dict.fromkeys(map(str, json.loads(text) if path.suffix == ".json" else text.split("\n")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _processor(path: Path) -> sentencepiece.SentencePieceProcessor:

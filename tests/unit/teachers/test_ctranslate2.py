@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,28 @@ def test_what_is_not_there_is_named(exported: Any, tmp_path: Path) -> None:
     given = str(directory / "source.model")
     with pytest.raises(RetortError, match="CTranslate2 cannot load it"):
         answers(section(tmp_path, vocabulary, source_vocabulary=given, target_vocabulary=given), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [("source_prefix", ""), ("source_suffix", "source_"), ("target_prefix", "target_"), ("suppress", "")],
+)
+@pytest.mark.parametrize("suffix", ["json", "txt"])
+def test_a_token_that_is_in_no_vocabulary_is_named(
+    exported: Any, tmp_path: Path, key: str, file: str, suffix: str
+) -> None:
+    _, directory, vocabulary = exported
+    tokens = json.loads((directory / "shared_vocabulary.json").read_text())
+    for path in directory.iterdir():
+        if path.name != "shared_vocabulary.json":
+            (tmp_path / path.name).symlink_to(path)
+    tokens[20] = "deu_Latn"
+    names = ("source_", "target_") if file else ("shared_",)
+    for name in names:
+        text = json.dumps(tokens) if suffix == "json" else "".join(f"{token}\n" for token in tokens)
+        (tmp_path / f"{name}vocabulary.{suffix}").write_text(text)
+    open_external(section(tmp_path, vocabulary, **{key: ["deu_Latn"]}), "train")
+    with pytest.raises(RetortError, match=rf"{key}: .* has no token 'deu_latn'; .*did you mean 'deu_Latn'\?"):
+        open_external(section(tmp_path, vocabulary, **{key: ["deu_Latn", "deu_latn"]}), "train")
+    with pytest.raises(RetortError, match=rf"{key}: .* has no token '>>+'; write it as this vocabulary does$"):
+        open_external(section(tmp_path, vocabulary, **{key: [">" * 30]}), "train")
