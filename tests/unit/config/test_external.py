@@ -86,6 +86,14 @@ def test_a_table_is_scored_where_it_has_the_tests() -> None:
     assert loaded(external_teacher={**table, "held_out": {"test": "b.tsv"}}).baseline == "external"
 
 
+def test_a_table_of_no_test_set_is_refused() -> None:
+    table = {"kind": "table", "path": "a.tsv", "held_out": {"tset": "b.tsv"}}
+    message = "external_teacher.held_out.tset: the corpus has no test set tset; did you mean test?"
+    assert message in problem(external_teacher=table)
+    table["held_out"] = {"valid": "v.tsv", "flickr": "b.tsv"}
+    assert "held_out.flickr: the corpus has no test set flickr; valid: valid, test" in problem(external_teacher=table)
+
+
 @pytest.mark.parametrize(
     ("student", "message"),
     [
