@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ from retort.config.problems import near_name
 from retort.data.files import read_text
 from retort.errors import RetortError
 from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, one_line
-from retort.teachers.batching import batches
+from retort.teachers.batching import batches, no_room
 
 SOURCE_NAMES = (
     "source.spm", "source.model", "sentencepiece.bpe.model", "spm.model", "sentencepiece.model", "tokenizer.model",
 )  # fmt: skip
 TARGET_NAMES = ("target.spm", "target.model")
+NO_ROOM = "No position encodings are defined"
+"""CTranslate2's error for a source, or an output, that is longer than the model's positions; it does not name them."""
 CONVERTED_VOCABULARIES = {
     "source": ("source_vocabulary", "shared_vocabulary", "vocabulary"),
     "target": ("target_vocabulary", "shared_vocabulary", "vocabulary"),
@@ -58,9 +61,7 @@ class CTranslate2:
         section = self.section
         tokens = [self._tokens(question.source) for question in questions]
         for group, sources in batches(questions, tokens, section.batch_tokens):
-            decode = self._translated if section.task == "translate" else self._generated
-            for question, outputs in zip(group, decode(sources), strict=True):
-                yield Answer(question, outputs)
+            yield from self._answers(group, sources)
 
     def helpers_seconds(self) -> float | None:
         return 0.0
@@ -72,6 +73,23 @@ class CTranslate2:
         section = self.section
         text = section.prompt.replace(SOURCE, source) if section.prompt else source
         return [*section.source_prefix, *self._source.encode(text, out_type=str), *section.source_suffix]
+
+    def _answers(self, questions: Sequence[Question], sources: list[Any]) -> Iterator[Answer]:
+        """Answers of a batch; in halves, where a source or an output of it has no room in the model."""
+        decode = self._translated if self.section.task == "translate" else self._generated
+        try:
+            outputs = list(decode(sources))
+        except RuntimeError as error:
+            if NO_ROOM not in str(error):
+                raise
+            if len(sources) == 1:
+                yield no_room(questions[0], sources[0], self.section.outputs, limit=str(error))
+                return
+            half = len(sources) // 2
+            yield from self._answers(questions[:half], sources[:half])
+            yield from self._answers(questions[half:], sources[half:])
+        else:
+            yield from itertools.starmap(Answer, zip(questions, outputs, strict=True))
 
     def _options(self) -> dict[str, Any]:
         section = self.section

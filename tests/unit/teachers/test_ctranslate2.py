@@ -17,7 +17,7 @@ from retort.errors import RetortError
 from retort.export.exporting import export_system
 from retort.models.checkpoint import load_checkpoint, read_description, save_checkpoint
 from retort.search.decoding import translate_texts
-from retort.teachers.base import Answer, Question, open_external
+from retort.teachers.base import Answer, Output, Question, open_external
 from tests.unit.fakes_export import saved, text_vocabulary
 
 MAX_LENGTH = 200
@@ -118,6 +118,18 @@ def test_what_is_not_there_is_named(exported: Any, tmp_path: Path) -> None:
     given = str(directory / "source.model")
     with pytest.raises(RetortError, match="CTranslate2 cannot load it"):
         answers(section(tmp_path, vocabulary, source_vocabulary=given, target_vocabulary=given), ["a"])
+
+
+def test_a_source_longer_than_the_model_has_an_empty_output(exported: Any, caplog: pytest.LogCaptureFixture) -> None:
+    _, directory, vocabulary = exported
+    texts = sources(8)
+    texts.insert(3, " ".join(texts) * 4)
+    found = answers(section(directory, vocabulary, outputs=2, batch_tokens=10_000), texts)
+    assert found[3].outputs == [Output("", "length")] * 2
+    assert all(
+        answer.outputs[0].ended == "stop" or answer.outputs[0].text for answer in found if answer is not found[3]
+    )
+    assert f"source 3, {texts[3][:80]!r}: its " in caplog.text and caplog.text.count("do not fit the model") == 1
 
 
 @pytest.mark.parametrize(
