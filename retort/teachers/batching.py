@@ -1,10 +1,13 @@
-"""Batches of questions of similar length, for models that decode several at once."""
+"""Batches of questions of similar length, for models that decode several at once; and those that fit no model."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 
-from retort.teachers.base import Question
+from retort.teachers.base import LENGTH, Answer, Output, Question
+
+log = logging.getLogger(__name__)
 
 Tokens = Sequence[object]
 GROUP = 4096
@@ -24,3 +27,15 @@ def batches(
                 batch = []
             batch.append(row)
         yield [questions[i] for i in batch], [tokens[i] for i in batch]
+
+
+def no_room(question: Question, tokens: Tokens, outputs: int, limit: str) -> Answer:
+    """The answer to a question that is longer than the model: so many outputs, empty and cut, which train nothing.
+
+    ``limit``: what the model has room for, for the log.
+    """
+    log.warning(
+        "source %d, %r: its %d tokens do not fit the model (%s); its output is empty, and trains nothing",
+        question.id, question.source[:80], len(tokens), limit,
+    )  # fmt: skip
+    return Answer(question, [Output("", LENGTH)] * outputs)

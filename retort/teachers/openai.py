@@ -93,7 +93,7 @@ class OpenAI:
 
     def _ask(self, question: Question) -> Answer:
         """An answer, after as many attempts as are allowed."""
-        where = f"{self.url}: source {question.id}, {question.source[:80]!r}"
+        where = self._where(question)
         requests = 0
         while True:
             self._spend_request()
@@ -137,12 +137,15 @@ class OpenAI:
                 body = _read(response, deadline)
         except urllib.error.HTTPError as error:
             with error:
-                self._refused(error, _beginning(error))
+                self._refused(error, question, _beginning(error))
         except (OSError, http.client.HTTPException) as error:
             raise _Again(f"{type(error).__name__}: {error}") from None
         return self._parsed(body)
 
-    def _refused(self, error: urllib.error.HTTPError, message: str) -> None:
+    def _where(self, question: Question) -> str:
+        return f"{self.url}: source {question.id}, {question.source[:80]!r}"
+
+    def _refused(self, error: urllib.error.HTTPError, question: Question, message: str) -> None:
         """Raises what a status means: another attempt, or an end."""
         if error.code in RETRIED or error.code >= 500:
             raise _Again(f"status {error.code}: {self._safe(message)}", _retry_after(error.headers.get("Retry-After")))
@@ -151,8 +154,8 @@ class OpenAI:
             401: f"the key in {variable} is not accepted" if variable else "it wants a key: set key_variable",
             403: f"the key in {variable} may not do this" if variable else "it wants a key: set key_variable",
             404: f"correct base_url, or the model {self.section.model!r}",
-        }.get(error.code, "correct what it names")
-        raise RetortError(f"{self.url}: status {error.code}: {self._safe(message)}; {advice}") from None
+        }.get(error.code, "correct what it names, or leave this source out of the corpus")
+        raise RetortError(f"{self._where(question)}: status {error.code}: {self._safe(message)}; {advice}") from None
 
     def _parsed(self, body: bytes) -> tuple[list[Output], int]:
         try:

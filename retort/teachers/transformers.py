@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import torch
 from retort.config.external import SOURCE, TransformersTeacher
 from retort.errors import RetortError
 from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, one_line
-from retort.teachers.batching import batches
+from retort.teachers.batching import batches, no_room
+
+POSITION_TABLES = ("embed_positions", "position_embeddings", "position_embedding", "wpe")
+"""Names of the modules that hold an embedding of each position, in models that cannot go beyond the last one."""
 
 
 class Transformers:
@@ -26,6 +31,7 @@ class Transformers:
         self.device = _device(section.device)
         self.translates = section.task == "translate"
         self.tokenizer, self.model = _loaded(section)
+        self._room = _room(section, self.model)
         self.model.to(self.device).eval()
         if section.source_language:
             _known_language(section, self.tokenizer, key="source_language", language=section.source_language)
@@ -43,6 +49,10 @@ class Transformers:
     @torch.inference_mode()
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
         tokens = [self._tokens(question.source) for question in questions]
+        fits = [self._room is None or len(source) <= self._room for source in tokens]
+        for question, source in compress(zip(questions, tokens, strict=True), map(not_, fits)):
+            yield no_room(question, source, self.section.outputs, limit=f"at most {self._room}")
+        questions, tokens = list(compress(questions, fits)), list(compress(tokens, fits))
         for group, sources in batches(questions, tokens, self.section.batch_tokens):
             for question, outputs in zip(group, self._decoded(sources), strict=True):
                 yield Answer(question, outputs)
@@ -76,7 +86,9 @@ class Transformers:
         if self._forced is not None:
             search["forced_bos_token_id"] = self._forced
         # one token more, so that an output that ends exactly at the limit is whole
-        limit = {"max_new_tokens": section.max_length + 1, "max_length": None}
+        limit: dict[str, Any] = {"max_new_tokens": section.max_length + 1, "max_length": None}
+        # many models would force their end as the last token, and no output would be seen to be cut
+        limit["forced_eos_token_id"] = None
         tokens = self.model.generate(**given, **search, **limit, num_return_sequences=count)
         if not self.translates:
             tokens = tokens[:, batch["input_ids"].shape[1] :]
@@ -127,6 +139,22 @@ def _loaded(section: TransformersTeacher) -> tuple[Any, Any]:
             f"this machine can reach"
         ) from None
     return tokenizer, model
+
+
+def _room(section: TransformersTeacher, model: Any) -> int | None:
+    """Longest source in tokens; None where the model has no table of positions, so that there is no limit."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    tables = (module for name, module in model.named_modules() if name.endswith(POSITION_TABLES))
+    if not isinstance(positions, int) or not any(isinstance(table, torch.nn.Embedding) for table in tables):
+        return None
+    # the first token of an output is fed, and its last one is not
+    longest = positions - 1
+    if section.max_length > longest:
+        raise RetortError(
+            f"external_teacher.max_length: {section.max_length}; {section.model} has {positions} positions; give at "
+            f"most {longest}"
+        )
+    return positions if section.task == "translate" else positions - section.max_length
 
 
 def _known_language(section: TransformersTeacher, tokenizer: Any, key: str, language: str) -> int:

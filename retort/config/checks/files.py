@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from retort.config.base import count_of
 from retort.config.checks.sections import Sections
 from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
+from retort.config.external import CommandTeacher
 from retort.config.files import CHECKPOINT_FILES, DESCRIPTION, VOCABULARY_FILES, mirror_directory
 from retort.config.problems import Problem, bounded, near_name
 from retort.config.search import NgramSearch
@@ -36,6 +39,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
             yield Problem(
                 f"external_teacher.{key}", f"no file or directory {bounded(str(path))}; correct the path{_near(path)}"
             )
+    yield from _missing_program(sections)
     yield from _other_objectives(sections)
     yield from _missing_ngrams(sections)
     mirror = mirror_directory(sections.corpus.mirror_directory if sections.corpus else None)
@@ -56,6 +60,22 @@ def _missing_directories(sections: Sections) -> Iterator[Problem]:
         if missing:
             lacks = f"{path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}"
             yield Problem(key, lacks + _near(path))
+
+
+def _missing_program(sections: Sections) -> Iterator[Problem]:
+    if not isinstance(sections.external, CommandTeacher):
+        return
+    program = sections.external.arguments[0]
+    # jobs with an environment of their own find the programs that are beside this Python, too
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
+    if shutil.which(program, path=path) is None:
+        if os.path.isfile(program):
+            remedy = "make the file executable, and write ./ before one of this directory; or name its interpreter"
+        else:
+            near = near_name(program, ("python3", "python", "bash", "sh", "perl"))
+            remedy = f"did you mean {near}?" if near is not None else "name one that this machine has"
+        found = f"no program {bounded(repr(program))} can be started here"
+        yield Problem("external_teacher.arguments[0]", f"{found}; {remedy}")
 
 
 def _other_objectives(sections: Sections) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from retort.config.external import TableTeacher
 from retort.config.objectives import names_where
 from retort.config.objectives_left_to_right import Autoregressive
 from retort.config.objectives_of_two_modes import Bang
-from retort.config.problems import Problem
+from retort.config.problems import Problem, nearest
 from retort.config.systems import PRETRAINED, System
 
 _PROXY = "give teacher, of which data: distilled makes a copy of the external teacher"
@@ -49,6 +49,11 @@ def external_checks(sections: Sections) -> Iterator[Problem]:
         for what in _renumbered(sections.corpus):
             message = f"{what}, so that an id is no line number of the source file; use key: source"
             yield Problem("external_teacher.key", message)
+    if isinstance(sections.external, TableTeacher) and sections.corpus:
+        splits = ("valid", *sections.corpus.test_names)
+        for name in (name for name in sections.external.held_out if name not in splits):
+            message = f"the corpus has no test set {name}; {nearest(name, splits)}"
+            yield Problem(f"external_teacher.held_out.{name}", message)
     if sections.has_external and sections.distillation is not None and sections.distillation.corpus:
         message = "the external teacher makes the distilled text; remove one of the two"
         yield Problem("distillation.corpus", f"{message}, or give this file as external_teacher: {{kind: table}}")

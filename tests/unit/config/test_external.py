@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ def counting(**ngrams: Any) -> dict[str, Any]:
     return {**DISTILLED, "searches": searches}
 
 
-def loaded(**sections: Any) -> Config:
+def loaded(with_files: bool = False, **sections: Any) -> Config:
     base = {"name": "x", "corpus": {"kind": "generated"}, "external_teacher": COMMAND, "students": {"ctc": DISTILLED}}
-    return load_config({key: value for key, value in {**base, **sections}.items() if value is not None})
+    return load_config(
+        {key: value for key, value in {**base, **sections}.items() if value is not None}, texts=with_files
+    )
 
 
 def problem(**sections: Any) -> str:
@@ -68,6 +71,27 @@ def test_arguments_of_any_length_are_no_files() -> None:
     assert loaded(external_teacher={**COMMAND, "arguments": ["cat", "x" * 5000]})
 
 
+def test_a_program_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "up.sh").write_text("#!/bin/sh\ntr a-z A-Z\n")
+
+    def refusal(program: str) -> str:
+        with pytest.raises(RetortError) as error:
+            loaded(True, external_teacher={**COMMAND, "arguments": [program, "up.py"]})
+        return str(error.value)
+
+    start = "external_teacher.arguments[0]: no program '{}' can be started here; "
+    assert start.format("pyhton3") + "did you mean python3?" in refusal("pyhton3")
+    assert start.format("no/such") + "name one that this machine has" in refusal("no/such")
+    for program in ("up.sh", "./up.sh"):
+        assert start.format(program) + "make the file executable, and write ./" in refusal(program)
+    (tmp_path / "up.sh").chmod(0o755)
+    assert "write ./ before one of this directory" in refusal("up.sh")
+    monkeypatch.setenv("PATH", "/bin")
+    for program in ("./up.sh", str(tmp_path / "up.sh"), "sh", Path(sys.executable).name):
+        assert loaded(True, external_teacher={**COMMAND, "arguments": [program]})
+
+
 def test_no_teacher_is_trained_where_none_is_asked_for() -> None:
     config = loaded()
     assert list(config.systems) == ["ctc"] and config.baseline == "external"
@@ -84,6 +108,14 @@ def test_a_table_is_scored_where_it_has_the_tests() -> None:
     assert not loaded(external_teacher=table).external_is_scored
     assert loaded(external_teacher=table).baseline == "ctc"
     assert loaded(external_teacher={**table, "held_out": {"test": "b.tsv"}}).baseline == "external"
+
+
+def test_a_table_of_no_test_set_is_refused() -> None:
+    table = {"kind": "table", "path": "a.tsv", "held_out": {"tset": "b.tsv"}}
+    message = "external_teacher.held_out.tset: the corpus has no test set tset; did you mean test?"
+    assert message in problem(external_teacher=table)
+    table["held_out"] = {"valid": "v.tsv", "flickr": "b.tsv"}
+    assert "held_out.flickr: the corpus has no test set flickr; valid: valid, test" in problem(external_teacher=table)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,9 @@ class Handler(BaseHTTPRequestHandler):
     def unknown(self, source: str, body: Any) -> None:
         self.send(404, b"no such model")
 
+    def filtered(self, source: str, body: Any) -> None:
+        self.send(400, b"content filter")
+
     def elsewhere(self, source: str, body: Any) -> None:
         self.send(307, b"", {"Location": "http://127.0.0.1:9/v1"})
 

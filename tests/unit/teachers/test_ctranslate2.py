@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from retort.errors import RetortError
 from retort.export.exporting import export_system
 from retort.models.checkpoint import load_checkpoint, read_description, save_checkpoint
 from retort.search.decoding import translate_texts
-from retort.teachers.base import Answer, Question, open_external
+from retort.teachers.base import Answer, Output, Question, open_external
 from tests.unit.fakes_export import saved, text_vocabulary
 
 MAX_LENGTH = 200
@@ -96,6 +97,17 @@ def test_an_output_at_the_limit_is_truncated(exported: Any) -> None:
     assert texts_of[0] != texts_of[1]
 
 
+def test_the_prefix_is_no_part_of_the_limit(exported: Any) -> None:
+    _, directory, vocabulary = exported
+    piece = vocabulary.target_pieces[20]
+    endless = [*section(directory, vocabulary).suppress, vocabulary.target_pieces[EOS]]
+    for keys in ({}, {"suppress": endless}):
+        whole = section(directory, vocabulary, max_length=3, target_prefix=[piece] * 4, **keys)
+        outputs = [answer.outputs[0] for answer in answers(whole, sources(20))]
+        assert "length" in {output.ended for output in outputs}
+        assert ("stop" in {output.ended for output in outputs}) == (not keys)
+
+
 def test_what_is_not_there_is_named(exported: Any, tmp_path: Path) -> None:
     _, directory, vocabulary = exported
     with pytest.raises(RetortError, match=r"no sentencepiece model \(looked for source.spm"):
@@ -106,3 +118,40 @@ def test_what_is_not_there_is_named(exported: Any, tmp_path: Path) -> None:
     given = str(directory / "source.model")
     with pytest.raises(RetortError, match="CTranslate2 cannot load it"):
         answers(section(tmp_path, vocabulary, source_vocabulary=given, target_vocabulary=given), ["a"])
+
+
+def test_a_source_longer_than_the_model_has_an_empty_output(exported: Any, caplog: pytest.LogCaptureFixture) -> None:
+    _, directory, vocabulary = exported
+    texts = sources(8)
+    texts.insert(3, " ".join(texts) * 4)
+    found = answers(section(directory, vocabulary, outputs=2, batch_tokens=10_000), texts)
+    assert found[3].outputs == [Output("", "length")] * 2
+    assert all(
+        answer.outputs[0].ended == "stop" or answer.outputs[0].text for answer in found if answer is not found[3]
+    )
+    assert f"source 3, {texts[3][:80]!r}: its " in caplog.text and caplog.text.count("do not fit the model") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "file"),
+    [("source_prefix", ""), ("source_suffix", "source_"), ("target_prefix", "target_"), ("suppress", "")],
+)
+@pytest.mark.parametrize("suffix", ["json", "txt"])
+def test_a_token_that_is_in_no_vocabulary_is_named(
+    exported: Any, tmp_path: Path, key: str, file: str, suffix: str
+) -> None:
+    _, directory, vocabulary = exported
+    tokens = json.loads((directory / "shared_vocabulary.json").read_text())
+    for path in directory.iterdir():
+        if path.name != "shared_vocabulary.json":
+            (tmp_path / path.name).symlink_to(path)
+    tokens[20] = "deu_Latn"
+    names = ("source_", "target_") if file else ("shared_",)
+    for name in names:
+        text = json.dumps(tokens) if suffix == "json" else "".join(f"{token}\n" for token in tokens)
+        (tmp_path / f"{name}vocabulary.{suffix}").write_text(text)
+    open_external(section(tmp_path, vocabulary, **{key: ["deu_Latn"]}), "train")
+    with pytest.raises(RetortError, match=rf"{key}: .* has no token 'deu_latn'; .*did you mean 'deu_Latn'\?"):
+        open_external(section(tmp_path, vocabulary, **{key: ["deu_Latn", "deu_latn"]}), "train")
+    with pytest.raises(RetortError, match=rf"{key}: .* has no token '>>+'; write it as this vocabulary does$"):
+        open_external(section(tmp_path, vocabulary, **{key: [">" * 30]}), "train")

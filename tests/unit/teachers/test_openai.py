@@ -132,6 +132,13 @@ def test_what_cannot_go_on_is_one_error_without_the_key(
     assert message in str(error.value) and KEY not in str(error.value) + caplog.text
 
 
+def test_a_source_that_is_refused_is_named(serve: Any) -> None:
+    server = serve("filtered")
+    message = "source 3, 'word 3': status 400: content filter; correct what it names, or leave this source out of"
+    with pytest.raises(RetortError, match=rf"^{server.url}/chat/completions: {message}"):
+        texts(section(server.url), QUESTIONS[3:4])
+
+
 def test_answers_in_flight_are_kept_when_one_request_fails(serve: Any, tmp_path: Path) -> None:
     server = serve()
     ask: dict[str, Any] = {"split": "train", "directory": tmp_path, "job": "train"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ import torch
 
 from retort.config.external import TransformersTeacher
 from retort.errors import RetortError
-from retort.teachers.base import Answer, Question, open_external
+from retort.teachers.base import Answer, Output, Question, open_external
 
 transformers = pytest.importorskip("transformers", reason="the package transformers is not installed")
 
-SIZES: dict[str, Any] = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
+SIZES: dict[str, Any] = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
 HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
 PROMPT = "Say {source} backwards:"
 
@@ -47,7 +48,7 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(1)
     pad = len(names) - 1
-    ids = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": None}
+    ids = {"pad_token_id": pad, "eos_token_id": 0, "decoder_start_token_id": pad, "forced_eos_token_id": 0}
     model = transformers.MarianMTModel(
         transformers.MarianConfig(vocab_size=len(names), **SIZES, **HEADS, **ids, init_std=1.0)
     )
@@ -72,7 +73,12 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(2)
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     settings = transformers.LlamaConfig(
-        vocab_size=len(fast), eos_token_id=1, bos_token_id=None, initializer_range=1.0, **shape
+        vocab_size=len(fast),
+        eos_token_id=1,
+        bos_token_id=None,
+        initializer_range=1.0,
+        max_position_embeddings=64,
+        **shape,
     )
     transformers.LlamaForCausalLM(settings).save_pretrained(directory)
     fast.save_pretrained(directory)
@@ -104,10 +110,34 @@ def test_a_translator_gives_what_its_own_generate_gives(marian: Path) -> None:
     model = transformers.MarianMTModel.from_pretrained(marian).eval()
     for text, answer in zip(texts, found, strict=True):
         given = tokenizer([text], return_tensors="pt")
-        tokens = model.generate(**given, num_beams=3, max_new_tokens=13, max_length=None)
+        limit = {"max_new_tokens": 13, "max_length": None, "forced_eos_token_id": None}
+        tokens = model.generate(**given, num_beams=3, **limit)
         assert answer.outputs[0].text == " ".join(tokenizer.decode(tokens[0], skip_special_tokens=True).split())
         assert answer.outputs[0].ended == ("stop" if 0 in tokens[0].tolist()[1:] else "length")
     assert len(set(texts_of(found))) > 5
+
+
+def test_a_model_that_forces_its_end_says_what_was_cut(marian: Path) -> None:
+    assert transformers.GenerationConfig.from_pretrained(marian).forced_eos_token_id == 0
+    ends = {answer.outputs[0].ended for answer in answers(lines()[:20], marian, beam_size=1, max_length=1)}
+    assert "length" in ends
+
+
+def test_a_source_longer_than_the_model_has_an_empty_output(marian: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = [*lines()[:3], "abc " * 50, lines()[3]]
+    found = answers(texts, marian, beam_size=2, outputs=2)
+    assert found[3].outputs == [Output("", "length")] * 2
+    assert re.search(rf"source 3, {texts[3][:80]!r}: its \d+ tokens do not fit the model \(at most 64\)", caplog.text)
+    without = answers([*texts[:3], texts[4]], marian, beam_size=2, outputs=2)
+    assert texts_of(without) == [text for i, text in enumerate(texts_of(found)) if i != 3]
+
+
+def test_outputs_have_room_in_the_model(marian: Path, causal: Path) -> None:
+    assert answers(["abc"], marian, beam_size=1, max_length=63)[0].outputs
+    with pytest.raises(RetortError, match=r"max_length: 64; .* has 64 positions; give at most 63$"):
+        answers(["abc"], marian, max_length=64)
+    # its positions are relative
+    assert answers(["abc " * 50], causal, task="generate", prompt=PROMPT, beam_size=1)[0].outputs[0].text
 
 
 def test_several_outputs_and_batches(marian: Path) -> None:
