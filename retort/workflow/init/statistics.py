@@ -162,10 +162,17 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
             raise RetortError(f"{path}: {no_file(path)}; expected parallel text: two files, one TSV, or JSON lines")
         if not str(path).isprintable() or "{" in str(path):
             raise RetortError(f"{str(path)!r}: a configuration cannot hold this name of a file; rename it")
-    if len(paths) == 2:
-        return {"source": str(paths[0]), "target": str(paths[1])}
     location = str(paths[0])
-    lines = list(islice(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), FIRST_LINES))
+    if len(paths) == 2:
+        for path in paths:
+            if fields := _text_fields(next(iter(_first_lines(str(path))), "")):
+                raise RetortError(
+                    f"{path}: line 1 is a JSON object (with {', '.join(map(repr, fields[:9]))}), and of two files each "
+                    f"line is a text; give a JSON lines file with both sides alone, or write its texts into a file of "
+                    f"lines; where JSON itself is the text, name the files in a configuration of your own"
+                )
+        return {"source": location, "target": str(paths[1])}
+    lines = _first_lines(location)
     # a line with one empty side has no tab at its ends
     first = next((line for line in lines if "\t" in line), lines[0] if lines else "")
     fields = _text_fields(first)
@@ -192,6 +199,11 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
             f"second file with the translations"
         )
     return {"source": sides[0], "target": sides[1]}
+
+
+def _first_lines(location: str) -> list[str]:
+    """The first lines of a file that are not empty."""
+    return list(islice(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), FIRST_LINES))
 
 
 def _place(field: str) -> float:

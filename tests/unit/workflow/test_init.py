@@ -170,6 +170,12 @@ def test_text_beyond_the_usual_limits_on_lengths_is_meant_so() -> None:
     assert config.model.max_length == 512 and config.model.truncate_sources
 
 
+def test_names_of_columns_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    Path("my.tsv").write_text("source\ttarget\n" + Path("my.tsv").read_text())
+    statistics_of(sides_of([Path("my.tsv").absolute()]))
+    assert [record.getMessage().count("names of columns") for record in caplog.records] == [1]
+
+
 def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
     for first in ("\tone side", "one side\t"):
         Path("my.tsv").write_text(f"{first}\n" + Path("my.tsv").read_text())
@@ -188,6 +194,8 @@ def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
         (("my.en", "my.en", "my.en"), "3 files; expected two"),
         (("same.tsv",), "300 pairs, 299 of them repeated"),
         (("three.jsonl",), "line 1 has the texts 'a', 'b', 'c'; expected two"),
+        (("my.en", "my.jsonl"), "my.jsonl: line 1 is a JSON object (with 'translation.en', 'translation.de'), and of"),
+        (("my.jsonl", "my.en"), "my.jsonl: line 1 is a JSON object"),
         (("deep.jsonl",), "neither a tab nor two texts"),
         (("a\nb.tsv",), r"'a\nb.tsv': a configuration cannot hold this name of a file; rename it"),
         (("a{b}.tsv",), "cannot hold this name"),
