@@ -104,10 +104,11 @@ def warn_of_end(reason):
 
 with last_errors():
     run_config = read_configuration()
+    R = f"results/{run_config.name}"
     # where Snakemake itself ends with a traceback
-    check_writable(Path(".snakemake"))
+    for place in (".snakemake", R):
+        check_writable(Path(place))
     check_place(ROOT)
-R = f"results/{run_config.name}"
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.
 code_records = CodeRecords(Path(R) / "code", ROOT, parsed=Path(".snakemake") / "parsed-code.json")

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Look at texts, decide, write a configuration, and say what was seen and what a run will cost."""
     from retort.workflow.init.decisions import decide
     from retort.workflow.init.presets import preset_named
-    from retort.workflow.init.statistics import sides_of, statistics_of
+    from retort.workflow.init.statistics import sides_of, statistics_of, which_is_which
     from retort.workflow.init.writing import check_name, configuration, run_name, write_configuration
 
     if len(args.texts) > 2:
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         raise RetortError(f"{output}: is there already, and is never overwritten; name another by --output")
     train = sides_of(args.texts)
     statistics = statistics_of(train)
-    write_out("".join(f"{line}\n" for line in statistics.lines()))
+    write_out("".join(f"{line}\n" for line in which_is_which(train) + statistics.lines()))
     decisions = decide(statistics, preset_named(args.preset))
     write_configuration(output, configuration(name, train, statistics, decisions=decisions, preset=args.preset))
     from retort.workflow.init.estimate import cost_line

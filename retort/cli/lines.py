@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from retort.data.files import is_special, move, temporary_path, writable
+from retort.data.files import descriptor_of, is_special, move, temporary_path, writable
 from retort.data.streams import complain, write_out
 from retort.errors import RetortError
 
@@ -46,19 +46,22 @@ def _names_beside(path: Path) -> set[str]:
 
 @contextmanager
 def output(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """How to write text: to a file that is there when all is written, or to standard output, a pipe or a device, at
-    once. Raises RetortError for a directory."""
+    """How to write text: to a file that is there when all is written, or to standard output, a pipe, a device or a
+    descriptor such as /dev/stdout, at once. Raises RetortError for a directory."""
     if path is None:
         yield write_out
         return
     if path.is_dir():
         raise RetortError(f"--output {path}: a directory; give the name of a file")
-    at_once = is_special(path)
+    number = descriptor_of(path)
+    at_once = number is not None or is_special(path)
     with writable(path):
         # a link stays one
         final = Path(os.path.realpath(path))
         written = path if at_once else temporary_path(final)
-        file = open(written, "wb", buffering=0 if at_once else -1)  # noqa: SIM115 - closed below
+        # what is written before and after to an open file must stay
+        opened_by = written if number is None else os.dup(number)
+        file = open(opened_by, "wb", buffering=0 if at_once else -1)  # noqa: SIM115 - closed below
 
     def write(text: str) -> None:
         with writable(path):

@@ -33,6 +33,12 @@ _FORMATS = {
 _COLUMN_NAME = re.compile(
     r"source|target|src|tgt|trg|ref|reference|references|sentence\d?|text|[a-z]{2}(-[a-z]{2})?", re.I
 )
+_SIDES = (
+    r"source|src|input|prompt|question|query|instruction|article|document|context|passage|paragraph|dialogue",
+    r"target|tgt|trg|output|completion|answer|response|reply|summary|highlights|headline|title|translation"
+    r"|reference|ref|label",
+)
+"""What fields of source and target are called, also in the plural, and with other words before or behind."""
 _SHOWN = 40
 
 
@@ -62,6 +68,13 @@ def is_old_mac(beginning: bytes) -> bool:
 def is_column_name(name: str) -> bool:
     """Whether this names a side of parallel text, such as source or de."""
     return bool(_COLUMN_NAME.fullmatch(name))
+
+
+def side_named(name: str) -> int | None:
+    """The side of a pair that this names: 0 for the source, such as src_text, 1 for the target; None: neither."""
+    said = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    found = {side for side, names in enumerate(_SIDES) for word in said if re.fullmatch(f"({names})s?", word, re.I)}
+    return found.pop() if len(found) == 1 else None
 
 
 def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,7 +164,7 @@ class TextReader:
         if encoding := foreign_encoding(beginning):
             raise RetortError(f"{self.text.name}: {encoding}; expected UTF-8: convert it first")
         for suspicion in suspicions(beginning, self.text.column) if self.text.layout == "lines" else ():
-            log.warning("%s: %s", self.text.name, suspicion)
+            _warn_once(self.text.name, suspicion)
 
     def _decode(self, data: bytes, offset: int, lines_before: int) -> str:
         try:
@@ -189,6 +190,12 @@ class TextReader:
         raise RetortError(
             f"{text.name}: the SHA-256 of the text inside is {self.sha256}, expected {text.sha256}; {advice}"
         )
+
+
+@cache
+def _warn_once(name: str, suspicion: str) -> None:
+    """Several readers may have the same file."""
+    log.warning("%s: %s", name, suspicion)
 
 
 def read_pairs(pairs: Sequence[tuple[TextReader, TextReader | None]]) -> Iterator[tuple[str, list[str]]]:

@@ -16,6 +16,8 @@ from retort.errors import RetortError, remedy
 
 FINISHED = "finished"
 """File in the state of work that is done; it holds the path of the output."""
+_LINKS = 40
+"""Links to links that are followed, as by Linux."""
 
 
 def temporary_path(path: Path) -> Path:
@@ -23,7 +25,7 @@ def temporary_path(path: Path) -> Path:
 
     Raises RetortError where no file can be: what is renamed to a device takes its place.
     """
-    if is_special(path):
+    if is_special(path) or descriptor_of(path) is not None:
         raise RetortError(f"{path}: a pipe or a device, which a file must not replace; name a file")
     if not path.name:
         raise RetortError(f"{str(path)!r}: names a directory, not a file; give the name of a file")
@@ -44,6 +46,19 @@ def temporary_path(path: Path) -> Path:
 def is_special(path: Path) -> bool:
     """Whether there is something that is neither a file nor a directory, such as a pipe or /dev/null."""
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def descriptor_of(path: Path) -> int | None:
+    """The descriptor of this process that a path such as /dev/stdout names, also where that is an open file."""
+    own = {Path("/dev/fd"), Path(os.path.realpath("/proc/self/fd"))}
+    for _ in range(_LINKS):
+        path = Path(os.path.realpath(path.parent)) / path.name
+        if path.parent in own and path.name.isdecimal():
+            return int(path.name)
+        if not os.path.islink(path):
+            break
+        path = path.parent / os.readlink(path)
+    return None
 
 
 def check_file(path: Path) -> None:

@@ -519,6 +519,17 @@ def test_output_does_not_replace_what_is_no_file(retort, expected, tmp_path):
         assert status == 2 and errors.count("error:") == 1
 
 
+def test_output_to_an_open_file_goes_behind_what_is_in_it(retort, expected, tmp_path):
+    path = tmp_path / "out"
+    path.write_text("first\n")
+    with open(path, "ab", buffering=0) as file:
+        assert retort("--output", f"/dev/fd/{file.fileno()}", stdin=b"abc\n") == (0, "", "")
+        file.write(b"last\n")
+    assert path.read_text() == f"first\n{expected('abc')}\nlast\n"
+    assert retort("--output", "/dev/stdout", stdin=b"abc\n") == (0, f"{expected('abc')}\n", "")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_running_text_is_split_and_counted(retort, expected):
     text = b"  Abc de. Fade bead 12.\n\n" + b"abc " * 200 + b"\n"
     status, out, errors = retort("--text", stdin=text)

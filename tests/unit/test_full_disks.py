@@ -122,5 +122,6 @@ def test_a_run_looks_first_whether_it_can_write(read_only_disk: Path, tmp_path: 
     with pytest.raises(RetortError, match=f"{read_only_disk}/.snakemake: cannot be written"):
         check_writable(read_only_disk / ".snakemake")
     (tmp_path / ".snakemake").touch()
-    with pytest.raises(RetortError, match="a file is where a directory is needed"):
-        check_writable(tmp_path / ".snakemake")
+    for name in (".snakemake", ".snakemake/below"):
+        with pytest.raises(RetortError, match=r"\.snakemake: a file is where a directory is needed"):
+            check_writable(tmp_path / name)

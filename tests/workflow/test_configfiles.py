@@ -57,5 +57,15 @@ def test_a_run_that_is_under_way_is_refused_in_one_line(checkout: Checkout) -> N
     assert ".smk" not in output
 
 
+def test_a_file_in_the_place_of_a_run_is_one_error(checkout: Checkout) -> None:
+    taken = checkout.path / "results/taken"
+    taken.parent.mkdir(exist_ok=True)
+    taken.touch()
+    output = checkout.snakemake("corpus", "--config", "name=taken", succeeds=False)
+    taken.unlink()
+    assert "Traceback" not in output and ".smk" not in output and output.count("error") == 1
+    assert "results/taken: a file is where a directory is needed; move it" in output
+
+
 def test_a_good_file(checkout: Checkout) -> None:
     assert "train_vocabulary" in checkout.planned(TINY)

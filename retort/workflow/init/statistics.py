@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.config import Cleaning, TextPair, TextSource
-from retort.corpus.appearance import is_column_name
+from retort.corpus.appearance import is_column_name, side_named
 from retort.corpus.cleaning import KEPT, length_verdict
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
 from retort.data.files import no_file
@@ -162,10 +162,17 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
             raise RetortError(f"{path}: {no_file(path)}; expected parallel text: two files, one TSV, or JSON lines")
         if not str(path).isprintable() or "{" in str(path):
             raise RetortError(f"{str(path)!r}: a configuration cannot hold this name of a file; rename it")
-    if len(paths) == 2:
-        return {"source": str(paths[0]), "target": str(paths[1])}
     location = str(paths[0])
-    lines = list(islice(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), FIRST_LINES))
+    if len(paths) == 2:
+        for path in paths:
+            if fields := _text_fields(next(iter(_first_lines(str(path))), "")):
+                raise RetortError(
+                    f"{path}: line 1 is a JSON object (with {', '.join(map(repr, fields[:9]))}), and of two files each "
+                    f"line is a text; give a JSON lines file with both sides alone, or write its texts into a file of "
+                    f"lines; where JSON itself is the text, name the files in a configuration of your own"
+                )
+        return {"source": location, "target": str(paths[1])}
+    lines = _first_lines(location)
     # a line with one empty side has no tab at its ends
     first = next((line for line in lines if "\t" in line), lines[0] if lines else "")
     fields = _text_fields(first)
@@ -177,6 +184,7 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
             f"leave out the others, or name fields such as en and de"
         )
     if len(fields) == 2:
+        fields.sort(key=_place)
         sides: list[dict[str, Any]] = [{"location": location, "layout": "json", "field": name} for name in fields]
     elif first.count("\t") > 1:
         raise RetortError(
@@ -191,6 +199,31 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
             f"second file with the translations"
         )
     return {"source": sides[0], "target": sides[1]}
+
+
+def _first_lines(location: str) -> list[str]:
+    """The first lines of a file that are not empty."""
+    return list(islice(filter(None, TextReader(locate(TextSource(location=location), None, Path()))), FIRST_LINES))
+
+
+def _place(field: str) -> float:
+    """0 for a field that is called as a source, 1 as a target, between them for other names."""
+    side = side_named(field.rpartition(".")[2])
+    return 0.5 if side is None else side
+
+
+def which_is_which(train: dict[str, Any]) -> list[str]:
+    """Which parts of one file are source and target, for a person; nothing for two files."""
+    sides = [train["source"], train["target"]]
+    if "column" in sides[0]:
+        return ["source: the first column; target: the second"]
+    if "field" not in sides[0]:
+        return []
+    source, target = (side["field"] for side in sides)
+    chosen = "in the order of the file; to swap them, call them source and target"
+    if _place(source) != _place(target):
+        chosen = "by their names"
+    return [f"source: field {source!r}; target: field {target!r} ({chosen})"]
 
 
 def _text_fields(line: str) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from retort.data.files import is_special, temporary_path, write_bytes, write_json
+from retort.data.files import descriptor_of, is_special, temporary_path, write_bytes, write_json
 from retort.errors import RetortError
 
 
@@ -58,3 +58,18 @@ def test_nothing_takes_the_place_of_a_pipe_or_a_device(tmp_path):
     assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(RetortError, match="names a directory, not a file"):
         write_bytes(Path(), b"x")
+
+
+def test_an_open_file_is_not_replaced(tmp_path: Path) -> None:
+    link, other = tmp_path / "link", tmp_path / "other"
+    link.symlink_to("other")
+    with open(other, "w") as file:
+        names = [Path(f"{place}/{file.fileno()}") for place in ("/dev/fd", "/proc/self/fd", f"/proc/{os.getpid()}/fd")]
+        assert [descriptor_of(name) for name in names] == [file.fileno()] * 3
+        assert descriptor_of(Path("/dev/stdout")) == 1
+        assert not any(map(descriptor_of, (link, other, tmp_path, tmp_path / "absent/x", Path("x" * 5000))))
+        with pytest.raises(RetortError, match="which a file must not replace"):
+            write_bytes(names[0], b"x")
+    link.unlink()
+    link.symlink_to("/dev/stderr")
+    assert descriptor_of(link) == 2

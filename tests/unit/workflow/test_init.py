@@ -24,7 +24,7 @@ from retort.errors import RetortError
 from retort.workflow.init import estimate
 from retort.workflow.init.decisions import decide, model_of
 from retort.workflow.init.presets import PRESETS, Preset, preset_named
-from retort.workflow.init.statistics import Statistics, sides_of, statistics_of
+from retort.workflow.init.statistics import Statistics, sides_of, statistics_of, which_is_which
 from retort.workflow.init.writing import check_name, configuration, run_name, write_configuration
 
 RNG = random.Random(1)
@@ -60,6 +60,7 @@ def test_what_it_writes_loads(
     assert command(monkeypatch, "init", *files) == 0
     said = capfd.readouterr().out
     assert "300 pairs; 0 repeated" in said
+    assert {"my.en": "300", "my.tsv": "source: the first column", "my.jsonl": "source: field"}[files[0]] in said
     assert "Latin letters" in said
     assert "minutes of one thread" in said
     assert said.endswith("Now: retort run my.yaml\n")
@@ -169,6 +170,12 @@ def test_text_beyond_the_usual_limits_on_lengths_is_meant_so() -> None:
     assert config.model.max_length == 512 and config.model.truncate_sources
 
 
+def test_names_of_columns_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    Path("my.tsv").write_text("source\ttarget\n" + Path("my.tsv").read_text())
+    statistics_of(sides_of([Path("my.tsv").absolute()]))
+    assert [record.getMessage().count("names of columns") for record in caplog.records] == [1]
+
+
 def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
     for first in ("\tone side", "one side\t"):
         Path("my.tsv").write_text(f"{first}\n" + Path("my.tsv").read_text())
@@ -187,6 +194,8 @@ def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
         (("my.en", "my.en", "my.en"), "3 files; expected two"),
         (("same.tsv",), "300 pairs, 299 of them repeated"),
         (("three.jsonl",), "line 1 has the texts 'a', 'b', 'c'; expected two"),
+        (("my.en", "my.jsonl"), "my.jsonl: line 1 is a JSON object (with 'translation.en', 'translation.de'), and of"),
+        (("my.jsonl", "my.en"), "my.jsonl: line 1 is a JSON object"),
         (("deep.jsonl",), "neither a tab nor two texts"),
         (("a\nb.tsv",), r"'a\nb.tsv': a configuration cannot hold this name of a file; rename it"),
         (("a{b}.tsv",), "cannot hold this name"),
@@ -231,6 +240,26 @@ def test_fields_are_those_that_are_named_for_sides() -> None:
     lines = (json.dumps({"id": str(n), "en": s, "note": "x", "de": t}) for n, (s, t) in enumerate(PAIRS))
     Path("my.jsonl").write_text("\n".join(["", *lines]))
     assert [side["field"] for side in sides_of([Path("my.jsonl")]).values()] == ["en", "de"]
+
+
+@pytest.mark.parametrize(
+    ("first", "source", "target", "chosen"),
+    [
+        ({"target": "x", "source": "y"}, "source", "target", "by their names"),
+        ({"answers": "x", "de": "y"}, "de", "answers", "by their names"),
+        ({"a": {"outputText": "x", "input_text": "y"}}, "a.input_text", "a.outputText", "by their names"),
+        ({"translation": {"de": "x", "en": "y"}}, "translation.de", "translation.en", "in the order of the file;"),
+        ({"answer": "x", "summary": "y"}, "answer", "summary", "in the order of the file;"),
+    ],
+)
+def test_fields_are_ordered_by_their_names_and_said(
+    first: dict[str, object], source: str, target: str, chosen: str
+) -> None:
+    Path("my.jsonl").write_text(json.dumps(first))
+    train = sides_of([Path("my.jsonl")])
+    assert (train["source"]["field"], train["target"]["field"]) == (source, target)
+    (said,) = which_is_which(train)
+    assert said.startswith(f"source: field {source!r}; target: field {target!r} ({chosen}")
 
 
 def test_what_does_not_load_is_not_left() -> None:
