@@ -20,11 +20,13 @@ CONFIGURATION = re.compile(r"[^-].*\.ya?ml")
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
     command.add_argument("configuration", type=Path)
-    command.add_argument(
+    more = command.add_argument(
         "arguments",
         nargs=argparse.REMAINDER,
         help="more configuration files, a later one overrides an earlier one; then targets and flags of snakemake",
     )
+    # which argparse takes for required
+    more.required = False
     command.set_defaults(call=run)
 
 

@@ -91,6 +91,11 @@ def _names(directories: Sequence[Path]) -> list[str]:
 
 def _read(run: Path) -> Inputs:
     if not (run / "config.json").is_file():
+        if (run / "progress.json").is_file():
+            raise RetortError(
+                f"{run}: this run has not come to its report yet (no config.json); give its command again, without "
+                f"targets such as teacher"
+            )
         raise RetortError(f"{run}: no config.json; expected the directory of a run, such as results/default")
     latency = run / "latency/latency.parquet"
     inputs = read_inputs(

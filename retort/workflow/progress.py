@@ -125,6 +125,10 @@ class Progress:
                 f"{run}: no record of its jobs ({NAME}); expected the directory of a run that was started, such as "
                 f"results/default"
             ) from None
+        except NotADirectoryError:
+            raise RetortError(
+                f"{run}: a file; expected the directory of a run that was started, such as results/{run.stem}"
+            ) from None
         except (OSError, ValueError, OverflowError, RecursionError) as error:
             found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)[:SHOWN]
             raise RetortError(f"{run / NAME}: not a record of a run's jobs ({found}); start the run again") from None

@@ -15,6 +15,7 @@ from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.tables import CORPUS, LATENCY, SCORES, Table
 from retort.errors import RetortError
 from retort.report.runs_compared import as_csv, compare_runs, figure, lines
+from retort.workflow.progress import Progress
 from tests.unit.fakes_report import run_on_disk
 
 
@@ -115,6 +116,12 @@ def test_what_is_no_run_is_named(original: Path, tmp_path: Path) -> None:
         compare_runs([original, tmp_path])
     with pytest.raises(RetortError, match="one run; expected two or more"):
         compare_runs([original])
+
+
+def test_a_run_without_its_report_is_said_to_be_one(original: Path, tmp_path: Path) -> None:
+    Progress(0.0, 1).write(tmp_path)
+    with pytest.raises(RetortError, match="this run has not come to its report yet .* give its command again"):
+        compare_runs([original, tmp_path])
 
 
 def test_a_run_given_twice_is_one_run(original: Path) -> None:

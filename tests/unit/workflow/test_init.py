@@ -291,6 +291,11 @@ def test_run_hands_over_to_snakemake(given: list[str], flags: list[str], monkeyp
     assert command(monkeypatch, "run", "c.yaml", "-n", "c.yaml") == 2
 
 
+def test_run_needs_a_configuration_alone(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    assert command(monkeypatch, "run") == 2
+    assert capfd.readouterr().err.endswith("arguments are required: configuration\n")
+
+
 @pytest.mark.parametrize(
     ("given", "files", "passed_on"),
     [

@@ -140,6 +140,9 @@ def test_a_directory_without_a_run_is_named(tmp_path: Path, monkeypatch: pytest.
         status.lines(None)
     with pytest.raises(RetortError, match=r"nowhere: no record of its jobs \(progress.json\)"):
         status.lines(tmp_path / "nowhere")
+    (tmp_path / "my.yaml").touch()
+    with pytest.raises(RetortError, match=r"my.yaml: a file; expected the directory of a run .* such as results/my$"):
+        status.lines(tmp_path / "my.yaml")
 
 
 RECORDS: dict[str, Any] = {
