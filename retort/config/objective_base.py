@@ -50,7 +50,9 @@ class Untrained:
 OVERFULL = Untrained(
     "infeasible",
     "pairs whose target does not fit into the decoder's slots",
-    "raise objective.upsampling, or drop such pairs by cleaning.max_ratio",
+    "raise objective.upsampling, or drop such pairs of the corpus by cleaning.max_ratio; where the targets are a "
+    "teacher's outputs, train it longer, or shorten them by distillation.search.max_ratio (outputs of an external "
+    "teacher: drop them by external_teacher.filters.max_ratio)",
     of="sentences",
 )
 

@@ -12,7 +12,7 @@ from typing import Any
 from retort.data.files import no_file, read_text
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from retort.runtime.names import BUNDLE
+from retort.runtime.names import BUNDLE, NGRAMS
 
 FORMAT = 1
 """Version of the format of bundles."""
@@ -45,6 +45,12 @@ class Bundle:
         """The search that it was exported with, whose table of n-grams, if it has one, is in the bundle."""
         search: dict[str, Any] = self.facts["search"]
         return {**search, "table": str(self.directory / search["table"])} if search.get("table") else search
+
+    def with_ngrams(self, search: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A complete search; where it can take n-grams and names none, with those of the bundle, if it has any."""
+        if NGRAMS not in self.facts["files"] or search.get("table", "") is not None:
+            return search
+        return {**search, "table": str(self.directory / NGRAMS)}
 
 
 def read_bundle(directory: Path) -> Bundle:

@@ -33,7 +33,8 @@ def open_system(
 ) -> System:
     """Load a bundle or a trained checkpoint.
 
-    ``search`` is a complete section of the configuration; None: the one that it was exported or trained with.
+    ``search`` is a complete section of the configuration; None: the one that it was exported or trained with. A bundle
+    has n-grams for a search that names none, if it was exported with some.
     ``precision`` (float32 or bfloat16), ``teacher``, which scores candidates, and ``device`` (cpu or cuda; None: cuda
     if there is one) are for checkpoints alone; a bundle has the precision that it was exported with, and runs on the
     CPU. ``at_once``: calls from several threads that CTranslate2 decodes at the same time, with ``threads`` each; the
@@ -57,7 +58,8 @@ def open_system(
         raise RetortError(f"{directory}: an exported system runs on the CPU, not on {device}; give the checkpoint")
     engine = _engine(bundle.facts["engine"], directory)
     try:
-        return engine.open_bundle(bundle, search or bundle.search, threads, at_once)  # type: ignore[no-any-return]
+        chosen = bundle.with_ngrams(search or bundle.search)
+        return engine.open_bundle(bundle, chosen, threads, at_once)  # type: ignore[no-any-return]
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, ModuleNotFoundError) as error:
         raise RetortError(
             f"{directory / BUNDLE}: does not describe its files ({type(error).__name__}: {str(error)[:_SHOWN]}); "

@@ -35,10 +35,12 @@ EARLIER = 1.0
 UPDATE = re.compile(r"update (\d+)/(\d+), \d+ %(?:, about (\d+) (s|min|h) left)?, (\w+): (.*)")
 LOGGED_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 FAILED = re.compile(r"^(error: |Traceback )", re.MULTILINE)
+INTERRUPTED = re.compile(r"^(?:error: )?\S+: interrupted\b[^\n]*\s*\Z", re.MULTILINE)
+"""The end of the log of a job that a signal asked to stop."""
 SHOWN = 200
 """Characters of an error of a record."""
 
-State = Literal["waiting", "running", "done", "failed"]
+State = Literal["waiting", "running", "done", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,8 @@ def _standing(job: Job, base: Path, started: float, alive: bool, now: float) -> 
     text = _tail(log)
     began = _first_time(log) or written
     state: State = "running" if alive and not FAILED.search(text) else "failed"
+    if INTERRUPTED.search(text):
+        state = "interrupted"
     last = now if state == "running" else written
     training = _training(text, job.metric, since=last - written) if job.updates else None
     return Standing(job, state, max(0.0, last - began), left=0.0, training=training)

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import TextIO
 
 from retort.data.durations import duration
-from retort.workflow.progress import Snapshot, Standing
+from retort.workflow.progress import INTERRUPTED, Snapshot, Standing, State
 
 BAR = 24
 LOG_LINES = 15
 """Last lines of a failed job's log that are shown."""
+ENDED: tuple[State, ...] = ("interrupted", "failed")
+"""What jobs that have begun and will not end are."""
 UP_AND_CLEAR = "\x1b[{}A\x1b[J"
 
 
 def summary(snapshot: Snapshot) -> str:
     """Such as "52 %, 14 of 27 jobs, about 3 min left"."""
-    done, failed = len(snapshot.having("done")), len(snapshot.having("failed"))
-    text = f"{100 * snapshot.share:.0f} %, {done} of {len(snapshot.standings)} jobs"
-    if failed:
-        text += f", {failed} failed"
+    text = f"{100 * snapshot.share:.0f} %, {len(snapshot.having('done'))} of {len(snapshot.standings)} jobs"
+    for state in ENDED:
+        if count := len(snapshot.having(state)):
+            text += f", {count} {state}"
     return text + (f", about {duration(snapshot.left)} left" if snapshot.left else "")
 
 
@@ -45,13 +47,14 @@ def line(standing: Standing) -> str:
 
 
 def framed(title: str, log: Path) -> list[str]:
-    """The end of a failed job's log in a frame."""
+    """The end of the log of a job that failed or was interrupted in a frame."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        text = log.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        text = [f"(cannot be read: {error.strerror})"]
-    head = f"--- failed: {title} ({log}) "
-    return [head.ljust(80, "-"), *(f"| {row}" for row in text or ["(empty)"]), "-" * max(80, len(head))]
+        text = f"(cannot be read: {error.strerror})"
+    head = f"--- {'interrupted' if INTERRUPTED.search(text) else 'failed'}: {title} ({log}) "
+    rows = text.splitlines()[-LOG_LINES:] or ["(empty)"]
+    return [head.ljust(80, "-"), *(f"| {row}" for row in rows), "-" * max(80, len(head))]
 
 
 class LiveView:

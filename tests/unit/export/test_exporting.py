@@ -181,7 +181,8 @@ def test_a_bundle_has_the_n_grams_of_its_search_and_takes_others(tmp_path, vocab
     monkeypatch.chdir(tmp_path)
     assert list(map(tuple, open_system("bundle", named).decode(sources))) == expected
     table.unlink()
-    assert list(map(tuple, open_system("bundle").decode(sources))) == expected
+    for chosen in (None, search_of(search).model_dump()):
+        assert list(map(tuple, open_system("bundle", chosen).decode(sources))) == expected
 
 
 @pytest.mark.parametrize(

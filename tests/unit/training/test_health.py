@@ -52,6 +52,8 @@ def test_a_training_most_of_whose_pairs_do_not_fit_ends_at_the_first_validation(
     assert made.progress.update == 6, "the first validation"
     for part in ("decoder's slots", "train nothing", "At most 50 %", "max_untrained", "raise objective.upsampling"):
         assert part in text
+    # cleaning does not touch a teacher's outputs
+    assert "a teacher's outputs, train it longer, or shorten them by distillation.search.max_ratio" in text
     assert 80 < float(text.split(" %")[0]) <= 100
 
 

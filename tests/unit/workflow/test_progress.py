@@ -23,6 +23,7 @@ from retort.workflow.progress_view import LiveView
 ROOT = Path(__file__).resolve().parents[3]
 RUN = Path("results/r")
 NOW = 1_700_000_000.0
+INTERRUPTED = "error: score: interrupted"
 LOG = """2026-01-01 10:00:00 reads the text
 2026-01-01 10:00:10 update 50/200, 25 %, about 3 min left, train: loss 2.162 nll 1.532 tokens_per_second 1.02e+04
 2026-01-01 10:00:12 update 50/200, 25 %, about 3 min left, valid: loss 0.9133 nll 0.9133 BLEU 30.66 chrF 57.6
@@ -93,6 +94,18 @@ def test_a_job_that_wrote_an_error_has_failed(base: Path) -> None:
     assert seen(base).standings[1].state == "failed"
     frame = progress_view.framed("Do train", base / RUN / "logs/train.log")
     assert "failed: Do train" in frame[0] and frame[-2] == "| error: train_system: no text"
+
+
+@pytest.mark.parametrize("end", ["train_system: interrupted after update 60; its state is saved", INTERRUPTED])
+def test_an_interrupted_job_has_not_failed(base: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    write(base, "logs/train.log", f"{LOG}{end}\n", NOW + 61)
+    assert [seen(base, alive).standings[1].state for alive in (True, False)] == ["interrupted"] * 2
+    monkeypatch.chdir(base)
+    said = status.lines(RUN)
+    assert len(said) == 2 and "1 of 5 jobs, 1 interrupted, about" in said[0]
+    assert progress_view.framed("Do train", RUN / "logs/train.log")[0].startswith("--- interrupted: Do train (")
+    write(base, "logs/train.log", f"{LOG}{end}\nerror: train_system: no text\n", NOW + 61)
+    assert seen(base).standings[1].state == "failed"
 
 
 def test_what_a_failed_job_has_left_undone_counts(base: Path) -> None:
