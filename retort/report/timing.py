@@ -104,12 +104,15 @@ def latencies(inputs: Inputs) -> dict[Key, dict[int, Latency]]:
     return {key: by_engine[(*key, engine)] for key, engine in best_engines(by_engine).items()}
 
 
-def best_engines(by_engine: dict[EngineKey, dict[int, Latency]], *, shortlist: bool = False) -> dict[Key, str]:
-    """The fastest engine of each system and search, among those that score the vocabulary, or a shortlist."""
+def best_engines(
+    by_engine: dict[EngineKey, dict[int, Latency]], *, shortlist: bool = False, size: int | None = None
+) -> dict[Key, str]:
+    """The fastest engine of each system and search, among those that score the vocabulary, or a shortlist; at this
+    batch size, or at the smallest."""
     best: dict[Key, tuple[float, str]] = {}
     for (system, search, engine), sizes in by_engine.items():
-        if engine.endswith(WITH_SHORTLIST) == shortlist:
-            candidate = (sizes[min(sizes)].median, engine)
+        if engine.endswith(WITH_SHORTLIST) == shortlist and (size is None or size in sizes):
+            candidate = (sizes[min(sizes) if size is None else size].median, engine)
             best[system, search] = min(candidate, best.get((system, search), candidate))
     return {key: engine for key, (_, engine) in best.items()}
 
@@ -172,15 +175,15 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
         batches.setdefault(row["batch"], []).append(row[_own_column(row["system"], column)])
     if reference is None:
         return {}
-    engines: dict[tuple[bool, int], tuple[float, str]] = {}
-    for (*key, engine), sizes in engine_latencies(inputs).items():
-        for size, latency in sizes.items() if tuple(key) == reference else ():
-            listed, candidate = (engine.endswith(WITH_SHORTLIST), size), (latency.median, engine)
-            engines[listed] = min(candidate, engines.get(listed, candidate))
+    by_engine = engine_latencies(inputs)
+    engines = {
+        (listed, size): best_engines(by_engine, shortlist=listed, size=size).get(reference, "")
+        for listed in (False, True)
+        for size in {key[3] for key in medians}
+    }
     result = {}
     for (system, search, own, size), batches in medians.items():
-        _, engine = engines.get((own.endswith(WITH_SHORTLIST), size), (0.0, ""))
-        base = medians.get((*reference, engine, size))
+        base = medians.get((*reference, engines[own.endswith(WITH_SHORTLIST), size], size))
         common = sorted(base.keys() & batches.keys()) if base else []
         if base and common:
             result[system, search, own, size] = speedup(

@@ -10,7 +10,6 @@ Shape letters: r rows, c columns.
 from __future__ import annotations
 
 import math
-import weakref
 from bisect import bisect_left
 from collections.abc import Mapping
 from functools import lru_cache
@@ -23,10 +22,6 @@ from retort.data.vocabulary import BOS, EOS
 
 MOST_KEPT = 500_000
 """Scores and contexts kept from sentence to sentence, about 100 bytes each."""
-
-
-_scorers: weakref.WeakSet[Scorer] = weakref.WeakSet()
-"""All of this process."""
 
 
 class Context:
@@ -62,18 +57,16 @@ class Scorer:
         self._unknown = lm_weight * (model.floor + self._weights[0])
         self.largest = max(0.0, token_bonus)
         """No token scores more."""
-        self.forget()
-        _scorers.add(self)
+        self._forget()
 
-    def forget(self) -> None:
-        """Forget what is kept from sentence to sentence."""
+    def _forget(self) -> None:
         self._kept = 0
         self._empty = Context(0, 0, self._firsts[0], self._firsts[1], 0.0, None)
 
     def start(self) -> Context:
         """The context of a text that has not begun."""
         if self._kept > MOST_KEPT:
-            self.forget()
+            self._forget()
         return self.extended(self._empty, BOS)
 
     def score(self, context: Context, token: int) -> float:
@@ -145,8 +138,7 @@ _scorer = lru_cache(maxsize=4)(Scorer)
 
 def forget_scores() -> None:
     """Forget the scores that are kept from sentence to sentence, as if none had been decoded in this process."""
-    for scorer in list(_scorers):
-        scorer.forget()
+    _scorer.cache_clear()
 
 
 def most_probable(

@@ -15,8 +15,7 @@ def without_repeats_of(
     log_probs_tk: np.ndarray, tokens_tk: np.ndarray, penalty: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Tokens y and their log-probabilities, both [t], that maximise the sum of log p_t(y_t) minus ``penalty`` for each
-    repeat; None forbids repeats where they can be avoided. Blanks and eos are no repeats:
-    they are deleted."""
+    repeat; None forbids repeats where they can be avoided. Blanks and eos are no repeats: they are deleted."""
     cost = REPEAT_COST if penalty is None else penalty
     best_k, back = log_probs_tk[0].astype(np.float64), []
     for t in range(1, len(tokens_tk)):

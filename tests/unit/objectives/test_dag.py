@@ -191,7 +191,6 @@ def test_what_is_wrong_is_wrong_of_the_network_that_learns(monkeypatch):
         return graphs_seen[-1]
 
     monkeypatch.setattr(graphs, "target_graph", watched)
-    monkeypatch.setattr(dag, "target_graph", watched, raising=False)
     options = config.Dag(name="dag", start=1e-9, end=1e-9)
     dag.compute(model, batch(SOURCES, TARGETS), options, Step(torch.Generator().manual_seed(1)))
     guess, trained = (graph.states_btd for graph in graphs_seen)

@@ -8,7 +8,7 @@ from retort.config import Latency
 from retort.runtime import timing
 from retort.runtime.system import Decoded, Scored, System
 from retort.runtime.timing import Timed, Times, Timing, changed_outputs, measure, time_batch
-from retort.search.ngram_scores import Scorer
+from retort.search.ngram_scores import scorer_of
 
 # The name would make pytest collect it.
 batches_of = timing.test_batches
@@ -128,9 +128,10 @@ def test_systems_take_turns_after_the_warm_up(calls):
 
 def test_no_turn_finds_scores_of_n_grams_of_the_same_sentences(monkeypatch):
     """The second engine, and the second repeat, would find all of them."""
-    scorer, kept = Scorer(None, 1.0, 0.0), []
+    kept = []
 
     def time_one(system, texts):
+        scorer = scorer_of({"table": None, "lm_weight": 0.0, "token_bonus": 0.0})
         context = scorer.start()
         kept.append(len(context.scores))
         for text in texts:
