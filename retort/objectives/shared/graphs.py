@@ -108,7 +108,7 @@ def reveal(
     They are at uniformly random vertices of the target's best path. Their number is ``ratio`` x the vertices of that
     path whose most probable token is not the target's, rounded.
     """
-    # the training pass draws the same dropout: what is wrong is wrong of the network that learns
+    # with the dropout of the training pass, so that its own errors are counted
     with rewound_dropout(model.device):
         graph = target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=None)
     states_btd, vertices_b, length_b = graph.states_btd, graph.vertices_b, graph.length_b

@@ -181,8 +181,8 @@ def test_glancing_is_for_training_and_follows_the_progress(monkeypatch):
     assert found[0].total == found[1].total != found[2].total
 
 
-def test_what_is_wrong_is_wrong_of_the_network_that_learns(monkeypatch):
-    """The guess has the dropout of the training pass, which differs by nothing if nothing is revealed."""
+def test_the_guess_has_the_dropout_of_the_training_pass(monkeypatch):
+    """Both passes are equal if nothing is revealed."""
     model, graphs_seen = dag_model(4, dropout=0.3).train(), []
     target_graph = graphs.target_graph
 
