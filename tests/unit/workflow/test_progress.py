@@ -241,6 +241,15 @@ def test_without_a_terminal_there_is_one_line_per_event(handler: Any) -> None:
     assert say(handler, "the verdict", retort_text=True) == "the verdict\n"
 
 
+def test_the_log_of_a_cluster_is_shown_where_the_job_s_own_names_no_error(tmp_path: Path) -> None:
+    own, cluster = tmp_path / "own.log", tmp_path / "cluster.log"
+    assert progress_view.telling([own, cluster]) == [own, cluster]
+    own.write_text("update 1/2\n")
+    assert progress_view.telling([own, cluster]) == [own, cluster]
+    own.write_text("update 1/2\nerror: train_system: no\n")
+    assert progress_view.telling([own, cluster]) == [own] and progress_view.telling([]) == []
+
+
 def framed_failure(handler: Any) -> str:
     from snakemake_interface_logger_plugins.common import LogEvent
 

@@ -19,7 +19,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from retort.errors import RetortError
 from retort.workflow.progress import Job, Progress, Snapshot, snapshot
-from retort.workflow.progress_view import LiveView, framed, summary, view
+from retort.workflow.progress_view import LiveView, framed, summary, telling, view
 
 SECONDS_BETWEEN_VIEWS = 1.0
 NOTHING = "Nothing to be done"
@@ -75,7 +75,8 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_ERROR:
             # Snakemake gives no message with an error
             title = self.failed[facts["jobid"]] = self.titles.get(facts["jobid"]) or facts["rule_name"]
-            self.live.write("\n".join(line for log in facts["log"] for line in framed(title, Path(log))))
+            logs = telling([Path(log) for log in facts["log"]])
+            self.live.write("\n".join(line for log in logs for line in framed(title, log)))
         elif TEXT in facts:
             self.ended.set()
             self.live.write(record.getMessage())
