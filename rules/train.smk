@@ -27,7 +27,10 @@ rule train_teacher:
     params:
         script=script("train_system"),
         code=code("train_system", modules.training),
-        system=of_job(options.system),
+        # Saving more or less often must not train again: Snakemake does not track a parameter that takes the output as an
+        # argument. What decides the result is the next one.
+        system=lambda wildcards, output: options.system(wildcards.system),
+        deciding=of_job(options.deciding),
         data=of_job(options.data),
         start=of_job(options.start),
         teacher=of_job(options.teacher),

@@ -212,11 +212,17 @@ class Options:
         return as_json(section.model_dump(mode="json", include=set(JUDGING)) if section else None)
 
     def system(self, system: str) -> str:
-        """What a training depends on: not its name, and of its searches only the first one, which validates."""
+        """What a training is given: not its name, and of its searches only the first one, which validates."""
         section = self.config.trained[system]
         value = section.model_dump(mode="json", exclude={"seeds", "checkpoint", "searches", "tune"})
         search = section.searches[self.plan.first_search(system)].model_dump(mode="json")
         return as_json({**value, "searches": {"validation": search}})
+
+    def deciding(self, system: str) -> str:
+        """Of that, what a training's result depends on: how often it saves its state decides nothing."""
+        value = json.loads(self.system(system))
+        del value["training"]["checkpoint_minutes"]
+        return as_json(value)
 
     def decoding_search(self, system: str, seed: int, search: str) -> str:
         """What the tests are decoded with: a search of a system, or the file of its tuned form."""

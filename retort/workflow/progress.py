@@ -213,7 +213,7 @@ def _standing(job: Job, base: Path, started: float, alive: bool, now: float) -> 
     log = base / job.log
     if not job.log or (written := _written(log)) < started - EARLIER:
         return Standing(job, "waiting", 0.0, left=0.0)
-    text = _tail(log)
+    text = tail(log)
     began = _first_time(log) or written
     state: State = "running" if alive and not FAILED.search(text) else "failed"
     if INTERRUPTED.search(text):
@@ -255,7 +255,8 @@ def _written(path: Path) -> float:
         return 0.0
 
 
-def _tail(path: Path) -> str:
+def tail(path: Path) -> str:
+    """The end of a log; nothing of one that cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - TAIL_BYTES))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from retort.data.durations import duration
-from retort.workflow.progress import INTERRUPTED, Snapshot, Standing, State
+from retort.workflow.progress import FAILED, INTERRUPTED, Snapshot, Standing, State, tail
 
 BAR = 24
 LOG_LINES = 15
@@ -55,6 +55,11 @@ def framed(title: str, log: Path) -> list[str]:
     head = f"--- {'interrupted' if INTERRUPTED.search(text) else 'failed'}: {title} ({log}) "
     rows = text.splitlines()[-LOG_LINES:] or ["(empty)"]
     return [head.ljust(80, "-"), *(f"| {row}" for row in rows), "-" * max(80, len(head))]
+
+
+def telling(logs: list[Path]) -> list[Path]:
+    """The job's own log if it names an error. Otherwise all: that of a cluster may say why the job was ended."""
+    return logs[:1] if logs and FAILED.search(tail(logs[0])) else logs
 
 
 class LiveView:

@@ -609,3 +609,10 @@ def test_the_longest_training_starts_first() -> None:
     short = {**CTC, "training": {"max_updates": 5000}}
     plan = planned({"training": {"max_updates": 10_000}, "students": {"v": VANILLA, "c": CTC, "d": graph, "s": short}})
     assert sorted("vcds", key=plan.training_cost) == ["s", "v", "c", "d"] and plan.training_cost("s") > 1
+
+
+def test_how_often_a_training_saves_is_given_to_it_and_decides_nothing() -> None:
+    often, seldom = (Options(planned({"training": {"checkpoint_minutes": minutes}})) for minutes in (1, 30))
+    assert often.system("teacher") != seldom.system("teacher")
+    assert often.deciding("teacher") == seldom.deciding("teacher")
+    assert often.deciding("teacher") != Options(planned({"training": {"warmup": 7}})).deciding("teacher")

@@ -231,7 +231,23 @@ def test_without_a_terminal_there_is_one_line_per_event(handler: Any) -> None:
     assert say(handler, "beware", logging.WARNING) == "beware\n"
     frame = framed_failure(handler)
     assert "failed: Do new (failed.log)" in frame and "| error: no text" in frame
+    command = "RuleException:\nCalledProcessError in file 'a.smk', line 1:\nCommand 'echo '\"'\"'\nb'"
+    command += " returned non-zero exit status 1."
+    assert say(handler, command, logging.ERROR) == "a job returned non-zero exit status 1\n"
+    at_the_end = "Exiting because a job execution failed. Look above for error messages"
+    assert say(handler, at_the_end, logging.ERROR) == f"failed: Do new. retort status {RUN} shows their logs.\n"
+    say(handler, event=LogEvent.JOB_FINISHED, job_id=7)
+    assert say(handler, at_the_end, logging.ERROR) == f"{at_the_end}\n", "a second attempt ended well"
     assert say(handler, "the verdict", retort_text=True) == "the verdict\n"
+
+
+def test_the_log_of_a_cluster_is_shown_where_the_job_s_own_names_no_error(tmp_path: Path) -> None:
+    own, cluster = tmp_path / "own.log", tmp_path / "cluster.log"
+    assert progress_view.telling([own, cluster]) == [own, cluster]
+    own.write_text("update 1/2\n")
+    assert progress_view.telling([own, cluster]) == [own, cluster]
+    own.write_text("update 1/2\nerror: train_system: no\n")
+    assert progress_view.telling([own, cluster]) == [own] and progress_view.telling([]) == []
 
 
 def framed_failure(handler: Any) -> str:

@@ -6,6 +6,7 @@ Snakemake finds it by its name where the directory above is in PYTHONPATH; ``ret
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -18,10 +19,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from retort.errors import RetortError
 from retort.workflow.progress import Job, Progress, Snapshot, snapshot
-from retort.workflow.progress_view import LiveView, framed, summary, view
+from retort.workflow.progress_view import LiveView, framed, summary, telling, view
 
 SECONDS_BETWEEN_VIEWS = 1.0
 NOTHING = "Nothing to be done"
+EXITING = "Exiting because a job execution failed"
+FAILED_COMMAND = re.compile(r"RuleException:\nCalledProcessError in .*'.*' ([^']+)\.\s*", re.DOTALL)
+"""With the whole command, which fills a screen, and then how it ended. The job's log comes after it."""
 RUN, TEXT = "retort_run", "retort_text"
 """Marks of records of the workflow: the directory of the run that starts, and text that is for the user."""
 
@@ -38,6 +42,7 @@ class LogHandler(LogHandlerBase):
         self.run: Path | None = None
         self.progress: Progress | None = None
         self.titles: dict[int, str] = {}
+        self.failed: dict[int, str] = {}
         self.drawing = threading.RLock()
         self.ended = threading.Event()
         self.live = LiveView(sys.stderr)
@@ -62,16 +67,23 @@ class LogHandler(LogHandlerBase):
         elif event == LogEvent.JOB_INFO and facts["output"]:
             self._job(facts)
         elif event == LogEvent.JOB_FINISHED:
+            # it may have failed before
+            self.failed.pop(facts["job_id"], None)
             # targets have no title
             if title := self.titles.get(facts["job_id"]):
                 self._say(f"done: {title}; {self._summary()}")
         elif event == LogEvent.JOB_ERROR:
             # Snakemake gives no message with an error
-            title = self.titles.get(facts["jobid"]) or facts["rule_name"]
-            self.live.write("\n".join(line for log in facts["log"] for line in framed(title, Path(log))))
+            title = self.failed[facts["jobid"]] = self.titles.get(facts["jobid"]) or facts["rule_name"]
+            logs = telling([Path(log) for log in facts["log"]])
+            self.live.write("\n".join(line for log in logs for line in framed(title, log)))
         elif TEXT in facts:
             self.ended.set()
             self.live.write(record.getMessage())
+        elif record.getMessage().startswith(EXITING) and self.failed:
+            self.live.write(f"failed: {'; '.join(self.failed.values())}. retort status {self.run} shows their logs.")
+        elif end := FAILED_COMMAND.fullmatch(record.getMessage()):
+            self.live.write(f"a job {end[1]}")
         elif record.levelno >= WARNING or (event is None and record.getMessage().startswith(NOTHING)):
             self.live.write(self.format(record))
 
