@@ -30,13 +30,15 @@ from retort.config.objectives import (
     Glat,
     Oaxe,
     Objective,
+    SmoothedSlots,
+    TaughtSlots,
     Vanilla,
     names_where,
     objective_named,
 )
 from retort.config.objectives_left_to_right import Autoregressive, Imitation, Mixture, Rollout
 from retort.config.objectives_of_two_modes import Bang, BangPretraining, BartJanus, Janus
-from retort.config.objectives_of_upsampled_slots import Ctc, Dag, FuzzyDag, GlatCtc, Nmla
+from retort.config.objectives_of_upsampled_slots import Ctc, Dag, FuzzyDag, GlatCtc, Graph, Nmla
 from retort.config.run import Config, resolve
 from retort.config.search import (
     SEARCHES,
@@ -106,6 +108,7 @@ __all__ = [
     "Glancing",
     "Glat",
     "GlatCtc",
+    "Graph",
     "Greedy",
     "Grid",
     "Guards",
@@ -133,7 +136,9 @@ __all__ = [
     "Section",
     "SelectiveMixture",
     "SelfPaced",
+    "SmoothedSlots",
     "System",
+    "TaughtSlots",
     "TextCorpus",
     "TextPair",
     "TextSource",

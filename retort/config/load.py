@@ -113,7 +113,9 @@ def _behind_the_first(
         details = [detail for detail in further_errors(checked, Config) if detail["type"] == "value_error"]
         if not details:
             break
-        found += details
+        # a broken section that is validated again has the same error, with its values as they were written
+        known = [detail["loc"] for detail in found if detail["type"] == "value_error"]
+        found += [detail for detail in details if detail["loc"] not in known]
     return found, whole
 
 

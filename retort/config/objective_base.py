@@ -199,15 +199,6 @@ class TokenDistillation(ObjectiveSection):
         return self.teacher_weight > 0
 
 
-class PredictedLength(ObjectiveSection):
-    """An objective of slots, whose number is predicted."""
-
-    length_from: Annotated[Literal["mean", "slot"], ShapesWeights()] = "mean"
-    """What predicts the length. mean: the mean encoder state, length minus source length, at most 64 tokens either way.
-    slot: the encoder's state of an empty slot before the source, absolute length, as targets much shorter than their
-    sources need."""
-
-
 class Glancing(ObjectiveSection):
     """A glancing objective shows the decoder some of the target: this ratio times the distance of a first guess to it.
     The ratio goes linearly from start, at the first update, to end, at training.max_updates."""

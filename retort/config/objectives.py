@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from retort.config.base import Probability
+from retort.config.base import Probability, ShapesWeights
 from retort.config.objective_base import (
     BY_NAME,
     EM_SEARCHES,
@@ -22,61 +22,68 @@ from retort.config.objective_base import (
     DeepSupervision,
     Glancing,
     ObjectiveSection,
-    PredictedLength,
     TokenDistillation,
     Untrained,
 )
 from retort.config.objectives_left_to_right import Autoregressive, Imitation
 from retort.config.objectives_of_two_modes import Bang, BangPretraining, BartJanus, Janus
 from retort.config.objectives_of_upsampled_slots import Ctc, Dag, FuzzyDag, GlatCtc, Nmla
+from retort.config.search import Predictions
 
 
-class Vanilla(DeepSupervision, TokenDistillation, PredictedLength):
+class Slots(ObjectiveSection):
+    """An objective of slots of a predicted length; the parallel family."""
+
+    family = "parallel"
+    predicts: ClassVar[tuple[Predictions, ...]] = ("slots",)
+    same_weights = "slots"
+    weighs_samples = True
+    length_from: Annotated[Literal["mean", "slot"], ShapesWeights()] = "mean"
+    """What predicts the length. mean: the mean encoder state, length minus source length, at most 64 tokens either way.
+    slot: the encoder's state of an empty slot before the source, absolute length, as targets much shorter than their
+    sources need."""
+    length_weight: float = Field(0.1, ge=0, le=1_000_000)
+    """Weight of the length predictor's loss."""
+
+
+class SmoothedSlots(Slots):
+    """An objective of slots with smoothed labels."""
+
+    label_smoothing: Probability = 0.1
+    """Probability mass spread over the whole vocabulary."""
+
+
+class TaughtSlots(TokenDistillation, SmoothedSlots):
+    """The same, whose slots a teacher can label."""
+
+
+class Vanilla(DeepSupervision, TaughtSlots):
     """Position-wise cross entropy with a length predictor; the parallel family (Gu et al. 2018 without fertility).
     The model of Sun and Yang 2020 is length_from: slot, decoder_input: pad and one decoder layer more."""
 
     name: Literal["vanilla"]
-    family = "parallel"
-    predicts = ("slots",)
     usual_searches = SLOTS
     em_searches = EM_SEARCHES
-    same_weights = "slots"
-    weighs_samples = True
     measures_agreement = True
     decoder_input: Literal["mask", "pad"] = "mask"
     """Token in every decoder slot."""
-    label_smoothing: Probability = 0.1
-    """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0, le=1_000_000)
-    """Weight of the length predictor's loss."""
 
 
-class Cmlm(TokenDistillation, PredictedLength):
+class Cmlm(TaughtSlots):
     """Conditional masked language model (Ghazvininejad et al. 2019); the parallel family."""
 
     name: Literal["cmlm"]
-    family = "parallel"
     predicts = ("masked_slots", "slots")
     usual_searches = PASSES
-    same_weights = "slots"
-    weighs_samples = True
     measures_agreement = True
-    label_smoothing: Probability = 0.1
-    """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0, le=1_000_000)
-    """Weight of the length predictor's loss."""
 
 
-class Axe(PredictedLength):
+class Axe(Slots):
     """Aligned cross entropy: of the best monotonic alignment of targets and slots, where slots that are left out hold a
     blank (Ghazvininejad et al. 2020); the parallel family."""
 
     name: Literal["axe"]
-    family = "parallel"
-    predicts = ("slots",)
     usual_searches = SEVERAL_LENGTHS
-    same_weights = "slots"
-    weighs_samples = True
     untrained = (
         Untrained(
             "skipped",
@@ -98,21 +105,15 @@ class Axe(PredictedLength):
     cmlm; all targets are aligned, those too."""
     label_smoothing: Probability = 0.1
     """Share of the loss that is each slot's cross entropy with the uniform distribution."""
-    length_weight: float = Field(0.1, ge=0, le=1_000_000)
-    """Weight of the length predictor's loss."""
 
 
-class Oaxe(PredictedLength):
+class Oaxe(SmoothedSlots):
     """Order-agnostic cross entropy: of the best order of the target's tokens (Du et al. 2021); the parallel family. It
     starts from a trained system that training.warm_start names, such as a cmlm student: from scratch it is worse than
     vanilla."""
 
     name: Literal["oaxe"]
-    family = "parallel"
-    predicts = ("slots",)
     usual_searches = SEVERAL_LENGTHS
-    same_weights = "slots"
-    weighs_samples = True
     untrained = (
         Untrained(
             "truncated",
@@ -131,30 +132,18 @@ class Oaxe(PredictedLength):
     (n-gram OAXE, Du et al. 2022)."""
     truncation: Probability = 0.15
     """Tokens that get a lower probability even in the best order are left out of the training loss."""
-    label_smoothing: Probability = 0.1
-    """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0, le=1_000_000)
-    """Weight of the length predictor's loss."""
 
     @property
     def needs_start(self) -> str | None:
         return "set objective.warmup_share, such as 0.5" if self.warmup_share == 0 else None
 
 
-class Glat(Glancing, DeepSupervision, TokenDistillation, PredictedLength):
+class Glat(Glancing, DeepSupervision, TaughtSlots):
     """Glancing (Qian et al. 2021): cross entropy of the tokens not revealed; the parallel family."""
 
     name: Literal["glat"]
-    family = "parallel"
-    predicts = ("slots",)
     usual_searches = SLOTS
-    same_weights = "slots"
-    weighs_samples = True
     measures_agreement = True
-    label_smoothing: Probability = 0.1
-    """Probability mass spread over the whole vocabulary."""
-    length_weight: float = Field(0.1, ge=0, le=1_000_000)
-    """Weight of the length predictor's loss."""
 
 
 Objective = Annotated[

@@ -25,3 +25,10 @@ class Loss:
     batch."""
     counts: Mapping[str, Tensor | None] = field(default_factory=dict)
     """What parts are means over, where that is not ``tokens``."""
+
+    def __post_init__(self) -> None:
+        """Raises TypeError where the objective makes it, as the loop could not say whose tensor it is."""
+        for name, value in {"total": self.total, **self.parts}.items():
+            if not isinstance(value, Tensor) or value.dim():
+                found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise TypeError(f"a loss's {name} is {found}; expected a tensor without dimensions")

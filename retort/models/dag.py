@@ -8,13 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from retort.config import Dag, FuzzyDag, Model
+from retort.config import Graph, Model
 from retort.models.kernels import MASKED, Linear
 from retort.models.parallel import ParallelModel
 
 
 class DagModel(ParallelModel):
     """Models P(token | vertex), as the parallel family does, and P(next vertex | vertex)."""
+
+    family = "dag"
 
     def __init__(self, config: Model, source_size: int, target_size: int, upsampling: float) -> None:
         """``upsampling``: number of vertices per source token."""
@@ -49,6 +51,6 @@ class DagModel(ParallelModel):
         return (weights_bhij * gate_bhi[:, :, :, None]).sum(1)
 
 
-def build(objective: Dag | FuzzyDag, config: Model, source_size: int, target_size: int) -> DagModel:
+def build(objective: Graph, config: Model, source_size: int, target_size: int) -> DagModel:
     """The model of a graph's objective."""
     return DagModel(config, source_size, target_size, upsampling=objective.upsampling)

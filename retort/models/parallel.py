@@ -7,6 +7,8 @@ Shape letters: b batch, t target position or slot, s source position, d width, l
 
 from __future__ import annotations
 
+from inspect import signature
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,17 +23,6 @@ from retort.models.layers import padding_bias
 
 LENGTH_RANGE = 64
 """A length predictor relative to the source has classes from -64 to 64 (as fairseq's offset option)."""
-
-OPTIONS = (
-    "upsampling",
-    "length_from",
-    "decoder_input",
-    "blank",
-    "length_multiplier",
-    "deep_supervision",
-    "eos_anywhere",
-)
-"""Options of the model that an objective of this family may declare, as a key or a class variable."""
 
 
 class ParallelModel(Transformer):
@@ -180,6 +171,6 @@ def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: T
 
 
 def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> ParallelModel:
-    """The model of an objective of this family, with the ``OPTIONS`` that it declares."""
-    options = {key: getattr(objective, key) for key in OPTIONS if hasattr(objective, key)}
+    """The model of an objective of this family, with its options that the objective has as a key or class variable."""
+    options = {key: getattr(objective, key) for key in signature(ParallelModel).parameters if hasattr(objective, key)}
     return ParallelModel(config, source_size, target_size, **options)

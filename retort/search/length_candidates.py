@@ -15,8 +15,8 @@ from retort.config import Argmax, LengthParallel
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel, length_class, most_probable_lengths
 from retort.search.base import Hypothesis
-from retort.search.odd import without_repeats
-from retort.search.tokens import TOKENS_PER_SLOT, of_text, text_of
+from retort.search.odd import best_without_repeats
+from retort.search.tokens import TOKENS_PER_SLOT, first_of_repeats, of_text, text_of, without_repeats
 
 
 class LengthCandidates:
@@ -103,7 +103,7 @@ class LengthCandidates:
         log_probs_mv = self.log_probs(tokens_nt, options.allow_unknown)
         if options.deduplicate == "odd":
             log_probs_mk, tokens_mk = log_probs_mv.topk(min(TOKENS_PER_SLOT, log_probs_mv.shape[1]), -1)
-            tokens_nt, log_probs_nt = without_repeats(
+            tokens_nt, log_probs_nt = best_without_repeats(
                 self._in_slots(log_probs_mk),
                 self._in_slots(tokens_mk),
                 length_n=self.length_n,
@@ -147,10 +147,9 @@ class LengthCandidates:
 
 def without_neighbours(hypothesis: Hypothesis) -> Hypothesis:
     """The hypothesis without tokens that equal the one before them."""
-    tokens = hypothesis.tokens
-    kept = [i for i, token in enumerate(tokens) if not i or token != tokens[i - 1]]
-    log_probs = hypothesis.log_probs and [hypothesis.log_probs[i] for i in kept]
-    return replace(hypothesis, tokens=[tokens[i] for i in kept], log_probs=log_probs)
+    tokens, log_probs = hypothesis.tokens, hypothesis.log_probs
+    firsts = None if log_probs is None else first_of_repeats(tokens, log_probs)
+    return replace(hypothesis, tokens=without_repeats(tokens), log_probs=firsts)
 
 
 def distinct(hypotheses: list[Hypothesis]) -> list[Hypothesis]:

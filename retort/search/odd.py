@@ -12,7 +12,7 @@ from retort.data.vocabulary import BLANK, EOS, PAD
 from retort.search.tokens import REPEAT_COST
 
 
-def without_repeats(
+def best_without_repeats(
     log_probs_ntk: Tensor, tokens_ntk: Tensor, length_n: Tensor, penalty: float | None
 ) -> tuple[Tensor, Tensor]:
     """The sequences y that maximise sum_t log p_t(y_t) - penalty * (number of t with y_t = y_{t-1}).

@@ -86,12 +86,12 @@ class SegmentMetric(CorpusMetric):
         """The sufficient statistics of every segment, float64 (N, K), and the metric's signature."""
 
     @abstractmethod
-    def score_of_sums(self, sums_k: np.ndarray) -> float:
-        """The corpus score of statistics summed over segments."""
-
-    @abstractmethod
     def scores_of_sums(self, sums_sk: np.ndarray) -> np.ndarray:
-        """The same of many sums at once, (S,): the vectorised formula."""
+        """The corpus scores (S,) of statistics that are summed over segments, (S, K)."""
+
+    def score_of_sums(self, sums_k: np.ndarray) -> float:
+        """The corpus score of one such sum."""
+        return float(self.scores_of_sums(sums_k[None])[0])
 
     def score(self, hypotheses: Sequence[str], references: Sequence[list[str]]) -> tuple[float, str]:
         statistics_nk, signature = self.statistics(hypotheses, references)

@@ -44,9 +44,6 @@ class Rouge(SegmentMetric):
         """Words of a text that is not English, as the package takes them."""
         return [word for word in self.tokenized(text.lower()).split() if _WORD.search(word)]
 
-    def score_of_sums(self, sums_k: np.ndarray) -> float:
-        return float(sums_k[0] / sums_k[1])
-
     def scores_of_sums(self, sums_sk: np.ndarray) -> np.ndarray:
         total, count = np.asarray(sums_sk, dtype=np.float64).T
         return total / count

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from retort.config import Cmlm, Glat, Oaxe, TokenDistillation, Vanilla
+from retort.config import SmoothedSlots, TaughtSlots
 from retort.data.batches import Batch
 from retort.data.vocabulary import MASK, PAD
 from retort.losses.base import MIN_WEIGHT, Loss
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def masked_loss(
     model: ParallelModel,
     batch: Batch,
-    options: Vanilla | Cmlm | Oaxe | Glat,
+    options: SmoothedSlots,
     masked_bt: Tensor,
     encoded: tuple[Tensor, Tensor] | None = None,
     teacher: AutoregressiveModel | None = None,
@@ -54,7 +54,7 @@ def masked_loss(
     tokens = weights_n.sum().clamp(min=MIN_WEIGHT)
     length = length_loss(model, batch, memory_bsd)
     parts = {"nll": nll / tokens, "length": length.detach()}
-    if teacher is not None and isinstance(options, TokenDistillation) and model.training:
+    if teacher is not None and isinstance(options, TaughtSlots) and model.training:
         taught = token_distillation_loss(
             teacher, batch, layers, weight_vd=weight_vd, chosen_bt=masked_bt, top_k=options.teacher_top_k
         )

@@ -214,6 +214,11 @@ def test_a_problem_of_a_shared_section_is_said_once_where_it_was_written() -> No
     assert found == ["training: warmup (9) must be below max_updates (5)"]
 
 
+def test_a_problem_of_numbers_without_a_point_is_said_once() -> None:
+    found = problems(**with_student(self_paced={"warmup": 1, "full": 0}))
+    assert found == ["students.ctc.self_paced: warmup (1.0) must be below full (0.0)"]
+
+
 def test_sections_that_are_no_mappings_are_named() -> None:
     for section in ("training", "model", "em", "pretraining", "teacher"):
         found = problems(**{section: "text"}, **({} if section == "pretraining" else {"pretraining": {}}))

@@ -76,6 +76,7 @@ def test_the_module_has_what_the_section_declares(objective: type[ObjectiveSecti
 @every_objective
 def test_the_family_and_the_searches_exist(objective: type[ObjectiveSection]) -> None:
     assert callable(import_module(f"retort.models.{objective.family}").build)
+    assert small_model(OBJECTIVE_CASES[objective.objective_name()]).family == objective.family
     kinds = {search.kind for search in objective.usual_searches.values()}
     kinds |= {search.kind for search in (objective.em_searches or {}).values()}
     assert kinds and kinds <= set(objective.searches())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 
 from retort.config import OBJECTIVES, SEARCHES, ObjectiveSection, SearchSection
 from retort.data.vocabulary import UNK
+from retort.runtime import search as exported
 from retort.search.base import run_search
 from tests.unit.fakes_models import padded, prefer_unknown
 from tests.unit.fakes_objectives import OBJECTIVE_CASES, SEARCH_CASES
@@ -45,6 +47,13 @@ def test_every_search_has_a_module_and_an_objective(search: type[SearchSection])
     kind = search.kind_name()
     assert callable(import_module(f"retort.search.{kind}").search)
     assert objectives_of(kind), f"no objective predicts {search.decodes!r}, which search {kind} decodes"
+
+
+@every_search
+def test_an_exported_search_ranks_as_many_outputs(search: type[SearchSection]) -> None:
+    if (Path(exported.__path__[0]) / f"{search.kind_name()}.py").exists():
+        module = import_module(f"{exported.__name__}.{search.kind_name()}")
+        assert search.outputs_key == module.OUTPUTS_KEY
 
 
 @pytest.mark.parametrize("allowed", [False, True], ids=["", "allowed"])

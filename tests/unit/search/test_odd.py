@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from retort.data.vocabulary import BLANK, EOS, PAD
-from retort.search.odd import without_repeats
+from retort.search.odd import best_without_repeats
 from retort.search.tokens import TOKENS_PER_SLOT
 
 PENALTIES = [None, 0.0, 0.3, 1.0, 5.0]
@@ -15,7 +15,7 @@ PENALTIES = [None, 0.0, 0.3, 1.0, 5.0]
 
 def decoded(log_probs_ntv, lengths, penalty, k=TOKENS_PER_SLOT):
     log_probs_ntk, tokens_ntk = log_probs_ntv.topk(min(k, log_probs_ntv.shape[2]), -1)
-    return without_repeats(log_probs_ntk, tokens_ntk, torch.tensor(lengths), penalty)
+    return best_without_repeats(log_probs_ntk, tokens_ntk, torch.tensor(lengths), penalty)
 
 
 def random_log_probs(t, v, seed, n=1):
@@ -113,9 +113,9 @@ def test_what_lies_beyond_a_row_s_slots_does_not_matter(penalty, beyond):
         log_probs_ntk[row, length:] = beyond
         # the last slot's best token again: nothing there may count as a repeat
         tokens_ntk[row, length:] = tokens_ntk[row, length - 1, 0]
-    tokens_nt, log_probs_nt = without_repeats(log_probs_ntk, tokens_ntk, torch.tensor(lengths), penalty)
+    tokens_nt, log_probs_nt = best_without_repeats(log_probs_ntk, tokens_ntk, torch.tensor(lengths), penalty)
     for row, length in enumerate(lengths):
         alone = (x[row : row + 1, :length] for x in (log_probs_ntk, tokens_ntk))
-        tokens_1t, log_probs_1t = without_repeats(*alone, torch.tensor([length]), penalty)
+        tokens_1t, log_probs_1t = best_without_repeats(*alone, torch.tensor([length]), penalty)
         assert tokens_nt[row].tolist() == tokens_1t[0].tolist() + [PAD] * (9 - length)
         assert log_probs_nt[row].tolist() == log_probs_1t[0].tolist() + [0.0] * (9 - length)
