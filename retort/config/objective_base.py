@@ -41,8 +41,8 @@ class Untrained:
     what: str
     """What they are, for a sentence "5 % are ..."."""
     remedy: str
-    usual: float = 0.05
-    """Share up to which nothing is wrong: above it there is a warning."""
+    on_purpose: float = 0
+    """Share that the objective may leave out in any case; a twentieth is not warned about either."""
     of: Literal["tokens", "sentences"] = "tokens"
     """What it is a share of."""
 

@@ -89,7 +89,7 @@ class Axe(Slots):
             "skipped",
             "target tokens that no slot was left for",
             "raise objective.skip_target or objective.length_multiplier",
-            usual=0.2,
+            on_purpose=0.2,
         ),
     )
     blank: ClassVar[bool] = True
@@ -119,7 +119,7 @@ class Oaxe(SmoothedSlots):
             "truncated",
             "target tokens left out for their low probability",
             "start from a better system, raise objective.warmup_share, or lower objective.truncation",
-            usual=0.9,  # a quarter to a half just after the warm-up; all of them without one
+            on_purpose=0.9,  # a quarter to a half just after the warm-up; all of them without one
         ),
     )
     eos_anywhere: ClassVar[bool] = True

@@ -12,6 +12,8 @@ from retort.data.batches import EncodedCorpus
 from retort.errors import RetortError
 
 LONG = Untrained("", "pairs longer than the model", "raise model.max_length, or cut sources by model.truncate_sources")
+WARNED = 0.05
+"""Share that trains nothing, above which there is a warning."""
 EARLY = 5
 """Validations after which a metric that has not risen is warned about for the first time."""
 
@@ -62,13 +64,13 @@ class Health:
         self._warn(state, self._flat(rows))
 
     def _check_share(self, state: State, share: float, declared: Untrained) -> None:
-        allowed = max(self.settings.max_untrained, declared.usual)
+        allowed = max(self.settings.max_untrained, declared.on_purpose)
         found = f"{100 * share:.1f} % are {declared.what}: they train nothing"
         if share > allowed:
             raise RetortError(
                 f"{found}. At most {100 * allowed:g} % are allowed by training.max_untrained; {declared.remedy}"
             )
-        self._warn(state, f"{found}; {declared.remedy}" if share > declared.usual else None)
+        self._warn(state, f"{found}; {declared.remedy}" if share > max(WARNED, declared.on_purpose) else None)
 
     def _values(self, rows: Rows) -> list[float]:
         """The metric that chooses checkpoints, at each validation so far; higher is better."""

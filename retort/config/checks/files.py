@@ -58,8 +58,9 @@ def _missing_directories(sections: Sections) -> Iterator[Problem]:
     for key, path, files in directories:
         missing = [name for name in files if not os.path.isfile(Path(path) / name)]
         if missing:
-            lacks = f"{path} lacks {', '.join(missing)}; expected a directory with {', '.join(files)}"
-            yield Problem(key, lacks + _near(path))
+            directory = Path(path).absolute()
+            found = f"{path} lacks {', '.join(missing)}" if directory.is_dir() else f"there is no directory {directory}"
+            yield Problem(key, f"{found}; expected one with {', '.join(files)}{_near(path)}")
 
 
 def _missing_program(sections: Sections) -> Iterator[Problem]:

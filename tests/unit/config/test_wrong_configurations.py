@@ -105,8 +105,8 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         + "students:\n  a: {objective: ctc, checkpoint: nowhere}\nvocabulary: {path: nowhere, size: 1}\n",
         [
             ("vocabulary.size", 6, "greater than or equal to 32"),
-            ("teacher.checkpoint", 3, "olds lacks .*did you mean old?"),
-            ("students.a.checkpoint", 5, "nowhere lacks model.safetensors"),
+            ("teacher.checkpoint", 3, "there is no directory /.*olds; .*did you mean old?"),
+            ("students.a.checkpoint", 5, "there is no directory /.*nowhere"),
         ],
     ),
     "a distilled corpus that is not there, beside a type": (

@@ -63,6 +63,8 @@ def test_the_threshold_is_a_key(tmp_path):
     assert "train nothing; raise objective.upsampling" in warning
     with pytest.raises(RetortError, match="At most 8 % are allowed by training.max_untrained; raise"):
         training(tmp_path / "b", long=6, max_untrained=0.08).run(tmp_path / "events")
+    with pytest.raises(RetortError, match="At most 1 % are allowed"):
+        training(tmp_path / "c", long=1, max_untrained=0.01).run(tmp_path / "events")
 
 
 def test_a_few_per_cent_are_warned_about_and_fewer_are_not(tmp_path, caplog):
