@@ -151,10 +151,13 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         ("evaluation.metrics[0]", "did you mean BLEU?"),
     ),
     "config: unknown corpus": (on_top({"corpus": {"kind": "texts"}}), ("corpus.kind", "did you mean text?")),
-    "config: no file": (on_top({"vocabulary": {"path": "absent"}}), ("vocabulary.path", "absent lacks source.model")),
+    "config: no file": (
+        on_top({"vocabulary": {"path": "absent"}}),
+        ("vocabulary.path", "absent; expected one with"),
+    ),
     "config: no checkpoint": (
         on_top({"teacher": {"objective": {"name": "autoregressive"}, "checkpoint": "x" * 300}}),
-        ("teacher.checkpoint", "lacks"),
+        ("teacher.checkpoint", "there is no directory"),
     ),
     "config: no table": (on_top({"distillation": {"corpus": "y" * 5000}}), ("distillation.corpus", "no file")),
     "config: no heads": (on_top({"model": {"heads": 0}}), ("model.heads", "found 0")),

@@ -58,8 +58,8 @@ def _missing_directories(sections: Sections) -> Iterator[Problem]:
     for key, path, files in directories:
         missing = [name for name in files if not os.path.isfile(Path(path) / name)]
         if missing:
-            directory = Path(path).absolute()
-            found = f"{path} lacks {', '.join(missing)}" if directory.is_dir() else f"there is no directory {directory}"
+            there = os.path.isdir(path)
+            found = f"{path} lacks {', '.join(missing)}" if there else f"there is no directory {os.path.abspath(path)}"
             yield Problem(key, f"{found}; expected one with {', '.join(files)}{_near(path)}")
 
 
