@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from retort.config import Data, System
+from retort.config import CHANGES_NO_WEIGHT, Data, System
 from retort.data.provenance import provenance, value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import NotFinite, RetortError
@@ -124,8 +124,7 @@ def identify(
     args: argparse.Namespace, inputs: dict[str, str], modules: set[str], dtype: str, device_type: str
 ) -> Identity:
     """The identity of a training that reads these inputs and imports these modules by their names."""
-    settings = args.system.model_dump(mode="json")
-    settings["training"].pop("checkpoint_minutes")
+    settings = args.system.model_dump(mode="json", exclude={"training": CHANGES_NO_WEIGHT})
     code = code_digest([Path(__file__)], extra=sorted(modules))
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
     key = value_digest(facts | {"system": settings, "dtype": dtype, "device": device_type})[:24]

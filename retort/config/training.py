@@ -10,6 +10,9 @@ from retort.config.base import BelowOne, Name, Section, ShareOf
 from retort.config.metrics import ValidationMetric, metric_named
 from retort.config.tokenizers import Tokenizer
 
+CHANGES_NO_WEIGHT = {"checkpoint_minutes"}
+"""Keys of ``Training`` that decide nothing of what is trained."""
+
 
 class Training(Section):
     """Optimisation, validation and stopping."""

@@ -153,8 +153,9 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     "config: unknown corpus": (on_top({"corpus": {"kind": "texts"}}), ("corpus.kind", "did you mean text?")),
     "config: no file": (
         on_top({"vocabulary": {"path": "absent"}}),
-        ("vocabulary.path", "absent; expected one with"),
+        ("vocabulary.path", "absent; expected one with source.model"),
     ),
+    "config: no vocabulary in it": (on_top({"vocabulary": {"path": "."}}), ("vocabulary.path", ". lacks source.model")),
     "config: no checkpoint": (
         on_top({"teacher": {"objective": {"name": "autoregressive"}, "checkpoint": "x" * 300}}),
         ("teacher.checkpoint", "there is no directory"),

@@ -106,7 +106,7 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         [
             ("vocabulary.size", 6, "greater than or equal to 32"),
             ("teacher.checkpoint", 3, "there is no directory /.*olds; .*did you mean old?"),
-            ("students.a.checkpoint", 5, "there is no directory /.*nowhere"),
+            ("students.a.checkpoint", 5, "there is no directory /.*nowhere; expected one with model.safetensors"),
         ],
     ),
     "a distilled corpus that is not there, beside a type": (
