@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     for pairs in parts:
         scores = quality(pairs, args.evaluation.metrics, args.evaluation.tokenizer)
         scores += learned.get(pairs.test_set, [])
-        scores += diagnostics(pairs, args.evaluation.tokenizer)
+        scores += diagnostics(pairs, args.evaluation.metrics[0], args.evaluation.tokenizer)
         if args.language:
             scores.append(right_translations(pairs, args.language))
         note = f"|references:outputs of {notes[pairs.test_set]}" if notes[pairs.test_set] else ""

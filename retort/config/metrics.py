@@ -55,6 +55,8 @@ DIAGNOSTICS = (
     "brevity_penalty",
     "empty_outputs",
     "truncated_outputs",
+    "distinct_outputs",
+    "other_source",
     "decoder_passes",
 )
 """What score tables hold beside metrics (``retort.evaluation.diagnostics``)."""

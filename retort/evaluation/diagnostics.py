@@ -1,4 +1,4 @@
-"""Defects of translations that BLEU does not always show: repetition, length, empty and truncated outputs.
+"""Defects of translations that BLEU does not always show: repetition, length, outputs that are empty, cut or all alike.
 
 Where a corpus knows the right translations, outputs are judged without a reference.
 
@@ -15,18 +15,19 @@ import pyarrow as pa
 import retort
 from retort.config import DIAGNOSTICS, CorpusSection
 from retort.config.tokenizers import AUTO
-from retort.evaluation.metrics import Score
+from retort.evaluation.metrics import Score, score
 from retort.evaluation.metrics.bleu import Bleu
 from retort.evaluation.quality import Pairs
 from retort.evaluation.tokenizers import chosen_tokenizer, length, unit
 
-RIGHT, REPEATED, LENGTH, BREVITY, EMPTY, TRUNCATED, PASSES = DIAGNOSTICS
+RIGHT, REPEATED, LENGTH, BREVITY, EMPTY, TRUNCATED, DISTINCT, OTHER_SOURCE, PASSES = DIAGNOSTICS
 
 
-def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:
+def diagnostics(pairs: Pairs, metric: str, tokenizer: str = AUTO) -> list[Score]:
     """Every diagnostic of one test set. Signatures hold the definition and the size of what was counted.
 
-    Outputs without tokens, which are text of an external teacher, have no rate of repeated tokens and no passes.
+    ``metric`` is that of ``other_source``. Outputs without tokens, which are text of an external teacher, have no rate
+    of repeated tokens and no passes.
     """
     rows, count = pairs.rows, len(pairs.ids)
     tokens = rows["tokens"].combine_chunks()
@@ -45,6 +46,8 @@ def diagnostics(pairs: Pairs, tokenizer: str = AUTO) -> list[Score]:
         _score(BREVITY, brevity, f"factor of BLEU for outputs shorter than their references|{bleu}"),
         _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
         _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
+        _score(DISTINCT, len(set(pairs.hypotheses)), f"different outputs|outputs:{count}"),
+        *other_source(pairs, metric, tokenizer),
         *of_tokens[1:],
     ]
 
@@ -65,6 +68,20 @@ def right_translations(pairs: Pairs, corpus: CorpusSection) -> Score:
     is_right = import_module(f"retort.corpus.{corpus.judge}").judge(corpus)
     right = sum(is_right(*texts) for texts in zip(pairs.sources, pairs.hypotheses, strict=True))
     return _score(RIGHT, 100 * right / len(pairs.ids), f"possible translations / outputs|outputs:{len(pairs.ids)}")
+
+
+def other_source(pairs: Pairs, metric: str, tokenizer: str = AUTO) -> list[Score]:
+    """``metric`` with every output against another source's references: what fits any source scores here, too.
+
+    That source is half of the test set further on, as neighbours are often of one text. Nothing for a single pair.
+    """
+    shift = len(pairs.references) // 2
+    if not shift:
+        return []
+    others = pairs.references[shift:] + pairs.references[:shift]
+    found = score(metric, pairs.hypotheses, references=others, tokenizer=tokenizer)
+    how = f"{metric} against the references of half a test set further on|pairs further on:{shift}"
+    return [_score(OTHER_SOURCE, found.value, f"{how}|{found.signature}")]
 
 
 def repeated_token_rate(tokens: pa.ListArray) -> float:

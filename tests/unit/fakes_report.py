@@ -122,7 +122,7 @@ def run_on_disk(
             {**_names(run), "data": ALL[run.system][1], "test_set": "flickr", "metric": s.metric, "value": s.value,
              "signature": s.signature}
             for (pairs,) in [read_pairs(path, tests)]
-            for s in [*quality(pairs, metrics), *diagnostics(pairs)]
+            for s in [*quality(pairs, metrics), *diagnostics(pairs, metrics[0])]
         ]  # fmt: skip
         write_table(table, SCORES, pa.Table.from_pylist(rows, schema=SCORES.schema), {"retort": "0.1.0", "git": "abc"})
         scores.append(table)

@@ -31,7 +31,7 @@ def test_score_writes_one_row_a_metric(tmp_path: Path):
     table = translations(tmp_path / "t.parquet", [*REFERENCES[:2], "A b c d e"])
     run_script(score.parser(), score.main, score_options(tmp_path, table))
     rows = {row["metric"]: row for row in read_table(tmp_path / "scores.parquet", SCORES).to_pylist()}
-    assert list(rows)[:5] == ["BLEU", "BLEU-lc", "chrF", "TER", "distinct-2"] and len(rows) == 11
+    assert list(rows)[:5] == ["BLEU", "BLEU-lc", "chrF", "TER", "distinct-2"] and len(rows) == 13
     assert rows["BLEU-lc"]["value"] == pytest.approx(100) and rows["BLEU"]["value"] < 100
     assert {(row["system"], row["data"], row["seed"], row["search"]) for row in rows.values()} == {
         ("ctc", "distilled", 3, "collapse")

@@ -61,7 +61,7 @@ def test_diagnostics_count_what_they_say(tmp_path: Path):
     hypotheses = ["a a a b", "b c ...", "", "c c"]
     tests = read_tests([corpus(tmp_path / "test.test.parquet", ["a b c d", "e", "f", "g h"])])
     (pairs,) = read_pairs(translations(tmp_path / "t.parquet", hypotheses), tests)
-    scores = {score.metric: score for score in diagnostics(pairs)}
+    scores = {score.metric: score for score in diagnostics(pairs, "BLEU")}
     assert scores["repeated_token_rate"].value == pytest.approx(3 / 9)
     assert scores["length_ratio"].value == pytest.approx(9 / 8)
     # BLEU's tokenizer makes one token of "..." too: 9 tokens, none too few
@@ -73,10 +73,37 @@ def test_diagnostics_count_what_they_say(tmp_path: Path):
     assert "reference words:8" in scores["length_ratio"].signature
 
 
+def test_an_output_that_fits_any_source_scores_as_well_against_another_ones_references(tmp_path: Path):
+    references = ["why did the king leave", "who is the queen now", "why did the king leave", "what ate the old wolf"]
+    tests = read_tests([corpus(tmp_path / "test.test.parquet", references)])
+    template = translations(tmp_path / "t.parquet", [references[0]] * 4)
+    (pairs,) = read_pairs(template, tests)
+    scores = {score.metric: score for score in diagnostics(pairs, "BLEU")}
+    assert scores["distinct_outputs"].value == 1 and "outputs:4" in scores["distinct_outputs"].signature
+    # the same references, in another order
+    assert scores["other_source"].value == pytest.approx(quality(pairs, ["BLEU"])[0].value)
+    assert scores["other_source"].signature.startswith("BLEU against the references of half a test set further on|")
+    assert "pairs further on:2|nrefs:1|" in scores["other_source"].signature
+
+
+def test_an_output_of_its_source_scores_nothing_against_another_ones_references(tmp_path: Path):
+    references = ["why did the king leave", "who is a queen now"]
+    tests = read_tests([corpus(tmp_path / "test.test.parquet", references)])
+    (pairs,) = read_pairs(translations(tmp_path / "t.parquet", references), tests)
+    scores = {score.metric: score.value for score in diagnostics(pairs, "ROUGE-L")}
+    assert scores["distinct_outputs"] == 2 and scores["other_source"] == 0
+
+
+def test_a_single_pair_has_no_other_source(tmp_path: Path):
+    tests = read_tests([corpus(tmp_path / "test.test.parquet", ["a b"])])
+    (pairs,) = read_pairs(translations(tmp_path / "t.parquet", ["a b"]), tests)
+    assert "other_source" not in {score.metric for score in diagnostics(pairs, "BLEU")}
+
+
 def test_the_length_of_several_references_is_their_mean(tmp_path: Path):
     tests = read_tests([corpus(tmp_path / "test.test.parquet", [["a b c", "a"], "e f g"])])
     (pairs,) = read_pairs(translations(tmp_path / "t.parquet", ["a b c", "c"]), tests)
-    (found,) = [found for found in diagnostics(pairs) if found.metric == "length_ratio"]
+    (found,) = [found for found in diagnostics(pairs, "BLEU") if found.metric == "length_ratio"]
     assert found.value == pytest.approx(4 / 5) and "reference words:5" in found.signature
 
 
@@ -84,7 +111,7 @@ def test_the_brevity_penalty_is_that_of_bleu(tmp_path: Path):
     references, hypotheses = ["a b c d e", "f g h i j"], ["a b c d", "f g h i"]
     tests = read_tests([corpus(tmp_path / "test.test.parquet", references)])
     (pairs,) = read_pairs(translations(tmp_path / "t.parquet", hypotheses), tests)
-    (found,) = [found for found in diagnostics(pairs) if found.metric == "brevity_penalty"]
+    (found,) = [found for found in diagnostics(pairs, "BLEU") if found.metric == "brevity_penalty"]
     assert found.value == pytest.approx(math.exp(1 - 10 / 8))
     # all n-grams match, so BLEU is the penalty
     (bleu,) = quality(pairs, ["BLEU"])
@@ -94,7 +121,7 @@ def test_the_brevity_penalty_is_that_of_bleu(tmp_path: Path):
 def test_diagnostics_of_nothing_but_empty_outputs(tmp_path: Path):
     tests = read_tests([corpus(tmp_path / "test.test.parquet", ["a b", "c"])])
     (pairs,) = read_pairs(translations(tmp_path / "t.parquet", ["", ""]), tests)
-    scores = {score.metric: score.value for score in diagnostics(pairs)}
+    scores = {score.metric: score.value for score in diagnostics(pairs, "BLEU")}
     assert scores["repeated_token_rate"] == 0
     assert scores["length_ratio"] == scores["brevity_penalty"] == 0
     assert scores["empty_outputs"] == 2

@@ -115,7 +115,7 @@ def pairs(tmp_path: Path, references: list[str], hypotheses: list[str]) -> Pairs
 
 def test_lengths_and_buckets_count_the_tokenizers_tokens(tmp_path: Path):
     joined = pairs(tmp_path, ["猫が座る。", "犬がとても速く走る。"], ["猫が。", "犬がとても速く走る。"])
-    length = next(score for score in diagnostics(joined) if score.metric == LENGTH)
+    length = next(score for score in diagnostics(joined, "BLEU") if score.metric == LENGTH)
     assert length.value == pytest.approx(13 / 15) and "split by char|reference words:15" in length.signature
     rows = list(scores_by_length(joined, [5], ["BLEU"]))
     assert [(row["shortest"], row["longest"], row["sentences"]) for row in rows] == [(0, 5, 1), (6, None, 1)]
@@ -124,7 +124,7 @@ def test_lengths_and_buckets_count_the_tokenizers_tokens(tmp_path: Path):
 
 def test_lengths_of_spaced_text_are_words_as_before(tmp_path: Path):
     joined = pairs(tmp_path, ["The cat sat.", "A dog ran off."], ["The cat.", "A dog ran off."])
-    length = next(score for score in diagnostics(joined) if score.metric == LENGTH)
+    length = next(score for score in diagnostics(joined, "BLEU") if score.metric == LENGTH)
     assert length.value == 6 / 7 and "split at white space|reference words:7" in length.signature
     assert {row["signature"].rpartition("|retort")[0].rpartition("|")[2] for row in
             scores_by_length(joined, [3], ["BLEU"])} == {"words of the reference"}  # fmt: skip
