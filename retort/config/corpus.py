@@ -318,7 +318,7 @@ class Vocabulary(Section):
     """Directory of a vocabulary to use instead of training one (source.model, target.model, vocabulary.json)."""
     type: Literal["unigram", "bpe"] = "unigram"
     """Kind of segmentation."""
-    size: int = Field(6000, ge=32, le=10_000_000)
+    size: int = Field(6000, ge=8, le=10_000_000)
     """Number of pieces, special ones included."""
     joint: bool = True
     """One vocabulary for both sides."""

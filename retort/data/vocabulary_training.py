@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ from retort.errors import RetortError
 _TRAINING_THREADS = 4
 _LONGEST_SENTENCE_BYTES = 65_536
 _ROWS_AT_ONCE = 8192
+_MOST_COUNTED, _PER_LINE = 100, 10
+_SPECIAL: dict[str, Any] = {
+    "pad_id": PAD,
+    "bos_id": BOS,
+    "eos_id": EOS,
+    "unk_id": UNK,
+    "control_symbols": [MASK_PIECE, BLANK_PIECE],
+}
+_TOO_HIGH = re.compile(r"too high \((\d+)\).*<= (\d+)")
 
 
 def train_vocabulary(
@@ -151,11 +161,7 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
             vocab_size=settings.size,
             model_type=settings.type,
             character_coverage=settings.character_coverage,
-            pad_id=PAD,
-            bos_id=BOS,
-            eos_id=EOS,
-            unk_id=UNK,
-            control_symbols=[MASK_PIECE, BLANK_PIECE],
+            **_SPECIAL,
             normalization_rule_name=settings.normalisation,
             max_sentence_length=_LONGEST_SENTENCE_BYTES,
             num_threads=_TRAINING_THREADS,
@@ -171,10 +177,37 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
     return model.getvalue(), read
 
 
+def largest_size(words: Mapping[str, int], size: int) -> int:
+    """The largest vocabulary, of at most ``size`` pieces, that a text with these counts of words has.
+
+    sentencepiece says what is too many, and how many there can be. It is asked with a text of the same words in any
+    order: what is next to what decides a little, too, so take somewhat less.
+    """
+    text = [word for word, count in words.items() for _ in range(min(count, _MOST_COUNTED))]
+    random.Random(0).shuffle(text)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(" ".join(text[at : at + _PER_LINE]) for at in range(0, len(text), _PER_LINE)),
+            model_writer=io.BytesIO(),
+            vocab_size=size,
+            character_coverage=1.0,
+            normalization_rule_name="identity",
+            max_sentence_length=_LONGEST_SENTENCE_BYTES,
+            num_threads=_TRAINING_THREADS,
+            minloglevel=3,
+            **_SPECIAL,
+        )
+    except RuntimeError as error:
+        if sizes := _TOO_HIGH.search(str(error)):
+            return int(sizes[2])
+        raise
+    return size
+
+
 def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:
     """Error message for a vocabulary that cannot be trained: the cause and the remedy."""
     text = f"{sample.corpus} ({' and '.join(sample.sides)} side)"
-    if sizes := re.search(r"too high \((\d+)\).*<= (\d+)", message):
+    if sizes := _TOO_HIGH.search(message):
         return (
             f"{text}: the text is too small for a vocabulary of {sizes[1]} pieces; the largest possible is {sizes[2]}: "
             f"set vocabulary.size to {sizes[2]} or less"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retort.config import Model
+from retort.data.vocabulary_training import largest_size
 from retort.workflow.init.presets import Preset, Student
 from retort.workflow.init.statistics import LIMITS, Statistics
 
@@ -17,6 +18,8 @@ LARGEST_HELD_OUT = 2500
 UPDATES_PER_EPOCH = 50
 """Fewer, and batches are smaller, down to ``SMALLEST_BATCH`` tokens: a small text needs the updates."""
 SMALLEST_BATCH = 1024
+FEW_PIECES = 100
+"""Where a text has fewer, sentencepiece is asked how many there are."""
 TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
@@ -91,7 +94,9 @@ def _vocabulary(statistics: Statistics) -> tuple[int, bool]:
 
     def bounds(letters: int, vocabulary: Counter[str]) -> tuple[int, int]:
         repeated = sum(count > 1 for count in vocabulary.values())
-        largest = max(64, (len(vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
+        largest = max((len(vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
+        if vocabulary and largest < FEW_PIECES:  # such as letters written apart, for which the guess is too rough
+            largest = largest_size(vocabulary, FEW_PIECES) * 9 // 10
         return letters * 5 // 4 + 50, largest
 
     wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100

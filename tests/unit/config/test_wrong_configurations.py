@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         MADE_UP.replace("autoregressive}", "autoregressive, checkpoint: olds}")
         + "students:\n  a: {objective: ctc, checkpoint: nowhere}\nvocabulary: {path: nowhere, size: 1}\n",
         [
-            ("vocabulary.size", 6, "greater than or equal to 32"),
+            ("vocabulary.size", 6, "greater than or equal to 8"),
             ("teacher.checkpoint", 3, "there is no directory /.*olds; .*did you mean old?"),
             ("students.a.checkpoint", 5, "there is no directory /.*nowhere; expected one with model.safetensors"),
         ],

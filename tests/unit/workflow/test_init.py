@@ -9,17 +9,22 @@ import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import pytest
 import sentencepiece
 
 from retort import cli
-from retort.config import Ctc, Dag, GeneratedCorpus, GlatCtc
+from retort.config import Ctc, Dag, GeneratedCorpus, GlatCtc, Vocabulary
 from retort.config.load import load_config
 from retort.corpus.language.generated import generate
+from retort.data.parquet import write_table
+from retort.data.references import corpus_table
+from retort.data.tables import CORPUS
+from retort.data.vocabulary_training import train_vocabulary
 from retort.errors import RetortError
 from retort.workflow.init import estimate
 from retort.workflow.init.decisions import decide, model_of
@@ -128,6 +133,25 @@ def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> N
         num_threads=1,
         minloglevel=2,
     )
+
+
+@pytest.mark.parametrize("lines", [30, 1000])
+@pytest.mark.parametrize(
+    "words", ["ACGU", "ACDEFGHIKLMNPQRSTVWY", [*map("".join, product("AEIO", "HEY", "012")), *"BDFGKLMNPRST"]]
+)
+def test_letters_and_sounds_written_apart_have_a_vocabulary_that_can_be_made(
+    words: Sequence[str], lines: int, tmp_path: Path
+) -> None:
+    rng = random.Random(lines)
+    sources, targets = ([" ".join(rng.choices(words, k=rng.randint(8, 16))) for _ in range(lines)] for _ in range(2))
+    statistics = Statistics()
+    for pair in zip(sources, targets, strict=True):
+        statistics.add(pair, set())
+    decisions = decide(statistics, preset_named("usual"))
+    assert decisions.joint
+    write_table(tmp_path / "train.parquet", CORPUS, corpus_table(range(lines), sources, [[text] for text in targets]))
+    settings = Vocabulary.model_validate({"size": decisions.vocabulary})
+    assert train_vocabulary(tmp_path / "train.parquet", settings, 1, tmp_path / "v").target_size == decisions.vocabulary
 
 
 @pytest.mark.parametrize("pairs", [250, 600, 1500])
