@@ -28,9 +28,12 @@ SPLITS = ("train", "valid", "test")
 
 
 def sharing_key(text: str) -> str:
-    """The key that texts share which count as the same: NFKC, case folded, letters and digits, single spaces."""
+    """The key that texts share which count as the same: NFKC, case folded, letters and digits, single spaces.
+
+    Where there is neither, as in a text of emoji or signs, all that is visible.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
+    return " ".join("".join(c if c.isalnum() else " " for c in folded).split()) or " ".join(folded.split())
 
 
 def carve(path: Path, settings: Carve) -> np.ndarray:

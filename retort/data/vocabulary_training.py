@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,6 @@ from retort.errors import RetortError
 _TRAINING_THREADS = 4
 _LONGEST_SENTENCE_BYTES = 65_536
 _ROWS_AT_ONCE = 8192
-_MOST_COUNTED, _PER_LINE = 100, 10
 _SPECIAL: dict[str, Any] = {
     "pad_id": PAD,
     "bos_id": BOS,
@@ -177,30 +175,33 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
     return model.getvalue(), read
 
 
-def largest_size(words: Mapping[str, int], size: int) -> int:
-    """The largest vocabulary, of at most ``size`` pieces, that a text with these counts of words has.
+def possible_size(text: Iterable[str], size: int) -> int:
+    """A size of a vocabulary that can be made of this text: ``size``, or else nearly the largest.
 
-    sentencepiece says what is too many, and how many there can be. It is asked with a text of the same words in any
-    order: what is next to what decides a little, too, so take somewhat less.
+    Words in one context alone, numbers, and letters written apart have few pieces. How few only sentencepiece knows,
+    and what it says of one size does not hold for all smaller ones.
     """
-    text = [word for word, count in words.items() for _ in range(min(count, _MOST_COUNTED))]
-    random.Random(0).shuffle(text)
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(" ".join(text[at : at + _PER_LINE]) for at in range(0, len(text), _PER_LINE)),
-            model_writer=io.BytesIO(),
-            vocab_size=size,
-            character_coverage=1.0,
-            normalization_rule_name="identity",
-            max_sentence_length=_LONGEST_SENTENCE_BYTES,
-            num_threads=_TRAINING_THREADS,
-            minloglevel=3,
-            **_SPECIAL,
-        )
-    except RuntimeError as error:
-        if sizes := _TOO_HIGH.search(str(error)):
-            return int(sizes[2])
-        raise
+    lines = [" ".join(line.split()) for line in text if line.strip()]
+    while lines:
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=io.BytesIO(),
+                vocab_size=size,
+                character_coverage=1.0,
+                normalization_rule_name="identity",
+                max_sentence_length=_LONGEST_SENTENCE_BYTES,
+                num_threads=_TRAINING_THREADS,
+                minloglevel=3,
+                **_SPECIAL,
+            )
+        except RuntimeError as error:
+            sizes = _TOO_HIGH.search(str(error))
+            if sizes is None:
+                break
+            size = int(sizes[2]) * 9 // 10
+        else:
+            break
     return size
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from retort.config import Model
-from retort.data.vocabulary_training import largest_size
+from retort.data.vocabulary_training import possible_size
 from retort.workflow.init.presets import Preset, Student
 from retort.workflow.init.statistics import LIMITS, Statistics
 
@@ -18,8 +17,7 @@ LARGEST_HELD_OUT = 2500
 UPDATES_PER_EPOCH = 50
 """Fewer, and batches are smaller, down to ``SMALLEST_BATCH`` tokens: a small text needs the updates."""
 SMALLEST_BATCH = 1024
-FEW_PIECES = 100
-"""Where a text has fewer, sentencepiece is asked how many there are."""
+LARGEST_VOCABULARY = 16_000
 TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
@@ -89,25 +87,22 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
 
 
 def _vocabulary(statistics: Statistics) -> tuple[int, bool]:
-    """Its size, and whether both sides share it. It needs room for the letters, and has no more pieces than the words
-    give."""
-
-    def bounds(letters: int, vocabulary: Counter[str]) -> tuple[int, int]:
-        repeated = sum(count > 1 for count in vocabulary.values())
-        largest = max((len(vocabulary) + letters) // 2, (repeated + letters) * 9 // 10)
-        if vocabulary and largest < FEW_PIECES:  # such as letters written apart, for which the guess is too rough
-            largest = largest_size(vocabulary, FEW_PIECES) * 9 // 10
-        return letters * 5 // 4 + 50, largest
-
+    """Its size, and whether both sides share it. It needs room for the letters, and has no more pieces than a sample
+    of the text gives, without a tenth of it, as what is held out is not trained on."""
+    sample = [pair for number, pair in enumerate(statistics.sample) if number % 10]
     wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100
+
+    def possible(least: int, *sides: int) -> int:
+        text = (pair[side] for pair in sample for side in sides)
+        return possible_size(text, min(max(wanted, least), LARGEST_VOCABULARY))
+
     if statistics.script(0) != statistics.script(1):
-        sides = [bounds(len(statistics.letters[side]), statistics.vocabulary[side]) for side in (0, 1)]
-        least, largest = max(low for low, _ in sides), min(high for _, high in sides)
-        if least <= largest:
-            return min(max(wanted, least), 16_000, largest), False
+        least = max(len(letters) for letters in statistics.letters) * 5 // 4 + 50
+        size = min(possible(least, side) for side in (0, 1))
+        if size >= least:
+            return size, False
     letters = statistics.letters[0].keys() | statistics.letters[1].keys()
-    least, largest = bounds(len(letters), sum(statistics.vocabulary, Counter()))
-    return min(max(wanted, least), 16_000, largest), True
+    return possible(len(letters) * 5 // 4 + 50, 0, 1), True
 
 
 def _power_of_two_below(value: float) -> int:

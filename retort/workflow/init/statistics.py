@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ MEANT_SHARE = 0.1
 """Share of a text above which what cleaning would drop is what the text is like."""
 FITTING_SHARE = 0.98
 """Share of the pairs whose target is to fit into the decoder's slots."""
+SAMPLED_PAIRS, SAMPLED_LETTERS = 20_000, 2000
+"""Pairs of which the vocabulary's size is tried, and how much of each text."""
 LEAST_PAIRS = 200
 """Pairs below which there is nothing to train on, validate with and test on."""
 
@@ -71,9 +74,11 @@ class Statistics:
     longest: list[int] = field(default_factory=lambda: [0, 0])
     """Words of the longest line of each side."""
     letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
-    vocabulary: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
+    sample: list[list[str]] = field(default_factory=list)
+    """Some of the pairs, drawn at random; the beginnings of long texts."""
     distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
     """Hashes of different texts of each side, no more than are needed."""
+    _random: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, sides: Sequence[str], seen: set[int]) -> None:
         """Count one pair."""
@@ -82,6 +87,7 @@ class Statistics:
         key = hash(tuple(sides))
         self.repeated += key in seen
         seen.add(key)
+        self._draw([text[:SAMPLED_LETTERS] for text in sides])
         counts = [round(words(text)) for text in sides]
         reasons = [reason for reason, limit in LIMITS.items() if all(sides) and not limit.allows(*sides)]
         lengths = self.lengths[frozenset(reasons)]
@@ -93,9 +99,14 @@ class Statistics:
             lengths.words[side] += count
             self.longest[side] = max(self.longest[side], count)
             self.letters[side].update(text)
-            self.vocabulary[side].update(text.split())
             if len(self.distinct[side]) < LEAST_PAIRS:
                 self.distinct[side].add(hash(text))
+
+    def _draw(self, sides: list[str]) -> None:
+        if len(self.sample) < SAMPLED_PAIRS:
+            self.sample.append(sides)
+        elif (place := self._random.randrange(self.pairs)) < SAMPLED_PAIRS:
+            self.sample[place] = sides
 
     def script(self, side: int) -> str:
         """The writing of most letters of a side, such as Latin."""

@@ -90,6 +90,7 @@ def test_memory_is_some_bytes_per_pair(tmp_path, monkeypatch):
 
 def test_sharing_key():
     assert sharing_key("  Straße, \uff21\uff22\uff23—42! ") == sharing_key("STRASSE abc 42") == "strasse abc 42"
+    assert sharing_key(" + -  ") == "+ -" != sharing_key("\U0001f600")
     assert SPLITS[0] == "train"
 
 

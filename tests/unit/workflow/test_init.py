@@ -8,7 +8,6 @@ import json
 import os
 import random
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, product
@@ -24,7 +23,7 @@ from retort.corpus.language.generated import generate
 from retort.data.parquet import write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
-from retort.data.vocabulary_training import train_vocabulary
+from retort.data.vocabulary_training import possible_size, train_vocabulary
 from retort.errors import RetortError
 from retort.workflow.init import estimate
 from retort.workflow.init.decisions import decide, model_of
@@ -109,7 +108,6 @@ def test_more_text_gets_more_of_everything() -> None:
     small.pairs, large.pairs = 1000, 1_000_000
     for statistics, words in ((small, 8000), (large, 20_000_000)):
         statistics.lengths[frozenset()].words = [words, words]
-        statistics.vocabulary[0].update(map(str, range(100_000)))
     few, many = (decide(statistics, preset_named("usual")) for statistics in (small, large))
     assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
     assert few.model["d_model"] < many.model["d_model"]
@@ -125,7 +123,7 @@ def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> N
     for sides in lines:
         statistics.add(sides, set())
     size = decide(statistics, preset_named("usual")).vocabulary
-    assert size > 0.9 * len(sum(statistics.vocabulary, Counter()))
+    assert size > 0.9 * len({word for pair in lines for text in pair for word in text.split()})
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=chain.from_iterable(lines),
         model_writer=io.BytesIO(),
@@ -152,6 +150,29 @@ def test_letters_and_sounds_written_apart_have_a_vocabulary_that_can_be_made(
     write_table(tmp_path / "train.parquet", CORPUS, corpus_table(range(lines), sources, [[text] for text in targets]))
     settings = Vocabulary.model_validate({"size": decisions.vocabulary})
     assert train_vocabulary(tmp_path / "train.parquet", settings, 1, tmp_path / "v").target_size == decisions.vocabulary
+
+
+def test_words_that_end_lines_alone_are_no_pieces_and_the_vocabulary_can_be_made() -> None:
+    rng = random.Random(1)
+    lines = [
+        f"{rng.choice(['Monday', 'Sunday'])}, May {rng.randint(1, 31)} {rng.randint(1900, 2050)}" for _ in range(999)
+    ]
+    statistics = Statistics()
+    for line in lines:
+        statistics.add((line, line), set())
+    size = decide(statistics, preset_named("usual")).vocabulary
+    assert size < len({word for line in lines for word in line.split()})
+    assert possible_size(lines, size) == size
+
+
+def test_a_sample_is_drawn_from_all_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retort.workflow.init.statistics.SAMPLED_PAIRS", 100)
+    statistics = Statistics()
+    for number in range(1000):
+        statistics.add((f"{number} " * 1000, "x"), set())
+    drawn = [int(source.split()[0]) for source, _ in statistics.sample]
+    assert len(set(drawn)) == 100 and 400 < sum(drawn) / 100 < 600
+    assert max(len(source) for source, _ in statistics.sample) == 2000
 
 
 @pytest.mark.parametrize("pairs", [250, 600, 1500])
