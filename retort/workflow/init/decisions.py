@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from retort.config import Model
@@ -18,6 +19,8 @@ UPDATES_PER_EPOCH = 50
 """Fewer, and batches are smaller, down to ``SMALLEST_BATCH`` tokens: a small text needs the updates."""
 SMALLEST_BATCH = 1024
 LARGEST_VOCABULARY = 16_000
+TRIED_LETTERS = 5_000_000
+"""Of a sample: enough for the largest vocabulary, and some seconds of sentencepiece."""
 TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
@@ -87,9 +90,13 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
 
 
 def _vocabulary(statistics: Statistics) -> tuple[int, bool]:
-    """Its size, and whether both sides share it. It needs room for the letters, and has no more pieces than a sample
-    of the text gives, without a tenth of it, as what is held out is not trained on."""
+    """Its size, and whether both sides share it.
+
+    It has room for the letters, and no more pieces than can be made of nine tenths of a sample: a part of the text is
+    held out.
+    """
     sample = [pair for number, pair in enumerate(statistics.sample) if number % 10]
+    sample = sample[:: 1 + sum(map(len, chain.from_iterable(sample))) // TRIED_LETTERS]
     wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100
 
     def possible(least: int, *sides: int) -> int:
