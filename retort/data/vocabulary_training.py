@@ -34,13 +34,16 @@ from retort.errors import RetortError
 _TRAINING_THREADS = 4
 _LONGEST_SENTENCE_BYTES = 65_536
 _ROWS_AT_ONCE = 8192
-_SPECIAL: dict[str, Any] = {
+_ALWAYS: dict[str, Any] = {
     "pad_id": PAD,
     "bos_id": BOS,
     "eos_id": EOS,
     "unk_id": UNK,
     "control_symbols": [MASK_PIECE, BLANK_PIECE],
+    "max_sentence_length": _LONGEST_SENTENCE_BYTES,
+    "num_threads": _TRAINING_THREADS,
 }
+"""What sentencepiece is told of every vocabulary."""
 _TOO_HIGH = re.compile(r"too high \((\d+)\).*<= (\d+)")
 
 
@@ -159,11 +162,9 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
             vocab_size=settings.size,
             model_type=settings.type,
             character_coverage=settings.character_coverage,
-            **_SPECIAL,
             normalization_rule_name=settings.normalisation,
-            max_sentence_length=_LONGEST_SENTENCE_BYTES,
-            num_threads=_TRAINING_THREADS,
             minloglevel=2,
+            **_ALWAYS,
             **options,
         )
     except RuntimeError as error:
@@ -190,10 +191,8 @@ def possible_size(text: Iterable[str], size: int) -> int:
                 vocab_size=size,
                 character_coverage=1.0,
                 normalization_rule_name="identity",
-                max_sentence_length=_LONGEST_SENTENCE_BYTES,
-                num_threads=_TRAINING_THREADS,
                 minloglevel=3,
-                **_SPECIAL,
+                **_ALWAYS,
             )
         except RuntimeError as error:
             sizes = _TOO_HIGH.search(str(error))

@@ -8,7 +8,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
@@ -163,6 +163,22 @@ def test_words_that_end_lines_alone_are_no_pieces_and_the_vocabulary_can_be_made
     size = decide(statistics, preset_named("usual")).vocabulary
     assert size < len({word for line in lines for word in line.split()})
     assert possible_size(lines, size) == size
+
+
+def test_of_long_texts_a_part_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def listening(text: Iterable[str], size: int) -> int:
+        tried.append(sum(map(len, text)))
+        return size
+
+    monkeypatch.setattr("retort.workflow.init.decisions.possible_size", listening)
+    monkeypatch.setattr("retort.workflow.init.decisions.TRIED_LETTERS", 10_000)
+    statistics = Statistics()
+    for number in range(1000):
+        statistics.add((f"{number} x " * 20, f"x {number}"), set())
+    decide(statistics, preset_named("usual"))
+    assert len(tried) == 1 and 5000 < tried[0] <= 10_000
 
 
 def test_a_sample_is_drawn_from_all_of_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
