@@ -177,10 +177,12 @@ def contestants(
     names: list[str],
     depths: list[tuple[int, int]],
     slots: list[float],
+    autoregressive: list[tuple[int, int]],
     with_shortlists: bool,
 ) -> dict[str, Decode]:
-    """The rivals, the students at each depth, CTC with each number of slots per source token, all of them with a
-    shortlist too if asked, and one student in torch."""
+    """The rivals, autoregressive students, the others at each depth, CTC with each number of slots per source token,
+    all of them with a shortlist too if asked, and one student in torch."""
+    left_to_right = RIVALS | {f"CTranslate2 {e}-{d} greedy": (e, d, 1) for e, d in autoregressive}
     students: dict[str, tuple[Any, Any]] = {name: STUDENTS[name] for name in names}
     if slots:
         ctc, search = students.pop("ctc")
@@ -188,7 +190,7 @@ def contestants(
     decoders: dict[str, Decode] = {}
     lists = {"": None, SHORTLIST: random_shortlist(size)} if with_shortlists else {"": None}
     for number, (suffix, shortlist) in enumerate(lists.items()):
-        for rival, (encoder, decoder, beam_size) in RIVALS.items():
+        for rival, (encoder, decoder, beam_size) in left_to_right.items():
             path = directory / f"rival-{encoder}-{decoder}-{number}"
             decoders[rival + suffix] = in_ctranslate2(
                 path, size, depths=(encoder, decoder), beam_size=beam_size, shortlist=shortlist
@@ -217,6 +219,12 @@ def rows_of(times: dict[str, list[tuple[float, float]]]) -> list[dict[str, Any]]
     return rows
 
 
+def both_depths(text: str) -> tuple[int, int]:
+    """Encoder and decoder layers of ``6+2``."""
+    encoder, decoder = text.split("+")
+    return int(encoder), int(decoder)
+
+
 def load() -> list[float]:
     """The machine's load over 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()]
@@ -237,6 +245,7 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", choices=list(STUDENTS), default=["ctc"])
     parser.add_argument("--depths", nargs="+", default=["6+6", "12+1", "6+2"], help="encoder+decoder layers")
     parser.add_argument("--slots", nargs="+", type=float, default=[], help="CTC's slots per source token; default: 2")
+    parser.add_argument("--autoregressive", nargs="+", default=[], help="depths of students that decode greedily")
     parser.add_argument("--shortlists", action="store_true", help="time all with a shortlist, too")
     parser.add_argument("--d-model", type=int, default=512)
     parser.add_argument("--heads", type=int, default=8)
@@ -247,7 +256,6 @@ def main() -> None:
         parser.error("--slots are those of ctc, which is not among --students")
     torch.set_num_threads(1)
     size = Size(args.d_model, args.heads, ffn=args.ffn, pieces=args.pieces)
-    depths = [(int(encoder), int(decoder)) for encoder, decoder in (text.split("+") for text in args.depths)]
     texts = sentences(args.sentences, size.pieces)
     before = load()
     times: dict[str, list[tuple[float, float]]] = {}
@@ -256,8 +264,9 @@ def main() -> None:
             Path(name),
             size,
             names=args.students,
-            depths=depths,
+            depths=[both_depths(text) for text in args.depths],
             slots=args.slots,
+            autoregressive=[both_depths(text) for text in args.autoregressive],
             with_shortlists=args.shortlists,
         )
         for decode in decoders.values():
