@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ class CTranslate2System(System):
         if self.has_shortlist:
             # CTranslate2 gives a batch the candidates of all its lines; alone, a line's output depends on itself only
             self.batch_size = 1
+        # it would overrule the threads that are asked for; Snakemake gives it the cores that a job reserves
+        os.environ.pop("MKL_NUM_THREADS", None)
         try:
             self._translator = ctranslate2.Translator(
                 str(bundle.directory), device="cpu", inter_threads=at_once, intra_threads=threads

@@ -59,6 +59,12 @@ def test_one_interface_opens_every_kind_of_directory(systems, name, engine, kind
     assert outputs == [system.translate([text])[0] for text in TEXTS] == system.translate(TEXTS, batch_size=2)
 
 
+def test_no_variable_gives_ctranslate2_more_threads(systems, monkeypatch):
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")  # as in a job of two cores
+    open_system(systems / "autoregressive-bundle", threads=1)
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
 def test_a_bundle_translates_as_its_checkpoint_does(systems):
     for name in ("ctc", "cmlm"):
         assert open_system(systems / f"{name}-bundle").translate(TEXTS) == open_system(systems / name).translate(TEXTS)
