@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
@@ -38,6 +37,7 @@ from retort.export.shortlist import Shortlist
 from retort.models.base import EncoderDecoder
 from retort.models.families import family_module
 from retort.runtime.onnx_engine import Graphs
+from retort.runtime.timing import processor_name
 from retort.search.base import run_search
 
 Decode = Callable[[list[int]], Any]
@@ -228,12 +228,6 @@ def both_depths(text: str) -> tuple[int, int]:
 def load() -> list[float]:
     """The machine's load over 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()]
-
-
-def processor_name() -> str:
-    """The processor as Linux names it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:

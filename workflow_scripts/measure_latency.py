@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,15 @@ from retort.evaluation.runs import test_set_of
 from retort.export.timed_systems import TimedSystem, TimedSystems
 from retort.models.checkpoint import weights_digest
 from retort.runtime.external_engine import ExternalSystem
-from retort.runtime.timing import Timed, changed_outputs, machine_load, measure
+from retort.runtime.timing import Timed, changed_outputs, machine_load, measure, processor_name
 from retort.teachers.asking import SEED
 from retort.teachers.base import open_external
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS")
+"""What Snakemake sets for each job, and mathematical libraries read."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +53,10 @@ def external(section: Any, vocabulary: Path, split: str, threads: int) -> Timed:
 
 
 def main(args: argparse.Namespace) -> None:
+    load = machine_load()
     settings, threads = args.latency, args.latency.threads or args.threads
+    # Snakemake's are the cores that the job reserves; engines, and programs that are started, would take them all
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     device = prepare_device(threads)
     texts = read_table(args.tests, CORPUS, ["source"]).column("source").to_pylist()
     with tempfile.TemporaryDirectory() as directory:
@@ -62,11 +67,10 @@ def main(args: argparse.Namespace) -> None:
         systems = loader.timed()
         if args.external:
             systems.append(external(args.external, args.vocabulary, split=test_set_of(args.tests), threads=threads))
-        load = machine_load()
         timings = list(measure(systems, texts, settings))
     rows = [timing.row() for timing in timings]
     data = pa.table({c.name: pa.array([row[c.name] for row in rows], c.type) for c in LATENCY.columns})
-    machine = {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
+    machine = {"machine": processor_name(), "cpus": os.cpu_count()}
     facts = provenance(
         test_set=test_set_of(args.tests),
         latency=settings.model_dump(mode="json"),

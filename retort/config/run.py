@@ -75,6 +75,11 @@ class Config(Section):
         return external is not None and external.answers_splits(self.corpus.test_names)
 
     @property
+    def external_is_timed(self) -> bool:
+        """Whether the external teacher is one of the systems whose latency is measured."""
+        return self.external_is_scored and self.external_teacher is not None and self.external_teacher.is_timed
+
+    @property
     def filled(self) -> tuple[str, ...]:
         """Validation and test sets whose references are the external teacher's outputs."""
         return tuple(name for name in self.corpus.unreferenced if name != "train")
@@ -85,6 +90,17 @@ class Config(Section):
         teacher or the first system."""
         named = self.evaluation.baseline
         return named or next(iter([*([EXTERNAL] if self.external_is_scored else []), *self.systems]))
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """System and search that speed-ups are over: the external teacher if it is timed, or else the first system,
+        which is the run's own teacher where there is one; its first beam search, or its first search when it has no
+        beam."""
+        if self.external_is_timed or not self.systems:
+            return EXTERNAL, self.searches_of(EXTERNAL)[0]
+        name, system = next(iter(self.systems.items()))
+        beams = [search for search, section in system.searches.items() if section.kind == "beam"]
+        return name, next(iter([*beams, *system.searches]), "")
 
     @cached_property
     def trained(self) -> dict[str, System]:

@@ -50,13 +50,17 @@ class TimedSystem(BaseModel):
         """The search's table of n-grams, if it has one."""
         return Path(self.search.table) if isinstance(self.search, NgramSearch) and self.search.table else None
 
+    def takes_more(self, engine: Engine) -> bool:
+        """Whether the search takes more in an engine than the checkpoint: a table of n-grams, or a teacher."""
+        return self.table is not None or (engine == "torch" and self.search.needs_teacher)
+
 
 class TimedSystems:
     """Systems to time, each checkpoint loaded once per engine from a directory where it is exported to.
 
-    What it takes is measured once per engine with the first of its searches without a table of n-grams: the others'
-    size is the same, their memory about so, and a cold start costs processes. A search with a table is exported and
-    measured by itself.
+    What it takes is measured once per engine with the first of its searches that take nothing more: the others' size is
+    the same, their memory about so, and a cold start costs processes. A search with a table of n-grams, or a teacher
+    that rescores, is measured by itself.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class TimedSystems:
         self._listed: Listed | None = None
         self.facts: list[dict[str, Any]] = []
         """Size on disk, what loading took, cold start and peak memory of each checkpoint and engine. ``search`` names
-        the search with a table that they are of; None: all searches without one."""
+        the search that takes more, which they are of; None: all others."""
 
     def timed(self) -> list[Timed]:
         """Every system and search in each of the engines that can run it, and with a shortlist if that is asked for."""
@@ -101,7 +105,7 @@ class TimedSystems:
 
     def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System | None:
         key = (entry.checkpoint, engine, has_list)
-        measured = (*key, entry.search_name if entry.table else None)
+        measured = (*key, entry.search_name if entry.takes_more(engine) else None)
         if measured not in self._measured:
             self._measured.add(measured)
             directory = entry.checkpoint if engine == "torch" else self._exported(entry, engine, has_list)
@@ -143,19 +147,21 @@ class TimedSystems:
             precision, teacher = None, None
         # a bundle contains the table, a checkpoint does not
         beside = entry.table.stat().st_size if entry.table and engine == "torch" else 0
+        if entry.teacher and entry.takes_more(engine):
+            beside += directory_bytes(entry.teacher)
         start, processor_start = time.perf_counter(), time.process_time()
         system = open_system(directory, None, self.threads, precision, teacher)
         self.facts.append(
             {
                 "system": entry.system,
                 "seed": entry.seed,
-                "search": entry.search_name if entry.table else None,
+                "search": entry.search_name if entry.takes_more(engine) else None,
                 "engine": Timed(entry.system, entry.seed, search_name=entry.search_name, loaded=system).engine,
                 "precision": system.precision,
                 "bytes": directory_bytes(directory) + beside,
                 "loading_seconds": time.perf_counter() - start,
                 "loading_processor_seconds": time.process_time() - processor_start,
-                **self._started(entry, directory, system=system, teacher=teacher),
+                **self._started(entry, directory, system=system, teacher=teacher if entry.takes_more(engine) else None),
             }
         )
         return system

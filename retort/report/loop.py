@@ -15,7 +15,7 @@ GUARDED = (LENGTH, DISTINCT, QUALITY, LIKELIHOOD)
 
 @dataclass(frozen=True)
 class Modality:
-    """Multi-modality of a system's training text, means over seeds."""
+    """Multi-modality of a system's training text, means over seeds; pairs are those of all seeds together."""
 
     system: str
     data: str

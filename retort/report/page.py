@@ -122,7 +122,7 @@ def _times(inputs: Inputs) -> dict[str, Any]:
     return {
         "latencies": timing.engine_latencies(inputs),
         "best_engines": timing.best_engines(timing.engine_latencies(inputs)),
-        "speedups": timing.speedups(inputs, timing.reference_key(inputs)),
+        "speedups": timing.speedups(inputs, inputs.config.reference),
         "rival": timing.rival_key(inputs),
         "rival_speedups": timing.speedups(inputs, timing.rival_key(inputs)),
         "times_by_length": timing.by_length(inputs),
@@ -133,7 +133,7 @@ def _times(inputs: Inputs) -> dict[str, Any]:
         "footprints": timing.engine_footprints(inputs),
         "load": inputs.latency_provenance.get("load"),
         "turn": inputs.latency_provenance.get("latency", {}).get("turn"),
-        "reference": timing.reference_key(inputs),
+        "reference": inputs.config.reference,
     }
 
 

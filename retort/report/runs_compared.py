@@ -63,7 +63,7 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
     ]
     if not metrics:
         raise RetortError("nothing can be compared: " + "; ".join(refused))
-    timed = _same_clock(runs, refused)
+    timed = _same_clock(runs, dict(zip(names, directories, strict=True)), refused)
     rows = []
     for name, inputs in runs.items():
         medians, sizes = latencies(inputs), engine_footprints(inputs)
@@ -146,7 +146,7 @@ def _same_signature(runs: dict[str, Inputs], test_set: str, metric: str, refused
     return False
 
 
-def _same_clock(runs: dict[str, Inputs], refused: list[str]) -> bool:
+def _same_clock(runs: dict[str, Inputs], directories: dict[str, Path], refused: list[str]) -> bool:
     """Whether the times of these runs can be compared; otherwise the first reason why not is added to ``refused``."""
     facts = {name: inputs.latency_provenance for name, inputs in runs.items()}
     for what, found in (
@@ -167,6 +167,11 @@ def _same_clock(runs: dict[str, Inputs], refused: list[str]) -> bool:
             details = "; ".join(f"{name}: {value}" for name, value in found.items())
             refused.append(f"times {what} ({details})")
             return False
+    timed = str(next(iter(facts.values())).get("test_set"))
+    first, *others = (_text(path, timed) for path in directories.values())
+    if any(text != first for text in others):
+        refused.append(f"times are of test sets {timed} with other texts")
+        return False
     return True
 
 

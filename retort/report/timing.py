@@ -142,17 +142,6 @@ def _latency(batch_size: int, rows: list[Row], column: TimeColumn) -> Latency:
     )
 
 
-def reference_key(inputs: Inputs) -> Key:
-    """The reference of speed-ups: the external teacher if it was timed, or else the first system, which is the run's
-    own teacher where there is one; its first beam search, or its first search when it has no beam."""
-    if any(row["system"] == EXTERNAL for row in inputs.latency):
-        return EXTERNAL, inputs.config.searches_of(EXTERNAL)[0]
-    system = next(iter(inputs.systems))
-    searches = inputs.systems[system].searches
-    beams = [name for name, search in searches.items() if search.kind == "beam"]
-    return system, next(iter([*beams, *searches]), "")
-
-
 def rival_key(inputs: Inputs) -> Key | None:
     """The fastest of the systems and searches that decode from left to right, at the smallest batch size."""
     medians = {
@@ -195,7 +184,7 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
 
 def best_speedups(inputs: Inputs) -> dict[Key, Speedup]:
     """Speed-up over the reference at batch size 1, both in their fastest engines."""
-    by_engine = speedups(inputs, reference_key(inputs))
+    by_engine = speedups(inputs, inputs.config.reference)
     best = best_engines(engine_latencies(inputs))
     return {key: by_engine[(*key, engine, 1)] for key, engine in best.items() if (*key, engine, 1) in by_engine}
 
@@ -250,8 +239,8 @@ def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:
 
 
 def engine_footprints(inputs: Inputs) -> dict[EngineKey, Footprint]:
-    """What each timed system takes by system, search and engine. Searches without a table of n-grams share one
-    measurement."""
+    """What each timed system takes by system, search and engine. Searches with neither a table of n-grams nor a
+    teacher share one measurement."""
     cold_start = "cold_start_processor_seconds" if time_column(inputs) == "processor_seconds" else "cold_start_seconds"
     scales = {"bytes": 1e-6, cold_start: 1e3, "peak_bytes": 1e-6}
     facts = inputs.latency_provenance.get("loaded") or []

@@ -24,7 +24,6 @@ from retort.report.timing import (
     busy_ratio,
     engine_footprints,
     latencies,
-    reference_key,
     time_column,
 )
 
@@ -45,7 +44,7 @@ class Ranked:
     difference: Difference | None
     """To the reference; None for the reference, and where it was not compared."""
     gap: float
-    """The leading metric minus the reference's."""
+    """The leading metric minus the reference's: seed by seed where that was compared."""
     speedup: Speedup | None
     latency: Latency
     footprint: Footprint
@@ -75,7 +74,7 @@ class Verdict:
 
 def verdict(inputs: Inputs) -> Verdict | None:
     """The verdict on a run; None where it has no scores, or no times of what speed-ups are over."""
-    sets, reference = test_sets(inputs), reference_key(inputs)
+    sets, reference = test_sets(inputs), inputs.config.reference
     scored = score_spreads(inputs, sets[0]) if sets else {}
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
     values = {key: metrics[inputs.leading].mean for key, metrics in scored.items() if inputs.leading in metrics}
@@ -84,11 +83,12 @@ def verdict(inputs: Inputs) -> Verdict | None:
     faster, taken = best_speedups(inputs), engine_footprints(inputs)
 
     def ranked(key: Key) -> Ranked:
+        tested = None if key == reference else _difference(inputs, key, reference, sets[0])
         return Ranked(
             key=key,
             value=values[key],
-            difference=None if key == reference else _difference(inputs, key, reference, sets[0]),
-            gap=values[key] - values[reference],
+            difference=tested,
+            gap=tested.mean if tested else values[key] - values[reference],
             speedup=None if key == reference else faster.get(key),
             latency=timed[key],
             footprint=taken[*key, timed[key].engine],
@@ -162,12 +162,10 @@ def doubt(inputs: Inputs) -> str | None:
 
 
 def _difference(inputs: Inputs, key: Key, reference: Key, test_set: str) -> Difference | None:
-    """The compared difference to the reference, where that is the common baseline."""
-    if not inputs.baseline:
-        return None
-    baseline = Run.parse(inputs.baseline)
-    is_reference = (baseline.system, baseline.search) == reference
-    return difference(inputs, key, test_set, [inputs.baseline]) if is_reference else None
+    """The compared difference to the reference; None in runs that were compared before it always was."""
+    system, search = reference
+    seeds = inputs.config.seeds_of(system)
+    return difference(inputs, key, test_set, [str(Run(system, seed, search)) for seed in seeds])
 
 
 def _directory(inputs: Inputs, system: str) -> str | None:

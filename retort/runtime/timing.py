@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,13 @@ def changed_outputs(timings: Iterable[Timing]) -> list[dict[str, Any]]:
 def machine_load() -> float | None:
     """Processes that ran or waited for a processor, mean of the last minute; None where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def processor_name() -> str:
+    """The processor as Linux names it; elsewhere its architecture."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def directory_bytes(directory: Path) -> int:

@@ -125,8 +125,7 @@ class Plan:
 
     def timed_external(self) -> bool:
         """Whether the external teacher is timed."""
-        section = self.config.external_teacher
-        return section is not None and section.is_timed and self.config.external_is_scored
+        return self.config.external_is_timed
 
     def timed_external_files(self) -> list[str]:
         """What its timing reads: its files, and the vocabulary that its tokens are counted with."""
@@ -290,10 +289,14 @@ class Plan:
             pairs = f"{self.layout.iteration(em_iteration(system), seed)}/held_out.parquet"
         return {**self.layout.checkpoint(system, seed), "held_out": pairs}
 
-    def baseline(self) -> str:
-        """The translations that every other system is compared with."""
+    def baseline_run(self) -> Run:
+        """What every other system is compared with."""
         baseline = self.config.baseline
-        return self.layout.translations(Run(baseline, self.first_run(baseline).seed, self.first_search(baseline)))
+        return Run(baseline, self.first_run(baseline).seed, self.first_search(baseline))
+
+    def baseline(self) -> str:
+        """Its translations."""
+        return self.layout.translations(self.baseline_run())
 
     # ---- what a run leaves ----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import numpy as np
@@ -446,6 +447,7 @@ def timed(system, seed, checkpoint, name, search):
 
 
 def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MKL_NUM_THREADS", "2")
     loads = []
     monkeypatch.setattr(torch_engine, "load_teacher", lambda *given: loads.append(given) or load_teacher(*given))
     entry = timed("vanilla", 1, student, "nine", LENGTH_PARALLEL)
@@ -459,7 +461,12 @@ def test_latency_with_a_teacher_that_chooses(tables, teacher, student, tmp_path,
     engines = [(row["seed"], row["search"], row["engine"]) for row in rows if row["batch"] == 0]
     assert engines == [(1, "nine", "torch"), (2, "nine", "torch"), (1, "a", "torch"), (1, "a", "onnx")]
     assert len(rows) == 8 and len(loads) == 1
-    assert read_provenance(output)["teachers"] == {str(teacher): file_digest(teacher / "model.safetensors")}
+    facts = read_provenance(output)
+    assert facts["teachers"] == {str(teacher): file_digest(teacher / "model.safetensors")}
+    taken = {(fact["search"], fact["engine"]): fact["bytes"] for fact in facts["loaded"]}
+    own = directory_bytes(student)
+    assert (taken[None, "torch"], taken["nine", "torch"]) == (own, own + directory_bytes(teacher))
+    assert os.environ["MKL_NUM_THREADS"] == "1", "not the cores of the job"
     with pytest.raises(SystemExit):
         call(measure_latency, "--systems", json.dumps([entry]), *options)
     assert f"{student}: the search has a teacher score its candidates" in capsys.readouterr().err

@@ -84,6 +84,16 @@ def test_times_of_another_device_are_left_out(runs: tuple[Path, Path]) -> None:
     assert figure(compared) is None
 
 
+def test_times_of_another_text_are_left_out(runs: tuple[Path, Path]) -> None:
+    for run in runs:
+        shutil.copy(run / "corpus/test.flickr.parquet", run / "corpus/test.coco.parquet")
+        change(run / "latency/latency.parquet", LATENCY, lambda rows: None, test_set="coco")
+    change(runs[1] / "corpus/test.coco.parquet", CORPUS, lambda rows: rows[0].update(source="other"))
+    compared = compare_runs(runs)
+    assert compared.refused == ["times are of test sets coco with other texts"]
+    assert all(row.latency is None and "BLEU" in row.scores for row in compared.rows)
+
+
 def test_times_are_left_out_where_a_run_has_none(runs: tuple[Path, Path]) -> None:
     (runs[1] / "latency/latency.parquet").unlink()
     assert compare_runs(runs).refused == ["times are not there in all runs (first: True; second: False)"]

@@ -1,4 +1,5 @@
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_words_without_a_counterpart_are_marked() -> None:
     assert difference([], ["a"]) == difference(["b"], ["a"]) == 1
     # two words of each are in common: 1 - 4 / 7
     assert difference(["a", "<b>", "c", "d"], ["a", "c", "x"]) == pytest.approx(3 / 7)
+
+
+def test_a_language_without_spaces_is_marked_by_characters(inputs: Inputs) -> None:
+    assert marked(list("猫は庭"), list("猫が庭"), "") == ("猫<mark>は</mark>庭", "猫<mark>が</mark>庭")
+    evaluation = inputs.config.evaluation.model_copy(update={"tokenizer": "char"})
+    by_characters = replace(inputs, config=inputs.config.model_copy(update={"evaluation": evaluation}))
+    systems = ("teacher", "beam5"), ("ctc", "collapse")
+    words, characters = side_by_side(inputs, *systems), side_by_side(by_characters, *systems)
+    assert words and characters and characters.equal == words.equal
+    assert characters.pairs[0].difference < words.pairs[0].difference
+    plain = [pair.first.replace("<mark>", "").replace("</mark>", "") for pair in characters.pairs]
+    assert all("  " not in text and " " in text for text in plain)
 
 
 def test_what_differs_most_comes_first_and_equal_outputs_are_counted(inputs: Inputs) -> None:

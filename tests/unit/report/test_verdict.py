@@ -105,6 +105,18 @@ def test_a_run_has_a_verdict_of_its_engines_with_commands(inputs: Inputs) -> Non
     assert chosen and chosen.directory and all(chosen.directory in command for command in verdict.commands(found)[:2])
 
 
+def test_a_gap_and_its_interval_are_of_the_same_seeds(inputs: Inputs) -> None:
+    found = verdict.verdict(inputs)
+    assert found and found.winner and found.winner.difference
+    # a second teacher, which the students of the first one were not compared with
+    second = [{**row, "seed": 2, "value": row["value"] + 9} for row in inputs.scores if row["system"] == "teacher"]
+    again = verdict.verdict(replace(inputs, scores=[*inputs.scores, *second]))
+    assert again and again.reference.value == pytest.approx(found.reference.value + 4.5)
+    gaps = {system.key: (system.gap, system.difference) for system in found.best}
+    assert gaps == {system.key: (system.gap, system.difference) for system in again.best}
+    assert all(gap == of.mean and of.low <= gap <= of.high for gap, of in gaps.values() if of)
+
+
 def test_a_search_with_a_table_has_its_own_size(inputs: Inputs) -> None:
     shared = {"system": "ctc", "engine": "onnx", "bytes": 3_000_000, "search": None}
     facts = [shared, shared | {"search": "ngrams", "bytes": 9_500_000}]

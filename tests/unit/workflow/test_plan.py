@@ -450,6 +450,25 @@ def test_iterations_are_compared_with_the_first_one_and_systems_with_named_basel
     assert within.compared() == [(Run("v", 1, "rescored"), Run("v", 1, "own"))], "not with itself"
 
 
+def test_all_are_compared_with_what_speed_ups_are_over() -> None:
+    greedy_first = {**TEACHER, "searches": {"greedy": {"kind": "greedy"}, "beam": {"kind": "beam"}}, "seeds": [1, 2]}
+    options = Options(planned({"teacher": greedy_first, "students": {"ctc": {**CTC, "seeds": [1, 2, 3]}}}))
+    assert options.plan.baseline() == f"{R}/translations/teacher/seed1/greedy.parquet"
+    assert options.compared() == [
+        (Run("teacher", 1, "greedy"), Run("teacher", 1, "beam")),
+        (Run("teacher", 2, "greedy"), Run("teacher", 2, "beam")),
+        *(
+            (Run("ctc", seed, "collapse"), Run("teacher", teacher, "beam"))
+            for seed, teacher in ((1, 1), (2, 2), (3, 1))
+        ),
+    ]
+    beam_first = Options(planned({"teacher": {**TEACHER, "seeds": [1, 2]}, "students": {"ctc": {**CTC, "seeds": [2]}}}))
+    assert beam_first.compared() == [
+        (Run("teacher", 2, "greedy"), Run("teacher", 2, "beam")),
+        (Run("ctc", 2, "collapse"), Run("teacher", 2, "beam")),
+    ], "not what the common baseline is compared with already"
+
+
 def test_translations_are_told_which_run_they_are_of() -> None:
     options = Options(planned(EM))
     first = ["--system", "teacher", "--seed", "3", "--search-name"]
