@@ -20,9 +20,11 @@ def as_columns(number: int, translation: Translation, ranks: bool) -> str:
     return "".join(f"{row}\n" for row in rows)
 
 
-def as_json(number: int, translation: Translation | TextTranslation) -> str:
-    """An object per line of input; of running text with its segments and what is lost."""
-    return json.dumps({"line": number, **translation.facts()}, ensure_ascii=False) + "\n"
+def as_json(number: int, translation: Translation | TextTranslation, with_all: bool = False) -> str:
+    """An object per line of input, ``with_all`` with a list of its outputs; of running text with its segments and what
+    is lost."""
+    facts = translation.facts(with_all) if isinstance(translation, Translation) else translation.facts()
+    return json.dumps({"line": number, **facts}, ensure_ascii=False) + "\n"
 
 
 def running_text(number: int, translation: TextTranslation) -> str:

@@ -62,7 +62,8 @@ class Segments:
     def __init__(self, translator: Translator, args: argparse.Namespace) -> None:
         self._translator = translator
         self._options = {"n_best": args.n_best, "scores": args.scores, "batch_size": args.batch_size}
-        self._form = as_json if args.json else partial(as_columns, ranks=args.n_best > 1)
+        several = args.n_best > 1
+        self._form = partial(as_json, with_all=several) if args.json else partial(as_columns, ranks=several)
         self._cut = 0
 
     def translated(self, texts: list[str], first: int) -> tuple[str, list[str]]:

@@ -6,6 +6,7 @@ only when it is complete and its outputs are what is promised of it.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def export_system(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
+    output = Path(os.path.realpath(output))
     check_near(checkpoint, [CHECKPOINT])
     model, vocabulary, description = load_checkpoint(checkpoint, torch.device("cpu"))
     trained = Trained(
@@ -99,7 +101,7 @@ def export_system(
     kinds = exporter.searches(trained.objective)
     chosen = _search(trained, engine, kinds=kinds, search=search)
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_path(output.absolute())
+    temporary = temporary_path(output)
     temporary.mkdir()
     try:
         listed = _shortlisted(trained, shortlist) if shortlist else None
@@ -117,8 +119,11 @@ def export_system(
         _write_facts(temporary, facts)
         write_bytes(temporary / CARD, card(facts, output.name).encode())
         if output.exists():
-            output.rmdir()
-        move(temporary, output)
+            # it may be where a shell is; without its facts it is no bundle yet
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == BUNDLE):
+                move(path, output / path.name)
+        else:
+            move(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return facts

@@ -56,6 +56,9 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
     directories = list({path.resolve(): path for path in directories}.values())
     names = _names(directories)
     runs = {name: _read(path) for name, path in zip(names, directories, strict=True)}
+    for path, inputs in zip(directories, runs.values(), strict=True):
+        if not inputs.scores:
+            raise RetortError(f"{path}: this run has no scores yet; give its command again, which goes on with it")
     refused: list[str] = []
     test_set = _common_test_set(dict(zip(names, directories, strict=True)), runs, refused)
     metrics = [

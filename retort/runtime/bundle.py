@@ -44,13 +44,17 @@ class Bundle:
     def search(self) -> dict[str, Any]:
         """The search that it was exported with, whose table of n-grams, if it has one, is in the bundle."""
         search: dict[str, Any] = self.facts["search"]
-        return {**search, "table": str(self.directory / search["table"])} if search.get("table") else search
+        return {**search, "table": self._path(search["table"])} if search.get("table") else search
 
     def with_ngrams(self, search: Mapping[str, Any]) -> Mapping[str, Any]:
         """A complete search; where it can take n-grams and names none, with those of the bundle, if it has any."""
         if NGRAMS not in self.facts["files"] or search.get("table", "") is not None:
             return search
-        return {**search, "table": str(self.directory / NGRAMS)}
+        return {**search, "table": self._path(NGRAMS)}
+
+    def _path(self, name: str) -> str:
+        """Of a file, wherever the process goes."""
+        return str((self.directory / name).absolute())
 
 
 def read_bundle(directory: Path) -> Bundle:

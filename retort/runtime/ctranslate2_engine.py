@@ -64,8 +64,8 @@ class CTranslate2System(System):
         return [_decoded(ranked[0], limit) for ranked, limit in self._ranked(sources, 1)]
 
     @property
-    def most_outputs(self) -> int:
-        return int(self._options["beam_size"])
+    def outputs_key(self) -> str | None:
+        return "beam_size" if self.search["kind"] == "beam" else None
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         """CTranslate2 divides a beam's scores by its own function of the length. Here they are as in torch; the

@@ -121,8 +121,8 @@ class OnnxSystem(System):
         return self._search(self._graphs.for_sources(sources), sources, self.search)
 
     @property
-    def most_outputs(self) -> int:
-        return 1 if self._outputs_key is None else int(self.search[self._outputs_key])
+    def outputs_key(self) -> str | None:
+        return self._outputs_key
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         ranked = self._scored(self._graphs.for_sources(sources), sources, self.search)

@@ -82,10 +82,10 @@ class Translation:
         """Of the best output."""
         return self.hypotheses[0].tokens
 
-    def facts(self) -> dict[str, Any]:
-        """The same for JSON: the best output, and all of them where there are several."""
+    def facts(self, with_all: bool = False) -> dict[str, Any]:
+        """The same for JSON: the best output, and a list of all where there are several, or ``with_all``."""
         facts = {"source": self.source, **self.hypotheses[0].facts(), "source_cut": self.source_cut}
-        if len(self.hypotheses) > 1:
+        if with_all or len(self.hypotheses) > 1:
             facts["hypotheses"] = [hypothesis.facts() for hypothesis in self.hypotheses]
         return facts
 

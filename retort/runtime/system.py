@@ -85,6 +85,8 @@ class System(ABC):
     """Lines that are decoded at once unless the caller says otherwise; 1 where an output would depend on the others."""
     has_shortlist: bool = False
     """Whether it scores candidates of a source instead of the vocabulary."""
+    asks_teacher: bool = False
+    """Whether its search has a teacher score the candidates."""
 
     def __init__(
         self,
@@ -142,7 +144,7 @@ class System(ABC):
         if count > self.most_outputs:
             raise RetortError(
                 f"{count} outputs per line: the search {self.search['kind']} ranks {self.most_outputs}; "
-                f"choose another search, such as a larger beam"
+                + (f"raise its {self.outputs_key}" if self.outputs_key else "it has no others, so ask for one")
             )
         longest = self.max_length - 1
         encoded = self.vocabulary.encode_source(texts)
@@ -164,8 +166,13 @@ class System(ABC):
 
     @property
     @abstractmethod
+    def outputs_key(self) -> str | None:
+        """The option of the search that says how many outputs of a source it ranks; None: it ranks one."""
+
+    @property
     def most_outputs(self) -> int:
         """The most outputs per source that the search ranks."""
+        return 1 if self.outputs_key is None else int(self.search[self.outputs_key])
 
     @abstractmethod
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:

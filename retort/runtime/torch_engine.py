@@ -57,9 +57,12 @@ class TorchSystem(System):
         return [Decoded(h.tokens, h.truncated, h.passes) for h, *_ in nbest_lists]
 
     @property
-    def most_outputs(self) -> int:
-        key = self._options.outputs_key
-        return 1 if key is None else int(self.search[key])
+    def asks_teacher(self) -> bool:  # type: ignore[override]
+        return self._teacher is not None
+
+    @property
+    def outputs_key(self) -> str | None:
+        return self._options.outputs_key
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         if not self._options.scores_tokens:

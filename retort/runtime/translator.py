@@ -182,9 +182,13 @@ def load(
     teacher = None if teacher is None else Path(teacher)
     try:
         chosen = None if search is None else chosen_search(path, search)
-        return Translator(open_system(path, chosen, threads, precision, teacher, device, at_once))
+        system = open_system(path, chosen, threads, precision, teacher, device, at_once)
     except OSError as error:
         raise RetortError(f"{str(error.filename or path)[:200]}: {error.strerror or error}; {remedy(error)}") from None
+    if teacher and not system.asks_teacher:
+        kind = system.search["kind"]
+        raise RetortError(f"{teacher}: the search {kind} asks no teacher; leave it out, or choose length_parallel")
+    return Translator(system)
 
 
 def _plain(source: str, output: Output) -> Translation:

@@ -61,4 +61,4 @@ def answer(translator: Translator, asked: Asked) -> dict[str, Any]:
         running = [translator.translate_text(t, scores=asked.scores) for t in asked.texts]
         return {"translations": [translation.facts() for translation in running]}
     found = translator.translate(asked.texts, n_best=asked.n_best, scores=asked.scores)
-    return {"translations": [translation.facts() for translation in found]}
+    return {"translations": [translation.facts(with_all=asked.n_best > 1) for translation in found]}

@@ -51,6 +51,8 @@ class Server(ThreadingHTTPServer):
     """Answers requests with one system, each connection in a thread of its own."""
 
     daemon_threads = True
+    request_queue_size = 128
+    """Connections that the system keeps until they are accepted; a burst of more than the library's 5 was reset."""
     ending = False
     """Whether further requests are refused."""
     _asked_to_end: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from retort.workflow.progress_view import framed, view
 def lines(run: Path | None) -> list[str]:
     """The state of a run, the running jobs, and the logs of those that failed; of the last run that was started in
     this directory unless one is named. Raises RetortError where there is none."""
-    run = run or _last()
+    # as it was written: where results is a link, the run's files are named by it
+    run = Path(os.path.abspath(run or _last()))
     progress = Progress.read(run)
-    base = run.resolve().parents[1]
-    alive = is_held(lock_of(run.resolve().name, base))
-    now = snapshot(progress, base, Path(*run.resolve().parts[-2:]), alive)
+    base = run.parents[1]
+    alive = is_held(lock_of(run.name, base))
+    now = snapshot(progress, base, Path(*run.parts[-2:]), alive)
     started = time.strftime("%Y-%m-%d %H:%M", time.localtime(progress.started))
-    result = view(run.resolve().name, now)
+    result = view(run.name, now)
     if alive:
         return [*result, f"under way since {started}", *_failures(now, base)]
     if len(now.having("done")) == len(now.standings):

@@ -472,6 +472,14 @@ def test_json_has_an_object_per_line(retort, checkpoint, expected):
     assert status == 0 and (first["line"], first["source"], first["text"]) == (1, "abc", expected("abc"))
     assert {"truncated", "source_cut", "score", "confidence", "tokens"} < first.keys()
     assert (second["text"], second["tokens"]) == ("", [])
+    assert "hypotheses" not in first
+
+
+def test_json_has_a_list_of_outputs_in_every_line_if_several_are_asked_for(retort):
+    options = ("--json", "--n-best", "2", "--search", "argmax length_beam=2")
+    status, out, _ = retort(*options, stdin=b"abc\n\n")
+    counts = [len(json.loads(line)["hypotheses"]) for line in out.splitlines()]
+    assert status == 0 and counts[1] == 1 and 1 <= counts[0] <= 2
 
 
 def test_output_is_there_when_it_is_complete(retort, expected, tmp_path):

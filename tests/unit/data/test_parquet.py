@@ -5,8 +5,14 @@ import pytest
 
 from retort.data.parquet import iterate_table, read_between, read_provenance, read_table, write_table
 from retort.data.references import corpus_table
-from retort.data.tables import CORPUS
+from retort.data.tables import CORPUS, ENCODED
 from retort.errors import RetortError
+
+
+def test_another_table_is_not_to_be_deleted(tmp_path):
+    write_table(tmp_path / "t.parquet", CORPUS, corpus_table([0], ["source"], [["target"]]))
+    with pytest.raises(RetortError, match=r"t\.parquet: holds table corpus version \d+, .*; give a table encoded$"):
+        read_table(tmp_path / "t.parquet", ENCODED)
 
 
 def test_a_damaged_table_is_one_clear_error_however_it_is_read(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -343,9 +344,21 @@ def test_a_full_directory_is_not_overwritten(tmp_path, vocabulary):
     saved(tmp_path / "checkpoint", vocabulary, config.Ctc(name="ctc"))
     with pytest.raises(RetortError, match="exists already and is not an empty directory"):
         export_system(tmp_path / "checkpoint", tmp_path / "checkpoint")
-    (tmp_path / "empty").mkdir()
+
+
+def test_an_empty_directory_is_filled_even_through_a_link_or_from_inside(tmp_path, vocabulary, monkeypatch):
+    saved(tmp_path / "checkpoint", vocabulary, config.Ctc(name="ctc"))
+    for name in ("empty", "behind", "here"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "behind")
     export_system(tmp_path / "checkpoint", tmp_path / "empty")
-    assert open_system(tmp_path / "empty").engine == "onnx"
+    export_system(tmp_path / "checkpoint", tmp_path / "link")
+    monkeypatch.chdir(tmp_path / "here")
+    export_system(tmp_path / "checkpoint", Path())
+    assert Path("bundle.json").exists(), "the directory is still the same"
+    assert all(open_system(tmp_path / name).engine == "onnx" for name in ("empty", "behind", "here"))
+    assert (tmp_path / "link").is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint", "empty", "behind", "here", "link"}
 
 
 def test_parity_is_measured_on_the_first_configured_test_set(tmp_path):

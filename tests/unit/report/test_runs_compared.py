@@ -134,6 +134,12 @@ def test_a_run_without_its_report_is_said_to_be_one(original: Path, tmp_path: Pa
         compare_runs([original, tmp_path])
 
 
+def test_a_run_without_scores_is_named(runs: tuple[Path, Path]) -> None:
+    shutil.rmtree(runs[1] / "scores")
+    with pytest.raises(RetortError, match="second: this run has no scores yet; give its command again"):
+        compare_runs(runs)
+
+
 def test_a_run_given_twice_is_one_run(original: Path) -> None:
     with pytest.raises(RetortError, match="one run; expected two or more"):
         compare_runs([original, original.parent / "." / original.name])

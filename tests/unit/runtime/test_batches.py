@@ -20,16 +20,14 @@ class Recorder(System):
             decode_target=lambda tokens: ["".join(map(chr, ids)) for ids in tokens],
             target_pieces=[],
         )
-        super().__init__(vocabulary, {"kind": "none"}, ["none"], "float32", 64, False)
+        super().__init__(vocabulary, {"kind": "none", "several": 2}, ["none"], "float32", 64, False)
         self.sizes = []
 
     def decode(self, sources):
         self.sizes.append(len(sources))
         return [Decoded(list(tokens), False, 1) for tokens in sources]
 
-    @property
-    def most_outputs(self):
-        return 2
+    outputs_key = "several"
 
     def decode_scored(self, sources, count):
         return [[Scored(decoded, 0.0, [])] * count for decoded in self.decode(sources)]

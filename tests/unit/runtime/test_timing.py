@@ -57,9 +57,7 @@ class Echo(System):
         self.given.append(sources)
         return [Decoded(tokens, False, 1) for tokens in sources]
 
-    @property
-    def most_outputs(self):
-        return 1
+    outputs_key = None
 
     def decode_scored(self, sources, count):
         return [[Scored(decoded, 0.0, [0.0] * len(decoded.tokens))] for decoded in self.decode(sources)]

@@ -14,6 +14,7 @@ import torch
 import retort
 from retort import config
 from retort.data.ngrams import NgramModel
+from retort.data.vocabulary import Vocabulary
 from retort.export.exporting import export_system
 from retort.models.checkpoint import load_checkpoint
 from retort.runtime import open_system
@@ -50,6 +51,23 @@ def test_one_text_and_several(systems, name):
     assert translator.translate([]) == []
     cut = translator.translate("abcd " * 100)
     assert cut.truncated and cut.source_cut == translator.source_tokens(["abcd " * 100])[0] - translator.longest_source
+
+
+def test_n_grams_of_a_bundle_are_found_wherever_the_process_goes(systems, tmp_path, monkeypatch):
+    vocabulary = Vocabulary.load(systems / "ctc-checkpoint").digest
+    (tmp_path / "some.ngrams").write_bytes(replace(NgramModel.empty(), vocabulary=vocabulary).to_bytes())
+    search = config.CtcBeam(kind="ctc_beam", table=str(tmp_path / "some.ngrams")).model_dump()
+    export_system(systems / "ctc-checkpoint", tmp_path / "bundle", search=search)
+    monkeypatch.chdir(tmp_path)
+    translator = retort.load("bundle")
+    before = translator.translate(TEXTS)
+    monkeypatch.chdir("/")
+    assert translator.translate(TEXTS) == before
+
+
+def test_a_teacher_that_nothing_asks_is_refused(systems):
+    with pytest.raises(retort.RetortError, match="teacher-checkpoint: the search ctc_collapse asks no teacher"):
+        retort.load(systems / "ctc-checkpoint", teacher=systems / "teacher-checkpoint")
 
 
 def test_n_grams_of_another_vocabulary_are_refused(systems, tmp_path):
@@ -99,7 +117,7 @@ def test_several_outputs(systems, name, most):
     assert [t.text for t in translations] == [t.text for t in translator.translate(TEXTS)]
     counts = [len(t.hypotheses) for t in translations]
     assert min(counts) == 1 and (most > 1) < max(counts) <= most and translations[0].score is None
-    with pytest.raises(retort.RetortError, match=f"{most + 1} outputs per line: .* ranks {most}; choose another"):
+    with pytest.raises(retort.RetortError, match=f"{most + 1} outputs per line: .* ranks {most}; "):
         translator.translate("abcd", n_best=most + 1)
 
 

@@ -205,6 +205,22 @@ def test_who_waits_too_long_is_refused(server: Server, monkeypatch: pytest.Monke
     assert first.status == 200
 
 
+def test_a_burst_of_requests_is_answered() -> None:
+    limits = Limits(bytes=300, texts=3, at_once=1, connections=99)
+    with Server("127.0.0.1", 0, Upper(), limits) as server:  # type: ignore[arg-type]
+        # all are there before the first one is accepted
+        waiting = [connection(server) for _ in range(60)]
+        for connected in waiting:
+            connected.request("GET", "/")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        assert {connected.getresponse().status for connected in waiting} == {200}
+        for connected in waiting:
+            connected.close()
+        server.shutdown()
+        thread.join()
+
+
 def test_more_connections_than_allowed_are_closed(server: Server) -> None:
     held = [connection(server) for _ in range(3)]
     for connected in held:

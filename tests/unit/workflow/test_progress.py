@@ -140,6 +140,16 @@ def test_status_says_whether_a_run_is_under_way(base: Path, monkeypatch: pytest.
     assert is_held(lock) and status.lines(RUN)[2].startswith("under way since ")
 
 
+def test_status_of_results_behind_a_link(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base)
+    there = status.lines(RUN)
+    (base / "results").rename(tmp_path / "scratch")
+    (base / "results").symlink_to(tmp_path / "scratch")
+    assert status.lines(RUN) == status.lines(None) == there
+    RunLock(lock_of("r", base), str(RUN)).take()
+    assert status.lines(RUN)[2].startswith("under way since ")
+
+
 def test_status_finds_logs_from_another_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(base, "logs/train.log", f"{LOG}error: train_system: no text\n", NOW + 61)
     (base / "elsewhere").mkdir()
