@@ -108,13 +108,12 @@ def _open(path: Path | str, table: Table) -> tuple[pq.ParquetFile, dict[str, Any
     if header["table"] == table.name and header["version"] in table.older:
         lacking = table.older[header["version"]](Path(path))
     elif (header["table"], header["version"]) != (table.name, table.version):
-        found, expected = (
-            f"table {header['table']} version {header['version']}",
-            f"{table.name} version {table.version}",
+        same = header["table"] == table.name
+        remedy = "delete it and run the stage that writes it again" if same else f"give a table {table.name}"
+        raise RetortError(
+            f"{path}: holds table {header['table']} version {header['version']}, expected {table.name} version "
+            f"{table.version}; {remedy}"
         )
-        is_older = header["table"] == table.name
-        remedy = "delete it and run the stage that writes it again" if is_older else f"give a table {table.name}"
-        raise RetortError(f"{path}: holds {found}, expected {expected}; {remedy}")
     names = file.schema_arrow.names
     if twice := [name for name in table.names if names.count(name) > 1]:
         raise RetortError(f"{path}: column {twice[0]!r} is there twice; run the stage that writes it again")

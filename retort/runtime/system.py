@@ -85,8 +85,6 @@ class System(ABC):
     """Lines that are decoded at once unless the caller says otherwise; 1 where an output would depend on the others."""
     has_shortlist: bool = False
     """Whether it scores candidates of a source instead of the vocabulary."""
-    asks_teacher: bool = False
-    """Whether its search has a teacher score the candidates."""
 
     def __init__(
         self,
@@ -163,6 +161,11 @@ class System(ABC):
                     for line, (decoded, score, log_probs) in zip(lines, ranked, strict=True)
                 ]
         return outputs
+
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether its search has a teacher score the candidates."""
+        return False
 
     @property
     @abstractmethod

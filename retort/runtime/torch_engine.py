@@ -57,7 +57,7 @@ class TorchSystem(System):
         return [Decoded(h.tokens, h.truncated, h.passes) for h, *_ in nbest_lists]
 
     @property
-    def asks_teacher(self) -> bool:  # type: ignore[override]
+    def asks_teacher(self) -> bool:
         return self._teacher is not None
 
     @property

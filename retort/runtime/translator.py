@@ -187,7 +187,7 @@ def load(
         raise RetortError(f"{str(error.filename or path)[:200]}: {error.strerror or error}; {remedy(error)}") from None
     if teacher and not system.asks_teacher:
         kind = system.search["kind"]
-        raise RetortError(f"{teacher}: the search {kind} asks no teacher; leave it out, or choose length_parallel")
+        raise RetortError(f"{teacher}: the search {kind} asks no teacher; leave it out, or choose one that does")
     return Translator(system)
 
 

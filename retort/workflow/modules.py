@@ -96,7 +96,7 @@ class Modules:
         systems = self.config.systems.values()
         searches = {search_module(search) for system in systems for search in system.searches.values()}
         engines = {module for engine in self.config.latency.engines for module in engine_modules(engine, systems)}
-        external = self.asking() if self.plan.timed_external() else set()
+        external = self.asking() if self.plan.config.external_is_timed else set()
         return searches | {model_module(system) for system in systems} | engines | external
 
     def _teacher(self, is_asked: bool) -> set[str]:

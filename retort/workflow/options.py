@@ -194,7 +194,7 @@ class Options:
     def timed_external(self) -> list[str]:
         """--external SECTION --vocabulary DIRECTORY where the external teacher is timed."""
         directory = os.path.dirname(self.plan.layout.vocabulary()["vocabulary"])
-        timed = self.plan.timed_external()
+        timed = self.config.external_is_timed
         return ["--external", self.external_teacher(), "--vocabulary", directory] if timed else []
 
     def asked_about_training(self) -> str:

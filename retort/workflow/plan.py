@@ -123,13 +123,9 @@ class Plan:
         """The outputs of the external teacher that are the target side of the vocabulary, where there is no other."""
         return [self.layout.judged("judged")] if "train" in self.config.corpus.unreferenced and self.judgement() else []
 
-    def timed_external(self) -> bool:
-        """Whether the external teacher is timed."""
-        return self.config.external_is_timed
-
     def timed_external_files(self) -> list[str]:
         """What its timing reads: its files, and the vocabulary that its tokens are counted with."""
-        return [*self.files_about_tests(), *self.layout.vocabulary().values()] if self.timed_external() else []
+        return [*self.files_about_tests(), *self.layout.vocabulary().values()] if self.config.external_is_timed else []
 
     def judgement(self) -> list[str]:
         """Counts of the external teacher's outputs that train, and of those that do not."""

@@ -15,7 +15,7 @@ from retort.workflow.progress_view import framed, view
 def lines(run: Path | None) -> list[str]:
     """The state of a run, the running jobs, and the logs of those that failed; of the last run that was started in
     this directory unless one is named. Raises RetortError where there is none."""
-    # as it was written: where results is a link, the run's files are named by it
+    # links are kept: the lock and the logs are found by the path that the run was started with
     run = Path(os.path.abspath(run or _last()))
     progress = Progress.read(run)
     base = run.parents[1]
