@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from retort.config.external import Filters
 from retort.data.writing import is_unspaced, length_ratio, words
@@ -57,12 +57,9 @@ def reason_against(source: str, text: str, truncated: bool, filters: Filters) ->
 
 def is_chatter(text: str, patterns: list[str]) -> bool:
     """Whether the text begins with one of the patterns, after quotation marks and white space."""
-    return _joined(tuple(patterns)).match(text.lstrip(" \t\"'*#“”„«»")) is not None
-
-
-@cache
-def _joined(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.IGNORECASE)
+    start = text.lstrip(" \t\"'*#“”„«»")
+    # one by one, since numbers of groups and flags are each pattern's own
+    return any(re.match(pattern, start, re.IGNORECASE) for pattern in patterns)
 
 
 def is_copied(source: str, text: str, share: float) -> bool:

@@ -20,6 +20,7 @@ from retort.models.base import Transformer
 from retort.models.embeddings import Positions
 from retort.models.kernels import Linear, embed, most_probable
 from retort.models.layers import padding_bias
+from retort.search.tokens import LEAST_LENGTH
 
 LENGTH_RANGE = 64
 """A length predictor relative to the source has classes from -64 to 64 (as fairseq's offset option)."""
@@ -162,12 +163,14 @@ def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> T
 
 
 def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, count: int) -> Tensor:
-    """The ``count`` most probable target lengths [b, count], or all of fewer, eos included, each from 1 to the model's
-    maximum."""
+    """The ``count`` most probable target lengths [b, count], or all of fewer, eos included, each from LEAST_LENGTH
+    to the model's maximum."""
     logits_bl = model.predict_length(source_bs, memory_bsd).float()
+    class_l = torch.arange(logits_bl.shape[1], device=logits_bl.device)
+    length_bl = model.length_offset((source_bs != PAD).sum(1))[:, None] + class_l
+    logits_bl = logits_bl.masked_fill(length_bl < LEAST_LENGTH, -torch.inf)
     classes_bk = torch.topk(logits_bl, min(count, logits_bl.shape[1]), dim=-1).indices
-    offset_b = model.length_offset((source_bs != PAD).sum(1))
-    return (offset_b[:, None] + classes_bk).clamp(1, model.config.max_length)
+    return length_bl.gather(1, classes_bk).clamp(LEAST_LENGTH, model.config.max_length)
 
 
 def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> ParallelModel:

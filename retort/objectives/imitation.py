@@ -51,7 +51,7 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: 
     real_bt = prefixes.output_bt != PAD
     states_nd = model(batch.source_bs, input_bt)[real_bt]
     weight_vd = model.embeddings.output
-    share = torch.tensor(len(prefixes.own_r) / len(input_bt))
+    share = torch.tensor(len(prefixes.own_r) / len(input_bt), device=input_bt.device)
     if options.labels == "stored":
         labels = _stored_labels(step).of(batch.ids).to(states_nd.device)
         return Loss(top_k_cross_entropy(states_nd, weight_vd, labels) / len(states_nd))

@@ -18,6 +18,7 @@ from retort.models.autoregressive import AutoregressiveModel
 from retort.models.parallel import ParallelModel, most_probable_lengths
 from retort.search.base import Hypothesis
 from retort.search.length_candidates import LengthCandidates, repeated_memory
+from retort.search.tokens import LEAST_LENGTH
 
 SCORED_TOKENS = 8192
 """Candidates x padded length that the teacher scores at once; bounds the memory for large batches."""
@@ -45,7 +46,7 @@ def lengths_around(model: ParallelModel, source_bs: Tensor, count: int) -> Lengt
     """
     memory_bsd, memory_bias = model.encode(source_bs)
     predicted_b1 = most_probable_lengths(model, source_bs, memory_bsd, count=1)
-    first_b1 = (predicted_b1 - count // 2).clamp(min=2)
+    first_b1 = (predicted_b1 - count // 2).clamp(min=LEAST_LENGTH)
     length_bc = first_b1 + torch.arange(count, device=source_bs.device)
     fits_bc = length_bc <= model.config.max_length
     return LengthCandidates.of_lengths(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from retort.config.tokenizers import AUTO
-from retort.data.batches import EncodedCorpus, length_batches
+from retort.data.batches import LENGTH_STEP, EncodedCorpus, length_batches, round_up
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import load_tokenizer
@@ -51,7 +51,8 @@ class Validator:
         scores = self.loss(model, self.corpus)
         scores |= {f"loss_{name}": self.loss(model, corpus)["loss"] for name, corpus in self.others.items()}
         if self.objective.pretrains:
-            scores["encoder_gap"] = self.encoder_gap(model)
+            gap = self.encoder_gap(model)
+            scores |= {} if gap is None else {"encoder_gap": gap}
         if self.subset is not None:
             scores |= self.quality(model, self.subset)
         model.train()
@@ -76,22 +77,26 @@ class Validator:
                 totals[name] = totals.get(name, 0.0) + weight
         return {name: value / totals[name] for name, value in sums.items()}
 
-    def _batches(self, corpus: EncodedCorpus) -> list[np.ndarray]:
-        """Row numbers by the longer side, so that long sources of short targets stay within the memory too."""
-        return length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), self.tokens)
+    def _batches(self, corpus: EncodedCorpus, least: int = 1) -> list[np.ndarray]:
+        """Row numbers by the longer side, so that long sources of short targets stay within the memory too; at least
+        ``least`` rows in each but the last, however long they are."""
+        lengths = np.maximum(corpus.source.lengths, corpus.target.lengths)
+        longest = round_up(int(lengths.max()) + 1, LENGTH_STEP)
+        return length_batches(lengths, max(self.tokens, least * longest))
 
     @torch.no_grad()
-    def encoder_gap(self, model: EncoderDecoder) -> float:
-        """Nats per token that the loss rises by where the encoder reads another text of about the same length."""
+    def encoder_gap(self, model: EncoderDecoder) -> float | None:
+        """Nats per token that the loss rises by where the encoder reads another text of about the same length; None
+        where there is no other text."""
         module, step = load_objective(self.objective.name), Step(torch.Generator().manual_seed(0))
         sums, total = 0.0, 0
-        for rows in self._batches(self.corpus):
+        for rows in self._batches(self.corpus, least=2):
             if len(rows) > 1:
                 batch = self.corpus.batch(rows)
                 gap = float(module.encoder_gap(model, batch.to(model.device), self.objective, step))
                 sums += gap * batch.target_tokens
                 total += batch.target_tokens
-        return sums / max(1, total)
+        return sums / total if total else None
 
     def quality(self, model: EncoderDecoder, subset: EncodedCorpus) -> dict[str, float]:
         best = [

@@ -13,6 +13,10 @@ from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import described, described_weights, load_weights, read_description
 
+OF_DECODER_LAYERS = {"relative.": 0, "layer_fusion.": 1}
+"""What else each decoder layer has, outside of it: the start of its weights' names, and how many first layers lack
+it."""
+
 
 def warm_start(
     model: EncoderDecoder, start: Path | None, objective: ObjectiveSection, training: Training, vocabulary: Vocabulary
@@ -31,6 +35,8 @@ def warm_start(
         raise RetortError(f"{start}: trained with another vocabulary; its weights cannot be used: train it again")
     trained, theirs = described(start, description)
     for key, layers in training.start_layers.items():
+        if theirs.family == "gru":
+            raise RetortError(f"{start}: layers of a recurrent model cannot be chosen; remove training.start_{key}")
         depth = getattr(theirs, key)
         if max(layers) > depth:
             raise RetortError(f"{start}: training.start_{key} names layer {max(layers)}, and it has {depth}")
@@ -57,10 +63,11 @@ def warm_start(
 
 def _chosen(weights: dict[str, Tensor], side: str, layers: list[int]) -> dict[str, Tensor]:
     """The weights with these layers of a side alone, counted from 1, which become the first, second, ... ones."""
-    stack = f"{side}.layers."
-    chosen = {name: weight for name, weight in weights.items() if not name.startswith(stack)}
-    for place, layer in enumerate(layers):
-        own = f"{stack}{layer - 1}."
-        names = [name for name in weights if name.startswith(own)]
-        chosen |= {f"{stack}{place}.{name.removeprefix(own)}": weights[name] for name in names}
+    stacks = {f"{side}.layers.": 0} | (OF_DECODER_LAYERS if side == "decoder" else {})
+    chosen = {name: weight for name, weight in weights.items() if not name.startswith(tuple(stacks))}
+    for stack, without in stacks.items():
+        for place, layer in enumerate(layers):
+            own = f"{stack}{layer - 1 - without}."
+            names = [name for name in weights if name.startswith(own)]
+            chosen |= {f"{stack}{place - without}.{name.removeprefix(own)}": weights[name] for name in names}
     return chosen

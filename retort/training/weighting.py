@@ -164,7 +164,9 @@ class Weighting:
                 within = min(max(share - before / paced.window, 0.0), 1.0)
                 own_weight_b = weights_within(own_b, windows[kind], share=within, kind=paced.weights)
             weight_b[chosen_b] = own_weight_b
-            surplus[kind] = before + int((own_weight_b > 0).sum()) - share * len(own_b)
+            after = before + int((own_weight_b > 0).sum()) - share * len(own_b)
+            # what is rounded off is below 1; more is of batches that keep their only sample, and no other batch's debt
+            surplus[kind] = min(max(after, -1.0), 1.0) if paced.among == "batch" else after
         return weight_b.to(batch.weights.device)
 
     def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:

@@ -33,6 +33,10 @@ MAY_MIX = (
 )
 
 
+TAKE_NO_NUMBERS = ("stack", "cat")
+"""Where even a number of the CPU may not meet tensors of a device."""
+
+
 class DevicesMeet(AssertionError):
     """An operation that torch refuses where its tensors are on two devices."""
 
@@ -90,7 +94,7 @@ class FakeDevice(TorchFunctionMode):
                 raise DevicesMeet("a tensor of the CPU, indexed by one of another device")
         if name in MAY_MIX:
             return
-        places = {place_of(t) for t in given if t.dim()} - {None}
+        places = {place_of(t) for t in given if t.dim() or name in TAKE_NO_NUMBERS} - {None}
         if len(places) > 1:
             shapes = [(place_of(t), tuple(t.shape)) for t in given]
             raise DevicesMeet(f"{name}: tensors of two devices, {shapes}")

@@ -39,7 +39,9 @@ def test_losses_likelihoods_and_agreements_stay_on_the_model_s_device(options: O
         mark_far(step.teacher)
     with FakeDevice():
         pairs = pairs_for(options, SOURCES, TARGETS).to(DEVICE)
-        module.compute(model.train(), pairs, options, step).total.backward()
+        loss = module.compute(model.train(), pairs, options, step)
+        torch.stack([loss.total, *loss.parts.values()])  # as the training loop does
+        loss.total.backward()
         module.compute(model.eval(), pairs, options, step)
         if options.pretrains:
             module.encoder_gap(model, pairs, options, step)
@@ -91,6 +93,7 @@ MISTAKES: list[tuple[str, Callable[[Tensor, Tensor], object]]] = [
     ("two devices", lambda far, near: torch.where(near > 0, far, far)),
     ("two devices", lambda far, near: far.masked_fill(near > 0, 0.0)),
     ("two devices", lambda far, near: torch.cat([far, torch.zeros(2)])),
+    ("two devices", lambda far, near: torch.stack([far.sum(), torch.tensor(2.0)])),
     ("two devices", lambda far, near: far.gather(0, torch.arange(2))),
     ("call cpu", lambda far, near: far.numpy()),
     ("call cpu", lambda far, near: np.asarray(far)),

@@ -13,6 +13,7 @@ import numpy as np
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import Encoded, Rows, filled, filled_scored
 from retort.runtime.system import Decoded, Scored
+from retort.search.tokens import LEAST_LENGTH
 
 OUTPUTS_KEY = "candidates"
 
@@ -30,7 +31,7 @@ def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
 def _rows(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> Rows:
     count = options["candidates"]
     encoded = Encoded(graphs, sources)
-    first_b1 = np.maximum(encoded.most_probable_lengths(1) - count // 2, 2)
+    first_b1 = np.maximum(encoded.most_probable_lengths(1) - count // 2, LEAST_LENGTH)
     length_bc = first_b1 + np.arange(count)
     fits_bc = length_bc <= graphs.max_length
     return Rows(encoded, fits_bc.nonzero()[0], length_bc[fits_bc])

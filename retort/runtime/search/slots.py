@@ -16,7 +16,7 @@ from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOT
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.odd import without_repeats_of
 from retort.runtime.system import Decoded, Scored, distinct
-from retort.search.tokens import TOKENS_PER_SLOT, first_of_repeats, of_text, text_of, without_repeats
+from retort.search.tokens import LEAST_LENGTH, TOKENS_PER_SLOT, first_of_repeats, of_text, text_of, without_repeats
 
 
 class Encoded:
@@ -29,14 +29,17 @@ class Encoded:
         self.memory_length_b = self.source_length_b + np.int32(graphs.facts["length_slot"])
 
     def most_probable_lengths(self, count: int) -> np.ndarray:
-        """The ``count`` most probable target lengths [b, c], or all of fewer, eos included, best first."""
-        if count == 1:
-            classes_bc = self.length_scores_bl.argmax(1)[:, None]
-        else:
-            classes_bc = np.argsort(-self.length_scores_bl, axis=1, kind="stable")[:, :count]
+        """The ``count`` most probable target lengths [b, c], or all of fewer, eos included, best first, each from
+        LEAST_LENGTH to the model's maximum."""
         facts = self.graphs.facts
-        offset_b = 0 if facts["length_slot"] else self.source_length_b[:, None] - facts["length_range"]
-        return np.clip(classes_bc + offset_b, 1, self.graphs.max_length)
+        offset_b1 = 0 if facts["length_slot"] else self.source_length_b[:, None] - facts["length_range"]
+        length_bl = offset_b1 + np.arange(self.length_scores_bl.shape[1])[None]
+        scores_bl = np.where(length_bl < LEAST_LENGTH, -np.inf, self.length_scores_bl)
+        if count == 1:
+            classes_bc = scores_bl.argmax(1)[:, None]
+        else:
+            classes_bc = np.argsort(-scores_bl, axis=1, kind="stable")[:, :count]
+        return np.clip(classes_bc + offset_b1, LEAST_LENGTH, self.graphs.max_length)
 
     def length_log_probs(self, source_n: np.ndarray, length_n: np.ndarray) -> np.ndarray:
         """log p(length) [n] of these target lengths of these sources, in nats."""

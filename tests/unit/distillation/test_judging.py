@@ -37,6 +37,8 @@ SOURCE = "the cat sat on the mat today"
         ("As an AI language model I do not sit", "chatter", {}),
         ("Sure, here is the translation: die Katze", None, {"chatter": []}),
         ("Sicher, hier sitzt die Katze", None, {}),
+        ("Sorry, that is bad", "chatter", {"chatter": ["(?i)well", "(?i)sorry"]}),
+        ("bb bad", "chatter", {"chatter": [r"(a)\1 bad", r"(b)\1 bad"]}),
     ],
 )  # fmt: skip
 def test_each_filter_rejects_what_it_is_for(text: str, reason: str | None, filters: Any) -> None:

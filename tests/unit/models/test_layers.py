@@ -184,17 +184,24 @@ def test_lengths_out_of_the_classes_range_take_the_last_class():
 
 
 def test_the_most_probable_lengths_come_first_and_stay_in_range():
-    logits = torch.zeros(2, 2 * LENGTH_RANGE + 1)
+    logits = torch.zeros(1, 2 * LENGTH_RANGE + 1)
     logits[:, LENGTH_RANGE + 3], logits[:, LENGTH_RANGE - 1], logits[:, LENGTH_RANGE - 6] = 3.0, 2.0, 1.0
     model = predicting(parallel(max_length=10), logits)
-    assert most_probable_lengths(model, padded(sentences([7, 3])), None, 3).tolist() == [[10, 7, 2], [7, 3, 1]]
+    assert most_probable_lengths(model, padded(sentences([7])), None, 3).tolist() == [[10, 7, 2]]
+
+
+def test_lengths_that_no_text_has_are_not_tried():
+    logits = torch.zeros(1, 2 * LENGTH_RANGE + 1)
+    logits[:, : LENGTH_RANGE - 2], logits[:, LENGTH_RANGE + 1], logits[:, LENGTH_RANGE - 2] = 3.0, 2.0, 1.0
+    model = predicting(parallel(max_length=10), logits)
+    assert most_probable_lengths(model, padded(sentences([3])), None, 2).tolist() == [[5, 2]]
 
 
 def test_a_slot_predicts_lengths_that_do_not_depend_on_the_source_s():
     logits = torch.zeros(2, 41)
     logits[:, 40], logits[:, 7], logits[:, 0] = 3.0, 2.0, 1.0
     model = predicting(parallel(length_from="slot"), logits)
-    assert most_probable_lengths(model, padded(sentences([7, 3])), None, 3).tolist() == [[40, 7, 1]] * 2
+    assert most_probable_lengths(model, padded(sentences([7, 3])), None, 2).tolist() == [[40, 7]] * 2
 
 
 @pytest.mark.parametrize("decoder_input", ["mask", "pad"])

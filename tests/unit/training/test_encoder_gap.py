@@ -82,6 +82,17 @@ def test_the_gap_is_a_mean_over_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len({gap for gap, _ in gaps}) == 2
 
 
+@pytest.mark.parametrize(("blocks", "measured"), [(6, True), (1, False)])
+def test_the_gap_is_measured_where_a_batch_holds_one_text(blocks: int, measured: bool) -> None:
+    texts = Ragged.from_lists(sentences([40] * blocks, seed=3))
+    options = BartJanus(name="bart_janus")
+    corpus = EncodedCorpus(np.arange(blocks), texts, texts)
+    validator = Validator(corpus, cast("Any", None), options, None, 0, tokens=44)
+    gap = validator.encoder_gap(small_model(options))
+    assert (gap is not None) == measured and gap != 0.0
+    assert ("encoder_gap" in validator(small_model(options))) == measured
+
+
 def test_the_loop_logs_the_gap_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = {**OBJECTIVES, "bart_janus": BartJanus(name="bart_janus", least_encoder_gap=50)}
     monkeypatch.setattr("tests.unit.fakes_training.OBJECTIVES", own)

@@ -49,6 +49,34 @@ def test_layers_of_a_system_become_those_of_a_shallower_one(teacher, vocabulary)
     assert all(torch.equal(p, weights[n]) for n, p in model.named_parameters() if n.startswith("embeddings."))
 
 
+@pytest.mark.parametrize(
+    ("objective", "stack", "first"),
+    [
+        (config.Bang(name="bang"), "relative", 1),
+        (config.Vanilla(name="vanilla", deep_supervision=True), "layer_fusion", 2),
+    ],
+)
+def test_what_else_a_layer_has_comes_with_it(objective, stack, first, tmp_path, vocabulary):
+    saved(tmp_path, vocabulary, objective, decoder_layers=4)
+    model = student(objective, vocabulary, decoder_layers=2)
+    training = config.Training(warm_start="teacher", start_decoder_layers=[2, 4])
+    warm_start(model, tmp_path, objective, training, vocabulary)
+    weights = read_weights(tmp_path)
+    for place, layer in enumerate([2, 4], 1):
+        if place >= first:
+            own = model.get_parameter(f"{stack}.{place - first}.weight")
+            assert torch.equal(own, weights[f"{stack}.{layer - first}.weight"])
+
+
+def test_layers_of_a_recurrent_model_cannot_be_chosen(tmp_path, vocabulary):
+    gru = {"family": "gru", "encoder_layers": 3, "decoder_layers": 1}
+    saved(tmp_path, vocabulary, AUTOREGRESSIVE, **gru)
+    model = student(AUTOREGRESSIVE, vocabulary, **gru | {"encoder_layers": 2})
+    training = config.Training(warm_start="teacher", start_encoder_layers=[1, 3])
+    with pytest.raises(RetortError, match="layers of a recurrent model cannot be chosen"):
+        warm_start(model, tmp_path, AUTOREGRESSIVE, training, vocabulary)
+
+
 def test_encoder_layers_of_the_teacher_and_further_random_ones(teacher, vocabulary):
     objective = config.Ctc(name="ctc")
     model = student(objective, vocabulary, encoder_layers=3)

@@ -344,6 +344,14 @@ def test_what_is_rounded_off_in_a_batch_is_carried_to_the_next():
     assert sum(kept) == 30 and set(kept) == {1, 2}
 
 
+def test_batches_of_one_sample_take_none_from_others():
+    weighting, state = Weighting(VANILLA, None, SelfPaced(random=True)), {}
+    for seed, size in enumerate([1] * 20 + [60]):
+        batch = replace(mixed(size, seed=seed), distilled_b=None)
+        found = weighting(parallel(), batch, step(0.1, seed=seed), state)
+    assert int((found.weights > 0).sum()) == 29
+
+
 def test_weights_of_the_easiest():
     values = torch.tensor([4.0, 1.0, float("inf"), 2.0, 3.0])
     assert weights_of_easiest(values, 2.4, "hard").tolist() == [0, 1, 0, 1, 0]
