@@ -40,6 +40,7 @@ class Answers:
             for path in sorted(directory.glob("*.jsonl")):
                 self._read(path)
             self._handle = self.path.open("ab")
+            self._length_at_opening = self._handle.tell()
         self._synced = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -65,6 +66,11 @@ class Answers:
         self.known[source] = answer.outputs
         self.requests += answer.requests
         self.tokens += answer.tokens
+
+    def drop_added(self) -> None:
+        """Remove the answers of this job from its file, so that their sources are asked again."""
+        with writable(self.path):
+            self._handle.truncate(self._length_at_opening)
 
     def _read(self, path: Path) -> None:
         with path.open("rb") as handle:

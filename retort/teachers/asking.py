@@ -48,7 +48,8 @@ def outputs_of(
     """The outputs of every question by its id, the best one first; each distinct source is asked once, ever.
 
     ``directory`` holds the answers that earlier jobs with the same teacher and settings got, ``job`` names the file for
-    those of this one. Raises RetortError when the teacher cannot go on; answers up to then are kept.
+    those of this one. Raises RetortError when the teacher cannot go on; answers up to then are kept. Those of a
+    teacher that fails when it is closed are not: see ``Teacher.close``.
     """
     # as the teacher reads it
     questions = [Question(question.id, one_line(question.source)) for question in questions]
@@ -78,11 +79,19 @@ def _ask(teacher: Teacher, waiting: Sequence[Question], answers: Answers) -> Non
                 log.info("%d of %d sources", number, len(waiting))
     except BaseException:
         try:
-            teacher.close()
+            _close(teacher, answers)
         except RetortError as error:
             log.warning("%s", error)
         raise
-    teacher.close()
+    _close(teacher, answers)
+
+
+def _close(teacher: Teacher, answers: Answers) -> None:
+    try:
+        teacher.close()
+    except RetortError:
+        answers.drop_added()
+        raise
 
 
 def _checked(outputs: list[Output], question: Question) -> list[Output]:

@@ -53,7 +53,7 @@ class Teacher(Protocol):
         """Time on processors so far of other processes that work for it; None where it is not known."""
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free what it holds. Raises RetortError where its answers turn out to be wrong, all since it was opened."""
 
 
 def open_external(section: ExternalSection, split: str, threads: int = 1, spent: tuple[int, int] = (0, 0)) -> Teacher:

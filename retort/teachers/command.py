@@ -49,13 +49,8 @@ class Command:
 
     def close(self) -> None:
         if self._stream:
-            rest = self._stream.close()
-            self._stream = None
-            if rest:
-                raise RetortError(
-                    f"{self._command}: wrote {len(rest)} more line(s) than it was given, the first {rest[0]!r}; "
-                    f"expected one line per source, so its answers may be shifted"
-                )
+            stream, self._stream = self._stream, None
+            stream.close()
 
     @property
     def _command(self) -> str:
@@ -89,10 +84,13 @@ class _Stream:
         assert self.process.stdin and self.process.stdout
         self.stdin: IO[bytes] = self.process.stdin
         self.lines: queue.Queue[bytes | None] = queue.Queue(WAITING)
+        self.given = self.written = 0
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
 
     def exchange(self, lines: list[str]) -> list[str]:
-        """As many lines as were given."""
+        """As many lines as were given. Raises RetortError if that many do not come, or more came before."""
+        self._check_count()
+        self.given += len(lines)
         threading.Thread(target=self._write, args=(lines,), daemon=True).start()
         answers: list[str] = []
         end = time.monotonic() + self.section.timeout
@@ -115,18 +113,25 @@ class _Stream:
             answers.append(decoded(line, self.command))
         return answers
 
-    def close(self) -> list[str]:
-        """End the program; the lines that it still writes."""
+    def close(self) -> None:
+        """End the program. Raises RetortError if it wrote more lines than it was given."""
         with suppress(OSError):
             self.stdin.close()
-        rest: list[str] = []
         with suppress(queue.Empty):
-            while len(rest) < WAITING and (line := self.lines.get(timeout=min(self.section.timeout, 10))) is not None:
-                rest.append(decoded(line, self.command))
+            for _ in range(WAITING):
+                if self.lines.get(timeout=min(self.section.timeout, 10)) is None:
+                    break
         self.process.kill()
         self.process.wait()
         self.errors.close()
-        return rest
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if self.written > self.given:
+            raise RetortError(
+                f"{self.command}: wrote {self.written} lines for {self.given}; expected one line per source, so its "
+                f"answers may be shifted. None of this job is kept. Correct the program and run again"
+            )
 
     def _write(self, lines: list[str]) -> None:
         try:
@@ -138,6 +143,7 @@ class _Stream:
 
     def _read(self, stdout: IO[bytes]) -> None:
         while line := stdout.readline(MAX_LINE_BYTES):
+            self.written += 1
             self.lines.put(line.removesuffix(b"\n"))
         self.lines.put(None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,38 @@ def test_a_line_too_many_is_an_error(tmp_path: Path) -> None:
     twice = "import sys\nfor line in sys.stdin:\n    print(1); print(2, flush=True)\n"
     with pytest.raises(RetortError, match="50 lines out for 25 lines in"):
         texts(command(tmp_path, twice))
-    with pytest.raises(RetortError, match="wrote 25 more line"):
+    with pytest.raises(RetortError, match="wrote 50 lines for 25; expected one line per source"):
         texts(command(tmp_path, twice, streams=True))
+
+
+def test_nothing_is_kept_of_a_stream_that_wrote_a_line_too_many(tmp_path: Path) -> None:
+    def outputs(section: CommandTeacher, count: int) -> list[str]:
+        asked = QUESTIONS[:count]
+        found = outputs_of(section, asked, split="train", directory=tmp_path / "answers", job="train")
+        return [found[question.id][0].text for question in asked]
+
+    backwards = [question.source[::-1] for question in QUESTIONS]
+    assert outputs(command(tmp_path, BACKWARDS, streams=True), 5) == backwards[:5]
+    banner = command(tmp_path, f"print('model loaded', flush=True)\n{BACKWARDS}", streams=True)
+    with pytest.raises(RetortError, match="wrote 21 lines for 20"):
+        outputs(banner, 25)
+    # answers of an earlier process stay
+    assert len((tmp_path / "answers/train.jsonl").read_text().splitlines()) == 5
+    assert outputs(command(tmp_path, BACKWARDS, streams=True), 25) == backwards
+
+
+def test_a_line_too_many_is_seen_at_the_next_exchange(tmp_path: Path) -> None:
+    twice = "import sys\nfor line in sys.stdin:\n    print('1\\n2', flush=True)\n"
+    section = command(tmp_path, twice, streams=True, lines=5)
+    teacher = open_external(section, "train")
+    found = teacher.answer(QUESTIONS)
+    for _ in range(5):
+        next(found)
+    time.sleep(0.3)
+    with pytest.raises(RetortError, match=r"wrote \d+ lines for 5"):
+        next(found)
+    with pytest.raises(RetortError, match=r"wrote \d+ lines for 5"):
+        teacher.close()
 
 
 @pytest.mark.parametrize("streams", [True, False])
@@ -108,7 +139,7 @@ def test_a_program_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_stream_without_an_end_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(RetortError, match="wrote 1000 more line"):
+    with pytest.raises(RetortError, match=r"wrote \d+ lines for"):
         texts(command(tmp_path, ENDLESS["lines"], streams=True))
 
 
