@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import retort
-from retort.config import METRICS
+from retort.config import EXTERNAL, METRICS
 from retort.data.provenance import value_digest
 from retort.distillation.guards import MEANING
 from retort.evaluation.diagnostics import RIGHT
@@ -129,6 +129,8 @@ def _times(inputs: Inputs) -> dict[str, Any]:
         "source_lengths": timing.LENGTHS,
         "busy_ratio": timing.busy_ratio(inputs),
         "is_busy": timing.time_column(inputs) == "processor_seconds",
+        "external_by_clock": inputs.config.external_is_timed
+        and timing.time_column(inputs, EXTERNAL) == "total_seconds",
         "changed_outputs": timing.changed_outputs(inputs),
         "footprints": timing.engine_footprints(inputs),
         "load": inputs.latency_provenance.get("load"),

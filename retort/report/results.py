@@ -58,7 +58,7 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
             other = "" if best[system, search] == engine else f", {engine}"
             for size, latency in sizes.items():
                 facts = {"size": size, "batches": latency.batches, "engine": engine, "precision": latency.precision}
-                facts["time"] = "clock" if time_column(timed) == "total_seconds" else "processor"
+                facts["time"] = "clock" if time_column(timed, system) == "total_seconds" else "processor"
                 values = {
                     "latency_ms": (latency.median * 1000, LATENCY_SIGNATURE),
                     "processor_ms": (latency.processor * 1000, PROCESSOR_SIGNATURE),

@@ -1,8 +1,8 @@
 """The report's times: of each system and search in each engine that ran it, and how many times faster one is.
 
 A system's latency is that in its fastest engine, and so is that of what it is compared with. Times are the clock's,
-unless the machine was busy with other work: then they are the processor's. The clock of a busy machine does wrong to an
-engine that works in a thread of its own, which has to wait for its turn twice.
+unless the machine was busy with other work: then they are the processor's, where those are known. The clock of a busy
+machine does wrong to an engine that works in a thread of its own, which has to wait for its turn twice.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from retort.config import EXTERNAL
+from retort.config.external import CTranslate2Teacher, TransformersTeacher
 from retort.data.tables import WITH_SHORTLIST
 from retort.evaluation.significance import SEED
 from retort.report.inputs import Inputs, Row
@@ -87,13 +88,13 @@ class Speedup:
 
 def engine_latencies(inputs: Inputs) -> dict[EngineKey, dict[int, Latency]]:
     """Latency by system, search and engine, and by batch size, in the config's order."""
-    column = time_column(inputs)
+    columns = _time_columns(inputs)
     groups: dict[EngineKey, dict[int, list[Row]]] = {}
     for row in inputs.latency:
         sizes = groups.setdefault((row["system"], row["search"], row["engine"]), {})
         sizes.setdefault(row["batch_size"], []).append(row)
     return {
-        key: {size: _latency(size, rows, _own_column(key[0], column)) for size, rows in sorted(groups[key].items())}
+        key: {size: _latency(size, rows, columns[key[0]]) for size, rows in sorted(groups[key].items())}
         for key in sorted(groups, key=lambda key: (inputs.order(*key[:2]), key[2]))
     }
 
@@ -156,12 +157,13 @@ def rival_key(inputs: Inputs) -> Key | None:
 
 def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str, int], Speedup]:
     """Speed-up over the reference in the engine that is fastest at the batch size, by system, search, engine and batch
-    size. What scores a shortlist is compared with the reference that does so, too."""
-    column = time_column(inputs)
+    size. What scores a shortlist is compared with the reference that does so, too. There is none where the times of one
+    are the clock's and those of the other the processor's."""
+    columns = _time_columns(inputs)
     medians: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
     for row in inputs.latency:
         batches = medians.setdefault((row["system"], row["search"], row["engine"], row["batch_size"]), {})
-        batches.setdefault(row["batch"], []).append(row[_own_column(row["system"], column)])
+        batches.setdefault(row["batch"], []).append(row[columns[row["system"]]])
     if reference is None:
         return {}
     by_engine = engine_latencies(inputs)
@@ -174,7 +176,7 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
     for (system, search, own, size), batches in medians.items():
         base = medians.get((*reference, engines[own.endswith(WITH_SHORTLIST), size], size))
         common = sorted(base.keys() & batches.keys()) if base else []
-        if base and common:
+        if base and common and columns[system] == columns[reference[0]]:
             result[system, search, own, size] = speedup(
                 [float(np.median(base[batch])) for batch in common],
                 [float(np.median(batches[batch])) for batch in common],
@@ -202,12 +204,12 @@ def speedup(reference: list[float], system: list[float]) -> Speedup:
 def by_length(inputs: Inputs) -> dict[EngineKey, list[float | None]]:
     """Median seconds of sentences decoded one by one, by the length of the source: see ``LENGTHS``; None where there
     is no such sentence."""
-    column = time_column(inputs)
+    columns = _time_columns(inputs)
     groups: dict[EngineKey, list[list[float]]] = {}
     for row in inputs.latency:
         if row["batch_size"] == 1:
             buckets = groups.setdefault((row["system"], row["search"], row["engine"]), [[] for _ in (*LENGTHS, None)])
-            buckets[int(np.searchsorted(LENGTHS, row["source_tokens"]))].append(row[_own_column(row["system"], column)])
+            buckets[int(np.searchsorted(LENGTHS, row["source_tokens"]))].append(row[columns[row["system"]]])
     return {key: [float(np.median(times)) if times else None for times in groups[key]] for key in groups}
 
 
@@ -222,14 +224,25 @@ def busy_ratio(inputs: Inputs) -> float | None:
     return float(total / max(sum(row["processor_seconds"] for row in rows), 1e-12))
 
 
-def time_column(inputs: Inputs) -> TimeColumn:
-    """Column of the table that times are compared by, but for those of an external teacher: they are the clock's."""
+def time_column(inputs: Inputs, system: str = "") -> TimeColumn:
+    """Column of the table that a system's times are compared by; those of an external teacher that may wait are the
+    clock's."""
     ratio = busy_ratio(inputs)
-    return "processor_seconds" if ratio is not None and ratio > BUSY else "total_seconds"
+    is_busy = ratio is not None and ratio > BUSY
+    return "processor_seconds" if is_busy and not (system == EXTERNAL and _teacher_waits(inputs)) else "total_seconds"
 
 
-def _own_column(system: str, column: TimeColumn) -> TimeColumn:
-    return "total_seconds" if system == EXTERNAL else column
+def _time_columns(inputs: Inputs) -> dict[str, TimeColumn]:
+    """The column of every timed system."""
+    return {system: time_column(inputs, system) for system in {row["system"] for row in inputs.latency}}
+
+
+def _teacher_waits(inputs: Inputs) -> bool:
+    """Whether the external teacher may wait for a device, a server or a program, whose work is not this process's."""
+    section = inputs.config.external_teacher
+    if not isinstance(section, CTranslate2Teacher | TransformersTeacher):
+        return True
+    return section.device not in ("cpu", "auto")
 
 
 def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:

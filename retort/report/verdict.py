@@ -64,7 +64,7 @@ class Verdict:
     """The references of this test set are outputs of the external teacher."""
     reference: Ranked
     best: list[Ranked]
-    """The best system at each speed-up, the fastest last; empty where none is faster than the reference."""
+    """The best system at each speed-up, the fastest last; empty where none is known to be faster than the reference."""
     winner: Ranked | None
     """The fastest of them that is not significantly worse than the reference, or else the best one; of all systems
     where none is faster. None where there is no other system."""
@@ -96,8 +96,8 @@ def verdict(inputs: Inputs) -> Verdict | None:
             search=chosen_search(inputs, key),
         )
 
-    others = [ranked(key) for key in timed if key in values and key in faster and key != reference]
-    fast = [other for other in others if faster[other.key].ratio > 1]
+    others = [ranked(key) for key in timed if key in values and key != reference]
+    fast = [other for other in others if other.speedup and other.speedup.ratio > 1]
     chosen = winner(fast or others, inputs.leading_sign)
     return Verdict(
         metric=inputs.leading,
@@ -155,9 +155,11 @@ def doubt(inputs: Inputs) -> str | None:
     if time_column(inputs) != "processor_seconds" or ratio is None:
         return None
     known = "" if load.get("before") is None else f", load {load['before']:.1f} before and {load['after']:.1f} after"
+    clocked = any(time_column(inputs, row["system"]) == "total_seconds" for row in inputs.latency)
+    exception = f", but the clock's of {EXTERNAL}, which has no speed-ups" if clocked else ""
     return (
         f"Timed on a loaded machine (by the clock all took {ratio:.1f} times the processor's time{known}): these are "
-        f"the processor's times; time again on a quiet one before you rely on them"
+        f"the processor's times{exception}; time again on a quiet one before you rely on them"
     )
 
 
@@ -202,7 +204,8 @@ def lines(found: Verdict, report: str | Path) -> list[str]:
     result = [f"{name(reference.key)}: {reference.value:.1f} {found.metric} on {found.test_set}; {cost(reference)}"]
     result += [f"{advantage(system, found.metric)}; {cost(system)}" for system in found.best]
     if not found.best and found.winner:
-        result.append(f"no system is faster; the best is {advantage(found.winner, found.metric)}")
+        known = "no system is faster; " if found.winner.speedup else ""
+        result.append(f"{known}the best is {advantage(found.winner, found.metric)}")
     if found.agrees_only:
         result.append(f"The references of {found.test_set} are the teacher's outputs: scores are agreement with it.")
     if found.doubt:
