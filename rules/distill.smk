@@ -43,6 +43,7 @@ rule gather_distilled:
     output:
         translations=f"{R}/distilled/translations.parquet",
         encoded=f"{R}/distilled/encoded.parquet",
+        encoding=f"{R}/distilled/encoding.parquet",
     log:
         f"{R}/logs/gather_distilled/distilled.log",
     benchmark:
@@ -54,12 +55,18 @@ rule gather_distilled:
         code=code("gather_distilled"),
         vocabulary=directory_of("input.vocabulary"),
         held_out=[],
+        encoding=lambda wildcards, output: [
+            "--output-encoding",
+            output.encoding,
+            "--max-length",
+            str(run_config.model.max_length),
+        ],
     message:
         "Gather the teacher's translations"
     shell:
         "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output-translations {output.translations:q}"
-        " --output-encoded {output.encoded:q} {params.held_out:q} 2> {log:q}"
+        " --output-encoded {output.encoded:q} {params.held_out:q} {params.encoding:q} 2> {log:q}"
 
 
 # For systems on interpolated text: all that the beam holds, and of that what is nearest to the reference.

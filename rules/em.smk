@@ -184,6 +184,7 @@ use rule gather_distilled as gather_first with:
         f"{R}/benchmarks/gather_first/iteration1.tsv"
     params:
         held_out=options.held_out(f"{R}/em/iteration1/held_out.parquet"),
+        encoding=[],
     message:
         "Gather the training text of EM iteration 1"
 
@@ -203,6 +204,7 @@ use rule gather_distilled as gather_iteration with:
         f"{R}/benchmarks/gather_iteration/iteration{{iteration}}/seed{{seed}}.tsv"
     params:
         held_out=of_job(options.iteration_held_out),
+        encoding=[],
     message:
         "Gather the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}"
 

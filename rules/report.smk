@@ -48,7 +48,7 @@ rule build_report:
         config=f"{R}/config.json",
         corpus=f"{R}/corpus/corpus.json",
         cleaning=f"{R}/corpus/cleaning.parquet",
-        encoding=f"{R}/encoded/encoding.parquet",
+        encoding=of_job(plan.encodings),
         tests=TESTS,
         scores=of_job(plan.scores),
         comparison=f"{R}/scores/comparison.parquet",

@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> None:
             counted = count_tokens(path, vocabulary, longest)
         split = split_of(path)
         logging.info("%s: %s", split, counted)
-        if warning := unknown_warning(split, counted):
+        if warning := unknown_warning(split, counted["target"]):
             logging.warning("%s", warning)
         rows += [{"split": split, "side": side, **numbers} for side, numbers in counted.items()]
     table = pa.Table.from_pylist(rows, schema=ENCODING.schema)

@@ -6,9 +6,12 @@ import argparse
 import logging
 from pathlib import Path
 
+import pyarrow as pa
+
+from retort.corpus.encoding import counted_targets, no_counts, unknown_warning
 from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
-from retort.data.tables import ENCODED, TRANSLATIONS
+from retort.data.tables import ENCODED, ENCODING, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
 from retort.workflow.scripting import run_script
@@ -23,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--output-translations", type=Path, required=True)
     arguments.add_argument("--output-encoded", type=Path, required=True)
     arguments.add_argument("--output-held-out", type=Path, help="encoded table of the pairs kept from training")
+    arguments.add_argument("--output-encoding", type=Path, help="statistics of the targets that train")
+    arguments.add_argument("--max-length", type=int, help="for these: longest sequence in tokens, eos included")
     return arguments
 
 
@@ -38,9 +43,18 @@ def main(args: argparse.Namespace) -> None:
         write_table(
             args.output_held_out, ENCODED, data=filtered(gathered.pairs(), chosen, inside=True), provenance=facts
         )
+    targets, longest = no_counts(), args.max_length - 1 if args.max_length else None
+    pairs = counted_targets(pairs, targets, longest)
     write_table(args.output_encoded, ENCODED, data=pairs, provenance=facts)
+    if args.output_encoding:
+        row = {"split": "distilled", "side": "target", **targets}
+        write_table(
+            args.output_encoding, ENCODING, pa.Table.from_pylist([row], schema=ENCODING.schema), provenance=facts
+        )
     write_table(args.output_translations, TRANSLATIONS, data=gathered.rows(), provenance=facts)
     logging.info("%s", counts)
+    if warning := unknown_warning("distilled", targets):
+        logging.warning("%s", warning)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,31 @@ def count_tokens(corpus: Path | str, vocabulary: Vocabulary, longest: int | None
     return facts
 
 
-def unknown_warning(split: str, facts: Facts) -> str | None:
+def unknown_warning(split: str, target: Mapping[str, int]) -> str | None:
     """A warning where many target tokens are unknown: no output holds them."""
-    target = facts["target"]
     share = target["unknown"] / max(1, target["tokens"])
     if share <= _UNKNOWN:
         return None
     return (
-        f"{split}: {100 * share:.2g} % of the target tokens are unknown, and no output holds them; raise "
-        f"vocabulary.character_coverage, or turn on vocabulary.byte_fallback"
+        f"{split}: {100 * share:.2g} % of the target tokens are unknown, and no output holds them; turn on "
+        f"vocabulary.byte_fallback, or raise vocabulary.character_coverage where the references have these characters"
     )
 
 
+def no_counts() -> dict[str, int]:
+    """The facts of no text."""
+    return dict.fromkeys(("texts", "tokens", "unknown", "longest", "over_length"), 0)
+
+
+def counted_targets(parts: Iterable[pa.Table], counts: dict[str, int], longest: int | None) -> Iterator[pa.Table]:
+    """These parts of an ENCODED table; the facts of their targets are added to ``counts`` as they pass."""
+    for part in parts:
+        _count(counts, part["target"].combine_chunks(), longest)
+        yield part
+
+
 def _no_facts() -> Facts:
-    return {side: dict.fromkeys(("texts", "tokens", "unknown", "longest", "over_length"), 0) for side in _SIDES}
+    return {side: no_counts() for side in _SIDES}
 
 
 def _encoded_parts(corpus: Path | str, vocabulary: Vocabulary, facts: Facts, longest: int | None) -> Iterator[pa.Table]:

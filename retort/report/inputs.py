@@ -45,7 +45,7 @@ class Paths:
 
     config: Path
     corpus: Path | None = None
-    encoding: Path | None = None
+    encoding: Sequence[Path] = ()
     scores: Sequence[Path] = ()
     comparison: Path | None = None
     latency: Path | None = None
@@ -210,8 +210,8 @@ def read_inputs(paths: Paths) -> Inputs:
         inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)
     for run, directory in paths.checkpoints:
         inputs.checkpoints[run] = _checkpoint(directory / "model.json")
-    if paths.encoding:
-        inputs.encoding = _rows(inputs, paths.encoding, ENCODING)
+    for path in paths.encoding:
+        inputs.encoding += _rows(inputs, path, ENCODING)
     if paths.corpus:
         _read_corpus(inputs, paths.corpus)
         _read_samples(inputs, paths.corpus, paths.translations)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retort.corpus.cleaning import loss_warning
+from retort.corpus.encoding import unknown_warning
 from retort.data.runs import Run
 from retort.evaluation.diagnostics import BREVITY
 from retort.evaluation.runs import counterparts, data_pairs
@@ -221,13 +222,14 @@ def logged_means(inputs: Inputs, split: str, metrics: Iterable[str]) -> dict[str
 
 
 def warnings(inputs: Inputs) -> list[tuple[str, str]]:
-    """What a reader should know first, as (where, what): of cleaning, of trainings in the config's order, of NCM."""
+    """What a reader should know first, as (where, what): of the corpus, of trainings in the config's order, of NCM."""
     counts: dict[str, dict[str, int]] = {}
     for row in inputs.cleaning:
         counts.setdefault(row["split"], {})[row["reason"]] = row["pairs"]
     lost = [warning for split, pairs in counts.items() if (warning := loss_warning(split, pairs))]
     runs = sorted(inputs.checkpoints, key=lambda run: (*inputs.order(run.system), run.seed))
-    found = [("corpus", warning) for warning in lost]
+    unknown = [unknown_warning(row["split"], row) for row in inputs.encoding if row["side"] == "target"]
+    found = [("corpus", warning) for warning in [*lost, *unknown] if warning]
     found += [(str(run), warning) for run in runs for warning in inputs.checkpoints[run].warnings]
     found += [
         (f"{row['system']}/seed{row['seed']}", f"no NCM: none of {row['infeasible']} pairs fits into the model's slots")

@@ -378,6 +378,12 @@ class Plan:
         """The distilled text, if the run has a teacher or is given such a text."""
         return [f"{self.layout.root}/distilled/encoded.parquet"] if self.config.teacher or self.given_outputs() else []
 
+    def encodings(self) -> list[str]:
+        """Statistics of the encoded corpus, and of distilled text that the vocabulary may not know."""
+        trains = any(section.data in ("distilled", "mixed") for section in self.config.systems.values())
+        given = [f"{self.layout.root}/distilled/encoding.parquet"] if trains and self.given_outputs() else []
+        return [f"{self.layout.root}/encoded/encoding.parquet", *given]
+
     def pretraining(self) -> list[str]:
         """The checkpoint of the pre-trained model, if there is one."""
         if self.config.pretraining is None:

@@ -75,6 +75,5 @@ def test_long_sources_are_cut_and_counted(tmp_path, corpus):
 
 @pytest.mark.parametrize(("unknown", "warned"), [(0, False), (10, False), (11, True)])
 def test_many_unknown_target_tokens_are_warned_about(unknown, warned):
-    facts = {"source": {"tokens": 10, "unknown": 10}, "target": {"tokens": 10_000, "unknown": unknown}}
-    assert bool(warning := unknown_warning("train", facts)) == warned
+    assert bool(warning := unknown_warning("train", {"tokens": 10_000, "unknown": unknown})) == warned
     assert not warned or ("0.11 % of the target tokens" in str(warning) and "byte_fallback" in str(warning))

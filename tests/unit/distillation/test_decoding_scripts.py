@@ -16,7 +16,7 @@ from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
 from retort.data.runs import Run
-from retort.data.tables import CORPUS, ENCODED, LATENCY, TRANSLATIONS, TUNING
+from retort.data.tables import CORPUS, ENCODED, ENCODING, LATENCY, TRANSLATIONS, TUNING
 from retort.data.vocabulary import Vocabulary
 from retort.distillation import decoding
 from retort.errors import RetortError
@@ -93,12 +93,12 @@ def distilled(tables, teacher, output, shard=0, shards=1, state=None, corpus="tr
     return output
 
 
-def gathered(tables, directory, *shards, train=None):
+def gathered(tables, directory, *shards, train=None, options=()):
     call(
         gather_distilled,
         *("--shards", *shards, "--train", train or tables.encoded / "train.parquet"),
         *("--vocabulary", tables.vocabulary, "--output-translations", directory / "translations.parquet"),
-        *("--output-encoded", directory / "encoded.parquet"),
+        *("--output-encoded", directory / "encoded.parquet", *options),
     )
 
 
@@ -285,6 +285,22 @@ def test_flawed_rows_are_counted_and_left_out(tables, shards, tmp_path):
     kept = set(read_table(tmp_path / "encoded.parquet", ENCODED)["id"].to_pylist())
     assert len(kept) == TRAIN_PAIRS - 4 and not kept & dropped
     assert read_table(tmp_path / "translations.parquet", TRANSLATIONS).num_rows == TRAIN_PAIRS
+
+
+def test_unknown_tokens_of_encoded_text_are_counted_and_warned_of(tables, shards, tmp_path, capsys):
+    def foreign_text(rows):
+        return [{**row, "tokens": None, "text": f"{row['text'] or 'a'} \u732b", "empty": False} for row in rows]
+
+    texts = [edited(path, tmp_path / path.name, foreign_text) for path in shards]
+    counts = ("--output-encoding", tmp_path / "encoding.parquet", "--max-length", 5)
+    for given, warned in ((shards, False), (texts, True)):
+        gathered(tables, tmp_path, *given, options=counts)
+        (row,) = read_table(tmp_path / "encoding.parquet", ENCODING).to_pylist()
+        targets = read_table(tmp_path / "encoded.parquet", ENCODED)["target"].to_pylist()
+        assert (row["split"], row["side"], row["texts"]) == ("distilled", "target", len(targets))
+        assert row["tokens"] == sum(map(len, targets)) and row["over_length"] == sum(len(t) > 4 for t in targets)
+        assert row["unknown"] == (len(targets) if warned else 0)
+        assert ("of the target tokens are unknown" in capsys.readouterr().err) == warned
 
 
 def test_a_distilled_set_says_which_teacher_made_it(tables, teacher, shards, tmp_path):

@@ -176,11 +176,13 @@ def test_lengths_and_references_are_shown(tmp_path):
     arguments = run_on_disk(tmp_path, ["teacher"], sentences=6)
     corpus(tmp_path / "corpus" / "test.flickr.parquet", [["one way", "another way"], *["same"] * 5])
     numbers = {"texts": 1000, "tokens": 25500, "unknown": 51, "longest": 400, "over_length": 23}
-    rows = [{"split": "train", "side": "source", **numbers}]
+    rows = [{"split": split, "side": side, **numbers} for split, side in (("train", "source"), ("distilled", "target"))]
     write_table(tmp_path / "encoding.parquet", ENCODING, pa.Table.from_pylist(rows, schema=ENCODING.schema))
-    arguments["encoding"] = tmp_path / "encoding.parquet"
+    arguments["encoding"] = [tmp_path / "encoding.parquet"]
     build_report.main(argparse.Namespace(**arguments, output=tmp_path / "report"))
     html = (tmp_path / "report" / "report.html").read_text()
+    warned = "<li><code>corpus</code>: distilled: 0.2 % of the target tokens are unknown"
+    assert html.count(warned) == html.count("of the target tokens are unknown") == 1
     assert "<td>25.5</td><td>400</td>\n<td>0.200</td><td>23</td><td>2.3</td>" in html
     assert re.search("reference 1</th>.*one way.*reference 2</th>.*another way", html, re.DOTALL)
 

@@ -40,6 +40,15 @@ def test_the_external_teacher_is_a_scored_and_timed_system_and_the_baseline() ->
     }
 
 
+def test_the_report_has_the_lengths_of_text_that_the_vocabulary_may_not_know() -> None:
+    encoded, distilled = f"{R}/encoded/encoding.parquet", f"{R}/distilled/encoding.parquet"
+    assert planned().encodings() == [encoded, distilled]
+    assert planned(external_teacher=None, distillation={"corpus": "d.parquet"}).encodings() == [encoded, distilled]
+    assert planned(students={"raw": {"objective": {"name": "ctc"}}}).encodings() == [encoded]
+    own = {"objective": {"name": "autoregressive"}}
+    assert planned(external_teacher=None, teacher=own).encodings() == [encoded]
+
+
 def test_what_cannot_be_timed_or_scored_is_not() -> None:
     silent = planned(external_teacher={**COMMAND, "streams": False})
     assert silent.external() and not Options(silent).timed_external() and not silent.timed_external_files()
