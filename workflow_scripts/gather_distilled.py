@@ -13,7 +13,7 @@ from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODED, ENCODING, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
-from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
+from retort.distillation.gathering import Gathered, Rows, check_sources, filtered, held_out_ids
 from retort.workflow.scripting import run_script
 
 
@@ -33,9 +33,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     distilled = Rows(args.shards, TRANSLATIONS, best=True)
+    sources = check_sources(args.shards[0], args.train)
     gathered = Gathered(distilled, args.train, Vocabulary.load(args.vocabulary))
     counts = gathered.counts
-    facts = provenance(decoding=read_provenance(args.shards[0]), train=file_digest(args.train), **counts)
+    origin = {"decoding": read_provenance(args.shards[0]), "train": file_digest(args.train), "sources": sources}
+    facts = provenance(**origin, **counts)
     pairs = gathered.pairs()
     if args.held_out:
         chosen = held_out_ids(args.train, args.held_out)

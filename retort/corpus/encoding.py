@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,18 @@ def encode_corpus(
         part.set_column(1, "source", pc.list_slice(part["source"], 0, cut).cast(part["source"].type)) if cut else part
         for part in _encoded_parts(corpus, vocabulary, facts, longest=longest)
     )
-    write_table(output, ENCODED, parts, provenance={**(provenance or {}), "vocabulary": vocabulary.digest})
+    texts = {"vocabulary": vocabulary.digest, "sources": sources_digest(corpus)}
+    write_table(output, ENCODED, parts, provenance={**(provenance or {}), **texts})
     return facts
+
+
+def sources_digest(corpus: Path | str) -> str:
+    """SHA-256 in hex of the ids and sources of a CORPUS table, whatever else is in the file."""
+    digest = hashlib.sha256()
+    for part in iterate_table(corpus, CORPUS):
+        pairs = zip(part["id"].to_pylist(), part["source"].to_pylist(), strict=True)
+        digest.update("".join(f"{i}\t{source}\n" for i, source in pairs).encode())
+    return digest.hexdigest()
 
 
 def count_tokens(corpus: Path | str, vocabulary: Vocabulary, longest: int | None = None) -> Facts:

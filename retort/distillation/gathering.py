@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retort.data.parquet import ROW_GROUP_ROWS, Table, iterate_table, read_between, read_table
+from retort.data.parquet import ROW_GROUP_ROWS, Table, iterate_table, read_between, read_provenance, read_table
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
@@ -169,6 +169,20 @@ def filtered(parts: Iterable[pa.Table], ids: np.ndarray, inside: bool) -> Iterat
     for part in parts:
         is_inside = pc.is_in(part["id"], values)
         yield part.filter(is_inside if inside else pc.invert(is_inside))
+
+
+def check_sources(translations: Path | str, train: Path | str) -> str | None:
+    """The digest of the sources of the ENCODED table ``train``; None where it has none.
+
+    Raises RetortError if the TRANSLATIONS table was gathered for other sources.
+    """
+    own, given = (read_provenance(path).get("sources") for path in (train, translations))
+    if own and given and own != given:
+        raise RetortError(
+            f"{translations}: its translations are of other sources (sha256 {given[:12]}) than those of {train} "
+            f"({own[:12]}), so ids name other texts; give distillation.corpus a table of this corpus, or leave it out"
+        )
+    return own
 
 
 def check_ids(ids: np.ndarray, expected: np.ndarray, train: Path | str, names: Sequence[Path | str]) -> None:

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from retort import config
-from retort.corpus.encoding import count_tokens, encode_corpus, unknown_warning
+from retort.corpus.encoding import count_tokens, encode_corpus, sources_digest, unknown_warning
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import UNK
@@ -33,7 +33,8 @@ def test_tokens_and_ids_are_kept(tmp_path, corpus, monkeypatch):
     assert facts["target"] == {
         "texts": 60, "tokens": sum(lengths), "unknown": 0, "longest": max(lengths), "over_length": 0,
     }  # fmt: skip
-    assert read_provenance(tmp_path / "encoded.parquet") == {"seed": 3, "vocabulary": vocabulary.digest}
+    texts = {"vocabulary": vocabulary.digest, "sources": sources_digest(corpus)}
+    assert read_provenance(tmp_path / "encoded.parquet") == {"seed": 3, **texts}
 
 
 def test_unknown_tokens_are_counted(tmp_path, corpus):

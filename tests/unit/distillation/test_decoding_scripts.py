@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from retort.config import Ctc, Greedy, LengthParallel
+from retort.corpus.encoding import encode_corpus
 from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
@@ -309,6 +310,24 @@ def test_a_distilled_set_says_which_teacher_made_it(tables, teacher, shards, tmp
         facts = read_provenance(tmp_path / f"{name}.parquet")
         assert facts["decoding"]["teacher"] == file_digest(teacher / "model.safetensors")
         assert facts["train"] == file_digest(tables.encoded / "train.parquet")
+
+
+def test_a_gathered_table_is_taken_for_the_same_sources_alone(tables, shards, tmp_path, capsys):
+    """Whatever else has changed, such as the references or the file's provenance."""
+    gathered(tables, tmp_path, *shards)
+    corpus = read_table(tables.corpus / "train.parquet", CORPUS).to_pylist()
+    first = corpus[0]["source"]
+    for source in (first, f"{first} {first}"):
+        rows = [{**corpus[0], "source": source}, *({**row, "target": "a"} for row in corpus[1:])]
+        write_table(tmp_path / "corpus.parquet", CORPUS, pa.Table.from_pylist(rows, schema=CORPUS.schema))
+        encode_corpus(tmp_path / "corpus.parquet", Vocabulary.load(tables.vocabulary), tmp_path / "train.parquet")
+        (tmp_path / "again").mkdir(exist_ok=True)
+        if source == first:
+            gathered(tables, tmp_path / "again", tmp_path / "translations.parquet", train=tmp_path / "train.parquet")
+    with pytest.raises(SystemExit):
+        gathered(tables, tmp_path / "again", tmp_path / "translations.parquet", train=tmp_path / "train.parquet")
+    error = capsys.readouterr().err
+    assert str(tmp_path / "translations.parquet") in error and "translations are of other sources" in error
 
 
 def foreign(rows):
