@@ -26,7 +26,7 @@ rule measure_latency:
         code=code("measure_latency", modules.latency),
         systems=of_job(options.timed_systems),
         latency=section("latency"),
-        asked=of_job(options.asked_about_tests),
+        asked=of_job(options.timed_about_tests),
         external=lambda wildcards, output: options.timed_external(),
     message:
         "Time all systems"

@@ -209,6 +209,14 @@ class Options:
         """The same of validation and test sets without references."""
         return self._asked(self.config.filled)
 
+    def timed_about_tests(self) -> str:
+        """What the external teacher's times of the test sets depend on."""
+        section, splits = self.config.external_teacher, self.config.corpus.test_names
+        if section is None:
+            return as_json(None)
+        how = section.model_dump(mode="json", include={"device", "batch_tokens"})
+        return as_json(section.asked_about(splits) | how)
+
     def _asked(self, splits: Collection[str]) -> str:
         section = self.config.external_teacher
         return as_json(section.asked_about(splits) if section else None)

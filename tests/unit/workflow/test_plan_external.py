@@ -69,6 +69,18 @@ def test_answers_depend_on_what_is_asked_and_judgements_on_how_they_are_judged()
     assert options.asked_about_tests() == options.asked_about_held_out() == asked
 
 
+def test_times_depend_on_the_device_and_answers_do_not() -> None:
+    model = {"kind": "ctranslate2", "path": "model"}
+    one, *others = (
+        Options(planned(external_teacher={**model, **keys})) for keys in ({}, {"device": "auto"}, {"batch_tokens": 64})
+    )
+    assert len({each.timed_about_tests() for each in (one, *others)}) == 3
+    assert len({each.asked_about_tests() for each in (one, *others)}) == 1
+    # runs without these keys time nothing again
+    for plan in (planned(), planned(external_teacher=None, teacher={"objective": {"name": "autoregressive"}})):
+        assert Options(plan).timed_about_tests() == Options(plan).asked_about_tests()
+
+
 def test_answers_of_a_table_depend_on_the_table_of_their_split_alone() -> None:
     one, other = (
         planned(external_teacher={"kind": "table", "path": "a.tsv", "held_out": {"valid": "v.tsv", "test": test}})
