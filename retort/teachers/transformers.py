@@ -18,6 +18,8 @@ from retort.teachers.batching import batches, no_room
 
 POSITION_TABLES = ("embed_positions", "position_embeddings", "position_embedding", "wpe")
 """Names of the modules that hold an embedding of each position, in models that cannot go beyond the last one."""
+SHOWN_CODES = 8
+"""Language codes that an error names."""
 
 
 class Transformers:
@@ -159,9 +161,16 @@ def _room(section: TransformersTeacher, model: Any) -> int | None:
 
 def _known_language(section: TransformersTeacher, tokenizer: Any, key: str, language: str) -> int:
     """The id of a language's token."""
-    number = tokenizer.convert_tokens_to_ids(language)
-    if not isinstance(number, int) or number == tokenizer.unk_token_id:
-        raise RetortError(
-            f"external_teacher.{key}: {section.model} has no token {language!r}; give a code as its tokenizer writes it"
-        )
-    return number
+    if hasattr(tokenizer, "get_lang_id"):
+        # M2M-100, whose codes are not its tokens
+        languages = {code: tokenizer.get_lang_id(code) for code in tokenizer.lang_code_to_token}
+    else:
+        languages = {
+            token: tokenizer.convert_tokens_to_ids(token)
+            for token in (*tokenizer.all_special_tokens, *tokenizer.get_added_vocab())
+        }
+    if language not in languages:
+        codes = sorted(code for code in languages if not code.startswith("<"))[:SHOWN_CODES]
+        has = f"it has {', '.join(codes)}, ..." if codes else "it has none"
+        raise RetortError(f"external_teacher.{key}: {section.model} has no language {language!r}; {has}")
+    return int(languages[language])

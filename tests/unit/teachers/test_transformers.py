@@ -58,6 +58,23 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def m2m(marian: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An M2M-100, with word pieces that are also codes of languages."""
+    directory = tmp_path_factory.mktemp("m2m")
+    processor = sentencepiece.SentencePieceProcessor(str(marian / "source.spm"))
+    pieces = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
+    names = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *pieces, "de", "en"])
+    write_json(directory / "vocab.json", {piece: i for i, piece in enumerate(names)})
+    tokenizer = transformers.M2M100Tokenizer(str(directory / "vocab.json"), str(marian / "source.spm"))
+    size = len(names) + len(tokenizer.lang_code_to_token)
+    torch.manual_seed(3)
+    settings = transformers.M2M100Config(vocab_size=size, **SIZES, **HEADS, init_std=1.0)
+    transformers.M2M100ForConditionalGeneration(settings).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
 def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder-only model with a chat template."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -171,13 +188,35 @@ def test_a_language_model_continues_the_prompt(causal: Path) -> None:
     assert texts_of(chat) != texts_of(found)
 
 
+def test_a_language_is_the_token_of_its_code(m2m: Path) -> None:
+    texts = lines()[:5]
+    languages = {"source_language": "en", "target_language": "de"}
+    found = answers(texts, m2m, beam_size=1, **languages)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(m2m, src_lang="en")
+    model = transformers.M2M100ForConditionalGeneration.from_pretrained(m2m).eval()
+    assert tokenizer.get_lang_id("de") != tokenizer.convert_tokens_to_ids("de")
+    for text, answer in zip(texts, found, strict=True):
+        limit = {"max_new_tokens": 13, "max_length": None, "forced_bos_token_id": tokenizer.get_lang_id("de")}
+        tokens = model.generate(**tokenizer([text], return_tensors="pt"), num_beams=1, do_sample=False, **limit)
+        assert answer.outputs[0].text == " ".join(tokenizer.decode(tokens[0], skip_special_tokens=True).split())
+    for key in languages:
+        with pytest.raises(RetortError, match=rf"{key}: .* has no language '__en__'; it has af, am, ar, .*\.\.\.$"):
+            answers(texts, m2m, **{key: "__en__"})
+
+
+def test_a_word_piece_is_no_language(marian: Path) -> None:
+    piece = transformers.AutoTokenizer.from_pretrained(marian).convert_ids_to_tokens(5)
+    with pytest.raises(RetortError, match="target_language: .* has no language '.*'; it has none"):
+        answers(["a"], marian, target_language=piece)
+
+
 def test_what_is_not_there_is_named(marian: Path, causal: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(RetortError, match=r"model: .* cannot be loaded as task: translate: .*give a directory"):
         answers(["a"], tmp_path)
     with pytest.raises(RetortError, match="cannot be loaded as task: translate"):
         answers(["a"], causal)
-    with pytest.raises(RetortError, match="external_teacher.target_language: .* has no token 'deu_Latn'"):
+    with pytest.raises(RetortError, match="external_teacher.target_language: .* has no language 'deu_Latn'"):
         answers(["a"], marian, target_language="deu_Latn")
     with pytest.raises(RetortError, match="external_teacher.device: nowhere cannot be used here"):
         answers(["a"], marian, device="nowhere")
