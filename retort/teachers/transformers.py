@@ -133,13 +133,20 @@ def _loaded(section: TransformersTeacher) -> tuple[Any, Any]:
     where = {"revision": section.revision} if section.revision and not Path(section.model).is_dir() else {}
     try:
         tokenizer = package.AutoTokenizer.from_pretrained(section.model, **where)
-        model = kind.from_pretrained(section.model, dtype=section.dtype, use_safetensors=True, **where)
+        model, loading = kind.from_pretrained(
+            section.model, dtype=section.dtype, use_safetensors=True, output_loading_info=True, **where
+        )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise RetortError(
             f"external_teacher.model: {section.model} cannot be loaded as task: {section.task}: "
             f"{one_line(str(error))[:500]}; give a directory with a model and its tokenizer, or a name on the Hub that "
             f"this machine can reach"
         ) from None
+    if missing := sorted(loading["missing_keys"]):
+        raise RetortError(
+            f"external_teacher.model: {section.model} lacks {len(missing)} weights, such as {missing[0]}; give a whole "
+            f"checkpoint, or the task that it was trained for"
+        )
     return tokenizer, model
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,33 @@ def test_a_word_piece_is_no_language(marian: Path) -> None:
     piece = transformers.AutoTokenizer.from_pretrained(marian).convert_ids_to_tokens(5)
     with pytest.raises(RetortError, match="target_language: .* has no language '.*'; it has none"):
         answers(["a"], marian, target_language=piece)
+
+
+def test_a_model_that_lacks_weights_is_refused(marian: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(marian, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["model.decoder.layers.0.fc1.bias"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RetortError, match=r"lacks 1 weights, such as model\.decoder\.layers\.0\.fc1\.bias"):
+        answers(["a"], tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["Bart", "T5"])
+def test_a_model_whose_weights_are_tied_lacks_none(marian: Path, tmp_path: Path, kind: str) -> None:
+    sizes = {
+        "Bart": {**SIZES, **HEADS},
+        "T5": {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2},
+    }
+    tokenizer = transformers.AutoTokenizer.from_pretrained(marian)
+    tokenizer.save_pretrained(tmp_path)
+    settings = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, eos_token_id=0, bos_token_id=0,
+        decoder_start_token_id=0, forced_eos_token_id=None, **sizes[kind],
+    )  # fmt: skip
+    getattr(transformers, f"{kind}ForConditionalGeneration")(settings).save_pretrained(tmp_path)
+    assert answers(["abc"], tmp_path, beam_size=1)[0].outputs
 
 
 def test_what_is_not_there_is_named(marian: Path, causal: Path, tmp_path: Path, monkeypatch: Any) -> None:
