@@ -33,6 +33,8 @@ class Transformers:
         self.device = _device(section.device)
         self.translates = section.task == "translate"
         self.tokenizer, self.model = _loaded(section)
+        if section.chat and not self.tokenizer.chat_template:
+            raise RetortError(f"{section.model} has no chat template; set external_teacher.chat: false")
         self._room = _room(section, self.model)
         self.model.to(self.device).eval()
         if section.source_language:

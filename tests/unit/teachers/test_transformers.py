@@ -246,6 +246,8 @@ def test_what_is_not_there_is_named(marian: Path, causal: Path, tmp_path: Path, 
         answers(["a"], causal)
     with pytest.raises(RetortError, match="external_teacher.target_language: .* has no language 'deu_Latn'"):
         answers(["a"], marian, target_language="deu_Latn")
+    with pytest.raises(RetortError, match=r"has no chat template; set external_teacher\.chat: false"):
+        answers(["a"], marian, prompt=PROMPT, chat=True)
     with pytest.raises(RetortError, match="external_teacher.device: nowhere cannot be used here"):
         answers(["a"], marian, device="nowhere")
     monkeypatch.setitem(sys.modules, "transformers", None)
