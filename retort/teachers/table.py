@@ -141,11 +141,24 @@ def _parquet_rows(path: Path, key: str) -> Iterator[Row]:
     if missing:
         raise RetortError(f"{path}: no column {' or '.join(missing)}; it has {', '.join(names)}")
     if "rank" in names:
-        yield from _ranked(path, key, data.sort_by([(key, "ascending"), ("rank", "ascending")]))
+        yield from _ranked(path, key, _sorted(path, key, data))
         return
     for number, (value, text) in enumerate(zip(data[key].to_pylist(), data["text"].to_pylist(), strict=True)):
         place = f"row {number}"
         yield place, _key(path, place, key=key, value=value), _texts(path, place, text)
+
+
+def _sorted(path: Path, key: str, data: pa.Table) -> pa.Table:
+    """The rows by their keys and ranks. Raises RetortError for ranks that are no numbers."""
+    keys = data[key]
+    if pa.types.is_dictionary(keys.type):
+        keys = keys.cast(keys.type.value_type)
+    try:
+        ranks = data["rank"].cast(pa.int64())
+    except pa.ArrowException as error:
+        raise RetortError(f"{path}: rank: {one_line(str(error))[:SHOWN_LETTERS]}; expected integers") from None
+    rows = pa.table({key: keys, "text": data["text"], "rank": ranks})
+    return rows.sort_by([(key, "ascending"), ("rank", "ascending")])
 
 
 def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:

@@ -114,6 +114,22 @@ def test_columns_and_ranks_are_checked(tmp_path: Path) -> None:
         answers(tmp_path / "b.tsv")
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.float64(), pa.string(), pa.dictionary(pa.int8(), pa.string())])
+def test_ranks_are_numbers_and_keys_may_be_categories(tmp_path: Path, kind: pa.DataType) -> None:
+    sources = pa.array(["a cat"] * 11 + ["a dog"]).dictionary_encode()
+    ranks = pa.array([*range(10, -1, -1), 0]).cast(pa.string()).cast(kind)
+    texts = [*(f"output {i}" for i in range(10, -1, -1)), "x"]
+    table = parquet(tmp_path / "a.parquet", source=sources, rank=ranks, text=texts)
+    assert answers(table, outputs=20) == {4: [f"output {i}" for i in range(11)], 9: ["x"]}
+
+
+def test_a_rank_that_is_no_number_is_an_error(tmp_path: Path) -> None:
+    for ranks in (["first", "second"], [0.5, 1.5], [[0], [1]]):
+        table = parquet(tmp_path / "a.parquet", source=["a cat"] * 2, rank=ranks, text=["x", "y"])
+        with pytest.raises(RetortError, match=r"a\.parquet: rank: .*; expected integers"):
+            answers(table)
+
+
 def test_a_table_is_read_once_per_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its sources are asked about in parts."""
     monkeypatch.setattr(ask_teacher, "PART_ROWS", 2)
