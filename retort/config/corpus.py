@@ -192,9 +192,9 @@ class Carve(Section):
     """Carve valid and test out of the training text, for a corpus without a split."""
 
     valid_pairs: Pairs = 2500
-    """Validation pairs, at least; or a share of all pairs, such as 2%."""
+    """Validation pairs, at least; or a share of all different pairs, such as 2%."""
     test_pairs: Pairs = 2500
-    """Test pairs, at least; or a share of all pairs, such as 2%."""
+    """Test pairs, at least; or a share of all different pairs, such as 2%."""
     largest_component: int = Field(20, ge=1, le=1_000_000_000)
     """Pairs that share a side form a component and stay together; larger components stay in train."""
     ready: dict[Literal["train", "valid", "test"], TextPair] = {}

@@ -2,7 +2,8 @@
 
 Two pairs belong together when they share a side up to case, punctuation and width. Everything that belongs together,
 directly or through others, is a component and goes to one split. Small components are assigned in the order of a hash
-of their text, so the split depends on the text alone, not on the order of the lines or a random stream.
+of their text, so the split depends on the text alone, not on the order of the lines or a random stream. A repeated
+pair counts once and is in valid or test once. Pairs with an empty side stay in train, where cleaning drops them.
 
 Memory is bounded by the number of pairs: some 70 bytes per pair, and the text of those small components whose pairs
 have not all been read.
@@ -19,12 +20,14 @@ import numpy as np
 
 from retort.config import Carve
 from retort.config.base import count_of
-from retort.corpus.cleaning import text_hash
+from retort.corpus.cleaning import first_of_each, judge_held_out, kept, text_hash
 from retort.data.parquet import iterate_table, open_table
 from retort.data.tables import CORPUS
 from retort.errors import RetortError
 
 SPLITS = ("train", "valid", "test")
+REPEAT = len(SPLITS)
+"""In the place of a split: the pair came before, and is in valid or test already."""
 
 
 def sharing_key(text: str) -> str:
@@ -37,19 +40,21 @@ def sharing_key(text: str) -> str:
 
 
 def carve(path: Path, settings: Carve) -> np.ndarray:
-    """Split of every row of the CORPUS table at ``path``: an index into ``SPLITS``, uint8.
+    """Split of every row of the CORPUS table at ``path``: an index into ``SPLITS``, or ``REPEAT``, uint8.
 
     Whole components of at most ``largest_component`` pairs, ordered by the SHA-256 of their smallest line (target, tab,
-    source), fill valid until it has ``valid_pairs`` or more, then test likewise; the rest is train. Raises RetortError
-    if there are too few.
+    source), fill valid until it has ``valid_pairs`` or more, then test likewise; the rest is train. Only different
+    pairs with both sides count. Raises RetortError if there are too few.
     """
     components = _components(path)
-    sizes = np.bincount(components)
-    small = np.flatnonzero(sizes <= settings.largest_component)
-    keys = _ordering_keys(path, components, sizes, largest=settings.largest_component)
+    whole = kept(judge_held_out(path))
+    different = _different(path, whole)
+    sizes = np.bincount(components[different], minlength=components.max(initial=-1) + 1)
+    small = np.flatnonzero((sizes > 0) & (sizes <= settings.largest_component))
+    keys = _ordering_keys(path, components, different, sizes, largest=settings.largest_component)
     waiting = iter(small[np.argsort(keys[small], kind="stable")])
     split_of = np.zeros(len(sizes), np.uint8)
-    pairs_given = len(components)
+    pairs_given = int(different.sum())
     valid_pairs, test_pairs = (count_of(share, pairs_given) for share in (settings.valid_pairs, settings.test_pairs))
     for split, wanted in ((1, valid_pairs), (2, test_pairs)):
         pairs = 0
@@ -57,13 +62,25 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
             component = next(waiting, None)
             if component is None:
                 raise RetortError(
-                    f"corpus.carve: {pairs_given} pairs are too few to carve {valid_pairs} and "
+                    f"corpus.carve: {pairs_given} different pairs are too few to carve {valid_pairs} and "
                     f"{test_pairs} pairs from components of at most {settings.largest_component}; "
                     f"{SPLITS[split]} has only {pairs}: ask for fewer pairs, or allow larger components"
                 )
             split_of[component] = split
             pairs += int(sizes[component])
-    return split_of[components]
+    splits = split_of[components]
+    splits[~whole] = 0
+    splits[whole & ~different & (splits > 0)] = REPEAT
+    return splits
+
+
+def _different(path: Path, whole: np.ndarray) -> np.ndarray:
+    """Which rows, of those that have both sides, no earlier row repeats, as booleans."""
+    hashes = (text_hash(f"{source}\n{target}") for source, target in _pairs(path))
+    rows = np.flatnonzero(whole)
+    different = np.zeros(len(whole), bool)
+    different[rows] = first_of_each(np.fromiter(hashes, np.uint64, count=len(whole))[rows])
+    return different
 
 
 def _components(path: Path) -> np.ndarray:
@@ -96,7 +113,9 @@ def _components(path: Path) -> np.ndarray:
     return (np.cumsum(used) - 1)[roots]
 
 
-def _ordering_keys(path: Path, components: np.ndarray, sizes: np.ndarray, largest: int) -> np.ndarray:
+def _ordering_keys(
+    path: Path, components: np.ndarray, different: np.ndarray, sizes: np.ndarray, largest: int
+) -> np.ndarray:
     """The first 8 bytes, as a number, of the SHA-256 of the smallest line of every component that is small enough.
 
     They order as the whole hashes do, but for one chance in two million that two of 4 million are equal.
@@ -104,8 +123,8 @@ def _ordering_keys(path: Path, components: np.ndarray, sizes: np.ndarray, larges
     keys = np.zeros(len(sizes), np.uint64)
     smallest: dict[int, str] = {}
     missing = sizes.copy()
-    for component, (source, target) in zip(components.data, _pairs(path), strict=True):
-        if sizes[component] > largest:
+    for component, counts, (source, target) in zip(components.data, different.data, _pairs(path), strict=True):
+        if not counts or sizes[component] > largest:
             continue
         line = f"{target}\t{source}"
         if component not in smallest or line < smallest[component]:

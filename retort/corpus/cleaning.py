@@ -38,6 +38,13 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+def first_of_each(hashes: np.ndarray) -> np.ndarray:
+    """Which of these hashes are there for the first time, as booleans."""
+    first = np.zeros(len(hashes), bool)
+    first[np.unique(hashes, return_index=True)[1]] = True
+    return first
+
+
 class HeldOut:
     """Hashes of the texts of valid and test, which train must not contain."""
 
@@ -83,10 +90,7 @@ def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | 
         first += part.num_rows
     if rules.drop_duplicates:
         candidates = np.flatnonzero(verdicts == _CODE[KEPT])
-        _, firsts = np.unique(hashes[candidates], return_index=True)
-        repeated = np.ones(len(candidates), bool)
-        repeated[firsts] = False
-        verdicts[candidates[repeated]] = _CODE["duplicate"]
+        verdicts[candidates[~first_of_each(hashes[candidates])]] = _CODE["duplicate"]
     verdicts[leaks & (verdicts == _CODE[KEPT])] = _CODE["leak"]
     clean = np.flatnonzero((verdicts == _CODE[KEPT]) & (alone.all() | ~alone))
     if draw is not None and draw.pairs < len(clean):

@@ -64,7 +64,7 @@ class Decisions:
 
 def decide(statistics: Statistics, preset: Preset) -> Decisions:
     """Splits, vocabulary, model size and updates by the size of the text and what is wanted."""
-    held_out = min(LARGEST_HELD_OUT, max(50, statistics.pairs // 50))
+    held_out = min(LARGEST_HELD_OUT, max(50, statistics.different // 50))
     size, joint = _vocabulary(statistics)
     step = next(number for number, (pairs, _, _) in enumerate(MODEL_SIZES) if statistics.pairs <= pairs)
     _, model, learning_rate = MODEL_SIZES[min(step + preset.larger, len(MODEL_SIZES) - 1)]

@@ -85,7 +85,7 @@ class Statistics:
         self.pairs += 1
         self.empty += not all(sides)
         key = hash(tuple(sides))
-        self.repeated += key in seen
+        self.repeated += all(sides) and key in seen
         seen.add(key)
         self._draw([text[:SAMPLED_LETTERS] for text in sides])
         counts = [round(words(text)) for text in sides]
@@ -115,6 +115,11 @@ class Statistics:
             if letter.isalpha():
                 scripts[unicodedata.name(letter, "unknown").split()[0].capitalize()] += count
         return scripts.most_common(1)[0][0] if scripts else "no letters"
+
+    @property
+    def different(self) -> int:
+        """Pairs that have both sides and repeat none: those that can be held out."""
+        return self.pairs - self.repeated - self.empty
 
     @property
     def unusual(self) -> tuple[str, ...]:
@@ -257,7 +262,7 @@ def statistics_of(train: dict[str, Any]) -> Statistics:
     text, seen = Statistics(), set[int]()
     for source, targets in read_pairs(readers(TextPair.model_validate(train), None, Path())):
         text.add([source, targets[0]], seen)
-    if text.pairs - text.repeated - text.empty < LEAST_PAIRS:
+    if text.different < LEAST_PAIRS:
         raise RetortError(
             f"{text.pairs} pairs, {text.repeated} of them repeated and {text.empty} with an empty side, are too few to "
             f"train on; expected {LEAST_PAIRS} or more others"

@@ -53,7 +53,7 @@ def configuration(name: str, train: dict[str, Any], statistics: Statistics, deci
         f"name: {json.dumps(name)}",
         "corpus:",
         f"  train: {json.dumps(train, ensure_ascii=False)}",
-        "  # The text has no split: 2 % each, at least 50 and at most 2,500 pairs, of which train has no side.",
+        "  # The text has no split: 2 % each, 50 to 2,500 different pairs, of which train has no side.",
         f"  carve: {{valid_pairs: {decisions.held_out}, test_pairs: {decisions.held_out}}}",
         *cleaning,
         "# Grows with the square root of the text; one vocabulary where both sides have the same letters.",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from retort.config import Carve
-from retort.corpus import carving
-from retort.corpus.carving import SPLITS, carve, sharing_key
+from retort.corpus import carving, cleaning
+from retort.corpus.carving import REPEAT, SPLITS, carve, sharing_key
 from retort.data.parquet import iterate_table, write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
@@ -77,8 +77,26 @@ def test_nothing_is_shared_and_the_order_of_lines_does_not_count(tmp_path):
     assert again.tolist() == splits[order].tolist()
 
 
+def test_a_repeated_pair_counts_once_and_is_held_out_once(tmp_path):
+    pairs = [(f"quelle {i}", f"target {i}") for i in range(200)]
+    once = carve(table(tmp_path / "a.parquet", pairs), Carve(valid_pairs=20, test_pairs="10%"))
+    assert [(once == split).sum() for split in range(3)] == [160, 20, 20]
+    settings = Carve(valid_pairs=20, test_pairs="10%", largest_component=1)
+    splits = carve(table(tmp_path / "b.parquet", pairs * 10), settings)
+    assert splits[:200].tolist() == once.tolist()
+    assert splits[200:].tolist() == np.where(once == 0, 0, REPEAT).tolist() * 9
+
+
+def test_pairs_with_an_empty_side_stay_in_train(tmp_path):
+    pairs = [(f"quelle {i}", f"target {i}" if i % 3 else "") for i in range(150)] + [("", "target 1")]
+    splits = carve(table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=30, test_pairs=30))
+    assert [(splits == split).sum() for split in range(4)] == [91, 30, 30, 0]
+    assert all(all(pair) for pair, split in zip(pairs, splits, strict=True) if split)
+
+
 def test_memory_is_some_bytes_per_pair(tmp_path, monkeypatch):
-    monkeypatch.setattr(carving, "iterate_table", partial(iterate_table, rows=100))
+    for module in (carving, cleaning):
+        monkeypatch.setattr(module, "iterate_table", partial(iterate_table, rows=100))
     pairs = [(f"quelle nummer {i} im text", f"line number {i} of a text") for i in range(5000)]
     path = table(tmp_path / "t.parquet", pairs)
     tracemalloc.start()
@@ -96,5 +114,5 @@ def test_sharing_key():
 
 @pytest.mark.parametrize("pairs", [[], [("a", "b")] * 30, [("a", "b"), ("c", "d")]])
 def test_too_few_pairs(tmp_path, pairs):
-    with pytest.raises(RetortError, match=f"{len(pairs)} pairs are too few to carve 2 and 2"):
+    with pytest.raises(RetortError, match=f"{len(set(pairs))} different pairs are too few to carve 2 and 2"):
         carve(table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=2, test_pairs=2))

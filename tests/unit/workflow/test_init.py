@@ -116,6 +116,16 @@ def test_more_text_gets_more_of_everything() -> None:
     assert decide(small, preset_named("gpu")).batch_tokens == 1024
 
 
+def test_different_pairs_with_both_sides_are_held_out() -> None:
+    statistics, seen = Statistics(), set[int]()
+    for _ in range(10):
+        for number in range(5000):
+            statistics.add([f"some source {number}", f"some target {number}"], seen)
+        statistics.add(["", "an empty side"], seen)
+    assert (statistics.repeated, statistics.empty, statistics.different) == (45_000, 10, 5000)
+    assert decide(statistics, preset_named("quick")).held_out == 100
+
+
 @pytest.mark.parametrize("pairs", [200, 1000])
 def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> None:
     lines = list(generate(GeneratedCorpus(kind="generated", train_pairs=pairs))["train"])
