@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,28 +50,46 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
     whole = kept(judge_held_out(path))
     different = _different(path, whole)
     sizes = np.bincount(components[different], minlength=components.max(initial=-1) + 1)
-    small = np.flatnonzero((sizes > 0) & (sizes <= settings.largest_component))
-    keys = _ordering_keys(path, components, different, sizes, largest=settings.largest_component)
-    waiting = iter(small[np.argsort(keys[small], kind="stable")])
-    split_of = np.zeros(len(sizes), np.uint8)
     pairs_given = int(different.sum())
-    valid_pairs, test_pairs = (count_of(share, pairs_given) for share in (settings.valid_pairs, settings.test_pairs))
-    for split, wanted in ((1, valid_pairs), (2, test_pairs)):
-        pairs = 0
-        while pairs < wanted:
-            component = next(waiting, None)
-            if component is None:
-                raise RetortError(
-                    f"corpus.carve: {pairs_given} different pairs are too few to carve {valid_pairs} and "
-                    f"{test_pairs} pairs from components of at most {settings.largest_component}; "
-                    f"{SPLITS[split]} has only {pairs}: ask for fewer pairs, or allow larger components"
-                )
-            split_of[component] = split
-            pairs += int(sizes[component])
+    wanted = [count_of(share, pairs_given) for share in (settings.valid_pairs, settings.test_pairs)]
+    largest = settings.largest_component
+    keys = _ordering_keys(path, components, different, sizes, largest=largest)
+    split_of = _filled(sizes, keys, wanted, largest=largest)
+    if split_of is None:
+        asked = f"carve {wanted[0]} and {wanted[1]} pairs"
+        if sum(wanted) >= pairs_given:
+            raise RetortError(
+                f"corpus.carve: {pairs_given} different pairs are too few to {asked}: ask for fewer pairs"
+            )
+        keys = _ordering_keys(path, components, different, sizes, largest=pairs_given)
+        larger = (int(size) for size in np.unique(sizes[sizes > largest]))
+        enough = next((size for size in larger if _filled(sizes, keys, wanted, largest=size) is not None), None)
+        raise RetortError(
+            f"corpus.carve: {sizes[sizes <= largest].sum()} of {pairs_given} different pairs are in components of at "
+            f"most {largest}, which is not enough to {asked}: ask for fewer pairs"
+            + (f", or set corpus.carve.largest_component to {enough}" if enough else "")
+        )
     splits = split_of[components]
     splits[~whole] = 0
     splits[whole & ~different & (splits > 0)] = REPEAT
     return splits
+
+
+def _filled(sizes: np.ndarray, keys: np.ndarray, wanted: Sequence[int], largest: int) -> np.ndarray | None:
+    """Split of every component, uint8: valid and test have as many pairs as are ``wanted``, or more. None if components
+    of at most ``largest`` pairs are too few, or leave nothing to train on."""
+    small = np.flatnonzero((sizes > 0) & (sizes <= largest))
+    waiting = small[np.argsort(keys[small], kind="stable")]
+    ends = np.cumsum(sizes[waiting])
+    split_of = np.zeros(len(sizes), np.uint8)
+    first = pairs = 0
+    for split, more in enumerate(wanted, start=1):
+        last = int(np.searchsorted(ends, pairs + more))
+        if last == len(ends):
+            return None
+        split_of[waiting[first : last + 1]] = split
+        first, pairs = last + 1, int(ends[last])
+    return split_of if pairs < sizes.sum() else None
 
 
 def _different(path: Path, whole: np.ndarray) -> np.ndarray:

@@ -116,3 +116,19 @@ def test_sharing_key():
 def test_too_few_pairs(tmp_path, pairs):
     with pytest.raises(RetortError, match=f"{len(set(pairs))} different pairs are too few to carve 2 and 2"):
         carve(table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=2, test_pairs=2))
+
+
+@pytest.mark.parametrize(("largest", "advice"), [(7, ", or set corpus.carve.largest_component to 8"), (3, "")])
+def test_pairs_in_large_components(tmp_path, largest, advice):
+    questions = [(f"passage {i}", f"question {i} {j}") for i in range(10) for j in range(8)]
+    several = questions if advice else [("passage", target) for _, target in questions]
+    path = table(tmp_path / "t.parquet", [*several, ("alone", "allein")])
+    with pytest.raises(RetortError) as error:
+        carve(path, Carve(valid_pairs=9, test_pairs=9, largest_component=largest))
+    assert str(error.value) == (
+        f"corpus.carve: 1 of 81 different pairs are in components of at most {largest}, which is not enough to carve "
+        f"9 and 9 pairs: ask for fewer pairs{advice}"
+    )
+    if advice:
+        splits = carve(path, Carve(valid_pairs=9, test_pairs=9, largest_component=8))
+        assert (splits == 1).sum() >= 9 <= (splits == 2).sum()
