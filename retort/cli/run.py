@@ -13,8 +13,8 @@ from retort.errors import RetortError
 
 PLAIN = ("-n", "--dry", "--logger", "-q", "--quiet")
 """Flags of snakemake with which it says itself what it does."""
-CONFIGURATION = re.compile(r"[^-].*\.ya?ml")
-"""An argument that names one; no target of the workflow does."""
+CONFIGURATION = re.compile(r"(?!-|results/).+\.(ya?ml|json)", re.IGNORECASE)
+"""An argument that names one; no target of the workflow outside of ``results`` does."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -372,6 +372,7 @@ def test_run_needs_a_configuration_alone(monkeypatch: pytest.MonkeyPatch, capfd:
     [
         (["--configfile", "b.yaml", "d.yaml", "-n"], ["b.yaml", "d.yaml"], ["-n"]),
         (["b.yaml", "d.yml", "teacher", "-n"], ["b.yaml", "d.yml"], ["teacher", "-n"]),
+        (["l.json", "M.YML", "results/c/facts.json", "-n"], ["l.json", "M.YML"], ["results/c/facts.json", "-n"]),
         (["b.yaml", "teacher", "--configfile", "d.yml"], ["b.yaml", "d.yml"], ["teacher"]),
         (["--configfile=b.yaml", "teacher", "-n", "--configfiles", "d.yaml"], ["b.yaml", "d.yaml"], ["teacher", "-n"]),
     ],
@@ -381,7 +382,7 @@ def test_files_are_layered_on_the_one_that_is_run(
 ) -> None:
     calls: list[list[str]] = []
     monkeypatch.setattr(os, "execve", lambda program, arguments, environment: calls.append(arguments))
-    for name in ("c.yaml", "b.yaml", "d.yml"):
+    for name in ("c.yaml", "b.yaml", "d.yml", "l.json", "M.YML"):
         Path(name).touch()
     assert command(monkeypatch, "run", "c.yaml", *given) == 0
     # a target after them would count as one more file
