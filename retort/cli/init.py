@@ -13,7 +13,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     init = commands.add_parser("init", help="look at parallel text, and write a configuration that suits it")
     init.add_argument("texts", nargs="+", type=Path, help="source and target file, or one TSV or JSON lines file")
     init.add_argument("--output", type=Path, help="file to write; default: <name>.yaml")
-    init.add_argument("--name", help="name of the run; default: that of the first file")
+    init.add_argument("--name", help="name of the run; default: that of --output, or of the first file")
     wanted = init.add_mutually_exclusive_group()
     wanted.add_argument("--quick", dest="preset", action="store_const", const="quick", help="one student, few updates")
     wanted.add_argument("--quality", dest="preset", action="store_const", const="quality", help="long trainings")
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
 
     if len(args.texts) > 2:
         raise RetortError(f"{len(args.texts)} files; expected two, source and target, or one that holds both")
-    name = run_name(args.texts[0]) if args.name is None else args.name
+    name = run_name(args.output or args.texts[0]) if args.name is None else args.name
     check_name(name)
     output = args.output or Path(f"{name}.yaml")
     if output.exists():

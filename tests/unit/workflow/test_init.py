@@ -453,3 +453,9 @@ def test_a_damaged_line_costs_no_updates() -> None:
     for _ in range(200):
         damaged.add(["word " * 500, "word " * 450], set())
     assert damaged.words == [103_000 + 1_000_000, 94_000 + 900_000]
+
+
+def test_a_run_is_named_after_its_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        assert command(monkeypatch, "init", "my.tsv", "--output", f"{name}.yaml") == 0
+        assert load_config(f"{name}.yaml", texts=True).name == name
