@@ -189,14 +189,18 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
                 )
         return {"source": location, "target": str(paths[1])}
     lines = _first_lines(location)
+    if not lines:
+        raise RetortError(f"{location}: has no text; expected parallel text: two files, one TSV, or JSON lines")
     # a line with one empty side has no tab at its ends
-    first = next((line for line in lines if "\t" in line), lines[0] if lines else "")
-    fields = _text_fields(first)
+    first = next((line for line in lines if "\t" in line), lines[0])
+    # a field may be null in some lines
+    found = [_text_fields(first), *map(_text_fields, lines)]
+    fields = next((fields for fields in found if len(fields) > 1), max(found, key=len))
     named = [field for field in fields if field != "id" and is_column_name(field.rpartition(".")[2])]
     fields = named if len(named) == 2 else fields
     if len(fields) > 2:
         raise RetortError(
-            f"{location}: line 1 has the texts {', '.join(map(repr, fields[:9]))}; expected two, source and target: "
+            f"{location}: a line has the texts {', '.join(map(repr, fields[:9]))}; expected two, source and target: "
             f"leave out the others, or name fields such as en and de"
         )
     if len(fields) == 2:
@@ -210,9 +214,10 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
     elif "\t" in first:
         sides = [{"location": location, "column": column} for column in (0, 1)]
     else:
+        only = f" (only {fields[0]!r})" if fields else ""
         raise RetortError(
-            f"{location}: line 1 has neither a tab nor two texts in a JSON object; expected parallel text: give a "
-            f"second file with the translations"
+            f"{location}: no line of the first {len(lines)} has a tab or two texts in a JSON object{only}; expected "
+            f"parallel text: give a second file with the translations"
         )
     return {"source": sides[0], "target": sides[1]}
 

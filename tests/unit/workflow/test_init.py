@@ -259,21 +259,23 @@ def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
         (("three.tsv",), "three.tsv: has 3 tab-separated columns; expected two, source and target"),
         (("my.en", "few.de"), "300 pairs with 7 different targets cannot be split"),
         (("nothing.en",), "nothing.en: no such file"),
-        (("my.en",), "neither a tab nor two texts"),
+        (("my.en",), "no line of the first 100 has a tab or two texts in a JSON object; expected"),
         (("short.en", "short.de"), "1 pairs, 0 of them repeated and 0 with an empty side, are too few"),
         (("my.en", "short.de"), "300 lines and short.de has 1"),
         (("my.en", "my.en", "my.en"), "3 files; expected two"),
         (("same.tsv",), "300 pairs, 299 of them repeated"),
-        (("three.jsonl",), "line 1 has the texts 'a', 'b', 'c'; expected two"),
+        (("three.jsonl",), "a line has the texts 'a', 'b', 'c'; expected two"),
         (("my.en", "my.jsonl"), "my.jsonl: line 1 is a JSON object (with 'translation.en', 'translation.de'), and of"),
         (("my.jsonl", "my.en"), "my.jsonl: line 1 is a JSON object"),
-        (("deep.jsonl",), "neither a tab nor two texts"),
+        (("deep.jsonl",), "no line of the first 1 has a tab or two texts"),
         (("a\nb.tsv",), r"'a\nb.tsv': a configuration cannot hold this name of a file; rename it"),
         (("a{b}.tsv",), "cannot hold this name"),
         (("a\udcff.tsv",), "cannot hold this name"),
         (("my.tsv", "--name", "a b"), "--name 'a b': cannot name a run; use letters"),
         (("my.tsv", "--name", ""), "--name '': cannot name a run"),
         (("my.tsv", "--name", "x" * 101), "cannot name a run"),
+        (("empty.tsv.gz",), "empty.tsv.gz: has no text; expected parallel text"),
+        (("lists.jsonl",), "has a tab or two texts in a JSON object (only 'a'); expected"),
         ((".",), ".: a directory; expected parallel text"),
     ],
 )
@@ -286,6 +288,8 @@ def test_what_is_no_parallel_text(
     Path("three.jsonl").write_text('{"a": "x", "b": "y", "c": "z"}\n' * 300)
     Path("three.tsv").write_text("".join(f"{n}\t{s}\t{t}\n" for n, (s, t) in enumerate(PAIRS)))
     Path("few.de").write_text("".join(f"das {n % 7}\n" for n in range(300)))
+    Path("empty.tsv.gz").write_bytes(gzip.compress(b""))
+    Path("lists.jsonl").write_text('{"a": "x", "b": ["y"]}\n' * 300)
     Path("deep.jsonl").write_text("[" * 99_999)
     for name in ("a\nb.tsv", "a{b}.tsv", "a\udcff.tsv"):
         Path(name).write_bytes(Path("my.tsv").read_bytes())
@@ -459,3 +463,8 @@ def test_a_run_is_named_after_its_configuration(monkeypatch: pytest.MonkeyPatch)
     for name in ("one", "two"):
         assert command(monkeypatch, "init", "my.tsv", "--output", f"{name}.yaml") == 0
         assert load_config(f"{name}.yaml", texts=True).name == name
+
+
+def test_a_first_line_with_a_null_hides_no_field() -> None:
+    Path("my.jsonl").write_text('{"en": "x", "de": null}\n' + '{"en": "x", "de": "y"}\n' * 3)
+    assert [side["field"] for side in sides_of([Path("my.jsonl")]).values()] == ["en", "de"]
