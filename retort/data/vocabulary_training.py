@@ -183,6 +183,9 @@ def possible_size(text: Iterable[str], size: int) -> int:
     and what it says of one size does not hold for all smaller ones.
     """
     lines = [" ".join(line.split()) for line in text if line.strip()]
+    # every character, the sign for a space, and the special pieces
+    least = len(set().union(*lines) - {" "}) + 1 + len(IDS)
+    size = max(size, least)
     while lines:
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -196,9 +199,9 @@ def possible_size(text: Iterable[str], size: int) -> int:
             )
         except RuntimeError as error:
             sizes = _TOO_HIGH.search(str(error))
-            if sizes is None:
+            if sizes is None or size == least:
                 break
-            size = int(sizes[2]) * 9 // 10
+            size = max(least, int(sizes[2]) * 9 // 10)
         else:
             break
     return size

@@ -21,6 +21,8 @@ SMALLEST_BATCH = 1024
 LARGEST_VOCABULARY = 16_000
 TRIED_LETTERS = 5_000_000
 """Of a sample: enough for the largest vocabulary, and some seconds of sentencepiece."""
+TRIED_SHARE = 0.95
+"""Of the share that is trained on: another sample may be poorer."""
 TOKENS_PER_WORD = 1.5
 """A guess; the vocabulary is made later."""
 
@@ -65,7 +67,7 @@ class Decisions:
 def decide(statistics: Statistics, preset: Preset) -> Decisions:
     """Splits, vocabulary, model size and updates by the size of the text and what is wanted."""
     held_out = min(LARGEST_HELD_OUT, max(50, statistics.different // 50))
-    size, joint = _vocabulary(statistics)
+    size, joint = _vocabulary(statistics, held_out)
     step = next(number for number, (pairs, _, _) in enumerate(MODEL_SIZES) if statistics.pairs <= pairs)
     _, model, learning_rate = MODEL_SIZES[min(step + preset.larger, len(MODEL_SIZES) - 1)]
     if "too_long" in statistics.unusual:
@@ -89,13 +91,13 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
     )
 
 
-def _vocabulary(statistics: Statistics) -> tuple[int, bool]:
+def _vocabulary(statistics: Statistics, held_out: int) -> tuple[int, bool]:
     """Its size, and whether both sides share it.
 
-    It has room for the letters, and no more pieces than can be made of nine tenths of a sample: a part of the text is
-    held out.
+    It has room for the letters, and no more pieces than can be made of the share of a sample that is trained on.
     """
-    sample = [pair for number, pair in enumerate(statistics.sample) if number % 10]
+    share = TRIED_SHARE * max(0.5, 1 - 2 * held_out / max(1, statistics.pairs))
+    sample = [pair for n, pair in enumerate(statistics.sample) if int((n + 1) * share) > int(n * share)]
     sample = sample[:: 1 + sum(map(len, chain.from_iterable(sample))) // TRIED_LETTERS]
     wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100
 

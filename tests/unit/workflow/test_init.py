@@ -468,3 +468,25 @@ def test_a_run_is_named_after_its_configuration(monkeypatch: pytest.MonkeyPatch)
 def test_a_first_line_with_a_null_hides_no_field() -> None:
     Path("my.jsonl").write_text('{"en": "x", "de": null}\n' + '{"en": "x", "de": "y"}\n' * 3)
     assert [side["field"] for side in sides_of([Path("my.jsonl")]).values()] == ["en", "de"]
+
+
+@pytest.mark.parametrize("lines", [200, 400, 1000])
+def test_a_vocabulary_can_be_made_of_what_is_not_held_out(lines: int, tmp_path: Path) -> None:
+    rng = random.Random(lines)
+    words = ["".join(rng.choices("abcdefghiklmnorstu", k=rng.randint(2, 8))) for _ in range(3 * lines)]
+    pairs = [tuple(" ".join(rng.choices(words, k=2)) for _ in range(2)) for _ in range(lines)]
+    statistics = Statistics()
+    for sides in pairs:
+        statistics.add(sides, set())
+    decisions = decide(statistics, preset_named("usual"))
+    left = pairs[2 * decisions.held_out :]
+    sources, targets = zip(*left, strict=True)
+    rows = corpus_table(range(len(left)), sources, [[text] for text in targets])
+    write_table(tmp_path / "train.parquet", CORPUS, rows)
+    settings = Vocabulary.model_validate({"size": decisions.vocabulary})
+    assert train_vocabulary(tmp_path / "train.parquet", settings, 1, tmp_path / "v").target_size == decisions.vocabulary
+
+
+def test_a_size_holds_every_character() -> None:
+    lines = ["".join(chr(0x4E00 + number) for number in range(300))]
+    assert possible_size(lines, 8) == possible_size(lines, 320) == 307
