@@ -74,6 +74,8 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
         room = 2 * _power_of_two_below(TOKENS_PER_WORD * max(statistics.longest))
         model = {**model, "max_length": min(max(room, 256), LONGEST_MODEL), "truncate_sources": True}
     longest = TOKENS_PER_WORD * max(statistics.words)
+    if model.get("truncate_sources"):
+        longest = min(longest, model["max_length"] * sum(lengths.pairs for lengths in statistics.kept))
     batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
     updates = max(preset.least_updates, math.ceil(preset.epochs * longest / batch_tokens))
     return Decisions(

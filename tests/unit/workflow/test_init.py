@@ -490,3 +490,13 @@ def test_a_vocabulary_can_be_made_of_what_is_not_held_out(lines: int, tmp_path: 
 def test_a_size_holds_every_character() -> None:
     lines = ["".join(chr(0x4E00 + number) for number in range(300))]
     assert possible_size(lines, 8) == possible_size(lines, 320) == 307
+
+
+def test_words_that_are_cut_cost_no_updates() -> None:
+    statistics = Statistics()
+    for number in range(1000):
+        statistics.add([f"{number} " * 10_000, f"target {number}"], set())
+    preset = preset_named("usual")
+    decisions = decide(statistics, preset)
+    assert decisions.model["max_length"] == 1024 and decisions.model["truncate_sources"]
+    assert decisions.updates == preset.epochs * 1000 * 1024 / decisions.batch_tokens
