@@ -15,8 +15,10 @@ from retort.workflow.progress_view import framed, view
 def lines(run: Path | None) -> list[str]:
     """The state of a run, the running jobs, and the logs of those that failed; of the last run that was started in
     this directory unless one is named. Raises RetortError where there is none."""
-    # links are kept: the lock and the logs are found by the path that the run was started with
+    # links above it are kept: the lock and the logs are found by the path that the run was started with
     run = Path(os.path.abspath(run or _last()))
+    if run.is_symlink():
+        run = Path(os.path.abspath(run.parent / os.readlink(run)))
     progress = Progress.read(run)
     base = run.parents[1]
     alive = is_held(lock_of(run.name, base))

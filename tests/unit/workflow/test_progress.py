@@ -150,6 +150,14 @@ def test_status_of_results_behind_a_link(base: Path, tmp_path: Path, monkeypatch
     assert status.lines(RUN)[2].startswith("under way since ")
 
 
+def test_status_through_a_link_to_a_run(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(base)
+    Path("results/latest").symlink_to("r")
+    assert status.lines(Path("results/latest")) == status.lines(RUN)
+    RunLock(lock_of("r", base), str(RUN)).take()
+    assert status.lines(Path("results/latest"))[2].startswith("under way since ")
+
+
 def test_status_finds_logs_from_another_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(base, "logs/train.log", f"{LOG}error: train_system: no text\n", NOW + 61)
     (base / "elsewhere").mkdir()
