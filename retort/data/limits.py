@@ -1,3 +1,6 @@
-"""Limits that command lines and the Python interface share."""
+"""Limits that several layers share."""
 
 MOST_THREADS = 1024
+
+LEAST_LENGTH = 2
+"""Shortest target length that a search tries, eos included: a lone eos is easy to predict, and would win over text."""

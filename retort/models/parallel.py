@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retort.config import Model, ObjectiveSection
+from retort.data.limits import LEAST_LENGTH
 from retort.data.upsampling import Upsampling
 from retort.data.vocabulary import MASK, PAD
 from retort.models.base import Transformer
 from retort.models.embeddings import Positions
 from retort.models.kernels import Linear, embed, most_probable
 from retort.models.layers import padding_bias
-from retort.search.tokens import LEAST_LENGTH
 
 LENGTH_RANGE = 64
 """A length predictor relative to the source has classes from -64 to 64 (as fairseq's offset option)."""

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from retort.config import LengthParallel
 from retort.data.batches import Ragged, length_batches
+from retort.data.limits import LEAST_LENGTH
 from retort.losses.target_log_probs import target_log_probs
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.parallel import ParallelModel, most_probable_lengths
 from retort.search.base import Hypothesis
 from retort.search.length_candidates import LengthCandidates, repeated_memory
-from retort.search.tokens import LEAST_LENGTH
 
 SCORED_TOKENS = 8192
 """Candidates x padded length that the teacher scores at once; bounds the memory for large batches."""

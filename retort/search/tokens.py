@@ -9,9 +9,6 @@ from collections.abc import Sequence
 
 from retort.data.vocabulary import SPECIAL_IDS, UNK
 
-LEAST_LENGTH = 2
-"""Shortest target length that a search tries, eos included: a lone eos is easy to predict, and would win over text."""
-
 TOKENS_PER_SLOT = 3
 """Most probable tokens per slot that suffice for optimal de-duplicated decoding: its two neighbours can forbid at most
 two of them."""

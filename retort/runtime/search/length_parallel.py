@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from retort.data.limits import LEAST_LENGTH
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.slots import Encoded, Rows, filled, filled_scored
 from retort.runtime.system import Decoded, Scored
-from retort.search.tokens import LEAST_LENGTH
 
 OUTPUTS_KEY = "candidates"
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from retort.data.limits import LEAST_LENGTH
 from retort.data.vocabulary import EOS, MASK, PAD
 from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOTS, TOKENS
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.search.odd import without_repeats_of
 from retort.runtime.system import Decoded, Scored, distinct
-from retort.search.tokens import LEAST_LENGTH, TOKENS_PER_SLOT, first_of_repeats, of_text, text_of, without_repeats
+from retort.search.tokens import TOKENS_PER_SLOT, first_of_repeats, of_text, text_of, without_repeats
 
 
 class Encoded:
