@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 LENGTH_STEP = 4
 """Padded lengths are multiples of this: few distinct shapes occur, and each new one costs kernel preparation."""
 
+ROOM_FOR_PAIRS = "raise model.max_length, or cut long sources by model.truncate_sources; targets are never cut"
+"""What to do about pairs that are longer than the model."""
+
 Lengths = TypeVar("Lengths", int, np.ndarray)
 
 
@@ -195,12 +198,11 @@ class EncodedCorpus:
             f"first id {corpus.ids[row]} with {corpus.source.lengths[row]} source and {corpus.target.lengths[row]} "
             f"target tokens"
         )
-        remedy = "raise model.max_length, or cut sources by model.truncate_sources"
         dropped_ids = np.unique(corpus.ids[too_long])
         if not drop_longer:
-            raise RetortError(f"{found}; drop them by training.long_pairs: drop, or {remedy}")
+            raise RetortError(f"{found}; drop them by training.long_pairs: drop, or {ROOM_FOR_PAIRS}")
         if np.isin(corpus.ids, dropped_ids).all():
-            raise RetortError(f"{found}; no pair is left: {remedy}")
+            raise RetortError(f"{found}; no pair is left: {ROOM_FOR_PAIRS}")
         log.warning("%s; they are dropped", found)
         return cls._read(path, table, paired, without=dropped_ids)
 

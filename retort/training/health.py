@@ -8,10 +8,10 @@ from typing import Any
 
 from retort.config import ObjectiveSection, Training
 from retort.config.objective_base import Untrained
-from retort.data.batches import EncodedCorpus
+from retort.data.batches import ROOM_FOR_PAIRS, EncodedCorpus
 from retort.errors import RetortError
 
-LONG = Untrained("", "pairs longer than the model", "raise model.max_length, or cut sources by model.truncate_sources")
+LONG = Untrained("", "pairs longer than the model", ROOM_FOR_PAIRS)
 WARNED = 0.05
 """Share that trains nothing, above which there is a warning."""
 EARLY = 5
