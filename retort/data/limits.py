@@ -3,4 +3,5 @@
 MOST_THREADS = 1024
 
 LEAST_LENGTH = 2
-"""Shortest target length that a search tries, eos included: a lone eos is easy to predict, and would win over text."""
+"""Shortest of several target lengths that a search tries, eos included: a lone eos is easy to predict, and would win
+over text."""

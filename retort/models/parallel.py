@@ -163,14 +163,16 @@ def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> T
 
 
 def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: Tensor, count: int) -> Tensor:
-    """The ``count`` most probable target lengths [b, count], or all of fewer, eos included, each from LEAST_LENGTH
-    to the model's maximum."""
+    """The ``count`` most probable target lengths [b, count], or all of fewer, eos included, each up to the model's
+    maximum. One may be 1, of several each is at least LEAST_LENGTH."""
+    least = 1 if count == 1 else LEAST_LENGTH
     logits_bl = model.predict_length(source_bs, memory_bsd).float()
     class_l = torch.arange(logits_bl.shape[1], device=logits_bl.device)
     length_bl = model.length_offset((source_bs != PAD).sum(1))[:, None] + class_l
-    logits_bl = logits_bl.masked_fill(length_bl < LEAST_LENGTH, -torch.inf)
+    if count > 1:
+        logits_bl = logits_bl.masked_fill(length_bl < least, -torch.inf)
     classes_bk = torch.topk(logits_bl, min(count, logits_bl.shape[1]), dim=-1).indices
-    return length_bl.gather(1, classes_bk).clamp(LEAST_LENGTH, model.config.max_length)
+    return length_bl.gather(1, classes_bk).clamp(least, model.config.max_length)
 
 
 def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> ParallelModel:

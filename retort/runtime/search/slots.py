@@ -30,17 +30,18 @@ class Encoded:
         self.memory_length_b = self.source_length_b + np.int32(graphs.facts["length_slot"])
 
     def most_probable_lengths(self, count: int) -> np.ndarray:
-        """The ``count`` most probable target lengths [b, c], or all of fewer, eos included, best first, each from
-        LEAST_LENGTH to the model's maximum."""
+        """The ``count`` most probable target lengths [b, c], or all of fewer, eos included, best first, each up to the
+        model's maximum. One may be 1, of several each is at least LEAST_LENGTH."""
         facts = self.graphs.facts
         offset_b1 = 0 if facts["length_slot"] else self.source_length_b[:, None] - facts["length_range"]
-        length_bl = offset_b1 + np.arange(self.length_scores_bl.shape[1])[None]
-        scores_bl = np.where(length_bl < LEAST_LENGTH, -np.inf, self.length_scores_bl)
+        least = 1 if count == 1 else LEAST_LENGTH
         if count == 1:
-            classes_bc = scores_bl.argmax(1)[:, None]
+            classes_bc = self.length_scores_bl.argmax(1)[:, None]
         else:
+            length_bl = offset_b1 + np.arange(self.length_scores_bl.shape[1])[None]
+            scores_bl = np.where(length_bl < least, -np.inf, self.length_scores_bl)
             classes_bc = np.argsort(-scores_bl, axis=1, kind="stable")[:, :count]
-        return np.clip(classes_bc + offset_b1, LEAST_LENGTH, self.graphs.max_length)
+        return np.clip(classes_bc + offset_b1, least, self.graphs.max_length)
 
     def length_log_probs(self, source_n: np.ndarray, length_n: np.ndarray) -> np.ndarray:
         """log p(length) [n] of these target lengths of these sources, in nats."""

@@ -1,4 +1,7 @@
-"""Checkpoints and training states that version 0.1 wrote still load and translate as they did."""
+"""Checkpoints and training states that version 0.1 wrote still load and translate as they did.
+
+But for empty outputs of searches over several lengths, which version 0.1 preferred to text.
+"""
 
 import json
 from pathlib import Path

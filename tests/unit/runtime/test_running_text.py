@@ -132,4 +132,4 @@ def test_work_is_linear_in_the_length_of_a_line(name):
 def test_things_are_found_in_one_pass(text):
     start = time.process_time()
     assert not Keeper().compare(text, text).lost
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5, "a search for each place would take minutes"
