@@ -56,19 +56,8 @@ def carve(path: Path, settings: Carve) -> np.ndarray:
     keys = _ordering_keys(path, components, different, sizes, largest=largest)
     split_of = _filled(sizes, keys, wanted, largest=largest)
     if split_of is None:
-        asked = f"carve {wanted[0]} and {wanted[1]} pairs"
-        if sum(wanted) >= pairs_given:
-            raise RetortError(
-                f"corpus.carve: {pairs_given} different pairs are too few to {asked}: ask for fewer pairs"
-            )
         keys = _ordering_keys(path, components, different, sizes, largest=pairs_given)
-        larger = (int(size) for size in np.unique(sizes[sizes > largest]))
-        enough = next((size for size in larger if _filled(sizes, keys, wanted, largest=size) is not None), None)
-        raise RetortError(
-            f"corpus.carve: {sizes[sizes <= largest].sum()} of {pairs_given} different pairs are in components of at "
-            f"most {largest}, which is not enough to {asked}: ask for fewer pairs"
-            + (f", or set corpus.carve.largest_component to {enough}" if enough else "")
-        )
+        raise RetortError(_shortage(sizes, keys, wanted, largest=largest))
     splits = split_of[components]
     splits[~whole] = 0
     splits[whole & ~different & (splits > 0)] = REPEAT
@@ -90,6 +79,20 @@ def _filled(sizes: np.ndarray, keys: np.ndarray, wanted: Sequence[int], largest:
         split_of[waiting[first : last + 1]] = split
         first, pairs = last + 1, int(ends[last])
     return split_of if pairs < sizes.sum() else None
+
+
+def _shortage(sizes: np.ndarray, keys: np.ndarray, wanted: Sequence[int], largest: int) -> str:
+    """Why components of at most ``largest`` pairs do not do, and which would. ``keys`` are those of all components."""
+    pairs, asked = sizes.sum(), f"carve {wanted[0]} and {wanted[1]} pairs"
+    if sum(wanted) >= pairs:
+        return f"corpus.carve: {pairs} different pairs are too few to {asked}: ask for fewer pairs"
+    larger = (int(size) for size in np.unique(sizes[sizes > largest]))
+    enough = next((size for size in larger if _filled(sizes, keys, wanted, largest=size) is not None), None)
+    return (
+        f"corpus.carve: {sizes[sizes <= largest].sum()} of {pairs} different pairs are in components of at most "
+        f"{largest}, which is not enough to {asked}: ask for fewer pairs"
+        + (f", or set corpus.carve.largest_component to {enough}" if enough else "")
+    )
 
 
 def _different(path: Path, whole: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ class Validator:
         of_sentences = {declared.part for declared in self.objective.untrained if declared.of == "sentences"}
         sums: dict[str, float] = {}
         totals: dict[str, float] = {}
-        for rows in self._batches(corpus):
+        for rows in self._batches(corpus, self.tokens):
             batch = corpus.batch(rows)
             loss = compute(model, batch.to(model.device), self.objective, step)
             for name, value in {"loss": loss.total, **loss.parts}.items():
@@ -77,12 +77,9 @@ class Validator:
                 totals[name] = totals.get(name, 0.0) + weight
         return {name: value / totals[name] for name, value in sums.items()}
 
-    def _batches(self, corpus: EncodedCorpus, least: int = 1) -> list[np.ndarray]:
-        """Row numbers by the longer side, so that long sources of short targets stay within the memory too; at least
-        ``least`` rows in each but the last, however long they are."""
-        lengths = np.maximum(corpus.source.lengths, corpus.target.lengths)
-        longest = round_up(int(lengths.max()) + 1, LENGTH_STEP)
-        return length_batches(lengths, max(self.tokens, least * longest))
+    def _batches(self, corpus: EncodedCorpus, tokens: int) -> list[np.ndarray]:
+        """Row numbers by the longer side, so that long sources of short targets stay within the memory too."""
+        return length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), tokens)
 
     @torch.no_grad()
     def encoder_gap(self, model: EncoderDecoder) -> float | None:
@@ -90,7 +87,9 @@ class Validator:
         where there is no other text."""
         module, step = load_objective(self.objective.name), Step(torch.Generator().manual_seed(0))
         sums, total = 0.0, 0
-        for rows in self._batches(self.corpus, least=2):
+        # so many tokens that the longest text is not alone
+        tokens = 2 * round_up(int(self.corpus.target.lengths.max()) + 1, LENGTH_STEP)
+        for rows in self._batches(self.corpus, max(self.tokens, tokens)):
             if len(rows) > 1:
                 batch = self.corpus.batch(rows)
                 gap = float(module.encoder_gap(model, batch.to(model.device), self.objective, step))
