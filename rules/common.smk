@@ -28,6 +28,7 @@ from retort.distillation.guards import verdicts
 from retort.errors import RetortError
 from retort.workflow.call import Call, keys_given
 from retort.workflow.code import CodeRecords
+from retort.workflow.contents import Contents
 from retort.workflow.lock import RunLock, check_place, lock_of
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
@@ -112,6 +113,7 @@ with last_errors():
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.
 code_records = CodeRecords(Path(R) / "code", ROOT, parsed=Path(".snakemake") / "parsed-code.json")
+given_contents = Contents(Path(".snakemake") / "contents.json")
 plan = Plan(run_config, R, guard_verdicts)
 layout, options, modules = plan.layout, Options(plan), Modules(plan)
 TESTS = layout.tests()
@@ -156,6 +158,12 @@ def code(name, imported=None):
 def text_digest(*patterns):
     """Parameter: digest of files that are not the code of a script."""
     return lambda wildcards: value_digest([path.read_text() for p in patterns for path in sorted(ROOT.glob(p))])
+
+
+def contents_of(files):
+    """Parameter: digests of those of these files that no rule makes; ``files`` is the method of ``plan`` for an input."""
+    named = of_job(files)
+    return lambda wildcards: given_contents.digests(path for path in named(wildcards) if not path.startswith(f"{R}/"))
 
 
 def section(path, *keys, without=()):

@@ -19,6 +19,7 @@ rule prepare_corpus:
     params:
         script=script("prepare_corpus"),
         code=code("prepare_corpus", modules.corpus),
+        contents=contents_of(plan.corpus_texts),
         corpus=section("corpus", without={"mirror"}),
         # A mirror holds the same texts, so another one must not run anything again: Snakemake does not track a parameter
         # that takes the output as an argument.
@@ -108,6 +109,7 @@ rule prepare_monolingual:
     params:
         script=script("prepare_monolingual"),
         code=code("prepare_monolingual"),
+        contents=contents_of(plan.monolingual_texts),
         texts=of_job(partial(options.pretraining, "texts")),
         corpus=of_job(options.monolingual_corpus),
         block_tokens=of_job(partial(options.pretraining, "block_tokens")),

@@ -53,6 +53,7 @@ rule gather_distilled:
     params:
         script=script("gather_distilled"),
         code=code("gather_distilled"),
+        contents=contents_of(plan.given_outputs),
         vocabulary=directory_of("input.vocabulary"),
         held_out=[],
         encoding=lambda wildcards, output: [

@@ -24,6 +24,7 @@ rule ask_teacher:
     params:
         script=script("ask_teacher"),
         code=code("ask_teacher", modules.asking),
+        contents=contents_of(plan.files_about_training),
         asked=of_job(options.asked_about_training),
         # What does not change the answers must not ask again: Snakemake does not track a parameter that takes the output.
         teacher=lambda wildcards, output: options.external_teacher(),
@@ -74,6 +75,7 @@ use rule ask_teacher as translate_external with:
     benchmark:
         f"{R}/benchmarks/translate_external/{{search}}.tsv"
     params:
+        contents=contents_of(plan.files_about_tests),
         asked=of_job(options.asked_about_tests),
         shard=[],
     message:
@@ -92,6 +94,7 @@ use rule ask_teacher as ask_held_out with:
     benchmark:
         f"{R}/benchmarks/ask_held_out/held_out.tsv"
     params:
+        contents=contents_of(plan.files_about_held_out),
         asked=of_job(options.asked_about_held_out),
         shard=[],
     message:

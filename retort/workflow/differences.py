@@ -15,6 +15,8 @@ from typing import Any, Literal
 from retort.workflow.code import CodeRecords
 
 MISSING = "(not set)"
+CONTENTS = "contents"
+"""The parameter that holds digests of given files, by their paths."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 60
 """Characters of a value that are shown."""
@@ -183,6 +185,9 @@ def _differences(before: Any, now: Any, path: Path, sections: tuple[tuple[Path, 
 
 def _named(parameter: str, difference: _Difference, then: Then, now: Now) -> Change:
     """The difference under the key of the configuration that it comes from, or else under the parameter's name."""
+    if parameter == CONTENTS and difference.path:
+        (file,) = difference.path
+        return Change("input", file, f"{file} has other content")
     values = _values(difference.before, difference.now)
     key = None
     said = {value for _, section in difference.sections for value in section.values() if isinstance(value, str)}

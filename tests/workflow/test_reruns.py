@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -286,7 +287,9 @@ def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_af
         with edited(checkout, f"retort/corpus/language/{name}.py"):
             assert checkout.planned(config) == set(), "real text does not depend on the made-up language"
     (checkout.path / "test.several").write_text("".join(f"{i}\tx\n" for i in range(90)))
-    assert "prepare_corpus" in checkout.planned(config, "corpus")
+    os.utime(checkout.path / "test.several", (0, 0))
+    assert "prepare_corpus" in checkout.planned(config, "corpus"), "a text with an older date counts, too"
+    assert "test.several has other content" in checkout.why("results/texts/corpus/train.parquet")
     (checkout.path / "train.source").write_text("".join(f"{line}\n" for line in lines))
     assert checkout.planned(config, "corpus") == {"prepare_corpus", "train_vocabulary", "encode_corpus"}
 

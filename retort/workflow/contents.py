@@ -1,0 +1,44 @@
+"""Digests of the files that a run is given, as parameters of the jobs that read them.
+
+Snakemake compares an input's content only where its date is newer than the results. So a text that is replaced by an
+older one (mv, cp -p, tar) would go unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from retort.data.files import write_json
+
+
+class Contents:
+    """Digests of files; ``kept`` is a file where they are kept from call to call, by path, size and time of change."""
+
+    def __init__(self, kept: Path) -> None:
+        self.kept = kept
+        self._known: dict[str, list[int | str]] = {}
+        with suppress(OSError, ValueError, TypeError):  # it only saves time
+            self._known = dict(json.loads(kept.read_text(encoding="utf-8")))
+
+    def digests(self, paths: Iterable[str]) -> dict[str, str]:
+        """Start of the SHA-256 (16 hex digits) of each file by its path as given; what is no file is left out."""
+        before = dict(self._known)
+        found = {path: self._digest(Path(path)) for path in paths if Path(path).is_file()}
+        if self._known != before:
+            with suppress(OSError):
+                write_json(self.kept, self._known)
+        return found
+
+    def _digest(self, path: Path) -> str:
+        name, stat = str(path.absolute()), path.stat()
+        # the time of the change of its entry, which nobody sets back
+        known = self._known.get(name)
+        if not (isinstance(known, list) and known[:-1] == [stat.st_size, stat.st_ctime_ns]):
+            with open(path, "rb") as handle:
+                digest = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+            known = self._known[name] = [stat.st_size, stat.st_ctime_ns, digest]
+        return str(known[-1])
