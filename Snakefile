@@ -47,6 +47,7 @@ onsuccess:
 
 
 onerror:
+    mark_outdated()
     forget_recorded(Path(R, "state"), is_recorded)
 
 

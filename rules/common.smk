@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -88,6 +89,19 @@ def force_unfinished_outputs():
     that it knows at first, and this for those behind a checkpoint."""
     files = [str(path) for path in Path(R).rglob("*") if path.is_file()]
     workflow.dag.forcefiles.update(workflow.persistence._filter_incomplete_keys(files))
+
+
+def mark_outdated():
+    """Have results that wait for a failed job made again by the next call. To Snakemake they would be up to date: the
+    job's earlier output is gone, and the record of what has changed since with it."""
+    failed = chain.from_iterable(job.jobs if job.is_group() else [job] for job in workflow.scheduler.failed)
+    waiting, marked = [*failed], set()
+    while waiting:
+        following = set(workflow.dag.depending[waiting.pop()]) - marked
+        for job in following:
+            workflow.persistence.started(job)
+        marked |= following
+        waiting += following
 
 
 def is_recorded(output):

@@ -185,7 +185,7 @@ class _Comparison:
         for file in sorted(map(str, reason.missing_output)):
             yield Change("output", file, f"{file} does not exist")
         for file in sorted(map(str, reason.incomplete_output)):
-            yield Change("output", file, f"{file} is not complete: the job that wrote it was killed")
+            yield Change("output", file, f"{file} is not complete: its job was killed, or one before it failed")
         for file in sorted({*map(str, reason.updated_input)} - {*map(str, reason.updated_input_run)}):
             yield Change("input", file, f"{file} changed; ask why of it, if a rule makes it")
         if any(self.persistence.code_changed(job)):

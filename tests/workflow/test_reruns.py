@@ -286,6 +286,11 @@ def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_af
     for name in ("grammar", "generated"):
         with edited(checkout, f"retort/corpus/language/{name}.py"):
             assert checkout.planned(config) == set(), "real text does not depend on the made-up language"
+    large = {**config, "vocabulary": {"size": 5000}}
+    checkout.snakemake("--configfile", checkout.configure(large, "texts.yaml"), succeeds=False)
+    for again in (large, config):
+        planned = checkout.planned(again, "corpus")
+        assert {"train_vocabulary", "encode_corpus"} <= planned, "a job that failed is not forgotten, nor what follows"
     (checkout.path / "test.several").write_text("".join(f"{i}\tx\n" for i in range(90)))
     os.utime(checkout.path / "test.several", (0, 0))
     assert "prepare_corpus" in checkout.planned(config, "corpus"), "a text with an older date counts, too"
