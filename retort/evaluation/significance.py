@@ -20,6 +20,8 @@ SEED = 12345
 CELLS_AT_ONCE = 8_000_000
 """Largest block of the resampling matrix, in numbers; 64 MB."""
 LOW, HIGH = 2.5, 97.5
+ROUNDING = 1e-9
+"""Differences that are nearer to each other than this share of the scores are equal: float sums round off ties."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ def differences(
     for system, scores in zip(systems, system_scores, strict=True):
         observed, drawn = system.value - baseline.value, scores - base_scores
         low, high = np.percentile(drawn, [LOW, HIGH])
-        extreme = np.count_nonzero(np.abs(drawn - observed) >= abs(observed))
+        rounding = ROUNDING * max(np.abs(scores).max(), np.abs(base_scores).max())
+        extreme = np.count_nonzero(np.abs(drawn - observed) >= abs(observed) - rounding)
         results.append(
             Difference(
                 value=system.value,

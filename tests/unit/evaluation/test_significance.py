@@ -10,6 +10,7 @@ from retort.config import METRICS
 from retort.data.runs import Run, run_of_path
 from retort.errors import RetortError
 from retort.evaluation.comparison import compare
+from retort.evaluation.learned import MeanOfSegments
 from retort.evaluation.metrics import Measured, load_metric, measure, score
 from retort.evaluation.metrics.base import CorpusMetric, SegmentMetric
 from retort.evaluation.runs import run_of_training
@@ -108,6 +109,21 @@ def test_the_bootstrap_of_rouge_is_that_of_the_mean_of_sentence_scores(texts):
     resampled = (bad.resampling[:, 0] - good.resampling[:, 0])[drawn].mean(1)
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(resampled, [2.5, 97.5])))
     assert found.p_value == pytest.approx(1 / 301)
+
+
+@pytest.mark.parametrize("scale", [1, 100, 1e-6])
+def test_resamples_exactly_as_far_from_no_difference_are_counted(scale):
+    """Scores of 0.2 and 0.9 whose sums of floats depend on their order; the exact p-value is of whole numbers."""
+    base = np.where(np.arange(100) % 3, 0.2, 0.9) * scale
+    better = np.flatnonzero(base < scale / 2)[:4]
+    good = np.where(np.isin(np.arange(100), better), 0.9 * scale, base)
+    baseline, system = (
+        Measured(float(scores.mean()), "", segments=100, resampling=scores, scorer=MeanOfSegments())
+        for scores in (base, good)
+    )
+    (found,) = differences("learned", [system], baseline, samples=1000)
+    drawn = np.concatenate(list(resampling_counts(100, 1000)))[:, better].sum(axis=1)
+    assert found.p_value == (np.count_nonzero(abs(drawn - 4) >= 4) + 1) / 1001
 
 
 def test_the_comparison_is_symmetric(texts):
