@@ -45,20 +45,17 @@ def _score_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
     data = {row["system"]: row["data"] for row in inputs.scores}
+    best = best_engines(engine_latencies(inputs))
     rows = []
-    seeds = sorted({row["seed"] for row in inputs.latency})
-    for seed in seeds:
-        own = [row for row in inputs.latency if row["seed"] == seed]
-        timed = Inputs(inputs.config, latency=own, latency_provenance=inputs.latency_provenance)
-        by_engine = engine_latencies(timed)
-        best = best_engines(by_engine)
-        for (system, search, engine), sizes in by_engine.items():
+    for seed in sorted({row["seed"] for row in inputs.latency}):
+        for (system, search, engine), sizes in engine_latencies(inputs, seed).items():
             where = {"system": system, "data": data.get(system, ""), "seed": seed, "search": search}
             where["test_set"] = inputs.latency_provenance.get("test_set", "")
             other = "" if best[system, search] == engine else f", {engine}"
+            time = "clock" if time_column(inputs, system) == "total_seconds" else "processor"
             for size, latency in sizes.items():
-                facts = {"size": size, "batches": latency.batches, "engine": engine, "precision": latency.precision}
-                facts["time"] = "clock" if time_column(timed, system) == "total_seconds" else "processor"
+                facts = {"time": time, "size": size, "batches": latency.batches, "engine": engine}
+                facts["precision"] = latency.precision
                 values = {
                     "latency_ms": (latency.median * 1000, LATENCY_SIGNATURE),
                     "processor_ms": (latency.processor * 1000, PROCESSOR_SIGNATURE),

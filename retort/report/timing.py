@@ -86,13 +86,14 @@ class Speedup:
     batches: int
 
 
-def engine_latencies(inputs: Inputs) -> dict[EngineKey, dict[int, Latency]]:
-    """Latency by system, search and engine, and by batch size, in the config's order."""
+def engine_latencies(inputs: Inputs, seed: int | None = None) -> dict[EngineKey, dict[int, Latency]]:
+    """Latency by system, search and engine, and by batch size, in the config's order; of one seed, or of all."""
     columns = _time_columns(inputs)
     groups: dict[EngineKey, dict[int, list[Row]]] = {}
     for row in inputs.latency:
-        sizes = groups.setdefault((row["system"], row["search"], row["engine"]), {})
-        sizes.setdefault(row["batch_size"], []).append(row)
+        if seed is None or row["seed"] == seed:
+            sizes = groups.setdefault((row["system"], row["search"], row["engine"]), {})
+            sizes.setdefault(row["batch_size"], []).append(row)
     return {
         key: {size: _latency(size, rows, columns[key[0]]) for size, rows in sorted(groups[key].items())}
         for key in sorted(groups, key=lambda key: (inputs.order(*key[:2]), key[2]))
