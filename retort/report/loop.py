@@ -32,8 +32,8 @@ class Iteration:
     number: int
     seeds: int
     modality: Modality | None
-    valid: Spread | None
-    """The leading metric on the validation set."""
+    validation: dict[int, float]
+    """The leading metric on the validation set by seed."""
     scores: dict[str, Spread]
     """The leading metric on the test set by search."""
     differences: dict[str, Difference | None]
@@ -43,6 +43,10 @@ class Iteration:
     guards: dict[str, tuple[Spread, Spread]]
     """Of the candidates chosen for this iteration, and of the first teacher's translations, by metric."""
     changed: Spread | None
+
+    @property
+    def valid(self) -> Spread | None:
+        return spread(list(self.validation.values())) if self.validation else None
 
 
 def modalities(inputs: Inputs) -> list[Modality]:
@@ -83,7 +87,7 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
                 number=t,
                 seeds=len(seeds),
                 modality=measured.get(student),
-                valid=_validation(inputs, student),
+                validation=_validation(inputs, student),
                 scores={search: scores[student, search][inputs.leading] for search in searches},
                 differences={
                     s: difference(inputs, (student, s), test_set=test_set, baselines=baselines[s]) for s in searches
@@ -97,9 +101,15 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
 
 
 def kept(loop: list[Iteration], sign: int = 1) -> Iteration | None:
-    """The iteration with the best validation score, the earlier one of equals; ``sign`` -1: the lowest is the best."""
-    validated = [(sign * iteration.valid.mean, -iteration.number, iteration) for iteration in loop if iteration.valid]
-    return max(validated)[-1] if validated else None
+    """The iteration with the best validation score, the earlier one of equals; ``sign`` -1: the lowest is the best.
+
+    Guards end the loop of each seed by itself, so each iteration is compared with the best before it on common seeds.
+    """
+    best: Iteration | None = None
+    for iteration in sorted(loop, key=lambda iteration: iteration.number):
+        if iteration.validation and (best is None or sign * _gain(best, iteration) > 0):
+            best = iteration
+    return best
 
 
 def ended(inputs: Inputs) -> list[str]:
@@ -107,13 +117,18 @@ def ended(inputs: Inputs) -> list[str]:
     return [reason for table in inputs.guards for reason in verdicts(table).values() if reason]
 
 
-def _validation(inputs: Inputs, system: str) -> Spread | None:
-    values = [
-        checkpoint.validation[inputs.leading]
+def _gain(before: Iteration, after: Iteration) -> float:
+    """Sum of the gains in validation of the seeds that both have; 0 without one."""
+    common = before.validation.keys() & after.validation.keys()
+    return sum(after.validation[seed] - before.validation[seed] for seed in common)
+
+
+def _validation(inputs: Inputs, system: str) -> dict[int, float]:
+    return {
+        run.seed: checkpoint.validation[inputs.leading]
         for run, checkpoint in inputs.checkpoints.items()
         if run.system == system and inputs.leading in checkpoint.validation
-    ]
-    return spread(values) if values else None
+    }
 
 
 def _teacher(inputs: Inputs, scores: dict[tuple[str, str], dict[str, Spread]], t: int) -> Spread | None:

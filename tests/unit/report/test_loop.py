@@ -78,11 +78,30 @@ def test_guards_stand_beside_the_first_teachers_values(found):
 
 def test_the_iteration_with_the_best_validation_is_kept_the_earlier_of_equals(found):
     assert loop.kept(found).number == 2
-    equal = [replace(found[0], valid=found[1].valid), found[1]]
+    equal = [replace(found[0], validation=found[1].validation), found[1]]
     assert loop.kept(equal).number == loop.kept(equal[::-1]).number == 1
-    assert loop.kept([replace(found[1], valid=None), found[0]]).number == 1
-    assert loop.kept([replace(found[1], valid=None)]) is None and loop.kept([]) is None
+    assert loop.kept([replace(found[1], validation={}), found[0]]).number == 1
+    assert loop.kept([replace(found[1], validation={})]) is None and loop.kept([]) is None
     assert loop.kept(found, sign=-1).number == 1, "lower is better"
+
+
+def test_iterations_are_compared_on_the_seeds_of_both(found):
+    first, second = (
+        replace(iteration, validation=validation)
+        for iteration, validation in zip(found, ({1: 20.0, 2: 30.0}, {1: 21.0}), strict=True)
+    )
+    assert loop.kept([first, second]).number == 2 and loop.kept([first, second], sign=-1).number == 1
+    assert loop.kept([first, replace(second, validation={1: 19.0})]).number == 1
+    assert loop.kept([first, replace(second, validation={3: 90.0})]).number == 1
+    third = replace(second, number=3, validation={2: 31.0})
+    assert loop.kept([first, third]).number == 3, "on the only seed of both"
+
+
+def test_the_page_says_how_many_seeds_an_iteration_has(inputs):
+    assert "1 of 2 seeds" not in section(page.render(inputs, NO_FIGURES))
+    scores = [row for row in inputs.scores if (row["system"], row["seed"]) != ("em2", 2)]
+    part = section(page.render(replace(inputs, scores=scores), NO_FIGURES))
+    assert '<th scope="row">2<span class="range">1 of 2 seeds</span></th>' in part and part.count(" of 2 seeds") == 1
 
 
 def test_the_reason_of_an_early_end_names_iteration_and_seed(inputs):
