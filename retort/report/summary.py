@@ -84,7 +84,7 @@ class Gap:
     scores_raw: dict[str, Spread]
     scores_distilled: dict[str, Spread]
     gap: float
-    """The leading metric of distilled minus raw, means over seeds."""
+    """The leading metric of distilled minus raw: seed by seed where that was compared."""
     difference: Difference | None
     """From the comparison table, where it holds this pair."""
 
@@ -192,6 +192,7 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
             if not below or not above:
                 continue
             baselines = [str(Run(raw, seed, search)) for seed in _seeds(inputs, raw)]
+            tested = difference(inputs, (distilled, search), test_set=test_set, baselines=baselines)
             result.append(
                 Gap(
                     objective=objective(inputs, raw),
@@ -201,8 +202,8 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
                     test_set=test_set,
                     scores_raw=below,
                     scores_distilled=above,
-                    gap=above[inputs.leading].mean - below[inputs.leading].mean,
-                    difference=difference(inputs, (distilled, search), test_set=test_set, baselines=baselines),
+                    gap=tested.mean if tested else above[inputs.leading].mean - below[inputs.leading].mean,
+                    difference=tested,
                 )
             )
     return result

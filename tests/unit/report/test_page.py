@@ -453,6 +453,20 @@ def test_pairs_differ_in_their_data_only():
     assert data_pairs(config(students=students).systems) == [("ctc-raw", "ctc")]
 
 
+def test_a_gap_of_distilled_data_and_its_interval_are_of_the_same_seeds(inputs):
+    (before,) = [gap for gap in summary.gaps(inputs, "flickr") if gap.distilled == "ctc"]
+    # a raw system that failed with a seed that the distilled one does not have
+    raw = [row for row in inputs.scores if (row["system"], row["seed"]) == ("ctc-raw", 1)]
+    failed = [{**row, "seed": 3, "value": 0.0} for row in raw]
+    more = replace(inputs, scores=[*inputs.scores, *failed])
+    (gap,) = [gap for gap in summary.gaps(more, "flickr") if gap.distilled == "ctc"]
+    assert gap.scores_raw["BLEU"].mean < before.scores_raw["BLEU"].mean
+    assert gap.gap == gap.difference.mean == pytest.approx(before.gap)
+    assert gap.difference.low <= gap.gap <= gap.difference.high
+    (untested,) = [gap for gap in summary.gaps(replace(more, comparison=[]), "flickr") if gap.distilled == "ctc"]
+    assert untested.gap == untested.scores_distilled["BLEU"].mean - untested.scores_raw["BLEU"].mean
+
+
 def test_each_search_is_compared_with_the_same_search_of_the_baselines_that_have_it():
     searches = {"ar": ["greedy", "beam5"], "cmlm": ["passes1"], "joint": ["beam5", "passes1"]}.get
     several = ["ar", "cmlm", "joint"]
