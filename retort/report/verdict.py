@@ -31,7 +31,7 @@ MISSING = "No verdict: the run has no scores, or no times of the system that spe
 LIMIT = 3
 """Speed-ups that the best system is named at, at most."""
 APART = 1.1
-"""Least factor between two of them: less is no reason to take the worse system."""
+"""Least factor between two speeds: less is no reason to take the worse system."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
         )
 
     others = [ranked(key) for key in timed if key in values and key != reference]
-    fast = [other for other in others if other.speedup and other.speedup.ratio > 1]
+    fast = [other for other in others if other.speedup and other.speedup.ratio >= APART]
     chosen = winner(fast or others, inputs.leading_sign)
     return Verdict(
         metric=inputs.leading,
@@ -136,11 +136,12 @@ def _about_as_fast(a: Ranked, b: Ranked) -> bool:
 
 
 def winner(systems: list[Ranked], sign: int) -> Ranked | None:
-    """The fastest of these that is not significantly worse than the reference, or else the best one."""
+    """The fastest of these that is not significantly worse than the reference, the best of those about as fast; or
+    else the best one."""
     equal = [system for system in systems if not is_worse(system, sign)]
-    if equal:
-        return min(equal, key=lambda system: system.latency.median)
-    return max(systems, key=lambda system: sign * system.value, default=None)
+    fastest = min(equal, key=lambda system: system.latency.median, default=None)
+    choice = systems if fastest is None else [system for system in equal if _about_as_fast(system, fastest)]
+    return max(choice, key=lambda system: (sign * system.value, -system.latency.median), default=None)
 
 
 def is_worse(system: Ranked, sign: int) -> bool:
@@ -227,7 +228,7 @@ def advantage(system: Ranked, metric: str) -> str:
     gap = f"{system.gap:+.1f} {metric}"
     if system.difference:
         gap += f" ({system.difference.low:+.1f} to {system.difference.high:+.1f})"
-    ratio = f"{system.speedup.ratio:.1f}x faster: " if system.speedup and system.speedup.ratio > 1 else ""
+    ratio = f"{system.speedup.ratio:.1f}x faster: " if system.speedup and system.speedup.ratio >= APART else ""
     return f"{ratio}{name(system.key)}, {gap}"
 
 

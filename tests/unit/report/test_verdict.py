@@ -80,6 +80,14 @@ def test_the_winner_is_the_fastest_that_is_not_significantly_worse() -> None:
     assert verdict.winner([], 1) is None
 
 
+def test_of_systems_about_as_fast_the_winner_is_the_best() -> None:
+    worse, better, slow = ranked("worse", 1.0, -2.0), ranked("better", 1.05, 3.0), ranked("slow", 1.2, 5.0)
+    assert verdict.winner([worse, better, slow], 1) is better
+    assert verdict.winner([worse, replace(better, value=worse.value), slow], 1) is worse
+    assert verdict.winner([worse, better], -1) is worse, "lower is better"
+    assert names(verdict.at_speedups([worse, better], 1, better)) == ["better"]
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     root = tmp_path_factory.mktemp("run")
@@ -103,6 +111,19 @@ def test_a_run_has_a_verdict_of_its_engines_with_commands(inputs: Inputs) -> Non
     assert "report: results/run/report/report.html" in text
     chosen = found.winner
     assert chosen and chosen.directory and all(chosen.directory in command for command in verdict.commands(found)[:2])
+
+
+@pytest.mark.parametrize(("factor", "is_faster"), [(1.05, False), (1.15, True)])
+def test_a_system_about_as_fast_as_the_reference_is_not_faster(inputs: Inputs, factor: float, is_faster: bool) -> None:
+    rows = [row for row in inputs.latency if (row["system"], row["search"]) == ("teacher", "beam5")]
+    as_fast = [
+        row | {"system": "ctc", "search": "collapse", "total_seconds": row["total_seconds"] / factor} for row in rows
+    ]
+    found = verdict.verdict(replace(inputs, latency=[*rows, *as_fast]))
+    assert found and found.winner and found.winner.key == ("ctc", "collapse")
+    text = "\n".join(verdict.lines(found, "report.html"))
+    assert bool(found.best) == ("x faster: ctc" in text) == is_faster
+    assert ("no system is faster; the best is ctc collapse, " in text) != is_faster
 
 
 def test_a_gap_and_its_interval_are_of_the_same_seeds(inputs: Inputs) -> None:
