@@ -69,8 +69,7 @@ def main(args: argparse.Namespace) -> None:
         write_bytes(args.output / f"{name}.png", png or placeholder(f"{name}: nothing to draw yet"))
     write_bytes(args.output / "results.csv", results_csv(inputs).encode())
     write_bytes(args.output / "report.html", render(inputs, figures).encode())
-    found = verdict.verdict(inputs)
-    summary = verdict.lines(found, args.output / "report.html") if found else [verdict.MISSING]
+    summary = verdict.lines(verdict.verdict(inputs), args.output / "report.html")
     write_bytes(args.output / "verdict.txt", "".join(f"{line}\n" for line in summary).encode())
 
 

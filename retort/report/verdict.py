@@ -27,7 +27,7 @@ from retort.report.timing import (
     time_column,
 )
 
-MISSING = "No verdict: the run has no scores, or no times of the system that speed-ups are over."
+MISSING = "No verdict: the run has no scores, or no times at batch size 1 of the system that speed-ups are over."
 LIMIT = 3
 """Speed-ups that the best system is named at, at most."""
 APART = 1.1
@@ -73,7 +73,7 @@ class Verdict:
 
 
 def verdict(inputs: Inputs) -> Verdict | None:
-    """The verdict on a run; None where it has no scores, or no times of what speed-ups are over."""
+    """The verdict on a run; None where it has no scores, or no times at batch size 1 of what speed-ups are over."""
     sets, reference = test_sets(inputs), inputs.config.reference
     scored = score_spreads(inputs, sets[0]) if sets else {}
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
@@ -199,8 +199,10 @@ def _options(search: SearchSection) -> dict[str, Any]:
 # ---- text -----------------------------------------------------------------------------------------------------------
 
 
-def lines(found: Verdict, report: str | Path) -> list[str]:
-    """The verdict for a terminal; ``report`` is the path of the report."""
+def lines(found: Verdict | None, report: str | Path) -> list[str]:
+    """The verdict for a terminal, or why there is none; ``report`` is the path of the report."""
+    if found is None:
+        return [MISSING, f"report: {report}"]
     reference = found.reference
     result = [f"{name(reference.key)}: {reference.value:.1f} {found.metric} on {found.test_set}; {cost(reference)}"]
     result += [f"{advantage(system, found.metric)}; {cost(system)}" for system in found.best]

@@ -192,5 +192,10 @@ def test_a_loaded_machine_is_named(inputs: Inputs) -> None:
     assert verdict.doubt(inputs) is None
 
 
-def test_without_times_there_is_none(inputs: Inputs) -> None:
+def test_without_times_at_batch_size_1_there_is_none(inputs: Inputs) -> None:
     assert verdict.verdict(replace(inputs, latency=[])) is None
+    batches = [row for row in inputs.latency if row["batch_size"] != 1]
+    found = verdict.verdict(replace(inputs, latency=batches))
+    assert found is None
+    text = verdict.lines(found, Path("results/run/report/report.html"))
+    assert "no times at batch size 1" in text[0] and text[1:] == ["report: results/run/report/report.html"]
