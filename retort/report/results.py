@@ -9,7 +9,7 @@ from typing import Any
 from retort.report.inputs import Inputs
 from retort.report.mixing import mixed_systems
 from retort.report.summary import SHARES, logged_means
-from retort.report.timing import best_engines, engine_latencies, time_column
+from retort.report.timing import best_engines, engine_latencies, time_columns
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
 TIMED = "|batch_size:{size}|batches:{batches}|engine:{engine}|precision:{precision}"
@@ -45,14 +45,14 @@ def _score_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
     data = {row["system"]: row["data"] for row in inputs.scores}
-    best = best_engines(engine_latencies(inputs))
+    best, columns = best_engines(engine_latencies(inputs)), time_columns(inputs)
     rows = []
     for seed in sorted({row["seed"] for row in inputs.latency}):
         for (system, search, engine), sizes in engine_latencies(inputs, seed).items():
             where = {"system": system, "data": data.get(system, ""), "seed": seed, "search": search}
             where["test_set"] = inputs.latency_provenance.get("test_set", "")
             other = "" if best[system, search] == engine else f", {engine}"
-            time = "clock" if time_column(inputs, system) == "total_seconds" else "processor"
+            time = "clock" if columns[system] == "total_seconds" else "processor"
             for size, latency in sizes.items():
                 facts = {"time": time, "size": size, "batches": latency.batches, "engine": engine}
                 facts["precision"] = latency.precision

@@ -88,7 +88,7 @@ class Speedup:
 
 def engine_latencies(inputs: Inputs, seed: int | None = None) -> dict[EngineKey, dict[int, Latency]]:
     """Latency by system, search and engine, and by batch size, in the config's order; of one seed, or of all."""
-    columns = _time_columns(inputs)
+    columns = time_columns(inputs)
     groups: dict[EngineKey, dict[int, list[Row]]] = {}
     for row in inputs.latency:
         if seed is None or row["seed"] == seed:
@@ -160,7 +160,7 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
     """Speed-up over the reference in the engine that is fastest at the batch size, by system, search, engine and batch
     size. What scores a shortlist is compared with the reference that does so, too. There is none where the times of one
     are the clock's and those of the other the processor's."""
-    columns = _time_columns(inputs)
+    columns = time_columns(inputs)
     medians: dict[tuple[str, str, str, int], dict[int, list[float]]] = {}
     for row in inputs.latency:
         batches = medians.setdefault((row["system"], row["search"], row["engine"], row["batch_size"]), {})
@@ -205,7 +205,7 @@ def speedup(reference: list[float], system: list[float]) -> Speedup:
 def by_length(inputs: Inputs) -> dict[EngineKey, list[float | None]]:
     """Median seconds of sentences decoded one by one, by the length of the source: see ``LENGTHS``; None where there
     is no such sentence."""
-    columns = _time_columns(inputs)
+    columns = time_columns(inputs)
     groups: dict[EngineKey, list[list[float]]] = {}
     for row in inputs.latency:
         if row["batch_size"] == 1:
@@ -233,7 +233,7 @@ def time_column(inputs: Inputs, system: str = "") -> TimeColumn:
     return "processor_seconds" if is_busy and not (system == EXTERNAL and _teacher_waits(inputs)) else "total_seconds"
 
 
-def _time_columns(inputs: Inputs) -> dict[str, TimeColumn]:
+def time_columns(inputs: Inputs) -> dict[str, TimeColumn]:
     """The column of every timed system."""
     return {system: time_column(inputs, system) for system in {row["system"] for row in inputs.latency}}
 

@@ -25,6 +25,7 @@ from retort.report.timing import (
     engine_footprints,
     latencies,
     time_column,
+    time_columns,
 )
 
 MISSING = "No verdict: the run has no scores, or no times at batch size 1 of the system that speed-ups are over."
@@ -156,7 +157,7 @@ def doubt(inputs: Inputs) -> str | None:
     if time_column(inputs) != "processor_seconds" or ratio is None:
         return None
     known = "" if load.get("before") is None else f", load {load['before']:.1f} before and {load['after']:.1f} after"
-    clocked = any(time_column(inputs, row["system"]) == "total_seconds" for row in inputs.latency)
+    clocked = "total_seconds" in time_columns(inputs).values()
     exception = f", but the clock's of {EXTERNAL}, which has no speed-ups" if clocked else ""
     return (
         f"Timed on a loaded machine (by the clock all took {ratio:.1f} times the processor's time{known}): these are "

@@ -1,12 +1,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from retort.config.load import load_config
 from retort.evaluation.runs import named_directory
-from retort.report import verdict
+from retort.report import timing, verdict
 from retort.report.inputs import Inputs, Paths, read_inputs
 from retort.report.summary import Difference
 from retort.report.timing import Footprint, Latency
@@ -190,6 +191,15 @@ def test_a_loaded_machine_is_named(inputs: Inputs) -> None:
     assert found and found.doubt and "loaded machine (by the clock all took 3.0 times" in found.doubt
     assert "load 1.0 before" in found.doubt and f"{found.doubt}." in verdict.lines(found, "report.html")
     assert verdict.doubt(inputs) is None
+
+
+def test_whether_a_machine_was_loaded_is_not_asked_once_per_row(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratio = Mock(return_value=3.0)
+    monkeypatch.setattr(timing, "busy_ratio", ratio)
+    verdict.doubt(replace(inputs, latency_provenance={"device": {"type": "cpu", "threads": 1}}))
+    assert 1 < ratio.call_count <= 1 + len({row["system"] for row in inputs.latency})
 
 
 def test_without_times_at_batch_size_1_there_is_none(inputs: Inputs) -> None:
