@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ from retort.report.loop import iterations
 from retort.report.mixing import mixed_systems
 from retort.report.spacing import spaced
 from retort.report.summary import objective, pareto, score_spreads
-from retort.report.timing import Key, engine_latencies, latencies
+from retort.report.timing import Key, TimeColumn, engine_latencies, latencies, time_columns
 
 DPI = 130
 INK, GRID = "#333333", "#dddddd"
@@ -70,7 +70,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
     ends = [front[0][0], *[x for x, _ in front], axes.get_xlim()[1]]
     heights = [axes.get_ylim()[0], *[y for _, y in front], front[-1][1]]
     axes.step(ends, heights, where="post", color="#888888", linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    axes.set_xlabel("median latency at batch size 1, text to text (ms, log scale)")
+    axes.set_xlabel(latency_label(time_columns(inputs).values()))
     axes.set_ylabel(f"{metric} on {test_set}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_minor_locator(LogLocator(subs="all"))
@@ -334,6 +334,13 @@ def _distilled(inputs: Inputs, system: str) -> bool:
     """Whether a system was trained on text that a teacher generated, the EM loop's included; an external teacher is
     drawn like those."""
     return any(row["data"] not in ("raw", "references") for row in inputs.scores if row["system"] == system)
+
+
+def latency_label(columns: Collection[TimeColumn]) -> str:
+    """The label of an axis of latencies that are by these columns."""
+    time = "processor time" if "processor_seconds" in columns else "latency"
+    exception = f" (clock of {EXTERNAL})" if len(set(columns)) > 1 else ""
+    return f"median {time}{exception} at batch size 1, text to text (ms, log scale)"
 
 
 def margins(axes: Axes, points: list[tuple[float, float]]) -> None:

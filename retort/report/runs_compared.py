@@ -13,15 +13,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from retort.config import EXTERNAL
 from retort.data.parquet import read_table
 from retort.data.tables import CORPUS
 from retort.errors import RetortError
 from retort.evaluation.significance import Spread
-from retort.report.figures import COLOURS, DPI, margins, plain_style, png
+from retort.report.figures import COLOURS, DPI, latency_label, margins, plain_style, png
 from retort.report.inputs import Inputs, Paths, Row, read_inputs
 from retort.report.labels import place_labels
 from retort.report.summary import score_spreads, test_sets
-from retort.report.timing import Key, Latency, engine_footprints, latencies, time_column
+from retort.report.timing import Key, Latency, TimeColumn, engine_footprints, latencies, time_column, time_columns
 
 TIMED = ("sentences", "threads", "turn")
 """Keys of ``latency`` that times of different runs must share."""
@@ -40,11 +41,12 @@ class Compared:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table; ``refused`` says what is not in it, and why."""
+    """The table; ``columns`` are those that its times are by, and ``refused`` says what is not in it, and why."""
 
     test_set: str
     metrics: list[str]
     rows: list[Compared]
+    columns: set[TimeColumn]
     refused: list[str]
 
 
@@ -67,6 +69,7 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
     if not metrics:
         raise RetortError("nothing can be compared: " + "; ".join(refused))
     timed = _same_clock(runs, dict(zip(names, directories, strict=True)), refused)
+    columns = {column for inputs in runs.values() for column in time_columns(inputs).values()} if timed else set()
     rows = []
     for name, inputs in runs.items():
         medians, sizes = latencies(inputs), engine_footprints(inputs)
@@ -81,7 +84,7 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
                     megabytes=sizes[*key, latency.engine].megabytes if latency else None,
                 )
             )
-    return Comparison(test_set, metrics, rows, refused)
+    return Comparison(test_set, metrics, rows, columns, refused)
 
 
 def _names(directories: Sequence[Path]) -> list[str]:
@@ -183,7 +186,8 @@ def _same_clock(runs: dict[str, Inputs], directories: dict[str, Path], refused: 
 
 def columns(compared: Comparison) -> list[list[str]]:
     """The table's rows, the head first."""
-    head = ["run", "system", "search", *compared.metrics, "ms", "engine", "MB"]
+    milliseconds = "processor ms" if compared.columns == {"processor_seconds"} else "ms"
+    head = ["run", "system", "search", *compared.metrics, milliseconds, "engine", "MB"]
     body = [
         [
             row.run,
@@ -199,10 +203,13 @@ def columns(compared: Comparison) -> list[list[str]]:
 
 
 def lines(compared: Comparison) -> list[str]:
-    """The table for a terminal, and below it what is not in it."""
+    """The table for a terminal, and below it what its times are by, unless that is the clock, and what is not in it."""
     table = columns(compared)
     widths = [max(len(row[index]) for row in table) for index in range(len(table[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    if "processor_seconds" in compared.columns:
+        exception = f", but the clock's of {EXTERNAL}" if "total_seconds" in compared.columns else ""
+        text.append(f"The machine was loaded in all runs: these are the processor's times{exception}.")
     return [f"On {compared.test_set}:", *text, *(f"left out: {reason}" for reason in compared.refused)]
 
 
@@ -228,7 +235,7 @@ def figure(compared: Comparison) -> bytes | None:
         axes.plot(x, y, "o", color=colour, markersize=7)
     axes.set_xscale("log")
     margins(axes, points)
-    axes.set_xlabel("median latency at batch size 1, text to text (ms, log scale)")
+    axes.set_xlabel(latency_label(compared.columns))
     axes.set_ylabel(f"{metric} on {compared.test_set}")
     handles = [
         Line2D([], [], color=COLOURS[i % len(COLOURS)], marker="o", linestyle="", label=name)

@@ -384,6 +384,17 @@ def test_the_figure_calls_an_external_teacher_so(monkeypatch):
     assert labels == ["external teacher", "ctc", "raw data", "Pareto front"]
 
 
+def test_the_figure_of_a_loaded_machine_is_of_processor_times(inputs, monkeypatch):
+    labels = []
+    monkeypatch.setattr(Axes, "set_xlabel", lambda _, label: labels.append(label))
+    busy = [row | {"total_seconds": 3 * row["processor_seconds"]} for row in inputs.latency]
+    loaded = replace(inputs, latency=busy, latency_provenance={"device": {"type": "cpu", "threads": 1}})
+    for each in (inputs, loaded):
+        figures.quality_latency(each, "flickr")
+    rest = "at batch size 1, text to text (ms, log scale)"
+    assert labels == [f"median latency {rest}", f"median processor time {rest}"]
+
+
 def test_what_a_system_takes_besides_the_time_of_its_lines():
     row = {"system": "a", "search": "x", "engine": "onnx", "total_seconds": 1.0, "processor_seconds": 1.0}
     loaded = {"system": "a", "seed": 1, "engine": "onnx", "bytes": 7_500_000, "cold_start_seconds": 0.25,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from matplotlib.axes import Axes
 
 from retort import cli
 from retort.data.parquet import read_provenance, read_table, write_table
@@ -92,6 +94,32 @@ def test_times_of_another_text_are_left_out(runs: tuple[Path, Path]) -> None:
     compared = compare_runs(runs)
     assert compared.refused == ["times are of test sets coco with other texts"]
     assert all(row.latency is None and "BLEU" in row.scores for row in compared.rows)
+
+
+def test_times_of_loaded_machines_are_said_to_be_the_processor_s(
+    runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["total_seconds"] = 3 * row["processor_seconds"]
+
+    labels: list[str] = []
+    monkeypatch.setattr(Axes, "set_xlabel", lambda _, label: labels.append(label))
+    assert not any("processor" in line for line in lines(compare_runs(runs)))
+    for run in runs:
+        change(run / "latency/latency.parquet", LATENCY, load, device={"type": "cpu", "threads": 1})
+    compared = compare_runs(runs)
+    assert "processor ms" in as_csv(compared).splitlines()[0]
+    assert lines(compared)[-1] == "The machine was loaded in all runs: these are the processor's times."
+    with_teacher = replace(compared, columns={"processor_seconds", "total_seconds"})
+    assert ",ms," in as_csv(with_teacher).splitlines()[0]
+    assert lines(with_teacher)[-1].endswith("the processor's times, but the clock's of external.")
+    for each in (compared, with_teacher):
+        figure(each)
+    assert [label.split(" at ")[0] for label in labels] == [
+        "median processor time",
+        "median processor time (clock of external)",
+    ]
 
 
 def test_times_are_left_out_where_a_run_has_none(runs: tuple[Path, Path]) -> None:
