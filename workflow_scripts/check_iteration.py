@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -52,34 +53,29 @@ def main(args: argparse.Namespace) -> None:
     first = read_table(args.first, TRANSLATIONS)
     first = first.filter(pc.equal(first["rank"], 0)).sort_by("id")
     check_ids(first["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=[args.first])
-    model, _, description = load_checkpoint(args.first_teacher, prepare_device(args.threads))
-    objective = objective_of(description)
     train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
     count = min(args.guards.sentences, gold.num_rows)
     sample = pa.array(np.unique(np.linspace(0, gold.num_rows - 1, count).astype(np.int64)))
     sources = Ragged.from_arrow(train["source"].take(sample))
 
     # text of the source language alone has empty references
-    targets = gold["target"].to_pylist()
-    referenced = [row for row, text in enumerate(targets) if text] or list(range(len(targets)))
-    references = [[targets[row]] for row in referenced]
+    texts = gold["target"].to_pylist()
+    referenced = [row for row, text in enumerate(texts) if text] or list(range(len(texts)))
+    references = [[texts[row]] for row in referenced]
     tokenizer = chosen_tokenizer(args.tokenizer, references)
 
     def quality(table: pa.Table) -> float:
         hypotheses = table["text"].take(referenced).to_pylist()
         return score("BLEU", hypotheses, references=references, tokenizer=tokenizer).value
 
-    def log_likelihood(table: pa.Table) -> float:
-        targets = Ragged.from_arrow(table["tokens"].take(sample))
-        nats = log_likelihoods(model, objective, source=sources, target=targets, batch_tokens=BATCH_TOKENS)
-        return float(nats.sum() / (targets.lengths + 1).sum())
-
+    loaded = load_checkpoint(args.first_teacher, prepare_device(args.threads))
+    targets = [Ragged.from_arrow(table["tokens"].take(sample)) for table in (selection, first)]
     rows = measure(
         selection,
         first,
         args.guards,
         quality=quality,
-        log_likelihood=log_likelihood,
+        log_likelihoods=log_likelihoods_per_token(loaded, sources, *targets),
         words=partial(words, tokenizer=tokenizer),
     )
     facts = provenance(
@@ -91,6 +87,22 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output, GUARDS, data=table, provenance=facts)
     logging.info("%s", {row["metric"]: row["value"] for row in rows})
     logging.info("%s", verdicts(table)[args.seed] or "all bounds are met")
+
+
+def log_likelihoods_per_token(loaded: Any, sources: Ragged, chosen: Ragged, first: Ragged) -> tuple[float, float]:
+    """Mean log p per token of both texts under a model.
+
+    It is that of the sentences whose two targets the model can produce; nan if there are none.
+    """
+    model, _, description = loaded
+    measured = partial(log_likelihoods, model, objective_of(description), sources, batch_tokens=BATCH_TOKENS)
+    nats = np.stack([measured(target=chosen), measured(target=first)])
+    tokens = np.stack([chosen.lengths, first.lengths]) + 1
+    possible = np.isfinite(nats).all(axis=0)
+    if not possible.any():
+        return math.nan, math.nan
+    value, base = nats[:, possible].sum(axis=1) / tokens[:, possible].sum(axis=1)
+    return float(value), float(base)
 
 
 if __name__ == "__main__":

@@ -276,8 +276,8 @@ class EncodedCorpus:
 def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:
     """Row numbers grouped by length, so that rows x padded length stays within ``batch_tokens``; shortest first.
 
-    ``lengths`` exclude eos. ``order`` breaks ties between equal padded lengths (default: row order). A row longer than
-    ``batch_tokens`` is a batch of its own.
+    ``lengths`` exclude eos. ``order`` holds the rows to group, and breaks ties between equal padded lengths (default:
+    all, in row order). A row longer than ``batch_tokens`` is a batch of its own.
     """
     order = np.arange(len(lengths)) if order is None else order
     padded = round_up(lengths[order] + 1, LENGTH_STEP)

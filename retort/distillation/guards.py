@@ -33,23 +33,22 @@ def measure(
     first: pa.Table,
     guards: Guards,
     quality: Callable[[pa.Table], float],
-    log_likelihood: Callable[[pa.Table], float],
+    log_likelihoods: tuple[float, float],
     words: Callable[[str], list[str]] = str.split,
 ) -> list[dict[str, Any]]:
     """Rows of the GUARDS table (without iteration and seed); the tables hold the same ids in the same order.
 
     ``selection`` is a SELECTION table, ``first`` has the first teacher's text and tokens. ``quality`` gives the BLEU of
-    a table's text against the references, ``log_likelihood`` the mean log p per token of its tokens under the first
-    teacher, ``words`` the words of a text.
+    a table's text against the references, ``log_likelihoods`` are the mean log p per token of both under the first
+    teacher, ``words`` gives the words of a text.
     """
-    rows = []
-    for metric, measured, bound in (
-        (LENGTH, mean_length, lambda value: guards.length * value),
-        (DISTINCT, lambda table: distinct_words(table, words), lambda value: guards.distinct_words * value),
-        (QUALITY, quality, lambda value: guards.quality * value),
-        (LIKELIHOOD, log_likelihood, lambda value: value - guards.likelihood),
+    rows, tables = [], (selection, first)
+    for metric, (value, base), bound in (
+        (LENGTH, map(mean_length, tables), lambda value: guards.length * value),
+        (DISTINCT, (distinct_words(table, words) for table in tables), lambda value: guards.distinct_words * value),
+        (QUALITY, map(quality, tables), lambda value: guards.quality * value),
+        (LIKELIHOOD, log_likelihoods, lambda value: value - guards.likelihood),
     ):
-        value, base = measured(selection), measured(first)
         rows.append({"metric": metric, "value": value, "first": base, "least": bound(base)})
     score, first_score = (selection[name].to_numpy().astype(float) for name in ("score", "first_score"))
     finite = np.isfinite(score) & np.isfinite(first_score)

@@ -27,14 +27,15 @@ def log_likelihoods(
     """log p(y | x) of every target, in nats: unsmoothed, without dropout, eos and length included.
 
     ``source_row`` names the source of each target; by default target i belongs to source i. Sources longer than the
-    model allows are cut, as in decoding; targets are not that long. -inf where the model cannot produce the target.
+    model allows are cut, as in decoding. -inf where the model cannot produce the target, as where it is that long.
     """
     log_likelihood = load_objective(objective.name).log_likelihood
     source_row = np.arange(len(target)) if source_row is None else source_row
     longest = model.config.max_length - 1
+    fitting = np.flatnonzero(target.lengths <= longest)
     longer_side = np.maximum(source.lengths[source_row].clip(max=longest), target.lengths)
-    result = np.zeros(len(target))
-    for rows in length_batches(longer_side, batch_tokens):
+    result = np.full(len(target), -np.inf)
+    for rows in length_batches(longer_side, batch_tokens, order=fitting):
         source_bs = source.padded(source_row[rows], longest=longest)
         batch = Batch(torch.from_numpy(rows), source_bs, target.padded(rows))
         result[rows] = log_likelihood(model, batch.to(model.device), objective).cpu().numpy()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from retort import config
+from retort.data.batches import Ragged
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest
 from retort.data.tables import CORPUS, ENCODED, GUARDS, MULTIMODALITY, SELECTION, TRANSLATIONS
@@ -41,13 +42,14 @@ OBJECTIVES = {
 LOOSE = {"length": 0, "distinct_words": 0, "quality": 0, "likelihood": 1e6}
 
 
-def checkpoint(directory, name, vocabulary, seed):
+def checkpoint(directory, name, vocabulary, seed, **changes):
     """An untrained model, sure enough of its random opinions that no two candidates are alike."""
     torch.manual_seed(seed)
     _, objective = OBJECTIVES[name]
-    model = build_model(objective, config.Model(**SHAPE), vocabulary)
+    shape = {**SHAPE, **changes}
+    model = build_model(objective, config.Model(**shape), vocabulary)
     weights = {key: 2 * value if value.ndim > 1 else value for key, value in model.named_parameters()}
-    save_checkpoint(directory, weights, {"objective": objective.model_dump(), "model": SHAPE}, vocabulary)
+    save_checkpoint(directory, weights, {"objective": objective.model_dump(), "model": shape}, vocabulary)
     return directory
 
 
@@ -273,6 +275,31 @@ def test_guards_compare_the_choice_with_the_first_teachers_text(
         words = {word for text in texts for word in text["text"].split()}
         assert rows["distinct_words"][column] == len(words)
     assert rows["changed"]["value"] == sum(r["rank"] > 0 for r in chosen) / TRAIN_PAIRS
+
+
+def test_the_likelihood_is_that_of_sentences_the_first_teacher_can_produce(
+    tables, models, vocabulary, selected, candidates, tmp_path
+):
+    rows = read_table(candidates, TRANSLATIONS).to_pylist()
+    pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
+    longest = max(len(tokens) for tokens in [row["tokens"] for row in rows] + [pair["source"] for pair in pairs])
+    for row in rows[: 5 * CANDIDATES]:
+        row["tokens"] = 99 * row["tokens"]
+    path = tmp_path / "long.parquet"
+    write_table(path, TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema))
+    short = checkpoint(tmp_path / "first", "autoregressive", vocabulary, 3, max_length=longest + 1)
+    checked(tables, {**models, "first": short}, selected, path, tmp_path / "out.parquet")
+    found = {row["metric"]: row for row in read_table(tmp_path / "out.parquet", GUARDS).to_pylist()}
+    chosen = sorted((r for p in selected for r in read_table(p, SELECTION).to_pylist()), key=lambda r: r["id"])
+    loaded = load_checkpoint(short, CPU)
+    for column, texts in (("value", chosen), ("first", [row for row in rows if row["rank"] == 0])):
+        tokens = sum(len(row["tokens"]) + 1 for row in texts[5:])
+        nats = sum(log_p(loaded, pairs[i]["source"], texts[i]["tokens"]) for i in range(5, len(texts)))
+        assert found["log_likelihood"][column] == pytest.approx(nats / tokens, rel=1e-5)
+    nothing = check_iteration.log_likelihoods_per_token(
+        loaded, *(Ragged.from_lists([tokens]) for tokens in ([7], [8], [9] * 999))
+    )
+    assert all(map(math.isnan, nothing))
 
 
 def test_the_quality_of_the_choice_is_that_of_sources_with_a_reference(tables, models, selected, candidates, tmp_path):

@@ -40,15 +40,11 @@ def selection(columns, rank=(0, 2, 1), candidates=(3, 1, 5), score=(-1.0, -2.0, 
 
 def measured(chosen, first, guards, likelihoods=(-1.0, -0.5)):
     """``measure`` by metric; the first teacher finds the chosen and its own texts so likely."""
-    first = pa.table(first)
-
-    def log_likelihood(table):
-        return likelihoods[table is first]
 
     def quality(table):
         return score("BLEU", table["text"].to_pylist(), [[text] for text in REFERENCES]).value
 
-    rows = measure(chosen, first, guards, quality=quality, log_likelihood=log_likelihood)
+    rows = measure(chosen, pa.table(first), guards, quality=quality, log_likelihoods=likelihoods)
     return rows, {row["metric"]: row for row in rows}
 
 

@@ -107,6 +107,18 @@ def test_sources_longer_than_the_model_are_cut_as_in_decoding(build):
     assert np.isfinite(found).all() and found.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_targets_longer_than_the_model_allows_are_impossible_and_change_no_other(name):
+    """The model has 40 positions: the last one is that of eos."""
+    _, options, build = OBJECTIVES[name]
+    sources, targets = Ragged.from_lists(sentences([20] * 4)), sentences([3, 39, 40, 90], seed=1)
+    found = log_likelihoods(build(), options, sources, Ragged.from_lists(targets), batch_tokens=400)
+    assert np.isneginf(found[2:]).all()
+    fitting = log_likelihoods(build(), options, sources, Ragged.from_lists(targets[:2]), batch_tokens=400)
+    assert found[:2].tolist() == pytest.approx(fitting.tolist(), rel=1e-5)
+    assert not len(log_likelihoods(build(), options, sources, Ragged.from_lists([]), batch_tokens=400))
+
+
 @torch.no_grad()
 def all_masked(model, source, target):
     """log P of a single pair: its length's, and its tokens' and eos's, with nothing given."""
