@@ -46,7 +46,7 @@ def candidate_score(frame: pd.DataFrame, em: Em) -> np.ndarray:
     """The score that the choice maximises, in nats.
 
     It is computed from log p(y | x) in the columns ``parallel``, ``autoregressive`` and ``first``, whichever
-    ``em.choose_by`` needs. The posterior is p_parallel x p_first ** weight.
+    ``em.choose_by`` needs. The posterior is p_parallel x p_first ** weight. -inf where it is not defined.
     """
     score = {
         "parallel": lambda: frame["parallel"],
@@ -54,7 +54,7 @@ def candidate_score(frame: pd.DataFrame, em: Em) -> np.ndarray:
         "difference": lambda: frame["parallel"] - frame["autoregressive"],
         "autoregressive": lambda: frame["autoregressive"],
     }[em.choose_by]()
-    return (score / lengths(frame) if em.normalise else score).to_numpy(np.float64)
+    return (score / lengths(frame) if em.normalise else score).fillna(-np.inf).to_numpy(np.float64)
 
 
 def lengths(frame: pd.DataFrame) -> pd.Series:
@@ -79,7 +79,7 @@ def select(frame: pd.DataFrame, em: Em) -> pa.Table:
     count = frame.groupby("id", sort=False).size()
     allowed = frame if em.likelihood_floor is None else frame[within_floor(frame, em.likelihood_floor)]
     # where all candidates are impossible under the model, the first one is chosen
-    best = allowed["score"].fillna(-np.inf).groupby(allowed["id"], sort=False).idxmax()
+    best = allowed["score"].groupby(allowed["id"], sort=False).idxmax()
     chosen = allowed.loc[best]
     columns = {
         "candidates": count.loc[chosen["id"]].to_numpy(),

@@ -185,6 +185,29 @@ def test_choices_are_those_of_scoring_one_by_one(tables, models, candidates, tmp
     assert len({row["rank"] for row in found}) > 1
 
 
+def test_candidates_longer_than_the_student_allows_are_chosen_only_where_all_are(
+    tables, models, vocabulary, candidates, tmp_path
+):
+    """The first one then, as of candidates that do not fit into the slots of CTC."""
+    lengths = {}
+    for row in read_table(candidates, TRANSLATIONS).to_pylist():
+        if not row["truncated"]:
+            lengths.setdefault(row["id"], []).append(len(row["tokens"]))
+    longest = sorted(map(min, lengths.values()))[len(lengths) // 2]
+    short = checkpoint(tmp_path / "short", "vanilla", vocabulary, 1, max_length=longest + 1)
+    arguments = selecting(tables, {**models, "student": short}, candidates, tmp_path / "out.parquet")
+    call(select_candidates, *arguments)
+    found = {row["id"]: row for row in read_table(tmp_path / "out.parquet", SELECTION).to_pylist()}
+    impossible = {id_ for id_, own in lengths.items() if min(own) > longest}
+    assert 0 < len(impossible) < len(lengths)
+    for id_ in lengths:
+        row = found[id_]
+        if id_ in impossible:
+            assert (row["rank"], row["score"]) == (0, -math.inf)
+        else:
+            assert len(row["tokens"]) <= longest and math.isfinite(row["score"])
+
+
 def test_models_with_different_vocabularies_do_not_score_each_other(tables, models, foreign, candidates, tmp_path):
     arguments = selecting(tables, {**models, "teacher": foreign}, candidates, tmp_path / "out.parquet")
     run(select_candidates, *arguments, "--em", '{"choose_by": "parallel"}')

@@ -148,6 +148,13 @@ def test_ties_go_to_the_better_rank():
     assert chosen(scored((2, -math.inf, 0, 0), (2, -900.0, 0, 0)))["rank"] == 1
 
 
+def test_a_score_that_is_not_defined_is_the_lowest():
+    """A weight of 0, and a candidate that the first teacher cannot produce."""
+    frame = scored((2, -1.0, 0, -math.inf), (2, -900.0, 0, -1.0))
+    row = chosen(frame, choose_by="posterior", posterior_weight=0.0)
+    assert (row["rank"], row["first_score"]) == (1, -math.inf)
+
+
 def test_candidates_that_the_first_teacher_finds_poor_are_dropped():
     # nats a token under the first teacher: -1, -0.5, -2; the parallel model likes the last best
     frame = scored((1, -9.0, 0, -2.0), (3, -7.0, 0, -2.0), (1, -1.0, 0, -4.0))
