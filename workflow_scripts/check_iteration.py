@@ -1,4 +1,7 @@
-"""Guards of the EM loop: compare an iteration's chosen candidates with the first teacher's translations."""
+"""Guards of the EM loop: compare an iteration's chosen candidates with the first teacher's translations.
+
+Sources whose first translation is no training text are left out of both.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,10 @@ from retort.data.batches import Ragged
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
-from retort.distillation.gathering import check_ids
+from retort.distillation.gathering import check_ids, trainable
 from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
+from retort.errors import RetortError
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import chosen_tokenizer, words
 from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
@@ -54,6 +58,10 @@ def main(args: argparse.Namespace) -> None:
     first = first.filter(pc.equal(first["rank"], 0)).sort_by("id")
     check_ids(first["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=[args.first])
     train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
+    usable = trainable(first)
+    selection, first, gold, train = (table.filter(usable) for table in (selection, first, gold, train))
+    if not gold.num_rows:
+        raise RetortError(f"{args.first}: all translations are empty, cut or rejected; none can be compared with")
     count = min(args.guards.sentences, gold.num_rows)
     sample = pa.array(np.unique(np.linspace(0, gold.num_rows - 1, count).astype(np.int64)))
     sources = Ragged.from_arrow(train["source"].take(sample))

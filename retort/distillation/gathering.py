@@ -113,10 +113,7 @@ class Gathered:
         for decoded, source in zip(self.decoded.parts(self.ids, *names), sources, strict=True):
             tokens = self._tokens(decoded)
             both = pa.table({"id": decoded["id"], "source": source["source"], "target": tokens})
-            flawed = pc.or_(decoded["truncated"], decoded["empty"])
-            if "rejected" in self.flaws:
-                flawed = pc.or_(flawed, pc.is_valid(decoded["rejected"]))
-            yield both.filter(pc.invert(flawed))
+            yield both.filter(trainable(decoded))
 
     def rows(self) -> Iterator[pa.Table]:
         """Parts of the decoded table with the tokens of every row, in the order of ids."""
@@ -144,6 +141,14 @@ class Gathered:
         for here, there in zip(decoded, text[:COMPARED].to_pylist(), strict=True):
             if here != there:
                 raise RetortError(f"{self.names[0]}: the tokens of {there!r} decode to {here!r}; {other}")
+
+
+def trainable(decoded: pa.Table) -> pa.ChunkedArray:
+    """Whether each output is training text: it is not empty, cut at the length limit, or rejected."""
+    flawed = pc.or_(decoded["truncated"], decoded["empty"])
+    if "rejected" in decoded.column_names:
+        flawed = pc.or_(flawed, pc.is_valid(decoded["rejected"]))
+    return pc.invert(flawed)
 
 
 def held_out_ids(train: Path | str, count: int) -> np.ndarray:

@@ -289,7 +289,9 @@ def test_guards_compare_the_choice_with_the_first_teachers_text(
     first = [r for r in read_table(candidates, TRANSLATIONS).to_pylist() if r["rank"] == 0]
     pairs = read_table(tables.encoded / "train.parquet", ENCODED).to_pylist()
     assert [r["id"] for r in first] == [r["id"] for r in chosen] == [r["id"] for r in pairs]
-    places = {1: [0], 7: [0, 9, 19, 29, 39, 49, 59], 2000: range(TRAIN_PAIRS)}[sentences]
+    # the first translation of one source is truncated
+    chosen, first, pairs = (rows[:7] + rows[8:] for rows in (chosen, first, pairs))
+    places = {1: [0], 7: [0, 9, 19, 29, 38, 48, 58], 2000: range(TRAIN_PAIRS - 1)}[sentences]
     loaded = load_checkpoint(models["first"], CPU)
     for column, texts in (("value", chosen), ("first", first)):
         tokens = sum(len(texts[i]["tokens"]) + 1 for i in places)
@@ -297,7 +299,36 @@ def test_guards_compare_the_choice_with_the_first_teachers_text(
         assert rows["log_likelihood"][column] == pytest.approx(nats / tokens, rel=1e-5)
         words = {word for text in texts for word in text["text"].split()}
         assert rows["distinct_words"][column] == len(words)
-    assert rows["changed"]["value"] == sum(r["rank"] > 0 for r in chosen) / TRAIN_PAIRS
+    assert rows["changed"]["value"] == sum(r["rank"] > 0 for r in chosen) / (TRAIN_PAIRS - 1)
+
+
+@pytest.mark.parametrize(
+    "flaw", [{"truncated": True}, {"empty": True, "text": "", "tokens": []}, {"rejected": "repeats"}]
+)
+def test_sources_whose_first_translation_trains_nothing_are_not_compared(
+    tables, models, selected, candidates, tmp_path, flaw
+):
+    """The same guards, whatever the text of such translations is."""
+    found = []
+    for name, longer in (("short", 1), ("long", 3)):
+        rows = read_table(candidates, TRANSLATIONS).to_pylist()
+        for row in rows[: 20 * CANDIDATES]:
+            row.update({"text": longer * f"{row['text']} ", "tokens": longer * row["tokens"], **flaw})
+        write_table(tmp_path / name, TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema))
+        checked(tables, models, selected, tmp_path / name, tmp_path / f"{name}.guards")
+        found.append(read_table(tmp_path / f"{name}.guards", GUARDS))
+    assert found[0].equals(found[1])
+    length = found[0].to_pylist()[0]
+    chosen = sorted((r for p in selected for r in read_table(p, SELECTION).to_pylist()), key=lambda r: r["id"])[20:]
+    first = [row for row in rows if row["rank"] == 0][20:]
+    assert length["metric"] == "length"
+    for column, texts in (("value", chosen), ("first", first)):
+        assert length[column] == pytest.approx(sum(len(row["tokens"]) + 1 for row in texts) / len(texts))
+    for row in rows:
+        row.update(flaw)
+    write_table(tmp_path / "none", TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema))
+    with pytest.raises(RetortError, match="none: all translations are empty, cut or rejected"):
+        checked(tables, models, selected, tmp_path / "none", tmp_path / "none.guards")
 
 
 def test_the_likelihood_is_that_of_sentences_the_first_teacher_can_produce(
@@ -316,8 +347,10 @@ def test_the_likelihood_is_that_of_sentences_the_first_teacher_can_produce(
     chosen = sorted((r for p in selected for r in read_table(p, SELECTION).to_pylist()), key=lambda r: r["id"])
     loaded = load_checkpoint(short, CPU)
     for column, texts in (("value", chosen), ("first", [row for row in rows if row["rank"] == 0])):
-        tokens = sum(len(row["tokens"]) + 1 for row in texts[5:])
-        nats = sum(log_p(loaded, pairs[i]["source"], texts[i]["tokens"]) for i in range(5, len(texts)))
+        # the first translation of source 7 is truncated
+        compared = [place for place in range(5, TRAIN_PAIRS) if place != 7]
+        tokens = sum(len(texts[i]["tokens"]) + 1 for i in compared)
+        nats = sum(log_p(loaded, pairs[i]["source"], texts[i]["tokens"]) for i in compared)
         assert found["log_likelihood"][column] == pytest.approx(nats / tokens, rel=1e-5)
     nothing = check_iteration.log_likelihoods_per_token(
         loaded, *(Ragged.from_lists([tokens]) for tokens in ([7], [8], [9] * 999))
