@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ class Identity:
     """Seed, data, digests of the inputs and of the code."""
     dtype: str
     key: str
-    """Digest of all this and the kind of device; it names the training's state."""
+    """Digest of all this, the kind of device, and where the output is; it names the training's state."""
 
 
 def identify(
@@ -127,7 +128,9 @@ def identify(
     settings = args.system.model_dump(mode="json", exclude={"training": CHANGES_NO_WEIGHT})
     code = code_digest([Path(__file__)], extra=sorted(modules))
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
-    key = value_digest(facts | {"system": settings, "dtype": dtype, "device": device_type})[:24]
+    # systems may train alike, and differ in later searches only: each has a state of its own, which moves with the run
+    place = {"device": device_type, "output": os.path.relpath(args.output, args.state)}
+    key = value_digest(facts | {"system": settings, "dtype": dtype} | place)[:24]
     return Identity(settings, facts, dtype, key)
 
 

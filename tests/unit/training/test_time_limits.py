@@ -75,11 +75,12 @@ def test_attempts_that_run_out_of_time_end_in_the_same_weights(
 def test_the_kept_state_of_a_finished_training_gives_its_results_again(
     tables: Tables, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = tmp_path / "state"
-    call(train_system, *tables.training(SYSTEM, tmp_path / "first", state))
+    state, output = tmp_path / "state", tmp_path / "output"
+    call(train_system, *tables.training(SYSTEM, output, state))
     (key,) = state.iterdir()
     assert (key / "finished").exists()
+    output.rename(tmp_path / "first")
     monkeypatch.setattr(Trainer, "_update", lambda *_: pytest.fail("it trains again"))
-    call(train_system, *tables.training(SYSTEM, tmp_path / "second", state))
-    assert weights(tmp_path / "first") == weights(tmp_path / "second") == weights(whole)
+    call(train_system, *tables.training(SYSTEM, output, state))
+    assert weights(tmp_path / "first") == weights(output) == weights(whole)
     assert (key / "finished").exists()

@@ -70,8 +70,8 @@ def begun(tables, tmp_path, monkeypatch):
 
     monkeypatch.setattr(train_system.Trainer, "run", run)
 
-    def begin(system, **options):
-        arguments = tables.training(system, tmp_path / "output", tmp_path / "state", **options)
+    def begin(system, output="output", state="state", **options):
+        arguments = tables.training(system, tmp_path / output, tmp_path / state, **options)
         with pytest.raises(Stop):
             call(train_system, *arguments)
         return made[-1]
@@ -95,10 +95,17 @@ def test_a_state_belongs_to_all_that_decides_a_training(tables, begun, monkeypat
         key(FEW, data="distilled"),
         key(FEW, train=tables.encoded / "valid.parquet"),
         key(FEW, valid=tables.encoded / "train.parquet"),
+        # systems that train alike have a state each
+        key(FEW, output="other"),
     ]
     monkeypatch.setattr(train_system, "code_digest", lambda *arguments, **options: "edited")
     others.append(key(FEW))
     assert len({own, *others}) == 1 + len(others)
+
+
+def test_a_state_moves_with_its_run(begun):
+    here, moved = begun(FEW), begun(FEW, output="moved/output", state="moved/state")
+    assert here.state.directory.name == moved.state.directory.name
 
 
 def test_validation_is_on_the_validation_set(begun):
