@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import ctranslate2
 
-from retort.data.vocabulary import BLANK, BOS, MASK, PAD
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.system import Decoded, Scored, System, distinct
-from retort.search.tokens import output_limit
+from retort.search.tokens import length_normalised, output_limit
+
+LENGTH_PENALTY = -1
+"""CTranslate2 ranks a beam's outputs by log P / length ** penalty, and gives as many as the beam has rows. With this
+penalty it leaves out the longest and least probable ones, so unfinished ones do not displace those that ended before,
+nor is the one with torch's best score left out. Penalty 0 would end the search earlier."""
+
+
+class Found(NamedTuple):
+    """What CTranslate2 finds for a source: outputs in pieces, those of a beam with that of their end, and scores."""
+
+    outputs: list[list[str]]
+    scores: list[float]
+
+
+class Ranked(NamedTuple):
+    """The best outputs of a source; one that hit the limit of their length has no end and one token more."""
+
+    outputs: list[list[int]]
+    limit: int
 
 
 class CTranslate2System(System):
@@ -49,31 +68,38 @@ class CTranslate2System(System):
     def choose(self, search: Mapping[str, Any]) -> None:
         check_search(search, self.kinds, self._directory)
         super().choose(search)
-        beam = {key: search[key] for key in ("beam_size", "length_penalty")} if search["kind"] == "beam" else {}
+        self._length_penalty = search.get("length_penalty", 0.0)
         self._options = {
             "beam_size": 1,
-            **beam,
             "suppress_sequences": [[self._target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
             "disable_unk": not allows_unknown(search),
             "use_vmap": self.has_shortlist,
             "max_input_length": 0,
             "min_decoding_length": 0,
         }
+        if self.most_outputs > 1:
+            self._options |= {
+                "beam_size": self.most_outputs,
+                "num_hypotheses": self.most_outputs,
+                "length_penalty": LENGTH_PENALTY,
+                "return_scores": True,
+                "return_end_token": True,
+            }
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
-        return [_decoded(ranked[0], limit) for ranked, limit in self._ranked(sources, 1)]
+        return [_decoded(outputs[0], limit) for outputs, limit in self._ranked(sources, 1)]
 
     @property
     def outputs_key(self) -> str | None:
         return "beam_size" if self.search["kind"] == "beam" else None
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
-        """CTranslate2 divides a beam's scores by its own function of the length. Here they are as in torch; the
-        order is that of CTranslate2. Outputs that are equal once they are cut are one."""
+        """Scores and their order are those of torch. Outputs that are equal once they are cut are one."""
         lists = self._ranked(sources, count)
-        pairs = [(source, tokens) for source, (ranked, _) in zip(sources, lists, strict=True) for tokens in ranked]
+        pairs = [(source, tokens) for source, (outputs, _) in zip(sources, lists, strict=True) for tokens in outputs]
         results = iter(self._log_probs(pairs))
-        return [distinct([self._scored(tokens, limit, next(results)) for tokens in ranked]) for ranked, limit in lists]
+        scored = [[self._scored(tokens, limit, next(results)) for tokens in outputs] for outputs, limit in lists]
+        return [distinct(sorted(ranked, key=lambda s: (s.decoded.truncated, -s.score))) for ranked in scored]
 
     def _log_probs(self, pairs: Sequence[tuple[Sequence[int], list[int]]]) -> list[list[float]]:
         """Of the tokens of an output and of eos, for each source and output."""
@@ -98,29 +124,45 @@ class CTranslate2System(System):
         decoded = _decoded(tokens, limit)
         if decoded.truncated:
             log_probs = log_probs[: len(tokens)]
-        penalty = ((5 + len(log_probs)) / 6) ** self.search.get("length_penalty", 0.0)
-        return Scored(decoded, sum(log_probs) / penalty, log_probs[: len(decoded.tokens)])
+        score = length_normalised(sum(log_probs), len(log_probs), self._length_penalty)
+        return Scored(decoded, score, log_probs[: len(decoded.tokens)])
 
-    def _ranked(self, sources: Sequence[Sequence[int]], count: int) -> list[tuple[list[list[int]], int]]:
-        """The ``count`` best outputs of each source, and the limit of their lengths; one without an end has one token
-        more."""
+    def _ranked(self, sources: Sequence[Sequence[int]], count: int) -> list[Ranked]:
+        """The ``count`` best outputs of each source."""
         limits = [output_limit(len(tokens), self.search["max_ratio"], self.max_length) for tokens in sources]
-        lists = self._outputs(sources, max(limits), count)
-        for i, (source, limit) in enumerate(zip(sources, limits, strict=True)):
-            if limit < max(limits) and any(len(tokens) > limit for tokens in lists[i]):
-                # a batch has one limit; what went beyond its own is decoded again with that
-                lists[i] = self._outputs([source], limit, count)[0]
-        return [*zip(lists, limits, strict=True)]
+        longest = max(limits)
+        found = self._found(sources, longest)
+        # A batch has one limit. What came to its own is decoded again with that, as it would have been alone. The
+        # outputs of a source include one of its last step.
+        again: dict[int, list[int]] = {}
+        for i, limit in enumerate(limits):
+            if limit < longest and any(len(pieces) > limit for pieces in found[i].outputs):
+                again.setdefault(limit, []).append(i)
+        for limit, rows in again.items():
+            for i, outputs in zip(rows, self._found([sources[i] for i in rows], limit), strict=True):
+                found[i] = outputs
+        return [Ranked(self._best(*outputs, count), limit) for outputs, limit in zip(found, limits, strict=True)]
 
-    def _outputs(self, sources: Sequence[Sequence[int]], limit: int, count: int) -> list[list[list[int]]]:
-        """The ``count`` best outputs of each source; one without an end has ``limit`` tokens and one more."""
+    def _found(self, sources: Sequence[Sequence[int]], limit: int) -> list[Found]:
+        """The outputs of each source; those without an end have ``limit`` tokens and one more."""
         results = self._translator.translate_batch(
-            [self._pieces(tokens) for tokens in sources],
-            max_decoding_length=limit + 1,
-            num_hypotheses=count,
-            **self._options,
+            [self._pieces(tokens) for tokens in sources], max_decoding_length=limit + 1, **self._options
         )
-        return [[[self._numbers[piece] for piece in pieces] for pieces in result.hypotheses] for result in results]
+        # each access converts the whole list
+        return [Found(result.hypotheses, result.scores) for result in results]
+
+    def _best(self, outputs: list[list[str]], scores: list[float], count: int) -> list[list[int]]:
+        """The tokens of the ``count`` best outputs by torch's score; those without an end are last."""
+        end = self._target_pieces[EOS]
+        if len(outputs) > 1:
+            own = [self._own_score(score, len(pieces)) for pieces, score in zip(outputs, scores, strict=True)]
+            ranks = sorted(range(len(own)), key=lambda i: (outputs[i][-1] != end, -own[i]))
+            outputs = [outputs[i] for i in ranks[:count]]
+        return [[self._numbers[piece] for piece in pieces if piece != end] for pieces in outputs]
+
+    def _own_score(self, score: float, length: int) -> float:
+        """The score of ``retort.search`` for one of CTranslate2; the length counts eos."""
+        return length_normalised(score * length**LENGTH_PENALTY, length, self._length_penalty)
 
     def _pieces(self, source: Sequence[int]) -> list[str]:
         return [self._source_pieces[i] for i in source]

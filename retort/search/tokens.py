@@ -1,4 +1,4 @@
-"""Which tokens of an output are text, and how many it may have: for searches in torch, and in engines without it.
+"""Which tokens of an output are text, how many it may have, and its score: for searches in torch, and in other engines.
 
 In plain Python: an output has some tens of tokens, for which calls of numpy take longer.
 """
@@ -41,3 +41,9 @@ def without_repeats(tokens: Sequence[int]) -> list[int]:
 def output_limit(source_tokens: int, max_ratio: float, longest: int) -> int:
     """Longest output in tokens, eos not counted, of a source of so many, eos not counted either."""
     return min(int(max_ratio * source_tokens) + 10, longest - 1)
+
+
+def length_normalised(log_prob: float, length: int, length_penalty: float) -> float:
+    """log P / ((5 + length) / 6) ** length_penalty, the score of left-to-right searches; the length counts eos, or the
+    token after the limit (Wu et al. 2016, section 7)."""
+    return log_prob / ((5 + length) / 6) ** length_penalty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from retort import config
-from retort.data.vocabulary import EOS, UNK, Vocabulary
+from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
 from retort.export import exact_search
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
@@ -58,3 +59,24 @@ def saved(
     description = {"objective": objective.model_dump(), "model": shape.model_dump()}
     save_checkpoint(directory, dict(model.named_parameters()), description, vocabulary)
     return model
+
+
+def ending(directory: Path, vocabulary: Vocabulary, **changes: Any) -> Any:
+    """Write a left-to-right model that, as trained ones do, ends most outputs before the limit and never emits a
+    special token."""
+    model: Any = saved(directory, vocabulary, config.Autoregressive(name="autoregressive"), **changes)
+    norm = model.decoder.norm
+    if not isinstance(norm, torch.nn.LayerNorm):
+        norm = model.decoder.layers[-1].feed_forward_block.norm
+    norm.weight.data[0], norm.bias.data[0] = 0, 4
+    output_vd = model.embeddings.output.data
+    output_vd[:, 0], output_vd[[PAD, BOS, UNK, MASK, BLANK], 0], output_vd[EOS, 0] = 0, -10, 0.4
+    description = json.loads((directory / "model.json").read_text())
+    save_checkpoint(directory, dict(model.named_parameters()), description, vocabulary)
+    return model
+
+
+def sources(vocabulary: Vocabulary, count: int = 60) -> list[list[int]]:
+    """Random ones of 1 to 13 tokens."""
+    rng = random.Random(5)
+    return [[rng.randrange(6, vocabulary.source_size) for _ in range(rng.randrange(1, 14))] for _ in range(count)]

@@ -19,7 +19,7 @@ from retort.export.parity import Lines
 from retort.losses.teacher_forcing import shifted_right
 from retort.runtime import open_system
 from retort.search.base import run_search
-from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
+from tests.unit.fakes_export import SHAPES, ending, saved, sources, text_vocabulary
 
 AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
 GREEDY = {"kind": "greedy"}
@@ -84,6 +84,37 @@ def test_scores_are_those_of_torch(tmp_path, vocabulary, search):
                 assert scored.score == pytest.approx(other.score, abs=1e-4)
                 assert scored.log_probs == pytest.approx(other.log_probs, abs=1e-4)
                 assert scored.decoded == other.decoded
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory, vocabulary):
+    """A model in torch and in CTranslate2."""
+    directory = tmp_path_factory.mktemp("systems")
+    ending(directory / "checkpoint", vocabulary)
+    export_system(directory / "checkpoint", directory / "exported")
+    return directory / "checkpoint", directory / "exported"
+
+
+@pytest.mark.parametrize("max_ratio", [2.0, 0.2])
+def test_beam_outputs_are_those_of_torch_alone_and_in_company(engines, vocabulary, max_ratio):
+    """CTranslate2's own ranking gave other ones for most of these sources, and for one other ones in a batch."""
+    beam = config.Beam(kind="beam", beam_size=4, max_ratio=max_ratio).model_dump()
+    given = sources(vocabulary)
+    by_torch, found = (open_system(directory, beam) for directory in engines)
+    outputs = found.decode(given)
+    assert outputs == by_torch.decode(given)
+    assert outputs == [found.decode([source])[0] for source in given]
+    assert {output.truncated for output in outputs} == {True, False}
+
+
+def test_several_outputs_are_in_the_order_of_their_scores(engines, vocabulary):
+    search = config.Beam(kind="beam", beam_size=4).model_dump()
+    system = open_system(engines[1], search)
+    given = sources(vocabulary)
+    lists = system.decode_scored(given, 4)
+    keys = [[(s.decoded.truncated, -s.score) for s in ranked] for ranked in lists]
+    assert keys == [sorted(own) for own in keys] and max(map(len, keys)) == 4
+    assert [ranked[0].decoded for ranked in lists] == system.decode(given)
 
 
 LONG = config.Beam(kind="beam", beam_size=3, max_ratio=50.0).model_dump()

@@ -1,6 +1,5 @@
 """Searches by CTranslate2 give the n-best lists of torch."""
 
-import random
 from dataclasses import replace
 
 import pytest
@@ -8,10 +7,10 @@ import torch
 
 from retort import config
 from retort.data.batches import Ragged
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
+from retort.data.vocabulary import MASK, PAD
 from retort.export.exact_search import ExactSearch, differing, unsupported
 from retort.search.decoding import decode, decode_texts, translate_texts
-from tests.unit.fakes_export import SHAPES, saved, text_vocabulary, wait_for_every_hypothesis
+from tests.unit.fakes_export import SHAPES, ending, saved, sources, text_vocabulary, wait_for_every_hypothesis
 
 AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
 CPU = torch.device("cpu")
@@ -33,23 +32,6 @@ def vocabulary(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
     wait_for_every_hypothesis(monkeypatch)
-
-
-def ending(directory, vocabulary, **changes):
-    """A model that, as trained ones do, ends most outputs before the limit and never emits a special token."""
-    model = saved(directory, vocabulary, AUTOREGRESSIVE, **changes)
-    norm = model.decoder.norm
-    if not isinstance(norm, torch.nn.LayerNorm):
-        norm = model.decoder.layers[-1].feed_forward_block.norm
-    norm.weight.data[0], norm.bias.data[0] = 0, 4
-    output_vd = model.embeddings.output.data
-    output_vd[:, 0], output_vd[[PAD, BOS, UNK, MASK, BLANK], 0], output_vd[EOS, 0] = 0, -10, 0.4
-    return model
-
-
-def sources(vocabulary, count=60):
-    rng = random.Random(5)
-    return [[rng.randrange(6, vocabulary.source_size) for _ in range(rng.randrange(1, 14))] for _ in range(count)]
 
 
 @pytest.mark.slow
