@@ -127,7 +127,7 @@ def batches(
 ) -> Iterator[list[str]]:
     """Decoded lines in lists of at most ``size``; a pause of the writer ends a batch early. ``strip`` takes the white
     space at their edges off."""
-    from retort.data.lines import LineSplitter
+    from retort.data.lines import LineSplitter, decoded_line
 
     waiting: list[str] = []
     splitter, number, first = LineSplitter(name), 0, True
@@ -138,12 +138,12 @@ def batches(
         whole = splitter.whole(block)
         for raw in [] if whole is None else whole.split(b"\n"):
             number += 1
-            waiting.append(_decoded(raw, name, number, strip=strip))
+            waiting.append(decoded_line(raw, name, number, strip=strip))
         while len(waiting) >= size or (waiting and not more_waits()):
             yield waiting[:size]
             waiting = waiting[size:]
     if rest := splitter.rest():
-        waiting.append(_decoded(rest, name, number + 1, strip=strip))
+        waiting.append(decoded_line(rest, name, number + 1, strip=strip))
     for start in range(0, len(waiting), size):
         yield waiting[start : start + size]
 
@@ -160,17 +160,6 @@ def _check_beginning(block: bytes, name: str) -> None:
         raise RetortError(f"{name}: {encoding}; expected UTF-8: convert it first")
     for suspicion in suspicions(block[:BEGINNING]):
         complain(f"warning: retort: {name}: {suspicion}")
-
-
-def _decoded(raw: bytes, name: str, number: int, strip: bool) -> str:
-    """A line as the corpus stage reads it: no byte order mark at the start of the text, no white space at its edges."""
-    if number == 1:
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise RetortError(f"{name}: line {number}: byte {error.start} is not valid UTF-8") from None
-    return text.strip() if strip else text
 
 
 def _more_waits(lines: IO[bytes]) -> bool:

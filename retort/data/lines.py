@@ -8,6 +8,20 @@ MAX_LINE_BYTES = 32 * 2**20
 """Longest line of a text; a longer one has other line ends, or is no text."""
 
 
+def decoded_line(raw: bytes, name: str, number: int, strip: bool) -> str:
+    """A line as the corpus stage reads it: no byte order mark at the start of the text, no white space at its edges.
+
+    ``name`` is that of the text. Raises RetortError for what is no UTF-8.
+    """
+    if number == 1:
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RetortError(f"{name}: line {number}: byte {error.start} is not valid UTF-8") from None
+    return text.strip() if strip else text
+
+
 class LineSplitter:
     """Cuts blocks of bytes, smaller than the limit, at the ends of lines; an unfinished line waits for its end."""
 

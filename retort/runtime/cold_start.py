@@ -20,8 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from retort.data.lines import decoded_line
 from retort.errors import RetortError
 from retort.runtime import first_line
+from retort.runtime.asked import check_counts, check_opening
 
 LINES = 20
 """Lines that a process translates at most: its memory hardly grows after some."""
@@ -103,6 +105,12 @@ def _run(directory: Path, request: str) -> tuple[float, dict[str, Any]]:
     return seconds, json.loads(rest)
 
 
+def _standard_input() -> list[str]:
+    """Its lines, as ``retort translate`` reads them."""
+    lines = sys.stdin.buffer.read().split(b"\n")
+    return [decoded_line(line, "standard input", number, strip=True) for number, line in enumerate(lines, start=1)]
+
+
 def main() -> None:
     """Print the figures of one system as a line of JSON."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,7 +119,9 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=1)
     args = arguments.parse_args()
     try:
-        measured = cold_start(args.model, sys.stdin.read().splitlines(), max(1, args.runs), threads=args.threads)
+        check_opening(args.model, search=None, precision=None, device=None, teacher=None, threads=args.threads)
+        check_counts(runs=args.runs)
+        measured = cold_start(args.model, _standard_input(), args.runs, threads=args.threads)
     except RetortError as error:
         arguments.exit(2, f"{error}\n")
     print(json.dumps(asdict(measured)))

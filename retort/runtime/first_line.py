@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from retort.errors import RetortError
 from retort.runtime.opening import open_system
 
 STATUS = Path("/proc/self/status")
@@ -18,7 +21,13 @@ STATUS = Path("/proc/self/status")
 
 def main() -> None:
     """Read a request in JSON; print the first line's translation, then a line of JSON about the process."""
-    request = json.load(sys.stdin)
+    try:
+        _answer(json.load(sys.stdin))
+    except RetortError as error:
+        sys.exit(str(error))
+
+
+def _answer(request: Mapping[str, Any]) -> None:
     teacher = request["teacher"] and Path(request["teacher"])
     system = open_system(
         request["directory"],

@@ -1,5 +1,6 @@
 """New processes: their first line, and the memory that they take."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 from retort import config
 from retort.errors import RetortError
 from retort.export.exporting import export_system
-from retort.runtime.cold_start import cold_start
+from retort.runtime.cold_start import cold_start, main
 from tests.unit.fakes_export import saved, text_vocabulary
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,10 +35,29 @@ def test_a_process_is_timed_from_its_start_and_by_its_own_processor_time(bundle)
 
 
 def test_a_process_that_fails_says_why(bundle, tmp_path):
-    with pytest.raises(RetortError, match=r"ended with status 1: [\s\S]*not by beam"):
+    with pytest.raises(RetortError, match=r"ended with status 1: .*not by beam[^\n]*\Z"):
         cold_start(bundle, ["abcd"], runs=1, search={"kind": "beam"})
     with pytest.raises(RetortError, match="there is no line with text"):
         cold_start(bundle, ["", "  "], runs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "message"),
+    [
+        (["--threads", "0"], b"abcd\n", "threads: 0 is below 1"),
+        (["--threads", "-1"], b"abcd\n", "threads: -1 is below 1"),
+        (["--threads", "1025"], b"abcd\n", "threads: 1025 is above 1024"),
+        (["--runs", "-3"], b"abcd\n", "runs: -3 is below 1"),
+        ([], b"abcd\n\xff\n", "standard input: line 2: byte 0 is not valid UTF-8"),
+    ],
+    ids=str,
+)
+def test_what_the_command_cannot_use_is_an_error(bundle, monkeypatch, capsys, options, text, message):
+    monkeypatch.setattr(sys, "argv", ["cold_start", "--model", str(bundle), *options])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    assert exit_info.value.code == 2 and message in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -48,4 +68,4 @@ def test_the_command_prints_the_figures_of_a_system(bundle, tmp_path):
     )
     assert set(json.loads(done.stdout)) == {"cold_start_seconds", "cold_start_processor_seconds", "peak_bytes"}
     failed = subprocess.run([*command, tmp_path], input="abcd\n", capture_output=True, text=True, cwd=ROOT, timeout=60)
-    assert failed.returncode == 2 and "expected" in failed.stderr
+    assert failed.returncode == 2 and "expected" in failed.stderr and "Traceback" not in failed.stderr
