@@ -13,7 +13,7 @@ from retort.cli.searches import chosen_search
 from retort.data.streams import complain
 from retort.errors import RetortError
 from retort.runtime.kept import Keeper, Lost, counted
-from retort.runtime.opening import open_system
+from retort.runtime.opening import check_teacher, open_system
 from retort.runtime.system import BATCH_SIZE
 from retort.runtime.translator import Translator
 
@@ -28,6 +28,7 @@ def translate(args: argparse.Namespace) -> None:
     """
     _check(args)
     system = open_system(args.model, chosen_search(args), args.threads, args.precision, args.teacher, args.device)
+    check_teacher(system, args.teacher)
     mode = RunningText(Translator(system), args) if args.text else Segments(Translator(system), args)
     name = str(args.input or "standard input")
     with opened(args.input) as lines, output(args.output) as write:

@@ -67,6 +67,13 @@ def open_system(
         ) from None
 
 
+def check_teacher(system: System, teacher: Path | None) -> None:
+    """Raises RetortError for a teacher that the search of a system does not ask."""
+    if teacher is not None and not system.asks_teacher:
+        kind = system.search["kind"]
+        raise RetortError(f"{teacher}: the search {kind} asks no teacher; leave it out, or choose one that does")
+
+
 def _engine(name: str, directory: Path) -> Any:
     """The module of an engine. Raises RetortError if a package that it needs is not installed."""
     try:

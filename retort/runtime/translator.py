@@ -21,7 +21,7 @@ from retort.errors import RetortError, remedy
 from retort.runtime.asked import check_counts, check_opening, checked_texts
 from retort.runtime.choosing import chosen_search
 from retort.runtime.kept import Keeper
-from retort.runtime.opening import open_system
+from retort.runtime.opening import check_teacher, open_system
 from retort.runtime.results import Hypothesis, Latency, TextTranslation, Token, Translation
 from retort.runtime.running_text import combined, translated_lines
 from retort.runtime.system import Output, ScoredOutput, System
@@ -185,9 +185,7 @@ def load(
         system = open_system(path, chosen, threads, precision, teacher, device, at_once)
     except OSError as error:
         raise RetortError(f"{str(error.filename or path)[:200]}: {error.strerror or error}; {remedy(error)}") from None
-    if teacher and not system.asks_teacher:
-        kind = system.search["kind"]
-        raise RetortError(f"{teacher}: the search {kind} asks no teacher; leave it out, or choose one that does")
+    check_teacher(system, teacher)
     return Translator(system)
 
 

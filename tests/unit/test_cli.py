@@ -284,6 +284,13 @@ def test_a_teacher_that_cannot_choose_is_refused(retort, checkpoint, teacher, gi
     assert (status, out) == (2, "") and message in errors and str(checkpoint) in errors
 
 
+def test_a_teacher_that_nothing_asks_is_refused(retort, checkpoint):
+    status, out, errors = retort("--teacher", "absent", stdin=b"abc\n")
+    assert (status, out) == (2, "") and errors == (
+        "error: retort: absent: the search argmax asks no teacher; leave it out, or choose one that does\n"
+    )
+
+
 def test_invalid_utf8_is_named_by_line_and_byte(retort, tmp_path):
     status, out, errors = retort(stdin=b"abc\n\nde\xff\nf\n")
     assert status == 2 and errors == "error: retort: standard input: line 3: byte 2 is not valid UTF-8\n"
