@@ -119,6 +119,11 @@ class Server(ThreadingHTTPServer):
             complain(f"error: retort: a request from {client_address[0]}:\n{traceback.format_exc().rstrip()}")
 
 
+def _slow() -> tuple[int, str]:
+    """Status and reason for a request that takes too long."""
+    return 408, f"the request did not come within {SECONDS_TO_SEND} seconds; send it faster"
+
+
 class Incoming(socket.SocketIO):
     """What a client sends. Raises TimeoutError where a request takes longer than SECONDS_TO_SEND."""
 
@@ -164,7 +169,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def parse_request(self) -> bool:
         """Also how many bytes the body has; None: that is not known."""
-        if not super().parse_request():
+        try:
+            if not super().parse_request():
+                return False
+        except TimeoutError:
+            self._refuse(*_slow())
             return False
         lengths, chunked = self.headers.get_all("Content-Length", []), "Transfer-Encoding" in self.headers
         known = len(lengths) == 1 and lengths[0].isascii() and lengths[0].isdigit() and not chunked
@@ -232,7 +241,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             content = self.rfile.read(self._length)
         except TimeoutError:
-            raise Refused(408, f"the request did not come within {SECONDS_TO_SEND} seconds; send it faster") from None
+            raise Refused(*_slow()) from None
         self._unread = 0
         if len(content) < self._length:
             raise Refused(400, f"{len(content)} of {self._length} bytes came")

@@ -146,7 +146,7 @@ def test_bodies_of_two_lengths_and_slow_ones_are_refused(server: Server, monkeyp
     assert b" 408 " in slow and b"the request did not come within 0.2 seconds" in slow
     # the head of a request has no more time than its body
     start = time.monotonic()
-    assert raw(server, f"{head}X:", " " * 100) == b""
+    assert b" 408 " in raw(server, f"{head}X:", " " * 100)
     assert time.monotonic() - start < 2
 
 
