@@ -97,8 +97,7 @@ def export_system(
     )
     if engine is None:
         engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"
-    exporter = import_module(f"retort.export.{engine}")
-    kinds = exporter.searches(trained.objective)
+    exporter, kinds = import_module(f"retort.export.{engine}"), exported_searches(trained.objective, engine)
     chosen = _search(trained, engine, kinds=kinds, search=search)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(output)
@@ -127,6 +126,11 @@ def export_system(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return facts
+
+
+def exported_searches(objective: ObjectiveSection, engine: ExportEngine) -> tuple[str, ...]:
+    """Kinds of the searches of an objective that an engine has."""
+    return import_module(f"retort.export.{engine}").searches(objective)  # type: ignore[no-any-return]
 
 
 def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], search: Mapping[str, Any] | None) -> Any:

@@ -16,9 +16,11 @@ from retort.config import Engine, Latency, NgramSearch, Search
 from retort.data.files import text_or_file
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
-from retort.export.exporting import ExportEngine, Listed, export_system, list_candidates
+from retort.export.exporting import ExportEngine, Listed, export_system, exported_searches, list_candidates
+from retort.models.checkpoint import objective_of
 from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start
+from retort.runtime.opening import read_objective
 from retort.runtime.timing import Timed, directory_bytes
 
 logger = logging.getLogger(__name__)
@@ -97,11 +99,14 @@ class TimedSystems:
             for entry in self.entries
             for engine in self.settings.engines
             for has_list in (lists if engine != "torch" else (False,))
-            if (system := self._system(entry, engine, has_list)) and self._can_run(entry, engine, system)
+            if self._can_run(entry, engine) and (system := self._system(entry, engine, has_list))
         ]
 
-    def _can_run(self, entry: TimedSystem, engine: Engine, system: System) -> bool:
-        return engine == "torch" or (entry.search.kind in system.kinds and not entry.search.needs_teacher)
+    def _can_run(self, entry: TimedSystem, engine: Engine) -> bool:
+        if engine == "torch":
+            return True
+        objective = objective_of({"objective": read_objective(entry.checkpoint)})
+        return not entry.search.needs_teacher and entry.search.kind in exported_searches(objective, engine)
 
     def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System | None:
         key = (entry.checkpoint, engine, has_list)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from retort.config import Ctc, Greedy, LengthParallel
+from retort.config import Ctc, Greedy, Latency, LengthParallel
 from retort.corpus.encoding import encode_corpus
 from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
@@ -541,6 +541,16 @@ def test_exported_systems_are_timed_with_a_shortlist_too(tables, teacher, studen
     facts = read_provenance(output)
     assert facts["shortlist"]["size"] == 5
     assert [fact["engine"] for fact in facts["loaded"]] == engines[:6]
+
+
+def test_what_an_engine_cannot_run_is_not_exported(teacher, student, tmp_path, monkeypatch):
+    monkeypatch.setattr(timed_systems, "export_system", lambda *_, **__: pytest.fail("exported"))
+    search = {"kind": "length_parallel", "candidates": 3}
+    entry = timed_systems.TimedSystem(**timed("vanilla", 2, student, "rescored", search), teacher=teacher)
+    settings = Latency(cold_starts=0)
+    assert settings.engines == ["torch", "onnx", "ctranslate2"]
+    loader = timed_systems.TimedSystems([entry], settings, None, texts=["a"], threads=1, directory=tmp_path)
+    assert [system.engine for system in loader.timed()] == ["torch"]
 
 
 @pytest.mark.slow
