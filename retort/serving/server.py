@@ -65,7 +65,8 @@ class Server(ThreadingHTTPServer):
         self._connections = threading.BoundedSemaphore(limits.connections)
         try:
             super().__init__((host, port), Handler)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, TypeError) as error:
+            # a TypeError where the name has characters that no host's has
             raise RetortError(f"{host}, port {port}: {error}; choose another --host or --port") from None
 
     @property

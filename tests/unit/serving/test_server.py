@@ -240,6 +240,11 @@ def test_a_port_that_is_taken(server: Server) -> None:
         Server("127.0.0.1", 70000, Upper(), server.limits)  # type: ignore[arg-type]
 
 
+def test_a_name_that_no_host_can_have(server: Server) -> None:
+    with pytest.raises(retort.RetortError, match="\udcff, port 0: .*choose another --host"):
+        Server("\udcff", 0, Upper(), server.limits)  # type: ignore[arg-type]
+
+
 def test_a_signal_while_a_connection_is_accepted_cuts_it_off_not() -> None:
     class Signalled(Server):
         def process_request(self, request: Any, client_address: Any) -> None:
