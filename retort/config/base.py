@@ -53,7 +53,9 @@ class ShortForm:
         return core_schema.no_info_before_validator_function(self.expanded, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [handler(schema), {"type": "string"}]}
+        section = handler(schema)
+        names = [*section.get("discriminator", {}).get("mapping", ())]
+        return {"anyOf": [section, {"type": "string", **({"enum": names} if names else {})}]}
 
 
 class OneOrSeveral:

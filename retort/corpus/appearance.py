@@ -46,7 +46,14 @@ def foreign_format(beginning: bytes) -> str | None:
     """What a file is that is no text in any encoding, or a compressed one that was compressed twice."""
     if found := compression_of(beginning):
         return f"data compressed with {found.name}"
+    if is_tar(beginning):
+        return "a tar archive"
     return next((name for first, name in _FORMATS.items() if beginning.startswith(first)), None)
+
+
+def is_tar(beginning: bytes) -> bool:
+    """Whether these are the first bytes of a tar archive."""
+    return beginning[257:262] == b"ustar"
 
 
 def foreign_encoding(beginning: bytes) -> str | None:

@@ -23,7 +23,7 @@ from retort.config import TextPair, TextSource
 from retort.config.addresses import base_name, is_address
 from retort.config.files import MIRROR_VARIABLE
 from retort.corpus import fairytaleqa, json_lines, tmx
-from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, suspicions
+from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, is_tar, suspicions
 from retort.corpus.downloads import download
 from retort.corpus.zips import open_member
 from retort.data.compression import SUFFIXES, UNREADABLE, decompressed
@@ -264,13 +264,9 @@ def _is_archive(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as stream:
-            return _is_tar(decompressed(stream).read(_TAR_HEADER))
+            return is_tar(decompressed(stream).read(_TAR_HEADER))
     except UNREADABLE:
         return False
-
-
-def _is_tar(beginning: bytes) -> bool:
-    return beginning[257:262] == b"ustar"
 
 
 def _chunks(text: Text) -> Iterator[bytes]:
@@ -290,7 +286,7 @@ def _chunks(text: Text) -> Iterator[bytes]:
 
 def _check_beginning(chunk: bytes, text: Text) -> None:
     """Raises RetortError for what is no text."""
-    if chunk.startswith(b"PK\x03\x04") or _is_tar(chunk):
+    if chunk.startswith(b"PK\x03\x04") or is_tar(chunk):
         raise RetortError(f"{text.name}: an archive; set member to the name of the text inside it")
     if found := foreign_format(chunk):
         raise RetortError(f"{text.name}: begins as {found}; expected text, compressed at most once: convert it first")

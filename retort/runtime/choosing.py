@@ -17,7 +17,8 @@ from retort.runtime.opening import read_objective
 
 def chosen_search(directory: Path | str, search: Mapping[str, Any] | str) -> dict[str, Any]:
     """The complete section of a search that a system can be decoded with. Raises RetortError otherwise."""
-    what = f"search {search if isinstance(search, str) else search.get('kind')}"
+    named = search if isinstance(search, str) else str(search.get("kind", ""))
+    what = f"search {named}".strip()
     return checked_search(parsed_search(search, what), read_objective(directory), what).model_dump()  # type: ignore[no-any-return]
 
 
@@ -53,7 +54,7 @@ def parsed_search(search: Mapping[str, Any] | str, what: str) -> Any:
     try:
         if not isinstance(search, str):
             return adapter.validate_python(dict(search))
-        if search.strip()[:1] in ("", "{", "[", '"', "@"):
+        if search.strip()[:1] in ("{", "[", '"', "@"):
             return adapter.validate_json(_json(search.strip(), what).encode("utf-8", "surrogateescape"))
         return adapter.validate_python(_section(search, what))
     except ValidationError as error:
@@ -72,7 +73,7 @@ def _json(text: str, what: str) -> str:
 
 def _section(text: str, what: str) -> dict[str, Any]:
     """The section that text stands for: its kind, then options."""
-    kind, *options = text.split()
+    kind, *options = text.split() or [""]
     section: dict[str, Any] = {"kind": kind}
     for option in options:
         key, equals, value = option.partition("=")

@@ -61,5 +61,6 @@ def engine_modules(engine: Engine, systems: Iterable[System]) -> set[str]:
         for system in systems:
             kinds = {search.kind for search in system.searches.values()}
             searches = {name for kind in kinds if find_spec(name := f"retort.runtime.search.{kind}")}
-            modules |= searches | ({f"retort.export.onnx.{system.objective.family}"} if searches else set())
+            if searches and find_spec(family := f"retort.export.onnx.{system.objective.family}"):
+                modules |= {*searches, family}
     return modules

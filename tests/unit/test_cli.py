@@ -9,6 +9,7 @@ import random
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,6 +174,7 @@ def test_input_is_read_as_the_corpus_stage_reads_it(retort, expected, tmp_path, 
         (b"abc\rde\rfade", 0, "warning: retort: standard input: its lines end with \\r alone, as on old Macs"),
         (b"<?xml version='1.0'?>\n", 0, "warning: retort: standard input: it begins as XML"),
         ("abc\n".encode("utf-16"), 2, "error: retort: standard input: UTF-16 by its first two bytes"),
+        (tarfile.TarInfo("a.txt").tobuf(), 2, "error: retort: standard input: begins as a tar archive"),
     ],
 )
 def test_input_that_is_not_what_its_lines_say_is_noticed(retort, content, status, message):
@@ -312,7 +314,7 @@ BAD = {
     "many threads": (["--threads", "1025"], "--threads: 1025 is above 1024; use as many as there are processors"),
     "a long number": (["--batch-size", "9" * 5000], "--batch-size: '9999"),
     "no number": (["--batch-size", "1e3"], "--batch-size: '1e3' is no whole number"),
-    "an empty search": (["--search", ""], "--search : Invalid JSON: EOF while parsing"),
+    "an empty search": (["--search", ""], "--search : kind: unknown value ''; valid: greedy, beam,"),
     "a search in no file": (["--search", "@absent.json"], "--search @absent.json: cannot be read (No such file or"),
     "a search in a directory": (["--search", "@."], "--search @.: cannot be read (Is a directory); expected a file of"),
     "a search in a file of text": (["--search", f"@{__file__}"], f"--search @{__file__}: Invalid JSON: "),

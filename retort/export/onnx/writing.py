@@ -25,7 +25,9 @@ PACKAGES = ("onnx", "onnxruntime")
 
 
 def searches(objective: ObjectiveSection) -> tuple[str, ...]:
-    """The searches of an objective that numpy and graphs can do."""
+    """The searches of an objective that numpy and graphs can do; none where no module writes its family."""
+    if not find_spec(f"retort.export.onnx.{objective.family}"):
+        return ()
     return tuple(kind for kind in type(objective).searches() if find_spec(f"retort.runtime.search.{kind}"))
 
 

@@ -53,6 +53,8 @@ def test_editors_find_nothing_wrong_with_what_is_shipped(path: Path) -> None:
         {"nmae": "x"},
         {"students": {"a": {"objective": {"name": "ctcc"}}}},
         {"students": {"a": {"objective": {"name": "ctc", "skip_target": 2}}}},
+        {"students": {"a": {"objective": "ctcc"}}},
+        {"distillation": {"search": "beem"}},
         {"training": {"max_updates": "many"}},
         {"corpus": {"trian": {}}},
     ],

@@ -97,6 +97,11 @@ def search_of(options):
     return next(s for s in config.SEARCHES if s.kind_name() == options["kind"])(**options)
 
 
+def test_a_family_without_a_module_that_writes_graphs_has_no_searches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config.Vanilla, "family", "wide")
+    assert not searches(objective_of({"name": "vanilla"})) and searches(objective_of({"name": "ctc"}))
+
+
 COVERED = {(objective["name"], search["kind"]) for objective, search in CASES.values()}
 # Whatever else can be exported is exported with its defaults, unless these need a teacher, which a bundle lacks, or
 # a table of n-grams.
