@@ -177,7 +177,12 @@ def text_digest(*patterns):
 def contents_of(files):
     """Parameter: digests of those of these files that no rule makes; ``files`` is the method of ``plan`` for an input."""
     named = of_job(files)
-    return lambda wildcards: given_contents.digests(path for path in named(wildcards) if not path.startswith(f"{R}/"))
+
+    def get(wildcards):
+        with workflow_errors():
+            return given_contents.digests(path for path in named(wildcards) if not path.startswith(f"{R}/"))
+
+    return get
 
 
 def section(path, *keys, without=()):

@@ -6,13 +6,13 @@ older one (mv, cp -p, tar) would go unnoticed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from retort.data.files import write_json
+from retort.data.provenance import file_digest
 
 
 class Contents:
@@ -25,7 +25,10 @@ class Contents:
             self._known = dict(json.loads(kept.read_text(encoding="utf-8")))
 
     def digests(self, paths: Iterable[str]) -> dict[str, str]:
-        """Start of the SHA-256 (16 hex digits) of each file by its path as given; what is no file is left out."""
+        """Start of the SHA-256 (16 hex digits) of each file by its path as given; what is no file is left out.
+
+        Raises RetortError for a file that cannot be read.
+        """
         before = dict(self._known)
         found = {path: self._digest(Path(path)) for path in paths if Path(path).is_file()}
         if self._known != before:
@@ -38,7 +41,5 @@ class Contents:
         # the time of the change of its entry, which nobody sets back
         known = self._known.get(name)
         if not (isinstance(known, list) and known[:-1] == [stat.st_size, stat.st_ctime_ns]):
-            with open(path, "rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
-            known = self._known[name] = [stat.st_size, stat.st_ctime_ns, digest]
+            known = self._known[name] = [stat.st_size, stat.st_ctime_ns, file_digest(path)[:16]]
         return str(known[-1])
