@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     statistics = statistics_of(train)
     write_out("".join(f"{line}\n" for line in which_is_which(train) + statistics.lines()))
     decisions = decide(statistics, preset_named(args.preset))
+    write_out("".join(f"{note}\n" for note in decisions.notes))
     write_configuration(output, configuration(name, train, statistics, decisions=decisions, preset=args.preset))
     from retort.workflow.init.estimate import cost_line
 

@@ -110,7 +110,20 @@ def _components(path: Path) -> np.ndarray:
     keys = [np.zeros(rows, np.uint64) for _ in range(2)]
     for row, pair in enumerate(_pairs(path)):
         for side in (0, 1):
-            keys[side][row] = text_hash(sharing_key(pair[side]))
+            keys[side][row] = sharing_hash(pair[side])
+    return components_of(keys)
+
+
+def sharing_hash(text: str) -> int:
+    """64-bit hash of the key that texts share which count as the same."""
+    return text_hash(sharing_key(text))
+
+
+def components_of(keys: list[np.ndarray]) -> np.ndarray:
+    """Number of the component of every pair, int64, by the ``sharing_hash`` of its source and of its target, uint64.
+
+    Takes the two arrays out of the list, to free them in time.
+    """
     # Nodes are the distinct keys, target keys before source keys; every row is an edge between two of them.
     nodes, edges = 0, []
     while keys:
@@ -128,7 +141,7 @@ def _components(path: Path) -> np.ndarray:
 
     for a, b in zip(*(edge.data for edge in edges), strict=True):
         parent[root(a)] = root(b)
-    roots = np.fromiter(map(root, edges[0].data), np.int64, count=rows)
+    roots = np.fromiter(map(root, edges[0].data), np.int64, count=len(edges[0]))
     used = np.zeros(nodes, bool)
     used[roots] = True
     return (np.cumsum(used) - 1)[roots]

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from retort.config import Model
+import numpy as np
+
+from retort.config import Carve, Model
 from retort.data.vocabulary_training import possible_size
+from retort.errors import RetortError
 from retort.workflow.init.presets import Preset, Student
-from retort.workflow.init.statistics import LIMITS, Statistics
+from retort.workflow.init.statistics import FITTING_SHARE, LIMITS, Statistics
 
 LONGEST_MODEL = 1024
 """Tokens of the longest source that a model reads unless one asks for more."""
-LARGEST_HELD_OUT = 2500
+FEWEST_HELD_OUT, MOST_HELD_OUT = 50, 2500
+"""Pairs of valid, and of test."""
+USUAL_COMPONENT: int = Carve.model_fields["largest_component"].default
 UPDATES_PER_EPOCH = 50
 """Fewer, and batches are smaller, down to ``SMALLEST_BATCH`` tokens: a small text needs the updates."""
 SMALLEST_BATCH = 1024
@@ -50,6 +55,9 @@ class Decisions:
     """A run that suits a text."""
 
     held_out: int
+    """Pairs of valid, and of test."""
+    largest_component: int
+    """Pairs of the largest component that may be held out."""
     vocabulary: int
     joint: bool
     model: dict[str, Any]
@@ -62,11 +70,13 @@ class Decisions:
     ngrams: bool
     cleaning: dict[str, Any]
     """Rules that differ from the usual ones."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of these decisions."""
 
 
 def decide(statistics: Statistics, preset: Preset) -> Decisions:
-    """Splits, vocabulary, model size and updates by the size of the text and what is wanted."""
-    held_out = min(LARGEST_HELD_OUT, max(50, statistics.different // 50))
+    """Splits, vocabulary, model size and updates by the size of the text and what is wanted. Raises RetortError."""
+    held_out, largest_component = _split(statistics)
     size, joint = _vocabulary(statistics, held_out)
     step = next(number for number, (pairs, _, _) in enumerate(MODEL_SIZES) if statistics.pairs <= pairs)
     _, model, learning_rate = MODEL_SIZES[min(step + preset.larger, len(MODEL_SIZES) - 1)]
@@ -78,8 +88,15 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
         longest = min(longest, model["max_length"] * sum(lengths.pairs for lengths in statistics.kept))
     batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
     updates = max(preset.least_updates, math.ceil(preset.epochs * longest / batch_tokens))
+    notes = []
+    if statistics.target_ratio > MOST_SLOTS:
+        notes.append(
+            f"over {1 - FITTING_SHARE:.0%} of the targets are more than {MOST_SLOTS} times as long as their sources: "
+            f"one-pass students cannot learn those"
+        )
     return Decisions(
         held_out=held_out,
+        largest_component=largest_component,
         vocabulary=size,
         joint=joint,
         model=model,
@@ -90,7 +107,33 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
         slots=min(statistics.target_ratio, MOST_SLOTS),
         ngrams=preset.ngrams,
         cleaning={LIMITS[reason].key: None for reason in statistics.unusual},
+        notes=tuple(notes),
     )
+
+
+def _split(statistics: Statistics) -> tuple[int, int]:
+    """Pairs of valid, and of test, and the largest component that may be held out: as few pairs as that can be.
+
+    Where texts are on many pairs, fewer are held out, and components up to that size. Raises RetortError if there are
+    too few even so.
+    """
+    wanted = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, statistics.different // 50))
+    sizes = np.sort(statistics.components)
+    possible = {}
+    for largest in (USUAL_COMPONENT, *map(int, np.unique(sizes[(sizes > USUAL_COMPONENT) & (sizes <= wanted)]))):
+        small = sizes[sizes <= largest]
+        # each of the two sets can end with the largest of them where one pair was missing
+        possible[largest] = int(small.sum()) // 2 - int(small.max(initial=0))
+        if possible[largest] >= wanted:
+            return wanted, largest
+    largest = max(possible, key=possible.__getitem__)
+    if possible[largest] < FEWEST_HELD_OUT:
+        raise RetortError(
+            f"{statistics.different} different pairs share their texts so widely that valid and test cannot be split "
+            f"off: {sizes[-1]} belong together, each of which has a side of another; make these sets yourself, and "
+            f"name them in a configuration as corpus.valid and corpus.test"
+        )
+    return possible[largest], largest
 
 
 def _vocabulary(statistics: Statistics, held_out: int) -> tuple[int, bool]:

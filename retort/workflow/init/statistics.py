@@ -6,6 +6,7 @@ import json
 import math
 import random
 import unicodedata
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retort.config import Cleaning, TextPair, TextSource
 from retort.corpus.appearance import is_column_name, side_named
+from retort.corpus.carving import components_of, sharing_hash
 from retort.corpus.cleaning import KEPT, length_verdict
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
 from retort.data.files import no_file
@@ -78,6 +82,8 @@ class Statistics:
     """Some of the pairs, drawn at random; the beginnings of long texts."""
     distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
     """Hashes of different texts of each side, no more than are needed."""
+    _sharing: tuple[array[int], array[int]] = field(default_factory=lambda: (array("Q"), array("Q")))
+    """By side, what the pairs that can be held out share: ``sharing_hash``."""
     _random: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, sides: Sequence[str], seen: set[int]) -> None:
@@ -85,7 +91,11 @@ class Statistics:
         self.pairs += 1
         self.empty += not all(sides)
         key = hash(tuple(sides))
-        self.repeated += all(sides) and key in seen
+        if all(sides) and key in seen:
+            self.repeated += 1
+        elif all(sides):
+            for keys, text in zip(self._sharing, sides, strict=True):
+                keys.append(sharing_hash(text))
         seen.add(key)
         self._draw([text[:SAMPLED_LETTERS] for text in sides])
         counts = [round(words(text)) for text in sides]
@@ -120,6 +130,11 @@ class Statistics:
     def different(self) -> int:
         """Pairs that have both sides and repeat none: those that can be held out."""
         return self.pairs - self.repeated - self.empty
+
+    @property
+    def components(self) -> np.ndarray:
+        """Pairs of each component of those that can be held out: a component goes to one split as a whole."""
+        return np.bincount(components_of([np.frombuffer(keys, np.uint64) for keys in self._sharing]))
 
     @property
     def unusual(self) -> tuple[str, ...]:

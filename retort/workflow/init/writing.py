@@ -14,7 +14,7 @@ from retort.config.base import Name
 from retort.config.load import load_config
 from retort.data.files import write_bytes
 from retort.errors import RetortError
-from retort.workflow.init.decisions import Decisions
+from retort.workflow.init.decisions import USUAL_COMPONENT, Decisions
 from retort.workflow.init.statistics import Statistics
 
 LONGEST_NAME = 100
@@ -41,6 +41,10 @@ def configuration(name: str, train: dict[str, Any], statistics: Statistics, deci
     """The commented YAML of a run. It loads."""
     tied = "" if decisions.joint else ", tied: output"
     model = ", ".join(f"{key}: {json.dumps(value)}" for key, value in decisions.model.items())
+    shared, largest = [], ""
+    if decisions.largest_component > USUAL_COMPONENT:
+        shared = ["  # Pairs that share a side are held out together; smaller groups of them are too few here."]
+        largest = f", largest_component: {decisions.largest_component}"
     cleaning = []
     if decisions.cleaning:
         cleaning = [
@@ -49,12 +53,13 @@ def configuration(name: str, train: dict[str, Any], statistics: Statistics, deci
         ]
     text = [
         f"# Made by retort init ({preset}). Every key is described in docs/configuration.md.",
-        *(f"# {line}" for line in statistics.lines()),
+        *(f"# {line}" for line in [*statistics.lines(), *decisions.notes]),
         f"name: {json.dumps(name)}",
         "corpus:",
         f"  train: {json.dumps(train, ensure_ascii=False)}",
         "  # The text has no split: 2 % each, 50 to 2,500 different pairs, of which train has no side.",
-        f"  carve: {{valid_pairs: {decisions.held_out}, test_pairs: {decisions.held_out}}}",
+        *shared,
+        f"  carve: {{valid_pairs: {decisions.held_out}, test_pairs: {decisions.held_out}{largest}}}",
         *cleaning,
         "# Grows with the square root of the text; one vocabulary where both sides have the same letters.",
         f"vocabulary: {{size: {decisions.vocabulary}, joint: {str(decisions.joint).lower()}}}",

@@ -13,12 +13,14 @@ from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sentencepiece
 
 from retort import cli
-from retort.config import Ctc, Dag, GeneratedCorpus, GlatCtc, Vocabulary
+from retort.config import Ctc, Dag, GeneratedCorpus, GlatCtc, TextCorpus, Vocabulary
 from retort.config.load import load_config
+from retort.corpus.carving import carve
 from retort.corpus.language.generated import generate
 from retort.data.parquet import write_table
 from retort.data.references import corpus_table
@@ -76,15 +78,22 @@ def test_what_it_writes_loads(
     assert Path("my.yaml").read_text() == text
 
 
+def different_pairs(pairs: int) -> Statistics:
+    statistics = Statistics()
+    for number in range(pairs):
+        statistics.add([f"source {number}", f"target {number}"], set())
+    return statistics
+
+
 @pytest.mark.parametrize(("updates", "said"), [(10, "about 1 minute of"), (300, "about 2 minutes of")])
 def test_minutes_are_whole_ones(updates: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "seconds_per_update", lambda decisions: 0.2)
-    decisions = replace(decide(Statistics(pairs=300), PRESETS[1]), updates=updates)
+    decisions = replace(decide(different_pairs(300), PRESETS[1]), updates=updates)
     assert said in estimate.cost_line(decisions)
 
 
 def test_slots_cost_time() -> None:
-    few, many = (replace(decide(Statistics(pairs=300), PRESETS[1]), slots=slots) for slots in (1, 5))
+    few, many = (replace(decide(different_pairs(300), PRESETS[1]), slots=slots) for slots in (1, 5))
     # two layers of each side; the preset has CTC alone
     assert [estimate.layers_of_positions(decisions) for decisions in (few, many)] == [(4, 2 + 1.25 * 2), (4, 2 + 5 * 2)]
 
@@ -104,8 +113,7 @@ def test_every_preset_loads_and_longer_ones_cost_more(preset: Preset) -> None:
 
 
 def test_more_text_gets_more_of_everything() -> None:
-    small, large = Statistics(), Statistics()
-    small.pairs, large.pairs = 1000, 1_000_000
+    small, large = different_pairs(1000), different_pairs(20_001)
     for statistics, words in ((small, 8000), (large, 20_000_000)):
         statistics.lengths[frozenset()].words = [words, words]
     few, many = (decide(statistics, preset_named("usual")) for statistics in (small, large))
@@ -126,6 +134,46 @@ def test_different_pairs_with_both_sides_are_held_out() -> None:
     assert decide(statistics, preset_named("quick")).held_out == 100
 
 
+def grouped(*sizes: int) -> list[list[str]]:
+    """Pairs in components of these sizes: of each, the sources are different and the target is one."""
+    return [[f"source {group} {pair}", f"target {group}"] for group, size in enumerate(sizes) for pair in range(size)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "held_out", "largest"),
+    [
+        ([1] * 1000, 50, 20),
+        ([30] * 300, 180, 30),  # none is small enough as usual
+        ([1] * 200 + [500], 50, 20),
+        ([1] * 120 + [3000], 59, 20),  # fewer than 2 %, less the largest of the small
+        ([9] * 14 + [3000], 54, 20),
+    ],
+)
+def test_what_is_held_out_can_be_carved(sizes: list[int], held_out: int, largest: int, tmp_path: Path) -> None:
+    statistics, pairs = Statistics(), grouped(*sizes)
+    for sides in pairs:
+        statistics.add(sides, set())
+    decisions = decide(statistics, preset_named("quick"))
+    assert (decisions.held_out, decisions.largest_component) == (held_out, largest)
+    Path("my.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    train = sides_of([Path("my.tsv")])
+    write_configuration(Path("my.yaml"), configuration("my", train, statistics, decisions=decisions, preset="quick"))
+    corpus = load_config("my.yaml", texts=True).corpus
+    assert isinstance(corpus, TextCorpus) and corpus.carve is not None
+    rows = corpus_table(range(len(pairs)), [source for source, _ in pairs], [[target] for _, target in pairs])
+    write_table(tmp_path / "text.parquet", CORPUS, rows)
+    splits = np.bincount(carve(tmp_path / "text.parquet", corpus.carve))
+    assert all(held_out <= pairs < held_out + max(sizes) for pairs in splits[1:])
+
+
+def test_text_that_cannot_be_split() -> None:
+    statistics = Statistics()
+    for sides in grouped(*[1] * 90, 3000, *[200] * 2):
+        statistics.add(sides, set())
+    with pytest.raises(RetortError, match="3490 different pairs share .* 3000 belong together, .* corpus.valid and"):
+        decide(statistics, preset_named("quick"))
+
+
 @pytest.mark.parametrize("pairs", [200, 1000])
 def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> None:
     lines = list(generate(GeneratedCorpus(kind="generated", train_pairs=pairs))["train"])
@@ -143,7 +191,7 @@ def test_few_words_become_pieces_and_the_vocabulary_can_be_made(pairs: int) -> N
     )
 
 
-@pytest.mark.parametrize("lines", [30, 1000])
+@pytest.mark.parametrize("lines", [200, 1000])
 @pytest.mark.parametrize(
     "words", ["ACGU", "ACDEFGHIKLMNPQRSTVWY", [*map("".join, product("AEIO", "HEY", "012")), *"BDFGKLMNPRST"]]
 )
@@ -425,14 +473,19 @@ def test_words_are_counted_where_there_are_no_spaces() -> None:
         ([("", "ijkl mnop qrst"), ("abcd", "")], 1.25),
     ],
 )
-def test_slots_hold_the_targets_of_most_pairs(pairs: list[tuple[str, str]], slots: float) -> None:
+def test_slots_hold_the_targets_of_most_pairs(
+    pairs: list[tuple[str, str]], slots: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Statistics, "components", np.ones(200, np.int64))
     statistics = Statistics()
     for source, target in pairs:
         statistics.add([source, target], set())
     decisions = decide(statistics, preset_named("quality"))
-    write_configuration(
-        Path("c.yaml"), configuration("c", {"source": "my.en", "target": "my.de.gz"}, statistics, decisions, "quality")
+    text = configuration("c", {"source": "my.en", "target": "my.de.gz"}, statistics, decisions, "quality")
+    assert ("# over 2% of the targets are more than 8 times as long" in text) is (
+        "abcdefgh" * 10 in dict(pairs).values()
     )
+    write_configuration(Path("c.yaml"), text)
     objectives = {name: student.objective for name, student in load_config("c.yaml").students.items()}
     assert objectives["ctc"] == Ctc(name="ctc", upsampling=slots)
     assert objectives["glat-ctc"] == GlatCtc(name="glat_ctc", upsampling=slots)
