@@ -145,6 +145,11 @@ class ObjectiveSection(Section):
         return dict(cls.usual_searches)
 
     @property
+    def learns_left_to_right(self) -> bool:
+        """Whether a mode that it trains decodes from left to right."""
+        return any(search.decodes == "next_token" for search in self.default_searches(self.model_dump()).values())
+
+    @property
     def own_search(self) -> SearchSection:
         """What a checkpoint is decoded with unless another search is chosen: the first of the modes that it was
         trained for."""

@@ -58,8 +58,10 @@ def problems_of(details: Iterable[Mapping[str, Any]], raw: Mapping[str, Any], mo
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A hint: the valid name nearest to ``name``, or all of them when none is near."""
+    """A hint: the valid name nearest to ``name``, or all of them when none is near, or that there is none."""
     valid = [str(v) for v in valid]
+    if not valid:
+        return "there is none"
     near = near_name(name, valid)
     return f"did you mean {near}?" if near is not None else f"valid: {', '.join(valid)}"
 

@@ -90,7 +90,8 @@ class Gathered:
             "kept": int((~truncated & ~empty & ~rejected).sum()),
         }
         if not self.counts["kept"]:
-            raise RetortError(f"{self.names[0]}: {self._nothing_left()}")
+            others = f" and {len(self.names) - 1} more" if len(self.names) > 1 else ""
+            raise RetortError(f"{self.names[0]}{others}: {self._nothing_left()}")
 
     def _nothing_left(self) -> str:
         """Why no output can be trained on."""

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from retort.data.parquet import iterate_table, open_table, read_provenance
+from retort.data.parquet import iterate_table, read_provenance
 from retort.data.provenance import file_digest
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import BLANK, EOS, UNK, Vocabulary
@@ -32,7 +32,7 @@ SIZE = 50
 ITERATIONS = 5
 """Of EM; t(target | source) changes little after that."""
 LINES = 200_000
-"""Lines that are aligned at most, evenly spread over the table."""
+"""Lines that are aligned at most, evenly spread over those of the table that have a target."""
 CHUNK = 5_000
 """Lines that are aligned at once: some millions of pairs."""
 
@@ -89,7 +89,7 @@ def shortlist_table(given: Path | None, checkpoint: Path, data: str | None) -> P
 def build(table: Path, vocabulary: Vocabulary, size: int) -> Shortlist:
     """The ``size`` best candidates of each source piece, and the ``size`` most frequent target pieces.
 
-    Raises RetortError if the table was encoded with another vocabulary.
+    Raises RetortError if the table was encoded with another vocabulary, or has no targets.
     """
     if read_provenance(table).get("vocabulary") not in (None, vocabulary.digest):
         raise RetortError(f"{table}: encoded with another vocabulary than the checkpoint's; give the run it is from")
@@ -150,15 +150,22 @@ def _chunks(lines: pa.Table, target_size: int) -> Iterator[_Chunk]:
 
 
 def _spread(table: Path) -> pa.Table:
-    """Lines of a table, evenly spread."""
-    step = -(-open_table(table, ENCODED).metadata.num_rows // LINES) or 1
+    """Lines of a table that have a target, evenly spread."""
+    lines = sum(np.count_nonzero(_lengths(part)) for part in iterate_table(table, ENCODED))
+    if not lines:
+        raise RetortError(f"{table}: holds no targets; a shortlist needs training text that has them")
+    step = -(-lines // LINES)
     parts, seen = [], 0
     for part in iterate_table(table, ENCODED):
-        parts.append(part.take(np.arange(-seen % step, len(part), step)))
-        seen += len(part)
-    if not parts:
-        raise RetortError(f"{table}: holds no lines; --shortlist needs the training text")
+        rows = np.flatnonzero(_lengths(part))
+        parts.append(part.take(rows[-seen % step :: step]))
+        seen += len(rows)
     return pa.concat_tables(parts)
+
+
+def _lengths(part: pa.Table) -> np.ndarray:
+    """Tokens of each target."""
+    return part.column("target").combine_chunks().value_lengths().to_numpy()
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

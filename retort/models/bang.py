@@ -80,8 +80,10 @@ class BangModel(AutoregressiveModel):
     def predict(self, token_bm: Tensor, slots: Slots, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """States [b, p, d] of the slots, given the main stream's tokens, the encoder's output and its bias."""
         place_bq = torch.cat([slots.token_place_bm, slots.place_bp], 1)
+        # eos after max_length tokens has no place of its own
+        embedded_bq = place_bq.clamp(max=self.config.max_length)
         return self._advance(
-            self._embed(token_bm, slots.place_bp.shape[1], place_bq),
+            self._embed(token_bm, slots.place_bp.shape[1], embedded_bq),
             visible_bqc=visibility(slots),
             bucket_b1qc=self._distances(place_bq, place_bq),
             cache=self.empty_cache(memory_bsd, memory_bias),

@@ -306,7 +306,9 @@ class Plan:
 
     def shortlist_text(self) -> list[str]:
         """Encoded training text that shortlists are made from; none where none are timed."""
-        return [self.layout.text("raw")] if self.config.latency.shortlist_size else []
+        if not self.config.latency.shortlist_size:
+            return []
+        return [self.layout.text("distilled" if "train" in self.config.corpus.unreferenced else "raw")]
 
     def _checkpoint_files(self, runs: Iterable[Run]) -> list[str]:
         files = (self.layout.checkpoint(run.system, run.seed).values() for run in runs)
@@ -354,7 +356,9 @@ class Plan:
         measured = [
             name
             for name in (sections if systems is None else systems)
-            if sections[name].data in ("raw", "references", "em") and not sections[name].objective.left_to_right
+            if sections[name].data in ("raw", "references", "em")
+            and not sections[name].objective.left_to_right
+            and not sections[name].checkpoint  # nobody knows what it has seen, nor need its vocabulary be the run's
         ]
         return [self.layout.multimodality(run) for run in self.runs(measured)]
 

@@ -177,7 +177,10 @@ class _Comparison:
         again = {
             str(f) for other, files in self.dag.dependencies[job].items() if self.dag.needrun(other) for f in files
         }
-        changes = [*self._files(job), *self._parameters(job)]
+        parameters = self._parameters(job)
+        told = {change.name for change in parameters if change.kind == "input"}
+        changes = [change for change in self._files(job) if change.kind != "input" or change.name not in told]
+        changes += parameters
         return Job(job.rule.name, result or str(job.output[0]), changes=changes, inputs=sorted(again))
 
     def _files(self, job: Any) -> Iterator[Change]:

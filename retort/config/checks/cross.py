@@ -92,7 +92,7 @@ def _pretraining_checks(sections: Sections) -> Iterator[Problem]:
 def _exposure_checks(sections: Sections) -> Iterator[Problem]:
     """Problems of the systems whose exposure bias is to be measured."""
     names = sections.evaluation.exposure.systems if sections.evaluation else []
-    left_to_right = [name for name, s in sections.students.items() if "next_token" in s.objective.predicts]
+    left_to_right = [name for name, s in sections.students.items() if s.objective.learns_left_to_right]
     for name in names:
         if name not in left_to_right:
             hint = nearest(name, left_to_right)

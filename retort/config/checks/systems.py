@@ -68,10 +68,11 @@ def _search_checks(path: str, system: System, sections: Sections) -> Iterator[Pr
         where = f"{path}.searches.{first[0]}"
         message = "the first search validates the training, where there is no teacher and no table of n-grams"
         yield Problem(where, f"{message}; put another one first")
-    for name, search in system.searches.items():
-        if search.counted is None or search.counted.texts:
+    for name in system.searches:
+        counted = next((counted for form in system.tried_searches(name) if (counted := form.counted)), None)
+        if counted is None or counted.texts:
             continue
-        own, trained = search.counted.data, system.data in LABELLED and path not in sections.loop
+        own, trained = counted.data, system.data in LABELLED and path not in sections.loop
         if trained and not own and not system.checkpoint:
             continue  # a training on it has been checked
         if lack := _lack_of_text(own or (system.data if trained else "raw"), sections):

@@ -92,7 +92,9 @@ def source_only_checks(sections: Sections) -> Iterator[Problem]:
     referenced = ("raw", "references", "mixed", "interpolated")
     for path, system in sections.systems.items() if "train" in unreferenced else ():
         if system.data in referenced and not system.checkpoint and path not in sections.loop:
-            yield Problem(f"{path}.data", f"corpus.train has no target for {system.data}; give one, or use distilled")
+            first = path == "teacher" and not sections.has_external
+            other = "external_teacher, whose outputs it can learn from" if first else "use distilled"
+            yield Problem(f"{path}.data", f"corpus.train has no target for {system.data}; give one, or {other}")
 
 
 def _own_teacher_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:

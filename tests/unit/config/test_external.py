@@ -171,8 +171,12 @@ def test_two_makers_of_one_text_and_no_maker_are_refused() -> None:
     assert "students.ctc.data: nobody makes distilled text" in problem(external_teacher=None)
     assert "teacher: missing; give teacher or external_teacher" in problem(external_teacher=None, students={})
     message = "students.ctc.searches.ngrams.ngrams.data: only the beam of a run's own teacher makes interpolated"
+    tuned = counting(data="interpolated")
+    tuned["searches"]["ngrams"]["lm_weight"] = 0
+    tuned["tune"] = {"ngrams": {"lm_weight": [0.3]}}
     for makers in ({"teacher": OWN}, {"external_teacher": None}):
         assert message in problem(students={"ctc": counting(data="interpolated")}, **makers)
+        assert message in problem(students={"ctc": tuned}, **makers)
     assert "students.external: this name is the external teacher's" in problem(students={"external": DISTILLED})
     text = problem(external_teacher=None, teacher=OWN)
     assert "teacher.data: the teacher makes the distilled data, so it must learn from raw" in text
@@ -212,6 +216,8 @@ def test_splits_without_references_need_somebody_who_translates_them() -> None:
     assert config.corpus.unreferenced == ("train", "valid", "test") and config.filled == ("valid", "test")
     text = problem(corpus=source_only("train", "valid"), external_teacher=None, teacher={**OWN, "data": "raw"})
     assert "corpus: valid have no target, and no external teacher" in text
+    assert "teacher.data: corpus.train has no target for raw; give one, or external_teacher, whose" in text
+    text = problem(corpus=source_only("train", "valid"), teacher={**OWN, "data": "raw"})
     assert "teacher.data: corpus.train has no target for raw; give one, or use distilled" in text
     table = {"kind": "table", "path": "a.tsv", "held_out": {"test": "b.tsv"}}
     text = problem(corpus=source_only("train", "valid", "test"), external_teacher=table)

@@ -192,7 +192,12 @@ def problems(**evaluation):
         "name": "n",
         "corpus": {"kind": "generated"},
         "teacher": {"objective": {"name": "autoregressive"}},
-        "students": {"small": {"objective": {"name": "imitation"}}, "ctc": {"objective": {"name": "ctc"}}},
+        "students": {
+            "small": {"objective": {"name": "imitation"}},
+            "ctc": {"objective": {"name": "ctc"}},
+            "bang": {"objective": {"name": "bang"}},
+            "both": {"objective": {"name": "bang", "nar_ratio": 0.5}},
+        },
         "evaluation": evaluation,
     }
     try:
@@ -205,6 +210,8 @@ def problems(**evaluation):
 def test_the_configuration_names_students_that_decode_left_to_right():
     assert not problems(exposure={"systems": ["small"]}, length_buckets=[10, 20])
     assert "no student that decodes left to right is 'ctc'; valid: small" in problems(exposure={"systems": ["ctc"]})
+    # a mode that is not trained
+    assert "is 'bang'; valid: small, both" in problems(exposure={"systems": ["bang", "both"]})
     assert "'smal'; did you mean small?" in problems(exposure={"systems": ["smal"]})
     assert "repeats a name" in problems(exposure={"systems": ["small", "small"]})
     assert "[20, 10] do not grow" in problems(length_buckets=[20, 10])

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from retort import config
@@ -101,6 +102,33 @@ def test_ctranslate2_emits_only_candidates_and_never_a_suppressed_piece(run, voc
             assert one.translate([line])[0] == output
             differ += output.tokens != full.tokens
     assert differ and filled
+
+
+def without_targets(path, vocabulary, every):
+    """The text of ``write_text``, and after each of its lines ``every`` lines without a target."""
+    write_text(path, vocabulary)
+    table = pq.read_table(path)
+    empty = pa.table({"id": [0], "source": [[12]], "target": [[]]}, schema=ENCODED.schema)
+    parts = [part for row in range(len(table)) for part in (table.slice(row, 1), *[empty] * every)]
+    rows = pa.concat_tables(parts).set_column(0, "id", pa.array(range(len(parts)), ENCODED.schema.field("id").type))
+    write_table(path, ENCODED, rows, {"vocabulary": vocabulary.digest})
+
+
+def test_lines_without_a_target_take_no_place(run, vocabulary, monkeypatch):
+    table = run / "encoded" / "train.parquet"
+    monkeypatch.setattr(module, "LINES", 100)
+    thinned = build(table, vocabulary, 2)
+    without_targets(table, vocabulary, every=3)
+    again = build(table, vocabulary, 2)
+    assert [list(ids) for ids in again.by_source] == [list(ids) for ids in thinned.by_source]
+
+
+def test_text_without_targets_gives_no_shortlist(run, vocabulary):
+    table = run / "encoded" / "train.parquet"
+    rows = pa.table({"id": [0, 1], "source": [[11], [12]], "target": [[], []]}, schema=ENCODED.schema)
+    write_table(table, ENCODED, rows, {"vocabulary": vocabulary.digest})
+    with pytest.raises(RetortError, match="train.parquet: holds no targets; a shortlist needs"):
+        build(table, vocabulary, 2)
 
 
 def write_everything(path, vocabulary):

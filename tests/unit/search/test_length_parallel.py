@@ -11,12 +11,13 @@ from retort import config
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.errors import RetortError
 from retort.search import length_parallel
-from retort.search.base import run_search
+from retort.search.base import Hypothesis, run_search
 from tests.unit.fakes_models import (
     VOCABULARY,
     FakeParallel,
     assert_decoded_as_alone,
     autoregressive,
+    bang_model,
     padded,
     parallel,
     sentences,
@@ -257,6 +258,16 @@ def test_a_candidate_as_long_as_the_model_can_be_is_scored(teacher):
     assert sorted(len(h.tokens) for h in found) == [39, 40]
     longest = max(found, key=lambda h: len(h.tokens))
     assert longest.score == pytest.approx(log_prob_alone(teacher, [7] * 39, longest.tokens) / (46 / 6), rel=1e-4)
+
+
+def test_a_teacher_whose_slots_have_places_scores_a_candidate_as_long_as_the_model_can_be():
+    filler = [Hypothesis([A, B] * (length // 2), 0.0, False, 1) for length in (38, 40)]
+    (short, longest), (alone,) = (
+        length_parallel.rescored(bang_model(max_length=40), ONE, [hypotheses], length_penalty=0.0)[0]
+        for hypotheses in (filler, filler[1:])
+    )
+    assert len(longest.tokens) == 40 and longest.score < short.score < 0
+    assert longest.score == pytest.approx(alone.score, rel=1e-5)
 
 
 @pytest.fixture

@@ -385,6 +385,11 @@ def test_multimodality_is_measured_on_unseen_pairs() -> None:
     assert plan.multimodality(["em1"]) == [f"{R}/multimodality/em1/seed{seed}.parquet" for seed in (1, 2)]
 
 
+def test_of_a_given_checkpoint_no_pairs_are_known_to_be_unseen() -> None:
+    plan = planned({"students": {"raw": VANILLA, "given": {**VANILLA, "checkpoint": "somewhere"}}})
+    assert {path.split("/")[-2] for path in plan.multimodality()} == {"raw"}
+
+
 # ---- what a run leaves ----------------------------------------------------------------------------------------------
 
 
@@ -523,6 +528,11 @@ def test_a_training_depends_on_no_name_and_on_the_first_search_alone() -> None:
 def test_shortlists_are_made_from_the_training_text() -> None:
     assert planned({}).shortlist_text() == [f"{R}/encoded/train.parquet"]
     assert planned({"latency": {"shortlist_size": 0}}).shortlist_text() == []
+    corpus = {"kind": "text", "train": {"source": "a"}, "valid": {"source": "b", "target": "c"}}
+    corpus["tests"] = {"t": {"source": "d", "target": "e"}}
+    external = {"kind": "command", "arguments": ["cat"]}
+    unreferenced = planned({"corpus": corpus, "external_teacher": external, "teacher": None, "students": {"ctc": CTC}})
+    assert unreferenced.shortlist_text() == [f"{R}/distilled/encoded.parquet"]
 
 
 def test_every_search_of_a_first_seed_is_timed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 import time
 from importlib import import_module
@@ -252,11 +253,23 @@ def test_without_a_terminal_there_is_one_line_per_event(handler: Any) -> None:
     command = "RuleException:\nCalledProcessError in file 'a.smk', line 1:\nCommand 'echo '\"'\"'\nb'"
     command += " returned non-zero exit status 1."
     assert say(handler, command, logging.ERROR) == "a job returned non-zero exit status 1\n"
+    command = command.replace("returned non-zero exit status 1", "died with <Signals.SIGTERM: 15>")
+    said = "a job died with <Signals.SIGTERM: 15>; the same command goes on from it\n"
+    assert say(handler, command, logging.ERROR) == said
     at_the_end = "Exiting because a job execution failed. Look above for error messages"
     assert say(handler, at_the_end, logging.ERROR) == f"failed: Do new. retort status {RUN} shows their logs.\n"
     say(handler, event=LogEvent.JOB_FINISHED, job_id=7)
     assert say(handler, at_the_end, logging.ERROR) == f"{at_the_end}\n", "a second attempt ended well"
     assert say(handler, "the verdict", retort_text=True) == "the verdict\n"
+
+
+def test_a_target_that_nothing_makes_is_named_with_the_stages(handler: Any) -> None:
+    no_rule = "MissingRuleException:\nNo rule to produce {} (if you use input functions make sure that they don't ..."
+    said = say(handler, no_rule.format("techer"), logging.ERROR)
+    assert said == "error: techer: no stage, and no result of this run; did you mean teacher?\n"
+    assert "run; valid: all, corpus," in say(handler, no_rule.format("results/my/x.parquet"), logging.ERROR)
+    names = re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE)
+    assert set(sys.modules["snakemake_logger_plugin_retort"].STAGES) == set(names)
 
 
 def test_the_log_of_a_cluster_is_shown_where_the_job_s_own_names_no_error(tmp_path: Path) -> None:

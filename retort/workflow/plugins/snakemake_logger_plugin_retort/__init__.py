@@ -17,6 +17,7 @@ from snakemake.logging import DefaultFormatter, get_event
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from retort.config.problems import nearest
 from retort.errors import RetortError
 from retort.workflow.progress import Job, Progress, Snapshot, snapshot
 from retort.workflow.progress_view import LiveView, framed, summary, telling, view
@@ -26,6 +27,10 @@ NOTHING = "Nothing to be done"
 EXITING = "Exiting because a job execution failed"
 FAILED_COMMAND = re.compile(r"RuleException:\nCalledProcessError in .*'.*' ([^']+)\.\s*", re.DOTALL)
 """With the whole command, which fills a screen, and then how it ended. The job's log comes after it."""
+INTERRUPTED = re.compile(r"died with <Signals\.SIG(TERM|INT)\b.*")
+NO_RULE = re.compile(r"MissingRuleException:\nNo rule to produce (.+) \(if you use input functions.*", re.DOTALL)
+STAGES = ("all", "corpus", "pretraining", "teacher", "distill", "students", "em", "evaluate", "latency", "report")
+"""Targets that are no files; an iteration of the EM loop has its number behind em."""
 RUN, TEXT = "retort_run", "retort_text"
 """Marks of records of the workflow: the directory of the run that starts, and text that is for the user."""
 
@@ -83,7 +88,10 @@ class LogHandler(LogHandlerBase):
         elif record.getMessage().startswith(EXITING) and self.failed:
             self.live.write(f"failed: {'; '.join(self.failed.values())}. retort status {self.run} shows their logs.")
         elif end := FAILED_COMMAND.fullmatch(record.getMessage()):
-            self.live.write(f"a job {end[1]}")
+            more = "; the same command goes on from it" if INTERRUPTED.fullmatch(end[1]) else ""
+            self.live.write(f"a job {end[1]}{more}")
+        elif no_rule := NO_RULE.match(record.getMessage()):
+            self.live.write(f"error: {no_rule[1]}: no stage, and no result of this run; {nearest(no_rule[1], STAGES)}")
         elif record.levelno >= WARNING or (event is None and record.getMessage().startswith(NOTHING)):
             self.live.write(self.format(record))
 
