@@ -167,3 +167,18 @@ def test_a_table_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         check_ngrams({"table": str(own), "lm_weight": 0.3}, "bb22")
     with pytest.raises(RetortError, match="search ctc_beam needs a table of n-grams, .* set lm_weight to 0"):
         check_ngrams({"kind": "ctc_beam", "table": None, "lm_weight": 0.3}, "bb22")
+
+
+def test_frequent_n_grams_are_dropped_too_where_there_is_no_room():
+    assert len(counted(sentences(200, seed=1) * 3, 3, most=150).keys) < 200
+
+
+def test_a_score_is_the_weight_times_the_log_probability_and_eos_has_no_bonus():
+    model = counted(sentences(25), 3)
+    one, half = Scorer(model, 1.0, 0.0), Scorer(model, 0.5, 2.0)
+    behind = [scorer.extended(scorer.extended(scorer.start(), 11), 6) for scorer in (one, half)]
+    for token in range(VOCABULARY):
+        expected = 0.5 * one.score(behind[0], token) + (0.0 if token == EOS else 2.0)
+        assert half.score(behind[1], token) == pytest.approx(expected, abs=1e-5)
+    bonus = Scorer(None, 0.0, 2.0)
+    assert [bonus.score(bonus.start(), token) for token in (EOS, 6)] == [0.0, 2.0]

@@ -223,3 +223,12 @@ def test_a_run_given_as_two_files_is_refused(tmp_path: Path, texts):
     paths = [translations(tmp_path / part / "a" / "seed1" / "b.parquet", texts["good"]) for part in "xy"]
     with pytest.raises(RetortError, match="a/seed1/b is already given"):
         compare([test], paths[0], paths)
+
+
+def test_a_difference_is_of_the_resamples_of_its_seed():
+    references = [[f"a b c {i}"] for i in range(8)]
+    system, baseline = (
+        measure("BLEU", [f"a b {'c' if i % k else 'd'} {i}" for i in range(8)], references) for k in (3, 2)
+    )
+    first, again, other = (differences("BLEU", [system], baseline, samples=40, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other

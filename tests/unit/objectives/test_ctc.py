@@ -44,3 +44,18 @@ def test_label_smoothing_is_of_the_mean_slot_in_training_only(objective, options
     torch.testing.assert_close(plain.total, nll / 2)
     loss.total.backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_padding_needs_no_slots():
+    target = ctc_target(batch([[7], [8]], [[6, 7, 7, 8], [6]]))
+    assert (target.length_b.tolist(), target.slots_b.tolist()) == ([4, 1], [5, 1])
+
+
+def test_label_smoothing_leaves_out_slots_of_padding():
+    model, options = parallel(upsampling=2).train(), config.Ctc(name="ctc", upsampling=2, label_smoothing=0.2)
+    sources, targets = [[7], [8, 9, 6, 7, 8]], [[6, 7], [7, 8]]
+    both, *alone = (
+        ctc.compute(model, batch(sources[rows], targets[rows]), options, Step(torch.Generator())).total
+        for rows in (slice(2), slice(1), slice(1, 2))
+    )
+    torch.testing.assert_close(both, torch.stack(alone).mean())

@@ -71,3 +71,11 @@ def test_a_text_that_is_too_long_is_not_found():
     scorer, drawn = Scorer(None, 0.0, 5.0), graph(6, vertices=8)
     lengths = [len(found(drawn, scorer, limit, Pruning(60, 2, 0.0, math.inf))[0]) for limit in range(4)]
     assert lengths == [0, 1, 2, 3]
+
+
+def test_a_bonus_makes_a_long_text_better_than_one_that_ended():
+    with np.errstate(divide="ignore"):
+        transitions = np.log([[0, 0.1, 0, 0.9], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
+    drawn = transitions, np.zeros((4, 1)), np.array([[PAD], [6], [7], [EOS]])
+    text, score = found(drawn, Scorer(None, 0.0, 2.0), 4, Pruning(9, 1, 0.0, math.inf))
+    assert (text, score) == ([6, 7], pytest.approx(math.log(0.1) + 4))

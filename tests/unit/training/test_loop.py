@@ -381,12 +381,29 @@ def test_precision_names():
 
 def test_the_loss_is_told_how_much_of_the_training_is_done(tmp_path):
     learner = short(tmp_path, max_updates=4, warmup=1, accumulate=2)
-    compute, seen = learner.compute, []
+    compute, seen, seeds = learner.compute, [], set()
 
     def watched(model, batch, objective, step):
         seen.append(step.progress)
+        seeds.add(step.generator.initial_seed())
         return compute(model, batch, objective, step)
 
     learner.compute = watched
     learner.run(tmp_path / "events")
     assert seen == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    assert len(seeds) == 8, "every batch draws its own masks"
+
+
+def test_the_gradient_of_an_update_is_the_mean_of_its_batches(tmp_path):
+    learner = short(tmp_path, max_updates=1, warmup=0, accumulate=2)
+    compute, step, gradients, norms = learner.compute, learner.optimiser.step, [], []
+
+    def watched(model, *arguments):
+        own = torch.autograd.grad(compute(model, *arguments).total, list(model.parameters()))
+        gradients.append(torch.cat([gradient.flatten() for gradient in own]))
+        return compute(model, *arguments)
+
+    learner.compute = watched
+    learner.optimiser.step = lambda update: norms.append(step(update)) or norms[-1]
+    learner.run(tmp_path / "events")
+    assert norms == [pytest.approx(float(sum(gradients).norm() / 2), rel=1e-4)]

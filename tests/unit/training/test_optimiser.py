@@ -100,6 +100,14 @@ def test_vectors_do_not_decay():
         torch.testing.assert_close(parameter.data, before[name] * factor)
 
 
+def test_moments_are_of_the_clipped_gradient():
+    optimiser = FlatOptimiser(net := model(), settings(clip=1e-3), torch.float32)
+    flat_update(net, optimiser, 1)
+    mean = torch.cat([moments["exp_avg"] for moments in optimiser.moments])
+    # which Adam's update alone does not show, as it divides by the size of gradients
+    assert float(mean.norm()) == pytest.approx((1 - optimiser.settings.betas[0]) * 1e-3, rel=1e-2)
+
+
 def test_returns_the_norm_before_clipping():
     net = model()
     optimiser = FlatOptimiser(net, settings(clip=1e-3), torch.float32)
