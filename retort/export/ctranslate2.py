@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from retort.errors import RetortError
 from retort.export.precision import Precision
 from retort.export.shortlist import Shortlist
 from retort.models.autoregressive import AutoregressiveModel
+from retort.models.bang import BangModel
 from retort.models.base import EncoderDecoder
 from retort.models.embeddings import Positions
 from retort.models.layers import (
@@ -39,6 +40,11 @@ def searches(objective: ObjectiveSection) -> tuple[str, ...]:
     return ("beam", "greedy") if objective.family == AutoregressiveModel.family else ()
 
 
+def has_decoder(model: EncoderDecoder) -> TypeGuard[AutoregressiveModel]:
+    """Whether CTranslate2 has the decoder of a model: not that of BANG, whose slots are a stream of their own."""
+    return isinstance(model, AutoregressiveModel) and not isinstance(model, BangModel)
+
+
 def write(
     model: EncoderDecoder,
     family: str,
@@ -50,12 +56,12 @@ def write(
     """Write a model that ``ctranslate2.Translator`` loads from a directory; there is nothing to know besides.
 
     Sources are pieces of the vocabulary without eos; hypotheses are pieces. Unlike Retort's searches, CTranslate2 may
-    emit pad, bos, mask and blank: name their pieces in ``suppress_sequences``. Raises RetortError for a recurrent
-    model, or if the package ctranslate2 is not installed.
+    emit pad, bos, mask and blank: name their pieces in ``suppress_sequences``. Raises RetortError for a model that it
+    does not have, or if the package ctranslate2 is not installed.
     """
     specs = _specs()
-    if not isinstance(model, AutoregressiveModel):
-        raise RetortError(f"CTranslate2 decodes with Transformers, and this is a {model.family} model")
+    if not has_decoder(model):
+        raise RetortError(f"CTranslate2 decodes with autoregressive Transformers, and this is a {model.family} model")
     spec = _convert(model, specs)
     spec.register_source_vocabulary(vocabulary.source_pieces)
     spec.register_target_vocabulary(vocabulary.target_pieces)

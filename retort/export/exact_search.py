@@ -19,7 +19,7 @@ from retort.config import Beam, Greedy
 from retort.data.batches import Ragged
 from retort.data.files import writable
 from retort.data.vocabulary import EOS, Vocabulary
-from retort.export.ctranslate2 import write
+from retort.export.ctranslate2 import has_decoder, write
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
 from retort.search.base import Hypothesis, no_output
@@ -36,7 +36,7 @@ TIE = 1e-5
 
 def unsupported(model: EncoderDecoder, search: Any, dtype: torch.dtype, device: torch.device) -> str | None:
     """Why CTranslate2 cannot decode a model as torch does; None: it can."""
-    if not isinstance(model, AutoregressiveModel):
+    if not has_decoder(model):
         return f"it decodes with autoregressive Transformers, and this is a {model.family} model"
     if not isinstance(search, Greedy) and not (isinstance(search, Beam) and search.beam_size > 1):
         return f"it has greedy search and beams of two and more, and the search is {search.kind}"
