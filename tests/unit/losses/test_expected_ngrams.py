@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from retort.losses import token_log_probs
 from retort.losses.expected_ngrams import (
     bigrams_of,
     ctc_bigram_total,
@@ -106,3 +107,19 @@ def test_probabilities_of_repeats_have_the_gradients_of_their_definition():
     gradients = torch.autograd.grad((found[:, 1:] * factors).sum(), (states, weight))
     wanted = torch.autograd.grad((expected * factors).sum(), (states, weight))
     torch.testing.assert_close(gradients, wanted)
+
+
+def test_a_bigram_matches_as_often_as_the_target_has_it():
+    expected = torch.tensor([[2.7, 0.4, 2.7, 1.5]])
+    assert matched(expected, *bigrams_of(torch.tensor([[1, 2, 1, 2, 2]]), PAD)).item() == pytest.approx(2 + 0.4 + 1)
+
+
+def test_gradients_of_repeats_are_those_of_all_chunks(monkeypatch):
+    generator = torch.Generator().manual_seed(4)
+    states = torch.randn(3, 4, 3, generator=generator, requires_grad=True)
+    weight = torch.randn(5, 3, generator=generator, requires_grad=True)
+    whole, parts = [], []
+    for gradients, size in ((whole, 12), (parts, 4)):
+        monkeypatch.setattr(token_log_probs, "chunk_size", lambda _, size=size: size)
+        gradients += torch.autograd.grad(repeat_probs(states, weight, BLANK).square().sum(), (states, weight))
+    torch.testing.assert_close(parts, whole)

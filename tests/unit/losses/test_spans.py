@@ -15,7 +15,7 @@ def sentences_of(lengths):
 
 @pytest.mark.parametrize(("ratio", "mean"), [(0.7, 2.0), (0.3, 3.0), (1.0, 1.0)])
 def test_spans_stay_within_their_sentence_and_their_budget(ratio, mean):
-    lengths = [1, 2, 5, 10, 20, 40] * 50
+    lengths = [1, 2, 5, 10, 20, 40, 50] * 50
     spans = random_spans(sentences_of(lengths), ratio, mean, torch.Generator().manual_seed(1))
     cover = covered(spans)
     for row, n in enumerate(lengths):
@@ -53,3 +53,8 @@ def test_no_sentence_is_left_without_a_mask():
     assert (covered(spans) <= masked).all()
     single = masked[:2000][~covered(spans)[:2000].any(1)]
     assert (single.sum(1) == 1).all() and (single[:, :3].double().mean(0) - 1 / 3).abs().max() < 0.1
+
+
+def test_a_span_may_end_with_its_sentence():
+    spans = random_spans(sentences_of([10] * 500), 0.5, 3.0, torch.Generator().manual_seed(5))
+    assert ((spans.start_bt + spans.length_bt == 10) & (spans.length_bt > 1)).any()

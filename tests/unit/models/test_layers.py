@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from retort.data.vocabulary import BOS, MASK, PAD
+from retort.models.embeddings import Positions
+from retort.models.layers import CrossAttention, EncoderLayer, FeedForward, ResidualBlock, SelfAttention
 from retort.models.parallel import LENGTH_RANGE, length_class, most_probable_lengths
-from tests.unit.fakes_models import VOCABULARY, autoregressive, padded, parallel, sentences
+from tests.unit.fakes_models import VOCABULARY, autoregressive, padded, parallel, sentences, tiny_shape
 
 SHAPES = [
     {"norm": norm, "positions": positions, "tied": tied, "activation": activation}
@@ -242,3 +244,42 @@ def masked_like(model):
     twin = parallel(decoder_input="mask")
     twin.load_state_dict(model.state_dict())
     return twin
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_an_encoder_layer_is_torchs(norm, activation):
+    shape = tiny_shape(norm=norm, activation=activation)
+    torch.manual_seed(0)
+    ours, x = EncoderLayer(shape), torch.randn(2, 5, 16)
+    theirs = torch.nn.TransformerEncoderLayer(16, 2, 24, 0.0, activation, batch_first=True, norm_first=norm == "pre")
+    pairs = {
+        "self_attn.in_proj_": ours.attention.input,
+        "self_attn.out_proj.": ours.attention.output,
+        "linear1.": ours.feed_forward.inner,
+        "linear2.": ours.feed_forward.outer,
+        "norm1.": ours.attention_block.norm,
+        "norm2.": ours.feed_forward_block.norm,
+    }
+    theirs.load_state_dict({to + key: w for to, layer in pairs.items() for key, w in layer.state_dict().items()})
+    torch.testing.assert_close(ours(x, torch.zeros(1, 1, 1)), theirs(x), **CLOSE)
+
+
+@pytest.mark.parametrize("place", [SelfAttention, CrossAttention, FeedForward, ResidualBlock, Positions])
+def test_every_place_of_dropout_has_it_in_training_only(place):
+    module, x, bias = place(tiny_shape(dropout=0.5, attention_dropout=0.5)), torch.randn(2, 5, 16), torch.zeros(1, 1, 1)
+
+    def output(training: bool) -> torch.Tensor:
+        module.train(training)
+        if place is CrossAttention:
+            return module(x, module.keys_values(x), bias)
+        if place is ResidualBlock:
+            return module.residual(x, x)
+        return module(x, bias) if place is SelfAttention else module(x)
+
+    assert torch.equal(output(False), output(False)) and not torch.equal(output(True), output(False))
+
+
+def test_embeddings_begin_with_the_length_of_one():
+    model = autoregressive(d_model=64, tied="none")
+    for weight in (model.embeddings.source, model.embeddings.target, model.embeddings.output):
+        assert weight.norm(dim=1).mean().item() == pytest.approx(1, abs=0.1)

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from retort import config
 from retort.config import OBJECTIVES
 from retort.losses.teacher_forcing import shifted_right
+from retort.models import recurrent as module
 from retort.objectives.shared.next_token import next_token_loss
 from tests.unit.fakes_models import batch, padded, recurrent, sentences
 
@@ -99,3 +100,11 @@ def test_the_family_is_one_of_a_left_to_right_student():
         config.System(objective={"name": "ctc"}, model=shape)
     with pytest.raises(ValidationError, match="2 encoder and 3 decoder layers"):
         config.Model(**shape, encoder_layers=2, decoder_layers=3)
+
+
+def test_every_place_of_dropout_has_it(monkeypatch):
+    shapes = []
+    monkeypatch.setattr(module, "dropout", lambda x, p, training: shapes.append((x.shape[2], p)) or x)
+    model = recurrent(dropout=0.3).train()
+    model(padded(SOURCES), padded(TARGETS))
+    assert shapes == [(32, 0.3)] * 3, "between two layers of either side, and before the projection"

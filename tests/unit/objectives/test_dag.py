@@ -11,7 +11,9 @@ from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.losses.dag_paths import sum_of_paths
 from retort.objectives import dag
 from retort.objectives.base import Step
+from retort.objectives.fuzzy_dag import bigram_precision
 from retort.objectives.shared import graphs
+from retort.objectives.shared.graphs import TargetGraph
 from retort.search.base import run_search
 from retort.search.dag_path import on_the_way, without_repeats
 from tests.unit.fakes_losses import graph_paths, path_probability
@@ -266,3 +268,16 @@ def test_pointers_are_followed_and_repeats_dropped():
     chosen = tokens != PAD
     expected = [[PAD, 7, PAD, PAD, PAD, 8, 7], [PAD, PAD, 6, UNK, PAD, PAD, 6]]
     assert without_repeats(tokens, chosen).tolist() == expected
+
+
+def test_fuzzy_alignment_is_precision_times_brevity():
+    probs = torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.3, 0.1, 0.0], [0.0, 1.0, 0.0]])
+    steps = torch.stack([torch.eye(4).roll(1, 1).triu(1), torch.zeros(4, 4)])
+    steps[1, 0, 3] = 1
+    targets = torch.tensor([[6, EOS, PAD], [6, EOS, PAD]])
+    graph = TargetGraph(
+        probs.log().expand(2, -1, -1), steps, torch.tensor([4, 4]), torch.tensor([3, 3]), torch.zeros(2, 4, 1)
+    )
+    precision, brevity = bigram_precision(graph, targets)
+    torch.testing.assert_close(precision, torch.tensor([(0.5 + 0.5 * 0.1 + 0.3) / 3, 0.0]))
+    torch.testing.assert_close(brevity, torch.tensor([1.0, math.exp(1 - 3 / 2)]))

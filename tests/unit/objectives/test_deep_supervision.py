@@ -8,7 +8,7 @@ from retort import config
 from retort.data.vocabulary import MASK, PAD
 from retort.losses.ctc_alignments import ctc_target, sentence_nll
 from retort.models import parallel as module
-from retort.objectives import ctc, glat, glat_ctc, vanilla
+from retort.objectives import ctc, glat, glat_ctc, nmla, vanilla
 from retort.objectives.base import Step
 from retort.search.base import run_search
 from tests.unit.fakes_models import batch, padded, parallel, sentences
@@ -134,3 +134,18 @@ def test_searches_decode_with_the_last_layer():
     states = model.layers_of_upsampled(source, *model.encode(source))[0][-1]
     log_probs = model.logits(states)[0].masked_fill(torch.isin(torch.arange(14), torch.tensor([0, 1, 2, 4])), -1e9)
     assert found.score == pytest.approx(log_probs.log_softmax(-1).amax(-1).sum().item(), rel=1e-5)
+
+
+def test_bigram_f1_is_the_mean_over_layers_and_over_sentences_with_bigrams():
+    model, pairs = deep(2), batch(SOURCES, [*TARGETS[:3], TARGETS[3][:1]])
+    loss = nmla.compute(model, pairs, config.Nmla(name="nmla", likelihood_weight=0), Step(torch.Generator()))
+    target, slots = ctc_target(pairs), 2 * (SOURCE_BS != PAD).sum(1)
+    f1 = [nmla.bigram_f1(x, model.embeddings.output, target, slots)[:3].mean() for x in layers_of(model)]
+    torch.testing.assert_close(loss.total, 1 - sum(f1) / 3)
+    torch.testing.assert_close(loss.parts["f1"], f1[-1].detach())
+
+
+def test_the_bigram_f1_of_the_target_is_one():
+    target, vocabulary = ctc_target(batch([[6]], [[6, 7, 8]])), torch.eye(10)
+    f1 = nmla.bigram_f1(99 * vocabulary[[6, 7, 8]][None], vocabulary, target, torch.tensor([3]))
+    torch.testing.assert_close(f1, torch.ones(1))

@@ -79,3 +79,11 @@ def test_a_bonus_makes_a_long_text_better_than_one_that_ended():
     drawn = transitions, np.zeros((4, 1)), np.array([[PAD], [6], [7], [EOS]])
     text, score = found(drawn, Scorer(None, 0.0, 2.0), 4, Pruning(9, 1, 0.0, math.inf))
     assert (text, score) == ([6, 7], pytest.approx(math.log(0.1) + 4))
+
+
+def test_a_bonus_does_not_hide_what_is_within_the_threshold():
+    with np.errstate(divide="ignore"):
+        transitions = np.log([[0, 0.6, 0.4, 0], [0, 0, 0.9, 0.1], [0, 0, 0, 1], [0, 0, 0, 0]])
+    drawn = transitions, np.zeros((4, 1)), np.array([[PAD], [6], [7], [EOS]])
+    text, score = found(drawn, Scorer(None, 0.0, 5.0), 1, Pruning(9, 1, 0.0, 3.0))
+    assert (text, score) == ([7], pytest.approx(math.log(0.4) + 5))

@@ -152,3 +152,11 @@ def test_a_sentence_leaves_nothing_to_the_garbage_collector():
     gc.collect()
     found(probs, scorer, pruning(4))
     assert not gc.collect()
+
+
+def test_improbable_sentences_are_scaled_and_the_result_is_that_of_no_scaling():
+    scorer = Scorer(ngrams(), 0.7, 0.5)
+    for seed in range(5):
+        probs = distributions(seed, t=9) * 1e-15
+        text, score = plain_beam(probs, scorer, 4)
+        assert found(probs, scorer, pruning(4)) == (text, pytest.approx(score, abs=1e-6)), seed

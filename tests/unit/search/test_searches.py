@@ -343,3 +343,12 @@ def test_slots_of_padding_do_not_count():
     short, long = run_search(FakeParallel(lambda _: logits, upsampling=2), source, SEARCHES["ctc_collapse"][0])
     assert (short[0].tokens, long[0].tokens) == ([6, 7], [6, 7, 8, 9])
     assert short[0].score == pytest.approx(long[0].score / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize(("min_share", "tokens"), [(0.1, [6]), (0.5, [])])
+def test_candidates_of_a_slot_are_compared_with_its_blank_and_it_is_none(min_share, tokens):
+    logits = torch.full((2, 10), -5.0)
+    logits[:, BLANK], logits[:, 6] = 3.0, 2.0
+    options = config.CtcBeam(kind="ctc_beam", lm_weight=0, token_bonus=5, min_share=min_share)
+    (best,) = run_search(FakeParallel(lambda _: logits), ONE, options)[0]
+    assert best.tokens == tokens
