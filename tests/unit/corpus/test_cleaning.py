@@ -98,3 +98,10 @@ def test_several_parts(tmp_path, held_out, monkeypatch):
     monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (5,))
     verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out)
     assert sorted(named(verdicts)) == [1, 2, 3, 4, 6, 8, 9, 11]
+
+
+def test_a_source_alone_has_a_length_and_no_ratio(tmp_path: Path):
+    path = tmp_path / "train.parquet"
+    write_table(path, CORPUS, corpus_table([0, 1], ["a " * 7 + "a", "a " * 8 + "a"], [[], []]))
+    verdicts = cleaning.judge_training(path, SETTINGS, cleaning.HeldOut())
+    assert [cleaning.REASONS[code] for code in verdicts] == ["kept", "too_long"], "max_words words are allowed"

@@ -4,6 +4,7 @@ import pytest
 from retort import config
 from retort.corpus.encoding import count_tokens, encode_corpus, sources_digest, unknown_warning
 from retort.data.parquet import read_provenance, read_table, write_table
+from retort.data.references import corpus_table
 from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import UNK
 from retort.data.vocabulary_training import train_vocabulary
@@ -78,3 +79,10 @@ def test_long_sources_are_cut_and_counted(tmp_path, corpus):
 def test_many_unknown_target_tokens_are_warned_about(unknown, warned):
     assert bool(warning := unknown_warning("train", {"tokens": 10_000, "unknown": unknown})) == warned
     assert not warned or ("0.11 % of the target tokens" in str(warning) and "byte_fallback" in str(warning))
+
+
+def test_the_digest_of_sources_is_of_their_ids_too(tmp_path):
+    for number, ids in enumerate(([0, 1], [0, 2], [0, 1])):
+        write_table(tmp_path / f"{number}.parquet", CORPUS, corpus_table(ids, ["a", "b"], [["x"], ["y"]]))
+    digests = [sources_digest(tmp_path / f"{number}.parquet") for number in range(3)]
+    assert digests[0] == digests[2] != digests[1]

@@ -124,7 +124,7 @@ def test_diagnostics_of_nothing_but_empty_outputs(tmp_path: Path):
     scores = {score.metric: score.value for score in diagnostics(pairs, "BLEU")}
     assert scores["repeated_token_rate"] == 0
     assert scores["length_ratio"] == scores["brevity_penalty"] == 0
-    assert scores["empty_outputs"] == 2
+    assert scores["empty_outputs"] == 2 and scores["distinct_outputs"] == 1
 
 
 def test_right_translations_need_no_reference():

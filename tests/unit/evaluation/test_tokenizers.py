@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from retort.config import resolve
 from retort.config.tokenizers import TOKENIZERS
 from retort.errors import RetortError
 from retort.evaluation import tokenizers
-from retort.evaluation.diagnostics import LENGTH, diagnostics
+from retort.evaluation.diagnostics import BREVITY, LENGTH, diagnostics
 from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.metrics import load_metric, measure, score
 from retort.evaluation.quality import Pairs, read_pairs, read_tests
@@ -213,3 +214,11 @@ def test_scripts_score_with_the_configured_tokenizer(tmp_path: Path, monkeypatch
         signature = next(row["signature"] for row in rows if row["metric"] == "BLEU")
         assert ("|tok:zh|" if tokenizer == "zh" else "|tok:char|") in signature
     assert "sacrebleu" in sys.modules and load_metric("BLEU", "zh") is not load_metric("BLEU", "char")
+
+
+def test_the_brevity_penalty_counts_the_tokenizers_tokens(tmp_path):
+    reference = LANGUAGES["japanese"][0][0]
+    tests = read_tests([corpus(tmp_path / "test.test.parquet", [reference])])
+    (pairs,) = read_pairs(translations(tmp_path / "ctc/seed1/collapse.parquet", [reference[:7]]), tests)
+    (value,) = [found.value for found in diagnostics(pairs, "BLEU") if found.metric == BREVITY]
+    assert value == pytest.approx(math.exp(1 - len(reference) / 7))

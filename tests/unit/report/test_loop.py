@@ -67,6 +67,16 @@ def test_differences_are_to_the_first_iteration_seed_by_seed(inputs, found):
         assert difference.seeds == 2 and difference.low < difference.mean < difference.high
 
 
+def test_a_third_iteration_is_compared_with_the_first_too(inputs, found):
+    def as_third(rows):
+        return [*rows, *(row | {"system": "em3"} for row in rows if row["system"] == "em2")]
+
+    third = loop.iterations(
+        replace(inputs, scores=as_third(inputs.scores), comparison=as_third(inputs.comparison)), "flickr"
+    )[2]
+    assert third.differences == found[1].differences
+
+
 def test_guards_stand_beside_the_first_teachers_values(found):
     assert found[0].guards == {} and found[0].changed is None
     assert {metric: (value.mean, first.mean) for metric, (value, first) in found[1].guards.items()} == {

@@ -1,6 +1,8 @@
 import argparse
 import csv
+import io
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html import escape
@@ -17,10 +19,10 @@ from retort.data.tables import ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
 from retort.report import budgets, dag, figures, page, summary, timing
-from retort.report.inputs import Checkpoint, Inputs, Paths, read_inputs, read_stages, sample_ids
+from retort.report.inputs import Checkpoint, Inputs, Paths, best_outputs, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, results_csv
 from retort.report.verdict import doubt, lines, verdict
-from tests.unit.fakes_evaluation import corpus
+from tests.unit.fakes_evaluation import corpus, translations
 from tests.unit.fakes_report import EVIL, RULES, config, run_on_disk
 from workflow_scripts import build_report
 
@@ -252,7 +254,8 @@ def test_latency_by_hand():
     assert slow[1].low == pytest.approx(1.1) and slow[1].high == pytest.approx(3.8)
     assert slow[1].highest == pytest.approx(3.96) and slow[1].processor == 0.5
     assert slow[4].throughput == pytest.approx(8 / 6) and slow[4].processor_throughput == pytest.approx(8 / 1.5)
-    assert slow[1].output_tokens == 12 and slow[1].processor_per_million == pytest.approx(1.75 / 300 * 1e6)
+    assert slow[1].output_tokens == slow[4].output_tokens == 12
+    assert slow[1].processor_per_million == pytest.approx(1.75 / 300 * 1e6)
     best = timing.latencies(inputs)["teacher", "beam"]
     assert (best[1].engine, best[1].precision, best[1].median) == ("onnx", "int8", 1.0)
     faster = timing.speedups(inputs, ("teacher", "beam"))
@@ -261,6 +264,10 @@ def test_latency_by_hand():
     assert faster["fast", "beam", "onnx", 4].batches == 1
     assert timing.best_speedups(inputs)["fast", "beam"].ratio == 4
     assert timing.by_length(inputs)["fast", "beam", "torch"] == [None, 0.5, None, None]
+    short = replace(inputs, latency=[rows[0] | {"source_tokens": timing.LENGTHS[0]}])
+    assert timing.by_length(short)["teacher", "beam", "torch"] == [1, None, None, None], "bounds are longest sources"
+    greedy = replace(inputs, latency=[*rows, rows[0] | {"search": "greedy", "total_seconds": 0.1}])
+    assert timing.rival_key(greedy) == ("teacher", "greedy"), "the fastest"
     assert timing.speedups(inputs, ("absent", "beam")) == timing.speedups(inputs, None) == {}
     listed = [row | {"engine": row["engine"] + ", shortlist", "total_seconds": row["total_seconds"] / 3}
               for row in rows if row["engine"] == "onnx"]  # fmt: skip
@@ -422,6 +429,50 @@ def test_the_speedups_interval_spans_its_spread():
     found = timing.speedup([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0])
     assert found.ratio == 3
     assert 1 <= found.low < 3 < found.high <= 5
+    # the median of nine draws is at most the second of nine with a probability of 3.1 %
+    ninth = timing.speedup([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], [1.0] * 9)
+    assert (ninth.low, ninth.high) == (2, 8), "95 %"
+
+
+def test_the_best_batch_size_has_the_most_sentences_per_second(inputs):
+    slow = [
+        row | {"total_seconds": row["total_seconds"] * (9 if row["batch_size"] == 64 else 1)} for row in inputs.latency
+    ]
+    assert {entry.best.batch_size for entry in summary.entries(replace(inputs, latency=slow), "flickr")} == {8}
+
+
+def test_processor_times_of_the_results_are_the_processor_s(inputs):
+    rows = [row for row in csv.DictReader(io.StringIO(results_csv(inputs))) if row["metric"] == "processor_ms@1"]
+    (row,) = [row for row in rows if (row["system"], row["seed"]) == ("ctc", "1")]
+    latency = timing.engine_latencies(inputs, 1)["ctc", "collapse", "onnx"][1]
+    assert float(row["value"]) == latency.processor * 1000 != latency.clock * 1000
+
+
+def test_outputs_are_short_that_lose_more_than_three_hundredths_of_their_bleu():
+    names = {"system": "teacher", "seed": 1, "test_set": "flickr", "metric": summary.BREVITY}
+    scores = [names | {"search": "beam5", "value": 0.98}, names | {"search": "greedy", "value": 0.96}]
+    assert summary.short_outputs(Inputs(config(), scores=scores)) == ["teacher greedy 0.960"]
+
+
+def test_the_sampled_test_set_comes_first():
+    scores = [{"test_set": "flickr"}, {"test_set": "coco"}]
+    assert summary.test_sets(Inputs(config(), scores=scores, samples_of="coco")) == ["coco", "flickr"]
+
+
+def test_a_mean_over_a_log_is_of_one_split():
+    log = [{"split": split, "metric": "loss", "value": value} for split, value in (("train", 1.0), ("valid", 3.0))]
+    assert (
+        summary.logged_means(Inputs(config(), logs={Run("teacher", 1): log}), "train", ["loss"])["teacher"]["loss"].mean
+        == 1
+    )
+
+
+def test_a_difference_is_significant_below_five_hundredths():
+    row = {"system": "ctc", "seed": 1, "search": "collapse", "test_set": "flickr", "baseline": "teacher/seed1/beam5",
+           "metric": "BLEU", "difference": -1.0, "difference_low": -2.0, "difference_high": 0.0}  # fmt: skip
+    for p_value, count in ((0.05, 0), (0.049, 1)):
+        inputs = Inputs(config(), comparison=[row | {"p_value": p_value}])
+        assert summary.difference(inputs, ("ctc", "collapse"), "flickr", [row["baseline"]]).lower == count
 
 
 def test_the_pareto_front_has_no_beaten_point():
@@ -506,6 +557,17 @@ def test_samples_take_the_first_search_and_seed(inputs):
     assert inputs.samples[0].references == [EVIL]
     assert inputs.sampled["teacher"] == Run("teacher", 1, "beam5")
     assert set(inputs.samples[0].outputs) == set(NAMES)
+
+
+def test_samples_are_of_the_first_configured_test_set(tmp_path, arguments):
+    shutil.copytree(arguments["corpus"], tmp_path / "corpus")
+    corpus(tmp_path / "corpus" / "test.coco.parquet", ["a b"])
+    assert read_inputs(replace(paths(arguments), corpus=tmp_path / "corpus", translations=())).samples_of == "flickr"
+
+
+def test_only_the_best_outputs_are_shown(tmp_path):
+    table = translations(tmp_path / "ctc/seed1/collapse.parquet", ["best", "second"], ids=[3, 3], ranks=[0, 1])
+    assert best_outputs(table, "test")["text"].to_pylist() == ["best"]
 
 
 def test_sample_ids_are_spread_evenly():

@@ -57,6 +57,7 @@ def test_systems_of_both_runs_are_in_one_table_and_figure(runs: tuple[Path, Path
     (ctc,) = [row for row in body if row.startswith("second,ctc,collapse,")]
     assert ctc.endswith(",onnx int8,7.0")
     assert len(lines(compared)) == 8
+    assert {row.latency.batch_size for row in compared.rows if row.latency} == {1}
     drawn = figure(compared)
     assert drawn and drawn.startswith(b"\x89PNG")
 
@@ -179,3 +180,24 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(original: Path, tmp_path
         str(original),
         str(tmp_path / "first"),
     }
+
+
+def test_signatures_of_other_test_sets_do_not_count(runs: tuple[Path, Path]) -> None:
+    def add(rows: list[dict[str, Any]]) -> None:
+        rows += [row | {"test_set": "coco", "signature": "another"} for row in rows]
+
+    change(runs[1] / "scores/ctc/seed1/collapse.parquet", SCORES, add)
+    assert compare_runs(runs).metrics == ["BLEU", "chrF", "TER"]
+
+
+@pytest.mark.parametrize("key", ["sentences", "threads", "turn"])
+def test_times_of_other_settings_are_left_out(runs: tuple[Path, Path], key: str) -> None:
+    change(runs[1] / "latency/latency.parquet", LATENCY, lambda rows: None, latency={key: 4})
+    compared = compare_runs(runs)
+    assert not any(row.latency for row in compared.rows) and "were measured with other settings" in compared.refused[0]
+
+
+def test_times_of_devices_that_are_not_known_are_left_out(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    change(runs[1] / "latency/latency.parquet", LATENCY, lambda rows: None, device=None)
+    shutil.copytree(runs[1], tmp_path / "third")
+    assert "are of other devices" in compare_runs((runs[1], tmp_path / "third")).refused[0]

@@ -6,9 +6,10 @@ from unittest.mock import Mock
 import pytest
 
 from retort.config.load import load_config
+from retort.data.runs import Run
 from retort.evaluation.runs import named_directory
 from retort.report import timing, verdict
-from retort.report.inputs import Inputs, Paths, read_inputs
+from retort.report.inputs import Checkpoint, Inputs, Paths, read_inputs
 from retort.report.summary import Difference
 from retort.report.timing import Footprint, Latency
 from retort.report.verdict import Ranked
@@ -58,6 +59,18 @@ def test_the_chosen_system_is_named_whatever_is_left_out() -> None:
     nearest = ranked("nearest", 3.0, -0.5)
     assert names(verdict.at_speedups([SLOW, DEEP, nearest, FAST], 1)) == ["slow", "nearest", "fast"]
     assert names(verdict.at_speedups([SLOW, DEEP, nearest, FAST], 1, DEEP)) == ["slow", "deep", "fast"]
+    assert names(verdict.at_speedups([SLOW, slower, MIDDLE], 1, MIDDLE)) == ["slow", "middle"], "not both of one speed"
+
+
+def test_what_is_better_on_average_is_not_worse() -> None:
+    assert not verdict.is_worse(ranked("one seed is lower", 1.0, 0.1, significant=1), 1)
+    assert verdict.is_worse(ranked("all are", 1.0, -0.1, significant=2), 1)
+
+
+def test_the_commands_are_of_the_checkpoint_that_was_timed() -> None:
+    trained = {Run("teacher", seed): Checkpoint(description={}, directory=f"seed{seed}") for seed in (1, 2)}
+    inputs = Inputs(config(), latency=[{"system": "teacher", "seed": 2}], checkpoints=trained)
+    assert verdict._directory(inputs, "teacher") == "seed2"
 
 
 def test_lower_is_better_in_some_metrics() -> None:
