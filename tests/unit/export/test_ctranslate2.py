@@ -18,6 +18,7 @@ from retort.export.exporting import export_system
 from retort.export.parity import Lines
 from retort.losses.teacher_forcing import shifted_right
 from retort.runtime import open_system
+from retort.runtime.ctranslate2_engine import CTranslate2System
 from retort.search.base import run_search
 from tests.unit.fakes_export import SHAPES, ending, saved, sources, text_vocabulary
 
@@ -182,3 +183,9 @@ def test_a_missing_package_is_named(tmp_path, vocabulary, monkeypatch, capsys):
         main()
     assert exit_info.value.code == 2
     assert "pip install ctranslate2" in capsys.readouterr().err
+
+
+def test_outputs_without_an_end_come_after_those_with_one() -> None:
+    system = CTranslate2System.__new__(CTranslate2System)
+    system._target_pieces, system._numbers, system._length_penalty = ["", "", "</s>"], {"a": 6, "b": 7}, 0.0
+    assert system._best([["a"], ["b", "</s>"]], [-1.0, -8.0], 2) == [[7], [6]]

@@ -1,9 +1,11 @@
 """Exported systems beside torch, for every objective and search."""
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import onnx
@@ -15,13 +17,16 @@ from retort.data.ngram_counts import NgramCounter
 from retort.data.parquet import write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
-from retort.data.vocabulary import UNK
+from retort.data.vocabulary import EOS, MASK, PAD, UNK
 from retort.errors import RetortError
 from retort.export.exporting import export_system
 from retort.export.onnx.graph import quantised
 from retort.export.onnx.writing import searches
-from retort.export.parity import Lines, lines_of_run
+from retort.export.parity import Lines, compare, lines_of_run
 from retort.runtime import open_system
+from retort.runtime.search import blocks, joint_viterbi, mask_predict
+from retort.runtime.search.vertices import Vertices
+from retort.runtime.system import Output
 from retort.search.base import run_search
 from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
 
@@ -373,3 +378,35 @@ def test_parity_is_measured_on_the_first_configured_test_set(tmp_path):
     assert lines_of_run(checkpoint).sources == ["later"]
     (tmp_path / "config.json").write_text('{"corpus": {"tests": {"gone": {}, "newest": {}, "later": {}}}}')
     assert lines_of_run(checkpoint).sources == ["newest"]
+
+
+def test_the_difference_in_bleu_is_what_the_export_gains() -> None:
+    right, wrong = (
+        Mock(translate=lambda _, text=text: [Output(text, [6], False, 1)]) for text in ("a b c d", "a b c e")
+    )
+    facts, _ = compare(right, wrong, Lines("file", ["source"], [["a b c d"]]))
+    assert facts["bleu_difference"] == pytest.approx(facts["bleu"] - 100) and facts["bleu"] < 99
+
+
+def test_joint_viterbi_finds_a_path_of_as_many_tokens_as_are_allowed() -> None:
+    chain = np.where(np.eye(4, k=1), 0, -np.inf).astype(np.float32)
+    graph = Vertices(np.array([PAD, 7, 8, EOS]), np.zeros(4, np.float32), chain)
+    assert joint_viterbi.best_path(graph, limit=2, beta=1.0) == ([1, 2, 3], 0)
+
+
+def test_passes_of_a_source_end_when_its_own_tokens_are_sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Mock(source_n=np.array([0, 1]), count_n=np.array([2, 2]), real_nt=np.ones((2, 2), bool))
+    rows.masked_slots.return_value = np.full((2, 2), MASK)
+    rows.best.return_value = np.full((2, 2), 7), np.log(np.float32([[0.9, 0.9], [0.9, 0.1]]))
+    monkeypatch.setattr(mask_predict.Rows, "most_probable", lambda *_: rows)
+    options = {"iterations": 4, "length_beam": 1, "confidence": 0.5}
+    assert mask_predict._refined(Mock(), [[6], [6]], options)[3].tolist() == [1, 3]
+
+
+def test_the_score_of_blocks_counts_eos(monkeypatch: pytest.MonkeyPatch) -> None:
+    filled = np.array([[7, EOS]]), np.array([1]), np.log(np.float32([[0.5, 0.25]]))
+    monkeypatch.setattr(blocks, "fill", lambda *_, **__: filled)
+    graphs = Mock(max_length=9, encoded=lambda *_: (MagicMock(), None))
+    options = {"max_tokens": None, "max_ratio": 2.0, "block": None, "collapse": True}
+    ((found,),) = blocks.scored(graphs, [[6]], options)
+    assert found.score == pytest.approx(math.log(0.125)) and found.log_probs == pytest.approx([math.log(0.5)])
