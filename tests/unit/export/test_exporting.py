@@ -397,14 +397,14 @@ def test_joint_viterbi_finds_a_path_of_as_many_tokens_as_are_allowed() -> None:
 def test_passes_of_a_source_end_when_its_own_tokens_are_sure(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Mock(source_n=np.array([0, 1]), count_n=np.array([2, 2]), real_nt=np.ones((2, 2), bool))
     rows.masked_slots.return_value = np.full((2, 2), MASK)
-    rows.best.return_value = np.full((2, 2), 7), np.log(np.float32([[0.9, 0.9], [0.9, 0.1]]))
+    rows.best.return_value = np.full((2, 2), 7), np.log(np.array([[0.9, 0.9], [0.9, 0.1]], np.float32))
     monkeypatch.setattr(mask_predict.Rows, "most_probable", lambda *_: rows)
     options = {"iterations": 4, "length_beam": 1, "confidence": 0.5}
     assert mask_predict._refined(Mock(), [[6], [6]], options)[3].tolist() == [1, 3]
 
 
 def test_the_score_of_blocks_counts_eos(monkeypatch: pytest.MonkeyPatch) -> None:
-    filled = np.array([[7, EOS]]), np.array([1]), np.log(np.float32([[0.5, 0.25]]))
+    filled = np.array([[7, EOS]]), np.array([1]), np.log(np.array([[0.5, 0.25]], np.float32))
     monkeypatch.setattr(blocks, "fill", lambda *_, **__: filled)
     graphs = Mock(max_length=9, encoded=lambda *_: (MagicMock(), None))
     options = {"max_tokens": None, "max_ratio": 2.0, "block": None, "collapse": True}
