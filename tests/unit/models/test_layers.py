@@ -178,6 +178,13 @@ def test_length_classes_and_lengths_are_inverse(length_from):
     assert most_probable_lengths(predicting(model, logits), source, None, 1)[:, 0].tolist() == length_b.tolist()
 
 
+def test_a_length_slot_is_seen_and_holds_the_length():
+    model, source = parallel(length_from="slot"), padded(sentences([4, 2]))
+    memory, bias = model.encode(source)
+    assert ((bias[::2, 0] == 0) == torch.cat([torch.ones(2, 1, dtype=torch.bool), source != PAD], 1)).all()
+    assert torch.equal(model.predict_length(source, memory), model.length(memory[:, 0]))
+
+
 def test_lengths_out_of_the_classes_range_take_the_last_class():
     lists = sentences([199, 0])
     assert length_class(parallel(), padded(lists), torch.tensor([1, 200])).tolist() == [0, 2 * LENGTH_RANGE]

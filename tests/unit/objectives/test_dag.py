@@ -165,20 +165,22 @@ def test_revealed_tokens_start_from_their_embeddings_and_others_do_not_move():
 
 
 def test_glancing_is_for_training_and_follows_the_progress(monkeypatch):
-    options, shares = config.Dag(name="dag", start=0.5, end=0.1), []
+    options, shares, shown = config.Dag(name="dag", start=0.5, end=0.1), [], []
     reveal = graphs.reveal
 
     def watched(*given, ratio, **others):
         shares.append(ratio)
-        return reveal(*given, ratio=ratio, **others)
+        shown.append(reveal(*given, ratio=ratio, **others))
+        return shown[-1]
 
     monkeypatch.setattr(graphs, "reveal", watched)
     model, pairs = dag_model(4), batch(SOURCES, TARGETS)
     assert "revealed" not in dag.compute(model, pairs, options, Step(torch.Generator())).parts
     model.train()
     for progress in (0.0, 0.5, 1.0):
-        dag.compute(model, pairs, options, Step(torch.Generator(), progress))
+        loss = dag.compute(model, pairs, options, Step(torch.Generator(), progress))
     assert shares == pytest.approx([0.5, 0.3, 0.1])
+    assert loss.parts["revealed"] == pytest.approx((shown[-1] != PAD).sum().item() / pairs.target_tokens)
     found = [dag.compute(model, pairs, options, Step(torch.Generator().manual_seed(s))) for s in (1, 1, 2)]
     assert found[0].total == found[1].total != found[2].total
 

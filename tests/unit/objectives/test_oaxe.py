@@ -69,6 +69,11 @@ def test_improbable_tokens_are_left_out_in_training_only(smoothing):
     torch.testing.assert_close(loss.parts["truncated"], 1 - torch.tensor(len(kept) / len(best)))
 
 
+def test_the_truncated_share_is_of_tokens_however_many_n_grams_hold_them():
+    loss = oaxe.compute(parallel(), PAIRS, options(truncation=1.0, ngram=2), at(1.0))
+    assert float(loss.parts["truncated"]) == pytest.approx(1.0)
+
+
 def test_truncated_tokens_have_no_gradient_but_all_others_have():
     model = parallel().train()
     none, everything = (

@@ -213,14 +213,14 @@ def test_agreement_is_the_share_of_slots_that_say_the_target(monkeypatch):
 
 
 def test_agreement_with_ctc_is_along_the_best_alignment(monkeypatch):
-    """The second source's slots cannot hold its target."""
-    model, pairs = parallel(2), batch([[7], [7]], [[6, 7], [6, 6, 6, 6]])
+    """The second source's slots cannot hold its target; the third has one slot of padding."""
+    model, pairs = parallel(2), batch([[7]] * 3, [[6, 7], [6, 6, 6, 6], [6]])
     # the log-probabilities of four slots: 6 6 - 9, where 7 is second best in the last
-    logits = torch.full((2, 4, 14), -9.0)
+    logits = torch.full((3, 4, 14), -9.0)
     for slot, token in enumerate((6, 6, BLANK, 9)):
         logits[:, slot, token] = 0.0
     logits[:, 3, 7] = -1.0
-    monkeypatch.setattr(model, "decode_upsampled", lambda *given: (logits, torch.tensor([4, 4])))
+    monkeypatch.setattr(model, "decode_upsampled", lambda *given: (logits, torch.tensor([4, 4, 3])))
     model.embeddings.output = torch.nn.Parameter(torch.eye(14))
     for module in (ctc, glat_ctc):
-        assert module.agreement(model, pairs, None).tolist() == [0.75, 0.0]
+        assert module.agreement(model, pairs, None).tolist() == [0.75, 0.0, 1.0]
