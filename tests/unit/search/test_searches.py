@@ -1,13 +1,16 @@
 import itertools
 import math
 import random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from retort import config
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
-from retort.search.base import run_search
+from retort.search.base import Hypothesis, run_search
+from retort.search.decoding import decode_texts
 from tests.unit.fakes_models import (
     VOCABULARY,
     FakeAutoregressive,
@@ -19,6 +22,7 @@ from tests.unit.fakes_models import (
     parallel,
     recurrent,
     sentences,
+    tiny_shape,
 )
 
 ONE = padded([[7]])
@@ -352,3 +356,11 @@ def test_candidates_of_a_slot_are_compared_with_its_blank_and_it_is_none(min_sha
     options = config.CtcBeam(kind="ctc_beam", lm_weight=0, token_bonus=5, min_share=min_share)
     (best,) = run_search(FakeParallel(lambda _: logits), ONE, options)[0]
     assert best.tokens == tokens
+
+
+def test_a_source_as_long_as_the_model_reads_is_not_cut():
+    vocabulary: Any = SimpleNamespace(encode_source=lambda texts: [[6] * len(text) for text in texts])
+    found = decode_texts(
+        vocabulary, ["a" * 7, "a" * 8], tiny_shape(max_length=8), lambda *_: [[Hypothesis([6], 0.0, False, 1)]] * 2
+    )
+    assert [best[0].truncated for best in found] == [False, True]
