@@ -2,7 +2,6 @@ import itertools
 import math
 import random
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -359,7 +358,7 @@ def test_candidates_of_a_slot_are_compared_with_its_blank_and_it_is_none(min_sha
 
 
 def test_a_source_as_long_as_the_model_reads_is_not_cut():
-    vocabulary: Any = SimpleNamespace(encode_source=lambda texts: [[6] * len(text) for text in texts])
+    vocabulary = SimpleNamespace(encode_source=lambda texts: [[6] * len(text) for text in texts])
     found = decode_texts(
         vocabulary, ["a" * 7, "a" * 8], tiny_shape(max_length=8), lambda *_: [[Hypothesis([6], 0.0, False, 1)]] * 2
     )
