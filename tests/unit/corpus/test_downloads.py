@@ -357,3 +357,8 @@ def test_addresses_and_names():
     assert len(base_name("http://host/" + "ü" * 300).encode()) <= 180
     with pytest.raises(RetortError, match="expected an http or https address"):
         is_address("ftp://example.org/a")
+
+
+def test_files_of_one_name_have_their_own_places_in_the_cache(tmp_path):
+    addresses = [f"https://example.org/{year}/train.en.gz" for year in (2024, 2025)]
+    assert len({cached_path(address, tmp_path) for address in addresses}) == 2

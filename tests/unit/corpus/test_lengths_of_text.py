@@ -42,3 +42,8 @@ def test_a_split_that_loses_more_than_a_tenth_is_warned_about():
     assert loss_warning("train", {"read": 100, "kept": 10, "not_drawn": 90}) is None
     found = loss_warning("train", {"read": 100, "kept": 80, "empty": 1, "ratio": 19})
     assert found == "train: cleaning takes 20 % of the pairs, most as ratio; see docs/corpus.md"
+
+
+def test_the_longest_text_that_is_allowed_is_kept():
+    rules = Cleaning(max_words=3, max_ratio=None)
+    assert [length_verdict("a " * n, "a", rules) for n in (3, 4)] == ["kept", "too_long"]

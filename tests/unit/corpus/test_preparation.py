@@ -3,12 +3,14 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from retort.config import Cleaning, GeneratedCorpus, TextCorpus
-from retort.corpus.preparation import prepare_corpus
+from retort.corpus.preparation import prepare_corpus, text_of
+from retort.corpus.raw import parts_where
 from retort.data.parquet import read_provenance, read_table
-from retort.data.references import references_of
+from retort.data.references import corpus_table, references_of
 from retort.data.tables import CLEANING, CORPUS
 from retort.errors import RetortError
 
@@ -172,3 +174,27 @@ def test_a_generated_corpus(tmp_path):
     truth = facts["true_conditional_entropy"]
     assert set(truth["splits"]) == {"train", "valid", "test"}
     assert truth["nats_per_word"] == truth["splits"]["train"]["nats_per_word"] > 0.2
+
+
+def test_what_a_killed_preparation_left_is_no_hindrance(tmp_path):
+    write_files(tmp_path / "texts")
+    (tmp_path / ".corpus.staging").mkdir()
+    facts = prepare_corpus(text_corpus(str(tmp_path / "texts")), Cleaning(), tmp_path / "corpus")
+    assert {text["checked"] for text in facts["texts"]} == {False}
+    assert sorted(os.listdir(tmp_path)) == ["corpus", "texts"]
+
+
+def test_tables_of_several_parts_keep_their_rows_and_ids(tmp_path, monkeypatch):
+    monkeypatch.setattr("retort.corpus.raw.ROW_GROUP_ROWS", 3)
+    monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (4,))
+    write_files(tmp_path / "texts")
+    prepare_corpus(text_corpus(str(tmp_path / "texts")), Cleaning(), tmp_path / "whole")
+    assert rows(tmp_path / "whole" / "train.parquet") == [(i, f"a{i} b", f"x{i} y") for i in range(20)]
+    mask = np.arange(20) % 3 == 1
+    parts = list(parts_where(tmp_path / "whole" / "train.parquet", mask))
+    assert [i for part in parts for i in part["id"].to_pylist()] == np.flatnonzero(mask).tolist()
+
+
+def test_the_digest_of_a_split_is_of_its_ids_too():
+    one, other = (corpus_table([i], ["a"], [["b"]]) for i in (1, 2))
+    assert text_of(one) != text_of(other)

@@ -119,3 +119,8 @@ def test_a_tag_without_an_end_ends(monkeypatch):
     endless = (b"x" * 100 for _ in itertools.count())
     with pytest.raises(RetortError, match="memory.tmx: line 2: a tag or comment of more than"):
         list(tmx.lines(itertools.chain([b'<tmx version="1.4">\n<body x="'], endless), "de", "memory.tmx"))
+
+
+def test_a_language_whose_code_only_begins_alike_is_another_one():
+    unit = '<tu><tuv xml:lang="fil"><seg>aso</seg></tuv></tu><tu><tuv xml:lang="fi"><seg>koira</seg></tuv></tu>'
+    assert list(tmx.lines([f"{HEAD}{unit}</body></tmx>".encode()], "fi", "memory.tmx")) == ["", "koira"]

@@ -194,3 +194,9 @@ def test_a_table_without_pairs_is_refused(tmp_path):
 def test_round_up(x, expected):
     assert round_up(x, 4) == expected
     assert round_up(np.array([x, 9]), 4).tolist() == [expected, 12]
+
+
+def test_pairs_that_are_dropped_are_counted_over_all_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (2,))
+    path = write(tmp_path / "train.parquet", sentences([3, 9, 9, 3, 3]), sentences([2, 2, 2, 2, 2]))
+    assert EncodedCorpus.read(path, longest=9).dropped == 2

@@ -202,3 +202,10 @@ def test_normalisation_is_a_choice_and_recorded(corpus, tmp_path):
         found[name] = trained.decode_target(trained.encode_target(["\uff28\uff41\uff55\uff53 ½"]))[0]
         assert json.loads((tmp_path / name / "vocabulary.json").read_text())["normalisation"] == name
     assert found["nfkc"] == found["nmt_nfkc"] and found["nfkc"].startswith("Haus 1") and "Haus" not in found["identity"]
+
+
+def test_the_digest_is_of_both_sides(corpus, vocabulary, tmp_path):
+    train_vocabulary(corpus[0], config.Vocabulary(size=48, joint=False, type="bpe"), 1, tmp_path)
+    source, target = ((tmp_path / f"{side}.model").read_bytes() for side in ("source", "target"))
+    digests = {Vocabulary(*models, "v").digest for models in ((source, target), (source, source), (target, target))}
+    assert len(digests) == 3

@@ -119,3 +119,23 @@ def test_a_single_source_is_judged_as_one_of_many() -> None:
     judge.judge(translations_part(section, [1], {1: [Output("erste")]}, "train"), {1: SOURCE}, {})
     counts = {row["reason"]: row["count"] for row in judge.table().to_pylist()}
     assert (counts["sources"], counts["kept"]) == (1, 1)
+
+
+def test_filters_keep_what_is_just_at_their_bounds() -> None:
+    for source, text, reason, filters in (
+        ("a b c d e", "a b c d", "copied", Filters()),
+        ("a b c d e", "a b x y", "copied", Filters(copied=0.5)),
+        ("a b c", "v w x y z " * 3, None, Filters(max_ratio=3, repeats=None)),
+        ("a b", "ab бв", None, Filters(scripts=["latin"], script_share=0.5)),
+    ):
+        assert reason_against(source, text, False, filters) == reason
+    assert repeats("a b c a b x") == 1
+    assert share_of_scripts("コーヒー", ["katakana"]) == 1
+    assert nearest(["b", "b"], ["b"]) == 0
+
+
+def test_rows_of_every_source_are_taken_by_rank() -> None:
+    section = CommandTeacher(kind="command", arguments=["none"], outputs=2)
+    part = translations_part(section, [1, 2], {i: [Output("eins"), Output("zwei")] for i in (1, 2)}, "train")
+    chosen, _ = Judge(section).judge(part.take(pa.array([1, 0, 3, 2])), {1: "a", 2: "b"}, {})
+    assert chosen["text"].to_pylist() == ["eins", "eins"]

@@ -268,3 +268,17 @@ def test_the_figure_compares_with_the_teacher(inputs):
     assert lengths(inputs, "flickr").startswith(b"\x89PNG")
     alone = replace(inputs, lengths=[row for row in inputs.lengths if row["system"] != "teacher"])
     assert lengths(alone, "flickr") is None
+
+
+def test_the_prefixes_of_references_are_of_the_first_ones(monkeypatch):
+    calls = []
+
+    def translated(model, vocabulary, texts, search, batch_tokens, prefixes):
+        calls.append(prefixes)
+        return [[Hypothesis([6], 0.0, False, 0)] for _ in texts]
+
+    monkeypatch.setattr(module, "translate_texts", translated)
+    table = corpus_table([0], ["x"], [["b c", "d e"]])
+    options = Exposure(shares=[0.5], search=Beam(kind="beam"))
+    list(exposure("student", "teacher", Letters(), table, options, 64, ["BLEU"]))
+    assert calls[-1] == [[7]]

@@ -156,3 +156,9 @@ def test_the_worker_for_comet_scores_each_reference(
     signature, *scores = map(json.loads, capsys.readouterr().out.splitlines())
     assert signature["signature"].startswith("COMET|model:Unbabel/wmt22-comet-da|refs:mean|scale:100")
     assert [line["score"] for line in scores] == pytest.approx([30, 50])
+
+
+def test_a_score_that_is_true_or_false_is_none(tmp_path: Path) -> None:
+    program = 'import sys; print(\'{"signature": "x"}\'); [print(\'{"score": true}\') for _ in sys.stdin]'
+    with pytest.raises(RetortError, match='line 2: .*expected a JSON line {"score": ...}'):
+        segment_scores("words", [sys.executable, "-c", program], pairs_of(tmp_path, LONG))

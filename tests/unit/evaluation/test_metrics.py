@@ -19,7 +19,7 @@ from retort.evaluation.lengths import scores_by_length
 from retort.evaluation.metrics import load_metric, measure, score
 from retort.evaluation.metrics.base import CorpusMetric
 from retort.evaluation.metrics.sacre import SacreBleuMetric
-from retort.evaluation.quality import quality, read_pairs, read_tests
+from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests
 from tests.unit.fakes_evaluation import corpus, translations
 
 CAT = "The cat sat on the mat."
@@ -191,3 +191,9 @@ def test_a_declared_metric_is_in_every_table(metric, files):
 def test_a_metric_without_a_formula_is_resampled_from_the_texts(vowels, files):
     (row,) = check_in_tables(vowels, files, resampled=True)
     assert row["difference_low"] < row["difference"] < row["difference_high"] < 0 and row["p_value"] == 1 / 21
+
+
+def test_the_length_of_several_references_is_their_mean():
+    texts = [["a b", "a b c d"], ["a b"]]
+    pairs = Pairs("test", np.arange(2), sources=["x", "x"], references=texts, hypotheses=["a", "a"], rows=None)
+    assert [row["sentences"] for row in scores_by_length(pairs, [2], ["BLEU"])] == [1, 1]

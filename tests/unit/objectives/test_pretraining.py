@@ -333,3 +333,12 @@ def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
         other = build_model(objective, shape.model_copy(update=update), vocabulary)
         with pytest.raises(RetortError, match=message):
             warm_start(other, tmp_path, objective, config.Training(warm_start="pretrained"), vocabulary)
+
+
+def test_validation_blocks_are_spread_over_the_text(tmp_path, vocabulary):
+    arguments = {"vocabulary": vocabulary, "block_tokens": 9, "valid_blocks": 3, "provenance": {}}
+    lines = ["abcdefgh " * 2] * 20
+    monolingual.prepare_monolingual(lines, [], Cleaning(drop_duplicates=False), output=tmp_path, **arguments)
+    ids = [read_table(tmp_path / f"{split}.parquet", ENCODED)["id"].to_pylist() for split in ("train", "valid")]
+    last = len(ids[0]) + 2
+    assert last > 9 and ids[1] == [0, last // 2, last]

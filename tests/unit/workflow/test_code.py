@@ -186,3 +186,21 @@ def test_what_was_parsed_is_kept_from_call_to_call(tree: Path, tmp_path: Path, m
 def test_what_serves_exported_systems_re_runs_their_times_alone(script: Path) -> None:
     runs = any(name.startswith("retort/runtime/") for name in code_digests([script]))
     assert runs == (script.stem == "measure_latency")
+
+
+def test_a_module_runs_the_packages_that_it_is_in(tree: Path) -> None:
+    assert "retort/sub/__init__.py" in code_digests([], ["retort.sub.c"], tree)
+
+
+def test_modules_of_the_configuration_are_not_followed(tree: Path) -> None:
+    (tree / "retort/config").mkdir()
+    for name in ("__init__", "model"):
+        (tree / f"retort/config/{name}.py").write_text("X = 1\n")
+    before = digest(tree)
+    (tree / "retort/a.py").write_text("from retort.config.model import X\n")
+    assert not [name for name in code_digests([tree / "script.py"], root=tree) if "config" in name]
+    assert digest(tree) != before
+
+
+def test_the_same_code_under_another_name_is_other_code() -> None:
+    assert combined({"a.py": "1"}) != combined({"b.py": "1"})
