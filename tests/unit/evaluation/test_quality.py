@@ -10,6 +10,7 @@ from retort.corpus.language.grammar import grammar_of
 from retort.errors import RetortError
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests
+from retort.evaluation.runs import counterparts
 from tests.unit.fakes_evaluation import corpus, translations
 
 
@@ -138,3 +139,9 @@ def test_right_translations_need_no_reference():
     pairs = Pairs("test", np.arange(count), [source] * count, [["another"]] * count, hypotheses, None)
     score = right_translations(pairs, language)
     assert score.value == pytest.approx(100 * 8 / 11) and f"outputs:{count}" in score.signature
+
+
+def test_a_baseline_without_the_search_is_its_first_one_and_one_that_is_named_is_that():
+    searches = {"ar": ["beam", "greedy"]}.__getitem__
+    assert counterparts("argmax", "ar", searches) == [("ar", "beam")]
+    assert counterparts("argmax", ["ar", "ar/greedy"], searches) == [("ar", "greedy")]
