@@ -3,7 +3,14 @@ import os
 import numpy as np
 import pytest
 
-from retort.data.parquet import iterate_table, read_between, read_provenance, read_table, write_table
+from retort.data.parquet import (
+    iterate_shard,
+    iterate_table,
+    read_between,
+    read_provenance,
+    read_table,
+    write_table,
+)
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS, ENCODED
 from retort.errors import RetortError
@@ -62,3 +69,16 @@ def test_what_fails_while_parts_are_made_keeps_its_own_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"teacher\.bin"):
         write_table(tmp_path / "table", CORPUS, parts())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4, 11, 15])
+def test_every_row_is_in_one_shard(tmp_path, shards):
+    path = tmp_path / "t.parquet"
+    write_table(path, CORPUS, corpus_table(range(11), list("abcdefghijk"), [["x"]] * 11))
+    parts = [[part["id"].to_pylist() for part in iterate_shard(path, CORPUS, i, shards, rows=3)] for i in range(shards)]
+    assert [i for shard in parts for part in shard for i in part] == list(range(11))
+    assert max(sum(map(len, shard)) for shard in parts) == -(-11 // shards)
+    assert all(part[-1] % 3 == 2 for shard in parts for part in shard[:-1]), "borders are of the table"
+    for shard in (-1, shards):
+        with pytest.raises(RetortError, match=f"there is no shard {shard} of {shards}; number them from 0"):
+            list(iterate_shard(path, CORPUS, shard, shards, rows=3))
