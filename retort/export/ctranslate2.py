@@ -15,7 +15,6 @@ from retort.errors import RetortError
 from retort.export.precision import Precision
 from retort.export.shortlist import Shortlist
 from retort.models.autoregressive import AutoregressiveModel
-from retort.models.bang import BangModel
 from retort.models.base import EncoderDecoder
 from retort.models.embeddings import Positions
 from retort.models.layers import (
@@ -41,8 +40,8 @@ def searches(objective: ObjectiveSection) -> tuple[str, ...]:
 
 
 def has_decoder(model: EncoderDecoder) -> TypeGuard[AutoregressiveModel]:
-    """Whether CTranslate2 has the decoder of a model: not that of BANG, whose slots are a stream of their own."""
-    return isinstance(model, AutoregressiveModel) and not isinstance(model, BangModel)
+    """Whether CTranslate2 has the decoder of a model."""
+    return isinstance(model, AutoregressiveModel) and model.one_stream
 
 
 def write(

@@ -45,6 +45,8 @@ class AutoregressiveModel(Transformer):
 
     family = "autoregressive"
     teaches = True
+    one_stream = True
+    """Whether the states of the tokens are those that predict, as in the decoders of engines."""
 
     def forward(self, source_bs: Tensor, input_bt: Tensor) -> Tensor:
         """Decoder states [b, t, d] for teacher-forced inputs (bos and the target without its last token)."""

@@ -48,6 +48,7 @@ class BangModel(AutoregressiveModel):
     """Models P(y_t | x, y_<t), by the autoregressive model's methods, and P(y_t | x, y_<c) for slots t >= c."""
 
     family = "bang"
+    one_stream = False
     own_weights = ("slot_vector", "relative.")
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
