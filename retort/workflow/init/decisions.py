@@ -131,7 +131,7 @@ def _split(statistics: Statistics) -> tuple[int, int]:
         raise RetortError(
             f"{statistics.different} different pairs share their texts so widely that valid and test cannot be split "
             f"off: {sizes[-1]} belong together, each of which has a side of another; make these sets yourself, and "
-            f"name them in a configuration as corpus.valid and corpus.test"
+            f"name them in a configuration as corpus.valid and corpus.tests"
         )
     return possible[largest], largest
 

@@ -170,7 +170,7 @@ def test_text_that_cannot_be_split() -> None:
     statistics = Statistics()
     for sides in grouped(*[1] * 90, 3000, *[200] * 2):
         statistics.add(sides, set())
-    with pytest.raises(RetortError, match="3490 different pairs share .* 3000 belong together, .* corpus.valid and"):
+    with pytest.raises(RetortError, match="3490 different pairs .* 3000 belong together, .* and corpus.tests"):
         decide(statistics, preset_named("quick"))
 
 
