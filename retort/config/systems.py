@@ -13,7 +13,7 @@ from retort.config.mixing import DataMixture, SelfPaced
 from retort.config.model import Model
 from retort.config.objectives import OBJECTIVES, Objective, names_where
 from retort.config.objectives_of_two_modes import BartJanus
-from retort.config.search import Search, SearchSection
+from retort.config.search import Ngrams, Search, SearchSection
 from retort.config.training import Training
 from retort.config.tuning import Grid, Values, wrong, wrong_values
 
@@ -102,6 +102,10 @@ class System(Section):
     def tried_searches(self, name: str) -> list[SearchSection]:
         """A search as it is written, and then with each combination of the values of ``tune``; each once."""
         return self.grid(name).forms()
+
+    def counted_by(self, name: str) -> Ngrams | None:
+        """What a search counts n-grams of, in any of the forms that are tried; None: nothing."""
+        return next((counted for form in self.tried_searches(name) if (counted := form.counted)), None)
 
     def asks_teacher(self, name: str) -> bool:
         """Whether a search has a teacher score its candidates, in any of the forms that are tried."""

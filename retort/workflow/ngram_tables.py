@@ -20,7 +20,7 @@ class NgramTables:
         named = {}
         for system, section in self.config.systems.items():
             for search in section.searches:
-                if counted := self._needed(system, search):
+                if counted := section.counted_by(search):
                     named[self._table(system, counted)] = (counted, self._texts(system, counted))
         return named
 
@@ -32,19 +32,16 @@ class NgramTables:
 
     def files_of(self, system: str, search: str) -> list[str]:
         """The table that a search needs, in any of the forms that are tried."""
-        section = self.config.systems[system].searches[search]
-        if isinstance(section, NgramSearch) and section.table:
-            return [section.table]
-        counted = self._needed(system, search)
+        section = self.config.systems[system]
+        written = section.searches[search]
+        if isinstance(written, NgramSearch) and written.table:
+            return [written.table]
+        counted = section.counted_by(search)
         return [self.layout.ngrams(self._table(system, counted))] if counted else []
 
     def texts(self, table: str) -> list[str]:
         """Files that a table is counted from. Texts that are downloaded are no files yet."""
         return self.counted()[table][1]
-
-    def _needed(self, system: str, search: str) -> Ngrams | None:
-        tried = self.config.systems[system].tried_searches(search)
-        return next((counted for form in tried if (counted := form.counted)), None)
 
     def _table(self, system: str, counted: Ngrams) -> str:
         texts = [text.model_dump(mode="json") for text in counted.texts]

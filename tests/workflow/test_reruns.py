@@ -297,6 +297,7 @@ def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_af
     assert "test.several has other content" in checkout.why("results/texts/corpus/train.parquet")
     (checkout.path / "train.source").write_text("".join(f"{line}\n" for line in lines))
     assert checkout.planned(config, "corpus") == {"prepare_corpus", "train_vocabulary", "encode_corpus"}
+    assert checkout.why("results/texts/corpus/train.parquet").count("train.source") == 1, "one fact is said once"
 
 
 def test_a_failing_job_shows_its_message(checkout: Checkout) -> None:

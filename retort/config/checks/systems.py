@@ -69,7 +69,7 @@ def _search_checks(path: str, system: System, sections: Sections) -> Iterator[Pr
         message = "the first search validates the training, where there is no teacher and no table of n-grams"
         yield Problem(where, f"{message}; put another one first")
     for name in system.searches:
-        counted = next((counted for form in system.tried_searches(name) if (counted := form.counted)), None)
+        counted = system.counted_by(name)
         if counted is None or counted.texts:
             continue
         own, trained = counted.data, system.data in LABELLED and path not in sections.loop

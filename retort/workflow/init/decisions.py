@@ -112,10 +112,10 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
 
 
 def _split(statistics: Statistics) -> tuple[int, int]:
-    """Pairs of valid, and of test, and the largest component that may be held out: as few pairs as that can be.
+    """Pairs of valid, and of test, and the largest component that may be held out.
 
-    Where texts are on many pairs, fewer are held out, and components up to that size. Raises RetortError if there are
-    too few even so.
+    Where many pairs share a side, larger components are held out, or else fewer pairs. Raises RetortError if that does
+    not do.
     """
     wanted = min(MOST_HELD_OUT, max(FEWEST_HELD_OUT, statistics.different // 50))
     sizes = np.sort(statistics.components)

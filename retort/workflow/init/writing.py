@@ -57,7 +57,7 @@ def configuration(name: str, train: dict[str, Any], statistics: Statistics, deci
         f"name: {json.dumps(name)}",
         "corpus:",
         f"  train: {json.dumps(train, ensure_ascii=False)}",
-        "  # The text has no split: 2 % each, 50 to 2,500 different pairs, of which train has no side.",
+        "  # The text has no split: 2 % each, 50 to 2,500 different pairs, if there are so many. Train has no side of them.",
         *shared,
         f"  carve: {{valid_pairs: {decisions.held_out}, test_pairs: {decisions.held_out}{largest}}}",
         *cleaning,

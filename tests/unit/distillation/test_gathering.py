@@ -121,6 +121,12 @@ def test_what_does_not_fit_is_refused(gathered, rows, message):
         list(gathered(rows).pairs())
 
 
+def test_all_tables_of_outputs_that_train_nothing_are_meant(gathered):
+    halves = (decoded(ids, dict.fromkeys(ids, "empty")) for ids in (IDS[:3], IDS[3:]))
+    with pytest.raises(RetortError, match=r"0.parquet and 1 more: all 6 outputs are empty"):
+        gathered(*halves)
+
+
 def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gathered):
     rows = decoded(IDS)
     foreign = rows.set_column(

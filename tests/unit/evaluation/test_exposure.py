@@ -187,17 +187,18 @@ def test_one_bucket_has_the_score_of_all(files, tmp_path):
 # ---- configuration --------------------------------------------------------------------------------------------------
 
 
-def problems(**evaluation):
+def problems(students=("small", "ctc", "bang", "both"), **evaluation):
+    objectives = {
+        "small": {"name": "imitation"},
+        "ctc": {"name": "ctc"},
+        "bang": {"name": "bang"},
+        "both": {"name": "bang", "nar_ratio": 0.5},
+    }
     config = {
         "name": "n",
         "corpus": {"kind": "generated"},
         "teacher": {"objective": {"name": "autoregressive"}},
-        "students": {
-            "small": {"objective": {"name": "imitation"}},
-            "ctc": {"objective": {"name": "ctc"}},
-            "bang": {"objective": {"name": "bang"}},
-            "both": {"objective": {"name": "bang", "nar_ratio": 0.5}},
-        },
+        "students": {name: {"objective": objectives[name]} for name in students},
         "evaluation": evaluation,
     }
     try:
@@ -212,6 +213,7 @@ def test_the_configuration_names_students_that_decode_left_to_right():
     assert "no student that decodes left to right is 'ctc'; valid: small" in problems(exposure={"systems": ["ctc"]})
     # a mode that is not trained
     assert "is 'bang'; valid: small, both" in problems(exposure={"systems": ["bang", "both"]})
+    assert "left to right is 'ctc'; there is none" in problems(students=("ctc",), exposure={"systems": ["ctc"]})
     assert "'smal'; did you mean small?" in problems(exposure={"systems": ["smal"]})
     assert "repeats a name" in problems(exposure={"systems": ["small", "small"]})
     assert "[20, 10] do not grow" in problems(length_buckets=[20, 10])
