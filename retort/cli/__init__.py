@@ -7,19 +7,29 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from retort import __version__
 from retort.cli import check, compare, export, init, run, serve, status, translate, why
-from retort.data.streams import complain, replace_closed_streams, write_out
+from retort.data.streams import complain, drop_complaints, replace_closed_streams, write_out
 from retort.errors import RetortError, refusal
 
 COMMANDS = (init, check, run, status, why, compare, translate, export, serve)
 """Each has ``add(commands)``, which declares the command's arguments and, as ``call``, the function that takes them."""
 
 
+class Parser(argparse.ArgumentParser):
+    """One that says so where the help cannot be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is not None and file is sys.stdout:
+            write_out(message)
+        else:
+            super()._print_message(message, file)
+
+
 def parser() -> argparse.ArgumentParser:
-    arguments = argparse.ArgumentParser(prog="retort", description="Fast students of slow sequence generators.")
+    arguments = Parser(prog="retort", description="Fast students of slow sequence generators.")
     arguments.add_argument("--version", action="version", version=f"retort {__version__}")
     commands = arguments.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
@@ -27,20 +37,10 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def _arguments() -> argparse.Namespace:
-    try:
-        return parser().parse_args()
-    except SystemExit:
-        # --help and --version have written, too
-        if sys.stdout is not None:
-            write_out("")
-        raise
-
-
 def main() -> None:
     replace_closed_streams()
     try:
-        args = _arguments()
+        args = parser().parse_args()
         args.call(args)
     except RetortError as error:
         _fail(str(error))
@@ -59,6 +59,8 @@ def main() -> None:
         if (refused := refusal(error)) is None:
             raise
         _fail(refused)
+    finally:
+        drop_complaints()
 
 
 def _fail(message: str) -> NoReturn:

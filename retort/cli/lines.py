@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from retort.data.files import descriptor_of, is_special, move, temporary_path, writable
-from retort.data.streams import complain, write_out
+from retort.data.streams import complain, write_out, write_whole
 from retort.errors import RetortError
 
 _BLOCK = 1 << 16
@@ -65,7 +65,7 @@ def output(path: Path | None) -> Iterator[Callable[[str], None]]:
 
     def write(text: str) -> None:
         with writable(path):
-            file.write(text.encode("utf-8", "surrogateescape"))
+            write_whole(file, text.encode("utf-8", "surrogateescape"))
 
     try:
         with file:

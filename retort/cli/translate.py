@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from retort.cli.searches import add_search
-from retort.workflow.arguments import count, threads
+from retort.workflow.arguments import available_cores, count, threads
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,7 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="lines, or sentences of --text, decoded at once; default: 32, or 1 where an output would depend on the "
         "others",
     )
-    translate.add_argument("--threads", type=threads, default=os.cpu_count() or 1)
+    translate.add_argument("--threads", type=threads, default=available_cores(), help="default: all cores")
     translate.add_argument(
         "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"
     )

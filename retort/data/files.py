@@ -115,9 +115,11 @@ def mark_finished(state: Path, output: Path | str) -> None:
 
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write ``path`` into a RetortError."""
+    """Turn an operating system's refusal to write ``path`` into a RetortError, but for a pipe whose reader has gone."""
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise RetortError(
             f"{path}: cannot be written ({error.strerror or error}); {remedy(error)}, then give the same command again"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from contextlib import suppress
+from typing import IO, TextIO
 
 from retort.errors import RetortError
 
@@ -31,15 +33,25 @@ def write_out(text: str) -> None:
         raise RetortError("standard output is closed; send it to a file or to another program")
     try:
         sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        write_whole(sys.stdout.buffer, text.encode("utf-8", "surrogateescape"))
         sys.stdout.buffer.flush()
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise
         raise RetortError(
             f"standard output cannot be written ({error.strerror}); make room, or send it elsewhere"
         ) from None
+
+
+def write_whole(file: IO[bytes], content: bytes) -> None:
+    """Write all of it: an unbuffered stream may take a part, or nothing if it does not wait. Raises OSError."""
+    left = memoryview(content)
+    while left:
+        written: int | None = file.write(left)
+        if written is None:
+            select.select([], [file], [])
+        left = left[written or 0 :]
 
 
 def complain(text: str) -> None:
@@ -51,7 +63,16 @@ def complain(text: str) -> None:
             sys.stderr.flush()
 
 
-def _drop_output() -> None:
+def drop_complaints() -> None:
+    """Of what standard error has not taken, have the end of the process make no other exit status."""
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _drop(sys.stderr)
+
+
+def _drop(stream: TextIO) -> None:
     """Have nobody write again, at the end of the process, what could not be written."""
     with suppress(io.UnsupportedOperation):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -24,6 +24,7 @@ from retort.runtime.kept import Keeper
 from retort.runtime.opening import check_teacher, open_system
 from retort.runtime.results import Hypothesis, Latency, TextTranslation, Token, Translation
 from retort.runtime.running_text import combined, translated_lines
+from retort.runtime.segments import segments
 from retort.runtime.system import Output, ScoredOutput, System
 from retort.search.ngram_scores import forget_scores
 
@@ -117,6 +118,11 @@ class Translator:
         (text,) = checked_texts([text])
         return combined(self.translate_lines(text.split("\n"), Keeper(placeholders), scores, batch_size))
 
+    def segments(self, text: str) -> list[str]:
+        """The sentences, or parts of long ones, that ``translate_text`` translates one by one."""
+        (text,) = checked_texts([text])
+        return [segment.text for line in text.split("\n") for segment in segments(line, self._fits)]
+
     def translate_lines(
         self, lines: Sequence[str], keeper: Keeper, scores: bool = False, batch_size: int | None = None
     ) -> list[TextTranslation]:
@@ -125,10 +131,11 @@ class Translator:
         def translate(texts: Sequence[str]) -> list[Translation]:
             return self.translate(texts, scores=scores, batch_size=batch_size)
 
-        def fits(text: str) -> bool:
-            return self.source_tokens([text])[0] <= self.longest_source
+        return translated_lines(lines, translate, self._fits, keeper)
 
-        return translated_lines(lines, translate, fits, keeper)
+    def _fits(self, text: str) -> bool:
+        """Whether the model reads all of it."""
+        return self.source_tokens([text])[0] <= self.longest_source
 
     def latency(self, texts: Sequence[str] | None = None, *, batch_size: int = 1, rounds: int = 3) -> Latency:
         """Times of ``translate``: of the last 1,000 calls, or measured now on these texts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from retort.data.limits import MOST_THREADS
 
@@ -20,6 +21,11 @@ def count(text: str) -> int:
     if value > MOST:
         raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is above {MOST:,}")
     return value
+
+
+def available_cores() -> int:
+    """Those that this process may use: a container or SLURM may have given it some of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads(text: str) -> int:

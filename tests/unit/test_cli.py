@@ -385,11 +385,13 @@ SHELL = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("name", SHELL)
-def test_standard_streams_of_other_commands(name):
+def test_standard_streams_of_other_commands(name, unbuffered):
     line, status, message = SHELL[name]
     command = f"set -o pipefail; {sys.executable} -m retort {line}"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == status
     assert message in done.stderr and done.stderr.count("\n") == bool(message) and "error" not in done.stdout
 
@@ -545,6 +547,13 @@ def test_output_to_an_open_file_goes_behind_what_is_in_it(retort, expected, tmp_
     assert path.read_text() == f"first\n{expected('abc')}\nlast\n"
     assert retort("--output", "/dev/stdout", stdin=b"abc\n") == (0, f"{expected('abc')}\n", "")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_who_reads_the_output_may_go(retort):
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert retort("--output", f"/dev/fd/{writer}", stdin=b"abc\n") == (1, "", "")
+    os.close(writer)
 
 
 def test_running_text_is_split_and_counted(retort, expected):
