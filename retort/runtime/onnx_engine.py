@@ -18,6 +18,7 @@ from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.candidates import Candidates
 from retort.runtime.names import CANDIDATES, LENGTHS, SHORTLIST, SOURCE
 from retort.runtime.system import Decoded, Scored, System
+from retort.search.ngram_scores import Scorer, scorer_of
 
 WARNINGS = 3
 """Severity below which ONNX Runtime is silent: errors."""
@@ -25,6 +26,9 @@ WARNINGS = 3
 
 class Graphs:
     """Loaded graphs and the facts that searches need beside them."""
+
+    scorer: Scorer
+    """Of a search that takes n-grams. It is kept here, so that the table may be moved when it has been read."""
 
     def __init__(self, directory: Path, facts: Mapping[str, Any], threads: int) -> None:
         """``facts`` is the section "model" of a bundle."""
@@ -112,6 +116,8 @@ class OnnxSystem(System):
         # systems of one model with other searches share the graphs
         self._graphs = copy.copy(self._graphs)
         self._graphs.allow_unknown = allows_unknown(search)
+        if "lm_weight" in search:
+            self._graphs.scorer = scorer_of(search)
         module = import_module(f"retort.runtime.search.{search['kind']}")
         self._search: Callable[..., list[Decoded]] = module.search
         self._scored: Callable[..., list[list[Scored]]] = module.scored

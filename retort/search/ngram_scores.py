@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -22,6 +23,10 @@ from retort.data.vocabulary import BOS, EOS
 
 MOST_KEPT = 500_000
 """Scores and contexts kept from sentence to sentence, about 100 bytes each."""
+
+
+_scorers: WeakSet[Scorer] = WeakSet()
+"""All that there are."""
 
 
 class Context:
@@ -57,16 +62,18 @@ class Scorer:
         self._unknown = lm_weight * (model.floor + self._weights[0])
         self.largest = max(0.0, token_bonus)
         """No token scores more."""
-        self._forget()
+        _scorers.add(self)
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """As if none had been asked for."""
         self._kept = 0
         self._empty = Context(0, 0, self._firsts[0], self._firsts[1], 0.0, None)
 
     def start(self) -> Context:
         """The context of a text that has not begun."""
         if self._kept > MOST_KEPT:
-            self._forget()
+            self.forget()
         return self.extended(self._empty, BOS)
 
     def score(self, context: Context, token: int) -> float:
@@ -138,7 +145,8 @@ _scorer = lru_cache(maxsize=4)(Scorer)
 
 def forget_scores() -> None:
     """Forget the scores that are kept from sentence to sentence, as if none had been decoded in this process."""
-    _scorer.cache_clear()
+    for scorer in list(_scorers):
+        scorer.forget()
 
 
 def most_probable(

@@ -14,7 +14,7 @@ from retort.data.vocabulary import BLANK
 from retort.runtime.names import LOGITS, MODEL
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.system import Decoded, Scored, no_token_scores
-from retort.search.ngram_scores import Pruning, most_probable, scorer_of
+from retort.search.ngram_scores import Pruning, most_probable
 from retort.search.prefix_beam import prefix_beam, slots_of
 
 OUTPUTS_KEY = None
@@ -22,7 +22,7 @@ OUTPUTS_KEY = None
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
     """One pass."""
-    scorer, pruning = scorer_of(options), Pruning.of(options)
+    scorer, pruning = graphs.scorer, Pruning.of(options)
     outputs, lengths = graphs.encoded(MODEL, sources)
     scores_btv = outputs[LOGITS]
     graphs.forbid_unknown(scores_btv)

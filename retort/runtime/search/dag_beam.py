@@ -15,7 +15,7 @@ from retort.runtime.names import END, LOGITS, MODEL, NORMALISER, TRANSITIONS
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.system import Decoded, Scored, no_token_scores
 from retort.search.graph_beam import graph_beam, most_probable_successors
-from retort.search.ngram_scores import Pruning, most_probable, scorer_of
+from retort.search.ngram_scores import Pruning, most_probable
 from retort.search.tokens import output_limit
 
 OUTPUTS_KEY = None
@@ -23,7 +23,7 @@ OUTPUTS_KEY = None
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
     """One pass."""
-    scorer, pruning = scorer_of(options), Pruning.of(options)
+    scorer, pruning = graphs.scorer, Pruning.of(options)
     outputs, lengths = graphs.encoded(MODEL, sources)
     graphs.forbid_unknown(outputs[LOGITS])
     decoded = []
