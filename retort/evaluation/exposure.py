@@ -3,7 +3,12 @@
 In training a student sees only prefixes of other texts, so it may fail after its own. The teacher completes the first
 part of a student's output, too. If its completion is better than the student's, the student's continuation is at fault.
 If it is worse than the teacher's unprompted output, the student's beginning is. Prefixes of the teacher's outputs and
-of the references are the controls: a student with exposure bias should do better after them.
+of the references are the controls.
+
+A greedy model that completes its own prefix reproduces its own output. If that is worth h, two equally good models
+have teacher's gains of -h after the student's prefixes and h after the teacher's. So without exposure bias the first
+gain less the second is -2 h, not 0. These rows do not contain h: another seed of the same system, which completes the
+student's prefixes, would.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class Completions:
     """Student."""
     teacher_alone: Spread
     completed: dict[str, tuple[Spread, Spread, Spread]]
-    """By the prefix: completed by the student, by the teacher, and the teacher's gain."""
+    """By the prefix: completed by the student, by the teacher, and the teacher's gain. Each model has an advantage
+    after its own prefix; see ``retort.evaluation.exposure``."""
 
 
 def length_buckets(inputs: Inputs, test_set: str) -> list[Bucket]:
