@@ -23,9 +23,9 @@ def search(model: ParallelModel, source_bs: Tensor, options: MaskPredict) -> lis
     """Distinct outputs after at most T = ``iterations`` passes over each of the ``length_beam`` most probable lengths,
     in the order of ``LengthCandidates.ranked``.
 
-    After pass i, the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, are masked again. The
-    other tokens keep their probabilities. With ``confidence``, tokens at least this probable are not masked, and a
-    source's passes end when none of its candidates has a mask.
+    After each pass i but the last, the max(1, floor(N (1 - i / T))) least probable of a candidate's N tokens, eos
+    included, are masked again. The other tokens keep their probabilities. With ``confidence``, tokens at least this
+    probable are not masked, and a source's passes end when none of its candidates has a mask.
     """
     iterations, confidence = options.iterations, options.confidence
     sure = math.inf if confidence is None else math.log(confidence) if confidence else -math.inf
@@ -40,7 +40,7 @@ def search(model: ParallelModel, source_bs: Tensor, options: MaskPredict) -> lis
         passes_b[candidates.source_n[masked_nt.any(1)]] = i + 1
         log_probs_nt[masked_nt], tokens_nt[masked_nt] = candidates.log_probs(tokens_nt, options.allow_unknown).max(-1)
         if i + 1 < iterations:
-            count_n = candidates.length_n * (iterations - i - 1) // iterations
+            count_n = (candidates.length_n * (iterations - i - 1) // iterations).clamp(min=1)
             rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(1).argsort(1)
             unsure_nt = (rank_nt < count_n[:, None]) & (log_probs_nt < sure)
             tokens_nt = torch.where(unsure_nt, MASK, tokens_nt)

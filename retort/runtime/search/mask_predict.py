@@ -20,8 +20,8 @@ OUTPUTS_KEY = "length_beam"
 
 
 def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[Decoded]:
-    """Pass i of T re-masks the floor(N (1 - i / T)) least probable of a candidate's N tokens, eos included, but none
-    that is as probable as ``confidence``."""
+    """After each pass i of T but the last, the max(1, floor(N (1 - i / T))) least probable of a candidate's N tokens,
+    eos included, are masked again, but none that is as probable as ``confidence``."""
     rows, tokens_nt, log_probs_nt, passes_b = _refined(graphs, sources, options)
     decoded = rows.chosen(tokens_nt, log_probs_nt, passes=0, length_weight=length_weight(options))
     return [d._replace(passes=passes) for d, passes in zip(decoded, passes_b.tolist(), strict=True)]
@@ -60,7 +60,7 @@ def _refined(
         tokens_nt = np.where(masked_nt, best_nt, tokens_nt)
         log_probs_nt = np.where(masked_nt, best_log_probs_nt, log_probs_nt)
         if i + 1 < iterations:
-            count_n = rows.count_n * (iterations - i - 1) // iterations
+            count_n = np.maximum(1, rows.count_n * (iterations - i - 1) // iterations)
             sure_nt = np.where(rows.real_nt, log_probs_nt, 1.0)
             rank_nt = sure_nt.argsort(1, kind="stable").argsort(1, kind="stable")
             tokens_nt = np.where((rank_nt < count_n[:, None]) & (log_probs_nt < sure), MASK, tokens_nt)

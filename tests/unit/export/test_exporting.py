@@ -404,7 +404,22 @@ def test_passes_of_a_source_end_when_its_own_tokens_are_sure(monkeypatch: pytest
     rows.best.return_value = np.full((2, 2), 7), np.log(np.array([[0.9, 0.9], [0.9, 0.1]], np.float32))
     monkeypatch.setattr(mask_predict.Rows, "most_probable", lambda *_: rows)
     options = {"iterations": 4, "length_beam": 1, "confidence": 0.5}
-    assert mask_predict._refined(Mock(), [[6], [6]], options)[3].tolist() == [1, 3]
+    assert mask_predict._refined(Mock(), [[6], [6]], options)[3].tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("length", "counts"), [(1, [1, 1, 1, 1]), (3, [3, 2, 2, 2, 1, 1, 1, 1, 1, 1]), (10, [10, 7, 5, 2])]
+)
+def test_each_pass_masks_again_as_many_tokens_as_in_torch(
+    length: int, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Mock(source_n=np.array([0]), count_n=np.array([length]), real_nt=np.ones((1, length), bool))
+    rows.masked_slots.return_value = np.full((1, length), MASK)
+    rows.best.return_value = np.full((1, length), 7), np.log(np.linspace(0.1, 0.9, length, dtype=np.float32))[None]
+    monkeypatch.setattr(mask_predict.Rows, "most_probable", lambda *_: rows)
+    options = {"iterations": len(counts), "length_beam": 1}
+    assert mask_predict._refined(Mock(), [[6]], options)[3].tolist() == [len(counts)]
+    assert [int((call.args[0] == MASK).sum()) for call in rows.best.call_args_list] == counts
 
 
 def test_the_score_of_blocks_counts_eos(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -222,16 +222,37 @@ def test_lengths_that_give_one_output_are_one_hypothesis(options, names):
     assert best.tokens == [6, 7] and len(best.log_probs) == 2
 
 
-@pytest.mark.parametrize(("length", "iterations"), [(1, 4), (4, 4), (10, 4), (10, 10), (108, 12), (7, 3)])
-def test_each_pass_masks_again_as_many_tokens_as_it_should(length, iterations):
+@pytest.mark.parametrize(
+    ("length", "counts"),
+    [
+        (1, [1, 1, 1, 1]),
+        (3, [3, 2, 1, 1]),
+        (3, [3, 2, 2, 2, 1, 1, 1, 1, 1, 1]),
+        (4, [4, 3, 2, 1]),
+        (10, [10, 7, 5, 2]),
+        (10, [10, 9, 8, 7, 6, 5, 4, 3, 2, 1]),
+        (108, [108, 99, 90, 81, 72, 63, 54, 45, 36, 27, 18, 9]),
+        (7, [7, 4, 2]),
+    ],
+)
+def test_each_pass_masks_again_as_many_tokens_as_it_should(length, counts):
+    iterations = len(counts)
     torch.manual_seed(7)
     logits = torch.randn(iterations, length, VOCABULARY)
     model = FakeParallel(logits.__getitem__, lengths=[length])
     options = config.MaskPredict(kind="mask_predict", iterations=iterations, length_beam=1)
     (best,) = run_search(model, padded([[7] * 60]), options)[0]
-    counts = [int((input_bt == MASK).sum()) for input_bt in model.inputs]
-    assert counts == [length * (iterations - i) // iterations for i in range(iterations)]
+    assert [int((input_bt == MASK).sum()) for input_bt in model.inputs] == counts
     assert best.passes == iterations
+
+
+def test_passes_over_one_slot_are_as_one():
+    model = FakeParallel(lambda _: torch.tensor([constant(a=0.6, b=0.3)]).log(), lengths=[1])
+    (once,), (often,) = (
+        run_search(model, ONE, config.MaskPredict(kind="mask_predict", iterations=iterations, length_beam=1))[0]
+        for iterations in (1, 4)
+    )
+    assert (once.tokens, once.score) == (often.tokens, often.score)
 
 
 def test_mask_predict_masks_the_least_sure_tokens_and_keeps_the_others_probabilities():
