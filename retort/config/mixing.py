@@ -16,11 +16,12 @@ class UnionMixture(Section):
 
 
 class WeightedMixture(Section):
-    """The same samples, weighted: (1 - weight) loss(reference) + weight loss(teacher's translation)."""
+    """The same samples, weighted: (1 - weight) loss(reference) + weight loss(teacher's translation). A source with one
+    of these alone has weight 1."""
 
     kind: Literal["weighted"]
     weight: Probability = 0.5
-    """Weight of the teacher's translations; 0.5 is union."""
+    """Weight of the teacher's translations; 0.5 is union where every source has both."""
 
 
 class SelectiveMixture(Section):

@@ -86,14 +86,17 @@ class Weighting:
         paced: SelfPaced | None = None,
         similarity: Scores | None = None,
         evaluator: Scores | None = None,
+        alone: Scores | None = None,
         seed: int = 1,
     ) -> None:
-        """``similarity``: chrF of the two targets of each source. ``evaluator``: its score of each reference. ``seed``:
-        for random numbers that stay the same from update to update."""
+        """``similarity``: chrF of the two targets of each source. ``evaluator``: its score of each reference.
+        ``alone``: 1 for sources with one target, 0 for others; None: all have two. ``seed``: for random numbers that
+        stay the same from update to update."""
         self.objective = objective
         self.mixture = mixture
         self.paced = paced
         self.evaluator = evaluator
+        self.alone = alone
         if paced and paced.criterion == "similarity":
             if similarity is None:
                 raise RetortError("the similarity of two targets is asked for, and there is none")
@@ -124,7 +127,10 @@ class Weighting:
             return weight_b
         distilled_b = _distilled(batch)
         if mixture.kind == "weighted":
-            return torch.where(distilled_b, mixture.weight * weight_b, (1 - mixture.weight) * weight_b)
+            weighted_b = torch.where(distilled_b, mixture.weight * weight_b, (1 - mixture.weight) * weight_b)
+            if self.alone is None:
+                return weighted_b
+            return torch.where(self.alone.of(batch.ids).bool().to(weight_b.device), weight_b, weighted_b)
         if self.evaluator is None:
             raise RetortError("a selective mixture needs an evaluator's scores of the references, and there are none")
         chosen_b = choose_distilled(
@@ -203,15 +209,23 @@ def weighting_of(
     selective = mixture is not None and mixture.kind == "selective"
     if paced is None and (mixture is None or mixture.kind == "union"):
         return None
-    similarity = evaluator = None
+    similarity = evaluator = alone = None
     if paced and paced.criterion == "similarity":
         similarity = Scores.read(train, MIXED, column="similarity", ids=_ids_of_kinds(corpus)[RAW])
     if selective:
         if agreement is None:
             raise RetortError("a selective mixture needs its evaluator's table, but no --agreement was given")
         evaluator = _evaluator_scores(agreement, corpus)
+    if mixture and mixture.kind == "weighted":
+        alone = _alone(corpus)
     return Weighting(
-        system.objective, mixture=mixture, paced=paced, similarity=similarity, evaluator=evaluator, seed=seed
+        system.objective,
+        mixture=mixture,
+        paced=paced,
+        similarity=similarity,
+        evaluator=evaluator,
+        alone=alone,
+        seed=seed,
     )
 
 
@@ -219,6 +233,12 @@ def _ids_of_kinds(corpus: EncodedCorpus) -> dict[str, np.ndarray]:
     """Ids of the pairs with a reference and of those with a translation; without kinds all are references."""
     distilled = np.zeros(len(corpus), bool) if corpus.distilled is None else corpus.distilled
     return {RAW: corpus.ids[~distilled], DISTILLED: corpus.ids[distilled]}
+
+
+def _alone(corpus: EncodedCorpus) -> Scores:
+    """1 of each source with one target alone, 0 of each with two."""
+    ids = _ids_of_kinds(corpus)
+    return Scores(corpus.ids, ~np.isin(corpus.ids, np.intersect1d(ids[RAW], ids[DISTILLED])))
 
 
 def _evaluator_scores(agreement: Path, corpus: EncodedCorpus) -> Scores:

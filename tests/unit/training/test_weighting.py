@@ -108,6 +108,15 @@ def test_a_weighted_mixture_weighs_by_kind_and_drops_what_counts_nothing():
     assert found.distilled_b.tolist() == [True] * 4 and torch.equal(found.target_bt, pairs.target_bt[1::2])
 
 
+def test_a_source_with_one_target_counts_1_in_a_weighted_mixture(tmp_path):
+    texts = Ragged.from_lists(sentences([3, 4, 5, 6]))
+    corpus = EncodedCorpus(np.array([0, 2, 2, 5]), texts, texts, np.array([False, False, True, True]))
+    system = System(objective=VANILLA, data="mixed", mixture=WeightedMixture(kind="weighted", weight=0.25))
+    weighting = weighting_of(system, corpus, tmp_path / "train.parquet", None, 1)
+    found = weighting(parallel(), corpus.batch(np.array([3, 2, 1, 0])), step(), {})
+    assert (found.ids.tolist(), found.weights.tolist()) == ([5, 2, 2, 0], [1.0, 0.25, 0.75, 1.0])
+
+
 def test_a_selective_mixture_has_one_target_of_each_source_and_ever_more_of_the_teacher_s():
     scores = Scores(np.array([3, 0, 2, 1]), np.array([0.95, 0.2, 0.5, 0.75]))
     weighting, pairs = Weighting(VANILLA, SELECTIVE, evaluator=scores), mixed()
