@@ -6,7 +6,6 @@ Shape letters: b batch, s source position, t target position, k passes, n target
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from retort.config import Autoregressive
 from retort.data.batches import Batch
@@ -17,6 +16,8 @@ from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
 from retort.objectives.base import Step
 from retort.objectives.shared.next_token import next_token_log_likelihood, next_token_loss
+
+log_likelihood = next_token_log_likelihood
 
 
 def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, step: Step) -> Loss:
@@ -40,8 +41,3 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Autoregressive, s
     )
     parts = {"nll": both.nll_k[0], "divergence": both.divergence / options.r_drop}
     return Loss(both.total / 2 / len(target_n), {name: nats / len(target_n) for name, nats in parts.items()})
-
-
-def log_likelihood(model: AutoregressiveModel, batch: Batch, options: Autoregressive) -> Tensor:
-    """log P(y | x) of each pair, eos included: nats [b]."""
-    return next_token_log_likelihood(model, batch)

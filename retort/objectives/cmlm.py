@@ -6,8 +6,6 @@ occurs, as one-pass decoding needs (the official code never masks all; fairseq's
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from retort.config import Cmlm
 from retort.data.batches import Batch
 from retort.losses.base import Loss
@@ -16,18 +14,10 @@ from retort.models.parallel import ParallelModel
 from retort.objectives.base import Step
 from retort.objectives.shared.masked_targets import masked_agreement, masked_log_likelihood, masked_loss
 
+log_likelihood, agreement = masked_log_likelihood, masked_agreement
+
 
 def compute(model: ParallelModel, batch: Batch, options: Cmlm, step: Step) -> Loss:
     """Weighted mean cross entropy per masked token, plus the weighted length loss."""
     masked_bt = random_mask(batch.target_bt, step.generator)
     return masked_loss(model, batch, options=options, masked_bt=masked_bt, teacher=step.teacher)
-
-
-def log_likelihood(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
-    """log P(y | x) of each pair, in one pass, its length included: nats [b]."""
-    return masked_log_likelihood(model, batch)
-
-
-def agreement(model: ParallelModel, batch: Batch, options: Cmlm) -> Tensor:
-    """Share of each target's tokens that are most probable in their slots, with all tokens masked: [b]."""
-    return masked_agreement(model, batch)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from retort.config import Ctc
 from retort.data.batches import Batch
 from retort.losses.base import Loss
@@ -11,6 +9,8 @@ from retort.losses.ctc_alignments import ctc_loss, ctc_target
 from retort.models.parallel import ParallelModel
 from retort.objectives.base import Step
 from retort.objectives.shared.ctc_slots import ctc_agreement, ctc_log_likelihood
+
+log_likelihood, agreement = ctc_log_likelihood, ctc_agreement
 
 
 def compute(model: ParallelModel, batch: Batch, options: Ctc, step: Step) -> Loss:
@@ -27,13 +27,3 @@ def compute(model: ParallelModel, batch: Batch, options: Ctc, step: Step) -> Los
         weight_b=batch.weights,
         label_smoothing=options.label_smoothing if model.training else 0.0,
     )
-
-
-def log_likelihood(model: ParallelModel, batch: Batch, options: Ctc) -> Tensor:
-    """log P(y | x) of each pair: nats [b]; -inf where the slots cannot hold the target."""
-    return ctc_log_likelihood(model, batch)
-
-
-def agreement(model: ParallelModel, batch: Batch, options: Ctc) -> Tensor:
-    """Share of each sentence's slots whose most probable token is that of the target's best alignment: [b]."""
-    return ctc_agreement(model, batch)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor
-
 from retort.config import Dag
 from retort.data.batches import Batch
 from retort.losses.base import Loss
 from retort.models.dag import DagModel
 from retort.objectives.base import Step
 from retort.objectives.shared.graphs import graph_log_likelihood, graph_loss, trained_graph
+
+log_likelihood = graph_log_likelihood
 
 
 def compute(model: DagModel, batch: Batch, options: Dag, step: Step) -> Loss:
@@ -28,8 +28,3 @@ def compute(model: DagModel, batch: Batch, options: Dag, step: Step) -> Loss:
     graph, parts = trained_graph(model, batch, options, step)
     loss = graph_loss(graph, batch)
     return replace(loss, parts=loss.parts | parts)
-
-
-def log_likelihood(model: DagModel, batch: Batch, options: Dag) -> Tensor:
-    """log P(y | x) of each pair, eos included: nats [b]; -inf where the target has more tokens than vertices."""
-    return graph_log_likelihood(model, batch)

@@ -18,6 +18,8 @@ from retort.models.dag import DagModel
 from retort.objectives.base import Step
 from retort.objectives.shared.graphs import TargetGraph, graph_log_likelihood, graph_loss, trained_graph
 
+log_likelihood = graph_log_likelihood
+
 
 def compute(model: DagModel, batch: Batch, options: FuzzyDag, step: Step) -> Loss:
     """1 - precision x brevity penalty, weighted mean over sentences, plus ``likelihood_weight`` x the loss of ``dag``.
@@ -48,8 +50,3 @@ def bigram_precision(graph: TargetGraph, target_bt: Tensor) -> tuple[Tensor, Ten
     length_b = visits_bt.sum(1)
     brevity_b = torch.exp(1 - graph.length_b / length_b).clamp(max=1)
     return matches_b / (length_b - 1), brevity_b
-
-
-def log_likelihood(model: DagModel, batch: Batch, options: FuzzyDag) -> Tensor:
-    """log P(y | x) of each pair, eos included: nats [b]; -inf where the target has more tokens than vertices."""
-    return graph_log_likelihood(model, batch)

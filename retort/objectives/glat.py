@@ -21,6 +21,8 @@ from retort.objectives.base import Step
 from retort.objectives.shared.glancing import first_guess, glancing_ratio
 from retort.objectives.shared.masked_targets import masked_agreement, masked_log_likelihood, masked_loss
 
+log_likelihood, agreement = masked_log_likelihood, masked_agreement
+
 
 def compute(model: ParallelModel, batch: Batch, options: Glat, step: Step) -> Loss:
     """Weighted mean cross entropy per token that is not revealed, eos included, plus the weighted length loss.
@@ -36,16 +38,6 @@ def compute(model: ParallelModel, batch: Batch, options: Glat, step: Step) -> Lo
     masked_bt = real_bt & ~revealed_bt
     loss = masked_loss(model, batch, options=options, masked_bt=masked_bt, encoded=encoded, teacher=step.teacher)
     return replace(loss, parts=loss.parts | {"revealed": revealed_bt.sum() / real_bt.sum()})
-
-
-def log_likelihood(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
-    """log P(y | x) of each pair, its length included, with nothing revealed: nats [b]."""
-    return masked_log_likelihood(model, batch)
-
-
-def agreement(model: ParallelModel, batch: Batch, options: Glat) -> Tensor:
-    """Share of each target's tokens that are most probable in their slots, with nothing revealed: [b]."""
-    return masked_agreement(model, batch)
 
 
 def reveal(

@@ -21,6 +21,8 @@ from retort.objectives.base import Step
 from retort.objectives.shared.ctc_slots import ctc_agreement, ctc_log_likelihood
 from retort.objectives.shared.glancing import first_guess, glancing_ratio
 
+log_likelihood, agreement = ctc_log_likelihood, ctc_agreement
+
 
 def compute(model: ParallelModel, batch: Batch, options: GlatCtc, step: Step) -> Loss:
     """The CTC loss over all slots, revealed ones included: weighted mean per target token (no eos).
@@ -52,19 +54,6 @@ def compute(model: ParallelModel, batch: Batch, options: GlatCtc, step: Step) ->
         label_smoothing=options.label_smoothing if model.training else 0.0,
     )
     return replace(loss, parts=loss.parts | {"revealed": revealed})
-
-
-def log_likelihood(model: ParallelModel, batch: Batch, options: GlatCtc) -> Tensor:
-    """log P(y | x) of each pair, nothing revealed: nats [b]; -inf where the slots cannot hold the target."""
-    return ctc_log_likelihood(model, batch)
-
-
-def agreement(model: ParallelModel, batch: Batch, options: GlatCtc) -> Tensor:
-    """Share of each sentence's slots whose most probable token is that of the target's best alignment: [b].
-
-    Nothing is revealed.
-    """
-    return ctc_agreement(model, batch)
 
 
 @torch.no_grad()

@@ -30,6 +30,8 @@ from retort.objectives.shared.next_token import next_token_log_likelihood, next_
 from retort.search.base import output_limits
 from retort.search.left_to_right import Choose, extend
 
+log_likelihood = next_token_log_likelihood
+
 
 @dataclass(frozen=True)
 class Prefixes:
@@ -70,12 +72,6 @@ def compute(model: AutoregressiveModel, batch: Batch, options: Imitation, step: 
         target_bt = target_bt.index_copy(0, own_r, answers_rt)
     total, nll = linear_cross_entropy(states_nd, weight_vd, target_bt[real_bt], label_smoothing=options.label_smoothing)
     return Loss(total / len(states_nd), {"nll": nll / len(states_nd), "rollouts": share})
-
-
-@torch.no_grad()
-def log_likelihood(model: AutoregressiveModel, batch: Batch, options: Imitation) -> Tensor:
-    """log P(y | x) of each pair, eos included: nats [b]."""
-    return next_token_log_likelihood(model, batch)
 
 
 @torch.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from retort.config import Janus
@@ -15,6 +14,9 @@ from retort.objectives.base import Step
 from retort.objectives.shared.joint_modes import AUTOREGRESSIVE, AUXILIARY, PARALLEL, joint_loss
 from retort.objectives.shared.masked_targets import masked_log_likelihood
 from retort.objectives.shared.predicted_length import length_loss
+
+log_likelihood = masked_log_likelihood
+"""By the parallel mode, in one pass."""
 
 SPAN_RATIO, SPAN_LENGTH = 0.7, 2.0
 """For ``masking: span``: share of tokens, and mean of the Poisson distribution (released code of Liang et al.)."""
@@ -66,9 +68,3 @@ def janus_loss(model: JanusModel, batch: Batch, options: Janus, masked_bt: Tenso
         },
         counts=dict.fromkeys(("auxiliary", "parallel", "divergence"), masked) | {"length": batch.weights.sum()},
     )
-
-
-@torch.no_grad()
-def log_likelihood(model: JanusModel, batch: Batch, options: Janus) -> Tensor:
-    """log P(y | x) of each pair by the parallel mode, in one pass, its length included: nats [b]."""
-    return masked_log_likelihood(model, batch)

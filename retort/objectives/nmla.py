@@ -20,6 +20,8 @@ from retort.models.parallel import ParallelModel
 from retort.objectives.base import Step
 from retort.objectives.shared.ctc_slots import ctc_agreement, ctc_log_likelihood
 
+log_likelihood, agreement = ctc_log_likelihood, ctc_agreement
+
 
 def compute(model: ParallelModel, batch: Batch, options: Nmla, step: Step) -> Loss:
     """1 - F1, weighted mean over the sentences that have bigrams and over the layers that predict, plus
@@ -50,13 +52,3 @@ def bigram_f1(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b:
     repeats_bt = repeat_probs(states_btd, weight_vd, blank=BLANK)
     total_b = ctc_bigram_total(log_probs_btk[:, :, 0], repeats_bt, slots_b=slots_b)
     return 2 * matches_b / (total_b + (target.length_b - 1).clamp(min=1))
-
-
-def log_likelihood(model: ParallelModel, batch: Batch, options: Nmla) -> Tensor:
-    """log P(y | x) of each pair: nats [b]; -inf where the slots cannot hold the target."""
-    return ctc_log_likelihood(model, batch)
-
-
-def agreement(model: ParallelModel, batch: Batch, options: Nmla) -> Tensor:
-    """Share of each sentence's slots whose most probable token is that of the target's best alignment: [b]."""
-    return ctc_agreement(model, batch)

@@ -8,8 +8,6 @@ Shape letters: b batch, s source position, t slot, i target token, n token of an
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from retort.config import Oaxe
 from retort.data.batches import Batch
 from retort.data.vocabulary import MASK, PAD
@@ -20,6 +18,9 @@ from retort.models.parallel import ParallelModel
 from retort.objectives.base import Step
 from retort.objectives.shared.masked_targets import masked_log_likelihood, masked_loss
 from retort.objectives.shared.predicted_length import length_loss
+
+log_likelihood = masked_log_likelihood
+"""Of the target in its own order, as search would output it."""
 
 
 def compute(model: ParallelModel, batch: Batch, options: Oaxe, step: Step) -> Loss:
@@ -53,8 +54,3 @@ def compute(model: ParallelModel, batch: Batch, options: Oaxe, step: Step) -> Lo
     truncated = (truncated_btn * tokens_btn).sum() / real_bt.sum()
     parts = {"nll": nll.detach() / tokens, "length": length.detach(), "truncated": truncated}
     return Loss(total / tokens + options.length_weight * length, parts, counts={"length": batch.weights.sum()})
-
-
-def log_likelihood(model: ParallelModel, batch: Batch, options: Oaxe) -> Tensor:
-    """log P(y | x) of each pair in its own order, as search would output it, its length included: nats [b]."""
-    return masked_log_likelihood(model, batch)

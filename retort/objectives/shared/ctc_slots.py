@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from retort.config import ObjectiveSection
 from retort.data.batches import Batch
 from retort.losses.ctc_alignments import best_tokens, ctc_target, sentence_nll
 from retort.models.kernels import most_probable
@@ -15,7 +16,7 @@ from retort.models.parallel import ParallelModel
 
 
 @torch.no_grad()
-def ctc_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
+def ctc_log_likelihood(model: ParallelModel, batch: Batch, options: ObjectiveSection) -> Tensor:
     """log P(y | x) of each pair: nats [b]; -inf where the slots cannot hold the target."""
     target = ctc_target(batch)
     states_btd, slots_b = model.decode_upsampled(batch.source_bs, *model.encode(batch.source_bs))
@@ -24,7 +25,7 @@ def ctc_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def ctc_agreement(model: ParallelModel, batch: Batch) -> Tensor:
+def ctc_agreement(model: ParallelModel, batch: Batch, options: ObjectiveSection) -> Tensor:
     """Share of each sentence's slots whose most probable token is that of the target's best alignment: [b].
 
     0 where the slots cannot hold the target.

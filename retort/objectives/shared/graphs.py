@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retort.config import Glancing
+from retort.config import Glancing, ObjectiveSection
 from retort.data.batches import Batch
 from retort.data.vocabulary import PAD
 from retort.losses.base import MIN_WEIGHT, Loss
@@ -93,7 +93,7 @@ def graph_loss(graph: TargetGraph, batch: Batch) -> Loss:
 
 
 @torch.no_grad()
-def graph_log_likelihood(model: DagModel, batch: Batch) -> Tensor:
+def graph_log_likelihood(model: DagModel, batch: Batch, options: ObjectiveSection) -> Tensor:
     """log P(y | x) of each pair, nothing revealed, as ``log_prob``: nats [b]."""
     memory_bsd, memory_bias = model.encode(batch.source_bs)
     return log_prob(target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=None))

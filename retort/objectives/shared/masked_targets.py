@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from retort.config import SmoothedSlots, TaughtSlots
+from retort.config import ObjectiveSection, SmoothedSlots, TaughtSlots
 from retort.data.batches import Batch
 from retort.data.vocabulary import MASK, PAD
 from retort.losses.base import MIN_WEIGHT, Loss
@@ -64,7 +64,7 @@ def masked_loss(
 
 
 @torch.no_grad()
-def masked_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
+def masked_log_likelihood(model: ParallelModel, batch: Batch, options: ObjectiveSection) -> Tensor:
     """log P(length | x) + sum of log P(y_t | x, length), eos included, with all tokens masked: nats, float32 [b]."""
     length_b = (batch.target_bt != PAD).sum(1)
     # all tokens are masked, so targets of one source and length share their states, as most candidates of a source do
@@ -79,7 +79,7 @@ def masked_log_likelihood(model: ParallelModel, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def masked_agreement(model: ParallelModel, batch: Batch) -> Tensor:
+def masked_agreement(model: ParallelModel, batch: Batch, options: ObjectiveSection) -> Tensor:
     """Share of each target's tokens, eos included, that are most probable in their slots, all tokens masked: [b]."""
     real_bt = batch.target_bt != PAD
     states_btd = model.decode_tokens(batch.target_bt.masked_fill(real_bt, MASK), *model.encode(batch.source_bs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from retort.config import ObjectiveSection
 from retort.data.batches import Batch
 from retort.data.vocabulary import PAD
 from retort.losses.base import Loss
@@ -27,7 +28,7 @@ def next_token_loss(model: AutoregressiveModel, batch: Batch, label_smoothing: f
 
 
 @torch.no_grad()
-def next_token_log_likelihood(model: AutoregressiveModel, batch: Batch) -> Tensor:
+def next_token_log_likelihood(model: AutoregressiveModel, batch: Batch, options: ObjectiveSection) -> Tensor:
     """log P(y | x) of each pair, eos included: nats [b]."""
     states_btd = model(batch.source_bs, shifted_right(batch.target_bt))
     return target_log_probs(states_btd, model.embeddings.output, batch.target_bt)
