@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from retort.losses.cross_entropy import scaled_gradients
 from retort.models.kernels import chunk_size, linear
 
 Score = Callable[[slice, Tensor], tuple[Tensor, Tensor]]
@@ -55,8 +54,14 @@ def projected_loss(states_nd: Tensor, weight_vd: Tensor, score: Score, weights_n
     return _ProjectedLoss.apply(states_nd, weight_vd, score, weights_n)  # type: ignore[no-any-return]
 
 
+def scaled_gradients(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of states and projection saved by the forward pass, times the gradient of the loss."""
+    states_gradient, weight_gradient = ctx.saved_tensors
+    return states_gradient * scale.to(states_gradient.dtype), (weight_gradient * scale).to(states_gradient.dtype)
+
+
 def softmax_and_normaliser(logits: Tensor) -> tuple[Tensor, Tensor]:
     """softmax(logits) [..., v] and logsumexp(logits) [...]."""
     probabilities = torch.softmax(logits, -1)
-    # as in linear_cross_entropy: cheaper than logsumexp
+    # cheaper than logsumexp: the largest probability is exp(largest logit - logsumexp)
     return probabilities, logits.amax(-1) - probabilities.amax(-1).log()

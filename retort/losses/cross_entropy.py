@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from retort.losses.chunked_projection import scaled_gradients, softmax_and_normaliser
 from retort.models.kernels import chunk_size
 
 
@@ -36,13 +37,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             target = target_n[rows, None]
             weights_c = None if weights_n is None else weights_n[rows]
             logits = functional.linear(states, weight_vd).float()
-            probabilities = torch.softmax(logits, -1)
-            # cheaper than logsumexp: the largest probability is exp(largest logit - logsumexp)
-            normaliser_n = logits.amax(-1) - probabilities.amax(-1).log()
-            nll = _weighted_sum(normaliser_n - logits.gather(1, target)[:, 0], weights_c)
+            probabilities, normaliser_c = softmax_and_normaliser(logits)
+            nll = _weighted_sum(normaliser_c - logits.gather(1, target)[:, 0], weights_c)
             plain += nll
             if smoothing:
-                uniform = _weighted_sum(normaliser_n - logits.mean(-1), weights_c)
+                uniform = _weighted_sum(normaliser_c - logits.mean(-1), weights_c)
                 smoothed += (1 - smoothing) * nll + smoothing * uniform
             if needs_gradient:
                 gradient = probabilities.sub_(smoothing / v)
@@ -65,12 +64,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _weighted_sum(loss_c: Tensor, weights_c: Tensor | None) -> Tensor:
     return loss_c.sum() if weights_c is None else (loss_c * weights_c).sum()
-
-
-def scaled_gradients(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of states and projection saved by the forward pass, times the gradient of the loss."""
-    states_gradient, weight_gradient = ctx.saved_tensors
-    return states_gradient * scale.to(states_gradient.dtype), (weight_gradient * scale).to(states_gradient.dtype)
 
 
 def linear_cross_entropy(

@@ -2,7 +2,7 @@
 
 The forward pass projects chunk by chunk and keeps one number per slot; the backward pass projects again.
 
-Shape letters: b batch, t slot, d width, v vocabulary.
+Shape letters: b batch, c sentences of a chunk, t slot, d width, v vocabulary.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retort.losses.token_log_probs import sentence_chunks
+from retort.losses.token_log_probs import chunked_gradients, sentence_chunks
 from retort.models.kernels import linear
 
 
@@ -31,7 +31,7 @@ class _RepeatProbs(torch.autograd.Function):
         b, t, _ = states_btd.shape
         repeats_bt = torch.zeros(b, t, dtype=torch.float32, device=states_btd.device)
         for rows in sentence_chunks(b, t, states_btd.device):
-            _, tokens = _distributions(states_btd[rows], weight_vd, blank)
+            _, tokens = _distributions(linear(states_btd[rows], weight_vd).float(), blank)
             repeats_bt[rows, 1:] = (tokens[:, 1:] * tokens[:, :-1]).sum(-1)
         ctx.save_for_backward(states_btd, weight_vd)
         ctx.blank = blank
@@ -41,26 +41,21 @@ class _RepeatProbs(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         states_btd, weight_vd = ctx.saved_tensors
         (gradient_bt,) = gradients
-        b, t, d = states_btd.shape
-        states_gradient = torch.empty_like(states_btd)
-        weight_gradient = torch.zeros(weight_vd.shape, dtype=torch.float32, device=weight_vd.device)
-        weight_dv = weight_vd.t().contiguous()
-        for rows in sentence_chunks(b, t, states_btd.device):
-            probs, tokens = _distributions(states_btd[rows], weight_vd, ctx.blank)
+
+        def of_logits(rows: slice, logits_ctv: Tensor) -> Tensor:
+            probs, tokens = _distributions(logits_ctv, ctx.blank)
             gradient = gradient_bt[rows, 1:, None]
             # a slot's own repeat, and that of the slot behind it
             full = functional.pad(gradient * tokens[:, :-1], (0, 0, 1, 0))
             full[:, :-1] += gradient * tokens[:, 1:]
-            full = (probs * (full - (full * probs).sum(-1, keepdim=True))).to(weight_vd.dtype)
-            states_gradient[rows] = linear(full, weight_dv)
-            states_dn = states_btd[rows].reshape(-1, d).t().contiguous()
-            weight_gradient += linear(full.flatten(0, 1).t(), states_dn)
-        return states_gradient, weight_gradient.to(weight_vd.dtype), None
+            return probs * (full - (full * probs).sum(-1, keepdim=True))
+
+        return *chunked_gradients(states_btd, weight_vd, of_logits), None
 
 
-def _distributions(states: Tensor, weight_vd: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+def _distributions(logits: Tensor, blank: int) -> tuple[Tensor, Tensor]:
     """Probabilities of all tokens, and the same with 0 for the blank."""
-    probs = torch.softmax(linear(states, weight_vd).float(), -1)
+    probs = torch.softmax(logits, -1)
     tokens = probs.clone()
     tokens[..., blank] = 0
     return probs, tokens

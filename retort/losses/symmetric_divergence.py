@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retort.losses.cross_entropy import scaled_gradients
+from retort.losses.chunked_projection import scaled_gradients
 from retort.models.kernels import chunk_size
 
 Pairs = Mapping[tuple[int, int], float]
