@@ -24,7 +24,7 @@ from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
 from retort.search.base import Hypothesis, no_output
 from retort.search.decoding import decode
-from retort.search.tokens import length_normalised, output_limit
+from retort.search.tokens import length_penalty, output_limit
 
 PATIENCE, PATIENCE_OF_LISTS = 2, 4
 """Finished hypotheses that are waited for, in beam sizes: for the best one, and for a longer list. Measured on the
@@ -144,7 +144,7 @@ class ExactSearch:
         """The score of ``retort.search`` for one of CTranslate2; the length counts eos."""
         if not isinstance(self.search, Beam):
             return score
-        return length_normalised(score * length, length, self.search.length_penalty)
+        return score * length / length_penalty(length, self.search.length_penalty)
 
 
 def differing(expected: Sequence[Sequence[Hypothesis]], given: Sequence[Sequence[Hypothesis]], best: int) -> list[int]:

@@ -12,7 +12,7 @@ from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.system import Decoded, Scored, System, distinct
-from retort.search.tokens import length_normalised, output_limit
+from retort.search.tokens import length_penalty, output_limit
 
 LENGTH_PENALTY = -1
 """CTranslate2 ranks a beam's outputs by log P / length ** penalty, and gives as many as the beam has rows. With this
@@ -124,7 +124,7 @@ class CTranslate2System(System):
         decoded = _decoded(tokens, limit)
         if decoded.truncated:
             log_probs = log_probs[: len(tokens)]
-        score = length_normalised(sum(log_probs), len(log_probs), self._length_penalty)
+        score = sum(log_probs) / length_penalty(len(log_probs), self._length_penalty)
         return Scored(decoded, score, log_probs[: len(decoded.tokens)])
 
     def _ranked(self, sources: Sequence[Sequence[int]], count: int) -> list[Ranked]:
@@ -162,7 +162,7 @@ class CTranslate2System(System):
 
     def _own_score(self, score: float, length: int) -> float:
         """The score of ``retort.search`` for one of CTranslate2; the length counts eos."""
-        return length_normalised(score * length**LENGTH_PENALTY, length, self._length_penalty)
+        return score * length**LENGTH_PENALTY / length_penalty(length, self._length_penalty)
 
     def _pieces(self, source: Sequence[int]) -> list[str]:
         return [self._source_pieces[i] for i in source]

@@ -12,6 +12,7 @@ from retort.config import Beam
 from retort.data.vocabulary import BOS, EOS
 from retort.models.autoregressive import AutoregressiveModel, Cache
 from retort.search.base import Hypothesis, no_output, output_limits, restrict
+from retort.search.tokens import length_penalty
 
 GROUP = 16
 """Candidates per group, of which only the maximum is compared at first; a power of two."""
@@ -21,9 +22,9 @@ GROUP = 16
 def search(
     model: AutoregressiveModel, source_bs: Tensor, options: Beam, prefix_bt: Tensor | None = None
 ) -> list[list[Hypothesis]]:
-    """The ``beam_size`` best finished hypotheses per source, by log P / ((5 + length) / 6) ** length_penalty.
+    """The ``beam_size`` best finished hypotheses per source, by log P / ``length_penalty``.
 
-    The length includes eos (Wu et al. 2016, section 7). A source is finished when no open hypothesis can beat its worst
+    A source is finished when no open hypothesis can beat its worst
     finished one. All hypotheses begin with the source's prefix.
     """
     return _BeamSearch(model, source_bs, options=options, prefix_bt=prefix_bt).run()
@@ -104,7 +105,7 @@ class _BeamSearch:
 
     def _finish(self, best_bc: Tensor, row_bc: Tensor, token_bc: Tensor, tokens_rt: Tensor, step: int) -> None:
         """Store candidates that end at this step: with eos among the k best, or truncated at the length limit."""
-        penalty = ((5 + step) / 6) ** self.alpha
+        penalty = length_penalty(step, self.alpha)
         ends_bc = (token_bc == EOS) & (best_bc > float("-inf"))
         ends_bc[:, self.k :] = False
         source_e = ends_bc.nonzero()[:, 0]
@@ -143,7 +144,7 @@ class _BeamSearch:
                 continue
             if len(finished) >= self.k:
                 # log P can only fall, and the penalty that divides it is largest at the limit
-                reachable = best / ((5 + self.limits[source] + 1) / 6) ** self.alpha
+                reachable = best / length_penalty(self.limits[source] + 1, self.alpha)
                 if reachable <= finished[-1].score:
                     continue
             keep.append(i)

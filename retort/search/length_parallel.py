@@ -19,6 +19,7 @@ from retort.models.autoregressive import AutoregressiveModel
 from retort.models.parallel import ParallelModel, most_probable_lengths
 from retort.search.base import Hypothesis
 from retort.search.length_candidates import LengthCandidates, repeated_memory
+from retort.search.tokens import length_penalty
 
 SCORED_TOKENS = 8192
 """Candidates x padded length that the teacher scores at once; bounds the memory for large batches."""
@@ -36,7 +37,7 @@ def search(
     nbest_lists = candidates.fill(options)
     if teacher is None:
         return nbest_lists
-    return rescored(teacher, source_bs, nbest_lists, length_penalty=options.length_penalty)
+    return rescored(teacher, source_bs, nbest_lists, alpha=options.length_penalty)
 
 
 def lengths_around(model: ParallelModel, source_bs: Tensor, count: int) -> LengthCandidates:
@@ -60,9 +61,9 @@ def lengths_around(model: ParallelModel, source_bs: Tensor, count: int) -> Lengt
 
 
 def rescored(
-    teacher: AutoregressiveModel, source_bs: Tensor, nbest_lists: list[list[Hypothesis]], length_penalty: float
+    teacher: AutoregressiveModel, source_bs: Tensor, nbest_lists: list[list[Hypothesis]], alpha: float
 ) -> list[list[Hypothesis]]:
-    """The hypotheses with the teacher's scores log P / ((5 + length) / 6) ** length_penalty (nats), best first.
+    """The hypotheses with the teacher's scores log P / ``length_penalty`` (nats), best first.
 
     P and length include eos for every hypothesis.
     """
@@ -78,6 +79,6 @@ def rescored(
         states_ntd = teacher.decode(shifted_right(target_nt), *repeated_memory(*memory, source_n[row_index]))
         score_n[row_index] = target_log_probs(states_ntd, teacher.embeddings.output, target_nt)
     length_n = torch.from_numpy(targets.lengths).to(source_bs.device) + 1
-    scores = iter((score_n / ((5 + length_n) / 6) ** length_penalty).tolist())
+    scores = iter((score_n / length_penalty(length_n, alpha)).tolist())
     scored = [[replace(h, score=next(scores), passes=h.passes + 1) for h in hypotheses] for hypotheses in nbest_lists]
     return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in scored]

@@ -6,6 +6,7 @@ In plain Python: an output has some tens of tokens, for which calls of numpy tak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from retort.data.vocabulary import SPECIAL_IDS, UNK
 
@@ -43,7 +44,7 @@ def output_limit(source_tokens: int, max_ratio: float, longest: int) -> int:
     return min(int(max_ratio * source_tokens) + 10, longest - 1)
 
 
-def length_normalised(log_prob: float, length: int, length_penalty: float) -> float:
-    """log P / ((5 + length) / 6) ** length_penalty, the score of left-to-right searches; the length counts eos, or the
-    token after the limit (Wu et al. 2016, section 7)."""
-    return log_prob / ((5 + length) / 6) ** length_penalty
+def length_penalty(length: Any, alpha: float) -> Any:
+    """((5 + length) / 6) ** alpha, what left-to-right searches divide log P by; ``length`` is a number, an array or a
+    tensor, and counts eos, or the token after the limit (Wu et al. 2016, section 7)."""
+    return ((5 + length) / 6) ** alpha

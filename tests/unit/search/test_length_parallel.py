@@ -263,7 +263,7 @@ def test_a_candidate_as_long_as_the_model_can_be_is_scored(teacher):
 def test_a_teacher_whose_slots_have_places_scores_a_candidate_as_long_as_the_model_can_be():
     filler = [Hypothesis([A, B] * (length // 2), 0.0, False, 1) for length in (38, 40)]
     (short, longest), (alone,) = (
-        length_parallel.rescored(bang_model(max_length=40), ONE, [hypotheses], length_penalty=0.0)[0]
+        length_parallel.rescored(bang_model(max_length=40), ONE, [hypotheses], alpha=0.0)[0]
         for hypotheses in (filler, filler[1:])
     )
     assert len(longest.tokens) == 40 and longest.score < short.score < 0
