@@ -45,12 +45,10 @@ class TargetGraph(NamedTuple):
 
 
 def target_graph(
-    model: DagModel, batch: Batch, memory_bsd: Tensor, memory_bias: Tensor, given_bt: Tensor | None
+    model: DagModel, batch: Batch, encoded: tuple[Tensor, Tensor], given_bt: Tensor | None = None
 ) -> TargetGraph:
     """The graphs of a batch; ``given_bt`` are tokens to place in vertices, PAD elsewhere."""
-    states_btd, vertices_b = model.decode_upsampled(
-        batch.source_bs, memory_bsd, memory_bias=memory_bias, given_bt=given_bt
-    )
+    states_btd, vertices_b = model.decode_upsampled(batch.source_bs, *encoded, given_bt)
     log_probs_btn = token_log_probs(states_btd, model.embeddings.output, batch.target_bt)
     length_b = (batch.target_bt != PAD).sum(1) + 1
     transitions_bij = model.transitions(states_btd, vertices_b)
@@ -61,14 +59,12 @@ def trained_graph(
     model: DagModel, batch: Batch, options: Glancing, step: Step
 ) -> tuple[TargetGraph, dict[str, Tensor]]:
     """The graphs of a batch, after glancing in training, and the share ``revealed`` where there was any."""
-    memory_bsd, memory_bias = model.encode(batch.source_bs)
+    encoded = model.encode(batch.source_bs)
     ratio = glancing_ratio(options, step.progress)
     if not model.training or ratio <= 0:
-        return target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=None), {}
-    given_bt = reveal(
-        model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, ratio=ratio, generator=step.generator
-    )
-    graph = target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=given_bt)
+        return target_graph(model, batch, encoded), {}
+    given_bt = reveal(model, batch, encoded=encoded, ratio=ratio, generator=step.generator)
+    graph = target_graph(model, batch, encoded=encoded, given_bt=given_bt)
     return graph, {"revealed": (given_bt != PAD).sum() / (batch.target_bt != PAD).sum()}
 
 
@@ -95,13 +91,12 @@ def graph_loss(graph: TargetGraph, batch: Batch) -> Loss:
 @torch.no_grad()
 def graph_log_likelihood(model: DagModel, batch: Batch, options: ObjectiveSection) -> Tensor:
     """log P(y | x) of each pair, nothing revealed, as ``log_prob``: nats [b]."""
-    memory_bsd, memory_bias = model.encode(batch.source_bs)
-    return log_prob(target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=None))
+    return log_prob(target_graph(model, batch, model.encode(batch.source_bs)))
 
 
 @torch.no_grad()
 def reveal(
-    model: DagModel, batch: Batch, memory_bsd: Tensor, memory_bias: Tensor, ratio: float, generator: torch.Generator
+    model: DagModel, batch: Batch, encoded: tuple[Tensor, Tensor], ratio: float, generator: torch.Generator
 ) -> Tensor:
     """Target tokens [b, t] to place in vertices, PAD elsewhere (glancing: Qian et al. 2021).
 
@@ -110,7 +105,7 @@ def reveal(
     """
     # with the dropout of the training pass, so that its own errors are counted
     with rewound_dropout(model.device):
-        graph = target_graph(model, batch, memory_bsd=memory_bsd, memory_bias=memory_bias, given_bt=None)
+        graph = target_graph(model, batch, encoded)
     states_btd, vertices_b, length_b = graph.states_btd, graph.vertices_b, graph.length_b
     log_transitions_bij = graph.transitions_bij.log()
     scores_nbt = best_scores(graph.emissions_nbt, log_transitions_bij)

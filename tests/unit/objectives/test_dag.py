@@ -121,7 +121,7 @@ def test_a_share_of_the_wrong_tokens_is_revealed_on_the_best_path(monkeypatch, s
     asked = []
     guess = torch.tensor([6, 6, 8, 9, 9, 9])
     monkeypatch.setattr(graphs, "most_probable", lambda states, weight: asked.append(states) or guess)
-    given = graphs.reveal(model, pairs, *model.encode(pairs.source_bs), share, torch.Generator().manual_seed(1))
+    given = graphs.reveal(model, pairs, model.encode(pairs.source_bs), share, torch.Generator().manual_seed(1))
     assert ((given != PAD).sum(1)).tolist() == [revealed, 0]
     assert given[0, 0] == PAD and given.shape == (2, 12)
     states, vertices = model.decode_upsampled(pairs.source_bs, *model.encode(pairs.source_bs))
@@ -138,7 +138,7 @@ def test_a_share_of_the_wrong_tokens_is_revealed_on_the_best_path(monkeypatch, s
 def test_every_token_of_the_path_is_revealed_equally_often():
     model, pairs = dag_model(2), batch([[7, 8, 9]] * 600, [[6, 7, 8]] * 600)
     memory = model.encode(pairs.source_bs)
-    given = graphs.reveal(model, pairs, *memory, 0.5, torch.Generator().manual_seed(1))
+    given = graphs.reveal(model, pairs, memory, 0.5, torch.Generator().manual_seed(1))
     counts = (given != PAD).sum(0)
     places = counts.nonzero()[:, 0]
     assert len(places) == 4 and (given != PAD).sum(1).unique().numel() == 1
