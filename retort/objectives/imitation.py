@@ -28,7 +28,7 @@ from retort.models.kernels import most_probable
 from retort.objectives.base import Step
 from retort.objectives.shared.next_token import next_token_log_likelihood, next_token_loss
 from retort.search.base import output_limits
-from retort.search.left_to_right import Choose, extend
+from retort.search.left_to_right import Choose, best_token, extend
 
 log_likelihood = next_token_log_likelihood
 
@@ -125,7 +125,7 @@ def rollouts(
     model: AutoregressiveModel, source_rs: Tensor, limits: list[int], options: Rollout, generator: torch.Generator
 ) -> Tensor:
     """The model's own outputs [r, t], decoded in evaluation mode: with eos or cut at ``limits``, then padding."""
-    choose = _sampler(options.top_k, generator) if options.kind == "sample" else _best
+    choose = _sampler(options.top_k, generator) if options.kind == "sample" else best_token
     training = model.training
     outputs = extend(model.eval(), source_rs, limits=limits, choose=choose)
     model.train(training)
@@ -138,11 +138,6 @@ def answers(teacher: AutoregressiveModel, source_rs: Tensor, input_rt: Tensor, r
     """The teacher's most probable token [r, t] after each prefix in the loss, PAD elsewhere."""
     states_nd = teacher(source_rs, input_rt)[real_rt]
     return torch.full_like(input_rt, PAD).masked_scatter(real_rt, most_probable(states_nd, teacher.embeddings.output))
-
-
-def _best(log_probs_bv: Tensor) -> tuple[Tensor, Tensor]:
-    best = log_probs_bv.max(1)
-    return best.values, best.indices
 
 
 def _sampler(top_k: int, generator: torch.Generator) -> Choose:

@@ -17,14 +17,7 @@ def search(
 ) -> list[list[Hypothesis]]:
     """The prefix, then the most probable token at each step; the score is the summed log-probability, eos included."""
     limits = output_limits(source_bs, options.max_ratio, longest=model.config.max_length, prefix_bt=prefix_bt)
-    outputs = extend(
-        model,
-        source_bs,
-        limits,
-        choose=lambda log_probs_bv: log_probs_bv.max(1),
-        prefix_bt=prefix_bt,
-        impossible=no_output(options),
-    )
+    outputs = extend(model, source_bs, limits, prefix_bt=prefix_bt, impossible=no_output(options))
     columns = (outputs.tokens_bt, outputs.length_b, outputs.score_b, outputs.truncated_b)
     # the last token is eos, or the one after the limit
     return [

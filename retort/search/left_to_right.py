@@ -54,12 +54,17 @@ def forced_log_probs(model: Any, source_bs: Tensor, targets: Sequence[Sequence[i
     return torch.stack(log_probs, 1).masked_fill(place_t >= lengths_b[:, None], 0.0)
 
 
+def best_token(log_probs_bv: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable token, as in greedy search."""
+    return log_probs_bv.max(1)
+
+
 @torch.no_grad()
 def extend(
     model: AutoregressiveModel,
     source_bs: Tensor,
     limits: list[int],
-    choose: Choose,
+    choose: Choose = best_token,
     prefix_bt: Tensor | None = None,
     impossible: Sequence[int] = NO_OUTPUT,
 ) -> Outputs:
