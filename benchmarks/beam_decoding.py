@@ -28,7 +28,7 @@ from retort.config import Beam
 from retort.data.batches import Ragged, source_batches
 from retort.data.parquet import read_table
 from retort.data.tables import CORPUS
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, Vocabulary
+from retort.data.vocabulary import EOS, FORBIDDEN, Vocabulary
 from retort.export.exporting import export_system
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.autoregressive import AutoregressiveModel
@@ -82,7 +82,7 @@ def ctranslate2_decoder(
             beam_size=search.beam_size,
             length_penalty=search.length_penalty,
             max_decoding_length=max_length,
-            suppress_sequences=[[target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
+            suppress_sequences=[[target_pieces[i]] for i in FORBIDDEN],
         )
         return [[numbers[piece] for piece in result.hypotheses[0]] for result in results]
 

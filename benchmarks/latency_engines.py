@@ -32,7 +32,7 @@ import torch
 
 from retort import config
 from retort.data.batches import Ragged
-from retort.data.vocabulary import BLANK, BOS, MASK, PAD, SPECIAL_IDS, UNK
+from retort.data.vocabulary import FORBIDDEN, SPECIAL_IDS, UNK
 from retort.export.shortlist import Shortlist
 from retort.models.base import EncoderDecoder
 from retort.models.families import family_module
@@ -134,7 +134,7 @@ def in_ctranslate2(
         writing = import_module("retort.export.ctranslate2")
         writing.write(model, "autoregressive", pieces, directory, "int8", shortlist)
     translator = ctranslate2.Translator(str(directory), device="cpu", inter_threads=1, intra_threads=1)
-    never = [[pieces.target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)]
+    never = [[pieces.target_pieces[i]] for i in FORBIDDEN]
 
     def decode(tokens: list[int]) -> Any:
         return translator.translate_batch(

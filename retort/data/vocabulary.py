@@ -24,6 +24,8 @@ from retort.errors import RetortError
 SPECIAL_IDS = 6
 """Ids below this are special."""
 PAD, BOS, EOS, UNK, MASK, BLANK = range(SPECIAL_IDS)
+FORBIDDEN = [PAD, BOS, MASK, BLANK]
+"""Ids that no output holds, whatever its search."""
 IDS = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK, "mask": MASK, "blank": BLANK}
 MASK_PIECE, BLANK_PIECE = "<mask>", "<blank>"
 SOURCE_MODEL, TARGET_MODEL, DESCRIPTION = "source.model", "target.model", "vocabulary.json"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from retort.config import Model
-from retort.data.vocabulary import PAD
+from retort.data.vocabulary import FORBIDDEN, PAD
 from retort.models.embeddings import Embeddings
 from retort.models.kernels import linear
 from retort.models.layers import Decoder, Encoder, padding_bias
@@ -39,6 +39,11 @@ class EncoderDecoder(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.embeddings.source.device
+
+    @property
+    def forbidden(self) -> list[int]:
+        """Ids that no step or slot of an output holds, in ascending order. Searches also avoid unk, unless allowed."""
+        return FORBIDDEN
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores [..., v] over the target vocabulary for states [..., d], in the model's precision."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from retort.config import Graph, Model
+from retort.data.vocabulary import BLANK
 from retort.models.kernels import MASKED, Linear
 from retort.models.parallel import ParallelModel
 
@@ -28,6 +29,11 @@ class DagModel(ParallelModel):
         for layer in (self.from_state, self.from_position):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(self.from_state.bias)
+
+    @property
+    def forbidden(self) -> list[int]:
+        """Those of inner vertices; the last vertex holds eos."""
+        return [*super().forbidden, BLANK]
 
     def transitions(self, states_btd: Tensor, vertices_b: Tensor) -> Tensor:
         """Transition probabilities P(j follows i), float32 [b, i, j].

@@ -16,7 +16,7 @@ from torch.nn import functional
 from retort.config import Model, ObjectiveSection
 from retort.data.limits import LEAST_LENGTH
 from retort.data.upsampling import Upsampling
-from retort.data.vocabulary import MASK, PAD
+from retort.data.vocabulary import BLANK, BOS, EOS, FORBIDDEN, MASK, PAD
 from retort.models.base import Transformer
 from retort.models.embeddings import Positions
 from retort.models.kernels import Linear, embed, most_probable
@@ -74,6 +74,13 @@ class ParallelModel(Transformer):
                 nn.init.xavier_uniform_(fusion.weight)
                 nn.init.zeros_(fusion.bias)
             self.layer_fusion = nn.ModuleList(fusions)
+
+    @property
+    def forbidden(self) -> list[int]:
+        """Blank fills upsampled slots, which have no eos; slots of a predicted length hold it if trained to."""
+        if self.upsampling:
+            return [PAD, BOS, EOS, MASK]
+        return [token for token in FORBIDDEN if token != BLANK or not self.blank]
 
     def encode(self, source_bs: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder output [b, s, d] and the bias [n, 1, s] that hides its padding; a length slot adds 1 to s."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import ctranslate2
 
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
+from retort.data.vocabulary import EOS, FORBIDDEN
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.system import Decoded, Scored, System, distinct
@@ -71,7 +71,7 @@ class CTranslate2System(System):
         self._length_penalty = search.get("length_penalty", 0.0)
         self._options = {
             "beam_size": 1,
-            "suppress_sequences": [[self._target_pieces[i]] for i in (PAD, BOS, MASK, BLANK)],
+            "suppress_sequences": [[self._target_pieces[i]] for i in FORBIDDEN],
             "disable_unk": not allows_unknown(search),
             "use_vmap": self.has_shortlist,
             "max_input_length": 0,

@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 
 from retort.config import SearchSection
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
+from retort.data.vocabulary import FORBIDDEN, PAD, UNK
 from retort.errors import RetortError
 from retort.search.tokens import of_text, output_limit, text_of
 
-NEVER_IN_SLOTS = [PAD, BOS, EOS, MASK]
-"""Ids that no slot of CTC holds."""
-
-NO_OUTPUT = [PAD, BOS, UNK, MASK, BLANK]
+NO_OUTPUT = [*FORBIDDEN, UNK]
 """Ids that a search over tokens and eos never emits, except unk where it is allowed."""
 
 
@@ -75,7 +72,7 @@ def output_limits(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: 
 
 def no_output(options: SearchSection) -> list[int]:
     """Ids that this search never emits."""
-    return [token for token in NO_OUTPUT if token != UNK or not options.allow_unknown]
+    return FORBIDDEN if options.allow_unknown else NO_OUTPUT
 
 
 def restrict(log_probs_rv: Tensor, impossible: Sequence[int], token_r: Tensor | None = None) -> None:

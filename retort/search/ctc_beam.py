@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import CtcBeam
 from retort.data.vocabulary import BLANK, UNK
 from retort.models.parallel import ParallelModel
-from retort.search.base import NEVER_IN_SLOTS, Hypothesis
+from retort.search.base import Hypothesis
 from retort.search.ngram_scores import Pruning, most_probable, scorer_of
 from retort.search.prefix_beam import prefix_beam, slots_of
 
@@ -23,7 +23,7 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcBeam) -> list[li
     states_btd, slots_b = model.decode_upsampled(source_bs, *model.encode(source_bs))
     inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
     logits = model.logits(states_btd[inside_bt]).float()
-    logits[:, NEVER_IN_SLOTS if options.allow_unknown else [*NEVER_IN_SLOTS, UNK]] = float("-inf")
+    logits[:, model.forbidden if options.allow_unknown else [*model.forbidden, UNK]] = float("-inf")
     log_probs_rv = torch.log_softmax(logits, -1)
     blank_r, top_r = log_probs_rv[:, BLANK].exp().cpu().numpy(), log_probs_rv.amax(1).cpu().numpy()
     log_probs_rv[:, BLANK] = float("-inf")

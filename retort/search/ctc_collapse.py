@@ -11,7 +11,7 @@ from torch import Tensor
 from retort.config import CtcCollapse
 from retort.data.vocabulary import BLANK, PAD, UNK
 from retort.models.parallel import ParallelModel
-from retort.search.base import NEVER_IN_SLOTS, Hypothesis, one_pass_outputs
+from retort.search.base import Hypothesis, one_pass_outputs
 
 
 @torch.inference_mode()
@@ -21,7 +21,7 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcCollapse) -> lis
     states_btd, slots_b = model.decode_upsampled(source_bs, memory_bsd, memory_bias)
     inside_bt = torch.arange(states_btd.shape[1], device=source_bs.device) < slots_b[:, None]
     logits = model.logits(states_btd[inside_bt]).float()
-    logits[:, NEVER_IN_SLOTS] = float("-inf")
+    logits[:, model.forbidden] = float("-inf")
     log_probs = torch.log_softmax(logits, -1)
     if not options.allow_unknown:
         log_probs[:, UNK] = float("-inf")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from retort.config import Argmax, LengthParallel
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
+from retort.data.vocabulary import EOS, MASK, PAD, UNK
 from retort.models.parallel import ParallelModel, length_class, most_probable_lengths
 from retort.search.base import Hypothesis
 from retort.search.odd import best_without_repeats
@@ -38,7 +38,6 @@ class LengthCandidates:
         self.source_n = source_n
         self.length_log_prob_n = torch.zeros(len(source_n)) if length_log_prob_n is None else length_log_prob_n
         self.length_n = model.slot_count(length_n)
-        self.forbidden = [PAD, BOS, MASK] if model.blank else [PAD, BOS, MASK, BLANK]
         self.memory_nsd, self.memory_bias = repeated_memory(memory_bsd, memory_bias, source_n)
         place_t = torch.arange(int(self.length_n.max()), device=length_n.device)
         self.real_nt = place_t < self.length_n[:, None]
@@ -88,7 +87,7 @@ class LengthCandidates:
         states_ntd = self.model.decode_tokens(tokens_nt, self.memory_nsd, self.memory_bias)
         masked_nt = tokens_nt == MASK
         logits_mv = self.model.logits(states_ntd[masked_nt]).float()
-        logits_mv[:, self.forbidden] = float("-inf")
+        logits_mv[:, self.model.forbidden] = float("-inf")
         log_probs_mv = torch.log_softmax(logits_mv, -1)
         if not allow_unknown:
             log_probs_mv[:, UNK] = float("-inf")

@@ -181,8 +181,10 @@ class FakeAutoregressive:
 class FakeParallel:
     """Slot logits [t, v] are a function of the pass; length candidates are given. Remembers the decoder's inputs."""
 
+    forbidden = ParallelModel.forbidden
+
     def __init__(self, slots: Callable[[int], Tensor], lengths: Sequence[int] = (), upsampling: int = 1) -> None:
-        self.slots, self.lengths, self.upsampling = slots, lengths, upsampling
+        self.slots, self.lengths, self.upsampling = slots, lengths, 0 if lengths else upsampling
         self.config = SimpleNamespace(heads=1, max_length=512)
         self.length = SimpleNamespace(out_features=2 * LENGTH_RANGE + 1)
         self.blank = False

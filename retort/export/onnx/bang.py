@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
 from retort.export.onnx.layers import after_attention, encoder, keys_values, linear, norm
@@ -21,14 +20,11 @@ from retort.models.kernels import MASKED
 from retort.models.layers import DecoderLayer
 from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, SLOTS, TOKENS
 
-FORBIDDEN = [PAD, BOS, MASK, BLANK]
-"""Ids that no slot holds in an output."""
-
 
 def export(model: BangModel, form: Form) -> Exported:
     """The graphs of a model."""
     graphs = {ENCODER: _encoder(model, form), DECODER: _decoder(model, form)}
-    return Exported(graphs, {"forbidden": FORBIDDEN})
+    return Exported(graphs, {"forbidden": model.forbidden})
 
 
 def _encoder(model: BangModel, form: Form) -> onnx.ModelProto:
@@ -62,7 +58,7 @@ def _decoder(model: BangModel, form: Form) -> onnx.ModelProto:
         x = _attention(g, x, model=model, number=i, causal=causal, buckets=buckets, known=known if i == last else None)
         x = after_attention(g, x, layer=layer, memory=pair, memory_lengths=lengths)
     states = norm(g, x, model.decoder.norm)
-    g.output(LOGITS, allowed_scores(g, model, states=states, forbidden=FORBIDDEN), FLOAT, "b", "t", "v")
+    g.output(LOGITS, allowed_scores(g, model, states), FLOAT, "b", "t", "v")
     return g.model()
 
 

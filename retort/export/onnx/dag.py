@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD
+from retort.data.vocabulary import EOS
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT64, Form, Graph, array
 from retort.export.onnx.parallel import inside, sources, upsampled_states
 from retort.models.dag import DagModel
 from retort.models.kernels import MASKED
 from retort.runtime.names import CANDIDATES, END, LOGITS, MODEL, NORMALISER, TRANSITIONS
-
-FORBIDDEN = [PAD, BOS, EOS, MASK, BLANK]
-"""Ids that no inner vertex holds; the last one holds eos."""
 
 
 def export(model: DagModel, form: Form) -> Exported:
@@ -31,21 +28,21 @@ def export(model: DagModel, form: Form) -> Exported:
     states, count = upsampled_states(g, model, source=source, lengths=lengths)
     weight = array(model.embeddings.output)
     # eos first, the other forbidden ones, and then what is given out
-    first = [EOS, *(i for i in FORBIDDEN if i != EOS)]
+    first = [EOS, *(i for i in model.forbidden if i != EOS)]
     if g.has_shortlist:
         rows = g.op("Concat", g.integers(*first), g.input(CANDIDATES, INT64, "v"), axis=0)
         logits = g.product_of_rows(states, weight, rows)
     else:
-        logits = g.product(states, np.concatenate([weight[first], np.delete(weight, FORBIDDEN, axis=0)]))
+        logits = g.product(states, np.concatenate([weight[first], np.delete(weight, model.forbidden, axis=0)]))
     # the reduction by log-sum-exp is several times slower
     end = g.slice(g.op("LogSoftmax", logits, axis=-1), 0, 1, 2)
     normaliser = g.op("Sub", g.slice(logits, 0, 1, 2), end)
-    g.output(LOGITS, g.slice(logits, len(FORBIDDEN), None, 2), FLOAT, "b", "t", "v")
+    g.output(LOGITS, g.slice(logits, len(first), None, 2), FLOAT, "b", "t", "v")
     g.output(NORMALISER, g.op("Squeeze", normaliser, g.integers(2)), FLOAT, "b", "t")
     g.output(END, g.op("Squeeze", end, g.integers(2)), FLOAT, "b", "t")
     g.output(TRANSITIONS, transitions(g, model, states=states, count=count), FLOAT, "b", "t", "t")
     assert model.upsampling is not None
-    return Exported({MODEL: g.model()}, {"forbidden": FORBIDDEN, "upsampling": model.upsampling.fact})
+    return Exported({MODEL: g.model()}, {"forbidden": model.forbidden, "upsampling": model.upsampling.fact})
 
 
 def transitions(g: Graph, model: DagModel, states: str, count: str) -> str:

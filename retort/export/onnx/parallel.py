@@ -7,7 +7,6 @@ Shape letters: b batch, t slot, s source position, d width, v tokens, l length c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import onnx
 from torch import Tensor
 
 from retort.data.upsampling import Upsampling
-from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
 from retort.export.onnx.layers import decoder, decoder_layer, encoder, keys_values, linear, norm
@@ -23,17 +21,11 @@ from retort.models.base import EncoderDecoder, Transformer
 from retort.models.embeddings import Positions
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
 from retort.runtime.names import CANDIDATES, DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, MODEL, SLOTS, SOURCE, TOKENS
-from retort.search.base import NEVER_IN_SLOTS
-
-
-def forbidden_tokens(model: ParallelModel) -> list[int]:
-    """Ids that no slot holds in an output, in ascending order."""
-    return NEVER_IN_SLOTS if model.upsampling else [PAD, BOS, MASK, *([] if model.blank else [BLANK])]
 
 
 def export(model: ParallelModel, form: Form) -> Exported:
     """The graphs of a model."""
-    facts: dict[str, Any] = {"forbidden": forbidden_tokens(model)}
+    facts: dict[str, Any] = {"forbidden": model.forbidden}
     if model.upsampling:
         return Exported({MODEL: upsampled(model, form)}, facts | {"upsampling": model.upsampling.fact})
     facts |= {
@@ -51,7 +43,7 @@ def upsampled(model: ParallelModel, form: Form) -> onnx.ModelProto:
     g = Graph(form)
     source, lengths = sources(g)
     states, _ = upsampled_states(g, model, source=source, lengths=lengths)
-    g.output(LOGITS, allowed_scores(g, model, states=states, forbidden=forbidden_tokens(model)), FLOAT, "b", "t", "v")
+    g.output(LOGITS, allowed_scores(g, model, states), FLOAT, "b", "t", "v")
     return g.model()
 
 
@@ -78,7 +70,7 @@ def slots(model: ParallelModel, form: Form) -> onnx.ModelProto:
     lengths, count, tokens = g.input(LENGTHS, INT32, "b"), g.input(SLOTS, INT32, "b"), g.input(TOKENS, INT64, "b", "t")
     x = add_positions(g, embedded(g, model, tokens), table=position_table(model), width=g.width(tokens))
     states = decoded(g, model, x=x, count=count, memory=memory, lengths=lengths)
-    g.output(LOGITS, allowed_scores(g, model, states=states, forbidden=forbidden_tokens(model)), FLOAT, "b", "t", "v")
+    g.output(LOGITS, allowed_scores(g, model, states), FLOAT, "b", "t", "v")
     return g.model()
 
 
@@ -175,10 +167,10 @@ def decoded(g: Graph, model: ParallelModel, x: str, count: str, memory: str, len
     return states
 
 
-def allowed_scores(g: Graph, model: EncoderDecoder, states: str, forbidden: Sequence[int]) -> str:
+def allowed_scores(g: Graph, model: EncoderDecoder, states: str) -> str:
     """Scores over all tokens but the forbidden ones, in ascending order of their ids; with a shortlist over its
     candidates, an input."""
     weight = array(model.embeddings.output)
     if g.has_shortlist:
         return g.product_of_rows(states, weight, g.input(CANDIDATES, INT64, "v"))
-    return g.product(states, np.delete(weight, forbidden, axis=0))
+    return g.product(states, np.delete(weight, model.forbidden, axis=0))
