@@ -42,19 +42,22 @@ def run_search(
 
     ``teacher``: the AutoregressiveModel that scores the candidates, for a search that ``needs_teacher``. ``prefix_bt``:
     padded tokens that each output begins with, for left-to-right searches; the score includes them. Raises RetortError
-    if a teacher is needed and missing.
+    if a teacher is needed and missing, or if the search cannot take prefixes.
     """
-    module = import_module(f"retort.search.{options.kind}")
+    given: dict[str, Any] = {}
+    if options.needs_teacher:
+        if teacher is None:
+            raise RetortError(
+                f"search {options.kind} with rescore needs an autoregressive teacher, and there is none; give one, or "
+                f"set rescore to false or candidates to 1"
+            )
+        given["teacher"] = teacher
     if prefix_bt is not None:
-        return module.search(model, source_bs, options, prefix_bt)  # type: ignore[no-any-return]
-    if not options.needs_teacher:
-        return module.search(model, source_bs, options)  # type: ignore[no-any-return]
-    if teacher is None:
-        raise RetortError(
-            f"search {options.kind} with rescore needs an autoregressive teacher, and there is none; give one, or set "
-            f"rescore to false or candidates to 1"
-        )
-    return module.search(model, source_bs, options, teacher)  # type: ignore[no-any-return]
+        if options.decodes != "next_token":
+            raise RetortError(f"search {options.kind} cannot continue prefixes; use greedy or beam")
+        given["prefix_bt"] = prefix_bt
+    module = import_module(f"retort.search.{options.kind}")
+    return module.search(model, source_bs, options, **given)  # type: ignore[no-any-return]
 
 
 def output_limits(source_bs: Tensor, max_ratio: float, longest: int, prefix_bt: Tensor | None = None) -> list[int]:

@@ -7,9 +7,18 @@ import torch
 
 from retort import config
 from retort.data.vocabulary import BOS, EOS, PAD
+from retort.errors import RetortError
 from retort.search.base import run_search
 from retort.search.decoding import padded_prefixes
-from tests.unit.fakes_models import FakeAutoregressive, autoregressive, janus_model, padded, recurrent, sentences
+from tests.unit.fakes_models import (
+    FakeAutoregressive,
+    autoregressive,
+    janus_model,
+    padded,
+    parallel,
+    recurrent,
+    sentences,
+)
 from tests.unit.search.test_searches import ONE, log_prob, table
 
 GREEDY = config.Greedy(kind="greedy")
@@ -88,3 +97,8 @@ def test_an_output_completed_from_its_own_beginning_is_itself():
     alone = run_search(model, padded(SOURCES), GREEDY)
     halves = [best.tokens[: len(best.tokens) // 2] for (best,) in alone]
     assert complete(model, SOURCES, halves, GREEDY) == alone
+
+
+def test_a_search_that_cannot_continue_prefixes_says_so():
+    with pytest.raises(RetortError, match="search argmax cannot continue prefixes; use greedy or beam"):
+        complete(parallel(), [[7]], [[6]], config.Argmax(kind="argmax"))
