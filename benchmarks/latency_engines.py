@@ -35,7 +35,7 @@ from retort.data.batches import Ragged
 from retort.data.vocabulary import FORBIDDEN, SPECIAL_IDS, UNK
 from retort.export.shortlist import Shortlist
 from retort.models.base import EncoderDecoder
-from retort.models.families import family_module
+from retort.models.build import build_model
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.timing import processor_name
 from retort.search.base import run_search
@@ -91,8 +91,7 @@ def random_model(objective: Any, size: Size, encoder_layers: int, decoder_layers
         decoder_layers=decoder_layers,
     )
     torch.manual_seed(1)
-    module = import_module(family_module(objective, shape))
-    model: EncoderDecoder = module.build(objective, shape, size.pieces, size.pieces).eval()
+    model = build_model(objective, shape, Pieces(size.pieces)).eval()  # type: ignore[arg-type]
     if objective.name == "vanilla":
         predictor: Any = model.length
         torch.nn.init.zeros_(predictor.weight)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from retort.config import Model, ObjectiveSection
 from retort.models.base import Transformer
 from retort.models.layers import causal_bias
 
@@ -115,6 +114,4 @@ class AutoregressiveModel(Transformer):
         return self.embeddings.embed_target(token_r[:, None], position)
 
 
-def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> AutoregressiveModel:
-    """The model of an objective of this family."""
-    return AutoregressiveModel(config, source_size, target_size)
+build = AutoregressiveModel.build

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from retort.config import Model, ObjectiveSection
+from retort.config import Model
 from retort.data.batches import LENGTH_STEP
 from retort.models.autoregressive import AutoregressiveModel, Cache
 from retort.models.embeddings import normal, shapes_only
@@ -203,6 +203,4 @@ def distance_buckets(length: int) -> Tensor:
     return torch.where(distance < EXACT_BUCKETS, distance, wide.clamp(max=BUCKETS - 1))
 
 
-def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> BangModel:
-    """The model of an objective of this family."""
-    return BangModel(config, source_size, target_size)
+build = BangModel.build

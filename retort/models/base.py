@@ -5,10 +5,13 @@ Shape letters: b batch, s source position, d model width, h heads, n = b * h.
 
 from __future__ import annotations
 
+from inspect import signature
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
-from retort.config import Model
+from retort.config import Model, ObjectiveSection
 from retort.data.vocabulary import FORBIDDEN, PAD
 from retort.models.embeddings import Embeddings
 from retort.models.kernels import linear
@@ -29,6 +32,13 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config, source_size, target_size)
+
+    @classmethod
+    def build(cls, objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> Self:
+        """The model of an objective of this family, with its options that the objective has as a key or class
+        variable."""
+        options = {key: getattr(objective, key) for key in signature(cls).parameters if hasattr(objective, key)}
+        return cls(config, source_size, target_size, **options)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -14,8 +14,8 @@ from retort.models.families import family_module
 def build_model(objective: ObjectiveSection, config: Model, vocabulary: Vocabulary) -> EncoderDecoder:
     """A newly initialised model of the family that the objective trains.
 
-    The family's module has ``build(objective, config, source_size, target_size) -> EncoderDecoder``. Raises RetortError
-    if all embeddings are tied and the vocabulary is not joint.
+    The family's module has ``build``, as of ``EncoderDecoder``. Raises RetortError if all embeddings are tied and the
+    vocabulary is not joint.
     """
     if config.tied == "all" and not vocabulary.joint:
         raise RetortError("model.tied is all, but the vocabulary is not joint; set model.tied to output or none")

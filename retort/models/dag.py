@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from retort.config import Graph, Model
+from retort.config import Model
 from retort.data.vocabulary import BLANK
 from retort.models.kernels import MASKED, Linear
 from retort.models.parallel import ParallelModel
@@ -57,6 +57,4 @@ class DagModel(ParallelModel):
         return (weights_bhij * gate_bhi[:, :, :, None]).sum(1)
 
 
-def build(objective: Graph, config: Model, source_size: int, target_size: int) -> DagModel:
-    """The model of a graph's objective."""
-    return DagModel(config, source_size, target_size, upsampling=objective.upsampling)
+build = DagModel.build

@@ -13,7 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from retort.config import Model, ObjectiveSection
 from retort.data.batches import LENGTH_STEP, round_up
 from retort.data.vocabulary import MASK, PAD
 from retort.models.autoregressive import AutoregressiveModel
@@ -117,6 +116,4 @@ def visibility(real_bt: Tensor, masked_bt: Tensor, place_bm: Tensor, present_bm:
     return torch.cat([gold_bmc, slots_btc, queries_bmc], 1)
 
 
-def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> JanusModel:
-    """The model of an objective of this family."""
-    return JanusModel(config, source_size, target_size)
+build = JanusModel.build

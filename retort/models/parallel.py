@@ -7,13 +7,11 @@ Shape letters: b batch, t target position or slot, s source position, d width, l
 
 from __future__ import annotations
 
-from inspect import signature
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retort.config import Model, ObjectiveSection
+from retort.config import Model
 from retort.data.limits import LEAST_LENGTH
 from retort.data.upsampling import Upsampling
 from retort.data.vocabulary import BLANK, BOS, EOS, FORBIDDEN, MASK, PAD
@@ -182,7 +180,4 @@ def most_probable_lengths(model: ParallelModel, source_bs: Tensor, memory_bsd: T
     return length_bl.gather(1, classes_bk).clamp(least, model.config.max_length)
 
 
-def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> ParallelModel:
-    """The model of an objective of this family, with its options that the objective has as a key or class variable."""
-    options = {key: getattr(objective, key) for key in signature(ParallelModel).parameters if hasattr(objective, key)}
-    return ParallelModel(config, source_size, target_size, **options)
+build = ParallelModel.build

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from retort.config import Model, ObjectiveSection
+from retort.config import Model
 from retort.data.vocabulary import PAD
 from retort.models.base import EncoderDecoder
 from retort.models.kernels import Linear, attend, dropout
@@ -131,6 +131,4 @@ class RecurrentEncoder(nn.Module):
         return x_bsd, finals
 
 
-def build(objective: ObjectiveSection, config: Model, source_size: int, target_size: int) -> RecurrentModel:
-    """The model of an objective of this family."""
-    return RecurrentModel(config, source_size, target_size)
+build = RecurrentModel.build

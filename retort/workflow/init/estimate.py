@@ -11,7 +11,7 @@ import torch
 from retort.config import Autoregressive
 from retort.data.batches import Batch
 from retort.data.vocabulary import EOS
-from retort.models.autoregressive import build
+from retort.models.autoregressive import AutoregressiveModel
 from retort.objectives.autoregressive import compute
 from retort.objectives.base import Step
 from retort.training.device import precision, prepare_device
@@ -29,7 +29,7 @@ def seconds_per_update(decisions: Decisions) -> float:
     whatever else runs there, or of the GPU. The precision is that of trainings."""
     device, objective = prepare_device(1), Autoregressive(name="autoregressive")
     model = (
-        build(objective, model_of(decisions), source_size=decisions.vocabulary, target_size=decisions.vocabulary)
+        AutoregressiveModel(model_of(decisions), decisions.vocabulary, decisions.vocabulary)
         .to(device, precision("auto", device))
         .train()
     )
