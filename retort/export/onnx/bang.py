@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
+from retort.export.onnx.embeddings import add_positions, allowed_scores, embedded, sources
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
 from retort.export.onnx.layers import after_attention, encoder, keys_values, linear, norm
-from retort.export.onnx.parallel import add_positions, allowed_scores, position_table, sources
 from retort.models.bang import BUCKETS, BangModel, distance_buckets
 from retort.models.kernels import MASKED
 from retort.models.layers import DecoderLayer
@@ -31,8 +31,8 @@ def _encoder(model: BangModel, form: Form) -> onnx.ModelProto:
     """Encoder states [b, s, d]."""
     g = Graph(form)
     source, lengths = sources(g)
-    table = g.constant(array(model.embeddings.source) * np.float32(model.embeddings.scale))
-    x = add_positions(g, g.op("Gather", table, source, axis=0), table=position_table(model), width=g.width(source))
+    x = embedded(g, model, model.embeddings.source, source)
+    x = add_positions(g, x, model.embeddings.positions, g.width(source))
     g.output(MEMORY, encoder(g, x, module=model.encoder, lengths=lengths), FLOAT, "b", "m", model.config.d_model)
     return g.model()
 
@@ -44,13 +44,12 @@ def _decoder(model: BangModel, form: Form) -> onnx.ModelProto:
     memory, lengths = g.input(MEMORY, FLOAT, "b", "m", d), g.input(LENGTHS, INT32, "b")
     tokens, slots = g.input(TOKENS, INT64, "b", "k"), g.input(SLOTS, INT64, 1)
     known = g.width(tokens)
-    scale = np.float32(model.embeddings.scale)
-    given = g.op("Gather", g.constant(array(model.embeddings.target) * scale), tokens, axis=0)
-    vector = g.constant((array(model.slot_vector) * scale)[None, None])
+    given = embedded(g, model, model.embeddings.target, tokens)
+    vector = g.constant((array(model.slot_vector) * np.float32(model.embeddings.scale))[None, None])
     rows = g.op("Shape", tokens, start=0, end=1)
     asked = g.op("Expand", vector, g.op("Concat", rows, slots, g.integers(d), axis=0))
     width = g.op("Add", known, slots)
-    x = add_positions(g, g.op("Concat", given, asked, axis=1), table=position_table(model), width=width)
+    x = add_positions(g, g.op("Concat", given, asked, axis=1), model.embeddings.positions, width)
     causal = g.op("Trilu", g.op("Expand", g.number(MASKED), g.op("Concat", width, width, axis=0)), g.integers(1))
     buckets = _buckets(g, model, width)
     last = len(model.decoder.layers) - 1

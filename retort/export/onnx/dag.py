@@ -8,9 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from retort.data.vocabulary import EOS
+from retort.export.onnx.embeddings import sources
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT64, Form, Graph, array
-from retort.export.onnx.parallel import inside, sources, upsampled_states
+from retort.export.onnx.layers import inside
+from retort.export.onnx.parallel import upsampled_states
 from retort.models.dag import DagModel
 from retort.models.kernels import MASKED
 from retort.runtime.names import CANDIDATES, END, LOGITS, MODEL, NORMALISER, TRANSITIONS

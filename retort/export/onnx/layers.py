@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from torch import nn
 
-from retort.export.onnx.graph import CONTRIBUTED, Graph, array
+from retort.export.onnx.graph import CONTRIBUTED, INT32, Graph, array
 from retort.models.kernels import MASKED
 from retort.models.layers import (
     CrossAttention,
@@ -22,6 +22,13 @@ from retort.models.layers import (
     ResidualBlock,
     SelfAttention,
 )
+
+
+def inside(g: Graph, width: str, lengths: str) -> str:
+    """Boolean [b, t]: the places below each row's length."""
+    zero, one = (g.constant(np.array(i, np.int32)) for i in (0, 1))
+    place = g.op("Range", zero, g.op("Cast", g.op("Squeeze", width), to=INT32), one)
+    return g.op("Less", place, g.op("Unsqueeze", lengths, g.integers(1)))
 
 
 def linear(g: Graph, x: str, layer: nn.Module) -> str:

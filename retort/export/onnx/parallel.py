@@ -11,16 +11,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from torch import Tensor
 
 from retort.data.upsampling import Upsampling
+from retort.export.onnx.embeddings import add_positions, allowed_scores, embedded, sources
 from retort.export.onnx.exported import Exported
 from retort.export.onnx.graph import FLOAT, INT32, INT64, Form, Graph, array
-from retort.export.onnx.layers import decoder, decoder_layer, encoder, keys_values, linear, norm
-from retort.models.base import EncoderDecoder, Transformer
-from retort.models.embeddings import Positions
+from retort.export.onnx.layers import decoder, decoder_layer, encoder, inside, keys_values, linear, norm
 from retort.models.parallel import LENGTH_RANGE, ParallelModel
-from retort.runtime.names import CANDIDATES, DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, MODEL, SLOTS, SOURCE, TOKENS
+from retort.runtime.names import DECODER, ENCODER, LENGTHS, LOGITS, MEMORY, MODEL, SLOTS, TOKENS
 
 
 def export(model: ParallelModel, form: Form) -> Exported:
@@ -68,41 +66,24 @@ def slots(model: ParallelModel, form: Form) -> onnx.ModelProto:
     g = Graph(form)
     memory = g.input(MEMORY, FLOAT, "b", "m", model.config.d_model)
     lengths, count, tokens = g.input(LENGTHS, INT32, "b"), g.input(SLOTS, INT32, "b"), g.input(TOKENS, INT64, "b", "t")
-    x = add_positions(g, embedded(g, model, tokens), table=position_table(model), width=g.width(tokens))
+    x = embedded(g, model, model.embeddings.target, tokens)
+    x = add_positions(g, x, model.embeddings.positions, g.width(tokens))
     states = decoded(g, model, x=x, count=count, memory=memory, lengths=lengths)
     g.output(LOGITS, allowed_scores(g, model, states), FLOAT, "b", "t", "v")
     return g.model()
 
 
-def sources(g: Graph) -> tuple[str, str]:
-    """Source ids [b, s], eos included, and the tokens [b] of each row."""
-    return g.input(SOURCE, INT64, "b", "s"), g.input(LENGTHS, INT32, "b")
-
-
 def encode(g: Graph, model: ParallelModel, source: str, lengths: str) -> tuple[str, str]:
     """Encoder states and how many of each row are no padding: one more than its tokens with a length slot."""
-    table = g.constant(array(model.embeddings.source) * np.float32(model.embeddings.scale))
-    x = g.op("Gather", table, source, axis=0)
+    x = embedded(g, model, model.embeddings.source, source)
     width = g.width(source)
     if model.length_slot:
         # the pads are: nothing at the start of batch, one slot before the source, nothing before the width; then ends
         x = g.op("Pad", x, g.integers(0, 1, 0, 0, 0, 0))
         width = g.op("Add", width, g.integers(1))
         lengths = g.op("Add", lengths, g.constant(np.array(1, np.int32)))
-    x = add_positions(g, x, table=position_table(model), width=width)
+    x = add_positions(g, x, model.embeddings.positions, width)
     return encoder(g, x, module=model.encoder, lengths=lengths), lengths
-
-
-def position_table(model: Transformer) -> Tensor:
-    """Position embeddings [positions, d] of both sides."""
-    positions = model.embeddings.positions
-    assert isinstance(positions, Positions)
-    return positions.table
-
-
-def add_positions(g: Graph, x: str, table: Tensor, width: str) -> str:
-    """``x`` plus the first ``width`` rows of a table of positions."""
-    return g.op("Add", x, g.rows(g.constant(array(table)), width))
 
 
 def mean_state(g: Graph, memory: str, lengths: str) -> str:
@@ -111,19 +92,6 @@ def mean_state(g: Graph, memory: str, lengths: str) -> str:
     total = g.op("MatMul", g.op("Unsqueeze", present, g.integers(1)), memory)
     count = g.op("Unsqueeze", g.op("Cast", lengths, to=FLOAT), g.integers(1))
     return g.op("Div", g.op("Squeeze", total, g.integers(1)), count)
-
-
-def inside(g: Graph, width: str, lengths: str) -> str:
-    """Boolean [b, t]: the places below each row's length."""
-    zero, one = (g.constant(np.array(i, np.int32)) for i in (0, 1))
-    place = g.op("Range", zero, g.op("Cast", g.op("Squeeze", width), to=INT32), one)
-    return g.op("Less", place, g.op("Unsqueeze", lengths, g.integers(1)))
-
-
-def embedded(g: Graph, model: ParallelModel, tokens: str) -> str:
-    """Embeddings of target tokens, without positions."""
-    table = g.constant(array(model.embeddings.target) * np.float32(model.embeddings.scale))
-    return g.op("Gather", table, tokens, axis=0)
 
 
 def upsampled_states(g: Graph, model: ParallelModel, source: str, lengths: str) -> tuple[str, str]:
@@ -139,7 +107,7 @@ def upsampled_states(g: Graph, model: ParallelModel, source: str, lengths: str) 
     else:
         tokens = model.upsampling.token(np.arange(len(model.slot_positions.table)))
         x = g.op("Gather", memory, g.rows(g.constant(tokens), width), axis=1)
-    x = add_positions(g, x, table=model.slot_positions.table, width=width)
+    x = add_positions(g, x, model.slot_positions, width)
     return decoded(g, model, x=x, count=count, memory=memory, lengths=lengths), count
 
 
@@ -161,16 +129,8 @@ def decoded(g: Graph, model: ParallelModel, x: str, count: str, memory: str, len
     for i, (layer, pair) in enumerate(zip(model.decoder.layers, keys_values(g, memory, model.decoder), strict=True)):
         if states:
             predicted = g.op("ArgMax", g.product(states, array(model.embeddings.output)), axis=-1, keepdims=0)
-            x = linear(g, g.op("Concat", x, embedded(g, model, predicted), axis=-1), model.layer_fusion[i - 1])
+            both = g.op("Concat", x, embedded(g, model, model.embeddings.target, predicted), axis=-1)
+            x = linear(g, both, model.layer_fusion[i - 1])
         x = decoder_layer(g, x, layer=layer, lengths=count, memory=pair, memory_lengths=lengths)
         states = norm(g, x, model.decoder.norm)
     return states
-
-
-def allowed_scores(g: Graph, model: EncoderDecoder, states: str) -> str:
-    """Scores over all tokens but the forbidden ones, in ascending order of their ids; with a shortlist over its
-    candidates, an input."""
-    weight = array(model.embeddings.output)
-    if g.has_shortlist:
-        return g.product_of_rows(states, weight, g.input(CANDIDATES, INT64, "v"))
-    return g.product(states, np.delete(weight, model.forbidden, axis=0))
