@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from retort.config.external import ExternalSection
 
@@ -39,21 +40,24 @@ class Answer(NamedTuple):
     tokens: int = 0
 
 
-class Teacher(Protocol):
+class Teacher(ABC):
     """An external teacher that is ready."""
 
     name: str
     """What runs it, for the report."""
 
+    @abstractmethod
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
         """Answers as they come, in any order; each question gets one. Raises RetortError when it cannot go on; what
         was answered before is valid."""
 
     def helpers_seconds(self) -> float | None:
         """Time on processors so far of other processes that work for it; None where it is not known."""
+        return 0.0
 
-    def close(self) -> None:
-        """Free what it holds. Raises RetortError where its answers turn out to be wrong, all since it was opened."""
+    def close(self) -> None:  # noqa: B027
+        """Free what it holds, if anything. Raises RetortError where its answers turn out to be wrong, all since it was
+        opened."""
 
 
 def open_external(section: ExternalSection, split: str, threads: int = 1, spent: tuple[int, int] = (0, 0)) -> Teacher:

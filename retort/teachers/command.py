@@ -15,14 +15,14 @@ from retort.config.external import CommandTeacher
 from retort.data.lines import MAX_LINE_BYTES
 from retort.data.programs import called, decoded, shown, started
 from retort.errors import RetortError
-from retort.teachers.base import Answer, Output, Question, one_line
+from retort.teachers.base import Answer, Output, Question, Teacher, one_line
 from retort.teachers.processes import processor_seconds
 
 WAITING = 1000
 """Lines of a program that streams that are read before they are asked for."""
 
 
-class Command:
+class Command(Teacher):
     """Runs the program once for each group of lines, or once for all if it streams."""
 
     name = "command"

@@ -15,7 +15,7 @@ from retort.config.external import SOURCE, CTranslate2Teacher
 from retort.config.problems import near_name
 from retort.data.files import read_text
 from retort.errors import RetortError
-from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, one_line
+from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line
 from retort.teachers.batching import batches, no_room
 
 SOURCE_NAMES = (
@@ -31,7 +31,7 @@ CONVERTED_VOCABULARIES = {
 """Files of a converted model that hold the tokens of a side, without their suffix: .json, or .txt in older ones."""
 
 
-class CTranslate2:
+class CTranslate2(Teacher):
     """A model that is loaded, with the sentencepiece models of its two sides."""
 
     name = "ctranslate2"
@@ -62,9 +62,6 @@ class CTranslate2:
         tokens = [self._tokens(question.source) for question in questions]
         for group, sources in batches(questions, tokens, section.batch_tokens):
             yield from self._answers(group, sources)
-
-    def helpers_seconds(self) -> float | None:
-        return 0.0
 
     def close(self) -> None:
         self._model.unload_model()

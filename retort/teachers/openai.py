@@ -23,7 +23,7 @@ from typing import Any
 
 from retort.config.external import SOURCE, OpenAITeacher
 from retort.errors import RetortError
-from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, one_line
+from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class _Again(Exception):
         self.after = after
 
 
-class OpenAI:
+class OpenAI(Teacher):
     """Sends one request per question, several at the same time."""
 
     name = "openai"
@@ -87,9 +87,6 @@ class OpenAI:
 
     def helpers_seconds(self) -> float | None:
         return None
-
-    def close(self) -> None:
-        """There is no connection that stays open."""
 
     def _ask(self, question: Question) -> Answer:
         """An answer, after as many attempts as are allowed."""

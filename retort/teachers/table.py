@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from retort.config.external import TableTeacher
 from retort.data.files import check_file
 from retort.errors import RetortError
-from retort.teachers.base import Answer, Output, Question, one_line
+from retort.teachers.base import Answer, Output, Question, Teacher, one_line
 
 SHOWN = 5
 """Keys that an error names."""
@@ -25,7 +25,7 @@ Row = tuple[str, Key, list[str]]
 """Where it is in the file, its id or source, and its outputs."""
 
 
-class TableAnswers:
+class TableAnswers(Teacher):
     """All outputs of a table, in memory, as many of each row as are asked for."""
 
     name = "table"
@@ -57,12 +57,6 @@ class TableAnswers:
             )
         for question, key in zip(questions, keys, strict=True):
             yield Answer(question, [Output(text) for text in self.outputs[key]])
-
-    def helpers_seconds(self) -> float | None:
-        return 0.0
-
-    def close(self) -> None:
-        """There is nothing to free."""
 
 
 def open_teacher(section: TableTeacher, split: str, threads: int, spent: tuple[int, int]) -> TableAnswers:

@@ -13,7 +13,7 @@ import torch
 
 from retort.config.external import SOURCE, TransformersTeacher
 from retort.errors import RetortError
-from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, one_line
+from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line
 from retort.teachers.batching import batches, no_room
 
 POSITION_TABLES = ("embed_positions", "position_embeddings", "position_embedding", "wpe")
@@ -22,7 +22,7 @@ SHOWN_CODES = 8
 """Language codes that an error names."""
 
 
-class Transformers:
+class Transformers(Teacher):
     """A model and its tokenizer, loaded."""
 
     name = "transformers"
@@ -60,9 +60,6 @@ class Transformers:
         for group, sources in batches(questions, tokens, self.section.batch_tokens):
             for question, outputs in zip(group, self._decoded(sources), strict=True):
                 yield Answer(question, outputs)
-
-    def helpers_seconds(self) -> float | None:
-        return 0.0
 
     def close(self) -> None:
         del self.model
