@@ -24,9 +24,11 @@ from retort.config.load import load_files, to_json
 from retort.data.files import check_writable
 from retort.data.parquet import read_table
 from retort.data.provenance import value_digest
+from retort.data.runs import Run
 from retort.data.tables import GUARDS
 from retort.distillation.guards import verdicts
 from retort.errors import RetortError
+from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION
 from retort.workflow.call import Call, keys_given
 from retort.workflow.code import CodeRecords
 from retort.workflow.contents import Contents
@@ -204,6 +206,8 @@ def directory_of(path):
 # ---- wildcards ------------------------------------------------------------------------------------------------------
 
 SYSTEM = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+# What stands for any decoding or training in the paths of a rule.
+DECODING, TRAINING = Run("{system}", "{seed}", "{search}"), Run("{system}", "{seed}")
 
 
 def names_as_pattern(*names):

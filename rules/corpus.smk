@@ -5,11 +5,7 @@ rule prepare_corpus:
     input:
         texts=of_job(plan.corpus_texts),
     output:
-        train=layout.prepared("train.parquet"),
-        valid=layout.prepared("valid.parquet"),
-        tests=[layout.prepared(os.path.basename(path)) for path in TESTS],
-        cleaning=layout.prepared("cleaning.parquet"),
-        facts=layout.prepared("corpus.json"),
+        **layout.corpus_files(layout.prepared),
     log:
         f"{R}/logs/prepare_corpus/corpus.log",
     benchmark:
@@ -38,9 +34,7 @@ rule train_vocabulary:
         corpus=f"{R}/corpus/train.parquet",
         outputs=of_job(plan.vocabulary_outputs),
     output:
-        source_vocabulary=f"{R}/vocabulary/source.model",
-        target_vocabulary=f"{R}/vocabulary/target.model",
-        vocabulary=f"{R}/vocabulary/vocabulary.json",
+        **layout.learned_vocabulary(),
     log:
         f"{R}/logs/train_vocabulary/vocabulary.log",
     benchmark:

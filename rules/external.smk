@@ -69,7 +69,7 @@ use rule ask_teacher as translate_external with:
         teacher=of_job(plan.files_about_tests),
         corpora=TESTS,
     output:
-        translations=f"{R}/translations/{EXTERNAL}/seed0/{{search}}.parquet",
+        translations=layout.translations(Run(EXTERNAL, 0, "{search}")),
     log:
         f"{R}/logs/translate_external/{{search}}.log",
     benchmark:
@@ -103,18 +103,10 @@ use rule ask_teacher as ask_held_out with:
 
 rule fill_references:
     input:
+        **layout.corpus_files(layout.prepared),
         outputs=f"{R}/sources/outputs.parquet",
-        train=layout.prepared("train.parquet"),
-        valid=layout.prepared("valid.parquet"),
-        tests=[layout.prepared(os.path.basename(path)) for path in TESTS],
-        cleaning=layout.prepared("cleaning.parquet"),
-        facts=layout.prepared("corpus.json"),
     output:
-        train=layout.filled("train.parquet"),
-        valid=layout.filled("valid.parquet"),
-        tests=[layout.filled(os.path.basename(path)) for path in TESTS],
-        cleaning=layout.filled("cleaning.parquet"),
-        facts=layout.filled("corpus.json"),
+        **layout.corpus_files(layout.filled),
     log:
         f"{R}/logs/fill_references/filled.log",
     benchmark:

@@ -46,8 +46,8 @@ rule draw_rules:
 rule build_report:
     input:
         config=f"{R}/config.json",
-        corpus=f"{R}/corpus/corpus.json",
-        cleaning=f"{R}/corpus/cleaning.parquet",
+        corpus=f"{R}/corpus/{CORPUS_DESCRIPTION}",
+        cleaning=f"{R}/corpus/{CLEANING_TABLE}",
         encoding=of_job(plan.encodings),
         tests=TESTS,
         scores=of_job(plan.scores),

@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.config.external import ExternalTeacher
-from retort.corpus.raw import split_of
 from retort.data.parquet import iterate_shard, write_table
 from retort.data.provenance import file_digest, provenance, value_digest
 from retort.data.tables import CORPUS, TRANSLATIONS
+from retort.filenames import split_of
 from retort.teachers.asking import outputs_of, ready_outputs, teacher_facts, translations_part
 from retort.teachers.base import Question, open_external, teacher_module
 from retort.workflow.code import code_digest

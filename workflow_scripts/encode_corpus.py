@@ -10,12 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from retort.corpus.encoding import count_tokens, encode_corpus, unknown_warning
-from retort.corpus.raw import split_of
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODING
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.filenames import split_of
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script
 

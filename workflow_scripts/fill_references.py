@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from retort.config.external import EXTERNAL, ExternalTeacher
 from retort.corpus.preparation import text_of
-from retort.corpus.raw import split_of
 from retort.data.files import write_json
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest, provenance
@@ -23,6 +22,7 @@ from retort.data.references import corpus_table
 from retort.data.tables import CLEANING, CORPUS, TRANSLATIONS
 from retort.distillation.judging import Judge
 from retort.errors import RetortError
+from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION, split_of
 from retort.workflow.scripting import run_script, section
 
 REJECTED = "rejected"
@@ -40,8 +40,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     outputs = read_table(args.outputs, TRANSLATIONS)
-    facts = json.loads((args.sources / "corpus.json").read_text(encoding="utf-8"))
-    cleaning = read_table(args.sources / "cleaning.parquet", CLEANING)
+    facts = json.loads((args.sources / CORPUS_DESCRIPTION).read_text(encoding="utf-8"))
+    cleaning = read_table(args.sources / CLEANING_TABLE, CLEANING)
     args.output.mkdir(parents=True, exist_ok=True)
     for path in sorted(args.sources.glob("*.parquet")):
         split = split_of(path)
@@ -53,11 +53,11 @@ def main(args: argparse.Namespace) -> None:
             cleaning = counted(cleaning, split, table.num_rows)
             digest = hashlib.sha256(text_of(table).encode()).hexdigest()
             facts["splits"][split] |= {"pairs": table.num_rows, "sha256": digest, "references": EXTERNAL}
-        elif path.name not in (args.outputs.name, "cleaning.parquet"):
+        elif path.name not in (args.outputs.name, CLEANING_TABLE):
             shutil.copyfile(path, args.output / path.name)
-    given = read_provenance(args.sources / "cleaning.parquet")
-    write_table(args.output / "cleaning.parquet", CLEANING, data=cleaning, provenance=given)
-    write_json(args.output / "corpus.json", facts)
+    given = read_provenance(args.sources / CLEANING_TABLE)
+    write_table(args.output / CLEANING_TABLE, CLEANING, data=cleaning, provenance=given)
+    write_json(args.output / CORPUS_DESCRIPTION, facts)
 
 
 def filled(corpus: pa.Table, outputs: pa.Table, teacher: Any, path: Path) -> pa.Table:

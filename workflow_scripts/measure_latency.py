@@ -16,8 +16,8 @@ from retort.data.parquet import read_table, write_table
 from retort.data.provenance import provenance
 from retort.data.tables import CORPUS, LATENCY
 from retort.data.vocabulary import Vocabulary
-from retort.evaluation.runs import test_set_of
 from retort.export.timed_systems import TimedSystem, TimedSystems
+from retort.filenames import test_set_of
 from retort.models.checkpoint import weights_digest
 from retort.runtime.external_engine import ExternalSystem
 from retort.runtime.timing import Timed, changed_outputs, machine_load, measure, processor_name

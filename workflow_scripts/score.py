@@ -20,7 +20,8 @@ from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.learned import SegmentScores
 from retort.evaluation.metrics import Score
 from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests
-from retort.evaluation.runs import run_of_translations, test_set_of
+from retort.evaluation.runs import run_of_translations
+from retort.filenames import test_set_of
 from retort.workflow.scripting import run_script, section
 
 

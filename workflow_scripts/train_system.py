@@ -14,7 +14,8 @@ from retort.config import CHANGES_NO_WEIGHT, Data, System
 from retort.data.provenance import provenance, value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import NotFinite, RetortError
-from retort.models.checkpoint import WEIGHTS, save_checkpoint
+from retort.filenames import WEIGHTS
+from retort.models.checkpoint import save_checkpoint
 from retort.training.device import claim_devices, describe_device, precision, prepare_device
 from retort.training.distributed.launching import launch
 from retort.training.distributed.processes import Processes, is_member, join_processes

@@ -14,7 +14,7 @@ from retort.data.parquet import iterate_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
-from retort.evaluation.runs import test_set_of
+from retort.filenames import test_set_of
 from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
 from retort.search.decoding import decode_table
 from retort.training.device import describe_device, prepare_device

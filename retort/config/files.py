@@ -13,9 +13,6 @@ from retort.config.run import Config
 from retort.config.yaml_reader import lines_of, read_mapping
 from retort.errors import RetortError
 
-DESCRIPTION = "model.json"
-CHECKPOINT_FILES = ("model.safetensors", DESCRIPTION, "source.model", "target.model")
-VOCABULARY_FILES = ("source.model", "target.model", "vocabulary.json")
 MIRROR_VARIABLE = "RETORT_MIRROR"
 
 DROPPABLE = ("students", "baselines")

@@ -18,17 +18,15 @@ import pyarrow as pa
 from retort.config import Cleaning, CorpusSection, Draw
 from retort.config.files import mirror_directory
 from retort.corpus import cleaning
-from retort.corpus.raw import TRAIN, kind_of, parts_where, table_name
+from retort.corpus.raw import kind_of, parts_where
 from retort.data.files import move, write_json
 from retort.data.parquet import write_table
 from retort.data.references import references_of
 from retort.data.tables import CLEANING, CORPUS
 from retort.errors import RetortError
+from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION, TRAIN, table_name
 
 log = logging.getLogger(__name__)
-
-DESCRIPTION = "corpus.json"
-CLEANING_TABLE = "cleaning.parquet"
 
 
 def prepare_corpus(
@@ -62,9 +60,9 @@ def prepare_corpus(
             **kind.describe_corpus(settings, clean),
             "provenance": provenance,
         }
-        write_json(staging / DESCRIPTION, facts)
+        write_json(staging / CORPUS_DESCRIPTION, facts)
         output.mkdir(parents=True, exist_ok=True)
-        for name in [*map(table_name, raw.tables), CLEANING_TABLE, DESCRIPTION]:
+        for name in [*map(table_name, raw.tables), CLEANING_TABLE, CORPUS_DESCRIPTION]:
             move(staging / name, output / name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

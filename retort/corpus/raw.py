@@ -20,8 +20,6 @@ from retort.data.tables import CORPUS
 
 log = logging.getLogger(__name__)
 
-TRAIN, VALID = "train", "valid"
-
 
 @dataclass(frozen=True)
 class RawCorpus:
@@ -58,16 +56,6 @@ def write_raw(staging: Path, split: str, pairs: Iterable[tuple[str, list[str]]])
     path = staging / f"raw.{split}.parquet"
     log.info("read %s pairs of %s", f"{write_table(path, CORPUS, _parts(pairs)):,}", split)
     return path
-
-
-def table_name(split: str) -> str:
-    """File name of the corpus table of train, valid or a test set."""
-    return f"{split}.parquet" if split in (TRAIN, VALID) else f"test.{split}.parquet"
-
-
-def split_of(path: Path) -> str:
-    """The split that a corpus table is named for."""
-    return path.name.removesuffix(".parquet").removeprefix("test.")
 
 
 def all_rows(path: Path) -> Iterator[tuple[str, list[str]]]:

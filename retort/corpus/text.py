@@ -10,8 +10,9 @@ from typing import Any
 
 from retort.config import TextCorpus, TextPair, TextSource
 from retort.corpus import carving
-from retort.corpus.raw import TRAIN, VALID, RawCorpus, all_rows, rows_where, write_raw
+from retort.corpus.raw import RawCorpus, all_rows, rows_where, write_raw
 from retort.corpus.sources import TextReader, in_mirror, locate, read_pairs, readers
+from retort.filenames import TRAIN, VALID
 
 log = logging.getLogger(__name__)
 

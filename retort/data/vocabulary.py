@@ -20,6 +20,7 @@ import sentencepiece
 
 from retort.data.files import read_bytes, write_bytes
 from retort.errors import RetortError
+from retort.filenames import SOURCE_MODEL, TARGET_MODEL
 
 SPECIAL_IDS = 6
 """Ids below this are special."""
@@ -28,7 +29,6 @@ FORBIDDEN = [PAD, BOS, MASK, BLANK]
 """Ids that no output holds, whatever its search."""
 IDS = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK, "mask": MASK, "blank": BLANK}
 MASK_PIECE, BLANK_PIECE = "<mask>", "<blank>"
-SOURCE_MODEL, TARGET_MODEL, DESCRIPTION = "source.model", "target.model", "vocabulary.json"
 _OTHER_SPACE = re.compile(r"[^\S ]")
 
 

@@ -20,7 +20,6 @@ from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.data.vocabulary import (
     BLANK_PIECE,
     BOS,
-    DESCRIPTION,
     EOS,
     IDS,
     MASK_PIECE,
@@ -29,6 +28,7 @@ from retort.data.vocabulary import (
     Vocabulary,
 )
 from retort.errors import RetortError
+from retort.filenames import VOCABULARY_DESCRIPTION
 
 # Constant: the pieces depend on the number of threads, through the order in which partial sums are added.
 _TRAINING_THREADS = 4
@@ -92,7 +92,7 @@ def train_vocabulary(
         "ids": IDS,
         "provenance": provenance or {},
     }
-    write_json(Path(output) / DESCRIPTION, facts)
+    write_json(Path(output) / VOCABULARY_DESCRIPTION, facts)
     return vocabulary
 
 

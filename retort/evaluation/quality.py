@@ -20,7 +20,7 @@ from retort.data.references import references_of
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.errors import RetortError
 from retort.evaluation.metrics import Score, score
-from retort.evaluation.runs import test_set_of
+from retort.filenames import test_set_of
 
 SHOWN_IDS = 5
 

@@ -87,12 +87,3 @@ def counterparts(
     named = [name.partition("/")[::2] for name in ([baselines] if isinstance(baselines, str) else baselines)]
     found = [(name, own or search) for name, own in named if own or search in searches(name)]
     return found or [(named[0][0], searches(named[0][0])[0])]
-
-
-def test_set_of(path: Path | str) -> str:
-    """Name of the test set in a file ``test.<name>.parquet``; raises RetortError for other names."""
-    path = Path(path)
-    name = path.name.removeprefix("test.").removesuffix(".parquet")
-    if path.name != f"test.{name}.parquet" or not name:
-        raise RetortError(f"{path}: expected a file named test.<test set>.parquet")
-    return name

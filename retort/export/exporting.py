@@ -29,12 +29,13 @@ from retort.export.card import card
 from retort.export.parity import Lines, compare
 from retort.export.precision import Precision
 from retort.export.shortlist import SIZE, Shortlist, build, facts_of, shortlist_table
+from retort.filenames import MODEL_DESCRIPTION
 from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
 from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
-from retort.runtime.opening import CHECKPOINT, check_near
+from retort.runtime.opening import check_near
 
 ExportEngine = Literal["onnx", "ctranslate2"]
 """Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
@@ -90,7 +91,7 @@ def export_system(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
     output = Path(os.path.realpath(output))
-    check_near(checkpoint, [CHECKPOINT])
+    check_near(checkpoint, [MODEL_DESCRIPTION])
     model, vocabulary, description = load_checkpoint(checkpoint, torch.device("cpu"))
     trained = Trained(
         checkpoint, model, vocabulary=vocabulary, description=description, objective=objective_of(description)

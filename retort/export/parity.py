@@ -15,6 +15,7 @@ from retort.data.references import references_of
 from retort.data.tables import CORPUS
 from retort.errors import RetortError
 from retort.evaluation.metrics import score
+from retort.filenames import table_name
 from retort.runtime.system import Output, System
 
 CHECKED_LINES = 1000
@@ -49,7 +50,7 @@ def lines_of_run(checkpoint: Path) -> Lines | None:
     tests = sorted((run / "corpus").glob("test.*.parquet"))
     if not tests:
         return None
-    names = [f"test.{name}.parquet" for name in _configured_tests(run)]
+    names = [table_name(name) for name in _configured_tests(run)]
     first = next((path for name in names for path in tests if path.name == name), tests[0])
     table = read_table(first, CORPUS).slice(0, CHECKED_LINES)
     return Lines(f"{run.name}, {first.name}", table.column("source").to_pylist(), references_of(table))

@@ -23,13 +23,12 @@ from retort.data.files import check_file, read_bytes, read_text, write_bytes, wr
 from retort.data.provenance import file_digest, value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
+from retort.filenames import MODEL_DESCRIPTION, WEIGHTS
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
 
 if TYPE_CHECKING:
     from retort.models.autoregressive import AutoregressiveModel
-
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 DESCRIBED = "described_as"
 """Key of the weights' metadata: digest of the objective and the model."""
@@ -46,7 +45,7 @@ def save_checkpoint(
     write_bytes(directory / WEIGHTS, content)
     vocabulary.copy_to(directory)
     digests = {"vocabulary": vocabulary.digest, "weights": hashlib.sha256(content).hexdigest()}
-    write_json(directory / DESCRIPTION, description | digests)
+    write_json(directory / MODEL_DESCRIPTION, description | digests)
 
 
 def load_checkpoint(
@@ -74,7 +73,7 @@ def described(directory: Path, description: dict[str, Any]) -> tuple[Any, Model]
     try:
         return objective_of(description), Model.model_validate(description["model"])
     except (KeyError, ValidationError) as error:
-        raise RetortError(f"{directory / DESCRIPTION}: not a description of a model: {error}") from None
+        raise RetortError(f"{directory / MODEL_DESCRIPTION}: not a description of a model: {error}") from None
 
 
 def objective_of(description: dict[str, Any]) -> Any:
@@ -121,7 +120,7 @@ def load_teacher(
 
 def read_description(directory: Path | str) -> dict[str, Any]:
     """JSON description of a checkpoint; raises RetortError if it cannot be read."""
-    path = Path(directory) / DESCRIPTION
+    path = Path(directory) / MODEL_DESCRIPTION
     try:
         description = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
@@ -143,18 +142,20 @@ def check_shapes(directory: Path, objective: ObjectiveSection, config: Model, vo
         stored = {current_name(name): (s.get_dtype(), s.get_shape()) for name, s in slices.items()}
     layers = config.encoder_layers + config.decoder_layers
     if layers > len(stored):
-        raise RetortError(f"{path}: {len(stored)} weights, but {DESCRIPTION} describes a model of {layers} layers")
+        raise RetortError(
+            f"{path}: {len(stored)} weights, but {MODEL_DESCRIPTION} describes a model of {layers} layers"
+        )
     try:
         with torch.device("meta"):
             model = build_model(objective, config, vocabulary)
     except RuntimeError as error:
-        raise RetortError(f"{directory / DESCRIPTION}: no such model can be built: {error}") from None
+        raise RetortError(f"{directory / MODEL_DESCRIPTION}: no such model can be built: {error}") from None
     expected = {name: ("F32", list(parameter.shape)) for name, parameter in model.named_parameters()}
     for name in sorted(stored.keys() | expected.keys()):
         if stored.get(name) != expected.get(name):
             actual, needed = (" ".join(map(str, x)) if x else "absent" for x in (stored.get(name), expected.get(name)))
             raise RetortError(
-                f"{path}: weight {name} is {actual}, expected {needed} for the model in {DESCRIPTION} "
+                f"{path}: weight {name} is {actual}, expected {needed} for the model in {MODEL_DESCRIPTION} "
                 f"(objective {objective.name}); train or copy the checkpoint again"
             )
 
@@ -171,8 +172,8 @@ def _check_identity(directory: Path, description: dict[str, Any]) -> None:
         stored = (file.metadata() or {}).get(DESCRIBED)
     if stored is not None and stored != _identity(description):
         raise RetortError(
-            f"{directory}: {DESCRIPTION} names another objective or model than these weights were trained with; copy "
-            f"the checkpoint again"
+            f"{directory}: {MODEL_DESCRIPTION} names another objective or model than these weights were trained with; "
+            f"copy the checkpoint again"
         )
 
 

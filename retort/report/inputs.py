@@ -34,7 +34,8 @@ from retort.data.tables import (
     TRANSLATIONS,
 )
 from retort.errors import RetortError
-from retort.evaluation.runs import run_of_training, runs_of, test_set_of
+from retort.evaluation.runs import run_of_training, runs_of
+from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION, MODEL_DESCRIPTION, test_set_of
 
 Row = dict[str, Any]
 
@@ -209,7 +210,7 @@ def read_inputs(paths: Paths) -> Inputs:
     for path in paths.logs:
         inputs.logs[run_of_training(path.parent)] = _rows(inputs, path, TRAINING_LOG)
     for run, directory in paths.checkpoints:
-        inputs.checkpoints[run] = _checkpoint(directory / "model.json")
+        inputs.checkpoints[run] = _checkpoint(directory / MODEL_DESCRIPTION)
     for path in paths.encoding:
         inputs.encoding += _rows(inputs, path, ENCODING)
     if paths.corpus:
@@ -265,10 +266,10 @@ def best_outputs(path: Path, test_set: str) -> pa.Table:
 
 
 def _read_corpus(inputs: Inputs, directory: Path) -> None:
-    if (directory / "cleaning.parquet").exists():
-        inputs.cleaning = _rows(inputs, directory / "cleaning.parquet", CLEANING)
-    if (directory / "corpus.json").exists():
-        inputs.facts = _json(directory / "corpus.json")
+    if (directory / CLEANING_TABLE).exists():
+        inputs.cleaning = _rows(inputs, directory / CLEANING_TABLE, CLEANING)
+    if (directory / CORPUS_DESCRIPTION).exists():
+        inputs.facts = _json(directory / CORPUS_DESCRIPTION)
 
 
 def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ from retort.data.parquet import read_table
 from retort.data.tables import CORPUS
 from retort.errors import RetortError
 from retort.evaluation.significance import Spread
+from retort.filenames import table_name
 from retort.report.figures import COLOURS, DPI, latency_label, margins, plain_style, png
 from retort.report.inputs import Inputs, Paths, Row, read_inputs
 from retort.report.labels import place_labels
@@ -136,7 +137,7 @@ def _common_test_set(directories: dict[str, Path], runs: dict[str, Inputs], refu
 
 
 def _text(run: Path, test_set: str) -> list[Any] | None:
-    path = run / f"corpus/test.{test_set}.parquet"
+    path = run / "corpus" / table_name(test_set)
     return read_table(path, CORPUS).sort_by("id").to_pylist() if path.exists() else None
 
 

@@ -11,13 +11,12 @@ from typing import Any
 
 from retort.data.files import read_text
 from retort.errors import RetortError
+from retort.filenames import MODEL_DESCRIPTION, WEIGHTS
 from retort.runtime.bundle import read_bundle, read_facts
 from retort.runtime.names import BUNDLE, ENCODER, MODEL
 from retort.runtime.system import System
 
-CHECKPOINT = "model.json"
-"""What describes a trained checkpoint."""
-PARTS = ("model.safetensors", "model.bin", MODEL, ENCODER)
+PARTS = (WEIGHTS, "model.bin", MODEL, ENCODER)
 """Weights and graphs."""
 _SHOWN = 200
 
@@ -89,7 +88,7 @@ def _engine(name: str, directory: Path) -> Any:
         ) from None
 
 
-def check_near(directory: Path, names: Sequence[str] = (CHECKPOINT, BUNDLE)) -> None:
+def check_near(directory: Path, names: Sequence[str] = (MODEL_DESCRIPTION, BUNDLE)) -> None:
     """Raises RetortError if there is no system in ``directory`` and one is near: the message proposes it. What lacks
     nothing but its description, or has another one, is named as such.
 
@@ -105,7 +104,7 @@ def check_near(directory: Path, names: Sequence[str] = (CHECKPOINT, BUNDLE)) -> 
                 f"{directory}: has {part}, but no {' or '.join(names)}, which describes it; copy all of the directory"
             )
     if (near := _near_system(directory, names)) is not None:
-        raise RetortError(f"{directory / CHECKPOINT}: no such file; did you mean {near}?")
+        raise RetortError(f"{directory / MODEL_DESCRIPTION}: no such file; did you mean {near}?")
 
 
 def _near_system(directory: Path, names: Sequence[str]) -> Path | None:
@@ -135,7 +134,7 @@ def read_objective(directory: Path | str) -> dict[str, Any]:
     if (directory / BUNDLE).exists():
         path, objective = directory / BUNDLE, read_facts(directory)["objective"]
     else:
-        path = directory / CHECKPOINT
+        path = directory / MODEL_DESCRIPTION
         try:
             objective = json.loads(read_text(path))["objective"]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from retort.config import Config
 from retort.data.runs import Run
+from retort.filenames import (
+    CHECKPOINT_FILES,
+    CLEANING_TABLE,
+    CORPUS_DESCRIPTION,
+    TRAIN,
+    VALID,
+    VOCABULARY_FILES,
+    table_name,
+)
 
 
 @dataclass(frozen=True)
@@ -20,24 +30,34 @@ class Layout:
 
     def tests(self) -> list[str]:
         """Corpus tables of the test sets."""
-        return [f"{self.root}/corpus/test.{name}.parquet" for name in self.config.corpus.test_names]
+        return [f"{self.root}/corpus/{table_name(name)}" for name in self.config.corpus.test_names]
 
-    def prepared(self, table: str) -> str:
-        """A table as the corpus is prepared: where validation or test sets are still without references, apart."""
-        return f"{self.root}/{'sources' if self.config.filled else 'corpus'}/{table}"
+    def prepared(self, file: str) -> str:
+        """A file as the corpus is prepared: where validation or test sets are still without references, apart."""
+        return f"{self.root}/{'sources' if self.config.filled else 'corpus'}/{file}"
 
-    def filled(self, table: str) -> str:
+    def filled(self, file: str) -> str:
         """The same after the external teacher's outputs have become their references; made only where that is so."""
-        return f"{self.root}/{'corpus' if self.config.filled else 'filled'}/{table}"
+        return f"{self.root}/{'corpus' if self.config.filled else 'filled'}/{file}"
+
+    def corpus_files(self, place: Callable[[str], str]) -> dict[str, str | list[str]]:
+        """All files of a corpus, by what they are; ``place`` is ``prepared`` or ``filled``."""
+        return {
+            "train": place(table_name(TRAIN)),
+            "valid": place(table_name(VALID)),
+            "tests": [place(table_name(name)) for name in self.config.corpus.test_names],
+            "cleaning": place(CLEANING_TABLE),
+            "facts": place(CORPUS_DESCRIPTION),
+        }
 
     def vocabulary(self) -> dict[str, str]:
         """Files of the vocabulary, by what they are: the given one's, or the learned one's."""
-        directory = os.path.normpath(self.config.vocabulary.path or f"{self.root}/vocabulary")
-        return {
-            "source_vocabulary": f"{directory}/source.model",
-            "target_vocabulary": f"{directory}/target.model",
-            "vocabulary": f"{directory}/vocabulary.json",
-        }
+        given = self.config.vocabulary.path
+        return _inside(os.path.normpath(given), VOCABULARY_FILES) if given else self.learned_vocabulary()
+
+    def learned_vocabulary(self) -> dict[str, str]:
+        """Files of the vocabulary that is learned where none is given."""
+        return _inside(f"{self.root}/vocabulary", VOCABULARY_FILES)
 
     def texts(self) -> dict[str, str]:
         """Encoded training texts that any system can read, by the value of ``data`` that selects them."""
@@ -70,39 +90,40 @@ class Layout:
     def checkpoint_directory(self, system: str, seed: int) -> str:
         """Directory of a checkpoint: the given one, or that of the training with this seed."""
         given = self.config.trained[system].checkpoint
-        return os.path.normpath(given) if given else f"{self.root}/systems/{system}/seed{seed}"
+        return os.path.normpath(given) if given else self._trained_directory(Run(system, seed))
 
     def checkpoint(self, system: str, seed: int) -> dict[str, str]:
         """Files of a checkpoint, by what they are, the weights first."""
-        directory = self.checkpoint_directory(system, seed)
-        return {
-            "weights": f"{directory}/model.safetensors",
-            "model": f"{directory}/model.json",
-            "source_vocabulary": f"{directory}/source.model",
-            "target_vocabulary": f"{directory}/target.model",
-        }
+        return _inside(self.checkpoint_directory(system, seed), CHECKPOINT_FILES)
 
-    def training_log(self, system: str, seed: int) -> str:
+    def trained(self, run: Run) -> dict[str, str]:
+        """Files of the checkpoint that a training makes."""
+        return _inside(self._trained_directory(run), CHECKPOINT_FILES)
+
+    def training_log(self, run: Run) -> str:
         """Training log of a system that is trained here."""
-        return f"{self.root}/systems/{system}/seed{seed}/training.parquet"
+        return f"{self._trained_directory(run)}/training.parquet"
+
+    def _trained_directory(self, run: Run) -> str:
+        return f"{self.root}/systems/{run}"
 
     # ---- measures -------------------------------------------------------------------------------------------------
 
     def translations(self, run: Run) -> str:
         """Translations of the test sets by a system, seed and search."""
-        return f"{self.root}/translations/{run.system}/seed{run.seed}/{run.search}.parquet"
+        return f"{self.root}/translations/{run}.parquet"
 
     def tuned(self, run: Run) -> str:
         """The search with the options that were best on the validation set."""
-        return f"{self.root}/tuning/{run.system}/seed{run.seed}/{run.search}.json"
+        return f"{self.root}/tuning/{run}.json"
 
     def scores(self, run: Run) -> str:
         """Scores of these translations."""
-        return f"{self.root}/scores/{run.system}/seed{run.seed}/{run.search}.parquet"
+        return f"{self.root}/scores/{run}.parquet"
 
     def segment_scores(self, metric: str, run: Run) -> str:
         """Scores of each of these translations by a learned metric."""
-        return f"{self.root}/segment_scores/{metric}/{run.system}/seed{run.seed}/{run.search}.parquet"
+        return f"{self.root}/segment_scores/{metric}/{run}.parquet"
 
     def ngrams(self, name: str) -> str:
         """A table of n-grams."""
@@ -110,12 +131,17 @@ class Layout:
 
     def multimodality(self, run: Run) -> str:
         """Multi-modality of the training text, as a parallel system measures it."""
-        return f"{self.root}/multimodality/{run.system}/seed{run.seed}.parquet"
+        return f"{self.root}/multimodality/{run}.parquet"
 
     def exposure(self, run: Run) -> str:
         """Exposure bias of a system."""
-        return f"{self.root}/exposure/{run.system}/seed{run.seed}.parquet"
+        return f"{self.root}/exposure/{run}.parquet"
 
     def agreement(self, run: Run) -> str:
         """How well a system predicts each reference of the training text."""
-        return f"{self.root}/agreement/{run.system}/seed{run.seed}.parquet"
+        return f"{self.root}/agreement/{run}.parquet"
+
+
+def _inside(directory: str, files: Mapping[str, str]) -> dict[str, str]:
+    """Paths of these files of a directory, by what they are."""
+    return {what: f"{directory}/{name}" for what, name in files.items()}

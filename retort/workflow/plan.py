@@ -11,8 +11,8 @@ from pathlib import Path
 
 from retort.config import EXTERNAL, PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
 from retort.config.files import external_files, local_monolingual_texts, local_texts
-from retort.corpus.raw import table_name
 from retort.data.runs import Run
+from retort.filenames import table_name
 from retort.workflow.layout import Layout
 from retort.workflow.ngram_tables import NgramTables
 
@@ -321,7 +321,7 @@ class Plan:
     def training_logs(self) -> list[str]:
         """Logs of the systems trained here; a given checkpoint has none."""
         systems = [name for name, section in self.config.systems.items() if not section.checkpoint]
-        return [self.layout.training_log(run.system, run.seed) for run in self.runs(systems)]
+        return [self.layout.training_log(run) for run in self.runs(systems)]
 
     def translations(self) -> list[str]:
         """Translations of every decoding."""

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from retort.config.files import CHECKPOINT_FILES, VOCABULARY_FILES
 from retort.config.load import load_config
 from retort.errors import RetortError
+from retort.filenames import CHECKPOINT_FILES, VOCABULARY_FILES
 from tests.workflow.checkouts import ROOT, TINY, TINY_EM, Checkout, copy_checkout
 
 pytestmark = pytest.mark.workflow
@@ -35,7 +35,11 @@ python() { printf '%s\\0' "$@" > arguments; echo x >> calls; }
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with files at paths that are made to be misread, one of them outside."""
     checkout = copy_checkout(tmp_path_factory.mktemp("nasty") / "checkout")
-    for directory, files in (("model", CHECKPOINT_FILES), ("vocabulary", VOCABULARY_FILES), ("text", ("a", "b"))):
+    for directory, files in (
+        ("model", CHECKPOINT_FILES.values()),
+        ("vocabulary", VOCABULARY_FILES.values()),
+        ("text", ("a", "b")),
+    ):
         path = checkout.path / ".." / f"{directory} {NASTY}"
         path.mkdir()
         for name in files:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
 from retort.config import System, em_iteration
-from retort.config.files import CHECKPOINT_FILES, VOCABULARY_FILES
 from retort.config.load import load_config
+from retort.filenames import CHECKPOINT_FILES, VOCABULARY_FILES
 from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 
 pytestmark = pytest.mark.workflow
@@ -128,7 +129,7 @@ def test_seeds_fan_out_and_a_system_may_have_its_own(checkout: Checkout) -> None
     }
 
 
-def give(checkout: Checkout, directory: str, files: tuple[str, ...]) -> str:
+def give(checkout: Checkout, directory: str, files: Iterable[str]) -> str:
     (checkout.path / directory).mkdir(exist_ok=True)
     for name in files:
         (checkout.path / directory / name).touch()
@@ -136,7 +137,7 @@ def give(checkout: Checkout, directory: str, files: tuple[str, ...]) -> str:
 
 
 def test_given_checkpoints_are_not_trained(checkout: Checkout) -> None:
-    given = give(checkout, "given model's", CHECKPOINT_FILES)
+    given = give(checkout, "given model's", CHECKPOINT_FILES.values())
     config = tiny(seeds=[1, 2])
     config["teacher"]["checkpoint"] = config["students"]["vanilla-raw"]["checkpoint"] = given
     planned = checkout.planned(config)
@@ -149,7 +150,7 @@ def test_given_checkpoints_are_not_trained(checkout: Checkout) -> None:
 
 
 def test_a_given_vocabulary_is_not_trained(checkout: Checkout) -> None:
-    given = give(checkout, "given vocabulary", VOCABULARY_FILES)
+    given = give(checkout, "given vocabulary", VOCABULARY_FILES.values())
     planned = checkout.planned(tiny(vocabulary={"path": given}), "corpus")
     assert planned == CORPUS - {"train_vocabulary"}
 

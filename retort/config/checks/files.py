@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from retort.config.base import count_of
 from retort.config.checks.sections import Sections
 from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
 from retort.config.external import CommandTeacher
-from retort.config.files import CHECKPOINT_FILES, DESCRIPTION, VOCABULARY_FILES, mirror_directory
+from retort.config.files import mirror_directory
 from retort.config.problems import Problem, bounded, near_name
 from retort.config.search import NgramSearch
 from retort.config.systems import System
+from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_FILES
 
 LARGEST_COUNTED = 64 << 20
 """Bytes of a text whose lines are counted here; the corpus stage counts those of every text."""
@@ -51,10 +52,10 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
 
 
 def _missing_directories(sections: Sections) -> Iterator[Problem]:
-    directories: list[tuple[str, str, tuple[str, ...]]] = []
-    directories += [(key, path, CHECKPOINT_FILES) for key, path, _ in _checkpoints(sections)]
+    directories: list[tuple[str, str, Collection[str]]] = []
+    directories += [(key, path, CHECKPOINT_FILES.values()) for key, path, _ in _checkpoints(sections)]
     if sections.vocabulary and sections.vocabulary.path:
-        directories.append(("vocabulary.path", sections.vocabulary.path, VOCABULARY_FILES))
+        directories.append(("vocabulary.path", sections.vocabulary.path, VOCABULARY_FILES.values()))
     for key, path, files in directories:
         missing = [name for name in files if not os.path.isfile(Path(path) / name)]
         if missing:
@@ -90,7 +91,7 @@ def _other_objectives(sections: Sections) -> Iterator[Problem]:
 def _trained_objective(checkpoint: str) -> Any:
     """The name of the objective in a checkpoint's description; None where it cannot be read."""
     try:
-        return json.loads((Path(checkpoint) / DESCRIPTION).read_text())["objective"]["name"]
+        return json.loads((Path(checkpoint) / MODEL_DESCRIPTION).read_text())["objective"]["name"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 

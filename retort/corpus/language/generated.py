@@ -11,10 +11,11 @@ from typing import Any
 from retort.config import GeneratedCorpus
 from retort.corpus.cleaning import text_hash
 from retort.corpus.language.grammar import Grammar, grammar_of
-from retort.corpus.raw import TRAIN, VALID, RawCorpus, write_raw
+from retort.corpus.raw import RawCorpus, write_raw
 from retort.data.parquet import iterate_table
 from retort.data.tables import CORPUS
 from retort.errors import RetortError
+from retort.filenames import TRAIN, VALID
 
 # After this many draws in a row without a new sentence the language counts as used up.
 _PATIENCE = 10_000

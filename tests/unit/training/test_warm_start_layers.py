@@ -8,8 +8,9 @@ import torch
 from retort import config
 from retort.config.load import load_config
 from retort.errors import RetortError
+from retort.filenames import MODEL_DESCRIPTION, WEIGHTS
 from retort.models.build import build_model
-from retort.models.checkpoint import DESCRIPTION, WEIGHTS, read_weights
+from retort.models.checkpoint import read_weights
 from retort.training.warm_start import warm_start
 from tests.unit.fakes_export import SHAPE, saved, text_vocabulary
 
@@ -151,9 +152,9 @@ def test_damaged_starts_are_errors(damage, kind, teacher, vocabulary):
         content[-5] ^= 1
         (teacher / WEIGHTS).write_bytes(content)
     else:
-        description = json.loads((teacher / DESCRIPTION).read_text())
+        description = json.loads((teacher / MODEL_DESCRIPTION).read_text())
         del description[damage]
-        (teacher / DESCRIPTION).write_text(json.dumps(description))
+        (teacher / MODEL_DESCRIPTION).write_text(json.dumps(description))
     model = student(AUTOREGRESSIVE, vocabulary, encoder_layers=4, decoder_layers=3)
     with pytest.raises(RetortError, match="another SHA-256" if damage == "weights" else "not a description of a model"):
         warm_start(model, teacher, AUTOREGRESSIVE, config.Training(warm_start=kind), vocabulary)

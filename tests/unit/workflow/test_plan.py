@@ -75,13 +75,13 @@ def test_what_is_made_is_below_the_root_and_what_is_given_where_it_is() -> None:
 
 
 def test_every_measure_has_a_place_of_its_own() -> None:
-    layout, run = Layout(planned().config, "root"), Run("a", 1, "s")
+    layout, run, training = Layout(planned().config, "root"), Run("a", 1, "s"), Run("a", 1)
     assert layout.translations(run) == "root/translations/a/seed1/s.parquet"
     assert layout.scores(run) == "root/scores/a/seed1/s.parquet"
-    assert layout.multimodality(run) == "root/multimodality/a/seed1.parquet"
-    assert layout.exposure(run) == "root/exposure/a/seed1.parquet"
-    assert layout.agreement(run) == "root/agreement/a/seed1.parquet"
-    assert layout.training_log("a", 1) == "root/systems/a/seed1/training.parquet"
+    assert layout.multimodality(training) == "root/multimodality/a/seed1.parquet"
+    assert layout.exposure(training) == "root/exposure/a/seed1.parquet"
+    assert layout.agreement(training) == "root/agreement/a/seed1.parquet"
+    assert layout.training_log(training) == "root/systems/a/seed1/training.parquet"
     assert layout.labels("raw", 8) == "root/labels/raw/top8.parquet"
     assert layout.text("raw") == "root/encoded/train.parquet"
     assert list(layout.texts()) == ["raw", "distilled", "interpolated"]
