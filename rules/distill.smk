@@ -143,11 +143,11 @@ rule measure_agreement:
         unpack(of_job(layout.checkpoint)),
         train=f"{R}/encoded/train.parquet",
     output:
-        agreement=f"{R}/agreement/{{system}}/seed{{seed}}.parquet",
+        agreement=layout.agreement(TRAINING),
     log:
-        f"{R}/logs/measure_agreement/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/measure_agreement/{TRAINING}.log",
     benchmark:
-        f"{R}/benchmarks/measure_agreement/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/measure_agreement/{TRAINING}.tsv"
     conda:
         "../envs/retort.yaml"
     threads: 1
@@ -199,7 +199,7 @@ rule gather_labels:
         shards=gather.distill(f"{R}/labels/{{{{data}}}}/top{{{{top_k}}}}/{{scatteritem}}.parquet"),
         train=of_job(layout.text),
     output:
-        labels=f"{R}/labels/{{data}}/top{{top_k}}.parquet",
+        labels=layout.labels("{data}", "{top_k}"),
     log:
         f"{R}/logs/gather_labels/{{data}}/top{{top_k}}.log",
     benchmark:

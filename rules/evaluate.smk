@@ -9,12 +9,12 @@ rule tune_search:
         ngrams=of_job(plan.ngrams.files_of),
         valid=f"{R}/corpus/valid.parquet",
     output:
-        search=f"{R}/tuning/{{system}}/seed{{seed}}/{{search}}.json",
-        table=f"{R}/tuning/{{system}}/seed{{seed}}/{{search}}.parquet",
+        search=layout.tuned(DECODING),
+        table=f"{R}/tuning/{DECODING}.parquet",
     log:
-        f"{R}/logs/tune_search/{{system}}/seed{{seed}}/{{search}}.log",
+        f"{R}/logs/tune_search/{DECODING}.log",
     benchmark:
-        f"{R}/benchmarks/tune_search/{{system}}/seed{{seed}}/{{search}}.tsv"
+        f"{R}/benchmarks/tune_search/{DECODING}.tsv"
     conda:
         "../envs/retort.yaml"
     threads: 1
@@ -47,11 +47,11 @@ rule translate:
         tuned=of_job(plan.tuned_files),
         tests=TESTS,
     output:
-        translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
+        translations=layout.translations(DECODING),
     log:
-        f"{R}/logs/translate/{{system}}/seed{{seed}}/{{search}}.log",
+        f"{R}/logs/translate/{DECODING}.log",
     benchmark:
-        f"{R}/benchmarks/translate/{{system}}/seed{{seed}}/{{search}}.tsv"
+        f"{R}/benchmarks/translate/{DECODING}.tsv"
     wildcard_constraints:
         system=rf"(?!{EXTERNAL}/){SYSTEM}",
     conda:
@@ -77,14 +77,14 @@ rule translate:
 
 rule score_learned:
     input:
-        translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
+        translations=layout.translations(DECODING),
         tests=TESTS,
     output:
-        segments=f"{R}/segment_scores/{{metric}}/{{system}}/seed{{seed}}/{{search}}.parquet",
+        segments=layout.segment_scores("{metric}", DECODING),
     log:
-        f"{R}/logs/score_learned/{{metric}}/{{system}}/seed{{seed}}/{{search}}.log",
+        f"{R}/logs/score_learned/{{metric}}/{DECODING}.log",
     benchmark:
-        f"{R}/benchmarks/score_learned/{{metric}}/{{system}}/seed{{seed}}/{{search}}.tsv"
+        f"{R}/benchmarks/score_learned/{{metric}}/{DECODING}.tsv"
     wildcard_constraints:
         metric=SYSTEM,
     conda:
@@ -102,15 +102,15 @@ rule score_learned:
 
 rule score:
     input:
-        translations=f"{R}/translations/{{system}}/seed{{seed}}/{{search}}.parquet",
+        translations=layout.translations(DECODING),
         learned=of_job(plan.segment_scores),
         tests=TESTS,
     output:
-        scores=f"{R}/scores/{{system}}/seed{{seed}}/{{search}}.parquet",
+        scores=layout.scores(DECODING),
     log:
-        f"{R}/logs/score/{{system}}/seed{{seed}}/{{search}}.log",
+        f"{R}/logs/score/{DECODING}.log",
     benchmark:
-        f"{R}/benchmarks/score/{{system}}/seed{{seed}}/{{search}}.tsv"
+        f"{R}/benchmarks/score/{DECODING}.tsv"
     conda:
         "../envs/retort.yaml"
     params:
@@ -160,11 +160,11 @@ rule measure_multimodality:
     input:
         unpack(of_job(plan.multimodality_files)),
     output:
-        multimodality=f"{R}/multimodality/{{system}}/seed{{seed}}.parquet",
+        multimodality=layout.multimodality(TRAINING),
     log:
-        f"{R}/logs/measure_multimodality/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/measure_multimodality/{TRAINING}.log",
     benchmark:
-        f"{R}/benchmarks/measure_multimodality/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/measure_multimodality/{TRAINING}.tsv"
     conda:
         "../envs/retort.yaml"
     threads: 1
@@ -212,11 +212,11 @@ rule measure_exposure:
         teacher=of_job(plan.teacher_files),
         tests=TESTS,
     output:
-        exposure=f"{R}/exposure/{{system}}/seed{{seed}}.parquet",
+        exposure=layout.exposure(TRAINING),
     log:
-        f"{R}/logs/measure_exposure/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/measure_exposure/{TRAINING}.log",
     benchmark:
-        f"{R}/benchmarks/measure_exposure/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/measure_exposure/{TRAINING}.tsv"
     conda:
         "../envs/retort.yaml"
     threads: 1

@@ -6,7 +6,7 @@ rule count_ngrams:
         **layout.vocabulary(),
         text=of_job(plan.ngrams.texts),
     output:
-        table=f"{R}/ngrams/{{table}}.ngrams",
+        table=layout.ngrams("{table}"),
     log:
         f"{R}/logs/count_ngrams/{{table}}.log",
     benchmark:

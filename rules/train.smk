@@ -6,15 +6,12 @@ rule train_teacher:
     input:
         unpack(of_job(plan.training_files)),
     output:
-        weights=f"{R}/systems/{{system}}/seed{{seed}}/model.safetensors",
-        model=f"{R}/systems/{{system}}/seed{{seed}}/model.json",
-        source_vocabulary=f"{R}/systems/{{system}}/seed{{seed}}/source.model",
-        target_vocabulary=f"{R}/systems/{{system}}/seed{{seed}}/target.model",
-        log=f"{R}/systems/{{system}}/seed{{seed}}/training.parquet",
+        **layout.trained(TRAINING),
+        log=layout.training_log(TRAINING),
     log:
-        f"{R}/logs/train_teacher/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/train_teacher/{TRAINING}.log",
     benchmark:
-        f"{R}/benchmarks/train_teacher/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/train_teacher/{TRAINING}.tsv"
     wildcard_constraints:
         system="teacher",
     priority: of_job(plan.training_cost)
@@ -52,9 +49,9 @@ rule train_teacher:
 
 use rule train_teacher as train_student with:
     log:
-        f"{R}/logs/train_student/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/train_student/{TRAINING}.log",
     benchmark:
-        f"{R}/benchmarks/train_student/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/train_student/{TRAINING}.tsv"
     wildcard_constraints:
         system=rf"(?!({names_as_pattern('teacher', PRETRAINED, *plan.selective())})/){SYSTEM}",
     message:
@@ -63,9 +60,9 @@ use rule train_teacher as train_student with:
 
 use rule train_teacher as train_selective with:
     log:
-        f"{R}/logs/train_selective/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/train_selective/{TRAINING}.log",
     benchmark:
-        f"{R}/benchmarks/train_selective/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/train_selective/{TRAINING}.tsv"
     wildcard_constraints:
         system=names_as_pattern(*plan.selective()),
     message:
@@ -74,9 +71,9 @@ use rule train_teacher as train_selective with:
 
 use rule train_teacher as pretrain with:
     log:
-        f"{R}/logs/pretrain/{{system}}/seed{{seed}}.log",
+        f"{R}/logs/pretrain/{TRAINING}.log",
     benchmark:
-        f"{R}/benchmarks/pretrain/{{system}}/seed{{seed}}.tsv"
+        f"{R}/benchmarks/pretrain/{TRAINING}.tsv"
     wildcard_constraints:
         system=PRETRAINED,
     message:

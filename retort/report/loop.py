@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retort.config import em_student, em_teacher
+from retort.data.runs import Run
 from retort.distillation.guards import CHANGED, DISTINCT, LENGTH, LIKELIHOOD, QUALITY, verdicts
 from retort.evaluation.significance import Spread, spread
 from retort.report.inputs import Inputs
@@ -81,7 +82,7 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
         if not searches:
             continue
         seeds = sorted({row["seed"] for row in inputs.scores if row["system"] == student})
-        baselines = {search: [f"{em_student(1)}/seed{seed}/{search}" for seed in seeds] for search in searches}
+        baselines = {search: [str(Run(em_student(1), seed, search)) for seed in seeds] for search in searches}
         result.append(
             Iteration(
                 number=t,

@@ -233,7 +233,7 @@ def warnings(inputs: Inputs) -> list[tuple[str, str]]:
     found = [("corpus", warning) for warning in [*lost, *unknown] if warning]
     found += [(str(run), warning) for run in runs for warning in inputs.checkpoints[run].warnings]
     found += [
-        (f"{row['system']}/seed{row['seed']}", f"no NCM: none of {row['infeasible']} pairs fits into the model's slots")
+        (str(Run(row["system"], row["seed"])), f"no NCM: none of {row['infeasible']} pairs fits into the model's slots")
         for row in inputs.multimodality
         if not row["tokens"]
     ]
