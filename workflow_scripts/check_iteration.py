@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from retort.config import Guards
 from retort.config.tokenizers import AUTO, Tokenizer
-from retort.data.batches import Ragged
+from retort.data.batches import Ragged, evenly_spread
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
@@ -62,8 +62,7 @@ def main(args: argparse.Namespace) -> None:
     selection, first, gold, train = (table.filter(usable) for table in (selection, first, gold, train))
     if not gold.num_rows:
         raise RetortError(f"{args.first}: all translations are empty, cut or rejected; none can be compared with")
-    count = min(args.guards.sentences, gold.num_rows)
-    sample = pa.array(np.unique(np.linspace(0, gold.num_rows - 1, count).astype(np.int64)))
+    sample = pa.array(np.unique(evenly_spread(gold.num_rows, args.guards.sentences)))
     sources = Ragged.from_arrow(train["source"].take(sample))
 
     # text of the source language alone has empty references

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from retort.config import names_where
-from retort.data.batches import EncodedCorpus, length_batches
+from retort.data.batches import EncodedCorpus
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import AGREEMENT
@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> None:
     corpus = EncodedCorpus.read(args.train, model.config.max_length, paired=True)
     corpus.check_vocabulary(args.train, vocabulary)
     accuracy = np.zeros(len(corpus), np.float32)
-    for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), BATCH_TOKENS):
+    for rows in corpus.batches(BATCH_TOKENS):
         accuracy[rows] = agreement(model, corpus.batch(rows).to(model.device), objective).cpu().numpy()
     # as the released code of Liu et al. 2023 compares
     score = accuracy if "alignment" in objective.predicts else np.sqrt(accuracy)

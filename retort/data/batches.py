@@ -189,7 +189,7 @@ class EncodedCorpus:
         Raises RetortError if no pairs are left, or for such an id if not ``drop_longer``.
         """
         corpus = cls._read(path, table, paired)
-        too_long = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1 > longest
+        too_long = corpus.longer_side + 1 > longest
         if not too_long.any():
             return corpus
         row = int(too_long.argmax())
@@ -250,6 +250,15 @@ class EncodedCorpus:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def longer_side(self) -> np.ndarray:
+        """Length of the longer side of each pair, without eos, int32."""
+        return np.maximum(self.source.lengths, self.target.lengths)
+
+    def batches(self, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:
+        """``length_batches`` by the longer side, so that long sources of short targets stay within the memory too."""
+        return length_batches(self.longer_side, batch_tokens, order)
+
     def batch(self, rows: np.ndarray) -> Batch:
         """The given rows as padded tensors, in this order."""
         return Batch(
@@ -270,7 +279,12 @@ class EncodedCorpus:
 
     def head(self, count: int) -> EncodedCorpus:
         """A fixed subset: ``count`` pairs spread evenly over the corpus."""
-        return self.select(np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64)))
+        return self.select(np.unique(evenly_spread(len(self), count)))
+
+
+def evenly_spread(total: int, count: int) -> np.ndarray:
+    """``count`` of ``total`` rows, from the first to the last; all of them where there are fewer."""
+    return np.linspace(0, total - 1, min(count, total)).astype(np.int64)
 
 
 def length_batches(lengths: np.ndarray, batch_tokens: int, order: np.ndarray | None = None) -> list[np.ndarray]:
@@ -304,9 +318,8 @@ def epoch_batches(corpus: EncodedCorpus, batch_tokens: int, seed: int, epoch: in
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(corpus))
     # within a padded length of the longer side, sort the shorter side too
-    source, target = corpus.source.lengths, corpus.target.lengths
-    order = order[np.argsort(np.minimum(source, target)[order] // LENGTH_STEP, kind="stable")]
-    groups = length_batches(np.maximum(source, target), batch_tokens, order)
+    shorter_side = np.minimum(corpus.source.lengths, corpus.target.lengths)
+    groups = corpus.batches(batch_tokens, order[np.argsort(shorter_side[order] // LENGTH_STEP, kind="stable")])
     return [groups[i] for i in generator.permutation(len(groups))]
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from retort.data.batches import EncodedCorpus, length_batches
+from retort.data.batches import EncodedCorpus
 from retort.data.tables import LABELS
 from retort.data.teacher_labels import TopK, positions_of
 from retort.data.vocabulary import PAD
@@ -37,7 +37,7 @@ def label(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int, batch
     tokens_nk = np.zeros((offsets[-1], top_k), np.int32)
     probabilities_nl = np.zeros((offsets[-1], top_k + 1), np.float16)
     coverage_n3 = np.zeros((offsets[-1], len(COVERAGE)), np.float32)
-    for rows in length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), batch_tokens):
+    for rows in corpus.batches(batch_tokens):
         batch = corpus.batch(rows).to(teacher.device)
         real_bt = batch.target_bt != PAD
         states_nd = teacher(batch.source_bs, shifted_right(batch.target_bt))[real_bt]
@@ -64,7 +64,7 @@ def _check(teacher: AutoregressiveModel, corpus: EncodedCorpus, top_k: int) -> N
     size, longest = teacher.embeddings.output.shape[0], teacher.config.max_length
     if top_k > size:
         raise RetortError(f"{top_k} tokens per position cannot be stored for a vocabulary of {size}; lower top_k")
-    lengths = np.maximum(corpus.source.lengths, corpus.target.lengths) + 1
+    lengths = corpus.longer_side + 1
     if (lengths > longest).any():
         count, first = int((lengths > longest).sum()), corpus.ids[int((lengths > longest).argmax())]
         raise RetortError(

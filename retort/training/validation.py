@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from retort.config.tokenizers import AUTO
-from retort.data.batches import LENGTH_STEP, EncodedCorpus, length_batches, round_up
+from retort.data.batches import LENGTH_STEP, EncodedCorpus, round_up
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import load_tokenizer
@@ -66,7 +65,7 @@ class Validator:
         of_sentences = {declared.part for declared in self.objective.untrained if declared.of == "sentences"}
         sums: dict[str, float] = {}
         totals: dict[str, float] = {}
-        for rows in self._batches(corpus, self.tokens):
+        for rows in corpus.batches(self.tokens):
             batch = corpus.batch(rows)
             loss = compute(model, batch.to(model.device), self.objective, step)
             for name, value in {"loss": loss.total, **loss.parts}.items():
@@ -77,10 +76,6 @@ class Validator:
                 totals[name] = totals.get(name, 0.0) + weight
         return {name: value / totals[name] for name, value in sums.items()}
 
-    def _batches(self, corpus: EncodedCorpus, tokens: int) -> list[np.ndarray]:
-        """Row numbers by the longer side, so that long sources of short targets stay within the memory too."""
-        return length_batches(np.maximum(corpus.source.lengths, corpus.target.lengths), tokens)
-
     @torch.no_grad()
     def encoder_gap(self, model: EncoderDecoder) -> float | None:
         """Nats per token that the loss rises by where the encoder reads another text of about the same length; None
@@ -89,7 +84,7 @@ class Validator:
         sums, total = 0.0, 0
         # so many tokens that the longest text is not alone
         tokens = 2 * round_up(int(self.corpus.target.lengths.max()) + 1, LENGTH_STEP)
-        for rows in self._batches(self.corpus, max(self.tokens, tokens)):
+        for rows in self.corpus.batches(max(self.tokens, tokens)):
             if len(rows) > 1:
                 batch = self.corpus.batch(rows)
                 gap = float(module.encoder_gap(model, batch.to(model.device), self.objective, step))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from retort.config import DataMixture, SelfPaced, System
-from retort.data.batches import Batch, EncodedCorpus
+from retort.data.batches import Batch, EncodedCorpus, evenly_spread
 from retort.data.parquet import Table, read_table
 from retort.data.tables import AGREEMENT, MIXED
 from retort.data.vocabulary import PAD
@@ -68,8 +68,7 @@ class Scores:
 
     def window(self) -> list[float]:
         """The values in ascending order, thinned out evenly to at most WINDOW."""
-        rows = np.linspace(0, len(self.values) - 1, min(len(self.values), WINDOW))
-        return np.sort(self.values)[rows.astype(np.int64)].tolist()  # type: ignore[no-any-return]
+        return np.sort(self.values)[evenly_spread(len(self.values), WINDOW)].tolist()  # type: ignore[no-any-return]
 
     def of(self, ids: Tensor) -> Tensor:
         """The values of these sources, all of which must be known: float32 [b], on the CPU."""
@@ -197,7 +196,7 @@ def samples_of_kinds(corpus: EncodedCorpus, count: int) -> dict[str, EncodedCorp
     both = np.intersect1d(corpus.ids[rows[RAW]], corpus.ids[rows[DISTILLED]])
     if not len(both):
         return {}
-    sampled = both[np.linspace(0, len(both) - 1, min(count, len(both))).astype(np.int64)]
+    sampled = both[evenly_spread(len(both), count)]
     return {kind: corpus.select(own[np.isin(corpus.ids[own], sampled)]) for kind, own in rows.items()}
 
 
