@@ -13,6 +13,7 @@ import torch
 from retort import config
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
 from retort.export import exact_search
+from retort.export.exporting import export_system
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
 from retort.models.checkpoint import save_checkpoint
@@ -59,6 +60,15 @@ def saved(
     description = {"objective": objective.model_dump(), "model": shape.model_dump()}
     save_checkpoint(directory, dict(model.named_parameters()), description, vocabulary)
     return model
+
+
+def exported(directory: Path, **objectives: Any) -> Path:
+    """Write a model of each objective as the bundle of its name, and as the checkpoint <name>-checkpoint."""
+    vocabulary = text_vocabulary(directory / "text")
+    for name, objective in objectives.items():
+        saved(directory / f"{name}-checkpoint", vocabulary, objective)
+        export_system(directory / f"{name}-checkpoint", directory / name)
+    return directory
 
 
 def ending(directory: Path, vocabulary: Vocabulary, **changes: Any) -> Any:

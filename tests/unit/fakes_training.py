@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from retort.config import (
@@ -98,6 +99,24 @@ def trainer(
     validator = Validator(valid, Numerals(), objective, search, *decoded)  # type: ignore[arg-type]
     model = small_model(objective, dropout=dropout)
     return Trainer(model, objective, train, validator, training, 1, torch.float32, TrainingState(state, "key"))
+
+
+class Stop(Exception):
+    """Ends a training that is to be resumed."""
+
+
+def interrupt(trainer: Trainer, events: Path, update: int) -> None:
+    """Run a training until it has made this many updates."""
+    compute = trainer.compute
+
+    def interrupted(model: Any, batch: Any, options: Any, step: Any) -> Any:
+        if trainer.progress.update == update:
+            raise Stop
+        return compute(model, batch, options, step)
+
+    trainer.compute = interrupted
+    with pytest.raises(Stop):
+        trainer.run(events)
 
 
 def small_vocabulary(directory: Path, sentences: Sequence[str], joint: bool = True, size: int = 40) -> Vocabulary:

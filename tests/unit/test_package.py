@@ -22,8 +22,7 @@ from packaging.requirements import Requirement
 
 import retort
 from retort import config
-from retort.export.exporting import export_system
-from tests.unit.fakes_export import saved, text_vocabulary
+from tests.unit.fakes_export import exported
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", *sorted(path.name for path in ROOT.glob("requirements*.txt")))
@@ -129,12 +128,8 @@ def test_a_deployment_pulls_neither_torch_nor_snakemake_nor_pandas(deployment):
 
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("systems")
-    vocabulary = text_vocabulary(directory / "text")
-    for objective in (config.Vanilla(name="vanilla"), config.Autoregressive(name="autoregressive")):
-        saved(directory / "checkpoint" / objective.name, vocabulary, objective)
-        export_system(directory / "checkpoint" / objective.name, directory / objective.name)
-    return directory
+    objectives = (config.Vanilla(name="vanilla"), config.Autoregressive(name="autoregressive"))
+    return exported(tmp_path_factory.mktemp("systems"), **{objective.name: objective for objective in objectives})
 
 
 @pytest.mark.slow
@@ -182,14 +177,14 @@ def test_a_bundle_is_served_from_a_deployment(deployment, systems):
 
 
 def test_a_command_that_needs_more_says_so(deployment, systems):
-    model = systems / "checkpoint/vanilla"
+    model = systems / "vanilla-checkpoint"
     found = run(deployment, deployment[0] / "bin/retort", "export", "--model", model, "--output", systems / "out")
     assert found.returncode == 2 and found.stderr.count("\n") == 1
     assert "is not installed; install retort-distill[export] to export, or retort-distill[workflow]" in found.stderr
 
 
 def test_a_checkpoint_says_what_is_missing(deployment, systems):
-    model = systems / "checkpoint/vanilla"
+    model = systems / "vanilla-checkpoint"
     found = run(deployment, deployment[0] / "bin/retort", "translate", "--model", model, input="abcd\n")
     assert found.returncode == 2 and found.stderr.count("\n") == 1
     assert "is not installed; export it, or install retort-distill[export]" in found.stderr

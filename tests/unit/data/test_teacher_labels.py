@@ -22,7 +22,7 @@ from retort.objectives import imitation
 from retort.objectives.base import Step
 from tests.unit.fakes_models import VOCABULARY, autoregressive, sentences
 from tests.unit.fakes_runs import TEACHER, TRAIN_PAIRS, call, changed, make_tables
-from tests.unit.fakes_training import OBJECTIVES, sequences, trainer
+from tests.unit.fakes_training import OBJECTIVES, interrupt, sequences, trainer
 from tests.unit.training.test_imitation_training import Oracle
 from workflow_scripts import gather_labels, label_shard, train_system
 
@@ -199,26 +199,13 @@ def learner(state, monkeypatch, **settings):
     return made
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.slow
 def test_a_resumed_training_with_stored_labels_is_bit_equal(tmp_path, monkeypatch):
     settings = {"max_updates": 9, "checkpoint_minutes": 1e-9, "dropout": 0.2, "validate_every": 4}
     whole = learner(tmp_path / "whole", monkeypatch, **settings)
     expected = whole.run(tmp_path / "events")
     first = learner(tmp_path / "parts", monkeypatch, **settings)
-    compute = first.compute
-
-    def interrupted(*arguments):
-        if first.progress.update == 6:
-            raise Stop
-        return compute(*arguments)
-
-    first.compute = interrupted
-    with pytest.raises(Stop):
-        first.run(tmp_path / "events")
+    interrupt(first, tmp_path / "events", 6)
     second = learner(tmp_path / "parts", monkeypatch, **settings)
     assert second.run(tmp_path / "events").scores == expected.scores
     assert torch.equal(second.optimiser.master, whole.optimiser.master)

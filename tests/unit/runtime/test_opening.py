@@ -10,10 +10,9 @@ import pytest
 
 from retort import config
 from retort.errors import RetortError
-from retort.export.exporting import export_system
 from retort.runtime import open_system
 from retort.runtime.bundle import SEAL, seal_of
-from tests.unit.fakes_export import saved, text_vocabulary
+from tests.unit.fakes_export import exported
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ["abcd efgh", "", "hgfe dcba abcd gh", "   ", "abcd"]
@@ -22,19 +21,14 @@ TEXTS = ["abcd efgh", "", "hgfe dcba abcd gh", "   ", "abcd"]
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory):
     """Checkpoints and bundles of several families, by name."""
-    directory = tmp_path_factory.mktemp("systems")
-    vocabulary = text_vocabulary(directory / "text")
     objectives = (config.Ctc(name="ctc"), config.Cmlm(name="cmlm"), config.Autoregressive(name="autoregressive"))
-    for objective in objectives:
-        saved(directory / objective.name, vocabulary, objective)
-        export_system(directory / objective.name, directory / f"{objective.name}-bundle")
-    return directory
+    return exported(tmp_path_factory.mktemp("systems"), **{objective.name: objective for objective in objectives})
 
 
 @pytest.fixture
 def bundle(systems, tmp_path):
     """A copy to break."""
-    for path in (systems / "ctc-bundle").iterdir():
+    for path in (systems / "ctc").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
@@ -42,12 +36,12 @@ def bundle(systems, tmp_path):
 @pytest.mark.parametrize(
     ("name", "engine", "kind"),
     [
-        ("ctc", "torch", "ctc_collapse"),
-        ("ctc-bundle", "onnx", "ctc_collapse"),
-        ("cmlm", "torch", "mask_predict"),
-        ("cmlm-bundle", "onnx", "mask_predict"),
-        ("autoregressive", "torch", "beam"),
-        ("autoregressive-bundle", "ctranslate2", "beam"),
+        ("ctc-checkpoint", "torch", "ctc_collapse"),
+        ("ctc", "onnx", "ctc_collapse"),
+        ("cmlm-checkpoint", "torch", "mask_predict"),
+        ("cmlm", "onnx", "mask_predict"),
+        ("autoregressive-checkpoint", "torch", "beam"),
+        ("autoregressive", "ctranslate2", "beam"),
     ],
 )
 def test_one_interface_opens_every_kind_of_directory(systems, name, engine, kind):
@@ -61,23 +55,24 @@ def test_one_interface_opens_every_kind_of_directory(systems, name, engine, kind
 
 def test_no_variable_gives_ctranslate2_more_threads(systems, monkeypatch):
     monkeypatch.setenv("MKL_NUM_THREADS", "2")  # as in a job of two cores
-    open_system(systems / "autoregressive-bundle", threads=1)
+    open_system(systems / "autoregressive", threads=1)
     assert "MKL_NUM_THREADS" not in os.environ
 
 
 def test_a_bundle_translates_as_its_checkpoint_does(systems):
     for name in ("ctc", "cmlm"):
-        assert open_system(systems / f"{name}-bundle").translate(TEXTS) == open_system(systems / name).translate(TEXTS)
+        bundle, checkpoint = (open_system(systems / place) for place in (name, f"{name}-checkpoint"))
+        assert bundle.translate(TEXTS) == checkpoint.translate(TEXTS)
 
 
 def test_another_search_of_a_bundle_can_be_chosen(systems):
     search = config.MaskPredict(kind="mask_predict", iterations=2).model_dump()
-    assert open_system(systems / "cmlm-bundle", search).translate(["abcd"])[0].passes == 2
+    assert open_system(systems / "cmlm", search).translate(["abcd"])[0].passes == 2
 
 
 def test_a_source_longer_than_the_model_is_cut_and_counted(systems):
     long = "abcd " * 100
-    for name in ("ctc", "ctc-bundle"):
+    for name in ("ctc-checkpoint", "ctc"):
         short, cut = open_system(systems / name).translate(["abcd", long])
         assert (short.truncated, cut.truncated) == (False, True)
 
@@ -141,22 +136,22 @@ def test_a_bundle_that_was_changed_is_one_clear_error(bundle, name):
 
 
 def test_ctranslate2_decodes_several_calls_at_once(systems):
-    one, three = (open_system(systems / "autoregressive-bundle", at_once=count) for count in (1, 3))
+    one, three = (open_system(systems / "autoregressive", at_once=count) for count in (1, 3))
     assert (one._translator.num_translators, three._translator.num_translators) == (1, 3)
     assert one.translate(TEXTS) == three.translate(TEXTS)
 
 
 def test_what_a_bundle_cannot_do_is_refused(systems):
-    bundle = systems / "cmlm-bundle"
+    bundle = systems / "cmlm"
     with pytest.raises(RetortError, match="decodes by mask_predict or argmax or length_parallel, not by beam"):
         open_system(bundle, config.Beam(kind="beam").model_dump())
     with pytest.raises(RetortError, match="exported in float32, which bfloat16 cannot change"):
         open_system(bundle, precision="bfloat16")
     with pytest.raises(RetortError, match="an exported system asks no teacher"):
-        open_system(bundle, teacher=systems / "autoregressive")
+        open_system(bundle, teacher=systems / "autoregressive-checkpoint")
     with pytest.raises(RetortError, match="has no teacher to choose a length"):
         open_system(bundle, config.LengthParallel(kind="length_parallel").model_dump())
-    for name in ("ctc", "ctc-bundle"):
+    for name in ("ctc-checkpoint", "ctc"):
         with pytest.raises(RetortError, match="search ctc_beam needs a table of n-grams"):
             open_system(systems / name, config.CtcBeam(kind="ctc_beam").model_dump())
     assert open_system(bundle, config.LengthParallel(kind="length_parallel", candidates=1).model_dump())
@@ -176,7 +171,7 @@ print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 
 @pytest.mark.parametrize("name", ["ctc", "cmlm", "autoregressive"])
 def test_a_bundle_translates_without_importing_anything_heavy(systems, name):
-    command = [sys.executable, "-c", PROGRAM, str(systems / f"{name}-bundle")]
+    command = [sys.executable, "-c", PROGRAM, str(systems / name)]
     found = subprocess.run(command, input="abcd\n\n", capture_output=True, text=True, cwd=ROOT, check=True)
     assert found.stdout.count("\n") == 2 and found.stdout.strip()
     assert found.stderr.strip() == "[]"

@@ -19,7 +19,7 @@ from retort.export.exporting import export_system
 from retort.models.checkpoint import load_checkpoint
 from retort.runtime import open_system
 from retort.search.decoding import translate_texts
-from tests.unit.fakes_export import saved, text_vocabulary
+from tests.unit.fakes_export import exported
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ["abcd efgh", "", "hgfe dcba abcd gh", "   ", "abcd"]
@@ -29,13 +29,9 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/python.md").read_t
 @pytest.fixture(scope="module")
 def systems(tmp_path_factory):
     """A CTC and a CMLM student and a teacher, as checkpoints and as bundles."""
-    directory = tmp_path_factory.mktemp("systems")
-    vocabulary = text_vocabulary(directory / "text")
-    objectives = (config.Ctc(name="ctc"), config.Cmlm(name="cmlm"), config.Autoregressive(name="autoregressive"))
-    for objective, name in zip(objectives, ("ctc", "cmlm", "teacher"), strict=True):
-        saved(directory / f"{name}-checkpoint", vocabulary, objective)
-        export_system(directory / f"{name}-checkpoint", directory / name)
-    return directory
+    teacher = config.Autoregressive(name="autoregressive")
+    students = {"ctc": config.Ctc(name="ctc"), "cmlm": config.Cmlm(name="cmlm")}
+    return exported(tmp_path_factory.mktemp("systems"), **students, teacher=teacher)
 
 
 SYSTEMS = ["ctc", "ctc-checkpoint", "cmlm", "cmlm-checkpoint", "teacher", "teacher-checkpoint"]

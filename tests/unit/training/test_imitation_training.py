@@ -10,7 +10,7 @@ from torch.nn import functional
 from retort.config import Greedy, Imitation, Mixture, Rollout
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.vocabulary import EOS
-from tests.unit.fakes_training import OBJECTIVES, sequences, trainer
+from tests.unit.fakes_training import OBJECTIVES, interrupt, sequences, trainer
 
 
 def options(labels="full", **changes):
@@ -82,10 +82,6 @@ def test_outputs_are_made_once_for_several_updates_and_at_their_start(tmp_path, 
     assert made.progress.position == 16
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["greedy", "sample"])
 def test_a_resumed_training_is_bit_equal_and_states_lie_between_calls(tmp_path, monkeypatch, kind):
@@ -98,16 +94,7 @@ def test_a_resumed_training_is_bit_equal_and_states_lie_between_calls(tmp_path, 
     assert saved == [3, 6, 9, 11]
 
     first = learner(tmp_path / "parts", monkeypatch, objective, **settings)
-    compute = first.compute
-
-    def interrupted(*arguments):
-        if first.progress.update == 8:
-            raise Stop
-        return compute(*arguments)
-
-    first.compute = interrupted
-    with pytest.raises(Stop):
-        first.run(tmp_path / "events")
+    interrupt(first, tmp_path / "events", 8)
     second = learner(tmp_path / "parts", monkeypatch, objective, **settings)
     result = second.run(tmp_path / "events")
     assert torch.equal(second.optimiser.master, whole.optimiser.master)

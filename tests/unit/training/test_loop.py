@@ -21,7 +21,7 @@ from retort.training.device import precision
 from retort.training.log import write_log
 from retort.training.validation import Validator
 from tests.unit.fakes_objectives import OBJECTIVE_CASES
-from tests.unit.fakes_training import OBJECTIVES, Numerals, sequences, small_model, trainer
+from tests.unit.fakes_training import OBJECTIVES, Numerals, interrupt, sequences, small_model, trainer
 
 SEARCHES = {
     "autoregressive": Greedy(kind="greedy"),
@@ -218,10 +218,6 @@ def timeless(rows):
     return [row[:4] for row in rows if row[2] not in TIMES]
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "saved_at"), [*((name, 9) for name in OBJECTIVES), ("autoregressive", 3), ("autoregressive", 16)]
@@ -235,17 +231,9 @@ def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, name, saved_at):
     assert expected.epochs > 0, "the interruption must be able to fall into a later epoch"
 
     first = short(tmp_path / "parts", name, **settings)
-    compute, save = first.compute, first.state.save
+    save = first.state.save
     first.state.save = lambda update, *rest: save(update, *rest) if update == saved_at else None
-
-    def interrupted(*arguments):
-        if first.progress.update == saved_at + 1:
-            raise Stop
-        return compute(*arguments)
-
-    first.compute = interrupted
-    with pytest.raises(Stop):
-        first.run(tmp_path / "parts/events")
+    interrupt(first, tmp_path / "parts/events", saved_at + 1)
     torch.manual_seed(99)
     second = short(tmp_path / "parts", name, **settings)
     updates = []

@@ -13,6 +13,7 @@ from retort.data.tables import TRAINING_LOG
 from retort.data.vocabulary import Vocabulary
 from retort.models.checkpoint import load_checkpoint, read_description, read_weights, save_checkpoint
 from tests.unit.fakes_runs import STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, changed, make_tables
+from tests.unit.fakes_training import Stop
 from workflow_scripts import train_system
 
 FEW = changed(TEACHER, "training", max_updates=6, validate_every=3, warmup=2)
@@ -53,10 +54,6 @@ def test_the_same_command_makes_the_same_weights_and_another_seed_others(tables,
     again, other = tables.train(FEW, tmp_path / "again"), tables.train(FEW, tmp_path / "other", seed=2)
     weights = [(path / "model.safetensors").read_bytes() for path in (trained, again, other)]
     assert weights[0] == weights[1] != weights[2]
-
-
-class Stop(Exception):
-    pass
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from retort.config import Argmax, CtcCollapse, SelectiveMixture, SelfPaced, Weig
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.training import loop
 from retort.training.weighting import Scores, Weighting, samples_of_kinds
-from tests.unit.fakes_training import OBJECTIVES, sequences, trainer
+from tests.unit.fakes_training import OBJECTIVES, interrupt, sequences, trainer
 
 SEARCHES = {"vanilla": Argmax(kind="argmax"), "ctc": CtcCollapse(kind="ctc_collapse")}
 RECIPES = {
@@ -48,10 +48,6 @@ def timeless(rows):
     return [row[:4] for row in rows if row[2] not in ("seconds", "tokens_per_second", "processor_seconds")]
 
 
-class Stop(Exception):
-    pass
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "objective"), [*((r, "vanilla") for r in RECIPES), ("loss", "ctc")])
 def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, recipe, objective):
@@ -60,18 +56,10 @@ def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, recipe, objectiv
     expected = whole.run(tmp_path / "events")
 
     first = learner(tmp_path / "parts", recipe, objective)
-    compute, save = first.compute, first.state.save
+    save = first.state.save
     # between two lines of the log, with samples waiting
     first.state.save = lambda update, *rest: save(update, *rest) if update == 8 else None
-
-    def interrupted(*arguments):
-        if first.progress.update == 11:
-            raise Stop
-        return compute(*arguments)
-
-    first.compute = interrupted
-    with pytest.raises(Stop):
-        first.run(tmp_path / "events")
+    interrupt(first, tmp_path / "events", 11)
     second = learner(tmp_path / "parts", recipe, objective)
     result = second.run(tmp_path / "events")
     assert second.progress.weighting.get("windows") == whole.progress.weighting.get("windows")
