@@ -20,6 +20,7 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from retort.config import EXTERNAL, PRETRAINED, em_student
+from retort.config.base import NAME_PATTERN
 from retort.config.load import load_files, to_json
 from retort.data.files import check_writable
 from retort.data.parquet import read_table
@@ -205,7 +206,6 @@ def directory_of(path):
 
 # ---- wildcards ------------------------------------------------------------------------------------------------------
 
-SYSTEM = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 # What stands for any decoding or training in the paths of a rule.
 DECODING, TRAINING = Run("{system}", "{seed}", "{search}"), Run("{system}", "{seed}")
 
@@ -216,9 +216,9 @@ def names_as_pattern(*names):
 
 
 wildcard_constraints:
-    system=SYSTEM,
+    system=NAME_PATTERN,
     seed=r"\d+",
-    search=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    search=NAME_PATTERN,
     iteration=r"\d+",
     data="|".join(layout.texts()),
     top_k=r"\d+",

@@ -53,7 +53,7 @@ rule translate:
     benchmark:
         f"{R}/benchmarks/translate/{DECODING}.tsv"
     wildcard_constraints:
-        system=rf"(?!{EXTERNAL}/){SYSTEM}",
+        system=rf"(?!{EXTERNAL}/){NAME_PATTERN}",
     conda:
         "../envs/retort.yaml"
     threads: 1
@@ -86,7 +86,7 @@ rule score_learned:
     benchmark:
         f"{R}/benchmarks/score_learned/{{metric}}/{DECODING}.tsv"
     wildcard_constraints:
-        metric=SYSTEM,
+        metric=NAME_PATTERN,
     conda:
         "../envs/retort.yaml"
     params:

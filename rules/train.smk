@@ -53,7 +53,7 @@ use rule train_teacher as train_student with:
     benchmark:
         f"{R}/benchmarks/train_student/{TRAINING}.tsv"
     wildcard_constraints:
-        system=rf"(?!({names_as_pattern('teacher', PRETRAINED, *plan.selective())})/){SYSTEM}",
+        system=rf"(?!({names_as_pattern('teacher', PRETRAINED, *plan.selective())})/){NAME_PATTERN}",
     message:
         "Train {wildcards.system}, seed {wildcards.seed}"
 

@@ -121,7 +121,8 @@ class ShapesWeights:
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+NAME_PATTERN, LONGEST_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*", 100
+Name = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$", max_length=LONGEST_NAME)]
 """Name of a run, a system, a search or a test set. It becomes part of the names of files."""
 
 

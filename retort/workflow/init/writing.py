@@ -10,14 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort.config.base import Name
+from retort.config.base import LONGEST_NAME, Name
 from retort.config.load import load_config
 from retort.data.files import write_bytes
 from retort.errors import RetortError
 from retort.workflow.init.decisions import USUAL_COMPONENT, Decisions
 from retort.workflow.init.statistics import Statistics
-
-LONGEST_NAME = 100
 
 
 def run_name(file: Path) -> str:
