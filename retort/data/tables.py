@@ -283,9 +283,7 @@ TUNING = Table(
     "tuning",
     1,
     (
-        Column("system", pa.string(), "name of the system in the config"),
-        Column("seed", pa.int64(), "seed of its training"),
-        Column("search", pa.string(), "name of the search in the config"),
+        *_DECODED,
         Column("options", pa.string(), "the search as it was tried, JSON"),
         Column("metric", pa.string(), "the first of evaluation.metrics"),
         Column("value", pa.float64(), "the corpus score on the validation set"),
