@@ -20,7 +20,7 @@ from retort.config import Em
 from retort.data.batches import Ragged
 from retort.data.parquet import read_table
 from retort.data.tables import CORPUS, ENCODED
-from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
+from retort.distillation.likelihood import log_likelihoods
 from retort.distillation.selection import candidate_groups, candidate_score, lengths, within_floor
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.training.device import prepare_device
@@ -53,10 +53,9 @@ def scored(run: Path, seed: int, teacher: Path, most: int | None) -> pd.DataFram
     rows, targets = np.searchsorted(ids, frame["id"].to_numpy()), Ragged.from_lists(frame["tokens"].tolist())
     for column, path in (("parallel", run / f"systems/em1/seed{seed}"), ("autoregressive", teacher)):
         model, _, description = load_checkpoint(path, device)
-        scores = log_likelihoods(
-            model, objective_of(description), source=sources, target=targets, batch_tokens=BATCH_TOKENS, source_row=rows
+        frame[column] = log_likelihoods(
+            model, objective_of(description), source=sources, target=targets, source_row=rows
         )
-        frame[column] = scores
     return frame.assign(first=frame["autoregressive"], length=lengths(frame))
 
 

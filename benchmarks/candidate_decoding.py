@@ -24,7 +24,7 @@ from retort.config import Beam
 from retort.data.batches import Ragged
 from retort.data.parquet import read_table
 from retort.data.tables import CORPUS
-from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
+from retort.distillation.likelihood import log_likelihoods
 from retort.models.checkpoint import load_checkpoint, objective_of
 from retort.search.decoding import translate_texts
 from retort.training.device import PRECISIONS, prepare_device
@@ -71,7 +71,7 @@ def score_rate(args: argparse.Namespace, device: Any, texts: list[str], found: A
     target = Ragged.from_lists([h.tokens for best in found for h in best])
     row = np.repeat(np.arange(len(texts)), [len(best) for best in found])
     start = time.perf_counter()
-    log_likelihoods(student, objective, source=source, target=target, batch_tokens=BATCH_TOKENS, source_row=row)
+    log_likelihoods(student, objective, source=source, target=target, source_row=row)
     return len(target) / (time.perf_counter() - start)
 
 

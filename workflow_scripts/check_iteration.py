@@ -24,7 +24,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
 from retort.distillation.gathering import check_ids, trainable
 from retort.distillation.guards import guards_table, measure, verdicts
-from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
+from retort.distillation.likelihood import log_likelihoods
 from retort.errors import RetortError
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import chosen_tokenizer, words
@@ -102,7 +102,7 @@ def log_likelihoods_per_token(loaded: Any, sources: Ragged, chosen: Ragged, firs
     It is that of the sentences whose two targets the model can produce; nan if there are none.
     """
     model, _, description = loaded
-    measured = partial(log_likelihoods, model, objective_of(description), sources, batch_tokens=BATCH_TOKENS)
+    measured = partial(log_likelihoods, model, objective_of(description), sources)
     nats = np.stack([measured(target=chosen), measured(target=first)])
     tokens = np.stack([chosen.lengths, first.lengths]) + 1
     possible = np.isfinite(nats).all(axis=0)

@@ -14,7 +14,6 @@ from retort.data.batches import EncodedCorpus
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import MULTIMODALITY
-from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
 from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
@@ -43,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
         raise RetortError(f"{args.checkpoint}: {what}; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.config.max_length, paired=True)
     corpus.check_vocabulary(args.held_out, vocabulary)
-    measured = multimodality(model, objective, corpus=corpus, batch_tokens=BATCH_TOKENS)
+    measured = multimodality(model, objective, corpus)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}
     facts = provenance(checkpoint=weights_digest(args.checkpoint), held_out=file_digest(args.held_out))
     write_table(

@@ -18,7 +18,7 @@ from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import SELECTION
-from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
+from retort.distillation.likelihood import log_likelihoods
 from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError
 from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
@@ -89,7 +89,7 @@ def scorers(args: argparse.Namespace) -> dict[str, Path]:
 def likelihood(loaded: Any, sources: Ragged, targets: Ragged, rows: np.ndarray) -> np.ndarray:
     model, _, description = loaded
     objective = objective_of(description)
-    return log_likelihoods(model, objective, source=sources, target=targets, batch_tokens=BATCH_TOKENS, source_row=rows)
+    return log_likelihoods(model, objective, source=sources, target=targets, source_row=rows)
 
 
 if __name__ == "__main__":

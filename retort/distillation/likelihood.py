@@ -21,7 +21,7 @@ def log_likelihoods(
     objective: Any,
     source: Ragged,
     target: Ragged,
-    batch_tokens: int,
+    batch_tokens: int = BATCH_TOKENS,
     source_row: np.ndarray | None = None,
 ) -> np.ndarray:
     """log p(y | x) of every target, in nats: unsmoothed, without dropout, eos and length included.

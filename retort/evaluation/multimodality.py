@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from retort.data.batches import EncodedCorpus
-from retort.distillation.likelihood import log_likelihoods
+from retort.distillation.likelihood import BATCH_TOKENS, log_likelihoods
 from retort.models.base import EncoderDecoder
 
 
@@ -34,7 +34,9 @@ class Multimodality:
         return self.nats / self.tokens if self.tokens else float("nan")
 
 
-def multimodality(model: EncoderDecoder, objective: Any, corpus: EncodedCorpus, batch_tokens: int) -> Multimodality:
+def multimodality(
+    model: EncoderDecoder, objective: Any, corpus: EncodedCorpus, batch_tokens: int = BATCH_TOKENS
+) -> Multimodality:
     """NCM of held-out pairs under a non-autoregressive model."""
     nats = -log_likelihoods(model, objective, source=corpus.source, target=corpus.target, batch_tokens=batch_tokens)
     possible = np.isfinite(nats)
