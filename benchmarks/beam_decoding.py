@@ -164,12 +164,12 @@ def main() -> None:
     device = prepare_device(args.threads)
     models = {}
     for precision, dtype in PRECISIONS.items():
-        model, vocabulary, _ = load_checkpoint(args.model, device, dtype)
-        if not isinstance(model, AutoregressiveModel):
+        checkpoint = load_checkpoint(args.model, device, dtype)
+        if not isinstance(checkpoint.model, AutoregressiveModel):
             raise SystemExit(f"{args.model}: not an autoregressive checkpoint")
-        models[precision] = model
+        models[precision] = checkpoint.model
     texts = read_table(args.corpus, CORPUS, ["source"]).column("source").to_pylist()[: args.sentences]
-    source = vocabulary.encode_source(texts)
+    source = checkpoint.vocabulary.encode_source(texts)
     longest = models["float32"].config.max_length - 1
     result: dict[str, Any] = {"model": models["float32"].config.model_dump(), "threads": args.threads, "rows": []}
     print(f"{'alpha':>5}  {'decoder':<22}{'sentences/s':>12}{'ratio':>7}{'per CPU second':>16}{'ratio':>7}")

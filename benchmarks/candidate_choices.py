@@ -22,7 +22,7 @@ from retort.data.parquet import read_table
 from retort.data.tables import CORPUS, ENCODED
 from retort.distillation.likelihood import log_likelihoods
 from retort.distillation.selection import candidate_groups, candidate_score, lengths, within_floor
-from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint
 from retort.training.device import prepare_device
 
 CHOICES = {
@@ -52,10 +52,8 @@ def scored(run: Path, seed: int, teacher: Path, most: int | None) -> pd.DataFram
     frame = frame[frame["id"].isin(drawn)].reset_index(drop=True)
     rows, targets = np.searchsorted(ids, frame["id"].to_numpy()), Ragged.from_lists(frame["tokens"].tolist())
     for column, path in (("parallel", run / f"systems/em1/seed{seed}"), ("autoregressive", teacher)):
-        model, _, description = load_checkpoint(path, device)
-        frame[column] = log_likelihoods(
-            model, objective_of(description), source=sources, target=targets, source_row=rows
-        )
+        scorer = load_checkpoint(path, device)
+        frame[column] = log_likelihoods(scorer.model, scorer.objective, source=sources, target=targets, source_row=rows)
     return frame.assign(first=frame["autoregressive"], length=lengths(frame))
 
 

@@ -25,7 +25,7 @@ from retort.data.batches import Ragged
 from retort.data.parquet import read_table
 from retort.data.tables import CORPUS
 from retort.distillation.likelihood import log_likelihoods
-from retort.models.checkpoint import load_checkpoint, objective_of
+from retort.models.checkpoint import load_checkpoint
 from retort.search.decoding import translate_texts
 from retort.training.device import PRECISIONS, prepare_device
 
@@ -46,10 +46,14 @@ def main(args: argparse.Namespace) -> None:
     for _ in range(args.rounds):
         for setting in settings:
             precision, beam, tokens = setting
-            model, vocabulary, _ = teachers[precision]
+            teacher = teachers[precision]
             start = time.perf_counter()
             found = translate_texts(
-                model, vocabulary, texts=texts, search=Beam(kind="beam", beam_size=beam), batch_tokens=tokens
+                teacher.model,
+                teacher.vocabulary,
+                texts=texts,
+                search=Beam(kind="beam", beam_size=beam),
+                batch_tokens=tokens,
             )
             seconds[setting].append(time.perf_counter() - start)
     rates = {setting: len(texts) / statistics.median(taken) for setting, taken in seconds.items()}
@@ -65,13 +69,12 @@ def main(args: argparse.Namespace) -> None:
 
 def score_rate(args: argparse.Namespace, device: Any, texts: list[str], found: Any) -> float:
     """Candidates a second that the student gives a log-likelihood."""
-    student, vocabulary, description = load_checkpoint(args.student, device)
-    objective = objective_of(description)
-    source = Ragged.from_lists(vocabulary.encode_source(texts))
+    student = load_checkpoint(args.student, device)
+    source = Ragged.from_lists(student.vocabulary.encode_source(texts))
     target = Ragged.from_lists([h.tokens for best in found for h in best])
     row = np.repeat(np.arange(len(texts)), [len(best) for best in found])
     start = time.perf_counter()
-    log_likelihoods(student, objective, source=source, target=target, source_row=row)
+    log_likelihoods(student.model, student.objective, source=source, target=target, source_row=row)
     return len(target) / (time.perf_counter() - start)
 
 

@@ -38,7 +38,8 @@ def timed(decode: Callable[[list[str]], Lists], texts: list[str]) -> tuple[Lists
 
 
 def main(args: argparse.Namespace) -> None:
-    model, vocabulary, _ = load_checkpoint(args.model, prepare_device(args.threads))
+    checkpoint = load_checkpoint(args.model, prepare_device(args.threads))
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     if not isinstance(model, AutoregressiveModel):
         raise SystemExit(f"{args.model}: not an autoregressive checkpoint")
     texts = read_table(args.corpus, CORPUS, ["source"])["source"].to_pylist()[: args.sentences]

@@ -10,7 +10,7 @@ import logging
 import math
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from retort.distillation.likelihood import log_likelihoods
 from retort.errors import RetortError
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import chosen_tokenizer, words
-from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
+from retort.models.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from retort.training.device import prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
@@ -75,14 +75,14 @@ def main(args: argparse.Namespace) -> None:
         hypotheses = table["text"].take(referenced).to_pylist()
         return score("BLEU", hypotheses, references=references, tokenizer=tokenizer).value
 
-    loaded = load_checkpoint(args.first_teacher, prepare_device(args.threads))
+    teacher = load_checkpoint(args.first_teacher, prepare_device(args.threads))
     targets = [Ragged.from_arrow(table["tokens"].take(sample)) for table in (selection, first)]
     rows = measure(
         selection,
         first,
         args.guards,
         quality=quality,
-        log_likelihoods=log_likelihoods_per_token(loaded, sources, *targets),
+        log_likelihoods=log_likelihoods_per_token(teacher, sources, *targets),
         words=partial(words, tokenizer=tokenizer),
     )
     facts = provenance(
@@ -96,13 +96,14 @@ def main(args: argparse.Namespace) -> None:
     logging.info("%s", verdicts(table)[args.seed] or "all bounds are met")
 
 
-def log_likelihoods_per_token(loaded: Any, sources: Ragged, chosen: Ragged, first: Ragged) -> tuple[float, float]:
+def log_likelihoods_per_token(
+    teacher: Checkpoint, sources: Ragged, chosen: Ragged, first: Ragged
+) -> tuple[float, float]:
     """Mean log p per token of both texts under a model.
 
     It is that of the sentences whose two targets the model can produce; nan if there are none.
     """
-    model, _, description = loaded
-    measured = partial(log_likelihoods, model, objective_of(description), sources)
+    measured = partial(log_likelihoods, teacher.model, teacher.objective, sources)
     nats = np.stack([measured(target=chosen), measured(target=first)])
     tokens = np.stack([chosen.lengths, first.lengths]) + 1
     possible = np.isfinite(nats).all(axis=0)

@@ -95,12 +95,12 @@ def main(args: argparse.Namespace) -> None:
 def load_decoder(args: argparse.Namespace, device: torch.device, decision: Path) -> TeacherDecoder:
     """The model in its engine; ``decision`` is the file that keeps which one that is."""
     settings: Distillation = args.distillation
-    model, vocabulary, _ = load_checkpoint(args.checkpoint, device, PRECISIONS[settings.precision])
+    checkpoint = load_checkpoint(args.checkpoint, device, PRECISIONS[settings.precision])
     first = next(iterate_shard(args.corpus, CORPUS, shard=0, shards=1, rows=CHECKED_SOURCES))
     try:
         return TeacherDecoder(
-            model,
-            vocabulary,
+            checkpoint.model,
+            checkpoint.vocabulary,
             settings,
             checked=first.column("source").to_pylist(),
             decision=decision,

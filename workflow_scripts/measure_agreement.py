@@ -17,7 +17,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import AGREEMENT
 from retort.distillation.likelihood import BATCH_TOKENS
 from retort.errors import RetortError
-from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
+from retort.models.checkpoint import load_checkpoint, weights_digest
 from retort.objectives.base import load_objective
 from retort.training.device import prepare_device
 from retort.workflow.arguments import threads
@@ -35,14 +35,14 @@ def parser() -> argparse.ArgumentParser:
 
 @torch.inference_mode()
 def main(args: argparse.Namespace) -> None:
-    model, vocabulary, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
-    objective = objective_of(description)
+    checkpoint = load_checkpoint(args.checkpoint, prepare_device(args.threads))
+    model, objective = checkpoint.model, checkpoint.objective
     if not objective.measures_agreement:
         able = names_where(lambda o: o.measures_agreement)
         raise RetortError(f"{args.checkpoint}: objective {objective.name} cannot evaluate; {able} can")
     agreement = load_objective(objective.name).agreement
     corpus = EncodedCorpus.read(args.train, model.config.max_length, paired=True)
-    corpus.check_vocabulary(args.train, vocabulary)
+    corpus.check_vocabulary(args.train, checkpoint.vocabulary)
     accuracy = np.zeros(len(corpus), np.float32)
     for rows in corpus.batches(BATCH_TOKENS):
         accuracy[rows] = agreement(model, corpus.batch(rows).to(model.device), objective).cpu().numpy()

@@ -17,7 +17,7 @@ from retort.data.tables import EXPOSURE
 from retort.errors import RetortError
 from retort.evaluation.exposure import exposure
 from retort.evaluation.quality import read_tests
-from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of, weights_digest
+from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
@@ -41,17 +41,19 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     device, options = prepare_device(args.threads), args.exposure
-    student, vocabulary, description = load_checkpoint(args.student, device)
-    if options.search.kind not in objective_of(description).searches():
-        raise RetortError(f"{args.student}: a {student.family} model cannot complete prefixes by {options.search.kind}")
-    teacher = load_teacher(args.teacher, args.student, vocabulary=vocabulary, device=device)
+    student = load_checkpoint(args.student, device)
+    if options.search.kind not in student.objective.searches():
+        raise RetortError(
+            f"{args.student}: a {student.model.family} model cannot complete prefixes by {options.search.kind}"
+        )
+    teacher = load_teacher(args.teacher, args.student, vocabulary=student.vocabulary, device=device)
     rows = []
     for test_set, corpus in read_tests(args.tests).items():
         names = {"system": args.system, "seed": args.seed, "test_set": test_set}
         measured = exposure(
-            student=student,
+            student=student.model,
             teacher=teacher,
-            vocabulary=vocabulary,
+            vocabulary=student.vocabulary,
             corpus=corpus,
             options=options,
             batch_tokens=args.batch_tokens,

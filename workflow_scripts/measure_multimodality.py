@@ -16,7 +16,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import MULTIMODALITY
 from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
-from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
+from retort.models.checkpoint import load_checkpoint, weights_digest
 from retort.training.device import prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script
@@ -35,13 +35,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    model, vocabulary, description = load_checkpoint(args.checkpoint, prepare_device(args.threads))
-    objective = objective_of(description)
+    checkpoint = load_checkpoint(args.checkpoint, prepare_device(args.threads))
+    model, objective = checkpoint.model, checkpoint.objective
     if objective.left_to_right or objective.pretrains:
         what = "an autoregressive model" if objective.left_to_right else "a pre-trained model"
         raise RetortError(f"{args.checkpoint}: {what}; NCM needs a non-autoregressive one")
     corpus = EncodedCorpus.read(args.held_out, model.config.max_length, paired=True)
-    corpus.check_vocabulary(args.held_out, vocabulary)
+    corpus.check_vocabulary(args.held_out, checkpoint.vocabulary)
     measured = multimodality(model, objective, corpus)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}
     facts = provenance(checkpoint=weights_digest(args.checkpoint), held_out=file_digest(args.held_out))

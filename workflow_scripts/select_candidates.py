@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from retort.data.tables import SELECTION
 from retort.distillation.likelihood import log_likelihoods
 from retort.distillation.selection import candidate_groups, select
 from retort.errors import RetortError
-from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
+from retort.models.checkpoint import load_checkpoint, weights_digest
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
@@ -46,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
     models = {name: load_checkpoint(path, device) for name, path in scorers(args).items()}
-    vocabularies = {vocabulary.digest for _, vocabulary, _ in models.values()}
+    vocabularies = {scorer.vocabulary.digest for scorer in models.values()}
     if len(vocabularies) > 1:
         where = ", ".join(str(path) for path in scorers(args).values())
         raise RetortError(f"{where}: trained with different vocabularies; they must share one to score each other")
@@ -60,7 +59,10 @@ def main(args: argparse.Namespace) -> None:
                 raise RetortError(f"{args.candidates}: holds ids that {args.train} lacks; decode the candidates again")
             targets = Ragged.from_lists(frame["tokens"].tolist())
             scores = {
-                name: likelihood(model, train.source, targets=targets, rows=rows) for name, model in models.items()
+                name: log_likelihoods(
+                    scorer.model, scorer.objective, source=train.source, target=targets, source_row=rows
+                )
+                for name, scorer in models.items()
             }
             yield select(pd.concat([frame, pd.DataFrame(scores)], axis=1), args.em)
 
@@ -84,12 +86,6 @@ def scorers(args: argparse.Namespace) -> dict[str, Path]:
     if args.em.choose_by == "posterior" or args.em.likelihood_floor is not None:
         models["first"] = args.first_teacher
     return models
-
-
-def likelihood(loaded: Any, sources: Ragged, targets: Ragged, rows: np.ndarray) -> np.ndarray:
-    model, _, description = loaded
-    objective = objective_of(description)
-    return log_likelihoods(model, objective, source=sources, target=targets, source_row=rows)
 
 
 if __name__ == "__main__":

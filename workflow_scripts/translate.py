@@ -39,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
-    model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
+    checkpoint = load_checkpoint(args.checkpoint, device)
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     teacher, helper_facts = None, {}
     if args.search.needs_teacher:
         teacher = load_teacher(

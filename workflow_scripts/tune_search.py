@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
-    model, vocabulary, _ = load_checkpoint(args.checkpoint, device)
+    checkpoint = load_checkpoint(args.checkpoint, device)
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     teacher, searches = None, args.searches.forms()
     if any(search.needs_teacher for search in searches):
         teacher = load_teacher(

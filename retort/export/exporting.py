@@ -30,8 +30,7 @@ from retort.export.parity import Lines, compare
 from retort.export.precision import Precision
 from retort.export.shortlist import SIZE, Shortlist, build, facts_of, shortlist_table
 from retort.filenames import MODEL_DESCRIPTION
-from retort.models.base import EncoderDecoder
-from retort.models.checkpoint import load_checkpoint, objective_of, weights_digest
+from retort.models.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
@@ -61,17 +60,6 @@ class Listed:
     """Digest of the vocabulary that its ids are of."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A loaded checkpoint."""
-
-    directory: Path
-    model: EncoderDecoder
-    vocabulary: Vocabulary
-    description: dict[str, Any]
-    objective: ObjectiveSection
-
-
 def export_system(
     checkpoint: Path,
     output: Path,
@@ -92,10 +80,7 @@ def export_system(
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
     output = Path(os.path.realpath(output))
     check_near(checkpoint, [MODEL_DESCRIPTION])
-    model, vocabulary, description = load_checkpoint(checkpoint, torch.device("cpu"))
-    trained = Trained(
-        checkpoint, model, vocabulary=vocabulary, description=description, objective=objective_of(description)
-    )
+    trained = load_checkpoint(checkpoint, torch.device("cpu"))
     if engine is None:
         engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"
     exporter, kinds = import_module(f"retort.export.{engine}"), exported_searches(trained.objective, engine)
@@ -134,7 +119,7 @@ def exported_searches(objective: ObjectiveSection, engine: ExportEngine) -> tupl
     return import_module(f"retort.export.{engine}").searches(objective)  # type: ignore[no-any-return]
 
 
-def _search(trained: Trained, engine: ExportEngine, kinds: tuple[str, ...], search: Mapping[str, Any] | None) -> Any:
+def _search(trained: Checkpoint, engine: ExportEngine, kinds: tuple[str, ...], search: Mapping[str, Any] | None) -> Any:
     """The bundle's own search; it must need no teacher."""
     name, can = trained.objective.name, f"--format {engine} can decode it by {' or '.join(kinds)}"
     if not kinds:
@@ -172,7 +157,7 @@ def list_candidates(table: Path, vocabulary: Vocabulary, size: int) -> Listed:
     return Listed(shortlist, facts_of(shortlist, table, size), vocabulary.digest)
 
 
-def _shortlisted(trained: Trained, source: ShortlistSource | Listed) -> Listed:
+def _shortlisted(trained: Checkpoint, source: ShortlistSource | Listed) -> Listed:
     """The shortlist of a model. Raises RetortError for one of another vocabulary."""
     if isinstance(source, ShortlistSource):
         table = shortlist_table(source.path, trained.directory, trained.description.get("data"))
@@ -183,7 +168,7 @@ def _shortlisted(trained: Trained, source: ShortlistSource | Listed) -> Listed:
 
 
 def _write(
-    trained: Trained,
+    trained: Checkpoint,
     directory: Path,
     exporter: Any,
     engine: ExportEngine,
@@ -243,7 +228,7 @@ def _with_own_table(search: Any, directory: Path) -> Any:
 
 
 def _checked(
-    trained: Trained, directory: Path, facts: dict[str, Any], search: SearchSection, lines: Lines
+    trained: Checkpoint, directory: Path, facts: dict[str, Any], search: SearchSection, lines: Lines
 ) -> dict[str, Any]:
     """How the bundle's outputs differ from those of torch. Raises RetortError if a float32 graph without a
     shortlist changes any."""

@@ -9,6 +9,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,6 +38,21 @@ RENAMED = (("told.", "layer_fusion."),)
 """Prefixes of parameter names in version 0.1, each with today's."""
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint, its model in eval mode."""
+
+    directory: Path
+    model: EncoderDecoder
+    vocabulary: Vocabulary
+    description: dict[str, Any]
+
+    @cached_property
+    def objective(self) -> Any:
+        """What the model was trained with, a section of the configuration."""
+        return objective_of(self.description)
+
+
 def save_checkpoint(
     directory: Path, weights: dict[str, Tensor], description: dict[str, Any], vocabulary: Vocabulary
 ) -> None:
@@ -48,13 +65,8 @@ def save_checkpoint(
     write_json(directory / MODEL_DESCRIPTION, description | digests)
 
 
-def load_checkpoint(
-    directory: Path | str, device: torch.device, dtype: torch.dtype = torch.float32
-) -> tuple[EncoderDecoder, Vocabulary, dict[str, Any]]:
-    """Model (in eval mode), vocabulary and description of a checkpoint.
-
-    Raises RetortError if a file cannot be read or the files do not belong together.
-    """
+def load_checkpoint(directory: Path | str, device: torch.device, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    """Raises RetortError if a file cannot be read or the files do not belong together."""
     directory = Path(directory)
     description = read_description(directory)
     vocabulary = Vocabulary.load(directory)
@@ -65,7 +77,7 @@ def load_checkpoint(
     weights = described_weights(directory, description)
     model = build_model(objective, config, vocabulary)
     load_weights(model, weights, directory)
-    return model.to(device=device, dtype=dtype).eval(), vocabulary, description
+    return Checkpoint(directory, model.to(device=device, dtype=dtype).eval(), vocabulary, description)
 
 
 def described(directory: Path, description: dict[str, Any]) -> tuple[Any, Model]:
@@ -100,12 +112,13 @@ def load_teacher(
             f"{student}: the search has a teacher score its candidates, and none is given; give the directory of an "
             f"autoregressive checkpoint as its teacher"
         )
-    teacher, teacher_vocabulary, _ = load_checkpoint(directory, device, dtype)
+    checkpoint = load_checkpoint(directory, device, dtype)
+    teacher = checkpoint.model
     if not teacher.teaches:
         raise RetortError(
             f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive Transformer"
         )
-    if teacher_vocabulary.digest != vocabulary.digest:
+    if checkpoint.vocabulary.digest != vocabulary.digest:
         raise RetortError(
             f"{directory}: the teacher's vocabulary is not that of {student}; give a teacher with the same vocabulary"
         )

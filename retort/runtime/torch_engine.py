@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retort.config import Search
 from retort.data.batches import LENGTH_STEP, Ragged
-from retort.models.checkpoint import load_checkpoint, load_teacher, objective_of
+from retort.models.checkpoint import load_checkpoint, load_teacher
 from retort.runtime.system import Decoded, Scored, System, no_token_scores
 from retort.search.base import Hypothesis, run_search
 from retort.search.left_to_right import forced_log_probs
@@ -36,14 +36,15 @@ class TorchSystem(System):
         device: str | None,
     ) -> None:
         self._device, dtype = prepare_device(threads, device), PRECISIONS[precision]
-        self.model, vocabulary, description = load_checkpoint(directory, self._device, dtype)
+        checkpoint = load_checkpoint(directory, self._device, dtype)
+        self.model, vocabulary, objective = checkpoint.model, checkpoint.vocabulary, checkpoint.objective
         # loaded once, and only for a search that asks it
         config = self.model.config
         self._load_teacher = cache(
             partial(load_teacher, teacher, directory, vocabulary, self._device, dtype, config.max_length)
         )
-        chosen = search or objective_of(description).own_search.model_dump()
-        kinds = objective_of(description).searches()
+        chosen = search or objective.own_search.model_dump()
+        kinds = objective.searches()
         super().__init__(vocabulary, chosen, kinds, precision, config.max_length, config.truncate_sources)
         self.choose(chosen)
 

@@ -66,7 +66,8 @@ def saved(directory, objective, seed, vocabulary):
 @pytest.fixture(scope="module")
 def expected(checkpoint):
     """What a text becomes when it is translated alone."""
-    model, vocabulary, _ = load_checkpoint(checkpoint, torch.device("cpu"))
+    checkpoint = load_checkpoint(checkpoint, torch.device("cpu"))
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
 
     def translate(text):
         found = translate_texts(model, vocabulary, [text], Argmax(kind="argmax"), 4096)
@@ -222,7 +223,8 @@ def test_one_checkpoint_translates_in_either_mode(retort, janus, name):
     directory = janus.parent / which
     status, out, errors = retort(*options, stdin=b"abc de\nfade bead\n", model=directory)
     assert (status, errors) == (0, "")
-    model, vocabulary, _ = load_checkpoint(directory, torch.device("cpu"))
+    checkpoint = load_checkpoint(directory, torch.device("cpu"))
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     found = translate_texts(model, vocabulary, ["abc de", "fade bead"], search, 4096)
     assert out.splitlines() == vocabulary.decode_target([best[0].tokens for best in found])
 
@@ -264,8 +266,9 @@ LENGTH_PARALLEL = ["--search", '{"kind": "length_parallel", "candidates": 5}']
 def test_a_teacher_chooses(retort, checkpoint, teacher):
     status, out, errors = retort(*LENGTH_PARALLEL, "--teacher", teacher, stdin=b"abc de\nfade\n\n")
     assert (status, errors) == (0, "")
-    model, vocabulary, _ = load_checkpoint(checkpoint, torch.device("cpu"))
-    chooser, _, _ = load_checkpoint(teacher, torch.device("cpu"))
+    checkpoint = load_checkpoint(checkpoint, torch.device("cpu"))
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
+    chooser = load_checkpoint(teacher, torch.device("cpu")).model
     search = LengthParallel(kind="length_parallel", candidates=5)
     found = translate_texts(model, vocabulary, ["abc de", "fade", ""], search, 4096, chooser)
     assert out.split("\n") == [*vocabulary.decode_target([best[0].tokens for best in found]), ""]

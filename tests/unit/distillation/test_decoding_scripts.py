@@ -466,9 +466,10 @@ def test_a_search_that_needs_a_teacher_does_not_go_without(tables, student, tmp_
 
 
 def test_a_teacher_of_shorter_texts_is_refused(tables, teacher, student, tmp_path, capsys):
-    model, vocabulary, description = load_checkpoint(teacher, torch.device("cpu"))
+    checkpoint = load_checkpoint(teacher, torch.device("cpu"))
+    description = checkpoint.description
     description["model"]["max_length"] = 9
-    save_checkpoint(tmp_path / "short", dict(model.named_parameters()), description, vocabulary)
+    save_checkpoint(tmp_path / "short", dict(checkpoint.model.named_parameters()), description, checkpoint.vocabulary)
     message = f"{tmp_path / 'short'}: a teacher of at most 9 tokens cannot read the text"
     with pytest.raises(SystemExit):
         translated(tables, student, tmp_path / "out.parquet", LENGTH_PARALLEL, "--teacher", tmp_path / "short")
@@ -519,7 +520,8 @@ def test_a_source_longer_than_the_model_is_cut_and_counted(tables, teacher, tmp_
 
 
 def test_a_cut_source_is_no_flaw_where_sources_are_cut_in_training_too(tables, teacher, tmp_path):
-    model, vocabulary, _ = load_checkpoint(teacher, torch.device("cpu"))
+    checkpoint = load_checkpoint(teacher, torch.device("cpu"))
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     text = " ".join([read_table(tables.test, CORPUS)["source"][0].as_py()] * 60)
     search, found = Greedy(kind="greedy", max_ratio=50), []
     for truncate in (False, True):

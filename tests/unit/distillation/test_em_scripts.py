@@ -122,9 +122,8 @@ def selecting(tables, models, candidates, output, **em):
 @torch.no_grad()
 def log_p(loaded, source, tokens):
     """log p of a pair alone."""
-    model, _, description = loaded
-    module, objective = OBJECTIVES[description["objective"]["name"]]
-    return module.log_likelihood(model, batch([source], [tokens]), objective).item()
+    module, objective = OBJECTIVES[loaded.objective.name]
+    return module.log_likelihood(loaded.model, batch([source], [tokens]), objective).item()
 
 
 # ---- select_candidates ----------------------------------------------------------------------------------------------

@@ -152,7 +152,8 @@ def test_another_engine_takes_no_part(tables, teacher, tmp_path):
 
 
 def test_a_shard_that_goes_on_without_its_engine_says_so(tables, teacher, tmp_path, monkeypatch):
-    model, vocabulary, _ = load_checkpoint(teacher, torch.device("cpu"))
+    checkpoint = load_checkpoint(teacher, torch.device("cpu"))
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     decision = tmp_path / "engine.json"
     decision.write_text('{"engine": "ctranslate2", "different_sources": 0}')
     monkeypatch.setattr(exact_search, "unsupported", lambda *given: "no reason")

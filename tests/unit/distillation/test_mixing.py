@@ -154,7 +154,7 @@ def agreement(tables, evaluator) -> Path:
 
 def test_an_evaluator_says_what_it_gets_right_of_each_reference(tables, evaluator, agreement):
     found = read_table(agreement, AGREEMENT)
-    model, _, _ = load_checkpoint(evaluator, torch.device("cpu"))
+    model = load_checkpoint(evaluator, torch.device("cpu")).model
     corpus = EncodedCorpus.read(tables.encoded / "train.parquet", 256)
     assert found["id"].to_pylist() == corpus.ids.tolist()
     accuracy = found["accuracy"].to_numpy()

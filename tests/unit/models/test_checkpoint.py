@@ -57,7 +57,7 @@ def separate(tmp_path_factory, sentences):
 
 def test_a_recurrent_model_comes_back_and_is_no_teacher(tmp_path, joint):
     model = saved(tmp_path, joint, Imitation(name="imitation"), family="gru")
-    loaded, _, _ = load_checkpoint(tmp_path, CPU)
+    loaded = load_checkpoint(tmp_path, CPU).model
     assert isinstance(loaded, RecurrentModel)
     found = dict(loaded.named_parameters())
     assert all(torch.equal(p, found[name]) for name, p in model.named_parameters())
@@ -82,8 +82,10 @@ def saved(directory, vocabulary, objective=OBJECTIVES[0], **shape):
 )
 def test_round_trip(tmp_path, joint, objective, shape):
     model = saved(tmp_path, joint, objective, **shape)
-    found, vocabulary, description = load_checkpoint(tmp_path, CPU)
-    assert vocabulary.digest == joint.digest == description["vocabulary"] and description["updates"] == 12
+    loaded = load_checkpoint(tmp_path, CPU)
+    found = loaded.model
+    assert loaded.vocabulary.digest == joint.digest == loaded.description["vocabulary"]
+    assert loaded.description["updates"] == 12 and loaded.objective == objective
     assert type(found) is type(model) and not found.training
     weights = dict(found.named_parameters())
     assert {name: p.tolist() for name, p in model.named_parameters()} == {n: p.tolist() for n, p in weights.items()}
@@ -98,7 +100,7 @@ def test_weights_are_stored_in_float32_and_loaded_in_the_wanted_precision(tmp_pa
     half = {name: p.detach().bfloat16() for name, p in model.named_parameters()}
     save_checkpoint(tmp_path, half, read_description(tmp_path), joint)
     assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.float32}
-    found, _, _ = load_checkpoint(tmp_path, CPU, torch.bfloat16)
+    found = load_checkpoint(tmp_path, CPU, torch.bfloat16).model
     assert found.dtype == torch.bfloat16
 
 

@@ -23,7 +23,8 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("name", ["autoregressive", "glat"])
 def test_a_checkpoint_translates_as_before(name):
-    model, vocabulary, _ = load_checkpoint(STORED / name, CPU)
+    checkpoint = load_checkpoint(STORED / name, CPU)
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     expected = json.loads((STORED / name / "expected.json").read_text())
     for case in expected["searches"]:
         search = TypeAdapter(Search).validate_python(case["search"])
@@ -44,7 +45,8 @@ def test_the_stored_weights_have_the_names_of_version_01():
 
 def test_the_flat_tensors_of_a_state_have_every_weight_in_its_place():
     """The order of a model's parameters must not change."""
-    model, _, description = load_checkpoint(STORED / "glat", CPU)
+    checkpoint = load_checkpoint(STORED / "glat", CPU)
+    model, description = checkpoint.model, checkpoint.description
     weights = read_weights(STORED / "glat")
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)

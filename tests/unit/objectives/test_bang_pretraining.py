@@ -330,7 +330,7 @@ def test_models_start_from_what_they_share_with_it(tmp_path, vocabulary, start, 
         parameter.data.normal_()
     description = {"objective": start.model_dump(), "model": shape.model_dump()}
     save_checkpoint(tmp_path, dict(model.named_parameters()), description, vocabulary)
-    assert type(load_checkpoint(tmp_path, torch.device("cpu"))[0]) is type(model)
+    assert type(load_checkpoint(tmp_path, torch.device("cpu")).model) is type(model)
     student = build_model(objective, shape.model_copy(update={"decoder_layers": 3}), vocabulary)
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}
     warm_start(student, tmp_path, objective, config.Training(warm_start="pretrained"), vocabulary)

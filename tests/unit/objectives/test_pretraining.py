@@ -316,7 +316,7 @@ def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
     model = build_model(OPTIONS, shape, vocabulary)
     description = {"objective": OPTIONS.model_dump(), "model": shape.model_dump()}
     save_checkpoint(tmp_path, dict(model.named_parameters()), description, vocabulary)
-    assert type(load_checkpoint(tmp_path, torch.device("cpu"))[0]) is type(model)
+    assert type(load_checkpoint(tmp_path, torch.device("cpu")).model) is type(model)
     torch.manual_seed(2)
     student = build_model(objective, shape.model_copy(update={"encoder_layers": 2}), vocabulary)
     before = {name: parameter.clone() for name, parameter in student.named_parameters()}

@@ -71,7 +71,8 @@ def test_n_grams_of_another_vocabulary_are_refused(systems, tmp_path):
     (tmp_path / "other.ngrams").write_bytes(replace(NgramModel.empty(), vocabulary="another").to_bytes())
     search = {"kind": "ctc_beam", "table": str(tmp_path / "other.ngrams")}
     checkpoint = systems / "ctc-checkpoint"
-    model, vocabulary, _ = load_checkpoint(checkpoint, torch.device("cpu"))
+    checkpoint = load_checkpoint(checkpoint, torch.device("cpu"))
+    model, vocabulary = checkpoint.model, checkpoint.vocabulary
     for refused in (
         lambda: retort.load(checkpoint, search=search),
         lambda: retort.load(systems / "ctc", search=search),

@@ -67,7 +67,7 @@ def sources(count: int) -> list[str]:
 def test_our_own_exported_teacher_gives_the_text_of_our_beam_search(exported: Any) -> None:
     checkpoint, directory, vocabulary = exported
     texts = sources(40)
-    model, _, _ = load_checkpoint(checkpoint, torch.device("cpu"))
+    model = load_checkpoint(checkpoint, torch.device("cpu")).model
     search = config.Beam(kind="beam", beam_size=4, max_ratio=3, length_penalty=0)
     ours = [hypotheses[0] for hypotheses in translate_texts(model, vocabulary, texts, search, 4096)]
     theirs = [answer.outputs[0] for answer in answers(section(directory, vocabulary), texts)]

@@ -38,7 +38,7 @@ def test_writes_a_checkpoint_and_a_log_and_keeps_its_state_until_they_are_record
     assert (facts["updates"], facts["stopped_by"]) == (6, "max_updates")
     assert facts["parameters"] == sum(tensor.numel() for tensor in read_weights(trained).values())
     assert set(facts["validation"]) == {"loss", "nll", "BLEU", "chrF"}
-    model, _, _ = load_checkpoint(trained, torch.device("cpu"))
+    model = load_checkpoint(trained, torch.device("cpu")).model
     assert model.config.d_model == FEW["model"]["d_model"]
     rows = read_table(trained / "training.parquet", TRAINING_LOG).to_pylist()
     assert {row["update"] for row in rows if row["split"] == "valid"} == {3, 6}
@@ -209,7 +209,7 @@ def test_a_student_that_imitates_is_trained(tables, trained, tmp_path, family):
     found = tables.train(student, tmp_path / "student", teacher=trained)
     facts = json.loads((found / "model.json").read_text())
     assert facts["provenance"]["inputs"]["teacher"] == file_digest(trained / "model.safetensors")
-    model, _, _ = load_checkpoint(found, torch.device("cpu"))
+    model = load_checkpoint(found, torch.device("cpu")).model
     assert model.config.family == family
 
 
