@@ -22,7 +22,7 @@ from retort.data.batches import Ragged, evenly_spread
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
-from retort.distillation.gathering import check_ids, trainable
+from retort.distillation.gathering import check_decoded, trainable
 from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import log_likelihoods
 from retort.errors import RetortError
@@ -53,10 +53,10 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     selection = pa.concat_tables([read_table(path, SELECTION) for path in args.selected]).sort_by("id")
     gold = read_table(args.corpus, CORPUS).sort_by("id")
-    check_ids(selection["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=args.selected)
+    check_decoded(selection["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=args.selected)
     first = read_table(args.first, TRANSLATIONS)
     first = first.filter(pc.equal(first["rank"], 0)).sort_by("id")
-    check_ids(first["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=[args.first])
+    check_decoded(first["id"].to_numpy(), gold["id"].to_numpy(), train=args.corpus, names=[args.first])
     train = read_table(args.train, ENCODED, ["id", "source"]).sort_by("id")
     usable = trainable(first)
     selection, first, gold, train = (table.filter(usable) for table in (selection, first, gold, train))

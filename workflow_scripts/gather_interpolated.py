@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from retort.config.tokenizers import AUTO, Tokenizer
 from retort.data.files import temporary_path
+from retort.data.ids import check_known
 from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS
@@ -19,7 +20,6 @@ from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.interpolation import nearest_to_references
 from retort.distillation.selection import candidate_groups
-from retort.errors import RetortError
 from retort.evaluation.tokenizers import chosen_tokenizer, load_tokenizer
 from retort.workflow.scripting import run_script
 
@@ -46,8 +46,13 @@ def main(args: argparse.Namespace) -> None:
         for shard, frame in ((path, frame) for path in args.shards for frame in candidate_groups(path)):
             part = corpus.between(frame["id"].min(), frame["id"].max(), "id", "target").to_pandas()
             references = part.set_index("id")["target"]
-            if not frame["id"].isin(references.index).all():
-                raise RetortError(f"{shard}: holds ids that {args.corpus} lacks; decode the candidates again")
+            check_known(
+                frame["id"].to_numpy(),
+                references.index.to_numpy(),
+                where=args.corpus,
+                of=shard,
+                advice="decode the candidates again",
+            )
             tokenizer = chosen_tokenizer(tokenizer, [references])
             load_tokenizer(tokenizer)
             chosen = nearest_to_references(frame, references, tokenizer)

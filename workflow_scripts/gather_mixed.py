@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from retort.data.ids import check_known
 from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, MIXED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows
 from retort.distillation.mixing import mix, similarities
-from retort.errors import RetortError
 from retort.workflow.scripting import run_script
 
 
@@ -54,12 +54,8 @@ def similarity(ids: np.ndarray, translations: Rows, corpus: Rows) -> np.ndarray:
     texts, references = (
         rows.between(ids[0], ids[-1], "id", name) for rows, name in ((translations, "text"), (corpus, "target"))
     )
-    missing = np.setdiff1d(ids, references["id"].to_numpy())
-    if len(missing):
-        raise RetortError(
-            f"{corpus.paths[0]}: lacks {len(missing)} id(s) of the training text, {missing[:5].tolist()}; encode the "
-            f"corpus again"
-        )
+    known = references["id"].to_numpy()
+    check_known(ids, known, where=corpus.paths[0], of="the training text", advice="encode the corpus again")
     sides = [table.take(pa.array(np.searchsorted(table["id"].to_numpy(), ids))) for table in (texts, references)]
     return np.array(similarities(sides[0]["text"].to_pylist(), sides[1]["target"].to_pylist()))
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from retort.config import Em
 from retort.data.batches import EncodedCorpus, Ragged
+from retort.data.ids import check_known
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import SELECTION
@@ -54,9 +55,11 @@ def main(args: argparse.Namespace) -> None:
 
     def parts() -> Iterator[pa.Table]:
         for frame in candidate_groups(args.candidates):
-            rows = order[np.searchsorted(train.ids, frame["id"].to_numpy(), sorter=order).clip(max=len(order) - 1)]
-            if (train.ids[rows] != frame["id"]).any():
-                raise RetortError(f"{args.candidates}: holds ids that {args.train} lacks; decode the candidates again")
+            ids = frame["id"].to_numpy()
+            rows = order[np.searchsorted(train.ids, ids, sorter=order).clip(max=len(order) - 1)]
+            check_known(
+                ids, train.ids[rows], where=args.train, of=args.candidates, advice="decode the candidates again"
+            )
             targets = Ragged.from_lists(frame["tokens"].tolist())
             scores = {
                 name: log_likelihoods(

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from retort.data.ids import check_known
 from retort.data.parquet import iterate_table, open_table, read_provenance
 from retort.data.spool import Spool
 from retort.data.tables import LABELS
@@ -91,10 +92,7 @@ class StoredLabels:
         hold, by name.
         """
         again = "labels are made for one training table, vocabulary and teacher: make them again"
-        missing = np.setdiff1d(ids, self.ids)
-        if len(missing):
-            first = ", ".join(str(i) for i in missing[:5])
-            raise RetortError(f"{path}: no labels for {len(missing)} of {len(ids)} pairs, first ids {first}; {again}")
+        check_known(ids, self.ids, where=path, of="the training text", advice=again)
         rows = self.order[np.searchsorted(self.ids, ids)]
         positions = self.offsets[rows + 1] - self.offsets[rows]
         differs = positions != lengths + 1

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.data.ids import check_ids
 from retort.data.parquet import ROW_GROUP_ROWS, Table, iterate_table, read_between, read_provenance, read_table
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import Vocabulary
@@ -76,7 +77,7 @@ class Gathered:
         self.decoded, self.train, self.vocabulary = decoded, Rows([train], ENCODED), vocabulary
         self.names = names or decoded.paths
         self.ids = np.sort(self.train.column("id"))
-        check_ids(decoded.column("id"), self.ids, train=train, names=self.names)
+        check_decoded(decoded.column("id"), self.ids, train=train, names=self.names)
         truncated, empty = decoded.column("truncated"), decoded.column("empty")
         self.flaws = ["truncated", "empty", *(["rejected"] if "rejected" in decoded.table.names else [])]
         rejected = np.zeros_like(empty)
@@ -191,17 +192,7 @@ def check_sources(translations: Path | str, train: Path | str) -> str | None:
     return own
 
 
-def check_ids(ids: np.ndarray, expected: np.ndarray, train: Path | str, names: Sequence[Path | str]) -> None:
-    """Raise RetortError unless ``ids``, of the files ``names``, are the ``expected`` ones of ``train``, each once."""
-    if np.array_equal(np.sort(ids), np.sort(expected)):
-        return
+def check_decoded(ids: np.ndarray, expected: np.ndarray, train: Path | str, names: Sequence[Path | str]) -> None:
+    """Raises RetortError unless ``ids``, of the files ``names``, are the ``expected`` ones of ``train``, each once."""
     where = ", ".join(str(path) for path in names)
-    values, counts = np.unique(ids, return_counts=True)
-    if (counts > 1).any():
-        raise RetortError(f"{where}: id {values[counts > 1][0]} occurs {counts.max()} times; expected each id once")
-    missing, extra = np.setdiff1d(expected, values), np.setdiff1d(values, expected)
-    if len(missing) or len(extra):
-        raise RetortError(
-            f"{where}: {len(ids)} rows for the {len(expected)} pairs of {train}; {len(missing)} id(s) missing "
-            f"{missing[:5].tolist()}, {len(extra)} unknown {extra[:5].tolist()}; decode this corpus again"
-        )
+    check_ids(ids, expected, where=where, of=train, advice="decode this corpus again")

@@ -15,14 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retort.config.tokenizers import AUTO
+from retort.data.ids import check_ids, check_unique
 from retort.data.parquet import read_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.errors import RetortError
 from retort.evaluation.metrics import Score, score
 from retort.filenames import test_set_of
-
-SHOWN_IDS = 5
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def read_tests(paths: Iterable[Path | str]) -> dict[str, pa.Table]:
         data = read_table(path, CORPUS).sort_by("id")
         if not data.num_rows:
             raise RetortError(f"{path}: an empty test set; expected at least one pair")
-        _refuse_repeated_ids(data["id"], str(path))
+        check_unique(data["id"].to_numpy(), path, "run the stage that wrote the file again")
         tests[name] = data
     if not tests:
         raise RetortError("no test set given; expected at least one file test.<test set>.parquet")
@@ -83,20 +82,18 @@ def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -
 
     ``origin`` names the translations in errors. Raises RetortError when an id is repeated, missing or unknown.
     """
-    where = f"{origin}, test set {test_set!r}"
-    _refuse_repeated_ids(translations["id"], where)
     corpus, translations = corpus.sort_by("id"), translations.sort_by("id")
-    expected, ids = corpus["id"].to_numpy(), translations["id"].to_numpy()
-    if not np.array_equal(expected, ids):
-        missing, extra = np.setdiff1d(expected, ids), np.setdiff1d(ids, expected)
-        raise RetortError(
-            f"{where}: {len(ids)} hypotheses for {len(expected)} references; "
-            f"{len(missing)} ids without a hypothesis{_first(missing)}, "
-            f"{len(extra)} ids without a reference{_first(extra)}; translate this test set again"
-        )
+    ids = corpus["id"].to_numpy()
+    check_ids(
+        translations["id"].to_numpy(),
+        ids,
+        where=f"{origin}, test set {test_set!r}",
+        of="its references",
+        advice="translate this test set again",
+    )
     return Pairs(
         test_set=test_set,
-        ids=expected,
+        ids=ids,
         sources=corpus["source"].to_pylist(),
         references=references_of(corpus),
         hypotheses=translations["text"].to_pylist(),
@@ -107,23 +104,6 @@ def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -
 def quality(pairs: Pairs, metrics: Iterable[str], tokenizer: str = AUTO) -> list[Score]:
     """These metrics of one test set, in percent."""
     return [score(metric, pairs.hypotheses, references=pairs.references, tokenizer=tokenizer) for metric in metrics]
-
-
-def _refuse_repeated_ids(ids: pa.ChunkedArray, where: str) -> None:
-    values, counts = np.unique(ids.to_numpy(), return_counts=True)
-    repeated = values[counts > 1]
-    if len(repeated):
-        raise RetortError(
-            f"{where}: {len(repeated)} ids occur more than once{_first(repeated)}; each id must be unique; "
-            "run the stage that wrote the file again"
-        )
-
-
-def _first(ids: np.ndarray) -> str:
-    if not len(ids):
-        return ""
-    more = ", ..." if len(ids) > SHOWN_IDS else ""
-    return f" ({', '.join(str(i) for i in ids[:SHOWN_IDS])}{more})"
 
 
 def _names(names: Iterable[str]) -> str:

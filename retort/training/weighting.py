@@ -22,6 +22,7 @@ from torch import Tensor
 
 from retort.config import DataMixture, SelfPaced, System
 from retort.data.batches import Batch, EncodedCorpus, evenly_spread
+from retort.data.ids import check_known
 from retort.data.parquet import Table, read_table
 from retort.data.tables import AGREEMENT, MIXED
 from retort.data.vocabulary import PAD
@@ -49,13 +50,10 @@ class Scores:
     def read(cls, path: Path, table: Table, column: str, ids: np.ndarray) -> Scores:
         """The values of a table's column for ``ids``; raises RetortError unless the table has all of them."""
         rows = read_table(path, table, ["id", column])
-        missing = np.setdiff1d(ids, rows["id"].to_numpy())
-        if len(missing):
-            raise RetortError(
-                f"{path}: lacks {len(missing)} id(s) of the training text, {missing[:5].tolist()}; make it again"
-            )
-        asked = np.isin(rows["id"].to_numpy(), ids)
-        return cls(rows["id"].to_numpy()[asked], rows[column].to_numpy()[asked])
+        own = rows["id"].to_numpy()
+        check_known(ids, own, where=path, of="the training text", advice="make it again")
+        asked = np.isin(own, ids)
+        return cls(own[asked], rows[column].to_numpy()[asked])
 
     def unlikeness(self, seed: int, shuffled: bool) -> Scores:
         """1 - chrF / 100 per source, ties broken at random; ``shuffled`` among the sources.
