@@ -57,7 +57,7 @@ def measure(pairs: int, shuffled: bool, folder: Path) -> Iterator[dict[str, floa
     """Peak memory and time of the two stages."""
     texts = generate(GeneratedCorpus(kind="generated", train_pairs=2000))["train"]
     rows = [{"id": number, "source": source, "target": target} for number, (source, target) in enumerate(texts)]
-    write_table(folder / "corpus.parquet", CORPUS, pa.Table.from_pylist(rows, schema=CORPUS.schema))
+    write_table(folder / "corpus.parquet", CORPUS, CORPUS.of_rows(rows))
     train_vocabulary(folder / "corpus.parquet", Vocabulary(size=PIECES), seed=1, output=folder / "vocabulary")
     write_table(folder / "guards.parquet", GUARDS, guards_table([], 2, 1))
     write_table(folder / "train.parquet", ENCODED, random_pairs(pairs, PIECES))

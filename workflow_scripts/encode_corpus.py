@@ -7,8 +7,6 @@ import argparse
 import logging
 from pathlib import Path
 
-import pyarrow as pa
-
 from retort.corpus.encoding import count_tokens, encode_corpus, unknown_warning
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
@@ -59,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
         if warning := unknown_warning(split, counted["target"]):
             logging.warning("%s", warning)
         rows += [{"split": split, "side": side, **numbers} for side, numbers in counted.items()]
-    table = pa.Table.from_pylist(rows, schema=ENCODING.schema)
+    table = ENCODING.of_rows(rows)
     facts = provenance(vocabulary=vocabulary.digest, max_length=args.max_length, truncate_sources=args.truncate_sources)
     write_table(args.output / "encoding.parquet", ENCODING, table, provenance=facts)
 

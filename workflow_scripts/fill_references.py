@@ -78,7 +78,7 @@ def counted(cleaning: pa.Table, split: str, kept: int) -> pa.Table:
     before = next(row for row in rows if (row["split"], row["reason"]) == (split, "kept"))
     rows.append({"split": split, "reason": REJECTED, "pairs": before["pairs"] - kept})
     before["pairs"] = kept
-    return pa.Table.from_pylist(rows, schema=CLEANING.schema)
+    return CLEANING.of_rows(rows)
 
 
 if __name__ == "__main__":

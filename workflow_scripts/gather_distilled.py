@@ -6,8 +6,6 @@ import argparse
 import logging
 from pathlib import Path
 
-import pyarrow as pa
-
 from retort.corpus.encoding import counted_targets, no_counts, unknown_warning
 from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
@@ -50,9 +48,7 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output_encoded, ENCODED, data=pairs, provenance=facts)
     if args.output_encoding:
         row = {"split": "distilled", "side": "target", **targets}
-        write_table(
-            args.output_encoding, ENCODING, pa.Table.from_pylist([row], schema=ENCODING.schema), provenance=facts
-        )
+        write_table(args.output_encoding, ENCODING, ENCODING.of_rows([row]), provenance=facts)
     write_table(args.output_translations, TRANSLATIONS, data=gathered.rows(), provenance=facts)
     logging.info("%s", counts)
     if warning := unknown_warning("distilled", targets):

@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> None:
             chosen = nearest_to_references(frame, references, tokenizer)
             first += int((chosen["rank"] == 0).sum())
             bleu += float(chosen["bleu"].sum())
-            yield pa.table({c.name: pa.array(chosen[c.name], c.type) for c in TRANSLATIONS.columns})
+            yield TRANSLATIONS.of_columns(chosen)
 
     args.output.parent.mkdir(parents=True, exist_ok=True)
     path = temporary_path(args.output.with_suffix(".nearest"))

@@ -7,8 +7,6 @@ import logging
 from pathlib import Path
 from typing import get_args
 
-import pyarrow as pa
-
 from retort.config import Exposure, Metric
 from retort.config.tokenizers import AUTO, Tokenizer
 from retort.data.parquet import write_table
@@ -70,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
         tests={path.name: file_digest(path) for path in args.tests},
         device=describe_device(device),
     )
-    write_table(args.output, EXPOSURE, data=pa.Table.from_pylist(rows, schema=EXPOSURE.schema), provenance=facts)
+    write_table(args.output, EXPOSURE, data=EXPOSURE.of_rows(rows), provenance=facts)
 
 
 if __name__ == "__main__":

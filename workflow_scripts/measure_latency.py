@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from retort.config import EXTERNAL, ExternalTeacher, Latency
 from retort.data.parquet import read_table, write_table
 from retort.data.provenance import provenance
@@ -69,7 +67,6 @@ def main(args: argparse.Namespace) -> None:
             systems.append(external(args.external, args.vocabulary, split=test_set_of(args.tests), threads=threads))
         timings = list(measure(systems, texts, settings))
     rows = [timing.row() for timing in timings]
-    data = pa.table({c.name: pa.array([row[c.name] for row in rows], c.type) for c in LATENCY.columns})
     machine = {"machine": processor_name(), "cpus": os.cpu_count()}
     facts = provenance(
         test_set=test_set_of(args.tests),
@@ -86,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
         loaded=loader.facts,
         changed_outputs=changed_outputs(timings),
     )
-    write_table(args.output, LATENCY, data=data, provenance=facts)
+    write_table(args.output, LATENCY, data=LATENCY.of_rows(rows), provenance=facts)
     logging.info("%d batches of %d systems timed", len(rows), len(systems))
 
 

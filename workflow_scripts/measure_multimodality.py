@@ -7,8 +7,6 @@ import logging
 from pathlib import Path
 from typing import get_args
 
-import pyarrow as pa
-
 from retort.config import Data
 from retort.data.batches import EncodedCorpus
 from retort.data.parquet import write_table
@@ -45,9 +43,7 @@ def main(args: argparse.Namespace) -> None:
     measured = multimodality(model, objective, corpus)
     row = {"system": args.system, "seed": args.seed, "data": args.data, **vars(measured)}
     facts = provenance(checkpoint=weights_digest(args.checkpoint), held_out=file_digest(args.held_out))
-    write_table(
-        args.output, MULTIMODALITY, data=pa.Table.from_pylist([row], schema=MULTIMODALITY.schema), provenance=facts
-    )
+    write_table(args.output, MULTIMODALITY, data=MULTIMODALITY.of_rows([row]), provenance=facts)
     if measured.tokens:
         logging.info(
             "NCM %.4f nats per token, %d pairs, %d infeasible", measured.ncm, measured.sentences, measured.infeasible

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-import pyarrow as pa
-
 from retort.config import EXTERNAL, Corpus, Data, Evaluation
 from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
@@ -41,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     run = run_of_translations(args.translations)
-    names = {"system": run.system, "data": args.data, "seed": run.seed, "search": run.search}
+    names = {**vars(run), "data": args.data}
     rows = []
     # the references of a set that has none of its own are a teacher's outputs
     notes = {test_set_of(path): read_provenance(path).get("references") for path in args.tests}
@@ -64,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
         tests={path.name: file_digest(path) for path in args.tests},
         learned=[file_digest(path) for path in args.learned],
     )
-    write_table(args.output, SCORES, data=pa.Table.from_pylist(rows, schema=SCORES.schema), provenance=facts)
+    write_table(args.output, SCORES, data=SCORES.of_rows(rows), provenance=facts)
 
 
 def _learned_scores(paths: Sequence[Path], run: Run, parts: Mapping[str, Pairs]) -> dict[str, list[Score]]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import pyarrow as pa
-
 from retort.config import Evaluation
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
@@ -32,15 +30,14 @@ def main(args: argparse.Namespace) -> None:
     longest, metrics, tokenizer = evaluation.length_buckets, evaluation.metrics, evaluation.tokenizer
     runs = runs_of(args.translations)
     for path, run in runs.items():
-        names = {"system": run.system, "seed": run.seed, "search": run.search}
         for pairs in read_pairs(path, tests):
-            rows += [names | row for row in scores_by_length(pairs, longest, metrics=metrics, tokenizer=tokenizer)]
+            rows += [vars(run) | row for row in scores_by_length(pairs, longest, metrics=metrics, tokenizer=tokenizer)]
     facts = provenance(
         longest=longest,
         translations={str(run): file_digest(path) for path, run in runs.items()},
         tests={path.name: file_digest(path) for path in args.tests},
     )
-    write_table(args.output, LENGTHS, data=pa.Table.from_pylist(rows, schema=LENGTHS.schema), provenance=facts)
+    write_table(args.output, LENGTHS, data=LENGTHS.of_rows(rows), provenance=facts)
 
 
 if __name__ == "__main__":

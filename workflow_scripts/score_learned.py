@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import pyarrow as pa
-
 from retort.config.evaluation import LearnedMetric
 from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
@@ -34,9 +32,7 @@ def main(args: argparse.Namespace) -> None:
         scores, signature = segment_scores(args.metric, args.learned.command, pairs)
         rows += [
             {
-                "system": run.system,
-                "seed": run.seed,
-                "search": run.search,
+                **vars(run),
                 "test_set": pairs.test_set,
                 "id": identity,
                 "metric": args.metric,
@@ -50,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
         translations=file_digest(args.translations),
         tests={path.name: file_digest(path) for path in args.tests},
     )
-    data = pa.Table.from_pylist(rows, schema=SEGMENT_SCORES.schema)
+    data = SEGMENT_SCORES.of_rows(rows)
     write_table(args.output, SEGMENT_SCORES, data=data, provenance=facts)
 
 

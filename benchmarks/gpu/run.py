@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-import pyarrow as pa
 import torch
 
 from retort.config import Config, Latency
@@ -261,7 +260,7 @@ def time_systems(job: Job) -> None:
             if not (search := job.config.systems[run.system].searches[run.search]).needs_teacher
         ]
         rows = [timing.row() for timing in measure(systems, texts, settings)]
-        table = pa.table({c.name: pa.array([row[c.name] for row in rows], c.type) for c in LATENCY.columns})
+        table = LATENCY.of_rows(rows)
         write_table(
             output, LATENCY, data=table, provenance=provenance(device=describe_device(device), precision=precision)
         )

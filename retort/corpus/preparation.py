@@ -95,7 +95,7 @@ def _clean(
     rows = [
         {"split": split, "reason": reason, "pairs": pairs} for split in raw for reason, pairs in counts[split].items()
     ]
-    table = pa.Table.from_pylist(rows, schema=CLEANING.schema)
+    table = CLEANING.of_rows(rows)
     write_table(staging / CLEANING_TABLE, CLEANING, table, provenance=provenance)
     return {"splits": {split: facts[split] for split in raw}, "cleaning": counts}
 

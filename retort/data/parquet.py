@@ -56,6 +56,14 @@ class Table:
         """Names of the columns, in order."""
         return [c.name for c in self.columns]
 
+    def of_rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+        """Rows of this table; a column that a row lacks is null."""
+        return pa.Table.from_pylist(list(rows), schema=self.schema)
+
+    def of_columns(self, columns: Any) -> pa.Table:
+        """Columns of this table, by name: a mapping or a data frame, which may have others too."""
+        return pa.table({c.name: pa.array(columns[c.name], c.type) for c in self.columns})
+
 
 def write_table(
     path: Path | str, table: Table, data: pa.Table | Iterable[pa.Table], provenance: dict[str, Any] | None = None

@@ -96,7 +96,7 @@ AGREEMENT = Table(
 def _identity_of_path(path: Path) -> dict[str, Any]:
     """Version 1 had no identity: it was the path's, and distilled text had none at all."""
     run = run_of_path(path) or Run(UNKNOWN, 0, UNKNOWN)
-    return {"system": run.system, "seed": run.seed, "search": run.search}
+    return {**vars(run)}
 
 
 def _endings_of_version_2(path: Path) -> dict[str, Any]:

@@ -95,4 +95,4 @@ def distinct_words(table: pa.Table, words: Callable[[str], list[str]]) -> float:
 
 def guards_table(rows: list[dict[str, Any]], iteration: int, seed: int) -> pa.Table:
     """The GUARDS table of one iteration."""
-    return pa.Table.from_pylist([{"iteration": iteration, "seed": seed, **row} for row in rows], schema=GUARDS.schema)
+    return GUARDS.of_rows([{"iteration": iteration, "seed": seed, **row} for row in rows])

@@ -70,7 +70,7 @@ class Judge:
             if limits[reason] is not None
         ]
         rows += [{"reason": name, "threshold": None, "count": self.counts[name]} for name in (NONE_LEFT, KEPT)]
-        return pa.Table.from_pylist(rows, schema=JUDGEMENT.schema)
+        return JUDGEMENT.of_rows(rows)
 
 
 def minimum_bayes_risk(texts: Sequence[str]) -> int:

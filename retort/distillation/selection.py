@@ -86,4 +86,4 @@ def select(frame: pd.DataFrame, em: Em) -> pa.Table:
         "first_score": first.loc[chosen["id"]].to_numpy(),
     }
     chosen = chosen.assign(**columns)
-    return pa.table({c.name: pa.array(chosen[c.name], c.type) for c in SELECTION.columns})
+    return SELECTION.of_columns(chosen)

@@ -67,7 +67,7 @@ def compare(
             for key in keys:
                 measured = [(system, measures[system][key]) for system in systems]
                 rows += _rows(key, measured, (opponent, measures[opponent][key]), samples=samples, seed=seed)
-    return pa.Table.from_pylist(rows, schema=COMPARISON.schema)
+    return COMPARISON.of_rows(rows)
 
 
 def _common_keys(measures: dict[Run, Measures]) -> list[tuple[str, str]]:
@@ -99,9 +99,7 @@ def _rows(
     compared = differences(metric, [measured for _, measured in systems], base, samples=samples, seed=seed)
     for (run, _), difference in zip(systems, compared, strict=True):
         yield {
-            "system": run.system,
-            "seed": run.seed,
-            "search": run.search,
+            **vars(run),
             "test_set": test_set,
             "baseline": str(opponent),
             "metric": metric,

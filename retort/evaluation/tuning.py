@@ -49,9 +49,7 @@ def tuning_table(results: Sequence[Tried], run: Run) -> pa.Table:
     chosen = best(results)
     rows = [
         {
-            "system": run.system,
-            "seed": run.seed,
-            "search": run.search,
+            **vars(run),
             "options": json.dumps(result.search.model_dump(mode="json"), sort_keys=True),
             "metric": result.score.metric,
             "value": result.score.value,
@@ -60,4 +58,4 @@ def tuning_table(results: Sequence[Tried], run: Run) -> pa.Table:
         }
         for result in results
     ]
-    return pa.Table.from_pylist(rows, schema=TUNING.schema)
+    return TUNING.of_rows(rows)

@@ -111,21 +111,21 @@ def translations_table(
         for rank, hypothesis in enumerate(hypotheses[:best])
     ]
     texts = vocabulary.decode_target([h.tokens for _, _, h in flat])
-    columns = {
-        "system": [run.system] * len(flat),
-        "seed": [run.seed] * len(flat),
-        "search": [run.search] * len(flat),
-        "id": [i for i, _, _ in flat],
-        "test_set": [test_set] * len(flat),
-        "rank": [rank for _, rank, _ in flat],
-        "text": texts,
-        "tokens": [h.tokens for _, _, h in flat],
-        "score": [h.score for _, _, h in flat],
-        "truncated": [h.truncated for _, _, h in flat],
-        "empty": [not h.tokens for _, _, h in flat],
-        "passes": [h.passes for _, _, h in flat],
-    }
-    return pa.table({c.name: pa.array(columns[c.name], c.type) for c in TRANSLATIONS.columns if c.name in columns})
+    return TRANSLATIONS.of_rows(
+        {
+            **vars(run),
+            "id": i,
+            "test_set": test_set,
+            "rank": rank,
+            "text": text,
+            "tokens": h.tokens,
+            "score": h.score,
+            "truncated": h.truncated,
+            "empty": not h.tokens,
+            "passes": h.passes,
+        }
+        for (i, rank, h), text in zip(flat, texts, strict=True)
+    )
 
 
 def decode_table(

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from retort.config.external import EXTERNAL, ExternalSection
 from retort.data.provenance import file_digest, value_digest
+from retort.data.runs import Run
 from retort.data.tables import TRANSLATIONS
 from retort.errors import RetortError
 from retort.teachers.answers import Answers
@@ -104,21 +105,20 @@ def translations_part(
     section: ExternalSection, ids: Iterable[int], outputs: dict[int, list[Output]], test_set: str
 ) -> pa.Table:
     """TRANSLATIONS rows of the outputs of these ids, in their order; without tokens, which only students have."""
-    rows = [(i, rank, output) for i in ids for rank, output in enumerate(outputs[i])]
-    columns: dict[str, Any] = {
-        "system": [EXTERNAL] * len(rows),
-        "seed": [SEED] * len(rows),
-        "search": [section.kind] * len(rows),
-        "id": [i for i, _, _ in rows],
-        "test_set": [test_set] * len(rows),
-        "rank": [rank for _, rank, _ in rows],
-        "text": [output.text for _, _, output in rows],
-        "tokens": [None] * len(rows),
-        "score": [output.score for _, _, output in rows],
-        "truncated": [output.ended == LENGTH for _, _, output in rows],
-        "empty": [not output.text for _, _, output in rows],
-        "passes": [0] * len(rows),
-        "ended": [output.ended for _, _, output in rows],
-        "rejected": [None] * len(rows),
-    }
-    return pa.table({c.name: pa.array(columns[c.name], c.type) for c in TRANSLATIONS.columns})
+    run = Run(EXTERNAL, SEED, section.kind)
+    return TRANSLATIONS.of_rows(
+        {
+            **vars(run),
+            "id": i,
+            "test_set": test_set,
+            "rank": rank,
+            "text": output.text,
+            "score": output.score,
+            "truncated": output.ended == LENGTH,
+            "empty": not output.text,
+            "passes": 0,
+            "ended": output.ended,
+        }
+        for i in ids
+        for rank, output in enumerate(outputs[i])
+    )

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from tqdm import tqdm
 
 from retort.data.durations import duration
@@ -69,6 +68,5 @@ def time_left(done: int, remaining: int, seconds: float) -> str:
 
 def write_log(path: Path, rows: list[list[Any]], provenance: dict[str, Any]) -> None:
     """Write the collected rows as a TRAINING_LOG table."""
-    columns = enumerate(TRAINING_LOG.columns)
-    data = pa.table({column.name: pa.array([row[i] for row in rows], column.type) for i, column in columns})
+    data = TRAINING_LOG.of_rows(dict(zip(TRAINING_LOG.names, row, strict=True)) for row in rows)
     write_table(path, TRAINING_LOG, data=data, provenance=provenance)
