@@ -116,7 +116,7 @@ def in_onnx(
     model, pieces = random_model(objective, size, *depths), Pieces(size.pieces)
     directory.mkdir()
     writing = import_module("retort.export.onnx")
-    facts = writing.write(model, objective.family, pieces, directory, "int8", shortlist)
+    facts = writing.write(model, pieces, directory, "int8", shortlist)
     graphs = Graphs(directory, facts | {"max_length": 256, "target_size": size.pieces}, 1)
     decode, options = import_module(f"retort.runtime.search.{search.kind}").search, search.model_dump()
     return lambda tokens: decode(graphs.for_sources([tokens]), [tokens], options)
@@ -131,7 +131,7 @@ def in_ctranslate2(
         directory.mkdir()
         model = random_model(AUTOREGRESSIVE, size, *depths)
         writing = import_module("retort.export.ctranslate2")
-        writing.write(model, "autoregressive", pieces, directory, "int8", shortlist)
+        writing.write(model, pieces, directory, "int8", shortlist)
     translator = ctranslate2.Translator(str(directory), device="cpu", inter_threads=1, intra_threads=1)
     never = [[pieces.target_pieces[i]] for i in FORBIDDEN]
 

@@ -57,6 +57,7 @@ FIRST_WORD = 6
 PAIRS, HELD_OUT = 20_000, 300
 WARM_UP = 2
 SEED = 1
+WINDOWS = 6
 
 
 @dataclass(frozen=True)
@@ -246,9 +247,9 @@ def summary(turns: dict[str, list[Turn]], held_out: dict[str, float], baseline: 
     return rows
 
 
-def curve(losses: list[float], windows: int = 6) -> list[dict[str, float]]:
-    """Mean training loss over equal windows; each is named by its last update."""
-    bounds = np.linspace(0, len(losses), min(windows, len(losses)) + 1).astype(int)
+def curve(losses: list[float]) -> list[dict[str, float]]:
+    """Mean training loss over at most WINDOWS equal windows; each is named by its last update."""
+    bounds = np.linspace(0, len(losses), min(WINDOWS, len(losses)) + 1).astype(int)
     return [
         {"update": int(end), "loss": round(float(np.mean(losses[first:end])), 4)}
         for first, end in itertools.pairwise(bounds)

@@ -51,7 +51,7 @@ rule train_vocabulary:
     message:
         "Learn the vocabulary"
     shell:
-        "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.corpus:q} {params.outputs:q} --seed 1"
+        "python {params.script:q} --vocabulary {params.vocabulary:q} --corpus {input.corpus:q} {params.outputs:q}"
         " --output {params.directory:q} 2> {log:q}"
 
 

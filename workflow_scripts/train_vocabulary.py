@@ -11,6 +11,9 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.vocabulary_training import train_vocabulary
 from retort.workflow.scripting import run_script, section
 
+SEED = 1
+"""Of the sample of sentences."""
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -20,19 +23,16 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--corpus", required=True, type=Path, help="corpus table of the training pairs")
     result.add_argument("--outputs", type=Path, help="translations table whose text is the target side instead")
-    result.add_argument("--seed", type=int, default=1, help="seed of the sample of sentences")
     result.add_argument("--output", required=True, type=Path, help="directory of the vocabulary")
     return result
 
 
 def main(args: argparse.Namespace) -> None:
     """Train the vocabulary."""
-    facts = provenance(
-        vocabulary=args.vocabulary.model_dump(mode="json"), seed=args.seed, corpus=file_digest(args.corpus)
-    )
+    facts = provenance(vocabulary=args.vocabulary.model_dump(mode="json"), seed=SEED, corpus=file_digest(args.corpus))
     facts |= {"outputs": file_digest(args.outputs)} if args.outputs else {}
     vocabulary = train_vocabulary(
-        args.corpus, args.vocabulary, seed=args.seed, output=args.output, provenance=facts, outputs=args.outputs
+        args.corpus, args.vocabulary, seed=SEED, output=args.output, provenance=facts, outputs=args.outputs
     )
     logging.info("%d source and %d target pieces", vocabulary.source_size, vocabulary.target_size)
 

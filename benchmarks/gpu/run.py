@@ -142,7 +142,7 @@ def make_corpus(job: Job) -> None:
         )
     if not (vocabulary / "vocabulary.json").exists():
         section = options.section("vocabulary")
-        call("train_vocabulary", "--vocabulary", section, "--corpus", train, "--seed", 1, "--output", vocabulary)
+        call("train_vocabulary", "--vocabulary", section, "--corpus", train, "--output", vocabulary)
     if not (root / "encoded/encoding.parquet").exists():
         texts = ("--corpus", train, valid, "--counted", *job.layout.tests(), *options.lengths())
         call(

@@ -31,6 +31,8 @@ MAX_BYTES = 100 * 10**9
 """Largest download; larger files are for a mirror."""
 MAX_SECONDS = 24 * 3600.0
 """Longest download, all attempts together."""
+SILENT_SECONDS = 60.0
+"""A connection is lost that brings nothing in this time."""
 SLOW_SECONDS = 60.0
 """A connection is lost that brings fewer than ``SLOW_BYTES`` of the file in this time."""
 SLOW_BYTES = 16_384
@@ -50,12 +52,12 @@ def cached_path(address: str, cache: Path) -> Path:
     return cache / f"{hashlib.sha256(address.encode()).hexdigest()[:16]}-{base_name(address)}"
 
 
-def download(address: str, cache: Path, attempts: int = 5, timeout: float = 60.0, backoff: float = 1.0) -> Path:
+def download(address: str, cache: Path, attempts: int = 5, backoff: float = 1.0) -> Path:
     """The file at ``address``, downloaded unless ``cache`` has it.
 
     Lost connections, time-outs, bodies cut short and the server's temporary errors are retried, the pause of
-    ``backoff`` seconds doubling each time; ``timeout`` seconds without a byte lose a connection. The file appears in
-    the cache only when it is complete. Credentials of the address are in no message. Raises RetortError.
+    ``backoff`` seconds doubling each time. The file appears in the cache only when it is complete. Credentials of the
+    address are in no message. Raises RetortError.
     """
     path = cached_path(address, cache)
     if path.exists():
@@ -68,7 +70,7 @@ def download(address: str, cache: Path, attempts: int = 5, timeout: float = 60.0
     for attempt in range(1, attempts + 1):
         try:
             log.info("downloading %s", name)
-            _fetch(url, user, path=temporary, timeout=timeout, end=end)
+            _fetch(url, user, path=temporary, end=end)
             with writable(path):
                 move(temporary, path)
             return path
@@ -102,14 +104,14 @@ def _reason(error: Exception, address: str) -> str:
     return redacted(text)
 
 
-def _fetch(url: str, user: str | None, path: Path, timeout: float, end: float) -> None:
+def _fetch(url: str, user: str | None, path: Path, end: float) -> None:
     """Write what is at ``url`` to ``path``, before the clock is at ``end``."""
     request = urllib.request.Request(url, headers={"User-Agent": f"retort/{__version__}"})
     if user is not None:
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
     with _Guard(end) as guard:
         opener = urllib.request.build_opener(_Http(guard), _Https(guard), _Redirects)
-        with opener.open(request, timeout=timeout) as response:
+        with opener.open(request, timeout=SILENT_SECONDS) as response:
             expected = _announced(response)
             limit = _limit(path.parent, expected)
             with writable(path):

@@ -30,7 +30,6 @@ def compare(
     translations: Sequence[Path | str],
     pairs: Sequence[tuple[Path | str, Path | str]] = (),
     samples: int = 1000,
-    seed: int = SEED,
     metrics: Sequence[str] = ("BLEU", "chrF", "TER"),
     tokenizer: str = AUTO,
     learned: Sequence[Path] = (),
@@ -66,7 +65,7 @@ def compare(
         if systems:
             for key in keys:
                 measured = [(system, measures[system][key]) for system in systems]
-                rows += _rows(key, measured, (opponent, measures[opponent][key]), samples=samples, seed=seed)
+                rows += _rows(key, measured, (opponent, measures[opponent][key]), samples=samples)
     return COMPARISON.of_rows(rows)
 
 
@@ -92,11 +91,10 @@ def _rows(
     systems: Sequence[tuple[Run, Measured]],
     baseline: tuple[Run, Measured],
     samples: int,
-    seed: int,
 ) -> Iterator[dict[str, Any]]:
     test_set, metric = key
     opponent, base = baseline
-    compared = differences(metric, [measured for _, measured in systems], base, samples=samples, seed=seed)
+    compared = differences(metric, [measured for _, measured in systems], base, samples=samples)
     for (run, _), difference in zip(systems, compared, strict=True):
         yield {
             **vars(run),
@@ -110,6 +108,6 @@ def _rows(
             "difference_high": difference.high,
             "p_value": difference.p_value,
             "samples": samples,
-            "signature": f"{base.signature}|test:paired bootstrap, two-sided|bs:{samples}|seed:{seed}"
+            "signature": f"{base.signature}|test:paired bootstrap, two-sided|bs:{samples}|seed:{SEED}"
             f"|retort:{retort.__version__}",
         }

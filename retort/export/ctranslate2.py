@@ -46,7 +46,6 @@ def has_decoder(model: EncoderDecoder) -> TypeGuard[AutoregressiveModel]:
 
 def write(
     model: EncoderDecoder,
-    family: str,
     vocabulary: Vocabulary,
     directory: Path,
     precision: Precision,

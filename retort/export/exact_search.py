@@ -68,7 +68,7 @@ class ExactSearch:
         self.model, self.search, self.batch_tokens, self.best = model, search, batch_tokens, best
         self.left_to_torch = 0
         with tempfile.TemporaryDirectory() as directory, writable(Path(directory)):
-            write(model, model.family, vocabulary=vocabulary, directory=Path(directory), precision="float32")
+            write(model, vocabulary, directory=Path(directory), precision="float32")
             self._translator = ctranslate2.Translator(
                 directory, device="cpu", compute_type="float32", inter_threads=1, intra_threads=threads
             )

@@ -180,14 +180,15 @@ def _write(
     """Write a bundle without its measured parity; returns the facts of its JSON file."""
     config = trained.model.config
     trained.vocabulary.copy_to(directory)
-    family, shortlist = trained.objective.family, listed and listed.shortlist
     exported = _with_own_table(search, directory)
-    engine_facts = exporter.write(trained.model, family, trained.vocabulary, directory, precision, shortlist)
+    engine_facts = exporter.write(
+        trained.model, trained.vocabulary, directory, precision, shortlist=listed and listed.shortlist
+    )
     facts = {
         "format": FORMAT,
         "engine": engine,
         "precision": precision,
-        "family": family,
+        "family": trained.objective.family,
         "objective": trained.description["objective"],
         "search": exported.model_dump(),
         "searches": list(kinds),

@@ -22,7 +22,7 @@ class EncoderDecoder(nn.Module):
     """Base class of every model: embeddings and the output projection."""
 
     family = ""
-    """Name of the family, for errors."""
+    """Name of the family: of its modules, and for errors."""
     own_weights: tuple[str, ...] = ()
     """Prefixes of the parameters that no other family has; a pre-trained model hands them on."""
     teaches = False

@@ -105,11 +105,9 @@ class Graph:
         weight = self.op("Gather", self.constant(weight_ok), rows, axis=0)
         return self.op("MatMul", x, self.op("Transpose", weight, perm=[1, 0]))
 
-    def rows(self, table: str, count: str, first: int = 0, axis: int = 0) -> str:
-        """``count`` [1] entries of ``table`` along an axis, from ``first`` on."""
-        start = self.integers(first)
-        stop = self.op("Add", count, start) if first else count
-        return self.op("Slice", table, start, stop, self.integers(axis))
+    def rows(self, table: str, count: str, axis: int = 0) -> str:
+        """The first ``count`` [1] entries of ``table`` along an axis."""
+        return self.op("Slice", table, self.integers(0), count, self.integers(axis))
 
     def slice(self, x: str, first: int, stop: int | None, axis: int) -> str:
         """x[..., first:stop, ...] along an axis."""

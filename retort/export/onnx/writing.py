@@ -33,7 +33,6 @@ def searches(objective: ObjectiveSection) -> tuple[str, ...]:
 
 def write(
     model: EncoderDecoder,
-    family: str,
     vocabulary: Vocabulary,
     directory: Path,
     precision: Precision,
@@ -41,7 +40,7 @@ def write(
 ) -> dict[str, Any]:
     """Write the graphs, and the shortlist, into a directory; returns what the runtime needs to know besides."""
     form = Form(precision, shortlist is not None)
-    exported: Exported = import_module(f"retort.export.onnx.{family}").export(model, form)
+    exported: Exported = import_module(f"retort.export.onnx.{model.family}").export(model, form)
     for name, graph in exported.graphs.items():
         write_bytes(directory / name, graph.SerializeToString())
     if shortlist:
