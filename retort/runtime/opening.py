@@ -43,7 +43,7 @@ def open_system(
     check_near(directory)
     if not (directory / BUNDLE).exists():
         torch_engine = _engine("torch", directory)
-        return torch_engine.open_checkpoint(  # type: ignore[no-any-return]
+        return torch_engine.TorchSystem(  # type: ignore[no-any-return]
             directory, search, threads, precision or "float32", teacher, device
         )
     bundle = read_bundle(directory)

@@ -91,15 +91,3 @@ class TorchSystem(System):
         # a sentence alone needs no padding; the shapes of batches are few, since each new one costs time
         step = 1 if len(sources) == 1 else LENGTH_STEP
         return Ragged.from_lists(sources).padded(np.arange(len(sources)), step).to(self._device)
-
-
-def open_checkpoint(
-    directory: Path,
-    search: Mapping[str, Any] | None,
-    threads: int,
-    precision: str,
-    teacher: Path | None,
-    device: str | None,
-) -> TorchSystem:
-    """The system of a checkpoint; see ``open_system``."""
-    return TorchSystem(directory, search, threads=threads, precision=precision, teacher=teacher, device=device)
