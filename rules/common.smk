@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from retort.config import EXTERNAL, PRETRAINED, em_student
 from retort.config.base import NAME_PATTERN
+from retort.config.em import CHOOSING
 from retort.config.load import load_files, to_json
 from retort.data.files import check_writable
 from retort.data.parquet import read_table

@@ -42,7 +42,7 @@ rule select_candidates:
     params:
         script=script("select_candidates"),
         code=code("select_candidates", modules.choice),
-        em=section("em", "choose_by", "posterior_weight", "token_bonus", "normalise", "likelihood_floor"),
+        em=section("em", *CHOOSING),
         student=directory_of("input.student_weights"),
         teacher=directory_of("input.teacher_weights"),
         first_teacher=directory_of("input.first_weights"),

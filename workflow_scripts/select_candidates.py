@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from retort.config import Em
+from retort.config.em import CHOOSING
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.ids import check_known
 from retort.data.parquet import write_table
@@ -25,9 +26,6 @@ from retort.models.checkpoint import load_checkpoint, weights_digest
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import threads
 from retort.workflow.scripting import run_script, section
-
-KEYS = {"choose_by", "posterior_weight", "token_bonus", "normalise", "likelihood_floor"}
-"""Keys of the section em that decide the choice."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
             yield select(pd.concat([frame, pd.DataFrame(scores)], axis=1), args.em)
 
     facts = provenance(
-        em=args.em.model_dump(mode="json", include=KEYS),
+        em=args.em.model_dump(mode="json", include=set(CHOOSING)),
         candidates=file_digest(args.candidates),
         scorers={name: weights_digest(path) for name, path in scorers(args).items()},
         device=describe_device(device),

@@ -15,6 +15,9 @@ from retort.config.systems import System
 EM_SYSTEM = re.compile(r"em([0-9]{1,9})(?:-teacher)?")
 """Names of the loop's systems: ``em_student`` and ``em_teacher`` write them."""
 
+CHOOSING = ("choose_by", "posterior_weight", "token_bonus", "normalise", "likelihood_floor")
+"""Keys of the section that decide which candidates are chosen."""
+
 
 class Guards(Section):
     """Bounds of the EM loop (the pseudo-bound of the paper, which gives no numbers; these are ours). The candidates
