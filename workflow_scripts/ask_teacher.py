@@ -19,6 +19,7 @@ from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.filenames import split_of
 from retort.teachers.asking import outputs_of, ready_outputs, teacher_facts, translations_part
 from retort.teachers.base import Question, open_external, teacher_module
+from retort.workflow.arguments import count, threads
 from retort.workflow.code import code_digest
 from retort.workflow.scripting import run_script, section
 
@@ -31,9 +32,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--teacher", type=section(ExternalTeacher), required=True, help="external_teacher, JSON")
     arguments.add_argument("--corpora", type=Path, nargs="+", required=True, help="corpus tables, named by their split")
     arguments.add_argument("--shard", type=int, default=0, help="number of this shard, from 0")
-    arguments.add_argument("--shards", type=int, default=1)
+    arguments.add_argument("--shards", type=count, default=1)
     arguments.add_argument("--answers", type=Path, required=True, help="directory that keeps answers")
-    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 

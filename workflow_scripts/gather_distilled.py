@@ -12,6 +12,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODED, ENCODING, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.distillation.gathering import Gathered, Rows, check_sources, filtered, held_out_ids
+from retort.workflow.arguments import count
 from retort.workflow.scripting import run_script
 
 
@@ -20,12 +21,12 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--shards", type=Path, nargs="+", required=True, help="translations tables")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
-    arguments.add_argument("--held-out", type=int, default=0, help="pairs that are kept from training (default 0)")
+    arguments.add_argument("--held-out", type=count, default=0, help="pairs that are kept from training (default 0)")
     arguments.add_argument("--output-translations", type=Path, required=True)
     arguments.add_argument("--output-encoded", type=Path, required=True)
     arguments.add_argument("--output-held-out", type=Path, help="encoded table of the pairs kept from training")
     arguments.add_argument("--output-encoding", type=Path, help="statistics of the targets that train")
-    arguments.add_argument("--max-length", type=int, help="for these: longest sequence in tokens, eos included")
+    arguments.add_argument("--max-length", type=count, help="for these: longest sequence in tokens, eos included")
     return arguments
 
 
