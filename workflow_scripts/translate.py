@@ -9,14 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import TypeAdapter
 
-from retort.config import NgramSearch, Search
+from retort.config import Search
 from retort.data.parquet import iterate_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.filenames import test_set_of
-from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
-from retort.search.decoding import decode_table
+from retort.models.checkpoint import load_checkpoint, weights_digest
+from retort.search.decoding import decode_table, load_helpers
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
@@ -40,14 +40,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
     checkpoint = load_checkpoint(args.checkpoint, device)
-    model, vocabulary = checkpoint.model, checkpoint.vocabulary
-    teacher, helper_facts = None, {}
-    if args.search.needs_teacher:
-        teacher = load_teacher(
-            args.teacher, args.checkpoint, vocabulary, device=device, max_length=model.config.max_length
-        )
-        helper_facts = {"teacher": weights_digest(args.teacher)}
-
+    teacher, helper_facts = load_helpers(checkpoint, [args.search], args.teacher)
     run = Run(args.system, args.seed, args.search_name)
 
     def parts() -> Iterator[pa.Table]:
@@ -55,8 +48,8 @@ def main(args: argparse.Namespace) -> None:
             rows = iterate_table(path, CORPUS)
             test_set = test_set_of(path)
             yield from decode_table(
-                model,
-                vocabulary,
+                checkpoint.model,
+                checkpoint.vocabulary,
                 rows,
                 search=args.search,
                 batch_tokens=args.batch_tokens,
@@ -65,8 +58,6 @@ def main(args: argparse.Namespace) -> None:
                 test_set=test_set,
             )
 
-    if isinstance(args.search, NgramSearch) and args.search.table:
-        helper_facts["ngrams"] = file_digest(args.search.table)
     facts = provenance(
         checkpoint=weights_digest(args.checkpoint),
         **helper_facts,

@@ -15,8 +15,8 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.runs import Run
 from retort.data.tables import CORPUS, TUNING
 from retort.evaluation.tuning import best, tried, tuning_table
-from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
-from retort.search.decoding import translate_texts
+from retort.models.checkpoint import load_checkpoint, weights_digest
+from retort.search.decoding import load_helpers, translate_texts
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
@@ -44,11 +44,8 @@ def main(args: argparse.Namespace) -> None:
     device = prepare_device(args.threads)
     checkpoint = load_checkpoint(args.checkpoint, device)
     model, vocabulary = checkpoint.model, checkpoint.vocabulary
-    teacher, searches = None, args.searches.forms()
-    if any(search.needs_teacher for search in searches):
-        teacher = load_teacher(
-            args.teacher, args.checkpoint, vocabulary, device=device, max_length=model.config.max_length
-        )
+    searches = args.searches.forms()
+    teacher, helper_facts = load_helpers(checkpoint, searches, args.teacher)
     corpus = read_table(args.valid, CORPUS)
     sources = corpus["source"].to_pylist()
 
@@ -64,6 +61,7 @@ def main(args: argparse.Namespace) -> None:
     logging.info("%s %.2f with %s", args.metric, chosen.score.value, chosen.search)
     facts = provenance(
         checkpoint=weights_digest(args.checkpoint),
+        **helper_facts,
         valid=file_digest(args.valid),
         device=describe_device(device),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,17 +11,40 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from retort.config import Model, NgramSearch
+from retort.config import Model, NgramSearch, SearchSection
 from retort.data.batches import Ragged, source_batches
 from retort.data.ngrams import check_ngrams
+from retort.data.provenance import file_digest
 from retort.data.runs import Run
 from retort.data.tables import TRANSLATIONS
 from retort.data.vocabulary import PAD, Vocabulary
 from retort.models.base import EncoderDecoder
+from retort.models.checkpoint import Checkpoint, load_teacher, weights_digest
 from retort.search.base import Hypothesis, run_search
 
 if TYPE_CHECKING:
     from retort.models.autoregressive import AutoregressiveModel
+
+
+def load_helpers(
+    checkpoint: Checkpoint, searches: Sequence[SearchSection], teacher: Path | None
+) -> tuple[AutoregressiveModel | None, dict[str, str]]:
+    """The teacher that scores candidates, if one of the searches asks it, and digests of all that they use besides the
+    checkpoint: the teacher and their table of n-grams.
+
+    ``teacher``: its directory. Raises RetortError as ``load_teacher`` does.
+    """
+    facts: dict[str, str] = {}
+    model = None
+    if any(search.needs_teacher for search in searches):
+        device, longest = checkpoint.model.device, checkpoint.model.config.max_length
+        model = load_teacher(teacher, checkpoint.directory, checkpoint.vocabulary, device=device, max_length=longest)
+        assert teacher is not None
+        facts["teacher"] = weights_digest(teacher)
+    for search in searches:
+        if isinstance(search, NgramSearch) and search.table:
+            facts["ngrams"] = file_digest(search.table)
+    return model, facts
 
 
 def decode(

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from retort.config import Ctc, Greedy, Latency, LengthParallel
+from retort.config import Ctc, CtcBeam, Greedy, Latency, LengthParallel
 from retort.corpus.encoding import encode_corpus
 from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
@@ -29,7 +29,7 @@ from retort.runtime import torch_engine
 from retort.runtime.cold_start import ColdStart
 from retort.runtime.opening import open_system
 from retort.runtime.timing import directory_bytes
-from retort.search.decoding import translate_texts
+from retort.search.decoding import load_helpers, translate_texts
 from retort.search.ngram_scores import Scorer
 from tests.unit.fakes_export import saved
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
@@ -455,6 +455,21 @@ def test_a_teacher_chooses_and_is_written_down(tables, teacher, student, tmp_pat
     own = translated(tables, student, output, {**LENGTH_PARALLEL, "rescore": False}, "--teacher", teacher)
     assert set(own["passes"].to_pylist()) == {1} and own["text"].to_pylist() != found["text"].to_pylist()
     assert "teacher" not in read_provenance(output)
+
+
+def test_the_teacher_and_the_ngrams_of_a_tuned_search_are_written_down(tables, teacher, student, tmp_path):
+    valid, table = tables.root / "corpus/valid.parquet", tmp_path / "tuned.parquet"
+    call(
+        tune_search,
+        *("--checkpoint", student, "--searches", json.dumps({"search": LENGTH_PARALLEL}), "--teacher", teacher),
+        *("--metric", "chrF", "--valid", valid, "--system", "vanilla", "--seed", 1, "--search-name", "nine"),
+        *("--output", tmp_path / "tuned.json", "--output-table", table),
+    )
+    assert read_provenance(table)["teacher"] == file_digest(teacher / "model.safetensors")
+    (tmp_path / "ngrams").write_bytes(b"a table")
+    search = CtcBeam(kind="ctc_beam", table=str(tmp_path / "ngrams"))
+    found = load_helpers(load_checkpoint(student, torch.device("cpu")), [Greedy(kind="greedy"), search], None)
+    assert found == (None, {"ngrams": file_digest(tmp_path / "ngrams")})
 
 
 def test_a_search_that_needs_a_teacher_does_not_go_without(tables, student, tmp_path, capsys):
