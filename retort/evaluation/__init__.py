@@ -1,1 +1,1 @@
-"""Numbers about trained systems: quality, significance, diagnostics and latency."""
+"""Numbers about trained systems: quality, significance, diagnostics, multi-modality and exposure bias."""

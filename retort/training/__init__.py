@@ -1,1 +1,1 @@
-"""The training loop, its state and its checkpoints."""
+"""The training loop, its state, its inputs and its log."""
