@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Collection, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,6 +30,7 @@ DPI = 130
 INK, GRID = "#333333", "#dddddd"
 # After Okabe and Ito's palette, readable with colour-blindness; pale ones darkened for text and lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#B5528A", "#3A9BD1", "#B97F00", "#000000", "#7F5AA2", "#8A6D3B")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 COLUMNS = 4
 KINDS: dict[str, Literal["--", "-"]] = {"raw": "--", "distilled": "-"}
 """Line styles of what concerns references, and the teacher's translations."""
@@ -91,8 +92,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
 def training_curves(inputs: Inputs) -> bytes | None:
     """The leading metric on the validation set against wall time of all systems; below, loss and it against updates,
     system by system."""
-    logged = [run for run, log in inputs.logs.items() if log]
-    runs = sorted(logged, key=lambda run: (*inputs.order(run.system), run.seed))
+    runs = inputs.runs_in_order(run for run, log in inputs.logs.items() if log)
     systems = list(dict.fromkeys(run.system for run in runs))
     if not systems:
         return None
@@ -184,9 +184,7 @@ def lengths(inputs: Inputs, test_set: str) -> bytes | None:
     plain_style(axes)
     for index, (system, values) in enumerate(scores.items()):
         points = [(i, values[b].mean - teacher[b].mean) for i, b in enumerate(buckets) if b in values and b in teacher]
-        style = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))[index // len(COLOURS) % 3]
-        axes.plot(*zip(*points, strict=True), color=COLOURS[index % len(COLOURS)], linestyle=style, marker="o",
-                  markersize=4, linewidth=1.3, label=system)  # fmt: skip
+        axes.plot(*zip(*points, strict=True), **_style(index), marker="o", markersize=4, linewidth=1.3, label=system)
     axes.axhline(0, color="#888888", linewidth=1)
     axes.set_xticks(range(len(buckets)), [f"{b.name}\n({b.sentences})" for b in buckets])
     axes.set_xlabel("words of the reference (sentences)")
@@ -216,6 +214,11 @@ def _line(axes: Axes, points: Sequence[tuple[int, Spread]], colour: str, label: 
     )
 
 
+def _style(index: int) -> dict[str, Any]:
+    """Colour and dashes of one of several lines."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
+
+
 def placeholder(text: str) -> bytes:
     """A figure with the reason why there is nothing to draw: the workflow needs every file that it declares."""
     figure = Figure(figsize=(6, 1), dpi=DPI)
@@ -231,14 +234,12 @@ def _wall_time(axes: Axes, inputs: Inputs, runs: list[Run], systems: list[str]) 
         _, values, seconds = _series(inputs.logs[run], "valid", inputs.leading)
         if not values.size:
             continue
-        colour = COLOURS[systems.index(run.system) % len(COLOURS)]
-        style = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))[systems.index(run.system) // len(COLOURS) % 3]
-        first = run.system not in texts
-        axes.plot(seconds / 60, values, color=colour, linewidth=1.4, alpha=0.95 if first else 0.25, linestyle=style)
+        style, first = _style(systems.index(run.system)), run.system not in texts
+        axes.plot(seconds / 60, values, **style, linewidth=1.4, alpha=0.95 if first else 0.25)
         if first:
             ends.append((seconds[-1] / 60, float(values[-1])))
             texts.append(run.system)
-            colours.append(colour)
+            colours.append(style["color"])
     axes.set_xlim(0, max(x for x, _ in ends) * 1.22 or 1)
     axes.set_title(
         f"validation {inputs.leading} against wall time", fontsize=9, loc="left", color=INK, fontweight="bold"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,19 @@ class Inputs:
             search,
         )
 
+    def rows_in_order(self, rows: Iterable[Row]) -> list[Row]:
+        """Rows with a system, perhaps a search, and a seed, in the order of ``order``."""
+        return sorted(rows, key=lambda row: (*self.order(row["system"], row.get("search", "")), row["seed"]))
+
+    def runs_in_order(self, runs: Iterable[Run]) -> list[Run]:
+        """The same of runs."""
+        return sorted(runs, key=lambda run: (*self.order(run.system, run.search), run.seed))
+
+    @property
+    def training_data(self) -> dict[str, str]:
+        """What each system that has scores was trained on."""
+        return {row["system"]: row["data"] for row in self.scores}
+
 
 def read_inputs(paths: Paths) -> Inputs:
     """Read every part; raises RetortError for a part that is given and not readable."""
@@ -286,8 +299,8 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
     runs = runs_of(translations)
     inputs.translated = {run: path for path, run in runs.items()}
     chosen: dict[str, tuple[Run, Path]] = {}
-    for path in sorted(runs, key=lambda path: _sample_order(inputs, runs[path])):
-        chosen.setdefault(runs[path].system, (runs[path], path))
+    for run in inputs.runs_in_order(inputs.translated):
+        chosen.setdefault(run.system, (run, inputs.translated[run]))
     sampled_ids = pa.array(ids, pa.int64())
     outputs: dict[int, dict[str, str]] = {}
     for system, (run, path) in chosen.items():
@@ -300,10 +313,6 @@ def _read_samples(inputs: Inputs, directory: Path, translations: Sequence[Path])
     inputs.samples = [
         Sample(id=i, source=source, references=references, outputs=outputs.get(i, {})) for i, source, references in rows
     ]
-
-
-def _sample_order(inputs: Inputs, run: Run) -> tuple[Any, ...]:
-    return (*inputs.order(run.system, run.search), run.seed)
 
 
 def _rows(inputs: Inputs, path: Path, table: Table) -> list[Row]:

@@ -39,12 +39,11 @@ def results_csv(inputs: Inputs) -> str:
 
 
 def _score_rows(inputs: Inputs) -> list[dict[str, Any]]:
-    rows = sorted(inputs.scores, key=lambda row: (*inputs.order(row["system"], row["search"]), row["seed"]))
-    return [{column: row[column] for column in COLUMNS} for row in rows]
+    return [{column: row[column] for column in COLUMNS} for row in inputs.rows_in_order(inputs.scores)]
 
 
 def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
-    data = {row["system"]: row["data"] for row in inputs.scores}
+    data = inputs.training_data
     best, columns = best_engines(engine_latencies(inputs)), time_columns(inputs)
     rows = []
     for seed in sorted({row["seed"] for row in inputs.latency}):
@@ -69,9 +68,9 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
-    data = {row["system"]: row["data"] for row in inputs.scores}
+    data = inputs.training_data
     rows = []
-    for run in sorted(inputs.checkpoints, key=lambda run: (*inputs.order(run.system), run.seed)):
+    for run in inputs.runs_in_order(inputs.checkpoints):
         checkpoint = inputs.checkpoints[run]
         trained_on = data.get(run.system, "") if checkpoint.data is None else checkpoint.data
         where = {"system": run.system, "data": trained_on, "seed": run.seed}
@@ -90,7 +89,7 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 def _modality_rows(inputs: Inputs) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for row in sorted(inputs.multimodality, key=lambda row: (*inputs.order(row["system"]), row["seed"])):
+    for row in inputs.rows_in_order(inputs.multimodality):
         where = {"system": row["system"], "data": row["data"], "seed": row["seed"]}
         value = row["nats"] / row["tokens"] if row["tokens"] else ""
         rows.append({**where, "metric": "NCM", "value": value, "signature": NCM_SIGNATURE.format(**row)})
@@ -98,9 +97,9 @@ def _modality_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def _length_rows(inputs: Inputs) -> list[dict[str, Any]]:
-    data = {row["system"]: row["data"] for row in inputs.scores}
+    data = inputs.training_data
     rows: list[dict[str, Any]] = []
-    for row in sorted(inputs.lengths, key=lambda row: (*inputs.order(row["system"], row["search"]), row["seed"])):
+    for row in inputs.rows_in_order(inputs.lengths):
         words = f"{row['shortest']}-{row['longest'] or ''}"
         where = {column: row[column] for column in ("system", "seed", "search", "test_set", "value", "signature")}
         rows.append({**where, "data": data.get(row["system"], ""), "metric": f"{row['metric']}@{words} words"})
@@ -108,9 +107,9 @@ def _length_rows(inputs: Inputs) -> list[dict[str, Any]]:
 
 
 def _exposure_rows(inputs: Inputs) -> list[dict[str, Any]]:
-    data = {row["system"]: row["data"] for row in inputs.scores}
+    data = inputs.training_data
     rows: list[dict[str, Any]] = []
-    for row in sorted(inputs.exposure, key=lambda row: (*inputs.order(row["system"]), row["seed"])):
+    for row in inputs.rows_in_order(inputs.exposure):
         given = f"{row['share']:g} of {row['prefix']}" if row["share"] else row["prefix"]
         where = {column: row[column] for column in ("system", "seed", "test_set", "value", "signature")}
         metric = f"{row['metric']}, {given} completed by {row['completed_by']}"

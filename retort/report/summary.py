@@ -212,7 +212,7 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
 def logged_means(inputs: Inputs, split: str, metrics: Iterable[str]) -> dict[str, dict[str, Spread]]:
     """Means over each training's log of the metrics that it has, over seeds, by system in the config's order."""
     means: dict[str, dict[str, list[float]]] = {}
-    for run in sorted(inputs.logs, key=lambda run: (*inputs.order(run.system), run.seed)):
+    for run in inputs.runs_in_order(inputs.logs):
         for metric in metrics:
             values = [row["value"] for row in inputs.logs[run] if (row["split"], row["metric"]) == (split, metric)]
             if values:
@@ -228,7 +228,7 @@ def warnings(inputs: Inputs) -> list[tuple[str, str]]:
     for row in inputs.cleaning:
         counts.setdefault(row["split"], {})[row["reason"]] = row["pairs"]
     lost = [warning for split, pairs in counts.items() if (warning := loss_warning(split, pairs))]
-    runs = sorted(inputs.checkpoints, key=lambda run: (*inputs.order(run.system), run.seed))
+    runs = inputs.runs_in_order(inputs.checkpoints)
     unknown = [unknown_warning(row["split"], row) for row in inputs.encoding if row["side"] == "target"]
     found = [("corpus", warning) for warning in [*lost, *unknown] if warning]
     found += [(str(run), warning) for run in runs for warning in inputs.checkpoints[run].warnings]
