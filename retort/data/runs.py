@@ -27,6 +27,11 @@ class Run:
         return "/".join([self.system, f"seed{self.seed}", *([self.search] if self.search else [])])
 
 
+def run_directory(checkpoint: Path) -> Path:
+    """The directory of the workflow's run that a checkpoint is in, as ``<run>/systems/<system>/seed<seed>``."""
+    return checkpoint.resolve().parent.parent.parent
+
+
 def run_of_path(path: Path | str) -> Run | None:
     """The run of a file ``<system>/seed<seed>/<search>.parquet``; None for other paths."""
     path = Path(path)

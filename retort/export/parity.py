@@ -12,6 +12,7 @@ from typing import Any
 from retort.data.compression import UNREADABLE, read_decompressed
 from retort.data.parquet import read_table
 from retort.data.references import references_of
+from retort.data.runs import run_directory
 from retort.data.tables import CORPUS
 from retort.errors import RetortError
 from retort.evaluation.metrics import score
@@ -46,7 +47,7 @@ def lines_of_file(path: Path, references: Path | None) -> Lines:
 
 def lines_of_run(checkpoint: Path) -> Lines | None:
     """The first lines of the first test set of the run that a checkpoint is in, if it is in one."""
-    run = checkpoint.resolve().parent.parent.parent
+    run = run_directory(checkpoint)
     tests = sorted((run / "corpus").glob("test.*.parquet"))
     if not tests:
         return None

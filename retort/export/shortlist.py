@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from retort.data.parquet import iterate_table, read_provenance
 from retort.data.provenance import file_digest
+from retort.data.runs import run_directory
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import BLANK, EOS, UNK, Vocabulary
 from retort.errors import RetortError
@@ -75,7 +76,7 @@ def shortlist_table(given: Path | None, checkpoint: Path, data: str | None) -> P
     """
     if given is not None and given.is_file():
         return given
-    run = given or checkpoint.resolve().parent.parent.parent
+    run = given or run_directory(checkpoint)
     names = ["encoded/train.parquet", *(["distilled/encoded.parquet"] if data == "distilled" else [])]
     table = run / names[-1]
     if not table.is_file():
