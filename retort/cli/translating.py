@@ -12,7 +12,7 @@ from retort.cli.progress import Progress, is_terminal
 from retort.cli.searches import chosen_search
 from retort.data.streams import complain
 from retort.errors import RetortError
-from retort.runtime.kept import Keeper, Lost, counted
+from retort.runtime.kept import Keeper, Verbatim, counted
 from retort.runtime.opening import check_teacher, open_system
 from retort.runtime.system import BATCH_SIZE
 from retort.runtime.translator import Translator
@@ -94,7 +94,7 @@ class RunningText:
         self._options = {"scores": args.scores, "batch_size": args.batch_size}
         self._form = as_json if args.json else running_text
         self._found = self._named = 0
-        self._lost: list[Lost] = []
+        self._lost: list[Verbatim] = []
 
     def translated(self, texts: list[str], first: int) -> tuple[str, list[str]]:
         """As that of ``Segments``."""

@@ -18,7 +18,7 @@ from retort.config import Cleaning, Draw
 from retort.data.parquet import iterate_table, open_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS
-from retort.data.writing import length_ratio, words
+from retort.data.writing import count_words, length_ratio
 
 KEPT = "kept"
 READ = "read"
@@ -122,7 +122,7 @@ def kept(verdicts: Verdicts) -> np.ndarray:
 
 def length_verdict(source: str, target: str, rules: Cleaning) -> str:
     """One of ``REASONS``: what the lengths of a pair say."""
-    lengths = words(source), words(target)
+    lengths = count_words(source), count_words(target)
     if rules.max_words is not None and max(lengths) > rules.max_words:
         return "too_long"
     if rules.max_ratio is not None and length_ratio(*lengths) > rules.max_ratio:

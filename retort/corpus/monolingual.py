@@ -19,7 +19,7 @@ from retort.data.parquet import ROW_GROUP_ROWS, iterate_table, write_table
 from retort.data.spool import Spool
 from retort.data.tables import CORPUS, ENCODED
 from retort.data.vocabulary import Vocabulary
-from retort.data.writing import words
+from retort.data.writing import count_words
 from retort.errors import RetortError
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Coun
         digest = text_hash(line)
         if not line:
             reason = "empty"
-        elif rules.max_words is not None and words(line) > rules.max_words:
+        elif rules.max_words is not None and count_words(line) > rules.max_words:
             reason = "too_long"
         elif rules.drop_duplicates and digest in seen:
             reason = "duplicate"

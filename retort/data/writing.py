@@ -35,7 +35,7 @@ _KANA_SHARE = 0.1
 """Share of kana in Han and kana from which on a text is Japanese."""
 
 
-def words(text: str) -> float:
+def count_words(text: str) -> float:
     """Words of a text: white-space separated ones. Where more than half of the letters are of a script without spaces,
     its characters divided by ``CHARACTERS_PER_WORD``, and the words between them."""
     if not is_unspaced(text):

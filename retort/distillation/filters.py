@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from retort.config.external import Filters
-from retort.data.writing import is_unspaced, length_ratio, words
+from retort.data.writing import count_words, is_unspaced, length_ratio
 
 EMPTY, TRUNCATED = "empty", "truncated"
 COPIED, RATIO, REPEATS, SCRIPT, CHATTER = "copied", "max_ratio", "repeats", "scripts", "chatter"
@@ -46,7 +46,7 @@ def reason_against(source: str, text: str, truncated: bool, filters: Filters) ->
         return CHATTER
     if filters.copied is not None and is_copied(source, text, filters.copied):
         return COPIED
-    if filters.max_ratio is not None and length_ratio(words(source), words(text)) > filters.max_ratio:
+    if filters.max_ratio is not None and length_ratio(count_words(source), count_words(text)) > filters.max_ratio:
         return RATIO
     if filters.repeats is not None and repeats(text) >= filters.repeats > repeats(source):
         return REPEATS

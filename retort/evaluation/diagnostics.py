@@ -33,7 +33,7 @@ def diagnostics(pairs: Pairs, metric: str, tokenizer: str = AUTO) -> list[Score]
     tokens = rows["tokens"].combine_chunks()
     of_tokens = [] if tokens.null_count else _of_tokens(rows, tokens)
     tokenizer = chosen_tokenizer(tokenizer, pairs.references)
-    hypothesis_words = words(pairs.hypotheses, tokenizer)
+    hypothesis_words = count_words(pairs.hypotheses, tokenizer)
     reference_words = mean_words(pairs.references, tokenizer)
     brevity, bleu = Bleu(tokenizer).brevity_penalty(pairs.hypotheses, pairs.references)
     return [
@@ -94,14 +94,14 @@ def repeated_token_rate(tokens: pa.ListArray) -> float:
     return float(repeated.sum() / len(values))
 
 
-def words(texts: list[str], tokenizer: str) -> int:
+def count_words(texts: list[str], tokenizer: str) -> int:
     """Words of all texts: white-space separated ones, or tokens of a tokenizer for languages without spaces."""
     return sum(length(text, tokenizer) for text in texts)
 
 
 def mean_words(references: list[list[str]], tokenizer: str) -> float:
     """The same of references; several references of one source count as their mean."""
-    return round(sum(words(texts, tokenizer) / len(texts) for texts in references), 6)
+    return round(sum(count_words(texts, tokenizer) / len(texts) for texts in references), 6)
 
 
 def _score(metric: str, value: float, how: str) -> Score:

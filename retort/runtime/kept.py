@@ -16,13 +16,13 @@ _WITHIN = re.compile(r"\D")
 
 
 @dataclass(frozen=True)
-class Lost:
-    """Something that a source has and its translation has not, or not as often."""
+class Verbatim:
+    """A part of a text that must come through its translation unchanged."""
 
     kind: str
     """address, tag, placeholder or number."""
     text: str
-    """As the source has it."""
+    """As it is written."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Kept:
 
     found: int
     """Things that must come through."""
-    lost: tuple[Lost, ...]
+    lost: tuple[Verbatim, ...]
+    """Those that the translation has not, or not as often."""
 
 
 class Keeper:
@@ -57,13 +58,13 @@ class Keeper:
                 lost.append(thing)
         return Kept(len(wanted), tuple(lost))
 
-    def _things(self, text: str) -> Iterator[Lost]:
+    def _things(self, text: str) -> Iterator[Verbatim]:
         # a number within an address is a part of it
         for kind, pattern in self._kinds:
-            yield from (Lost(kind, match[0]) for match in pattern.finditer(text) if match[0])
+            yield from (Verbatim(kind, match[0]) for match in pattern.finditer(text) if match[0])
             text = pattern.sub(" ", text)
         for match in NUMBER.finditer(text):
-            yield Lost("number", match[0])
+            yield Verbatim("number", match[0])
 
 
 def _compiled(placeholder: str) -> re.Pattern[str]:
@@ -82,7 +83,7 @@ def _compiled(placeholder: str) -> re.Pattern[str]:
     return pattern
 
 
-def counted(lost: Iterable[Lost]) -> str:
+def counted(lost: Iterable[Verbatim]) -> str:
     """How many of each kind, in words."""
     counts = Counter(thing.kind for thing in lost)
     plural = {"address": "addresses"}
@@ -91,5 +92,5 @@ def counted(lost: Iterable[Lost]) -> str:
     )
 
 
-def _compared(thing: Lost) -> tuple[str, str]:
+def _compared(thing: Verbatim) -> tuple[str, str]:
     return thing.kind, _WITHIN.sub("", thing.text) if thing.kind == "number" else thing.text

@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _SHOWN = 60
 """Characters of a value that are shown."""
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _parsed(value: Any) -> Any:
     return value
 
 
-def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+def _leaves(value: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
     """Every value below the keys of a section, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -158,14 +158,16 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 @dataclass(frozen=True)
 class _Difference:
-    path: Path
+    path: KeyPath
     before: Any
     now: Any
-    sections: tuple[tuple[Path, dict[str, Any]], ...]
+    sections: tuple[tuple[KeyPath, dict[str, Any]], ...]
     """Today's sections around the value, the outermost one first, each with the path from it to the value."""
 
 
-def _differences(before: Any, now: Any, path: Path, sections: tuple[tuple[Path, Any], ...]) -> Iterator[_Difference]:
+def _differences(
+    before: Any, now: Any, path: KeyPath, sections: tuple[tuple[KeyPath, Any], ...]
+) -> Iterator[_Difference]:
     if before == now:
         return
     if isinstance(before, dict) and isinstance(now, dict):
@@ -201,7 +203,7 @@ def _named(parameter: str, difference: _Difference, then: Then, now: Now) -> Cha
     return Change("parameter", name, f"{name}: {values}")
 
 
-def _key_of(path: Path, section: dict[str, Any], value: Any, now: Now) -> Path | None:
+def _key_of(path: KeyPath, section: dict[str, Any], value: Any, now: Now) -> KeyPath | None:
     """The key whose value this is: below the section of the configuration that has most in common with ``section``."""
     wanted = set(_leaves(section))
     hints = set(now.hints)
@@ -217,7 +219,7 @@ def _key_of(path: Path, section: dict[str, Any], value: Any, now: Now) -> Path |
     return result
 
 
-def _key_of_value(name: str, difference: _Difference, then: Then, now: Now) -> Path | None:
+def _key_of_value(name: str, difference: _Difference, then: Then, now: Now) -> KeyPath | None:
     """The key named as a parameter that has its value today; of several the one that the wildcards name, or the one
     that had the earlier value in the last run."""
     keys = [
@@ -225,7 +227,7 @@ def _key_of_value(name: str, difference: _Difference, then: Then, now: Now) -> P
         for where, section in _sections(now.config)
         if name in section and section[name] == difference.now
     ]
-    narrowed: Iterable[list[Path]] = (
+    narrowed: Iterable[list[KeyPath]] = (
         keys,
         [key for key in keys if set(now.hints) & set(key)],
         [key for key in keys if _has(then.config, key, difference.before)],
@@ -233,14 +235,14 @@ def _key_of_value(name: str, difference: _Difference, then: Then, now: Now) -> P
     return next((few[0] for few in narrowed if len(few) == 1), None)
 
 
-def _sections(config: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def _sections(config: Mapping[str, Any], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
     yield path, config
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _sections(value, (*path, key))
 
 
-def _has(section: Any, path: Path, value: Any) -> bool:
+def _has(section: Any, path: KeyPath, value: Any) -> bool:
     """Whether a section has this value at a path; a null may be left out."""
     for step in path:
         if not isinstance(section, Mapping) or step not in section:

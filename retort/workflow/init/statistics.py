@@ -22,7 +22,7 @@ from retort.corpus.carving import components_of, sharing_hash
 from retort.corpus.cleaning import KEPT, length_verdict
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
 from retort.data.files import no_file
-from retort.data.writing import words
+from retort.data.writing import count_words
 from retort.errors import RetortError
 
 FIRST_LINES = 100
@@ -98,7 +98,7 @@ class Statistics:
                 keys.append(sharing_hash(text))
         seen.add(key)
         self._draw([text[:SAMPLED_LETTERS] for text in sides])
-        counts = [round(words(text)) for text in sides]
+        counts = [round(count_words(text)) for text in sides]
         reasons = [reason for reason, limit in LIMITS.items() if all(sides) and not limit.allows(*sides)]
         lengths = self.lengths[frozenset(reasons)]
         lengths.pairs += 1

@@ -4,7 +4,7 @@ import pytest
 
 from retort.config import Cleaning
 from retort.corpus.cleaning import length_verdict, loss_warning
-from retort.data.writing import words
+from retort.data.writing import count_words
 
 ENGLISH = "The old bridge was closed yesterday because of the heavy rain, and the children had to walk home."
 SENTENCES = {
@@ -21,7 +21,7 @@ SENTENCES = {
 @pytest.mark.parametrize("language", SENTENCES)
 def test_a_right_translation_is_kept_and_one_that_is_far_too_long_is_not(language):
     text, rules = SENTENCES[language], Cleaning()
-    assert 0.4 < words(text) / words(ENGLISH) < 1.6
+    assert 0.4 < count_words(text) / count_words(ENGLISH) < 1.6
     assert length_verdict(ENGLISH, text, rules) == "kept"
     assert length_verdict("Yes.", text * 3, rules) == "ratio"
     assert length_verdict(ENGLISH, f"{text} " * 20, rules) == "too_long"
@@ -29,12 +29,12 @@ def test_a_right_translation_is_kept_and_one_that_is_far_too_long_is_not(languag
 
 @pytest.mark.parametrize("text", [ENGLISH, *(SENTENCES[name] for name in ("Korean", "Arabic", "Hebrew")), "", "1 2"])
 def test_words_between_spaces_are_counted_as_they_are(text):
-    assert words(text) == len(text.split())
+    assert count_words(text) == len(text.split())
 
 
 def test_a_few_characters_of_another_script_change_nothing():
-    assert words("He said 你好 to me.") == 5
-    assert words("他说 hello 然后就回家了") == pytest.approx(1 + 8 / 1.7)
+    assert count_words("He said 你好 to me.") == 5
+    assert count_words("他说 hello 然后就回家了") == pytest.approx(1 + 8 / 1.7)
 
 
 def test_a_split_that_loses_more_than_a_tenth_is_warned_about():

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from retort.errors import RetortError
-from retort.runtime.kept import Keeper, Lost, counted
+from retort.runtime.kept import Keeper, Verbatim, counted
 from retort.runtime.results import Hypothesis, Translation
 from retort.runtime.running_text import combined, translated_lines
 from retort.runtime.segments import joined, segments
@@ -75,11 +75,12 @@ KEPT = {
 def test_what_must_come_through(name):
     source, translation, lost = KEPT[name]
     kept = Keeper([r"\{\w+\}", "%s"]).compare(source, translation)
-    assert kept.lost == tuple(Lost(*thing) for thing in lost) and kept.found >= len(lost)
+    assert kept.lost == tuple(Verbatim(*thing) for thing in lost) and kept.found >= len(lost)
 
 
 def test_counts_and_bad_patterns():
-    assert counted([Lost("number", "1"), Lost("address", "a"), Lost("number", "2")]) == "2 numbers, 1 address"
+    lost = [Verbatim("number", "1"), Verbatim("address", "a"), Verbatim("number", "2")]
+    assert counted(lost) == "2 numbers, 1 address"
     deep, many = "(" * 9999, "x{99999999999}"
     for pattern in ("(", "x(?i)", "(?L)x", "(?<=a+)b", deep, many):
         with pytest.raises(RetortError, match="expected a regular expression"):
@@ -90,7 +91,7 @@ def test_counts_and_bad_patterns():
 
 def test_patterns_do_not_disturb_each_other():
     keeper = Keeper([r"(?P<a>x)", r"(?P<a>y)", r"(?i)ok", r"(c)d\1", r"\b"])
-    assert keeper.compare("x y OK cdc", "x").lost == tuple(Lost("placeholder", text) for text in ("y", "OK", "cdc"))
+    assert keeper.compare("x y OK cdc", "x").lost == tuple(Verbatim("placeholder", text) for text in ("y", "OK", "cdc"))
 
 
 def test_lines_stay_and_so_do_their_edges():
