@@ -66,6 +66,11 @@ class CorpusSection(Section):
         """Which of the clean training pairs are kept; None: all."""
         return None
 
+    @property
+    def most_pairs(self) -> int | None:
+        """Upper bound of the training pairs; None: the section has none."""
+        return self.draw.pairs if self.draw else None
+
     @classmethod
     def required_keys(cls) -> set[str]:
         """Keys that this kind cannot do without; where they are given, ``kind`` can be left out."""
@@ -99,6 +104,10 @@ class GeneratedCorpus(CorpusSection):
     """Probability that a clause has its other word order."""
     optional_words: Probability = 0.3
     """Probability that an optional word appears."""
+
+    @property
+    def most_pairs(self) -> int:
+        return self.train_pairs
 
 
 class TextSource(Section):

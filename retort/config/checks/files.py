@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,9 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
     yield from _missing_program(sections)
     yield from _other_objectives(sections)
     yield from _missing_ngrams(sections)
-    mirror = mirror_directory(sections.corpus.mirror_directory if sections.corpus else None)
-    # the splits of a mirror may replace the text
-    if mirror is None or not (isinstance(sections.corpus, TextCorpus) and sections.corpus.carve is not None):
-        yield from _missing_texts(sections)
-        yield from _unequal_texts(sections)
+    yield from _missing_texts(sections)
+    yield from _unequal_texts(sections)
+    yield from _too_few_to_hold_out(sections)
     yield from _paths_with_braces(sections)
 
 
@@ -117,7 +115,7 @@ def _ngram_searches(sections: Sections) -> Iterator[tuple[str, NgramSearch]]:
 
 
 def _missing_texts(sections: Sections) -> Iterator[Problem]:
-    for key, text in _texts(sections):
+    for key, text in _texts(sections, without_replaceable=True):
         if _is_local(text) and not os.path.isfile(text.location):
             where = "relative paths start where Retort runs"
             found = "is a directory" if os.path.isdir(text.location) else "no such file"
@@ -126,7 +124,7 @@ def _missing_texts(sections: Sections) -> Iterator[Problem]:
 
 def _unequal_texts(sections: Sections) -> Iterator[Problem]:
     """Sides of a pair with another number of lines, and splits that are larger than the text."""
-    if not isinstance(sections.corpus, TextCorpus):
+    if not isinstance(sections.corpus, TextCorpus) or _is_replaceable(sections.corpus):
         return
     for path, pair in _pairs(sections.corpus):
         for number, (source, other) in enumerate(zip(pair.source, pair.others, strict=False)):
@@ -134,9 +132,9 @@ def _unequal_texts(sections: Sections) -> Iterator[Problem]:
             if None not in lines and lines[0] != lines[1]:
                 sides = f"{source.location} has {lines[0]} lines and {other.location} has {lines[1]}"
                 yield Problem(f"{path}.source[{number}]", f"{sides}; line i of one must be the translation of line i")
-    carve, counts = sections.corpus.carve, [_lines(text) for text in sections.corpus.train.source]
-    if carve is not None and counts and None not in counts:
-        yield from _too_few_to_carve(carve, sum(count or 0 for count in counts))
+    carve, lines = sections.corpus.carve, _lines_of_all(sections.corpus.train.source)
+    if carve is not None and lines is not None:
+        yield from _too_few_to_carve(carve, lines)
 
 
 def _too_few_to_carve(carve: Carve, lines: int) -> Iterator[Problem]:
@@ -144,6 +142,19 @@ def _too_few_to_carve(carve: Carve, lines: int) -> Iterator[Problem]:
     if wanted >= lines:
         asked = f"{wanted:,} validation and test pairs of a text of {lines:,} lines leave nothing to train on"
         yield Problem("corpus.carve", f"{asked}; ask for fewer, or for shares, such as valid_pairs: 2%")
+
+
+def _too_few_to_hold_out(sections: Sections) -> Iterator[Problem]:
+    """An EM loop that holds out more than half of the training pairs, of which only the most are known here."""
+    corpus, bounds = sections.corpus, [sections.corpus.most_pairs if sections.corpus else None]
+    if isinstance(corpus, TextCorpus) and not _is_replaceable(corpus):
+        bounds.append(_lines_of_all(corpus.train.source + ([] if corpus.train.others else corpus.monolingual)))
+    known = [bound for bound in bounds if bound is not None]
+    if sections.em and known and 2 * sections.em.held_out > (most := min(known)):
+        held_out = (
+            f"the loop holds out {sections.em.held_out:,} training pairs of {most:,} at most, which is above half"
+        )
+        yield Problem("em.held_out", f"{held_out}; set {most // 2:,} or less, or give it more pairs")
 
 
 def _paths_with_braces(sections: Sections) -> Iterator[Problem]:
@@ -172,15 +183,16 @@ def _checkpoints(sections: Sections) -> list[tuple[str, str, System]]:
     return [(f"{path}.checkpoint", system.checkpoint, system) for path, system in systems.items() if system.checkpoint]
 
 
-def _texts(sections: Sections) -> Iterator[tuple[str, TextSource]]:
-    """Every text that is read, with its key."""
-    pairs = _pairs(sections.corpus) if isinstance(sections.corpus, TextCorpus) else []
-    for path, pair in pairs:
-        for side in ("source", "target", "references"):
-            for number, text in enumerate(getattr(pair, side)):
-                yield f"{path}.{side}[{number}]", text
-    for number, text in enumerate(sections.corpus.monolingual if isinstance(sections.corpus, TextCorpus) else []):
-        yield f"corpus.monolingual[{number}]", text
+def _texts(sections: Sections, without_replaceable: bool = False) -> Iterator[tuple[str, TextSource]]:
+    """Every text that is read, with its key; perhaps without those that a mirror may replace."""
+    if isinstance(sections.corpus, TextCorpus):
+        left_out = without_replaceable and _is_replaceable(sections.corpus)
+        for path, pair in [] if left_out else _pairs(sections.corpus):
+            for side in ("source", "target", "references"):
+                for number, text in enumerate(getattr(pair, side)):
+                    yield f"{path}.{side}[{number}]", text
+        for number, text in enumerate(sections.corpus.monolingual):
+            yield f"corpus.monolingual[{number}]", text
     for number, text in enumerate(sections.pretraining.texts if sections.pretraining else []):
         yield f"pretraining.texts[{number}]", text
     for key, search in _ngram_searches(sections):
@@ -192,6 +204,11 @@ def _pairs(corpus: TextCorpus) -> list[tuple[str, TextPair]]:
     pairs = [("corpus.train", corpus.train)]
     pairs += [("corpus.valid", corpus.valid)] if corpus.valid else []
     return pairs + [(f"corpus.tests.{name}", pair) for name, pair in corpus.tests.items()]
+
+
+def _is_replaceable(corpus: TextCorpus) -> bool:
+    """Whether the splits of a mirror may replace the training text, which is carved otherwise."""
+    return corpus.carve is not None and bool(corpus.carve.ready) and mirror_directory(corpus.mirror) is not None
 
 
 def _is_local(text: TextSource) -> bool:
@@ -207,6 +224,12 @@ def _lines(text: TextSource) -> int | None:
         return _counted(text.location, status.st_mtime_ns) if status.st_size <= LARGEST_COUNTED else None
     except (OSError, ValueError):
         return None
+
+
+def _lines_of_all(texts: Sequence[TextSource]) -> int | None:
+    """Number of lines of all of these texts; None where that of one is not known."""
+    counts = [_lines(text) for text in texts]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 @cache

@@ -192,6 +192,18 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         MADE_UP + "em: {iterations: 1, student: {data: raw, checkpoint: x}, teacher: {seeds: [1]}}\n",
         [("em.student.checkpoint", 4, "the loop trains its systems"), ("em.teacher.seeds", 4, "remove it")],
     ),
+    "more to hold out than half of what is made up": (
+        "name: my\ncorpus: {kind: generated, train_pairs: 1999}\n" + TEACHER + "em: {iterations: 1}\n",
+        [("em.held_out", None, "holds out 1,000 training pairs of 1,999 at most, .*; set 999 or less")],
+    ),
+    "more to hold out than half of what is drawn": (
+        SPLIT.replace("corpus:\n", "corpus:\n  train_pairs: 11\n") + "em: {iterations: 1, held_out: 6}\n",
+        [("em.held_out", 7, "6 training pairs of 11 at most, .*; set 5 or less")],
+    ),
+    "more to hold out than half of the lines": (
+        SPLIT + "em: {iterations: 1, held_out: 21}\n",
+        [("em.held_out", 6, "21 training pairs of 40 at most, .*; set 20 or less")],
+    ),
     "a run's name": (
         MADE_UP.replace("name: my", "name: my run") + "pretraining: {texts: missing.en}\nvocabulary: {joint: false}\n",
         [
@@ -227,6 +239,24 @@ def test_local_paths_are_checked_with_a_mirror_too(
     )
     with pytest.raises(RetortError, match="my.ed: no such file"):
         load_files(["c.yaml"], {})
+
+
+def test_a_mirror_replaces_the_splits_that_are_ready_and_no_other_text(folder: Path) -> None:
+    """Only carved splits, where they are named, can be read from the mirror; other local texts must be there."""
+    ready = "".join(
+        f"      {split}: {{source: {split}.en, target: {split}.de}}\n" for split in ("train", "valid", "test")
+    )
+    carved = TEXT.replace("my.en", "no.en") + "  mirror: .\n  monolingual: no.mono\n  carve:\n    valid_pairs: 1\n"
+    searches = "{a: ctc_collapse, b: {kind: ctc_beam, ngrams: {texts: no.ngrams}}}"
+    rest = TEACHER + f"pretraining: {{texts: no.pre}}\nstudents: {{s: {{objective: ctc, searches: {searches}}}}}\n"
+    missing = {}
+    for name, splits in (("ready", f"    ready:\n{ready}"), ("none", "")):
+        Path("c.yaml").write_text(carved + splits + rest)
+        with pytest.raises(RetortError) as caught:
+            load_files(["c.yaml"], {})
+        missing[name] = set(re.findall(r"no\.\w+(?=: no such file)", str(caught.value)))
+    assert missing["ready"] == {"no.mono", "no.ngrams", "no.pre"}
+    assert missing["none"] == {"no.en", *missing["ready"]}
 
 
 def test_there_are_enough() -> None:
