@@ -37,6 +37,11 @@ class Distillation(Section):
                 f"engine ctranslate2 decodes in float32, not in {self.precision}; set engine to auto or precision to "
                 f"float32"
             )
+        if self.engine == "ctranslate2" and isinstance(self.search, Beam) and self.search.beam_size == 1:
+            raise ValueError(
+                "engine ctranslate2 has beams of two and more, found search.beam_size 1; set engine to auto, or search "
+                "to greedy"
+            )
         return self
 
     @property

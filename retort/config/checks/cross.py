@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from retort.config.checks.sections import Sections
@@ -48,22 +48,46 @@ def _name_checks(sections: Sections) -> Iterator[Problem]:
 def _baseline_checks(sections: Sections) -> Iterator[Problem]:
     if sections.evaluation is None:
         return
-    first = [*([EXTERNAL] if sections.has_external else []), *(["teacher"] if sections.has_teacher else [])]
-    systems = [*first, *sections.student_names, *([em_student(1)] if sections.em else [])]
+    systems = _compared_systems(sections)
     baseline = sections.evaluation.baseline
     if baseline is not None and baseline not in systems:
-        yield Problem("evaluation.baseline", f"no system is named {baseline!r}; {nearest(baseline, systems)}")
+        yield Problem("evaluation.baseline", _why_not_compared(baseline, sections, systems))
     for system, baselines in sections.evaluation.baselines.items():
         where = f"evaluation.baselines.{system}"
         if not baselines:
             yield Problem(where, "names no system; name one, or drop the line")
+        if system == EXTERNAL and EXTERNAL in systems:
+            yield Problem(
+                where, "the external teacher is compared with evaluation.baseline alone; name the system there"
+            )
         for given in (system, baselines) if isinstance(baselines, str) else (system, *baselines):
             name, _, search = given.partition("/")
             if name not in systems:
-                yield Problem(where, f"no system is named {name!r}; {nearest(name, systems)}")
-            elif search and name in sections.named and search not in sections.named[name].searches:
-                hint = nearest(search, sections.named[name].searches)
-                yield Problem(where, f"{name} has no search {search!r}; {hint}")
+                yield Problem(where, _why_not_compared(name, sections, systems))
+            elif search and (searches := systems[name]) is not None and search not in searches:
+                yield Problem(where, f"{name} has no search {search!r}; {nearest(search, searches)}")
+
+
+def _compared_systems(sections: Sections) -> dict[str, list[str] | None]:
+    """The systems that can be baselines, with the names of their searches; None where these are not known."""
+    external, corpus, known = sections.external, sections.corpus, sections.named
+    scored = sections.has_external and not (external and corpus and not external.answers_splits(corpus.test_names))
+    names = [*([EXTERNAL] if scored else []), *(["teacher"] if sections.has_teacher else []), *sections.student_names]
+    systems = {name: list(known[name].searches) if name in known else None for name in names}
+    if external and scored:
+        systems[EXTERNAL] = [external.kind]
+    if sections.em:
+        systems[em_student(1)] = list(sections.em.student.searches)
+    return systems
+
+
+def _why_not_compared(name: str, sections: Sections, systems: Iterable[str]) -> str:
+    """Why there is no baseline of this name, and which could be meant."""
+    if name == EXTERNAL and sections.has_external:
+        return "the external teacher has no outputs of all test sets; give them as external_teacher.held_out"
+    if sections.em and 1 < em_iteration(name) <= sections.em.iterations:
+        return f"the EM loop may end before {name}, so that nothing can be said of it here; name {em_student(1)}"
+    return f"no system is named {name!r}; {nearest(name, systems)}"
 
 
 def _pretraining_checks(sections: Sections) -> Iterator[Problem]:
@@ -113,6 +137,9 @@ def _em_checks(sections: Sections) -> Iterator[Problem]:
         for key, _, needed in config_differences("previous", em.teacher.model, teacher.model):
             own = getattr(em.teacher.model, key)
             yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {needed!r}, found {own!r}")
+    if sections.by_ctranslate2 and em.iterations > 1 and em.precision == "float32" and em.candidates == 1:
+        message = "distillation.engine ctranslate2 has beams of two and more, found 1; raise it, or set engine to auto"
+        yield Problem("em.candidates", message)
     if em.student.model.max_length < teacher.model.max_length:
         least = f"it scores the teacher's outputs: needs at least the teacher's {teacher.model.max_length} tokens"
         yield Problem("em.student.model.max_length", f"{least}, found {em.student.model.max_length}")

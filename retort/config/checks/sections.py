@@ -40,6 +40,11 @@ class Sections:
     """Names of all students, valid or not."""
 
     @property
+    def by_ctranslate2(self) -> bool:
+        """Whether CTranslate2 must decode the training text."""
+        return self.distillation is not None and self.distillation.engine == "ctranslate2"
+
+    @property
     def loop(self) -> dict[str, System]:
         """Systems of the EM loop by their path."""
         return {"em.student": self.em.student, "em.teacher": self.em.teacher} if self.em else {}

@@ -35,12 +35,32 @@ def teacher_checks(sections: Sections) -> Iterator[Problem]:
         yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; use 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
+    if (
+        sections.by_ctranslate2
+        and objective.can_teach
+        and objective.family != Autoregressive.family
+        and _decodes(sections)
+    ):
+        message = (
+            f"CTranslate2 decodes autoregressive Transformers, and the teacher is of the {objective.family} family"
+        )
+        yield Problem("distillation.engine", f"{message}; use auto or torch")
     if teacher.data in ("mixed", "interpolated") or (teacher.data == "distilled" and not sections.has_external):
         yield Problem("teacher.data", f"the teacher makes the {teacher.data} data, so it must learn from raw")
     if teacher.training.warm_start not in ("none", PRETRAINED):
         yield Problem(
             "teacher.training.warm_start", "the teacher cannot start from itself or a student; use none or pretrained"
         )
+
+
+def _decodes(sections: Sections) -> bool:
+    """Whether a system of the run needs text that its own teacher makes."""
+    made = sections.has_external or (sections.distillation is not None and sections.distillation.corpus is not None)
+    needed = {system.data for system in sections.rivals.values() if not system.checkpoint}
+    for system in sections.rivals.values():
+        counted = [system.counted_by(name) for name in system.searches]
+        needed |= {ngrams.data or system.data for ngrams in counted if ngrams and not ngrams.texts}
+    return "interpolated" in needed or (not made and bool(needed & {"distilled", "mixed"}))
 
 
 def external_checks(sections: Sections) -> Iterator[Problem]:
@@ -69,6 +89,11 @@ def external_checks(sections: Sections) -> Iterator[Problem]:
         yield Problem("evaluation.exposure.systems", f"a teacher of this run completes their outputs; {_PROXY}")
     if not (sections.has_teacher or sections.has_external or sections.student_names):
         yield Problem("teacher", "missing; give teacher or external_teacher, or at least one student")
+    if not (sections.has_teacher or sections.student_names or sections.em) and sections.external and sections.corpus:
+        tests = sections.corpus.test_names
+        if not sections.external.answers_splits(tests):
+            message = f"nothing is scored: there is no student, and the teacher has no outputs of {', '.join(tests)}"
+            yield Problem("external_teacher.held_out", f"{message}; give students, or a table for each test set")
 
 
 def _renumbered(corpus: CorpusSection | None) -> Iterator[str]:

@@ -179,6 +179,26 @@ def test_the_loop_has_the_seeds_of_its_student() -> None:
         (with_em(choose_by="difference", posterior_weight=0), "em: posterior_weight is of choose_by: posterior"),
         (with_em(choose_by="posterior", token_bonus=2, normalise=True), "em: token_bonus adds the same to all"),
         (with_em(choose_by="paralel"), "em.choose_by: unknown value 'paralel'; did you mean parallel?"),
+        (
+            with_em({"evaluation": {"baselines": {"teacher": "em1/od"}}}),
+            "evaluation.baselines.teacher: em1 has no search 'od'; did you mean odd?",
+        ),
+        (
+            with_em({"evaluation": {"baselines": {"em2": "teacher"}}}),
+            "evaluation.baselines.em2: the EM loop may end before em2, so that nothing can be said of it here; name",
+        ),
+        (
+            with_em({"evaluation": {"baseline": "em3-teacher"}}),
+            "evaluation.baseline: the EM loop may end before em3-teacher, so that nothing",
+        ),
+        (
+            with_em({"evaluation": {"baseline": "em4"}}),
+            "evaluation.baseline: no system is named 'em4'; did you mean em1?",
+        ),
+        (
+            with_em({"distillation": {"engine": "ctranslate2"}}, candidates=1),
+            "em.candidates: distillation.engine ctranslate2 has beams of two and more, found 1; raise it, or set",
+        ),
         (with_em(itrations=2), "em.itrations: unknown key; did you mean iterations?"),
         (with_em({"students": {"em²": {"objective": {"name": "ctc"}}}}), "students.em²: 'em²' is not allowed here"),
     ],
@@ -194,12 +214,23 @@ def test_one_problem(raw: dict[str, Any], expected: str) -> None:
     [
         with_em(iterations=0, teacher={"model": {"d_model": 32}, "seeds": [1]}, student={"checkpoint": "x"}),
         with_em(iterations=1, teacher={"model": {"d_model": 32}}),
+        with_em({"distillation": {"engine": "ctranslate2"}}, candidates=1, iterations=1),
+        with_em({"distillation": {"engine": "ctranslate2"}}, candidates=1, precision="bfloat16"),
         with_em(teacher_start="cold", teacher={"model": {"d_model": 32}}),
         with_em(teacher={"model": {"dropout": 0.3}}),
         with_em(student={"searches": {"one": {"kind": "length_parallel", "rescore": False}}}),
         with_em(student={"searches": {"a": {"kind": "argmax"}, "nine": {"kind": "length_parallel"}}}),
     ],
-    ids=["no loop", "one iteration", "cold", "dropout", "own choice", "second search"],
+    ids=[
+        "no loop",
+        "one iteration",
+        "no candidates",
+        "candidates by torch",
+        "cold",
+        "dropout",
+        "own choice",
+        "second search",
+    ],
 )
 def test_what_does_no_harm_is_allowed(raw: dict[str, Any]) -> None:
     load_config(raw)

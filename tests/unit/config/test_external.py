@@ -110,6 +110,39 @@ def test_a_table_is_scored_where_it_has_the_tests() -> None:
     assert loaded(external_teacher={**table, "held_out": {"test": "b.tsv"}}).baseline == "external"
 
 
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ({"baseline": "external"}, "baseline: the external teacher has no outputs of all test sets; give them as"),
+        ({"baselines": {"ctc": "external"}}, "baselines.ctc: the external teacher has no outputs of all test sets"),
+    ],
+)
+def test_a_table_without_the_tests_is_no_baseline(evaluation: Any, message: str) -> None:
+    table = {"kind": "table", "path": "a.tsv"}
+    assert f"evaluation.{message}" in problem(external_teacher=table, evaluation=evaluation)
+    loaded(external_teacher={**table, "held_out": {"test": "b.tsv"}}, evaluation=evaluation)
+
+
+def test_the_external_teacher_has_one_search_and_no_baselines_of_its_own() -> None:
+    found = problem(evaluation={"baselines": {"ctc": "external/foo"}})
+    assert "evaluation.baselines.ctc: external has no search 'foo'; valid: command" in found
+    found = problem(evaluation={"baselines": {"external": "ctc"}})
+    assert "evaluation.baselines.external: the external teacher is compared with evaluation.baseline alone" in found
+    assert "name the system there" in found and "1 problem" in found
+    loaded(evaluation={"baselines": {"ctc": "external/command"}, "baseline": "ctc"})
+
+
+def test_a_run_has_something_to_score() -> None:
+    table = {"kind": "table", "path": "a.tsv"}
+    found = problem(external_teacher=table, students={})
+    assert (
+        "external_teacher.held_out: nothing is scored: there is no student, and the teacher has no outputs of t"
+        in found
+    )
+    assert loaded(external_teacher={**table, "held_out": {"test": "b.tsv"}}, students={}).baseline == "external"
+    assert loaded(students={}).baseline == "external"
+
+
 def test_a_table_of_no_test_set_is_refused() -> None:
     table = {"kind": "table", "path": "a.tsv", "held_out": {"tset": "b.tsv"}}
     message = "external_teacher.held_out.tset: the corpus has no test set tset; did you mean test?"

@@ -131,6 +131,10 @@ def test_empty_sections_are_as_if_left_out() -> None:
             "distillation.search.kind: an autoregressive teacher cannot",
         ),
         (
+            {"distillation": {"engine": "ctranslate2", "search": {"kind": "beam", "beam_size": 1}}},
+            "distillation: engine ctranslate2 has beams of two and more, found search.beam_size 1; set engine to auto",
+        ),
+        (
             with_student(searches={"x": {"kind": "beam"}}),
             "students.ctc: search 'x' is beam, which objective ctc cannot use; it can use ctc_collapse",
         ),
@@ -177,6 +181,34 @@ def test_one_problem(changes: dict[str, Any], expected: str) -> None:
     found = problems(**changes)
     assert len(found) == 1, found
     assert found[0].startswith(expected)
+
+
+BANG = {"objective": {"name": "bang", "nar_ratio": 0}}
+COUNTING = {"a": {"kind": "ctc_collapse"}, "b": {"kind": "ctc_beam", "ngrams": {"data": "distilled"}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "decodes"),
+    [
+        ({}, True),
+        ({"students": {"s": {"objective": {"name": "ctc"}, "data": "interpolated"}}}, True),
+        ({"students": {"s": {"objective": {"name": "ctc"}, "searches": COUNTING}}}, True),
+        ({"students": {"s": {"objective": {"name": "ctc"}}}}, False),
+        ({"students": {"s": {"objective": {"name": "ctc"}, "data": "distilled", "checkpoint": "x"}}}, False),
+        ({"distillation": {"engine": "ctranslate2", "corpus": "x"}}, False),
+        ({"external_teacher": {"kind": "command", "arguments": ["cat"]}}, False),
+        ({"distillation": {"engine": "auto"}}, False),
+        ({"teacher": BASE["teacher"]}, False),
+    ],
+)
+def test_ctranslate2_is_the_engine_of_teachers_that_it_has(changes: dict[str, Any], decodes: bool) -> None:
+    raw = {"teacher": BANG, "distillation": {"engine": "ctranslate2"}, **changes}
+    if not decodes:
+        load_config({**BASE, **raw})
+        return
+    (found,) = problems(**raw)
+    assert found.startswith("distillation.engine: CTranslate2 decodes autoregressive Transformers, and the teacher is")
+    assert found.endswith("of the bang family; use auto or torch")
 
 
 def test_the_first_metric_chooses_checkpoints_where_nothing_else_is_said() -> None:
