@@ -29,6 +29,7 @@ class JanusModel(ParallelModel, AutoregressiveModel):
     """
 
     family = "janus"
+    one_stream = False
 
     def decode(self, input_bt: Tensor, memory_bsd: Tensor, memory_bias: Tensor) -> Tensor:
         """States [b, t, d] of the query stream that predict the token after each input.

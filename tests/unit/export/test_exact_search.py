@@ -11,7 +11,7 @@ from retort.data.vocabulary import MASK, PAD
 from retort.export.exact_search import ExactSearch, differing, unsupported
 from retort.search.decoding import decode, decode_texts, translate_texts
 from tests.unit.fakes_export import SHAPES, ending, saved, sources, text_vocabulary, wait_for_every_hypothesis
-from tests.unit.fakes_models import bang_model
+from tests.unit.fakes_models import bang_model, janus_model
 
 AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
 CPU = torch.device("cpu")
@@ -104,3 +104,4 @@ def test_what_ctranslate2_cannot_do_is_named(tmp_path, vocabulary):
     vanilla = saved(tmp_path / "vanilla", vocabulary, config.Vanilla(name="vanilla"))
     assert "parallel" in unsupported(vanilla, config.Argmax(kind="argmax"), torch.float32, CPU)
     assert "a bang model" in unsupported(bang_model(), GREEDY, torch.float32, CPU)
+    assert "a janus model" in unsupported(janus_model(), GREEDY, torch.float32, CPU)
