@@ -77,9 +77,8 @@ def start_checks(path: str, system: System, systems: Mapping[str, System]) -> It
     if name not in systems:
         yield Problem(where, f"no system is named {name!r}; {nearest(name, [*STARTS[:-1], *systems])}")
         return
-    chain = _chain_of_starts(path.removeprefix("students."), name, systems)
-    if chain[-1] in chain[:-1]:
-        yield Problem(where, f"{' starts from '.join(chain)}; one of them must start from something else")
+    if circle := _circle(path.removeprefix("students."), name, systems):
+        yield Problem(where, f"{circle}; one of them must start from something else")
         return
     start = systems[name]
     if not _same_weights(system.objective, start.objective):
@@ -112,9 +111,22 @@ def _option_differences(own: ObjectiveSection, start: ObjectiveSection) -> Itera
             yield key, mine.get(key, False), theirs.get(key, False)
 
 
-def _chain_of_starts(system: str, start: str, systems: Mapping[str, System]) -> list[str]:
-    """Names of the systems that start from one another, up to one that starts from no system or is there already."""
-    chain = [system, start]
-    while chain[-1] not in chain[:-1] and systems[chain[-1]].training.warm_start in systems:
-        chain.append(systems[chain[-1]].training.warm_start)
-    return chain
+def _circle(system: str, start: str, systems: Mapping[str, System]) -> str:
+    """How systems wait for one another, from one that starts from ``start``, if one waits for itself; else empty."""
+    chains = [([system, start], f"{system} starts from {start}")]
+    while chains:
+        chain, words = chains.pop()
+        if chain[-1] in chain[:-1]:
+            return words
+        awaited = _awaited(systems[chain[-1]])
+        chains += [([*chain, name], f"{words} {link} {name}") for link, name in awaited if name in systems]
+    return ""
+
+
+def _awaited(system: System) -> Iterator[tuple[str, str]]:
+    """Systems whose training a system's own waits for, and in which role."""
+    if system.checkpoint:
+        return
+    yield "starts from", system.training.warm_start
+    if system.mixture and system.mixture.kind == "selective":
+        yield "whose evaluator is", system.mixture.evaluator

@@ -114,6 +114,14 @@ def test_systems_cannot_start_from_each_other():
     assert len(found) == 3 and "a starts from b starts from a" in found[0]
 
 
+def test_an_evaluator_does_not_start_from_what_it_chooses_for():
+    chosen = {"objective": "vanilla", "data": "mixed", "mixture": {"kind": "selective", "evaluator": "b"}}
+    (problem,) = problems(a=chosen, b=starting({"objective": "vanilla"}, "a", data="distilled"))
+    assert "students.b.training.warm_start: b starts from a whose evaluator is b; one of them must start" in problem
+    assert problems(a={**chosen, "checkpoint": "x"}, b=starting({"objective": "vanilla"}, "a", data="distilled")) == []
+    assert problems(a=chosen, b={"objective": "vanilla", "data": "distilled"}) == []
+
+
 def test_the_teacher_starts_from_no_student():
     config = {**BASE, "teacher": starting(AUTOREGRESSIVE, "a"), "students": {"a": AUTOREGRESSIVE}}
     with pytest.raises(RetortError, match="teacher cannot start from itself"):
