@@ -68,6 +68,11 @@ def _em_searches(objective: Mapping[str, Any]) -> dict[str, SearchSection]:
     return dict(declared.em_searches) if declared and declared.em_searches else default_searches(objective)
 
 
+def _em_searches_without_teacher(objective: Mapping[str, Any]) -> dict[str, SearchSection]:
+    """Those of them that no teacher of the run has a part in."""
+    return {name: search for name, search in _em_searches(objective).items() if not search.needs_teacher}
+
+
 def _completed(system: Any, start: Any, searches: Searches = default_searches) -> Any:
     """A system with the keys of ``start``'s shared sections that it leaves out, and with searches."""
     if not isinstance(system, dict) or not isinstance(start, dict):
@@ -96,11 +101,12 @@ def _completed_pretraining(section: dict[str, Any], whole: dict[str, Any]) -> di
 
 def _completed_em(section: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
     """The loop's students start from the shared sections, its autoregressive systems from the teacher."""
+    searches = _em_searches_without_teacher if whole.get("teacher") is None else _em_searches
     student = _with_objective(section.get("student", {}), "vanilla")
     teacher = _with_objective(section.get("teacher", {}), "autoregressive")
     return {
         **section,
-        "student": _completed(student, whole, _em_searches),
+        "student": _completed(student, whole, searches),
         "teacher": _completed(teacher, whole.get("teacher")),
     }
 

@@ -196,6 +196,8 @@ def test_the_loop_needs_a_teacher_of_its_own_from_the_second_iteration_on() -> N
     em = {"iterations": 2, "student": {"searches": {"argmax": {"kind": "argmax"}}}}
     assert "from iteration 2 on the loop goes on from a teacher of its own" in problem(em=em)
     assert list(loaded(em={**em, "iterations": 1}).systems) == ["ctc", "em1"]
+    assert list(loaded(em={"iterations": 1}).systems["em1"].searches) == ["argmax", "remove", "odd"]
+    assert "parallel9" in loaded(em={"iterations": 1}, teacher=OWN).systems["em1"].searches
     assert list(loaded(em=em, teacher=OWN).systems) == ["teacher", "ctc", "em1", "em2-teacher", "em2"]
 
 
