@@ -12,11 +12,12 @@ import numpy as np
 
 from retort.config import TextSource
 from retort.config.files import mirror_directory
+from retort.config.search import MAX_NGRAM_VOCABULARY
 from retort.corpus.sources import TextReader, locate
 from retort.data.batches import Ragged
 from retort.data.files import write_bytes
 from retort.data.ngram_counts import NgramCounter
-from retort.data.ngrams import MAX_ORDER, MAX_VOCABULARY
+from retort.data.ngrams import MAX_ORDER
 from retort.data.parquet import ROW_GROUP_ROWS, iterate_table
 from retort.data.tables import ENCODED
 from retort.data.vocabulary import Vocabulary
@@ -43,10 +44,10 @@ def main(args: argparse.Namespace) -> None:
     if args.order > MAX_ORDER:
         raise RetortError(f"--order {args.order}: a table holds n-grams of at most {MAX_ORDER} tokens")
     vocabulary = Vocabulary.load(args.vocabulary, args.threads)
-    if vocabulary.target_size > MAX_VOCABULARY:
+    if vocabulary.target_size > MAX_NGRAM_VOCABULARY:
         raise RetortError(
-            f"{args.vocabulary}: n-grams have at most {MAX_VOCABULARY:,} different tokens, and this vocabulary has "
-            f"{vocabulary.target_size:,}; lower vocabulary.size, or set lm_weight to 0"
+            f"{args.vocabulary}: n-grams have at most {MAX_NGRAM_VOCABULARY:,} different tokens, and this vocabulary "
+            f"has {vocabulary.target_size:,}; lower vocabulary.size, or set lm_weight to 0"
         )
     counter = NgramCounter(args.order, args.most)
     for targets in _encoded_texts(args, vocabulary) if args.texts else _encoded_targets(args.train):

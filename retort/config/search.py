@@ -193,6 +193,11 @@ class JointViterbi(SearchSection):
     """Longest output: this times the source length, plus 10 tokens."""
 
 
+MAX_NGRAM_VOCABULARY = 65_534
+"""Different tokens in a table of n-grams: ids plus 1 are kept in 16 bits (retort/data/ngrams.py), and one value is left
+over."""
+
+
 class Ngrams(Section):
     """A table of n-grams of target tokens."""
 

@@ -25,8 +25,6 @@ from retort.errors import RetortError
 
 BITS = 16
 MAX_ORDER = 64 // BITS
-MAX_VOCABULARY = (1 << BITS) - 2
-"""Ids plus 1 fit into the bits, and one value is left over."""
 
 
 # arrays have no hash, and scorers are kept by model

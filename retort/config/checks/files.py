@@ -132,9 +132,9 @@ def _unequal_texts(sections: Sections) -> Iterator[Problem]:
             if None not in lines and lines[0] != lines[1]:
                 sides = f"{source.location} has {lines[0]} lines and {other.location} has {lines[1]}"
                 yield Problem(f"{path}.source[{number}]", f"{sides}; line i of one must be the translation of line i")
-    carve, lines = sections.corpus.carve, _lines_of_all(sections.corpus.train.source)
-    if carve is not None and lines is not None:
-        yield from _too_few_to_carve(carve, lines)
+    carve, whole = sections.corpus.carve, _lines_of_all(sections.corpus.train.source)
+    if carve is not None and whole is not None:
+        yield from _too_few_to_carve(carve, whole)
 
 
 def _too_few_to_carve(carve: Carve, lines: int) -> Iterator[Problem]:

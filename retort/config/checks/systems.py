@@ -10,6 +10,7 @@ from retort.config.corpus import Vocabulary
 from retort.config.model import Model
 from retort.config.objectives import names_where
 from retort.config.problems import Problem, nearest
+from retort.config.search import MAX_NGRAM_VOCABULARY
 from retort.config.starts import difference_checks, start_checks
 from retort.config.systems import PRETRAINED, System
 
@@ -23,6 +24,7 @@ def system_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Proble
         yield from _vocabulary_checks(path, system, raw=raw, vocabulary=sections.vocabulary)
         yield from _data_checks(path, system, sections)
         yield from _search_checks(path, system, sections)
+        yield from _size_checks(path, system, sections.vocabulary)
         yield from _evaluator_checks(path, system, sections.students)
         yield from _length_checks(path, system, sections.teacher)
         yield from _truncation_checks(path, system, sections.model)
@@ -93,6 +95,20 @@ def _lack_of_text(data: str, sections: Sections) -> str:
     if data == "distilled" and not (sections.has_teacher or sections.has_external or given):
         return "nobody makes distilled text, as there is no teacher"
     return ""
+
+
+def _size_checks(path: str, system: System, vocabulary: Vocabulary | None) -> Iterator[Problem]:
+    """Problems of what a system makes of a vocabulary that is learned, and so has the size that is asked for."""
+    if vocabulary is None or vocabulary.path:
+        return
+    top_k, size = system.objective.stored_top_k, vocabulary.size
+    if top_k is not None and top_k > size and not system.checkpoint:
+        message = f"{top_k:,} tokens per position are more than the vocabulary has (vocabulary.size {size:,}); lower it"
+        yield Problem(f"{path}.objective.top_k", message)
+    for name in system.searches:
+        if size > MAX_NGRAM_VOCABULARY and system.counted_by(name):
+            most = f"n-grams have at most {MAX_NGRAM_VOCABULARY:,} different tokens, and vocabulary.size is {size:,}"
+            yield Problem(f"{path}.searches.{name}", f"{most}; lower it, or set lm_weight to 0")
 
 
 def _evaluator_checks(path: str, system: System, students: Mapping[str, System]) -> Iterator[Problem]:

@@ -25,6 +25,8 @@ BASE: dict[str, Any] = {
     "teacher": {"objective": {"name": "autoregressive"}},
     "students": {"ctc": {"objective": {"name": "ctc"}, "data": "distilled"}, "v": {"objective": {"name": "vanilla"}}},
 }
+COUNTING = {"a": {"kind": "ctc_collapse"}, "b": {"kind": "ctc_beam", "ngrams": {"data": "distilled"}}}
+STORED = {"name": "imitation", "labels": "stored", "beta": {"schedule": "constant", "share": 1}}
 PAIR = {side: [{"location": side}] for side in ("source", "target")}
 
 
@@ -135,6 +137,14 @@ def test_empty_sections_are_as_if_left_out() -> None:
             "distillation: engine ctranslate2 has beams of two and more, found search.beam_size 1; set engine to auto",
         ),
         (
+            with_student(objective={**STORED, "top_k": 201}) | {"vocabulary": {"size": 200}},
+            "students.ctc.objective.top_k: 201 tokens per position are more than the vocabulary has (vocabulary.size",
+        ),
+        (
+            with_student(searches=COUNTING) | {"vocabulary": {"size": 65_535}},
+            "students.ctc.searches.b: n-grams have at most 65,534 different tokens, and vocabulary.size is 65,535",
+        ),
+        (
             with_student(searches={"x": {"kind": "beam"}}),
             "students.ctc: search 'x' is beam, which objective ctc cannot use; it can use ctc_collapse",
         ),
@@ -183,8 +193,16 @@ def test_one_problem(changes: dict[str, Any], expected: str) -> None:
     assert found[0].startswith(expected)
 
 
+@pytest.mark.parametrize("size", [200, 65_534])
+def test_labels_and_ngrams_of_a_whole_vocabulary_are_allowed(size: int) -> None:
+    """So is anything of a vocabulary that is given, whose size is another one."""
+    systems = [with_student(objective={**STORED, "top_k": 200}), with_student(searches=COUNTING)]
+    for system in systems:
+        load_config({**BASE, **system, "vocabulary": {"size": size}})
+        load_config({**BASE, **system, "vocabulary": {"size": 100 if size == 200 else 100_000, "path": "given"}})
+
+
 BANG = {"objective": {"name": "bang", "nar_ratio": 0}}
-COUNTING = {"a": {"kind": "ctc_collapse"}, "b": {"kind": "ctc_beam", "ngrams": {"data": "distilled"}}}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retort.config.search import MAX_NGRAM_VOCABULARY
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
-from retort.data.ngrams import NgramModel, check_ngrams, load_ngrams
+from retort.data.ngrams import BITS, NgramModel, check_ngrams, load_ngrams
 from retort.data.vocabulary import BOS, EOS
 from retort.errors import RetortError
 from retort.search.ngram_scores import Scorer, scorer_of
@@ -88,6 +89,10 @@ def test_probabilities_are_those_of_interpolated_kneser_ney(order: int) -> None:
         expected = [plain.prob((BOS, *context), token) for token in range(VOCABULARY)]
         assert found.tolist() == pytest.approx(expected, rel=1e-4), context
         assert found.sum() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_ids_of_the_largest_vocabulary_fit_into_a_key() -> None:
+    assert MAX_NGRAM_VOCABULARY == (1 << BITS) - 2
 
 
 def test_the_rarest_of_the_longest_are_dropped_where_there_is_no_room() -> None:
