@@ -40,7 +40,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
             yield Problem(
                 f"external_teacher.{key}", f"no file or directory {bounded(str(path))}; correct the path{_near(path)}"
             )
-    yield from _missing_program(sections)
+    yield from _missing_programs(sections)
     yield from _other_objectives(sections)
     yield from _missing_ngrams(sections)
     yield from _missing_texts(sections)
@@ -62,20 +62,23 @@ def _missing_directories(sections: Sections) -> Iterator[Problem]:
             yield Problem(key, f"{found}; expected one with {', '.join(files)}{_near(path)}")
 
 
-def _missing_program(sections: Sections) -> Iterator[Problem]:
-    if not isinstance(sections.external, CommandTeacher):
-        return
-    program = sections.external.arguments[0]
+def _missing_programs(sections: Sections) -> Iterator[Problem]:
+    programs: dict[str, str] = {}
+    if isinstance(sections.external, CommandTeacher):
+        programs["external_teacher.arguments[0]"] = sections.external.arguments[0]
+    for name, metric in sections.evaluation.learned.items() if sections.evaluation else ():
+        programs[f"evaluation.learned.{name}.command[0]"] = metric.command[0]
     # jobs with an environment of their own find the programs that are beside this Python, too
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable)])
-    if shutil.which(program, path=path) is None:
+    for key, program in programs.items():
+        if shutil.which(program, path=path) is not None:
+            continue
         if os.path.isfile(program):
             remedy = "make the file executable, and write ./ before one of this directory; or name its interpreter"
         else:
             near = near_name(program, ("python3", "python", "bash", "sh", "perl"))
             remedy = f"did you mean {near}?" if near is not None else "name one that this machine has"
-        found = f"no program {bounded(repr(program))} can be started here"
-        yield Problem("external_teacher.arguments[0]", f"{found}; {remedy}")
+        yield Problem(key, f"no program {bounded(repr(program))} can be started here; {remedy}")
 
 
 def _other_objectives(sections: Sections) -> Iterator[Problem]:

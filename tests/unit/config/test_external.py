@@ -92,6 +92,14 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytes
         assert loaded(True, external_teacher={**COMMAND, "arguments": [program]})
 
 
+def test_the_program_of_a_learned_metric_that_is_not_there_is_named() -> None:
+    with pytest.raises(RetortError) as error:
+        loaded(True, evaluation={"learned": {"COMET": {"command": ["pyhton3", "comet_worker.py"]}}})
+    message = "evaluation.learned.COMET.command[0]: no program 'pyhton3' can be started here; did you mean python3?"
+    assert message in str(error.value) and "1 problem" in str(error.value)
+    assert loaded(True, evaluation={"learned": {"COMET": {"command": ["python3", "comet_worker.py"]}}})
+
+
 def test_no_teacher_is_trained_where_none_is_asked_for() -> None:
     config = loaded()
     assert list(config.systems) == ["ctc"] and config.baseline == "external"
