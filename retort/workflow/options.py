@@ -43,7 +43,7 @@ class Options:
         return [] if given else ["--corpus", *self.plan.monolingual_texts()]
 
     def vocabulary_outputs(self) -> list[str]:
-        """--outputs TABLES where the target side of the vocabulary is an external teacher's."""
+        """--outputs TABLES where the target side of the vocabulary is given outputs."""
         outputs = self.plan.vocabulary_outputs()
         return ["--outputs", *outputs] if outputs else []
 

@@ -120,8 +120,8 @@ class Plan:
         return [self.layout.prepared(table_name(name)) for name in self.config.filled]
 
     def vocabulary_outputs(self) -> list[str]:
-        """The outputs of the external teacher that are the target side of the vocabulary, where there is no other."""
-        return [self.layout.judged("judged")] if "train" in self.config.corpus.unreferenced and self.judgement() else []
+        """The given outputs that are the target side of the vocabulary, where there is no other."""
+        return self.given_outputs() if "train" in self.config.corpus.unreferenced else []
 
     def timed_external_files(self) -> list[str]:
         """What its timing reads: its files, and the vocabulary that its tokens are counted with."""
@@ -305,10 +305,11 @@ class Plan:
         return self._checkpoint_files(run for run in self.runs() if run == self.first_run(run.system))
 
     def shortlist_text(self) -> list[str]:
-        """Encoded training text that shortlists are made from; none where none are timed."""
+        """Encoded training text that shortlists are made from; none where none are timed, or where it has no targets
+        and nobody makes some."""
         if not self.config.latency.shortlist_size:
             return []
-        return [self.layout.text("distilled" if "train" in self.config.corpus.unreferenced else "raw")]
+        return self.distilled() if "train" in self.config.corpus.unreferenced else [self.layout.text("raw")]
 
     def _checkpoint_files(self, runs: Iterable[Run]) -> list[str]:
         files = (self.layout.checkpoint(run.system, run.seed).values() for run in runs)

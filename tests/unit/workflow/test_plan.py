@@ -533,6 +533,8 @@ def test_shortlists_are_made_from_the_training_text() -> None:
     external = {"kind": "command", "arguments": ["cat"]}
     unreferenced = planned({"corpus": corpus, "external_teacher": external, "teacher": None, "students": {"ctc": CTC}})
     assert unreferenced.shortlist_text() == [f"{R}/distilled/encoded.parquet"]
+    given = planned({"corpus": corpus, "teacher": None, "students": {"ctc": {**CTC, "checkpoint": "x"}}})
+    assert given.shortlist_text() == []
 
 
 def test_every_search_of_a_first_seed_is_timed() -> None:

@@ -114,3 +114,6 @@ def test_splits_without_references_are_prepared_apart_and_filled() -> None:
     plan = planned(corpus={**corpus, "valid": both, "tests": {"test": both}})
     assert plan.layout.prepared("train.parquet") == f"{R}/corpus/train.parquet" and not plan.held_out_sources()
     assert plan.vocabulary_outputs() and not planned().vocabulary_outputs()
+    given: dict[str, Any] = {"external_teacher": None, "distillation": {"corpus": "d.parquet"}}
+    assert planned(corpus=corpus, **given).vocabulary_outputs() == ["d.parquet"]
+    assert not planned(**given).vocabulary_outputs()
