@@ -32,6 +32,7 @@ include: "rules/progress.smk"
 
 onstart:
     with last_errors():
+        check_secret()
         run_lock.take()
         code_records.keep()
         Call.of(workflow).write(Path(R))

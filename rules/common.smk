@@ -31,6 +31,7 @@ from retort.data.tables import GUARDS
 from retort.distillation.guards import verdicts
 from retort.errors import RetortError
 from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION
+from retort.teachers.base import secret_of
 from retort.workflow.call import Call, keys_given
 from retort.workflow.code import CodeRecords
 from retort.workflow.contents import Contents
@@ -119,6 +120,15 @@ def warn_of_end(reason):
     """Say once why the EM loop ends."""
     if reason:
         logger.warning(f"{reason}. The report names the iteration kept; em.guards holds the bounds.")
+
+
+def check_secret():
+    """Refuse a call whose jobs ask the external teacher, before the first of them, where the environment lacks its key;
+    on a cluster jobs have the same environment. Kept answers may be all that is needed, so with some the jobs decide.
+    """
+    asks = {"ask_teacher", "ask_held_out", "translate_external"}
+    if external and not Path(R, "answers").exists() and asks & {job.rule.name for job in workflow.dag.needrun_jobs()}:
+        secret_of(external)
 
 
 with last_errors():

@@ -121,6 +121,11 @@ class ExternalSection(Section):
         return {}
 
     @property
+    def secret(self) -> str | None:
+        """The environment variable without which it cannot be asked; None: it needs none."""
+        return None
+
+    @property
     def is_timed(self) -> bool:
         """Whether its time to answer can be measured."""
         return True
@@ -301,6 +306,10 @@ class OpenAITeacher(ExternalSection):
     """Tokens that these may use, as the answers name them; null: no ceiling."""
     timed: bool = True
     """Whether its latency is measured. That sends each timed sentence again, under the same ceilings."""
+
+    @property
+    def secret(self) -> str | None:
+        return self.key_variable
 
     @property
     def is_timed(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from retort.config.external import ExternalSection
+from retort.errors import RetortError
 
 STOP, LENGTH = "stop", "length"
 """Why an output ended: by itself, or at the length limit."""
@@ -67,6 +69,19 @@ def open_external(section: ExternalSection, split: str, threads: int = 1, spent:
     """
     module: Any = import_module(teacher_module(section))
     return module.open_teacher(section, split, threads, spent)  # type: ignore[no-any-return]
+
+
+def secret_of(section: ExternalSection) -> str | None:
+    """The secret that an external teacher is asked with, if it needs one; raises RetortError if the environment lacks
+    it, or holds what cannot be one."""
+    if section.secret is None:
+        return None
+    secret, where = os.environ.get(section.secret, "").strip(), "external_teacher.key_variable"
+    if not secret:
+        raise RetortError(f"{where}: the environment has no {section.secret}; export the key in it")
+    if not secret.isascii() or not secret.isprintable():
+        raise RetortError(f"{where}: {section.secret} holds what cannot be a key")
+    return secret
 
 
 def teacher_module(section: ExternalSection) -> str:

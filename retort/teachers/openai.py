@@ -11,7 +11,6 @@ import http.client
 import json
 import logging
 import math
-import os
 import random
 import threading
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 from retort.config.external import SOURCE, OpenAITeacher
 from retort.errors import RetortError
-from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line
+from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line, secret_of
 
 log = logging.getLogger(__name__)
 
@@ -196,16 +195,7 @@ class OpenAI(Teacher):
 
 def open_teacher(section: OpenAITeacher, split: str, threads: int, spent: tuple[int, int]) -> OpenAI:
     """The endpoint; raises RetortError if the environment lacks the key."""
-    key = None
-    if section.key_variable is not None:
-        key = os.environ.get(section.key_variable, "").strip()
-        if not key:
-            raise RetortError(
-                f"external_teacher.key_variable: the environment has no {section.key_variable}; export the key in it"
-            )
-        if not key.isascii() or not key.isprintable():
-            raise RetortError(f"external_teacher.key_variable: {section.key_variable} holds what cannot be a key")
-    return OpenAI(section, key, spent)
+    return OpenAI(section, secret_of(section), spent)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

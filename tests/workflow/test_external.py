@@ -51,6 +51,15 @@ def test_no_teacher_is_trained_and_the_external_one_is_a_system_of_the_report(do
     assert len(asked) >= 320 and not done.planned(external())
 
 
+def test_a_key_that_the_environment_lacks_ends_the_run_before_its_first_job(checkout: Checkout) -> None:
+    keys = {"base_url": "http://localhost:1/v1", "model": "m", "prompt": "{source}", "key_variable": "NO_SUCH_KEY"}
+    raw = {**external(), "name": "keyless", "external_teacher": {"kind": "openai", **keys}}
+    text = checkout.snakemake("--configfile", checkout.configure(raw, "keyless.yaml"), succeeds=False)
+    assert "error: external_teacher.key_variable: the environment has no NO_SUCH_KEY; export the key in it" in text
+    assert not (checkout.path / "results/keyless/corpus").exists()
+    assert "ask_teacher 1-of-2" in checkout.planned(raw)
+
+
 def test_what_runs_again_is_what_depends_on_the_change(done: Checkout) -> None:
     report = {"write_config", "draw_rules", "build_report"}
     assert done.planned(external(jobs=3, timeout=5)) == report
