@@ -87,7 +87,7 @@ def _resolved(raw: dict[str, Any], texts: bool) -> tuple[Config | None, list[Pro
         config = None
         found, whole = _behind_the_first(whole, [dict(detail) for detail in error.errors()])
         problems += problems_of(found, raw, Config)
-    sections = valid_sections(whole if config is None else config.model_dump())
+    sections = valid_sections(whole if config is None else config.model_dump(), with_files=texts)
     problems += cross_checks(raw, sections)
     problems += file_checks(sections) if texts else ()
     return config, list(dict.fromkeys(problems))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from retort.config.model import Model
 from retort.config.objective_base import ObjectiveSection
@@ -49,8 +49,10 @@ def _compared_keys(warm_start: str) -> tuple[tuple[str, ...], bool]:
 
 
 def difference_checks(path: str, system: System, start: System, whose: str = "") -> Iterator[Problem]:
-    """Problems of a system, at ``path``, whose model does not fit the one it starts from; ``whose`` names that one."""
+    """Problems of a system, at ``path``, whose model does not fit the one it starts from; ``whose`` names that one
+    where it has no checkpoint."""
     training, warm_start = system.training, system.training.warm_start
+    whose = f"{start.checkpoint}'s " if start.checkpoint else whose
     for key, layers in training.start_layers.items():
         depth = getattr(start.model, key)
         if system.model.family == "gru":
@@ -62,16 +64,19 @@ def difference_checks(path: str, system: System, start: System, whose: str = "")
         yield Problem(f"{path}.model.{key}", f"warm_start {warm_start} needs {least}{whose}{needed!r}, found {own!r}")
 
 
-def start_checks(path: str, system: System, systems: Mapping[str, System]) -> Iterator[Problem]:
-    """Problems of a system, at ``path``, that starts from all weights of another one of ``systems``."""
+def start_checks(
+    path: str, system: System, systems: Mapping[str, System], known: Callable[[System], System | None]
+) -> Iterator[Problem]:
+    """Problems of a system, at ``path``, that starts from all weights of another one of ``systems``; ``known`` gives
+    one with its checkpoint's objective and model."""
     name, where = system.training.warm_start, f"{path}.training.warm_start"
     remedy = system.objective.needs_start
     if name in ("none", "teacher_encoder") and remedy and not system.checkpoint:
         weights = system.objective.same_weights
         named = [other for other, start in systems.items() if start.objective.same_weights == weights]
         able = [other for other in named if f"students.{other}" != path]
-        known = f" (such as {able[0]})" if able else ""
-        yield Problem(where, f"{system.objective.name} starts from a trained system{known}: name one, or {remedy}")
+        such = f" (such as {able[0]})" if able else ""
+        yield Problem(where, f"{system.objective.name} starts from a trained system{such}: name one, or {remedy}")
     if name in STARTS or system.checkpoint or path == "teacher":
         return
     if name not in systems:
@@ -84,10 +89,10 @@ def start_checks(path: str, system: System, systems: Mapping[str, System]) -> It
     if not _same_weights(system.objective, start.objective):
         message = f"a model trained as {system.objective.name} cannot start from one of {start.objective.name}"
         yield Problem(where, f"{message}; name another system")
-    elif not start.checkpoint:
-        for key, mine, theirs in _option_differences(system.objective, start.objective):
+    elif trained := known(start):
+        for key, mine, theirs in _option_differences(system.objective, trained.objective):
             yield Problem(f"{path}.objective.{key}", f"warm_start {name} needs {theirs!r}, found {mine!r}")
-        yield from difference_checks(path, system, start)
+        yield from difference_checks(path, system, trained)
 
 
 def objective_differences(own: ObjectiveSection, start: ObjectiveSection) -> Iterator[str]:

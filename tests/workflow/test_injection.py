@@ -17,7 +17,7 @@ import pytest
 
 from retort.config.load import load_config
 from retort.errors import RetortError
-from retort.filenames import CHECKPOINT_FILES, VOCABULARY_FILES
+from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_FILES
 from tests.workflow.checkouts import ROOT, TINY, TINY_EM, Checkout, copy_checkout
 
 pytestmark = pytest.mark.workflow
@@ -35,15 +35,20 @@ python() { printf '%s\\0' "$@" > arguments; echo x >> calls; }
 def nasty(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout with files at paths that are made to be misread, one of them outside."""
     checkout = copy_checkout(tmp_path_factory.mktemp("nasty") / "checkout")
-    for directory, files in (
-        ("model", CHECKPOINT_FILES.values()),
-        ("vocabulary", VOCABULARY_FILES.values()),
-        ("text", ("a", "b")),
-    ):
+    files_of = {
+        "model": CHECKPOINT_FILES.values(),
+        "student": CHECKPOINT_FILES.values(),
+        "vocabulary": VOCABULARY_FILES.values(),
+        "text": ("a", "b"),
+    }
+    for directory, files in files_of.items():
         path = checkout.path / ".." / f"{directory} {NASTY}"
         path.mkdir()
         for name in files:
             (path / name).write_text("x\n")
+    for directory, objective in (("model", "autoregressive"), ("student", "vanilla")):
+        description = {"objective": {"name": objective}, "model": TINY["model"]}
+        (checkout.path / outside(directory) / MODEL_DESCRIPTION).write_text(json.dumps(description))
     (checkout.path / f"distilled {NASTY}").touch()
     return checkout
 
@@ -129,7 +134,7 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
         "pretraining": {"texts": [{"location": f"{outside('text')}/a"}]},
         "students": {
             "v": {"objective": {"name": "vanilla"}, "data": "interpolated", "training": {"warm_start": "pretrained"}},
-            "d": {"objective": {"name": "vanilla"}, "data": "distilled", "checkpoint": outside("model")},
+            "d": {"objective": {"name": "vanilla"}, "data": "distilled", "checkpoint": outside("student")},
             "m": {
                 "objective": {"name": "ctc"},
                 "data": "mixed",
@@ -189,7 +194,7 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
     assert f"{outside('text')}/a" in values(seen[3]["prepare_monolingual"])
     for rule in ("prepare_monolingual", "pretrain", "gather_interpolated", "gather_mixed"):
         assert vocabulary in seen[3][rule], rule
-    assert checkpoint in seen[3]["measure_agreement"]
+    assert outside("student") in seen[3]["measure_agreement"]
     assert checkpoint in values(seen[4]["label_shard"])
     assert checkpoint in values(seen[4]["measure_exposure"])
     assert outside("text") in values(seen[4]["score_learned"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from retort.config import System, em_iteration
 from retort.config.load import load_config
-from retort.filenames import CHECKPOINT_FILES, VOCABULARY_FILES
+from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_FILES
 from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 
 pytestmark = pytest.mark.workflow
@@ -137,9 +138,11 @@ def give(checkout: Checkout, directory: str, files: Iterable[str]) -> str:
 
 
 def test_given_checkpoints_are_not_trained(checkout: Checkout) -> None:
-    given = give(checkout, "given model's", CHECKPOINT_FILES.values())
     config = tiny(seeds=[1, 2])
-    config["teacher"]["checkpoint"] = config["students"]["vanilla-raw"]["checkpoint"] = given
+    for name, system in (("given model's", config["teacher"]), ("given", config["students"]["vanilla-raw"])):
+        system["checkpoint"] = give(checkout, name, CHECKPOINT_FILES.values())
+        description = {"objective": system["objective"], "model": config["model"]}
+        (checkout.path / name / MODEL_DESCRIPTION).write_text(json.dumps(description))
     planned = checkout.planned(config)
     assert {job for job in planned if job.startswith(TRAINING_RULES)} == {
         "train_student ctc-distilled/1",

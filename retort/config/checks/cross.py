@@ -8,13 +8,13 @@ from typing import Any
 from retort.config.checks.sections import Sections
 from retort.config.checks.systems import system_checks
 from retort.config.checks.teachers import external_checks, source_only_checks, teacher_checks
-from retort.config.em import em_iteration, em_student
+from retort.config.em import Em, em_iteration, em_student
 from retort.config.external import EXTERNAL
 from retort.config.objectives import names_where
 from retort.config.objectives_left_to_right import Autoregressive
 from retort.config.problems import Problem, nearest
 from retort.config.starts import config_differences
-from retort.config.systems import PRETRAINED
+from retort.config.systems import PRETRAINED, System
 
 
 def cross_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Problem]:
@@ -133,19 +133,15 @@ def _em_checks(sections: Sections) -> Iterator[Problem]:
         yield Problem("teacher.objective.name", f"the EM loop needs autoregressive, not {teacher.objective.name}")
     if em.teacher.model.family == "gru" != teacher.model.family:
         yield Problem("em.teacher.model.family", "the loop's autoregressive models must be Transformers")
-    if em.teacher_start == "warm" and em.iterations > 1:
-        for key, _, needed in config_differences("previous", em.teacher.model, teacher.model):
+    if em.teacher_start == "warm" and em.iterations > 1 and (first := sections.known(teacher)):
+        whose = f"{teacher.checkpoint}'s " if teacher.checkpoint else ""
+        for key, _, needed in config_differences("previous", em.teacher.model, first.model):
             own = getattr(em.teacher.model, key)
-            yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {needed!r}, found {own!r}")
+            yield Problem(f"em.teacher.model.{key}", f"em.teacher_start warm needs {whose}{needed!r}, found {own!r}")
     if sections.by_ctranslate2 and em.iterations > 1 and em.precision == "float32" and em.candidates == 1:
         message = "distillation.engine ctranslate2 has beams of two and more, found 1; raise it, or set engine to auto"
         yield Problem("em.candidates", message)
-    if em.student.model.max_length < teacher.model.max_length:
-        least = f"it scores the teacher's outputs: needs at least the teacher's {teacher.model.max_length} tokens"
-        yield Problem("em.student.model.max_length", f"{least}, found {em.student.model.max_length}")
-    if em.teacher_start == "cold" and em.iterations > 1 and em.teacher.model.max_length > teacher.model.max_length:
-        most = f"the first teacher scores its outputs: at most that one's {teacher.model.max_length} tokens"
-        yield Problem("em.teacher.model.max_length", f"{most}, found {em.teacher.model.max_length}")
+    yield from _em_length_checks(em, teacher)
     for path, system in sections.loop.items():
         if system.checkpoint:
             yield Problem(f"{path}.checkpoint", "the loop trains its systems; remove it")
@@ -153,3 +149,15 @@ def _em_checks(sections: Sections) -> Iterator[Problem]:
             yield Problem(f"{path}.data", "the loop's systems have its own texts; remove it")
     if em.teacher.seeds:
         yield Problem("em.teacher.seeds", "the loop has the seeds of em.student; remove it")
+
+
+def _em_length_checks(em: Em, teacher: System) -> Iterator[Problem]:
+    """Outputs that the loop's models cannot score. With a given teacher they are chosen last."""
+    if teacher.checkpoint:
+        return
+    if em.student.model.max_length < teacher.model.max_length:
+        least = f"it scores the teacher's outputs: needs at least the teacher's {teacher.model.max_length} tokens"
+        yield Problem("em.student.model.max_length", f"{least}, found {em.student.model.max_length}")
+    if em.teacher_start == "cold" and em.iterations > 1 and em.teacher.model.max_length > teacher.model.max_length:
+        most = f"the first teacher scores its outputs: at most that one's {teacher.model.max_length} tokens"
+        yield Problem("em.teacher.model.max_length", f"{most}, found {em.teacher.model.max_length}")

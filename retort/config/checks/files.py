@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from retort.config.base import count_of
+from retort.config.checks.given import as_trained
 from retort.config.checks.sections import Sections
 from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
 from retort.config.external import CommandTeacher
@@ -84,17 +83,17 @@ def _missing_programs(sections: Sections) -> Iterator[Problem]:
 def _other_objectives(sections: Sections) -> Iterator[Problem]:
     """Checkpoints that were trained with another objective than the configuration has."""
     for key, path, system in _checkpoints(sections):
-        trained, named = _trained_objective(path), system.objective.name
-        if trained is not None and trained != named:
+        description = Path(path) / MODEL_DESCRIPTION
+        if not description.is_file():
+            continue
+        try:
+            trained, named = as_trained(system).objective.name, system.objective.name
+        except ValueError as error:
+            found = f"{description} is no description of a model ({bounded(str(error))})"
+            yield Problem(key, f"{found}; expected that of a trained checkpoint: copy the checkpoint again")
+            continue
+        if trained != named:
             yield Problem(key, f"{path} was trained as {trained}; the configuration has objective {named}")
-
-
-def _trained_objective(checkpoint: str) -> Any:
-    """The name of the objective in a checkpoint's description; None where it cannot be read."""
-    try:
-        return json.loads((Path(checkpoint) / MODEL_DESCRIPTION).read_text())["objective"]["name"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return None
 
 
 def _missing_ngrams(sections: Sections) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from retort.config.checks.given import as_trained
 from retort.config.corpus import Corpus, CorpusSection, Vocabulary
 from retort.config.em import Em
 from retort.config.evaluation import Distillation, Evaluation
@@ -38,6 +39,8 @@ class Sections:
     """None where there is no iteration, too."""
     student_names: tuple[str, ...]
     """Names of all students, valid or not."""
+    with_files: bool
+    """Whether what is named by a path can be looked at."""
 
     @property
     def by_ctranslate2(self) -> bool:
@@ -64,8 +67,19 @@ class Sections:
         """Teacher and students by their names."""
         return {**({"teacher": self.teacher} if self.teacher else {}), **self.students}
 
+    def known(self, system: System) -> System | None:
+        """A system with the objective and the model that it has, which are its checkpoint's if that is given; None
+        where these are not known, or where the checkpoint is of another objective, which is a problem of its own."""
+        if system.checkpoint and not self.with_files:
+            return None
+        try:
+            trained = as_trained(system)
+        except ValueError:
+            return None
+        return trained if trained.objective.name == system.objective.name else None
 
-def valid_sections(whole: Mapping[str, Any]) -> Sections:
+
+def valid_sections(whole: Mapping[str, Any], with_files: bool) -> Sections:
     """The valid sections of a complete configuration."""
     students = whole.get("students")
     students = students if isinstance(students, dict) else {}
@@ -84,6 +98,7 @@ def valid_sections(whole: Mapping[str, Any]) -> Sections:
         students={name: system for name, value in students.items() if (system := _valid(System, value))},
         em=em if em is not None and em.iterations else None,
         student_names=tuple(map(str, students)),
+        with_files=with_files,
     )
 
 

@@ -25,11 +25,11 @@ def system_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Proble
         yield from _data_checks(path, system, sections)
         yield from _search_checks(path, system, sections)
         yield from _size_checks(path, system, sections.vocabulary)
-        yield from _evaluator_checks(path, system, sections.students)
-        yield from _length_checks(path, system, sections.teacher)
+        yield from _evaluator_checks(path, system, sections)
+        yield from _length_checks(path, system, sections)
         yield from _truncation_checks(path, system, sections.model)
         yield from _warm_start_checks(path, system, sections)
-        yield from start_checks(path, system, sections.named)
+        yield from start_checks(path, system, sections.named, sections.known)
 
 
 def _vocabulary_checks(
@@ -111,33 +111,35 @@ def _size_checks(path: str, system: System, vocabulary: Vocabulary | None) -> It
             yield Problem(f"{path}.searches.{name}", f"{most}; lower it, or set lm_weight to 0")
 
 
-def _evaluator_checks(path: str, system: System, students: Mapping[str, System]) -> Iterator[Problem]:
+def _evaluator_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
     if system.mixture is None or system.mixture.kind != "selective":
         return
     name, where = system.mixture.evaluator, f"{path}.mixture.evaluator"
-    evaluator = students.get(name)
+    evaluator = sections.students.get(name)
     if evaluator is None:
-        yield Problem(where, f"no student is named {name!r}; {nearest(name, students)}")
+        yield Problem(where, f"no student is named {name!r}; {nearest(name, sections.students)}")
     elif evaluator.data != "distilled":
         yield Problem(where, f"an evaluator is trained on distilled data, and {name} on {evaluator.data}")
     elif not evaluator.objective.measures_agreement:
         able = names_where(lambda o: o.measures_agreement)
         yield Problem(where, f"{name} has objective {evaluator.objective.name}, which cannot evaluate; {able} can")
-    elif evaluator.model.max_length < system.model.max_length:
-        most = f"{name} evaluates its text: at most that one's {evaluator.model.max_length} tokens"
+    elif (known := sections.known(evaluator)) and known.model.max_length < system.model.max_length:
+        most = f"{name} evaluates its text: at most that one's {known.model.max_length} tokens"
         yield Problem(f"{path}.model.max_length", f"{most}, found {system.model.max_length}")
 
 
-def _length_checks(path: str, system: System, teacher: System | None) -> Iterator[Problem]:
+def _length_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
     """A student may be no longer than the teacher that labels its text or scores its outputs."""
-    if teacher is None or teacher.checkpoint or system.checkpoint or path == "teacher":
+    teacher, student = sections.teacher and sections.known(sections.teacher), sections.known(system)
+    if teacher is None or student is None or path == "teacher":
         return
     asks = [f"scores the candidates of {name}" for name in system.searches if system.asks_teacher(name)]
-    if system.objective.needs_teacher or system.objective.needs_labels:
+    if not system.checkpoint and (system.objective.needs_teacher or system.objective.needs_labels):
         asks.insert(0, "labels its text")
-    if asks and teacher.model.max_length < system.model.max_length:
+    if asks and teacher.model.max_length < student.model.max_length:
         most = f"the teacher {asks[0]}: at most that one's {teacher.model.max_length} tokens"
-        yield Problem(f"{path}.model.max_length", f"{most}, found {system.model.max_length}")
+        where = f"{path}.checkpoint" if system.checkpoint else f"{path}.model.max_length"
+        yield Problem(where, f"{most}, found {student.model.max_length}")
 
 
 def _truncation_checks(path: str, system: System, shared: Model | None) -> Iterator[Problem]:
@@ -161,7 +163,7 @@ def _warm_start_checks(path: str, system: System, sections: Sections) -> Iterato
     pretraining, teacher = sections.pretraining, sections.teacher
     if kind == PRETRAINED and pretraining is None:
         yield Problem(where, "there is no pretraining section to start from")
-    elif kind == PRETRAINED and pretraining is not None and not pretraining.system.checkpoint:
-        yield from difference_checks(path, system, pretraining.system, whose="pretraining.system's ")
-    elif kind == "teacher_encoder" and path != "teacher" and teacher is not None and not teacher.checkpoint:
-        yield from difference_checks(path, system, teacher, whose="the teacher's ")
+    elif kind == PRETRAINED and pretraining is not None and (start := sections.known(pretraining.system)):
+        yield from difference_checks(path, system, start, whose="pretraining.system's ")
+    elif kind == "teacher_encoder" and path != "teacher" and teacher is not None and (start := sections.known(teacher)):
+        yield from difference_checks(path, system, start, whose="the teacher's ")

@@ -35,6 +35,8 @@ def teacher_checks(sections: Sections) -> Iterator[Problem]:
         yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; use 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
+    elif (known := sections.known(teacher)) and known.model.family == "gru":
+        yield Problem("teacher.checkpoint", f"{teacher.checkpoint} is recurrent; the teacher must be a Transformer")
     if (
         sections.by_ctranslate2
         and objective.can_teach

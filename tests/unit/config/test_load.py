@@ -393,9 +393,9 @@ def test_a_given_checkpoint_was_trained_as_the_configuration_says(tmp_path: Path
         (tmp_path / name).touch()
     raw = copy.deepcopy(BASE)
     raw["teacher"]["checkpoint"] = str(tmp_path)
-    (tmp_path / "model.json").write_text('{"objective": {"name": "autoregressive"}}')
+    (tmp_path / "model.json").write_text('{"objective": {"name": "autoregressive"}, "model": {}}')
     load_config(raw, texts=True)
-    (tmp_path / "model.json").write_text('{"objective": {"name": "janus"}}')
+    (tmp_path / "model.json").write_text('{"objective": {"name": "janus"}, "model": {}}')
     with pytest.raises(RetortError, match="teacher.checkpoint: .* was trained as janus; .* objective autoregressive"):
         load_config(raw, texts=True)
 
