@@ -10,10 +10,11 @@ WEIGHTS, MODEL_DESCRIPTION = "model.safetensors", "model.json"
 SOURCE_MODEL, TARGET_MODEL, VOCABULARY_DESCRIPTION = "source.model", "target.model", "vocabulary.json"
 CORPUS_DESCRIPTION, CLEANING_TABLE = "corpus.json", "cleaning.parquet"
 
-_MODELS = {"source_vocabulary": SOURCE_MODEL, "target_vocabulary": TARGET_MODEL}
-CHECKPOINT_FILES = {"weights": WEIGHTS, "model": MODEL_DESCRIPTION, **_MODELS}
+VOCABULARY_MODELS = {"source_vocabulary": SOURCE_MODEL, "target_vocabulary": TARGET_MODEL}
+"""Files of SentencePiece, by what they are."""
+CHECKPOINT_FILES = {"weights": WEIGHTS, "model": MODEL_DESCRIPTION, **VOCABULARY_MODELS}
 """Files of a checkpoint's directory, by what they are."""
-VOCABULARY_FILES = {**_MODELS, "vocabulary": VOCABULARY_DESCRIPTION}
+VOCABULARY_FILES = {**VOCABULARY_MODELS, "vocabulary": VOCABULARY_DESCRIPTION}
 """The same of a vocabulary's."""
 
 TRAIN, VALID = "train", "valid"

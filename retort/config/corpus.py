@@ -324,7 +324,7 @@ class Vocabulary(Section):
     """sentencepiece vocabulary."""
 
     path: FilePath | None = None
-    """Directory of a vocabulary to use instead of training one (source.model, target.model, vocabulary.json)."""
+    """Directory of a vocabulary to use instead of training one (source.model, target.model), such as a checkpoint's."""
     type: Literal["unigram", "bpe"] = "unigram"
     """Kind of segmentation."""
     size: int = Field(6000, ge=8, le=10_000_000)

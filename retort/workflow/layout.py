@@ -51,9 +51,13 @@ class Layout:
         }
 
     def vocabulary(self) -> dict[str, str]:
-        """Files of the vocabulary, by what they are: the given one's, or the learned one's."""
+        """Files of the vocabulary, by what they are: the given one's, or the learned one's. A given one need not be
+        described; a model stands for its description."""
         given = self.config.vocabulary.path
-        return _inside(os.path.normpath(given), VOCABULARY_FILES) if given else self.learned_vocabulary()
+        if not given:
+            return self.learned_vocabulary()
+        models = _inside(os.path.normpath(given), VOCABULARY_MODELS)
+        return {**models, "vocabulary": models["source_vocabulary"]}
 
     def learned_vocabulary(self) -> dict[str, str]:
         """Files of the vocabulary that is learned where none is given."""

@@ -17,7 +17,7 @@ import pytest
 
 from retort.config.load import load_config
 from retort.errors import RetortError
-from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_FILES
+from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MODELS
 from tests.workflow.checkouts import ROOT, TINY, TINY_EM, Checkout, copy_checkout
 
 pytestmark = pytest.mark.workflow
@@ -38,7 +38,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     files_of = {
         "model": CHECKPOINT_FILES.values(),
         "student": CHECKPOINT_FILES.values(),
-        "vocabulary": VOCABULARY_FILES.values(),
+        "vocabulary": VOCABULARY_MODELS.values(),
         "text": ("a", "b"),
     }
     for directory, files in files_of.items():

@@ -12,7 +12,7 @@ import pytest
 
 from retort.config import System, em_iteration
 from retort.config.load import load_config
-from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_FILES
+from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MODELS
 from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
 
 pytestmark = pytest.mark.workflow
@@ -153,7 +153,7 @@ def test_given_checkpoints_are_not_trained(checkout: Checkout) -> None:
 
 
 def test_a_given_vocabulary_is_not_trained(checkout: Checkout) -> None:
-    given = give(checkout, "given vocabulary", VOCABULARY_FILES.values())
+    given = give(checkout, "given vocabulary", VOCABULARY_MODELS.values())
     planned = checkout.planned(tiny(vocabulary={"path": given}), "corpus")
     assert planned == CORPUS - {"train_vocabulary"}
 

@@ -19,7 +19,7 @@ from retort.config.files import mirror_directory
 from retort.config.problems import Problem, bounded, near_name
 from retort.config.search import NgramSearch
 from retort.config.systems import System
-from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_FILES
+from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MODELS
 
 LARGEST_COUNTED = 64 << 20
 """Bytes of a text whose lines are counted here; the corpus stage counts those of every text."""
@@ -52,7 +52,7 @@ def _missing_directories(sections: Sections) -> Iterator[Problem]:
     directories: list[tuple[str, str, Collection[str]]] = []
     directories += [(key, path, CHECKPOINT_FILES.values()) for key, path, _ in _checkpoints(sections)]
     if sections.vocabulary and sections.vocabulary.path:
-        directories.append(("vocabulary.path", sections.vocabulary.path, VOCABULARY_FILES.values()))
+        directories.append(("vocabulary.path", sections.vocabulary.path, VOCABULARY_MODELS.values()))
     for key, path, files in directories:
         missing = [name for name in files if not os.path.isfile(Path(path) / name)]
         if missing:

@@ -136,6 +136,10 @@ def test_a_given_student_is_no_longer_than_the_teacher_that_scores_its_candidate
     assert problems(students={"s": student}) == []
 
 
+def test_a_checkpoint_is_a_vocabulary(tmp_path: Path) -> None:
+    assert problems(vocabulary={"path": give(tmp_path / "t")}) == []
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

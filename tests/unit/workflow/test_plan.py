@@ -71,7 +71,7 @@ def test_what_is_made_is_below_the_root_and_what_is_given_where_it_is() -> None:
     given = planned({"students": {"ctc": {**CTC, "checkpoint": "a/../b/"}}, "vocabulary": {"path": "v/"}}).layout
     assert given.checkpoint_directory("ctc", 2) == "b"
     assert list(given.checkpoint("ctc", 2).values()) == checkpoint("b")
-    assert given.vocabulary()["vocabulary"] == "v/vocabulary.json"
+    assert set(given.vocabulary().values()) == {"v/source.model", "v/target.model"}
 
 
 def test_every_measure_has_a_place_of_its_own() -> None:
