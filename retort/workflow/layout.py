@@ -15,6 +15,7 @@ from retort.filenames import (
     TRAIN,
     VALID,
     VOCABULARY_FILES,
+    VOCABULARY_MODELS,
     table_name,
 )
 

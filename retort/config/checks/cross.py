@@ -109,8 +109,9 @@ def _pretraining_checks(sections: Sections) -> Iterator[Problem]:
     if system.model.max_length <= pretraining.block_tokens:
         least = pretraining.block_tokens + 1
         yield Problem("pretraining.block_tokens", f"blocks with eos need model.max_length of {least} or more")
-    if sections.vocabulary is not None and not sections.vocabulary.joint:
-        yield Problem("vocabulary.joint", "pretraining has one text for both sides and needs a joint vocabulary")
+    if sections.joint is False:
+        key = "path" if sections.vocabulary and sections.vocabulary.path else "joint"
+        yield Problem(f"vocabulary.{key}", "pretraining has one text for both sides and needs a joint vocabulary")
 
 
 def _exposure_checks(sections: Sections) -> Iterator[Problem]:

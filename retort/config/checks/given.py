@@ -1,4 +1,4 @@
-"""What the given directories hold: the objective and the model of a checkpoint."""
+"""What the given directories hold: the objective and the model of a checkpoint, and the models of a vocabulary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from retort.config.model import Model
 from retort.config.objectives import Objective
 from retort.config.systems import System
-from retort.filenames import MODEL_DESCRIPTION
+from retort.filenames import MODEL_DESCRIPTION, VOCABULARY_MODELS
 
 
 def as_trained(system: System) -> System:
@@ -30,3 +30,11 @@ def as_trained(system: System) -> System:
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
     return system.model_copy(update={"objective": objective, "model": model})
+
+
+def vocabulary_in(directory: str) -> tuple[bytes, ...] | None:
+    """The models of the vocabulary in a directory; None if one cannot be read."""
+    try:
+        return tuple((Path(directory) / name).read_bytes() for name in VOCABULARY_MODELS.values())
+    except (OSError, ValueError):
+        return None

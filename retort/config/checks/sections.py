@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from retort.config.checks.given import as_trained
+from retort.config.checks.given import as_trained, vocabulary_in
 from retort.config.corpus import Corpus, CorpusSection, Vocabulary
 from retort.config.em import Em
 from retort.config.evaluation import Distillation, Evaluation
@@ -66,6 +66,16 @@ class Sections:
     def named(self) -> dict[str, System]:
         """Teacher and students by their names."""
         return {**({"teacher": self.teacher} if self.teacher else {}), **self.students}
+
+    @property
+    def joint(self) -> bool | None:
+        """Whether both sides have the same vocabulary; None where that is not known."""
+        if self.vocabulary is None:
+            return None
+        if self.vocabulary.path is None:
+            return self.vocabulary.joint
+        models = vocabulary_in(self.vocabulary.path) if self.with_files else None
+        return None if models is None else len(set(models)) == 1
 
     def known(self, system: System) -> System | None:
         """A system with the objective and the model that it has, which are its checkpoint's if that is given; None

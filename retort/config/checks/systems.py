@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from retort.config.checks.sections import Sections
-from retort.config.corpus import Vocabulary
 from retort.config.model import Model
 from retort.config.objectives import names_where
 from retort.config.problems import Problem, nearest
@@ -21,7 +20,7 @@ LABELLED = ("raw", "distilled", "interpolated")
 def system_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Problem]:
     """Problems of single systems; ``raw`` is what the user wrote."""
     for path, system in sections.systems.items():
-        yield from _vocabulary_checks(path, system, raw=raw, vocabulary=sections.vocabulary)
+        yield from _vocabulary_checks(path, system, raw=raw, sections=sections)
         yield from _data_checks(path, system, sections)
         yield from _search_checks(path, system, sections)
         yield from _size_checks(path, system, sections.vocabulary)
@@ -32,14 +31,14 @@ def system_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Proble
         yield from start_checks(path, system, sections.named, sections.known)
 
 
-def _vocabulary_checks(
-    path: str, system: System, vocabulary: Vocabulary | None, raw: Mapping[str, Any]
-) -> Iterator[Problem]:
-    if vocabulary is None or vocabulary.joint or system.model.tied != "all" or system.checkpoint:
+def _vocabulary_checks(path: str, system: System, sections: Sections, raw: Mapping[str, Any]) -> Iterator[Problem]:
+    if sections.joint is not False or system.model.tied != "all" or system.checkpoint:
         return
     # the problem of a key that systems inherit is reported where it was written
     where = f"{path}.model.tied" if "tied" in _written_section(raw, path, "model") else "model.tied"
-    yield Problem(where, '"all" needs vocabulary.joint: true; set tied: output, or make one vocabulary')
+    given = sections.vocabulary and sections.vocabulary.path
+    joint = f"one model for both sides, and those in {given} differ" if given else "vocabulary.joint: true"
+    yield Problem(where, f'"all" needs {joint}; set tied: output, or make one vocabulary')
 
 
 def _written_section(raw: Mapping[str, Any], path: str, section: str) -> Mapping[str, Any]:

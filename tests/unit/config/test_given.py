@@ -140,6 +140,17 @@ def test_a_checkpoint_is_a_vocabulary(tmp_path: Path) -> None:
     assert problems(vocabulary={"path": give(tmp_path / "t")}) == []
 
 
+def test_a_given_vocabulary_is_joint_if_its_models_are_equal(tmp_path: Path) -> None:
+    path = give(tmp_path / "v")
+    assert problems(vocabulary={"path": path, "joint": False}, pretraining={"block_tokens": 16}) == []
+    (tmp_path / "v/target.model").write_bytes(b"y")
+    pretraining, tied = problems(vocabulary={"path": path}, pretraining={"block_tokens": 16})
+    assert tied.startswith(f'model.tied: "all" needs one model for both sides, and those in {path} differ; set tied')
+    assert pretraining == "vocabulary.path: pretraining has one text for both sides and needs a joint vocabulary"
+    assert problems(vocabulary={"path": path}, model={**SMALL, "tied": "output"}) == []
+    assert problems(files=False, vocabulary={"path": path}) == []
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
