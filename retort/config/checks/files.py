@@ -11,14 +11,14 @@ from functools import cache
 from pathlib import Path
 
 from retort.config.base import count_of
-from retort.config.checks.given import as_trained
+from retort.config.checks.given import as_trained, vocabulary_in
 from retort.config.checks.sections import Sections
 from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
 from retort.config.external import CommandTeacher
 from retort.config.files import mirror_directory
 from retort.config.problems import Problem, bounded, near_name
 from retort.config.search import NgramSearch
-from retort.config.systems import System
+from retort.config.systems import PRETRAINED, System
 from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MODELS
 
 LARGEST_COUNTED = 64 << 20
@@ -41,6 +41,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
             )
     yield from _missing_programs(sections)
     yield from _other_objectives(sections)
+    yield from _other_vocabularies(sections)
     yield from _missing_ngrams(sections)
     yield from _missing_texts(sections)
     yield from _unequal_texts(sections)
@@ -94,6 +95,40 @@ def _other_objectives(sections: Sections) -> Iterator[Problem]:
             continue
         if trained != named:
             yield Problem(key, f"{path} was trained as {trained}; the configuration has objective {named}")
+
+
+def _other_vocabularies(sections: Sections) -> Iterator[Problem]:
+    """Checkpoints that are used with the tokens of another vocabulary than theirs, where both are given."""
+    own = sections.vocabulary.path if sections.vocabulary else None
+    named = {name: ("teacher" if name == "teacher" else f"students.{name}", s) for name, s in sections.named.items()}
+    if sections.pretraining:
+        named[PRETRAINED] = ("pretraining.system", sections.pretraining.system)
+    for path, system in sections.systems.items():
+        for key, used in (named[name] for name in _used_by(path, system, sections) if name in named):
+            key, given = (key, used.checkpoint) if used.checkpoint else (path, system.checkpoint)
+            other = system.checkpoint if used.checkpoint and system.checkpoint else own
+            models = [vocabulary_in(directory) for directory in (given, other) if directory]
+            if len(models) == 2 and None not in models and models[0] != models[1]:
+                remedy = f", or set vocabulary.path to {given}" if other == own else ""
+                found = f"{given} has another vocabulary than {other}, with whose tokens it is used"
+                yield Problem(f"{key}.checkpoint", f"{found}; give one with that vocabulary{remedy}")
+
+
+def _used_by(path: str, system: System, sections: Sections) -> Iterator[str]:
+    """Names of the systems whose weights or outputs a training or a search of the system at ``path`` uses."""
+    if any(system.asks_teacher(name) for name in system.searches):
+        yield "teacher"
+    if system.checkpoint:
+        return
+    start, objective, distillation = system.training.warm_start, system.objective, sections.distillation
+    yield "teacher" if start == "teacher_encoder" else start
+    makes_text = not (sections.has_external or (distillation and distillation.corpus))
+    learns = (makes_text and system.data in ("distilled", "mixed")) or system.data == "interpolated"
+    loops = path in sections.loop and (makes_text or (sections.em and sections.em.iterations > 1))
+    if objective.needs_teacher or objective.needs_labels or learns or loops:
+        yield "teacher"
+    if system.mixture and system.mixture.kind == "selective":
+        yield system.mixture.evaluator
 
 
 def _missing_ngrams(sections: Sections) -> Iterator[Problem]:

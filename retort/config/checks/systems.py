@@ -23,7 +23,7 @@ def system_checks(raw: Mapping[str, Any], sections: Sections) -> Iterator[Proble
         yield from _vocabulary_checks(path, system, raw=raw, sections=sections)
         yield from _data_checks(path, system, sections)
         yield from _search_checks(path, system, sections)
-        yield from _size_checks(path, system, sections.vocabulary)
+        yield from _size_checks(path, system, sections)
         yield from _evaluator_checks(path, system, sections)
         yield from _length_checks(path, system, sections)
         yield from _truncation_checks(path, system, sections.model)
@@ -96,9 +96,9 @@ def _lack_of_text(data: str, sections: Sections) -> str:
     return ""
 
 
-def _size_checks(path: str, system: System, vocabulary: Vocabulary | None) -> Iterator[Problem]:
+def _size_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
     """Problems of what a system makes of a vocabulary that is learned, and so has the size that is asked for."""
-    if vocabulary is None or vocabulary.path:
+    if (vocabulary := sections.vocabulary) is None or vocabulary.path:
         return
     top_k, size = system.objective.stored_top_k, vocabulary.size
     if top_k is not None and top_k > size and not system.checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,59 @@ def test_a_given_vocabulary_is_joint_if_its_models_are_equal(tmp_path: Path) -> 
     assert pretraining == "vocabulary.path: pretraining has one text for both sides and needs a joint vocabulary"
     assert problems(vocabulary={"path": path}, model={**SMALL, "tied": "output"}) == []
     assert problems(files=False, vocabulary={"path": path}) == []
+
+
+STARTED = {"objective": "autoregressive", "training": {"warm_start": "a"}}
+SELECTIVE = {"objective": "vanilla", "data": "mixed", "mixture": {"kind": "selective", "evaluator": "a"}}
+PRETRAINED = {"objective": "janus", "training": {"warm_start": "pretrained"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "objective", "sections"),
+    [
+        ("teacher", "autoregressive", {"students": {"s": {"objective": "ctc", "data": "distilled"}}}),
+        ("teacher", "autoregressive", {"students": {"s": {"objective": "autoregressive", "data": "interpolated"}}}),
+        ("teacher", "autoregressive", {"students": {"s": {"objective": LABELS}}}),
+        ("teacher", "autoregressive", {"students": {"s": {"objective": "vanilla", "searches": RESCORED}}}),
+        ("teacher", "autoregressive", {"em": {"iterations": 1}}),
+        ("students.a", "autoregressive", {"students": {"a": {}, "s": STARTED}}),
+        ("students.a", "ctc", {"students": {"a": {"data": "distilled"}, "s": SELECTIVE}}),
+        ("students.a", "vanilla", {"students": {"a": {"searches": RESCORED}}}),
+        ("pretraining.system", "bart_janus", {"pretraining": {"block_tokens": 16}, "students": {"s": PRETRAINED}}),
+    ],
+)
+def test_what_is_used_with_a_given_vocabulary_has_that_vocabulary(
+    tmp_path: Path, given: str, objective: str, sections: dict[str, Any]
+) -> None:
+    own, path = give(tmp_path / "v"), give(tmp_path / "c", objective)
+    raw = {**copy.deepcopy(sections), **({"teacher": path} if given == "teacher" else {})}
+    if given != "teacher":
+        section, name = given.split(".")
+        raw[section].setdefault(name, {}).update(objective=objective, checkpoint=path)
+    assert problems(vocabulary={"path": own}, **raw) == []
+    (tmp_path / "c/target.model").write_bytes(b"y")
+    (tmp_path / "c/source.model").write_bytes(b"y")
+    assert problems(vocabulary={"path": own}, **raw) == [
+        f"{given}.checkpoint: {path} has another vocabulary than {own}, with whose tokens it is used; "
+        f"give one with that vocabulary, or set vocabulary.path to {path}"
+    ]
+    assert problems(vocabulary={"path": path}, **raw) == []
+    # the vocabulary that will be trained may be the same
+    assert problems(**raw) == []
+
+
+def test_a_given_system_that_nothing_uses_may_have_a_vocabulary_of_its_own(tmp_path: Path) -> None:
+    own, teacher, student = give(tmp_path / "v"), give(tmp_path / "t"), give(tmp_path / "s", "vanilla")
+    students: dict[str, Any] = {"s": {"objective": "vanilla", "checkpoint": student}, "r": {"objective": "ctc"}}
+    for directory in (teacher, student):
+        for name in ("source.model", "target.model"):
+            (Path(directory) / name).write_bytes(directory.encode())
+    assert problems(teacher=teacher, vocabulary={"path": own}, students=students) == []
+    students["s"]["searches"] = RESCORED
+    assert problems(teacher=teacher, vocabulary={"path": own}, students=students) == [
+        f"teacher.checkpoint: {teacher} has another vocabulary than {student}, with whose tokens it is used; "
+        f"give one with that vocabulary"
+    ]
 
 
 @pytest.mark.parametrize(
