@@ -20,6 +20,9 @@ EXTERNAL = "external"
 SOURCE = "{source}"
 """Where a prompt has the source."""
 
+TABLES = (".tsv", ".csv", ".jsonl", ".json", ".ndjson", ".parquet")
+"""Endings of tables of outputs; they say how a table is read."""
+
 JUDGING = frozenset({"filters", "choose"})
 """Keys that judge outputs, which are the same whatever these keys are."""
 
@@ -50,9 +53,16 @@ def _is_variable(name: str) -> str:
     return name
 
 
+def _is_table(path: str) -> str:
+    if not path.lower().endswith(TABLES):
+        raise ValueError(f"{path!r} is no table by its name; expected one that ends in {', '.join(TABLES)}: rename it")
+    return path
+
+
 EnvironmentVariable = Annotated[str, AfterValidator(_is_variable)]
 Pattern = Annotated[str, AfterValidator(_is_pattern)]
 Prompt = Annotated[str, AfterValidator(_has_source)]
+TablePath = Annotated[FilePath, AfterValidator(_is_table)]
 Script = Literal[
     "arabic", "armenian", "bengali", "cjk", "cyrillic", "devanagari", "ethiopic", "georgian", "greek", "gujarati",
     "gurmukhi", "hangul", "hebrew", "hiragana", "kannada", "katakana", "khmer", "lao", "latin", "malayalam", "myanmar",
@@ -161,9 +171,9 @@ class TableTeacher(ExternalSection):
 
     kind: Literal["table"]
     remembers = False
-    path: FilePath = Field(min_length=1)
-    """Table of the training text: .tsv, .csv, .jsonl, .json or .parquet."""
-    held_out: dict[Name, FilePath] = {}
+    path: TablePath
+    """Table of the training text: .tsv, .csv, .jsonl, .json, .ndjson or .parquet."""
+    held_out: dict[Name, TablePath] = {}
     """Tables of valid and of test sets, by their names. With all test sets, the teacher is scored."""
     key: Literal["id", "source"] = "source"
     """What finds a source's outputs: its text, or its id, which is its line number from 0 in the source file."""

@@ -72,11 +72,9 @@ def _rows(path: Path, key: str) -> Iterator[Row]:
     name = path.name.lower()
     if name.endswith(".parquet"):
         return _parquet_rows(path, key)
-    if name.endswith((".jsonl", ".json", ".ndjson")):
-        return _json_rows(path, key)
     if name.endswith((".tsv", ".csv")):
         return _text_rows(path, key, "," if name.endswith(".csv") else "\t")
-    raise RetortError(f"{path}: not a table by its name; expected .tsv, .csv, .jsonl or .parquet")
+    return _json_rows(path, key)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

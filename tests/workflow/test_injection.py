@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from retort.config.checks.files import PARQUET
 from retort.config.load import load_config
 from retort.errors import RetortError
 from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MODELS
@@ -49,7 +50,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     for directory, objective in (("model", "autoregressive"), ("student", "vanilla")):
         description = {"objective": {"name": objective}, "model": TINY["model"]}
         (checkout.path / outside(directory) / MODEL_DESCRIPTION).write_text(json.dumps(description))
-    (checkout.path / f"distilled {NASTY}").touch()
+    (checkout.path / f"distilled {NASTY}").write_bytes(PARQUET)
     return checkout
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from retort.config import System, em_iteration
+from retort.config.checks.files import PARQUET
 from retort.config.load import load_config
 from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MODELS
 from tests.workflow.checkouts import ROOT, TINY, Checkout, jobs, training_rule
@@ -159,7 +160,7 @@ def test_a_given_vocabulary_is_not_trained(checkout: Checkout) -> None:
 
 
 def test_a_given_distilled_table_needs_no_teacher(checkout: Checkout) -> None:
-    (checkout.path / "distilled.parquet").touch()
+    (checkout.path / "distilled.parquet").write_bytes(PARQUET)
     planned = checkout.planned(tiny(distillation={"corpus": "distilled.parquet"}), "students")
     assert planned == CORPUS | {"gather_distilled", "train_student vanilla-raw/1", "train_student ctc-distilled/1"}
 

@@ -24,6 +24,8 @@ from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MOD
 LARGEST_COUNTED = 64 << 20
 """Bytes of a text whose lines are counted here; the corpus stage counts those of every text."""
 _BLOCK = 1 << 20
+PARQUET, NGRAMS = b"PAR1", b"\x93NUMPY"
+"""What these files begin with; n-grams are arrays of numpy."""
 
 
 def file_checks(sections: Sections) -> Iterator[Problem]:
@@ -34,6 +36,9 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
         yield Problem(
             "distillation.corpus", f"no file {bounded(str(corpus))}; expected a translations table{_near(corpus)}"
         )
+    elif corpus and not _begins_with(corpus, PARQUET):
+        message = f"{corpus} is no Parquet file; expected a translations table, such as a run's"
+        yield Problem("distillation.corpus", f"{message} distilled/translations.parquet")
     for key, path in sections.external.files.items() if sections.external else ():
         if not os.path.exists(path):
             yield Problem(
@@ -42,7 +47,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
     yield from _missing_programs(sections)
     yield from _other_objectives(sections)
     yield from _other_vocabularies(sections)
-    yield from _missing_ngrams(sections)
+    yield from _wrong_ngrams(sections)
     yield from _missing_texts(sections)
     yield from _unequal_texts(sections)
     yield from _too_few_to_hold_out(sections)
@@ -131,10 +136,13 @@ def _used_by(path: str, system: System, sections: Sections) -> Iterator[str]:
         yield system.mixture.evaluator
 
 
-def _missing_ngrams(sections: Sections) -> Iterator[Problem]:
+def _wrong_ngrams(sections: Sections) -> Iterator[Problem]:
     for key, table in _ngram_tables(sections):
         if not os.path.isfile(table):
             yield Problem(key, f"no file {table}; expected a table of n-grams{_near(table)}")
+        elif not _begins_with(table, NGRAMS):
+            found = f"{table} is no table of n-grams; expected one that a run has counted, such as ngrams/*.ngrams"
+            yield Problem(key, f"{found}; name that, or leave out the key to have n-grams counted")
 
 
 def _ngram_tables(sections: Sections) -> Iterator[tuple[str, str]]:
@@ -282,6 +290,15 @@ def _counted(path: str, modified: int) -> int | None:
             lines, last = lines + block.count(b"\n"), block[-1:]
             block = handle.read(_BLOCK)
     return lines + (last != b"\n")
+
+
+def _begins_with(path: str, start: bytes) -> bool:
+    """Whether a file begins so; True where it cannot be read, which is for its reader to say."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read(len(start)) == start
+    except OSError:
+        return True
 
 
 def _near(path: str) -> str:

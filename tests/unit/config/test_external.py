@@ -151,6 +151,14 @@ def test_a_run_has_something_to_score() -> None:
     assert loaded(students={}).baseline == "external"
 
 
+@pytest.mark.parametrize("keys", [{"path": "a.txt"}, {"path": "a.tsv", "held_out": {"test": "a.txt"}}])
+def test_a_table_is_known_by_its_ending(keys: dict[str, Any]) -> None:
+    message = "'a.txt' is no table by its name; expected one that ends in .tsv, .csv, .jsonl, .json, .ndjson, .parquet"
+    place = "held_out.test" if "held_out" in keys else "path"
+    assert f"external_teacher.{place}: {message}: rename it" in problem(external_teacher={"kind": "table", **keys})
+    assert loaded(external_teacher={"kind": "table", "path": "a.TSV", "held_out": {"test": "b.ndjson"}})
+
+
 def test_a_table_of_no_test_set_is_refused() -> None:
     table = {"kind": "table", "path": "a.tsv", "held_out": {"tset": "b.tsv"}}
     message = "external_teacher.held_out.tset: the corpus has no test set tset; did you mean test?"

@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from retort.config.load import load_config
+from retort.data.ngrams import NgramModel
 from retort.errors import RetortError
 
 SMALL = {"d_model": 32, "heads": 2, "ffn": 64, "encoder_layers": 1, "decoder_layers": 1, "max_length": 64}
@@ -203,6 +206,24 @@ def test_a_given_system_that_nothing_uses_may_have_a_vocabulary_of_its_own(tmp_p
         f"teacher.checkpoint: {teacher} has another vocabulary than {student}, with whose tokens it is used; "
         f"give one with that vocabulary"
     ]
+
+
+@pytest.mark.parametrize("content", [b"", b"text\n"])
+def test_tables_of_another_format_are_named(tmp_path: Path, content: bytes) -> None:
+    translations, ngrams = tmp_path / "d.parquet", tmp_path / "t.ngrams"
+    for path in (translations, ngrams):
+        path.write_bytes(content)
+    searches = {"c": "ctc_collapse", "n": {"kind": "ctc_beam", "table": str(ngrams)}}
+    sections: dict[str, Any] = {
+        "distillation": {"corpus": str(translations)},
+        "students": {"s": {"objective": "ctc", "data": "distilled", "searches": searches}},
+    }
+    corpus, table = problems(**sections)
+    assert corpus.startswith(f"distillation.corpus: {translations} is no Parquet file; expected a translations table")
+    assert table.startswith(f"students.s.searches.n.table: {ngrams} is no table of n-grams; expected one that a run")
+    pq.write_table(pa.table({"id": [1]}), translations)
+    ngrams.write_bytes(NgramModel.empty().to_bytes())
+    assert problems(**sections) == []
 
 
 @pytest.mark.parametrize(

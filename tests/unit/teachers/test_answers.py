@@ -118,6 +118,8 @@ def test_answers_depend_on_files_and_not_on_how_they_are_asked(tmp_path: Path) -
     program.write_text("2")
     assert teacher_facts(first, ["train"])["files"] != facts["files"] and first.files == {"arguments[1]": str(program)}
     assert teacher_facts(first.model_copy(update={"outputs": 2}), ["train"]) != teacher_facts(first, ["train"])
-    assert TableTeacher(kind="table", path="a", held_out={"t": "b"}).files == {"path": "a", "held_out.t": "b"}
-    table = TableTeacher(kind="table", path=str(program), held_out={"t": str(tmp_path / "none.tsv")})
+    (tmp_path / "train.tsv").write_text("a\tb\n")
+    files = {"path": str(tmp_path / "train.tsv"), "held_out.t": str(tmp_path / "none.tsv")}
+    table = TableTeacher(kind="table", path=files["path"], held_out={"t": files["held_out.t"]})
+    assert table.files == files
     assert set(teacher_facts(table, ["train"])["files"]) == {"path"}, "a table of a test is not even read"

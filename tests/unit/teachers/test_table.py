@@ -82,7 +82,6 @@ def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
         ("a.jsonl", f'{{"id": "{"x" * 9999}", "text": "x"}}\n', {"key": "id"}, "line 1: id is 'xxx"),
         ("a.csv", 'a cat,"one\ntwo",three\n', {}, "line 1: no CSV (unexpected end of data)"),
         ("a.csv", f"a cat,{'x' * 200_000}\n", {}, "line 1: no CSV (field larger than field limit"),
-        ("a.txt", "a cat\tx\n", {}, "not a table by its name"),
         ("a.parquet", "no table", {}, "expected a Parquet table"),
     ],
 )
