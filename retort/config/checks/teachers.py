@@ -80,7 +80,7 @@ def external_checks(sections: Sections) -> Iterator[Problem]:
         message = "the external teacher makes the distilled text; remove one of the two"
         yield Problem("distillation.corpus", f"{message}, or give this file as external_teacher: {{kind: table}}")
     for path, system in sections.rivals.items():
-        if sections.has_external and system.data == "interpolated":
+        if sections.has_external and system.data == "interpolated" and not system.checkpoint:
             message = "no beam of an external teacher is known; use data: distilled, external_teacher.outputs and "
             yield Problem(f"{path}.data", message + "external_teacher.choose: reference")
         if not sections.has_teacher:
@@ -125,17 +125,19 @@ def source_only_checks(sections: Sections) -> Iterator[Problem]:
 
 
 def _own_teacher_checks(path: str, system: System, sections: Sections) -> Iterator[Problem]:
-    """What a system needs of a teacher whose weights are at hand, where there is none."""
-    objective, distils = system.objective, sections.distillation is not None and sections.distillation.corpus
-    if objective.needs_teacher or objective.needs_labels:
-        what = "labels of each token" if objective.needs_labels else "the distribution of each token"
-        yield Problem(f"{path}.objective", f"{objective.name} needs {what}, which only an own teacher gives; {_PROXY}")
-    if system.training.warm_start == "teacher_encoder" and not system.checkpoint:
-        message = "there is no teacher of this run to start from; use none"
-        yield Problem(f"{path}.training.warm_start", f"{message}, or {_PROXY}")
+    """What a system needs of a teacher whose weights are at hand, where there is none; a given one is not trained."""
     for name in system.searches:
         if system.asks_teacher(name):
             message = f"a teacher of this run scores its candidates; set rescore: false, or {_PROXY}"
             yield Problem(f"{path}.searches.{name}", message)
+    if system.checkpoint:
+        return
+    objective, distils = system.objective, sections.distillation is not None and sections.distillation.corpus
+    if objective.needs_teacher or objective.needs_labels:
+        what = "labels of each token" if objective.needs_labels else "the distribution of each token"
+        yield Problem(f"{path}.objective", f"{objective.name} needs {what}, which only an own teacher gives; {_PROXY}")
+    if system.training.warm_start == "teacher_encoder":
+        message = "there is no teacher of this run to start from; use none"
+        yield Problem(f"{path}.training.warm_start", f"{message}, or {_PROXY}")
     if system.data in ("distilled", "mixed", "interpolated") and not (sections.has_external or distils):
         yield Problem(f"{path}.data", f"nobody makes {system.data} text; give teacher or external_teacher")

@@ -11,6 +11,7 @@ import pytest
 from retort.config.load import load_config
 from retort.config.run import Config
 from retort.errors import RetortError
+from retort.workflow.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = {"kind": "command", "arguments": ["cat"], "streams": True}
@@ -206,6 +207,25 @@ def test_what_needs_weights_or_distributions_is_refused(student: Any, message: s
     if whole["data"] == "distilled":
         assert "give teacher, of which data: distilled makes a copy of the external teacher" in text
         loaded(students={"s": whole}, teacher=OWN)
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        {"objective": "imitation"},
+        {"objective": {"name": "vanilla", "teacher_weight": 0.5}},
+        *({"objective": "ctc", "data": data} for data in ("distilled", "mixed", "interpolated")),
+    ],
+)
+def test_a_given_student_needs_nobody_who_makes_its_training_text(student: Any) -> None:
+    given = {**student, "checkpoint": "x"}
+    config = loaded(external_teacher=None, students={"s": given})
+    plan = Plan(config, "r", lambda iteration: {})
+    assert not config.own_teachers and not plan.distilled() and not plan.training_logs()
+    if student.get("data") == "interpolated":
+        assert loaded(students={"s": given})
+    rescored = {"objective": "vanilla", "checkpoint": "x", "searches": {"a": "argmax", "lpd": "length_parallel"}}
+    assert "students.s.searches.lpd: a teacher of this run" in problem(external_teacher=None, students={"s": rescored})
 
 
 def test_the_loop_needs_a_teacher_of_its_own_from_the_second_iteration_on() -> None:
