@@ -17,25 +17,23 @@ def check_unique(ids: np.ndarray, where: Path | str, advice: str) -> None:
     ordered = np.sort(ids)
     repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(repeated):
-        raise RetortError(f"{where}: {len(repeated)} id(s) occur more than once {_first(repeated)}; {advice}")
+        raise RetortError(f"{where}: ids occur more than once: {_first(repeated)}; {advice}")
 
 
 def check_ids(ids: np.ndarray, expected: np.ndarray, where: Path | str, of: Path | str, advice: str) -> None:
     """Raises RetortError unless ``ids``, which are in ``where``, are the ``expected`` ones of ``of``, each once."""
     check_unique(ids, where, advice)
     if not np.array_equal(np.sort(ids), np.sort(expected)):
-        missing, unknown = np.setdiff1d(expected, ids), np.setdiff1d(ids, expected)
-        raise RetortError(
-            f"{where}: {len(ids)} rows for the {len(expected)} ids of {of}; {len(missing)} id(s) missing "
-            f"{_first(missing)}, {len(unknown)} unknown {_first(unknown)}; {advice}"
-        )
+        differences = (("missing", np.setdiff1d(expected, ids)), ("unknown", np.setdiff1d(ids, expected)))
+        found = ", ".join(f"{len(those)} {what} {_first(those)}" for what, those in differences if len(those))
+        raise RetortError(f"{where}: its ids are not the {len(expected)} of {of}: {found}; {advice}")
 
 
 def check_known(ids: np.ndarray, known: np.ndarray, where: Path | str, of: Path | str, advice: str) -> None:
     """Raises RetortError unless all ``ids``, of the text or file ``of``, are among the ``known`` ones of ``where``."""
     missing = np.setdiff1d(ids, known)
     if len(missing):
-        raise RetortError(f"{where}: lacks {len(missing)} id(s) of {of}, {_first(missing)}; {advice}")
+        raise RetortError(f"{where}: lacks {len(missing)} ids of {of}, {_first(missing)}; {advice}")
 
 
 def _first(ids: np.ndarray) -> str:

@@ -157,7 +157,7 @@ def test_labels_of_other_pairs_lengths_or_files_are_refused(teacher, tmp_path):
     labels = stored(teacher, path, 3, train="a" * 64)
     lengths = CORPUS.target.lengths
     labels.check(path, IDS, lengths, {"train": "a" * 64})
-    with pytest.raises(RetortError, match=r"lacks 2 id\(s\) of the training text, \[4, 99\]; labels are made for one"):
+    with pytest.raises(RetortError, match=r"lacks 2 ids of the training text, \[4, 99\]; labels are made for one"):
         labels.check(path, np.array([7, 3, 99, 5, 4]), np.array([8, 4, 5, 2, 1]), {})
     with pytest.raises(RetortError, match="first id 12 with 6 positions for 4 target tokens and eos"):
         labels.check(path, IDS, np.array([8, 4, 4, 2]), {})

@@ -336,9 +336,9 @@ def foreign(rows):
 
 
 DAMAGES = {
-    "missing": (lambda rows: rows[1:], r"1 id\(s\) missing \[\d+\], 0 unknown"),
-    "duplicated": (lambda rows: [*rows, rows[0]], r"1 id\(s\) occur more than once \[\d+\]"),
-    "unknown": (lambda rows: [*rows, {**rows[0], "id": 10**6}], r"0 id\(s\) missing \[\], 1 unknown \[1000000\]"),
+    "missing": (lambda rows: rows[1:], r"1 missing \[\d+\], 0 unknown"),
+    "duplicated": (lambda rows: [*rows, rows[0]], r"ids occur more than once: \[\d+\]"),
+    "unknown": (lambda rows: [*rows, {**rows[0], "id": 10**6}], r"0 missing \[\], 1 unknown \[1000000\]"),
     "foreign tokens": (foreign, r"token ids beyond the vocabulary's 90"),
     "nothing usable": (lambda rows: [{**row, "truncated": True} for row in rows], r"cut at the length limit"),
 }

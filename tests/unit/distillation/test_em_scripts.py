@@ -220,7 +220,7 @@ def test_candidates_of_other_sources_are_refused(tables, models, candidates, tmp
     rows[-1]["id"] = wrong
     other = tmp_path / "other.parquet"
     write_table(other, TRANSLATIONS, pa.Table.from_pylist(rows, schema=TRANSLATIONS.schema))
-    with pytest.raises(RetortError, match=r"train.parquet: lacks \d+ id\(s\) of .*other.parquet, \["):
+    with pytest.raises(RetortError, match=r"train.parquet: lacks \d+ ids of .*other.parquet, \["):
         run(select_candidates, *selecting(tables, models, other, tmp_path / "out.parquet"))
     assert not (tmp_path / "out.parquet").exists()
 

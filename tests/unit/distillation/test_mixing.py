@@ -130,14 +130,14 @@ def test_a_source_without_a_reference_has_no_similarity(tables, table, tmp_path)
 def test_a_missing_id_is_named(tables, tmp_path, capsys):
     with pytest.raises(SystemExit):
         call(gather_mixed, *translated(tables, tmp_path / "t.parquet", {4: {"id": -1}}))
-    assert "1 id(s) missing [4]" in capsys.readouterr().err
+    assert "1 missing [4]" in capsys.readouterr().err
     arguments = translated(tables, tmp_path / "t.parquet", {})
     shorter = read_table(tables.corpus / "train.parquet", CORPUS).slice(2)
     write_table(tmp_path / "short.parquet", CORPUS, shorter)
     with pytest.raises(SystemExit):
         call(gather_mixed, *(tmp_path / "short.parquet" if "corpus" in str(a) and a != "--corpus" else a
                              for a in arguments))  # fmt: skip
-    assert "short.parquet: lacks 2 id(s)" in capsys.readouterr().err
+    assert "short.parquet: lacks 2 ids of" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_a_selective_mixture_needs_its_evaluator_s_table(tables, table, agreemen
     write_table(tmp_path / "part.parquet", AGREEMENT, read_table(agreement, AGREEMENT).slice(3))
     with pytest.raises(SystemExit):
         tables.train(student, tmp_path / "student", train=table, agreement=tmp_path / "part.parquet")
-    assert "part.parquet: lacks 3 id(s) of the training text" in capsys.readouterr().err
+    assert "part.parquet: lacks 3 ids of the training text" in capsys.readouterr().err
 
 
 def test_a_student_learns_where_some_sources_have_no_reference(tables, table, agreement, tmp_path):

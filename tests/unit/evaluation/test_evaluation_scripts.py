@@ -45,7 +45,7 @@ def test_score_refuses_mismatched_ids_with_exit_status_2(tmp_path: Path, capsys)
     with pytest.raises(SystemExit) as end:
         run_script(score.parser(), score.main, score_options(tmp_path, table))
     assert end.value.code == 2
-    assert "1 hypotheses for 3 references" in capsys.readouterr().err
+    assert "its ids are not the 3 of its references: 2 missing [1, 2]; translate" in capsys.readouterr().err
     assert not (tmp_path / "scores.parquet").exists()
 
 

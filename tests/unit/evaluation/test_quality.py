@@ -27,10 +27,10 @@ def test_rows_meet_by_id_in_any_order_and_only_the_best_hypothesis_counts(tmp_pa
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        ([0, 1], r"2 rows for the 3 ids of its references; 1 id\(s\) missing \[2\], 0 unknown \[\]"),
-        ([0, 1, 9], r"1 id\(s\) missing \[2\], 1 unknown \[9\]"),
-        ([0, 1, 2, 5, 6], r"0 id\(s\) missing \[\], 2 unknown \[5, 6\]"),
-        ([0, 1, 1], r"1 id\(s\) occur more than once \[1\]"),
+        ([0, 1], r"its ids are not the 3 of its references: 1 missing \[2\]; translate"),
+        ([0, 1, 9], r": 1 missing \[2\], 1 unknown \[9\];"),
+        ([0, 1, 2, 5, 6], r"references: 2 unknown \[5, 6\];"),
+        ([0, 1, 1], r"ids occur more than once: \[1\]"),
     ],
 )
 def test_other_ids_are_refused_with_file_counts_and_ids(tmp_path: Path, ids, message):

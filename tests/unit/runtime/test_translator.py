@@ -71,13 +71,14 @@ def test_n_grams_of_another_vocabulary_are_refused(systems, tmp_path):
     (tmp_path / "other.ngrams").write_bytes(replace(NgramModel.empty(), vocabulary="another").to_bytes())
     search = {"kind": "ctc_beam", "table": str(tmp_path / "other.ngrams")}
     checkpoint = systems / "ctc-checkpoint"
-    checkpoint = load_checkpoint(checkpoint, torch.device("cpu"))
-    model, vocabulary = checkpoint.model, checkpoint.vocabulary
+    loaded = load_checkpoint(checkpoint, torch.device("cpu"))
     for refused in (
         lambda: retort.load(checkpoint, search=search),
         lambda: retort.load(systems / "ctc", search=search),
         lambda: export_system(checkpoint, tmp_path / "bundle", search=config.CtcBeam(**search).model_dump()),
-        lambda: translate_texts(model, vocabulary, TEXTS, search=config.CtcBeam(**search), batch_tokens=64),
+        lambda: translate_texts(
+            loaded.model, loaded.vocabulary, TEXTS, search=config.CtcBeam(**search), batch_tokens=64
+        ),
     ):
         with pytest.raises(retort.RetortError, match="counted with another vocabulary than the model's"):
             refused()

@@ -172,7 +172,7 @@ def test_scores_are_found_by_id_and_must_be_there(tmp_path):
     scores = Scores.read(tmp_path / "a.parquet", AGREEMENT, "score", np.array([3, 5, 3]))
     assert scores.of(torch.tensor([5, 3, 5])).tolist() == pytest.approx([0.5, 0.3, 0.5])
     assert scores.ids.tolist() == [3, 5]
-    with pytest.raises(RetortError, match=r"a.parquet: lacks 2 id\(s\) of the training text, \[4, 9\]"):
+    with pytest.raises(RetortError, match=r"a.parquet: lacks 2 ids of the training text, \[4, 9\]"):
         Scores.read(tmp_path / "a.parquet", AGREEMENT, "score", np.array([9, 3, 4]))
 
 
