@@ -90,7 +90,7 @@ def _other_objectives(sections: Sections) -> Iterator[Problem]:
     """Checkpoints that were trained with another objective than the configuration has."""
     for key, path, system in _checkpoints(sections):
         description = Path(path) / MODEL_DESCRIPTION
-        if not description.is_file():
+        if not os.path.isfile(description):
             continue
         try:
             trained, named = as_trained(system).objective.name, system.objective.name
