@@ -371,7 +371,7 @@ def test_the_quality_of_the_choice_is_that_of_sources_with_a_reference(tables, m
 
 
 def test_a_selection_of_other_sources_is_not_measured(tables, models, selected, candidates, tmp_path):
-    with pytest.raises(RetortError, match=r"selected1.parquet: 30 rows for the 60 ids"):
+    with pytest.raises(RetortError, match=r"selected1.parquet: its ids are not the 60 of"):
         checked(tables, models, selected[:1], candidates, tmp_path / "x.parquet")
     part = tables.root / "candidates0.parquet"
     with pytest.raises(RetortError, match=r"candidates0.parquet: 30 rows for the 60 ids"):

@@ -102,8 +102,8 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (decoded(IDS[:-1]), r"0.parquet: 5 rows for the 6 ids .*1 missing \[11\], 0 unknown"),
-        (decoded([*IDS, 99]), r"0.parquet: 7 rows .*0 missing \[\], 1 unknown \[99\]"),
+        (decoded(IDS[:-1]), r"0.parquet: its ids are not the 6 of .*: 1 missing \[11\]; decode"),
+        (decoded([*IDS, 99]), r"0.parquet: its ids .*: 1 unknown \[99\]; decode"),
         (decoded([*IDS, 25]), r"0.parquet: ids occur more than once: \[25\]"),
         (decoded(IDS, token=12), "0.parquet: holds token ids beyond"),
         (decoded(IDS, dict.fromkeys(IDS, "empty")), "0.parquet: all 6 outputs are empty or cut .* train it longer"),

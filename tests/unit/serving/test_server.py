@@ -211,11 +211,18 @@ def test_who_waits_too_long_is_refused(server: Server, monkeypatch: pytest.Monke
 
 def test_nothing_is_decoded_for_who_has_gone_while_waiting(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     decoded, gate = server.translator.decoded, server.translator.gate  # type: ignore[attr-defined]
+    acquire, waiting = server.decoding.acquire, []
+
+    def waited(blocking: bool = True, timeout: float | None = None) -> bool:
+        waiting.extend([timeout] if blocking else [])
+        return acquire(blocking, timeout)
+
+    server.decoding.acquire = waited  # type: ignore[method-assign]
     gate.clear()
     held, gone, stays = (connection(server) for _ in range(3))
     for number, connected in enumerate((held, gone, stays)):
         connected.request("POST", "/translate", json.dumps({"texts": [str(number)]}), JSON)
-        while len(decoded) < 1:
+        while len(decoded) + len(waiting) <= number:
             time.sleep(0.001)
     gone.close()
     gate.set()
