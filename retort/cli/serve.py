@@ -32,7 +32,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve.add_argument("--threads", type=threads, default=1, help="of each request (default 1)")
     serve.add_argument("--at-once", type=threads, default=1, help="requests decoded at the same time (default 1)")
     serve.add_argument("--max-bytes", type=count, default=1_000_000, help="size of a request (default 1000000)")
-    serve.add_argument("--max-texts", type=count, default=1_000, help="texts per request (default 1000)")
+    serve.add_argument(
+        "--max-texts", type=count, default=1_000, help="texts, or their sentences, per request (default 1000)"
+    )
     serve.add_argument("--device", choices=["cpu", "cuda"], help="of a checkpoint; default: a GPU if there is one")
     serve.set_defaults(call=run)
 

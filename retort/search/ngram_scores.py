@@ -13,6 +13,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from functools import lru_cache
+from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -27,6 +28,8 @@ MOST_KEPT = 500_000
 
 _scorers: WeakSet[Scorer] = WeakSet()
 """All that there are."""
+_lock = Lock()
+"""For the set, which must not grow while it is read."""
 
 
 class Context:
@@ -62,7 +65,8 @@ class Scorer:
         self._unknown = lm_weight * (model.floor + self._weights[0])
         self.largest = max(0.0, token_bonus)
         """No token scores more."""
-        _scorers.add(self)
+        with _lock:
+            _scorers.add(self)
         self.forget()
 
     def forget(self) -> None:
@@ -145,7 +149,9 @@ _scorer = lru_cache(maxsize=4)(Scorer)
 
 def forget_scores() -> None:
     """Forget the scores that are kept from sentence to sentence, as if none had been decoded in this process."""
-    for scorer in list(_scorers):
+    with _lock:
+        scorers = list(_scorers)
+    for scorer in scorers:
         scorer.forget()
 
 

@@ -54,13 +54,16 @@ def parsed(content: bytes, most_texts: int) -> Asked:
     return Asked(**request)
 
 
-def answer(translator: Translator, asked: Asked, most_texts: int) -> dict[str, Any]:
+def check_sentences(translator: Translator, asked: Asked, most: int) -> None:
+    """Raises Refused for running text of more than so many sentences."""
+    if asked.running_text and (count := sum(len(translator.segments(text)) for text in asked.texts)) > most:
+        raise Refused(413, f"texts: {count} sentences, at most {most} per request; send several requests")
+
+
+def answer(translator: Translator, asked: Asked) -> dict[str, Any]:
     """Translations in the order of the texts, in the system's own batches: where an output would depend on the other
-    texts, each is decoded alone. Raises RetortError for what the system cannot do, and Refused for running text of
-    more than ``most_texts`` sentences."""
+    texts, each is decoded alone. Raises RetortError for what the system cannot do."""
     if asked.running_text:
-        if (count := sum(len(translator.segments(text)) for text in asked.texts)) > most_texts:
-            raise Refused(413, f"texts: {count} sentences, at most {most_texts} per request; send several requests")
         running = [translator.translate_text(t, scores=asked.scores) for t in asked.texts]
         return {"translations": [translation.facts() for translation in running]}
     found = translator.translate(asked.texts, n_best=asked.n_best, scores=asked.scores)

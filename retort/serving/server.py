@@ -21,7 +21,7 @@ import retort
 from retort.data.streams import complain
 from retort.errors import RetortError, refusal
 from retort.runtime.translator import Translator
-from retort.serving.protocol import Asked, Refused, answer, parsed
+from retort.serving.protocol import Asked, Refused, answer, check_sentences, parsed
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -208,39 +208,40 @@ class Handler(BaseHTTPRequestHandler):
     def _translate(self) -> None:
         try:
             asked = parsed(self._content(), self.server.limits.texts)
+            check_sentences(self.server.translator, asked, self.server.limits.texts)
             found = self._answer(asked)
         except Refused as error:
             return self._refuse(error.status, str(error))
         except RetortError as error:
             return self._refuse(400, str(error))
-        return self._write(200, found)
-
-    def _answer(self, asked: Asked) -> dict[str, Any]:
-        """Raises ConnectionError for a client that has gone while it waited for others."""
-        decoding = self.server.decoding
-        if not decoding.acquire(blocking=False):
-            if not decoding.acquire(timeout=SECONDS_TO_WAIT):
-                raise Refused(503, "too many requests are waiting; try again later")
-            if self._has_gone():
-                decoding.release()
-                raise ConnectionAbortedError
-        try:
-            return answer(self.server.translator, asked, self.server.limits.texts)
-        except (Refused, RetortError):
+        except (ConnectionError, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered
             self.server.handle_error(self.connection, self.client_address)
             # a file's name is nothing to clients
             reason = None if isinstance(error, OSError) else refusal(error)
-            raise Refused(500, reason or "the system failed; the server's log has the reason") from None
+            return self._refuse(500, reason or "the system failed; the server's log has the reason")
+        return self._write(200, found)
+
+    def _answer(self, asked: Asked) -> dict[str, Any]:
+        """Raises ConnectionError for a client that has gone while it waited for others."""
+        decoding = self.server.decoding
+        waits = not decoding.acquire(blocking=False)
+        if waits and not decoding.acquire(timeout=SECONDS_TO_WAIT):
+            raise Refused(503, "too many requests are waiting; try again later")
+        try:
+            if waits and self._has_gone():
+                raise ConnectionAbortedError
+            return answer(self.server.translator, asked)
         finally:
             decoding.release()
 
     def _has_gone(self) -> bool:
         """Whether the client has closed the connection, at least for what it sends."""
-        waits, _, _ = select.select([self.connection], [], [], 0)
+        poller = select.poll()
+        poller.register(self.connection, select.POLLIN)
         try:
-            return bool(waits) and not self.connection.recv(1, socket.MSG_PEEK)
+            return bool(poller.poll(0)) and not self.connection.recv(1, socket.MSG_PEEK)
         except OSError:
             return True
 

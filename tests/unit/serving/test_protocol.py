@@ -7,7 +7,7 @@ import pytest
 import retort
 from retort import config
 from retort.export.exporting import export_system
-from retort.serving.protocol import Asked, Refused, answer
+from retort.serving.protocol import Asked, Refused, answer, check_sentences
 from tests.unit.fakes_export import saved, text_vocabulary
 
 
@@ -18,12 +18,13 @@ def test_no_translation_depends_on_the_other_texts_of_a_request(tmp_path):
     texts = [" ".join("".join(rng.choices("abcdefgh", k=4)) for _ in range(rng.randint(1, 8))) for _ in range(100)]
     together = translator.translate(texts, batch_size=32)
     for running in (False, True):
-        found = answer(translator, Asked(texts, running_text=running), len(texts))["translations"]
-        alone = [answer(translator, Asked([text], running_text=running), 1)["translations"][0] for text in texts]
+        found = answer(translator, Asked(texts, running_text=running))["translations"]
+        alone = [answer(translator, Asked([text], running_text=running))["translations"][0] for text in texts]
         assert found == alone
         assert [t["text"] for t in found] != [t.text for t in together]
     sentences = "abc de. Gab feh.\n\nCad."
     assert translator.segments(sentences) == ["abc de.", "Gab feh.", "Cad."]
     with pytest.raises(Refused, match="texts: 3 sentences, at most 2 per request; send several requests"):
-        answer(translator, Asked([sentences], running_text=True), 2)
-    assert len(answer(translator, Asked([sentences], running_text=True), 3)["translations"]) == 1
+        check_sentences(translator, Asked([sentences], running_text=True), 2)
+    check_sentences(translator, Asked([sentences], running_text=True), 3)
+    check_sentences(translator, Asked([sentences]), 1)
