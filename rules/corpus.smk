@@ -47,6 +47,7 @@ rule train_vocabulary:
         code=code("train_vocabulary"),
         vocabulary=section("vocabulary", without={"path"}),
         outputs=of_job(options.vocabulary_outputs),
+        contents=contents_of(plan.vocabulary_outputs),
         directory=directory_of("output.vocabulary"),
     message:
         "Learn the vocabulary"

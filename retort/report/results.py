@@ -6,6 +6,7 @@ import csv
 import io
 from typing import Any
 
+from retort.filenames import MODEL_DESCRIPTION
 from retort.report.inputs import Inputs
 from retort.report.mixing import mixed_systems
 from retort.report.summary import SHARES, logged_means
@@ -75,7 +76,7 @@ def _training_rows(inputs: Inputs) -> list[dict[str, Any]]:
         trained_on = data.get(run.system, "") if checkpoint.data is None else checkpoint.data
         where = {"system": run.system, "data": trained_on, "seed": run.seed}
         for metric, cost in checkpoint.costs().items():
-            rows.append({**where, "metric": metric, "value": cost, "signature": "model.json"})
+            rows.append({**where, "metric": metric, "value": cost, "signature": MODEL_DESCRIPTION})
         alone = Inputs(inputs.config, logs={run: inputs.logs.get(run, [])})
         for shares in logged_means(alone, "train", SHARES).values():
             for metric, share in shares.items():

@@ -199,7 +199,8 @@ def _too_few_to_hold_out(sections: Sections) -> Iterator[Problem]:
         held_out = (
             f"the loop holds out {sections.em.held_out:,} training pairs of {most:,} at most, which is above half"
         )
-        yield Problem("em.held_out", f"{held_out}; set {most // 2:,} or less, or give it more pairs")
+        remedy = f"set {most // 2:,} or less, or give it more pairs" if most > 1 else "give it more pairs"
+        yield Problem("em.held_out", f"{held_out}; {remedy}")
 
 
 def _paths_with_braces(sections: Sections) -> Iterator[Problem]:

@@ -85,7 +85,11 @@ def external_checks(sections: Sections) -> Iterator[Problem]:
             yield Problem(f"{path}.data", message + "external_teacher.choose: reference")
         if not sections.has_teacher:
             yield from _own_teacher_checks(path, system, sections)
-    if sections.em and sections.em.iterations > 1 and not sections.has_teacher:
+    given = sections.distillation is not None and sections.distillation.corpus is not None
+    if sections.em and not (sections.has_teacher or sections.has_external or given):
+        message = "nobody makes the text of its first iteration; give teacher, external_teacher or distillation.corpus"
+        yield Problem("em", message)
+    elif sections.em and sections.em.iterations > 1 and not sections.has_teacher:
         yield Problem("em.iterations", f"from iteration 2 on the loop goes on from a teacher of its own; {_PROXY}")
     if not sections.has_teacher and sections.evaluation and sections.evaluation.exposure.systems:
         yield Problem("evaluation.exposure.systems", f"a teacher of this run completes their outputs; {_PROXY}")

@@ -235,6 +235,10 @@ def test_the_loop_needs_a_teacher_of_its_own_from_the_second_iteration_on() -> N
     assert list(loaded(em={"iterations": 1}).systems["em1"].searches) == ["argmax", "remove", "odd"]
     assert "parallel9" in loaded(em={"iterations": 1}, teacher=OWN).systems["em1"].searches
     assert list(loaded(em=em, teacher=OWN).systems) == ["teacher", "ctc", "em1", "em2-teacher", "em2"]
+    for objective in ("vanilla", "ctc"):
+        alone = {"iterations": 1, "student": {"objective": {"name": objective}}}
+        found = problem(em=alone, external_teacher=None, students={"raw": {"objective": {"name": "ctc"}}})
+        assert "em: nobody makes the text of its first iteration; give teacher, external_teacher or dist" in found
 
 
 def test_two_makers_of_one_text_and_no_maker_are_refused() -> None:
