@@ -46,7 +46,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         path = checkout.path / ".." / f"{directory} {NASTY}"
         path.mkdir()
         for name in files:
-            (path / name).write_text("x\n")
+            (path / name).write_text("x\n" * 100)  # twice em.held_out
     for directory, objective in (("model", "autoregressive"), ("student", "vanilla")):
         description = {"objective": {"name": objective}, "model": TINY["model"]}
         (checkout.path / outside(directory) / MODEL_DESCRIPTION).write_text(json.dumps(description))
