@@ -374,7 +374,7 @@ def test_a_selection_of_other_sources_is_not_measured(tables, models, selected, 
     with pytest.raises(RetortError, match=r"selected1.parquet: its ids are not the 60 of"):
         checked(tables, models, selected[:1], candidates, tmp_path / "x.parquet")
     part = tables.root / "candidates0.parquet"
-    with pytest.raises(RetortError, match=r"candidates0.parquet: 30 rows for the 60 ids"):
+    with pytest.raises(RetortError, match=r"candidates0.parquet: its ids are not the 60 of"):
         checked(tables, models, selected, part, tmp_path / "x.parquet")
 
 
