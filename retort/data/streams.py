@@ -45,7 +45,8 @@ def write_out(text: str) -> None:
 
 
 def write_whole(file: IO[bytes], content: bytes) -> None:
-    """Write all of it: an unbuffered stream may take a part, or nothing if it does not wait. Raises OSError."""
+    """Write all of it: an unbuffered stream may take a part alone, and one that does not block nothing. Raises
+    OSError."""
     left = memoryview(content)
     while left:
         written: int | None = file.write(left)
@@ -64,7 +65,7 @@ def complain(text: str) -> None:
 
 
 def drop_complaints() -> None:
-    """Of what standard error has not taken, have the end of the process make no other exit status."""
+    """Drop what standard error could not take, which would change the exit status at the end of the process."""
     if sys.stderr is not None:
         try:
             sys.stderr.flush()

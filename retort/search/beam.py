@@ -24,8 +24,8 @@ def search(
 ) -> list[list[Hypothesis]]:
     """The ``beam_size`` best finished hypotheses per source, by log P / ``length_penalty``.
 
-    A source is finished when no open hypothesis can beat its worst
-    finished one. All hypotheses begin with the source's prefix.
+    A source is finished when no open hypothesis can beat its worst finished one. All hypotheses begin with the source's
+    prefix.
     """
     return _BeamSearch(model, source_bs, options=options, prefix_bt=prefix_bt).run()
 

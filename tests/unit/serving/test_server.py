@@ -35,6 +35,9 @@ class Upper:
         self.gate.set()
         self.decoded: list[str] = []
 
+    def segments(self, text: str) -> list[str]:
+        return text.split()
+
     def translate(self, texts: list[str], *, n_best: int, scores: bool) -> list[Translation]:
         self.decoded += texts
         assert self.gate.wait(10)
@@ -115,6 +118,7 @@ def test_scores_and_several_outputs(server: Server) -> None:
         ({"texts": "a"}, 400, "texts: expected a list of strings"),
         ({"texts": ["a", 1]}, 400, "texts: expected a list of strings"),
         ({"texts": ["a"] * 4}, 413, "texts: 4, at most 3"),
+        ({"texts": ["a. b.", "c. d."], "running_text": True}, 413, "texts: 4 sentences, at most 3"),
         ({"texts": ["a" * 300]}, 413, "more than 300 bytes"),
         ({"texts": ["a"], "n_best": True}, 400, "n_best: expected a whole number"),
         ({"texts": ["a"], "scores": 1}, 400, "scores: expected true or false"),
