@@ -109,9 +109,15 @@ def _other_vocabularies(sections: Sections) -> Iterator[Problem]:
     if sections.pretraining:
         named[PRETRAINED] = ("pretraining.system", sections.pretraining.system)
     for path, system in sections.systems.items():
+        uses: list[tuple[str, str, str | None]] = []
         for key, used in (named[name] for name in _used_by(path, system, sections) if name in named):
-            key, given = (key, used.checkpoint) if used.checkpoint else (path, system.checkpoint)
-            other = system.checkpoint if used.checkpoint and system.checkpoint else own
+            if used.checkpoint:
+                uses.append((key, used.checkpoint, system.checkpoint or own))
+            elif system.checkpoint:
+                uses.append((path, system.checkpoint, own))
+        if system.checkpoint and any(map(system.counted_by, system.searches)):
+            uses.append((path, system.checkpoint, own))  # n-grams are counted in tokens of the run
+        for key, given, other in dict.fromkeys(uses):
             models = [vocabulary_in(directory) for directory in (given, other) if directory]
             if len(models) == 2 and None not in models and models[0] != models[1]:
                 remedy = f", or set vocabulary.path to {given}" if other == own else ""

@@ -171,6 +171,7 @@ PRETRAINED = {"objective": "janus", "training": {"warm_start": "pretrained"}}
         ("students.a", "autoregressive", {"students": {"a": {}, "s": STARTED}}),
         ("students.a", "ctc", {"students": {"a": {"data": "distilled"}, "s": SELECTIVE}}),
         ("students.a", "vanilla", {"students": {"a": {"searches": RESCORED}}}),
+        ("students.a", "ctc", {"students": {"a": {"searches": {"c": "ctc_collapse", "n": "ctc_beam"}}}}),
         ("pretraining.system", "bart_janus", {"pretraining": {"block_tokens": 16}, "students": {"s": PRETRAINED}}),
     ],
 )
