@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 import time
+from base64 import urlsafe_b64encode
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import chain
@@ -115,6 +116,24 @@ def is_recorded(output):
     return bool(persistence._read_record(output)) and not persistence._filter_incomplete_keys([output])
 
 
+def warn_of_missing_records():
+    """Say so where results are there and Snakemake's records of how they were made are not. A call with nothing to do
+    ends before Snakemake looks for them."""
+    made = f"{R}/corpus/{CORPUS_DESCRIPTION}"
+    record = Path(".snakemake", "metadata", urlsafe_b64encode(made.encode()).decode())
+    if workflow.exec_mode == ExecMode.DEFAULT and Path(made).exists() and not record.exists():
+        logger.warning(
+            f"{R}: nothing is recorded here of how it was made, as where .snakemake was not moved with results: "
+            "changed keys and code cannot be seen, only newer files"
+        )
+
+
+def jobs_to_do():
+    """The jobs of this call; with --until, those that lead to its targets."""
+    leading = set(workflow.dag.bfs(workflow.dag.dependencies, *workflow.dag.targetjobs))
+    return [job for job in workflow.dag.needrun_jobs() if job in leading]
+
+
 @cache
 def warn_of_end(reason):
     """Say once why the EM loop ends."""
@@ -127,7 +146,7 @@ def check_secret():
     on a cluster jobs have the same environment. Kept answers may be all that is needed, so with some the jobs decide.
     """
     asks = {"ask_teacher", "ask_held_out", "translate_external"}
-    if external and not Path(R, "answers").exists() and asks & {job.rule.name for job in workflow.dag.needrun_jobs()}:
+    if external and not Path(R, "answers").exists() and asks & {job.rule.name for job in jobs_to_do()}:
         secret_of(external)
 
 
@@ -138,6 +157,7 @@ with last_errors():
     for place in (".snakemake", R):
         check_writable(Path(place))
     check_place(ROOT)
+warn_of_missing_records()
 run_lock = RunLock(lock_of(run_config.name, Path()), R)
 # Which code made what: retort/workflow/why.py.
 code_records = CodeRecords(Path(R) / "code", ROOT, parsed=Path(".snakemake") / "parsed-code.json")

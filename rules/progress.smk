@@ -4,7 +4,7 @@
 def record_progress():
     """Keep the jobs of this call, and tell the logger of retort run where they are."""
     parallel = workflow.resource_settings.cores or workflow.resource_settings.nodes or 1
-    jobs = [Job.of(job) for job in workflow.dag.needrun_jobs() if job.output]
+    jobs = [Job.of(job) for job in jobs_to_do() if job.output]
     Progress(time.time(), parallel, jobs).write(Path(R))
     logger.info("", extra={"retort_run": R})
 

@@ -34,13 +34,18 @@ def parser() -> argparse.ArgumentParser:
     commands = arguments.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add(commands)
+    for one in commands.choices.values():
+        one.set_defaults(parser=one)
     return arguments
 
 
 def main() -> None:
     replace_closed_streams()
     try:
-        args = parser().parse_args()
+        args, unknown = parser().parse_known_args()
+        if unknown:
+            # with the usage of its command
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         args.call(args)
     except RetortError as error:
         _fail(str(error))

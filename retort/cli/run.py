@@ -11,14 +11,18 @@ from pathlib import Path
 
 from retort.errors import RetortError
 
-PLAIN = ("-n", "--dry", "--logger", "-q", "--quiet")
-"""Flags of snakemake with which it says itself what it does."""
-CONFIGURATION = re.compile(r"(?!-|results/).+\.(ya?ml|json)", re.IGNORECASE)
-"""An argument that names one; no target of the workflow outside of ``results`` does."""
+PLAIN = re.compile(r"-[fFkp]*[nq]|--(dry|logger|quiet)")
+"""How flags of snakemake begin with which it says itself what it does."""
+CONFIGURATION = re.compile(r"(?!-|results/)[^=]+\.(ya?ml|json)", re.IGNORECASE)
+"""An argument that names one; no target of the workflow outside of ``results`` does, and no key of --config."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    command = commands.add_parser("run", help="run a configuration: snakemake with the right flags")
+    command = commands.add_parser(
+        "run",
+        usage="retort run CONFIGURATION [CONFIGURATION ...] [TARGET ...] [FLAG OF SNAKEMAKE ...]",
+        help="run a configuration: snakemake with the right flags",
+    )
     command.add_argument("configuration", type=Path)
     more = command.add_argument(
         "arguments",
@@ -53,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
         raise RetortError(f"{late}: a configuration goes before targets and flags, or behind --configfile")
     command = [sys.executable, "-m", "snakemake", "--configfile", *given.configfile]
     command += ["--snakefile", str(root / "Snakefile"), *cores]
-    if not any(given.startswith(PLAIN) for given in args.arguments):
+    if not any(map(PLAIN.match, args.arguments)):
         command += ["--logger=retort"]
     # where Snakemake looks for that logger
     paths = [str(root), str(root / "retort/workflow/plugins"), os.environ.get("PYTHONPATH", "")]

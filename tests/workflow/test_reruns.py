@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -245,6 +246,25 @@ def test_why_admits_what_it_cannot_know(finished: Checkout) -> None:
         (run / "code.away").rename(run / "code")
         (run / "call.away").rename(run / "call.json")
     assert "in which file is not known" in answer and "name its configuration with --configfile" in answer
+
+
+def test_results_without_records_of_their_making_say_so(finished: Checkout) -> None:
+    said = "results/tiny: nothing is recorded here of how it was made"
+    assert said not in finished.snakemake("--dry-run", "--configfile", "tiny.yaml")
+    records = finished.path / ".snakemake/metadata"
+    records.rename(finished.path / "away")
+    try:
+        assert said in finished.snakemake("--configfile", "tiny.yaml")
+    finally:
+        shutil.rmtree(records)
+        (finished.path / "away").rename(records)
+
+
+def test_progress_is_that_of_the_jobs_up_to_a_rule(checkout: Checkout) -> None:
+    config = checkout.configure({**TINY, "name": "partial"}, "partial.yaml")
+    checkout.snakemake("--until", "prepare_corpus", "--configfile", config)
+    progress = json.loads((checkout.path / "results/partial/progress.json").read_text())
+    assert [job["rule"] for job in progress["jobs"]] == ["prepare_corpus"]
 
 
 def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_after_them(checkout: Checkout) -> None:
