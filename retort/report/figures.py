@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from retort.config import EXTERNAL
 from retort.data.runs import Run
+from retort.data.tables import WITH_SHORTLIST
 from retort.evaluation.significance import Spread
 from retort.report.continuations import by_length, length_buckets
 from retort.report.inputs import Inputs, Row
@@ -41,7 +42,8 @@ TRAIN_BINS = 120
 def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
     """The leading metric against median latency at batch size 1, None without both.
 
-    One point per system and search, in its fastest engine; its other engines are faint.
+    One point per system and search, in its fastest engine; its other engines are faint, without those of a shortlist,
+    which have other outputs than were scored.
     """
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
     metric = inputs.leading
@@ -62,7 +64,7 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
         axes.plot(x, y, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=7, zorder=4)
     for (system, search, engine), sizes in engine_latencies(inputs).items():
         key = (system, search)
-        if key in scores and engine != timed[key].engine and 1 in sizes:
+        if key in scores and engine != timed[key].engine and not engine.endswith(WITH_SHORTLIST) and 1 in sizes:
             colour = colours[objective(inputs, system)]
             axes.plot(sizes[1].median * 1000, scores[key].mean, "o", color=colour, markersize=4, alpha=0.25, zorder=2)
     front = [points[index] for index in pareto(points, inputs.leading_sign)]

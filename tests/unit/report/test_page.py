@@ -391,6 +391,17 @@ def test_the_figure_calls_an_external_teacher_so(monkeypatch):
     assert labels == ["external teacher", "ctc", "raw data", "Pareto front"]
 
 
+def test_other_engines_are_faint_in_the_figure_but_for_those_of_a_shortlist(inputs, monkeypatch):
+    """Their outputs are not those that were scored."""
+    faint = []
+    monkeypatch.setattr(Axes, "plot", lambda _, x, y, *__, **style: faint.append(x) if "alpha" in style else None)
+    row = next(row for row in inputs.latency if row["engine"] == "onnx" and row["batch_size"] == 1)
+    rows = [row | {"engine": engine, "total_seconds": seconds}
+            for engine, seconds in (("onnx", 1.0), ("torch", 2.0), ("onnx, shortlist", 3.0))]  # fmt: skip
+    figures.quality_latency(replace(inputs, latency=rows), "flickr")
+    assert faint == [2000.0]
+
+
 def test_the_figure_of_a_loaded_machine_is_of_processor_times(inputs, monkeypatch):
     labels = []
     monkeypatch.setattr(Axes, "set_xlabel", lambda _, label: labels.append(label))
