@@ -34,7 +34,8 @@ TimeColumn = Literal["total_seconds", "processor_seconds"]
 
 @dataclass(frozen=True)
 class Latency:
-    """Text-to-text time of batches of one size in one engine, all seeds and repeats together, in seconds.
+    """Text-to-text time of batches of one size in one engine, all repeats together, in seconds; of every seed that was
+    timed, in a run the first.
 
     ``median``, ``low``, ``high`` and ``highest`` are of the times that systems are compared by; see ``time_column``.
     """

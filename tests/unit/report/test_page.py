@@ -93,6 +93,8 @@ def test_the_page_shows_the_numbers(report, inputs):
         "3.643",
         "21 min 40 s",
         "prepare_corpus",
+        "What killed and failed attempts took is not counted",
+        "leave out 0 without a star",
         "tok:13a",
         "0.1.0 (abc)",
         "Made-up CPU",
@@ -443,6 +445,10 @@ def test_the_speedups_interval_spans_its_spread():
     # the median of nine draws is at most the second of nine with a probability of 3.1 %
     ninth = timing.speedup([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], [1.0] * 9)
     assert (ninth.low, ninth.high) == (2, 8), "95 %"
+
+
+def test_the_page_says_which_seed_was_timed(inputs):
+    assert page.render(inputs, NO_FIGURES).count(", of the first seed") == 3
 
 
 def test_the_best_batch_size_has_the_most_sentences_per_second(inputs):
