@@ -21,6 +21,7 @@ from retort.evaluation.significance import Spread
 from retort.report import budgets, continuations, dag, loop, mixing, summary, timing, verdict
 from retort.report.inputs import Inputs
 from retort.report.side_by_side import side_by_side
+from retort.report.timing import Speedup
 
 TEMPLATE = "report.html.jinja"
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -95,7 +96,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=number, signed=signed, spread=spread_text, duration=duration, words=repeated_words, json=json_text
+        number=number,
+        signed=signed,
+        spread=spread_text,
+        speedup=speedup_text,
+        duration=duration,
+        words=repeated_words,
+        json=json_text,
     )
     return environment
 
@@ -127,6 +134,7 @@ def _times(inputs: Inputs) -> dict[str, Any]:
         "rival_speedups": timing.speedups(inputs, timing.rival_key(inputs)),
         "times_by_length": timing.by_length(inputs),
         "source_lengths": timing.LENGTHS,
+        "interval_batches": timing.MIN_BATCHES,
         "busy_ratio": timing.busy_ratio(inputs),
         "is_busy": timing.time_column(inputs) == "processor_seconds",
         "external_by_clock": inputs.config.external_is_timed
@@ -165,6 +173,17 @@ def spread_text(value: Spread | None, digits: int = 2) -> Markup:
         return Markup(number(value.mean, digits))
     deviation = number(value.sd, digits)
     return Markup('{} <span class="sd">±{}</span>').format(number(value.mean, digits), deviation)
+
+
+def speedup_text(value: Speedup | None, digits: int = 2, style: str = "range") -> Markup:
+    """How many times faster, and the interval where there are batches enough for one."""
+    if value is None:
+        return Markup(MISSING)
+    ratio = Markup(f"{number(value.ratio, digits)}\N{MULTIPLICATION SIGN}")
+    if not math.isfinite(value.low):
+        return ratio
+    interval = number(value.low, digits), number(value.high, digits)
+    return ratio + Markup(' <span class="{}">{} to {}</span>').format(style, *interval)
 
 
 def duration(seconds: float) -> str:

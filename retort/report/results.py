@@ -13,7 +13,7 @@ from retort.report.summary import SHARES, logged_means
 from retort.report.timing import best_engines, engine_latencies, time_columns
 
 COLUMNS = ("system", "data", "seed", "test_set", "search", "metric", "value", "signature")
-TIMED = "|batch_size:{size}|batches:{batches}|engine:{engine}|precision:{precision}"
+TIMED = "|batch_size:{size}|batches:{batches}|repeats:{repeats}|engine:{engine}|precision:{precision}"
 LATENCY_SIGNATURE = f"text to text, median over batches|time:{{time}}{TIMED}"
 PROCESSOR_SIGNATURE = f"text to text on processors, median over batches{TIMED}"
 KEPT_SIGNATURE = "share of samples, mean over the training"
@@ -54,8 +54,8 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
             other = "" if best[system, search] == engine else f", {engine}"
             time = "clock" if columns[system] == "total_seconds" else "processor"
             for size, latency in sizes.items():
-                facts = {"time": time, "size": size, "batches": latency.batches, "engine": engine}
-                facts["precision"] = latency.precision
+                facts = {"time": time, "size": size, "batches": latency.batches, "repeats": latency.repeats}
+                facts |= {"engine": engine, "precision": latency.precision}
                 values = {
                     "latency_ms": (latency.median * 1000, LATENCY_SIGNATURE),
                     "processor_ms": (latency.processor * 1000, PROCESSOR_SIGNATURE),

@@ -7,6 +7,7 @@ machine does wrong to an engine that works in a thread of its own, which has to 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,9 @@ from retort.evaluation.significance import SEED
 from retort.report.inputs import Inputs, Row
 
 SPEEDUP_SAMPLES = 1000
+MIN_BATCHES = 6
+"""Fewest batches that give a 95 % interval. It lies within their extremes, which enclose the true median with a
+probability of 1 - 2^(1 - n) for n batches."""
 BUSY = 1.1
 """Seconds by the clock per second on a processor from which a machine counts as busy with other work."""
 LENGTHS = (10, 20, 40)
@@ -44,6 +48,8 @@ class Latency:
     precision: str
     batch_size: int
     batches: int
+    """Different ones, each of which was timed ``repeats`` times."""
+    repeats: int
     median: float
     low: float
     high: float
@@ -79,7 +85,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Speedup:
-    """How many times faster than the reference, and its bootstrap 95 % interval."""
+    """How many times faster than the reference, and its bootstrap 95 % interval; NaN below ``MIN_BATCHES``."""
 
     ratio: float
     low: float
@@ -125,12 +131,14 @@ def _latency(batch_size: int, rows: list[Row], column: TimeColumn) -> Latency:
     processor = np.array([row["processor_seconds"] for row in rows])
     low, median, high, highest = np.percentile([row[column] for row in rows], [5, 50, 95, 99])
     sentences = sum(row["sentences"] for row in rows)
+    batches = len({(row["seed"], row["batch"]) for row in rows})
     elapsed, busy = max(total.sum(), 1e-12), max(processor.sum(), 1e-12)
     return Latency(
         engine=rows[0]["engine"],
         precision=rows[0]["precision"],
         batch_size=batch_size,
-        batches=len(rows),
+        batches=batches,
+        repeats=len(rows) // batches,
         median=float(median),
         low=float(low),
         high=float(high),
@@ -196,11 +204,13 @@ def best_speedups(inputs: Inputs) -> dict[Key, Speedup]:
 def speedup(reference: list[float], system: list[float]) -> Speedup:
     """Ratio of the median times of the same batches, and its percentile bootstrap interval over batches."""
     slow, fast = np.array(reference), np.array(system)
+    ratio = float(np.median(slow) / np.median(fast))
+    if len(slow) < MIN_BATCHES:
+        return Speedup(ratio, low=math.nan, high=math.nan, batches=len(slow))
     drawn = np.random.default_rng(SEED).integers(len(slow), size=(SPEEDUP_SAMPLES, len(slow)))
     ratios = np.median(slow[drawn], axis=1) / np.median(fast[drawn], axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5])
-    ratio = float(np.median(slow) / np.median(fast))
-    return Speedup(ratio=ratio, low=float(low), high=float(high), batches=len(slow))
+    return Speedup(ratio, low=float(low), high=float(high), batches=len(slow))
 
 
 def by_length(inputs: Inputs) -> dict[EngineKey, list[float | None]]:

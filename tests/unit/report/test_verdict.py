@@ -17,7 +17,7 @@ from tests.unit.fakes_report import config, run_on_disk
 
 
 def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> Ranked:
-    unused = {"clock": 0, "processor": 0, "model_share": 1, "throughput": 1, "processor_throughput": 1}
+    unused = {"repeats": 1, "clock": 0, "processor": 0, "model_share": 1, "throughput": 1, "processor_throughput": 1}
     latency = Latency(
         engine="onnx", precision="int8", batch_size=1, batches=9, median=milliseconds / 1000, low=0, high=1, highest=1,
         processor_per_million=1, output_tokens=5, **unused,
