@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal, NamedTuple
 
 from retort.data.runs import Run
@@ -26,9 +27,13 @@ class Validation(NamedTuple):
     score: float
 
 
+Pair = tuple[list[Validation], list[Validation], Run]
+"""The validations of a training and of its baseline, and which training that is."""
+
+
 @dataclass(frozen=True)
 class Reading:
-    """A system and its baseline, at the budget of the one that had less of it; over seeds."""
+    """A system and its baseline, at the budget of the one that had less of it; over seeds, each training once."""
 
     budget: Spread
     own: Spread
@@ -65,31 +70,33 @@ def readings(inputs: Inputs) -> list[Readings]:
     return result
 
 
-def reading(pairs: Iterable[tuple[list[Validation], list[Validation]]], budget: Budget, sign: int) -> Reading:
+def reading(pairs: Iterable[Pair], budget: Budget, sign: int) -> Reading:
     """The best scores of both trainings up to the budget of the one that ended earlier; ``sign`` -1: lowest is best."""
-    budgets, own, other = [], [], []
-    for pair in pairs:
+    budgets, own, differences = [], [], []
+    others: dict[Run, list[float]] = {}
+    for *pair, baseline in pairs:
         limit = min(getattr(validations[-1], budget) for validations in pair)
         first = max(getattr(validations[0], budget) for validations in pair)
         # of one that was not validated by then, its first validation counts
         limit = max(limit, first)
-        scores = [sign * max(sign * v.score for v in vs if getattr(v, budget) <= limit) for vs in pair]
+        score, other = (sign * max(sign * v.score for v in vs if getattr(v, budget) <= limit) for vs in pair)
         budgets.append(limit)
-        own.append(scores[0])
-        other.append(scores[1])
-    differences = [a - b for a, b in zip(own, other, strict=True)]
-    return Reading(spread(budgets), spread(own), baseline=spread(other), difference=spread(differences))
+        own.append(score)
+        differences.append(score - other)
+        others.setdefault(baseline, []).append(other)
+    distinct = [fmean(scores) for scores in others.values()]
+    return Reading(spread(budgets), spread(own), baseline=spread(distinct), difference=spread(differences))
 
 
-def _pairs(inputs: Inputs, system: str, baseline: str) -> Iterable[tuple[list[Validation], list[Validation]]]:
+def _pairs(inputs: Inputs, system: str, baseline: str) -> Iterable[Pair]:
     """Validations of both, seed by seed; a baseline that lacks a seed takes part with its first one."""
     theirs = sorted(run for run in inputs.logs if run.system == baseline)
     for run in sorted(run for run in inputs.logs if run.system == system):
         same = [other for other in theirs if other.seed == run.seed] or theirs
         if same:
-            pair = (_validations(inputs, run), _validations(inputs, same[0]))
-            if all(pair):
-                yield pair
+            own, other = _validations(inputs, run), _validations(inputs, same[0])
+            if own and other:
+                yield own, other, same[0]
 
 
 def _validations(inputs: Inputs, run: Run) -> list[Validation]:

@@ -8,6 +8,7 @@ import pytest
 
 from retort.config.load import load_config
 from retort.data.runs import Run
+from retort.evaluation.significance import spread
 from retort.report.budgets import Validation, reading, readings
 from retort.report.inputs import Inputs
 
@@ -53,7 +54,9 @@ def test_baselines_are_those_of_the_configuration_and_of_the_same_seed() -> None
     found = {(r.system, r.baseline): r for r in readings(inputs(logs, baselines={"b": ["a", "teacher"]}))}
     assert set(found) == {("a", "teacher"), ("b", "a"), ("b", "teacher")}
     assert found["b", "a"].updates.own.mean == pytest.approx((20 + 33 + 40) / 3)
-    assert found["b", "a"].updates.baseline.mean == pytest.approx((20 + 30 + 20) / 3), "seed 3 meets seed 1"
+    assert found["b", "a"].updates.difference.mean == pytest.approx((0 + 3 + 20) / 3), "seed 3 meets seed 1"
+    assert found["b", "a"].updates.baseline == spread([20, 30]), "seed 1 counts once"
+    assert (found["b", "teacher"].updates.baseline.n, found["b", "teacher"].updates.own.n) == (1, 3)
 
 
 def test_where_a_log_has_no_processor_time_the_clock_is_named() -> None:
@@ -65,6 +68,6 @@ def test_where_a_log_has_no_processor_time_the_clock_is_named() -> None:
 
 def test_lower_is_better_for_some_metrics_and_a_late_first_validation_counts() -> None:
     early, late = [Validation(10, 1, 5.0), Validation(20, 2, 4.0)], [Validation(40, 9, 3.0)]
-    found = reading([(late, early)], "seconds", -1)
+    found = reading([(late, early, Run("b", 1))], "seconds", -1)
     assert (found.own.mean, found.baseline.mean, found.budget.mean) == (3.0, 4.0, 9)
-    assert reading([(early, early)], "updates", -1).own.mean == 4.0
+    assert reading([(early, early, Run("b", 1))], "updates", -1).own.mean == 4.0
