@@ -48,6 +48,10 @@ class Difference:
         """Seeds whose difference is significant."""
         return self.lower + self.higher
 
+    def is_worse(self, sign: int) -> bool:
+        """Whether the system is worse, significantly for any seed; ``sign`` -1: lower values are better."""
+        return sign * self.mean < 0 and (self.lower if sign > 0 else self.higher) > 0
+
 
 @dataclass(frozen=True)
 class Entry:

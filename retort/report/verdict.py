@@ -46,6 +46,8 @@ class Ranked:
     """To the reference; None for the reference, and where it was not compared."""
     gap: float
     """The leading metric minus the reference's: seed by seed where that was compared."""
+    worse_on: list[str]
+    """Other test sets on which it is significantly worse than the reference, for any seed."""
     speedup: Speedup | None
     latency: Latency
     footprint: Footprint
@@ -84,12 +86,13 @@ def verdict(inputs: Inputs) -> Verdict | None:
     faster, taken = best_speedups(inputs), engine_footprints(inputs)
 
     def ranked(key: Key) -> Ranked:
-        tested = None if key == reference else _difference(inputs, key, reference, sets[0])
+        tested, *others = [None if key == reference else _difference(inputs, key, reference, name) for name in sets]
         return Ranked(
             key=key,
             value=values[key],
             difference=tested,
             gap=tested.mean if tested else values[key] - values[reference],
+            worse_on=[name for name, d in zip(sets[1:], others, strict=True) if d and d.is_worse(inputs.leading_sign)],
             speedup=None if key == reference else faster.get(key),
             latency=timed[key],
             footprint=taken[*key, timed[key].engine],
@@ -146,9 +149,10 @@ def winner(systems: list[Ranked], sign: int) -> Ranked | None:
 
 
 def is_worse(system: Ranked, sign: int) -> bool:
-    """Whether a system is worse than the reference: significantly, for any seed, where that was tested."""
-    found = system.difference
-    return sign * system.gap < 0 and (found is None or (found.lower if sign > 0 else found.higher) > 0)
+    """Whether a system is worse than the reference on any test set: significantly, for any seed, where that was
+    tested."""
+    worse = system.difference.is_worse(sign) if system.difference else sign * system.gap < 0
+    return worse or bool(system.worse_on)
 
 
 def doubt(inputs: Inputs) -> str | None:
@@ -231,6 +235,8 @@ def advantage(system: Ranked, metric: str) -> str:
     gap = f"{system.gap:+.1f} {metric}"
     if system.difference:
         gap += f" ({system.difference.low:+.1f} to {system.difference.high:+.1f})"
+    if system.worse_on:
+        gap += f", significantly worse on {', '.join(system.worse_on)}"
     ratio = f"{system.speedup.ratio:.1f}x faster: " if system.speedup and system.speedup.ratio >= APART else ""
     return f"{ratio}{name(system.key)}, {gap}"
 

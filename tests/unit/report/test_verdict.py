@@ -24,7 +24,7 @@ def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> 
     )  # fmt: skip
     difference = Difference(mean=gap, low=gap - 1, high=gap + 1, lower=significant, higher=0, seeds=1)
     footprint = Footprint(megabytes=1.25, cold_start=None, peak_megabytes=60.4)
-    return Ranked((name, "argmax"), 50 + gap, difference, gap, None, latency, footprint, f"systems/{name}", None)
+    return Ranked((name, "argmax"), 50 + gap, difference, gap, [], None, latency, footprint, f"systems/{name}", None)
 
 
 def names(systems: list[Ranked]) -> list[str]:
@@ -82,8 +82,8 @@ def test_lower_is_better_in_some_metrics() -> None:
 def test_a_seed_that_is_significantly_better_makes_no_system_worse() -> None:
     mixed = replace(MIDDLE, difference=Difference(mean=-0.1, low=-2.0, high=4.0, lower=0, higher=1, seeds=2))
     assert not verdict.is_worse(mixed, 1)
-    lower_is_better = replace(mixed, gap=0.1)
-    assert verdict.is_worse(lower_is_better, -1)
+    lower_is_better = Difference(mean=0.1, low=-2.0, high=4.0, lower=0, higher=1, seeds=2)
+    assert verdict.is_worse(replace(mixed, difference=lower_is_better), -1)
 
 
 def test_the_winner_is_the_fastest_that_is_not_significantly_worse() -> None:
@@ -100,6 +100,10 @@ def test_of_systems_about_as_fast_the_winner_is_the_best() -> None:
     assert verdict.winner([worse, replace(better, value=worse.value), slow], 1) is worse
     assert verdict.winner([worse, better], -1) is worse, "lower is better"
     assert names(verdict.at_speedups([worse, better], 1, better)) == ["better"]
+
+
+def test_the_winner_is_not_significantly_worse_on_any_test_set() -> None:
+    assert verdict.winner([DEEP, replace(MIDDLE, worse_on=["coco"])], 1) is DEEP
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,19 @@ def test_a_run_has_a_verdict_of_its_engines_with_commands(inputs: Inputs) -> Non
     assert "report: results/run/report/report.html" in text
     chosen = found.winner
     assert chosen and chosen.directory and all(chosen.directory in command for command in verdict.commands(found)[:2])
+
+
+def test_a_worse_score_on_another_test_set_is_named(inputs: Inputs) -> None:
+    """Students are better on coco, but for one seed of CTC."""
+    scores = [*inputs.scores, *(row | {"test_set": "coco"} for row in inputs.scores)]
+    better = {"test_set": "coco", "difference": 1.0, "difference_low": 0.5, "difference_high": 1.5, "p_value": 0.0}
+    rows = [row | better for row in inputs.comparison]
+    rows += [row | better | {"seed": 2, "difference": -4.0} for row in rows if row["system"] == "ctc"]
+    found = verdict.verdict(replace(inputs, scores=scores, comparison=[*inputs.comparison, *rows]))
+    worse_on = {system.key[0]: system.worse_on for system in found.best} if found else {}
+    assert found and worse_on == {"teacher": [], "cmlm": [], "ctc": ["coco"]}
+    worse = [line for line in verdict.lines(found, "report.html") if "), significantly worse on coco" in line]
+    assert len(worse) == 1 and "faster: ctc collapse" in worse[0]
 
 
 @pytest.mark.parametrize(("factor", "is_faster"), [(1.05, False), (1.15, True)])
