@@ -145,7 +145,8 @@ def difference(inputs: Inputs, key: Key, test_set: str, baselines: Iterable[str]
 
 def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     """The comparison table of one test set, in the config's order."""
-    timed, faster, taken = latencies(inputs), best_speedups(inputs), engine_footprints(inputs)
+    timed, taken = latencies(inputs), engine_footprints(inputs)
+    faster = best_speedups(inputs, inputs.config.reference)
     result = []
     for key, scores in score_spreads(inputs, test_set).items():
         system, search = key

@@ -194,9 +194,9 @@ def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str,
     return result
 
 
-def best_speedups(inputs: Inputs) -> dict[Key, Speedup]:
+def best_speedups(inputs: Inputs, reference: Key | None) -> dict[Key, Speedup]:
     """Speed-up over the reference at batch size 1, both in their fastest engines."""
-    by_engine = speedups(inputs, inputs.config.reference)
+    by_engine = speedups(inputs, reference)
     best = best_engines(engine_latencies(inputs))
     return {key: by_engine[(*key, engine, 1)] for key, engine in best.items() if (*key, engine, 1) in by_engine}
 

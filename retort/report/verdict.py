@@ -1,4 +1,5 @@
-"""The verdict on a run: the teacher, and the best system at each of a few speed-ups over it; what to do with them."""
+"""The verdict on a run: the teacher, its autoregressive rival, and the best system at each of a few speed-ups over the
+teacher; what to do with them."""
 
 from __future__ import annotations
 
@@ -24,6 +25,7 @@ from retort.report.timing import (
     busy_ratio,
     engine_footprints,
     latencies,
+    rival_key,
     time_column,
     time_columns,
 )
@@ -49,6 +51,8 @@ class Ranked:
     worse_on: list[str]
     """Other test sets on which it is significantly worse than the reference, for any seed."""
     speedup: Speedup | None
+    over_rival: Speedup | None
+    """None for the rival, and where it is the reference."""
     latency: Latency
     footprint: Footprint
     directory: str | None
@@ -66,6 +70,8 @@ class Verdict:
     agrees_only: bool
     """The references of this test set are outputs of the external teacher."""
     reference: Ranked
+    rival: Ranked | None
+    """The fastest that decodes from left to right; None where that is the reference, or was not scored."""
     best: list[Ranked]
     """The best system at each speed-up, the fastest last; empty where none is known to be faster than the reference."""
     winner: Ranked | None
@@ -73,6 +79,12 @@ class Verdict:
     where none is faster. None where there is no other system."""
     doubt: str | None
     """Why the times deserve doubt; None where they do not."""
+
+    @property
+    def shown(self) -> list[Ranked]:
+        """The rival and the best systems, the slowest first."""
+        rival = [self.rival] if self.rival and self.rival not in (*self.best, self.winner) else []
+        return sorted([*rival, *self.best], key=lambda system: -system.latency.median)
 
 
 def verdict(inputs: Inputs) -> Verdict | None:
@@ -83,7 +95,9 @@ def verdict(inputs: Inputs) -> Verdict | None:
     values = {key: metrics[inputs.leading].mean for key, metrics in scored.items() if inputs.leading in metrics}
     if reference not in timed or reference not in values:
         return None
-    faster, taken = best_speedups(inputs), engine_footprints(inputs)
+    faster, taken = best_speedups(inputs, reference), engine_footprints(inputs)
+    rival = rival_key(inputs)
+    faster_than_rival = {} if rival == reference else best_speedups(inputs, rival)
 
     def ranked(key: Key) -> Ranked:
         tested, *others = [None if key == reference else _difference(inputs, key, reference, name) for name in sets]
@@ -94,6 +108,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
             gap=tested.mean if tested else values[key] - values[reference],
             worse_on=[name for name, d in zip(sets[1:], others, strict=True) if d and d.is_worse(inputs.leading_sign)],
             speedup=None if key == reference else faster.get(key),
+            over_rival=None if key == rival else faster_than_rival.get(key),
             latency=timed[key],
             footprint=taken[*key, timed[key].engine],
             directory=_directory(inputs, key[0]),
@@ -108,6 +123,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
         test_set=sets[0],
         agrees_only=sets[0] in inputs.config.filled,
         reference=ranked(reference),
+        rival=next((other for other in others if other.key == rival), None),
         best=at_speedups(fast, inputs.leading_sign, chosen) if fast else [],
         winner=chosen,
         doubt=doubt(inputs),
@@ -210,10 +226,10 @@ def lines(found: Verdict | None, report: str | Path) -> list[str]:
         return [MISSING, f"report: {report}"]
     reference = found.reference
     result = [f"{name(reference.key)}: {reference.value:.1f} {found.metric} on {found.test_set}; {cost(reference)}"]
-    result += [f"{advantage(system, found.metric)}; {cost(system)}" for system in found.best]
+    result += [f"{advantage(system, found)}; {cost(system)}" for system in found.shown]
     if not found.best and found.winner:
         known = "no system is faster; " if found.winner.speedup else ""
-        result.append(f"{known}the best is {advantage(found.winner, found.metric)}")
+        result.append(f"{known}the best is {advantage(found.winner, found)}")
     if found.agrees_only:
         result.append(f"The references of {found.test_set} are the teacher's outputs: scores are agreement with it.")
     if found.doubt:
@@ -230,13 +246,17 @@ def name(key: Key) -> str:
     return " ".join(part for part in key if part)
 
 
-def advantage(system: Ranked, metric: str) -> str:
-    """Such as "3.1x faster: dag-distilled greedy, -0.4 BLEU (-0.9 to 0.1)"."""
-    gap = f"{system.gap:+.1f} {metric}"
+def advantage(system: Ranked, found: Verdict) -> str:
+    """Such as "3.1x faster: dag-distilled greedy, -0.4 BLEU (-0.9 to 0.1), 1.5x the rival's speed"."""
+    gap = f"{system.gap:+.1f} {found.metric}"
     if system.difference:
         gap += f" ({system.difference.low:+.1f} to {system.difference.high:+.1f})"
     if system.worse_on:
         gap += f", significantly worse on {', '.join(system.worse_on)}"
+    if system == found.rival:
+        gap += ", the autoregressive rival"
+    if system.over_rival and system.over_rival.ratio >= APART:
+        gap += f", {system.over_rival.ratio:.1f}x the rival's speed"
     ratio = f"{system.speedup.ratio:.1f}x faster: " if system.speedup and system.speedup.ratio >= APART else ""
     return f"{ratio}{name(system.key)}, {gap}"
 

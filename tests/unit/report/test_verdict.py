@@ -24,7 +24,9 @@ def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> 
     )  # fmt: skip
     difference = Difference(mean=gap, low=gap - 1, high=gap + 1, lower=significant, higher=0, seeds=1)
     footprint = Footprint(megabytes=1.25, cold_start=None, peak_megabytes=60.4)
-    return Ranked((name, "argmax"), 50 + gap, difference, gap, [], None, latency, footprint, f"systems/{name}", None)
+    return Ranked(
+        (name, "argmax"), 50 + gap, difference, gap, [], None, None, latency, footprint, f"systems/{name}", None
+    )
 
 
 def names(systems: list[Ranked]) -> list[str]:
@@ -142,6 +144,31 @@ def test_a_worse_score_on_another_test_set_is_named(inputs: Inputs) -> None:
     assert found and worse_on == {"teacher": [], "cmlm": [], "ctc": ["coco"]}
     worse = [line for line in verdict.lines(found, "report.html") if "), significantly worse on coco" in line]
     assert len(worse) == 1 and "faster: ctc collapse" in worse[0]
+
+
+def test_the_rival_has_a_line_and_what_is_faster_its_speed_over_it(inputs: Inputs) -> None:
+    """It is no answer to be faster than the teacher's beam alone; here its greedy search is beaten in both."""
+    scores = [row | {"value": 1.0} if row["search"] == "greedy" else row for row in inputs.scores]
+    found = verdict.verdict(replace(inputs, scores=scores, comparison=[]))
+    assert found and found.rival and found.rival.key == ("teacher", "greedy") and found.rival not in found.best
+    assert names(found.shown) == ["teacher", *names(found.best)], "the slowest first"
+    rival, *_, fastest = verdict.lines(found, "report.html")[1 : len(found.best) + 2]
+    assert "x faster: teacher greedy, " in rival and ", the autoregressive rival; " in rival
+    over = found.best[-1].over_rival
+    assert over and over.ratio == pytest.approx(10.7 * 0.6, 0.1)
+    assert "x faster: ctc collapse, " in fastest and f", {over.ratio:.1f}x the rival's speed; " in fastest
+    slower = replace(found.best[-1], over_rival=replace(over, ratio=1.05))
+    assert "rival" not in verdict.advantage(slower, found)
+
+
+def test_the_rival_is_named_once(inputs: Inputs) -> None:
+    beam = [row for row in inputs.latency if (row["system"], row["search"]) == ("teacher", "beam5")]
+    greedy = [row | {"search": "greedy", "total_seconds": row["total_seconds"] / 1.05} for row in beam]
+    found = verdict.verdict(replace(inputs, latency=[*beam, *greedy]))
+    assert found and found.rival and found.rival == found.winner and not found.best
+    assert "\n".join(verdict.lines(found, "report.html")).count("teacher greedy") == 1
+    alone = verdict.verdict(replace(inputs, latency=beam))
+    assert alone and alone.rival is None and alone.reference.over_rival is None, "it is the reference"
 
 
 @pytest.mark.parametrize(("factor", "is_faster"), [(1.05, False), (1.15, True)])
