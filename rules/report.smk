@@ -94,6 +94,11 @@ rule build_report:
             caption="captions/results.rst",
             category="Tables",
         ),
+        differences=report(
+            f"{R}/report/differences.csv",
+            caption="captions/differences.rst",
+            category="Tables",
+        ),
         verdict=f"{R}/report/verdict.txt",
     log:
         f"{R}/logs/build_report/report.log",

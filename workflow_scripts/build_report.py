@@ -1,4 +1,4 @@
-"""Build the report: one self-contained HTML page, its figures as PNG, every number as CSV, the verdict as text."""
+"""Build the report: one self-contained HTML page, its figures as PNG, its numbers as CSV, the verdict as text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from retort.report.figures import (
 )
 from retort.report.inputs import Paths, read_inputs
 from retort.report.page import render
-from retort.report.results import results_csv
+from retort.report.results import differences_csv, results_csv
 from retort.report.summary import test_sets
 from retort.workflow.scripting import run_script
 
@@ -68,6 +68,7 @@ def main(args: argparse.Namespace) -> None:
     for name, png in figures.items():
         write_bytes(args.output / f"{name}.png", png or placeholder(f"{name}: nothing to draw yet"))
     write_bytes(args.output / "results.csv", results_csv(inputs).encode())
+    write_bytes(args.output / "differences.csv", differences_csv(inputs).encode())
     write_bytes(args.output / "report.html", render(inputs, figures).encode())
     summary = verdict.lines(verdict.verdict(inputs), args.output / "report.html")
     write_bytes(args.output / "verdict.txt", "".join(f"{line}\n" for line in summary).encode())

@@ -1,1 +1,1 @@
-"""The report: one self-contained HTML page, its figures and a table of every number."""
+"""The report: one self-contained HTML page, its figures, and tables of its numbers."""

@@ -1,13 +1,15 @@
-"""Every number of a run as one long CSV table."""
+"""The numbers of a run as CSV: one long table of what was measured, and one of the differences between systems."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
+from retort.data.tables import COMPARISON
 from retort.filenames import MODEL_DESCRIPTION
-from retort.report.inputs import Inputs
+from retort.report.inputs import Inputs, Row
 from retort.report.mixing import mixed_systems
 from retort.report.summary import SHARES, logged_means
 from retort.report.timing import best_engines, engine_latencies, time_columns
@@ -27,15 +29,20 @@ def results_csv(inputs: Inputs) -> str:
 
     One row per system, training data, seed, test set, search and metric; columns that do not apply are empty.
     """
+    parts = (_score_rows, _latency_rows, _training_rows, _modality_rows, _length_rows, _exposure_rows)
+    return _csv(COLUMNS, [row for part in parts for row in part(inputs)])
+
+
+def differences_csv(inputs: Inputs) -> str:
+    """The comparison table: one row per system, seed, search, test set, baseline and metric."""
+    return _csv(COMPARISON.schema.names, inputs.rows_in_order(inputs.comparison))
+
+
+def _csv(columns: Sequence[str], rows: Sequence[Row]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_score_rows(inputs))
-    writer.writerows(_latency_rows(inputs))
-    writer.writerows(_training_rows(inputs))
-    writer.writerows(_modality_rows(inputs))
-    writer.writerows(_length_rows(inputs))
-    writer.writerows(_exposure_rows(inputs))
+    writer.writerows(rows)
     return out.getvalue()
 
 

@@ -62,11 +62,10 @@ class Entry:
     data: str
     objective: str
     is_baseline: bool
-    special_baseline: Key | None
-    """The baseline of ``difference``, where it is not the common one."""
     parameters: float | None
     scores: dict[str, Spread]
-    difference: Difference | None
+    differences: list[tuple[Key | None, Difference]]
+    """To each of its baselines, None the one that is common to all, which comes first."""
     latency: Latency | None
     footprint: Footprint | None
     """In the engine of ``latency``."""
@@ -151,10 +150,6 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     for key, scores in score_spreads(inputs, test_set).items():
         system, search = key
         sizes = timed.get(key, {})
-        special = _special_baseline(inputs, key)
-        baselines = [inputs.baseline]
-        if special:
-            baselines = [str(Run(special[0], seed, special[1])) for seed in _seeds(inputs, special[0])]
         costs = [checkpoint.costs() for run, checkpoint in inputs.checkpoints.items() if run.system == system]
         seconds, updates, parameters = (_finite(costs, name) for name in ("train_seconds", "updates", "parameters"))
         result.append(
@@ -163,11 +158,10 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 search=search,
                 data=_data(inputs, system),
                 objective=objective(inputs, system),
-                special_baseline=special,
                 is_baseline=inputs.baseline in {str(Run(system, seed, search)) for seed in _seeds(inputs, system)},
                 parameters=parameters[0] if parameters else None,
                 scores=scores,
-                difference=difference(inputs, key, test_set=test_set, baselines=baselines),
+                differences=_differences(inputs, key, test_set),
                 latency=sizes.get(1),
                 footprint=taken.get((*key, sizes[1].engine)) if 1 in sizes else None,
                 best=max(sizes.values(), key=lambda latency: latency.throughput, default=None),
@@ -179,12 +173,16 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
     return result
 
 
-def _special_baseline(inputs: Inputs, key: Key) -> Key | None:
-    """System and search that this one is compared with in place of the common baseline, if any."""
+def _differences(inputs: Inputs, key: Key, test_set: str) -> list[tuple[Key | None, Difference]]:
+    """To the baselines that the configuration names for this system, or else to the common one."""
     system, search = key
     named = inputs.config.evaluation.baselines.get(system)
     pairs = counterparts(search, named, inputs.config.searches_of) if named else []
-    return next((pair for pair in pairs if pair != (system, search)), None)
+    runs = {pair: [str(Run(pair[0], seed, pair[1])) for seed in _seeds(inputs, pair[0])] for pair in pairs}
+    common = [inputs.baseline]
+    opponents = {None if own == common else pair: own for pair, own in runs.items() if pair != key} or {None: common}
+    found = [(opponent, difference(inputs, key, test_set, own)) for opponent, own in opponents.items()]
+    return sorted(((opponent, d) for opponent, d in found if d), key=lambda pair: pair[0] is not None)
 
 
 def gaps(inputs: Inputs, test_set: str) -> list[Gap]:

@@ -20,7 +20,7 @@ from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
 from retort.report import budgets, dag, figures, page, summary, timing
 from retort.report.inputs import Checkpoint, Inputs, Paths, best_outputs, read_inputs, read_stages, sample_ids
-from retort.report.results import COLUMNS, results_csv
+from retort.report.results import COLUMNS, differences_csv, results_csv
 from retort.report.verdict import doubt, lines, verdict
 from tests.unit.fakes_evaluation import corpus, translations
 from tests.unit.fakes_report import EVIL, RULES, config, run_on_disk
@@ -59,6 +59,7 @@ def arguments_of(config: Path, **parts) -> dict:
 @pytest.mark.slow
 def test_all_files_are_written(report):
     assert sorted(path.name for path in report.iterdir()) == [
+        "differences.csv",
         "em_iterations.png",
         "lengths.png",
         "mixed_training.png",
@@ -78,7 +79,7 @@ def test_the_page_shows_the_numbers(report, inputs):
     html = (report / "report.html").read_text()
     (entry,) = [entry for entry in summary.entries(inputs, "flickr") if entry.system == "ctc"]
     assert f'{page.number(entry.scores["BLEU"].mean)} <span class="sd">±{page.number(entry.scores["BLEU"].sd)}' in html
-    assert f"<td>{page.signed(entry.difference.mean)}" in html
+    assert f"<td>{page.signed(entry.differences[0][1].mean)}" in html
     assert f"{page.number(entry.speedup.ratio)}\N{MULTIPLICATION SIGN} <span" in html
     assert page.number(entry.best.throughput, 1) in html
     assert "4.32" in html
@@ -170,7 +171,7 @@ def test_another_leading_metric_is_followed_everywhere(tmp_path, leading, signat
     (entry,) = [entry for entry in summary.entries(inputs, "flickr") if entry.system == "ctc"]
     wanted = ("ctc", leading, "teacher/seed1/beam5")
     (row,) = [r for r in inputs.comparison if (r["system"], r["metric"], r["baseline"]) == wanted]
-    assert entry.difference.mean == row["difference"]
+    assert [(None, row["difference"])] == [(baseline, d.mean) for baseline, d in entry.differences]
     (gap,) = summary.gaps(inputs, "flickr")
     assert gap.gap == gap.scores_distilled[leading].mean - gap.scores_raw[leading].mean
     assert f"<th>{leading}</th><th>BLEU</th><th>distinct-1</th>" in html and signature in html
@@ -206,23 +207,30 @@ def test_entries_follow_the_config_and_hold_the_baseline(inputs):
     assert (teacher.speedup.ratio, teacher.speedup.low, teacher.speedup.high) == (1, 1, 1)
     assert ctc.speedup.low <= ctc.speedup.ratio <= ctc.speedup.high
     assert ctc.speedup.ratio == pytest.approx(0.120 / 0.0112, rel=0.1)
-    assert ctc.difference.seeds == 2 and ctc.data == "distilled" and ctc.objective == "ctc"
+    assert ctc.differences[0][1].seeds == 2 and ctc.data == "distilled" and ctc.objective == "ctc"
     assert ctc.parameters == 4_321_000 and ctc.updates.mean == 6000
     assert ctc.minutes.mean == pytest.approx(21 + 1.5 / 60)
 
 
 @pytest.mark.slow
-def test_a_system_with_a_baseline_of_its_own_is_compared_with_that(inputs):
-    special = replace(inputs, config=config(NAMES, (1, 2), evaluation={"baselines": {"ctc": "ctc-raw"}}))
+def test_a_system_with_baselines_of_its_own_is_compared_with_each(inputs):
+    baselines = {"ctc": ["ctc-raw", "teacher/beam5"]}
+    special = replace(inputs, config=config(NAMES, (1, 2), evaluation={"baselines": baselines}))
     entries = {entry.system: entry for entry in summary.entries(special, "flickr")}
-    assert (entries["ctc"].special_baseline, entries["vanilla"].special_baseline) == (("ctc-raw", "collapse"), None)
+    shown = {name: [baseline for baseline, _ in entry.differences] for name, entry in entries.items()}
+    assert shown["ctc"] == [("ctc-raw", "collapse"), ("teacher", "beam5")] and shown["vanilla"] == [None]
+    html = page.render(special, NO_FIGURES)
+    assert html.count(">to ctc-raw collapse</span>") == html.count(">to teacher beam5</span>") == 1
+    once = replace(special, scores=[row for row in inputs.scores if (row["system"], row["seed"]) != ("teacher", 2)])
+    (entry,) = [entry for entry in summary.entries(once, "flickr") if entry.system == "ctc"]
+    assert [baseline for baseline, _ in entry.differences] == [None, ("ctc-raw", "collapse")], "the common one is first"
     rows = [
         row["difference"]
         for row in inputs.comparison
         if (row["system"], row["metric"]) == ("ctc", "BLEU") and row["baseline"].startswith("ctc-raw/")
     ]
-    assert len(rows) == 2 and entries["ctc"].difference.mean == pytest.approx(sum(rows) / 2)
-    assert entries["vanilla"].difference == summary.entries(inputs, "flickr")[-1].difference
+    assert len(rows) == 2 and entries["ctc"].differences[0][1].mean == pytest.approx(sum(rows) / 2)
+    assert entries["vanilla"].differences == summary.entries(inputs, "flickr")[-1].differences
 
 
 def test_what_an_objective_counts_is_a_mean_over_its_training(inputs, report):
@@ -581,6 +589,14 @@ def test_results_hold_every_number_once(inputs):
     assert ("ctc", "distilled", "1", "flickr", "collapse", "latency_ms@1") in by_key
     assert ("ctc", "distilled", "2", "flickr", "collapse", "sentences_per_second@64") in by_key
     assert by_key["ctc", "distilled", "2", "", "", "parameters"]["value"] == "4321000"
+
+
+def test_every_comparison_is_in_the_table_of_differences(inputs):
+    rows = list(csv.DictReader(differences_csv(inputs).splitlines()))
+    assert len(rows) == len(inputs.comparison) and {row["metric"] for row in rows} == {"BLEU", "chrF", "TER"}
+    (wanted,) = [row for row in inputs.comparison if (row["system"], row["seed"], row["metric"]) == ("ctc", 2, "chrF")
+                 and row["baseline"] == "ctc-raw/seed2/collapse"]  # fmt: skip
+    assert {column: str(value) for column, value in wanted.items()} in rows
 
 
 def test_samples_take_the_first_search_and_seed(inputs):
