@@ -38,6 +38,7 @@ onstart:
         Call.of(workflow).write(Path(R))
         prepare_cluster()
         record_progress()
+        warn_of_old_config()
     forget_recorded(Path(R, "state"), is_recorded)
     stop_jobs_on_signals(STOP_FILE)
 

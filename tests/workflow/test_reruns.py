@@ -267,6 +267,13 @@ def test_progress_is_that_of_the_jobs_up_to_a_rule(checkout: Checkout) -> None:
     assert [job["rule"] for job in progress["jobs"]] == ["prepare_corpus"]
 
 
+def test_a_report_of_an_earlier_configuration_is_warned_of(finished: Checkout) -> None:
+    name = finished.configure(changed(lambda c: c["report"].update(title="New")), "changed.yaml")
+    report = ("--rerun-triggers", "mtime", "--forcerun", "build_report", "--configfile")
+    assert "results/tiny/config.json is of an earlier configuration" in finished.snakemake(*report, name)
+    assert "of an earlier configuration" not in finished.snakemake(*report, "tiny.yaml")
+
+
 def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_after_them(checkout: Checkout) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     lines = [f"{letters[i % 26]}{letters[i % 7]} {letters[i % 11 :]} {letters[: i % 13]}." for i in range(90)]
