@@ -174,6 +174,7 @@ class TextReader:
             raise RetortError(
                 f"{self.text.name}: line {line}, byte {offset + error.start} of the text (from 0): invalid UTF-8 "
                 f"(0x{data[error.start]:02x}: {error.reason}); expected UTF-8: convert the file first"
+                f"{_removal(self.text)}"
             ) from None
         return text.removeprefix("\ufeff") if offset == 0 else text
 
@@ -181,14 +182,12 @@ class TextReader:
         text = self.text
         if text.sha256 in (None, self.sha256):
             return
-        advice = "not the text that the configuration names: correct the file or the sha256"
-        if text.origin == "download":
-            text.path.unlink(missing_ok=True)
-            advice = (
-                "the downloaded file was removed: run again; if the error remains, the text at the address has changed"
-            )
+        if removal := _removal(text):
+            advice = f"{removal}; if the error remains, the text at the address has changed"
+        else:
+            advice = "; not the text that the configuration names: correct the file or the sha256"
         raise RetortError(
-            f"{text.name}: the SHA-256 of the text inside is {self.sha256}, expected {text.sha256}; {advice}"
+            f"{text.name}: the SHA-256 of the text inside is {self.sha256}, expected {text.sha256}{advice}"
         )
 
 
@@ -293,10 +292,24 @@ def _check_beginning(chunk: bytes, text: Text) -> None:
 
 
 def _unreadable(text: Text, error: BaseException) -> RetortError:
+    # an error with a number is the system's, and says nothing of the file
+    removal = "" if isinstance(error, OSError) and error.errno is not None else _removal(text)
     return RetortError(
         f"{text.name}: cannot be read: {error or type(error).__name__}; expected plain text, gzip, bzip2, xz or "
-        f"zstd, or a .zip or .tar archive, and a whole file"
+        f"zstd, or a .zip or .tar archive, and a whole file{removal}"
     )
+
+
+def _removal(text: Text) -> str:
+    """Remove a download that turned out to be damaged, so that the next run fetches it again; the end of an error that
+    says so. Empty for a file that stays: one that is no download, or in a cache that cannot be written."""
+    if text.origin != "download":
+        return ""
+    try:
+        text.path.unlink(missing_ok=True)
+    except OSError:
+        return ""
+    return "; the downloaded file was removed: run again"
 
 
 def _open(text: Text, stack: ExitStack) -> Any:

@@ -171,15 +171,40 @@ def test_a_wrong_checksum_gives_both(tmp_path):
         list(reader(pack(tmp_path, "gz", CONTENT), sha256=expected))
 
 
-def test_a_download_with_a_wrong_checksum_is_removed(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (gzip.compress(CONTENT), "expected 000.*; the downloaded file was removed: run again; if the error remains"),
+        (gzip.compress(CONTENT * 100)[:-20], "cannot be read: .* a whole file; the downloaded file was removed"),
+        ("ä".encode()[:1], "line 1, byte 0 .*: convert the file first; the downloaded file was removed"),
+    ],
+    ids=["checksum", "cut", "bytes"],
+)
+def test_a_damaged_download_is_removed(tmp_path, content, found):
     address = "https://example.org/text.gz"
     path = cached_path(address, tmp_path)
-    path.write_bytes(gzip.compress(CONTENT))
+    path.write_bytes(content)
     located = locate(TextSource(location=address, sha256="0" * 64), None, tmp_path)
     assert located.origin == "download"
-    with pytest.raises(RetortError, match=r"https://example\.org/text\.gz \(read from .*was removed"):
+    with pytest.raises(RetortError, match=rf"https://example\.org/text\.gz \(read from .*{found}"):
         list(TextReader(located))
     assert not path.exists()
+
+
+def test_a_damaged_file_is_removed_only_from_the_cache(tmp_path, monkeypatch):
+    address, whole = "https://example.org/text.gz", gzip.compress(CONTENT * 100)
+    (tmp_path / "text.gz").write_bytes(whole[:-20])
+    cached_path(address, tmp_path).write_bytes(whole)
+    mine = locate(TextSource(location=str(tmp_path / "text.gz")), None, tmp_path)
+    mirrored = locate(TextSource(location=address), tmp_path, tmp_path)
+    for located in (mine, mirrored):
+        with pytest.raises(RetortError, match="a whole file$"):
+            list(TextReader(located))
+    downloaded = locate(TextSource(location=address), None, tmp_path)
+    monkeypatch.setattr(sources, "_open", lambda text, stack: (tmp_path / "nothing").open("rb"))
+    with pytest.raises(RetortError, match="a whole file$"):
+        list(TextReader(downloaded))
+    assert mine.path.exists() and downloaded.path.exists()
 
 
 def test_files_that_cannot_be_read(tmp_path):
