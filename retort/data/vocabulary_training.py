@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from retort.filenames import VOCABULARY_DESCRIPTION
 # Constant: the pieces depend on the number of threads, through the order in which partial sums are added.
 _TRAINING_THREADS = 4
 _LONGEST_SENTENCE_BYTES = 65_536
+_RESERVED = "\u2585"
+"""sentencepiece's sign for what is unknown; it leaves out sentences that hold it."""
 _ROWS_AT_ONCE = 8192
 _ALWAYS: dict[str, Any] = {
     "pad_id": PAD,
@@ -131,7 +134,18 @@ class _Sample:
             if table is TRANSLATIONS:
                 sampled = sampled.filter(pc.is_null(sampled.column("rejected")))
             for column in columns:
-                yield from filter(None, (" ".join(text.split()) for text in sampled.column(column).to_pylist()))
+                for text in sampled.column(column).to_pylist():
+                    yield from _sentences(text)
+
+
+def _sentences(text: str) -> list[str]:
+    """The text as sentences that sentencepiece leaves out none of: without its reserved sign, and a long one cut, at
+    white space where there is some. Runs of white space are single spaces."""
+    line = " ".join(text.replace(_RESERVED, " ").split())
+    if len(line.encode()) <= _LONGEST_SENTENCE_BYTES:
+        return [line] if line else []
+    # a character has four bytes at most
+    return textwrap.wrap(line, _LONGEST_SENTENCE_BYTES // 4, break_on_hyphens=False)
 
 
 def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
@@ -182,7 +196,7 @@ def possible_size(text: Iterable[str], size: int) -> int:
     Words in one context alone, numbers, and letters written apart have few pieces. How few only sentencepiece knows,
     and what it says of one size does not hold for all smaller ones.
     """
-    lines = [" ".join(line.split()) for line in text if line.strip()]
+    lines = [sentence for line in text for sentence in _sentences(line)]
     # every character, the sign for a space, and the special pieces
     least = len(set().union(*lines) - {" "}) + 1 + len(IDS)
     size = max(size, least)

@@ -103,6 +103,19 @@ def test_errors_while_reading_the_corpus_are_not_lost(tmp_path):
         train_vocabulary(tmp_path / "train.parquet", config.Vocabulary(), 1, tmp_path / "v")
 
 
+def test_long_texts_and_those_with_a_sign_of_sentencepiece_are_learnt_from(corpus, tmp_path):
+    rows = [
+        ("the house\u2585Ω", "das Haus"),
+        ("the old green tree " * 5000 + "Ж", "das Haus"),
+        ("语" * 30_000 + "茶", "das alte Haus"),
+    ]
+    sources, targets = zip(*corpus[1], *rows, strict=True)
+    write_table(tmp_path / "t", CORPUS, pa.table({"id": range(403), "source": sources, "target": targets}))
+    learnt = train_vocabulary(tmp_path / "t", config.Vocabulary(size=64, character_coverage=1), 1, tmp_path / "v")
+    assert all(UNK not in learnt.encode_source([character])[0] for character in "ΩЖ语茶")
+    assert UNK in learnt.encode_source(["\u2585"])[0]
+
+
 def test_no_text(tmp_path):
     write_table(tmp_path / "c.parquet", CORPUS, CORPUS.schema.empty_table())
     with pytest.raises(RetortError, match="no text"):
