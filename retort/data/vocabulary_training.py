@@ -233,7 +233,7 @@ def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:
         bytes_off = ", or turn vocabulary.byte_fallback off" if settings.byte_fallback else ""
         return (
             f"{text}: a vocabulary of {sizes[1]} pieces cannot hold the special tokens and every character, which "
-            f"are {sizes[2]}: set vocabulary.size above {sizes[2]}, or lower vocabulary.character_coverage "
+            f"are {sizes[2]}: set vocabulary.size to {sizes[2]} or more, or lower vocabulary.character_coverage "
             f"({settings.character_coverage}){bytes_off}"
         )
     if "sentences_.empty()" in message:

@@ -1,6 +1,7 @@
 import io
 import json
 import random
+import re
 
 import pyarrow as pa
 import pytest
@@ -180,8 +181,12 @@ def test_with_byte_fallback_nothing_is_unknown(corpus, tmp_path):
 
 
 def test_a_vocabulary_that_cannot_hold_the_bytes_says_so(corpus, tmp_path):
-    with pytest.raises(RetortError, match=r"set vocabulary.size above \d+.*or turn vocabulary.byte_fallback off"):
+    remedy = r"set vocabulary.size to (\d+) or more.*or turn vocabulary.byte_fallback off"
+    with pytest.raises(RetortError, match=remedy) as error:
         train_vocabulary(corpus[0], config.Vocabulary(size=100, byte_fallback=True), 1, tmp_path / "v")
+    least = int(re.search(remedy, str(error.value))[1])
+    trained = train_vocabulary(corpus[0], config.Vocabulary(size=least, byte_fallback=True), 1, tmp_path / "v")
+    assert trained.source_size == least
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
