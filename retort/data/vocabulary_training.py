@@ -79,12 +79,17 @@ def train_vocabulary(
         model, facts["sentences"] = _train(sample, settings)
         vocabulary = Vocabulary(model, model, str(output))
     else:
-        models = {}
+        models, problems = {}, []
         facts["sentences"] = 0
         for side in ("source", "target"):
             sample = _Sample(corpus, (side,), sentences=settings.sample_sentences, seed=seed, outputs=outputs)
-            models[side], read = _train(sample, settings)
-            facts["sentences"] += read
+            try:
+                models[side], read = _train(sample, settings)
+                facts["sentences"] += read
+            except RetortError as error:
+                problems.append(str(error))
+        if problems:
+            raise RetortError("; ".join(dict.fromkeys(problems)))
         vocabulary = Vocabulary(models["source"], models["target"], str(output))
     vocabulary.copy_to(output)
     facts |= {
@@ -224,16 +229,17 @@ def possible_size(text: Iterable[str], size: int) -> int:
 def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:
     """Error message for a vocabulary that cannot be trained: the cause and the remedy."""
     text = f"{sample.corpus} ({' and '.join(sample.sides)} side)"
+    joint = "" if settings.joint else ", or vocabulary.joint to true"
     if sizes := _TOO_HIGH.search(message):
         return (
             f"{text}: the text is too small for a vocabulary of {sizes[1]} pieces; the largest possible is {sizes[2]}: "
-            f"set vocabulary.size to {sizes[2]} or less"
+            f"set vocabulary.size to {sizes[2]} or less{joint}"
         )
     if sizes := re.search(r"required_chars\. (\d+) vs (\d+)", message):
         bytes_off = ", or turn vocabulary.byte_fallback off" if settings.byte_fallback else ""
         return (
             f"{text}: a vocabulary of {sizes[1]} pieces cannot hold the special tokens and every character, which "
-            f"are {sizes[2]}: set vocabulary.size to {sizes[2]} or more, or lower vocabulary.character_coverage "
+            f"are {sizes[2]}: set vocabulary.size to {sizes[2]} or more{joint}, or lower vocabulary.character_coverage "
             f"({settings.character_coverage}){bytes_off}"
         )
     if "sentences_.empty()" in message:

@@ -99,9 +99,19 @@ def test_a_size_that_does_not_suit_the_text(corpus, tmp_path, size, kind, said):
     assert not (tmp_path / "v").exists()
 
 
-def test_errors_while_reading_the_corpus_are_not_lost(tmp_path):
-    with pytest.raises(RetortError, match=r"train\.parquet: no such file"):
-        train_vocabulary(tmp_path / "train.parquet", config.Vocabulary(), 1, tmp_path / "v")
+def test_a_size_that_does_not_suit_either_side(corpus, tmp_path):
+    said = r"source side.* is (\d+): .*or less, or vocabulary.joint to true; .*target side.* is (\d+): .*joint to true$"
+    with pytest.raises(RetortError, match=said) as error:
+        train_vocabulary(corpus[0], config.Vocabulary(size=5000, joint=False), 1, tmp_path / "v")
+    smaller = min(int(size) for size in re.search(said, str(error.value)).groups())
+    trained = train_vocabulary(corpus[0], config.Vocabulary(size=smaller, joint=False), 1, tmp_path / "v")
+    assert trained.source_size == trained.target_size == smaller
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_errors_while_reading_the_corpus_are_not_lost(tmp_path, joint):
+    with pytest.raises(RetortError, match=r"^\S*train\.parquet: no such file; expected a table in Parquet$"):
+        train_vocabulary(tmp_path / "train.parquet", config.Vocabulary(joint=joint), 1, tmp_path / "v")
 
 
 def test_long_texts_and_those_with_a_sign_of_sentencepiece_are_learnt_from(corpus, tmp_path):
