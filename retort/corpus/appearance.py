@@ -40,6 +40,8 @@ _SIDES = (
 )
 """What fields of source and target are called, also in the plural, and with other words before or behind."""
 _SHOWN = 40
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+"""A field in the quotes of a spreadsheet, which are doubled inside."""
 
 
 def foreign_format(beginning: bytes) -> str | None:
@@ -94,3 +96,8 @@ def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:
         yield "it begins as XML, such as a TMX file, and is read line by line, tags and all; use layout: tmx"
     elif column is not None and all(map(is_column_name, map(str.strip, line.split("\t")))):
         yield f"line 1 looks like names of columns ({line.strip()[:_SHOWN]!r}) and is read as text; remove it"
+    rows = [] if column is None else [row.split("\t") for row in text.split("\n")[:-1]]
+    fields = [row[column].strip() for row in rows if column < len(row)]
+    quoted = list(filter(_QUOTED.fullmatch, fields))
+    if 2 * len(quoted) > len(fields) or any('""' in field[1:-1] for field in quoted):
+        yield f"quotes of a spreadsheet ({quoted[0][:_SHOWN]!r}) are read as text; write column {column} without them"
