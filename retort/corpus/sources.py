@@ -97,8 +97,9 @@ def in_mirror(source: TextSource, mirror: Path) -> Path | None:
 class TextReader:
     """Iterates over the lines of a text, once; then ``lines`` is their number and ``sha256`` the digest of the text.
 
-    ``several``: lines hold references, separated by tabs. Raises RetortError for bytes that are not UTF-8, a column or
-    field that a line lacks, a file that cannot be read, and, at the end, a checksum that is not the expected one.
+    ``several``: lines hold references, separated by tabs, and are not stripped. Raises RetortError for bytes that
+    are not UTF-8, a column or field that a line lacks, a file that cannot be read, and, at the end, a checksum that is
+    not the expected one.
     """
 
     def __init__(self, text: Text, several: bool = False):
@@ -122,7 +123,8 @@ class TextReader:
                         f"column(s) found, counted from 0; correct the line or the column"
                     )
                 line = fields[column]
-            yield line.strip()
+            # a tab at the end of several references is that of an empty one
+            yield line if self.several else line.strip()
         self._check()
 
     def _extracted_lines(self) -> Iterator[str]:
@@ -235,7 +237,7 @@ def readers(pair: TextPair, mirror: Path | None, cache: Path) -> list[tuple[Text
 
 
 def _references(line: str, reader: TextReader) -> list[str]:
-    references = [reference.strip() for reference in line.split("\t")]
+    references = [reference.strip() for reference in line.split("\t")] if line.strip() else [""]
     if len(references) > 1 and not all(references):
         raise RetortError(
             f"{reader.text.name}: line {reader.lines}: reference {references.index('') + 1} of {len(references)} is "

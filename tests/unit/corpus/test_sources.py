@@ -339,12 +339,13 @@ def test_pairs_of_several_texts(tmp_path):
 
 def test_several_references_of_a_line(tmp_path):
     (tmp_path / "s").write_text("1\n2\n3\n4\n")
-    (tmp_path / "r").write_text("a\tb b\nc\n\n d \t e \r\n")
+    (tmp_path / "r").write_text("a\tb b\nc\n \t\r\n d \t e \r\n")
     found = list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
     assert found == [("1", ["a", "b b"]), ("2", ["c"]), ("3", [""]), ("4", ["d", "e"])]
-    (tmp_path / "r").write_text("a\nb\t\tc\nd\ne\n")
-    with pytest.raises(RetortError, match=r"/r: line 2: reference 2 of 3 is empty"):
-        list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
+    for line, number in [("b\t\tc", 2), ("\tb\tc", 1), (" b\tc\t \r", 3)]:
+        (tmp_path / "r").write_text(f"a\n{line}\nd\ne\n")
+        with pytest.raises(RetortError, match=rf"/r: line 2: reference {number} of 3 is empty"):
+            list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
     (tmp_path / "r").write_text("a\tb\n")
     with pytest.raises(RetortError, match=r"/s has 4 lines and .*/r has 1;"):
         list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
