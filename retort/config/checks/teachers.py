@@ -109,6 +109,9 @@ def _renumbered(corpus: CorpusSection | None) -> Iterator[str]:
             yield "corpus.carve numbers each split from 0"
         if len(corpus.train.source) > 1 or corpus.monolingual:
             yield "corpus.train is read from several files"
+        pairs = filter(None, (corpus.train, corpus.valid, *corpus.tests.values()))
+        for layout in sorted({text.layout for pair in pairs for text in pair.source} - {"lines"}):
+            yield f"the corpus has sources in layout {layout}"
 
 
 def source_only_checks(sections: Sections) -> Iterator[Problem]:

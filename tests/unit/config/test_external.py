@@ -40,6 +40,7 @@ def problem(**sections: Any) -> str:
 
 TABLE = {"kind": "table", "path": "t.tsv", "key": "id"}
 TEXT = {"kind": "text", "train": {"source": "s.txt"}}
+JSON = {"location": "s.jsonl", "layout": "json", "field": "source"}
 
 
 @pytest.mark.parametrize(
@@ -48,12 +49,14 @@ TEXT = {"kind": "text", "train": {"source": "s.txt"}}
         ({**TEXT, "carve": {}}, "corpus.carve numbers each split from 0, so that an id is no line number"),
         ({**TEXT, "train": {"source": ["s.txt", "more.txt"]}}, "corpus.train is read from several files"),
         ({**TEXT, "monolingual": ["more.txt"]}, "corpus.train is read from several files"),
+        ({**TEXT, "train": {"source": JSON}}, "the corpus has sources in layout json, so that an id is no line number"),
+        ({**TEXT, "valid": {"source": {**JSON, "layout": "tmx"}}}, "the corpus has sources in layout tmx"),
     ],
 )
 def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, Any], message: str) -> None:
     splits = {} if "carve" in corpus else {"valid": {"source": "v.txt"}, "tests": {"test": {"source": "w.txt"}}}
     table = {**TABLE, "held_out": {"valid": "v.tsv", "test": "w.tsv"}}
-    found = problem(corpus={**corpus, **splits}, external_teacher=table)
+    found = problem(corpus={**splits, **corpus}, external_teacher=table)
     assert f"external_teacher.key: {message}" in found and "use key: source" in found
 
 
