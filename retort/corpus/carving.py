@@ -31,14 +31,22 @@ SPLITS = ("train", "valid", "test")
 REPEAT = len(SPLITS)
 """In the place of a split: the pair came before, and is in valid or test already."""
 
+_SELECTORS = frozenset(map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]))
+"""Marks that say how a character is drawn, as after emoji."""
+
 
 def sharing_key(text: str) -> str:
-    """The key that texts share which count as the same: NFKC, case folded, letters and digits, single spaces.
+    """The key that texts share which count as the same: NFKC, case folded, letters with their marks (such as vowel
+    signs) and digits, single spaces.
 
     Where there is neither, as in a text of emoji or signs, all that is visible.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if c.isalnum() else " " for c in folded).split()) or " ".join(folded.split())
+    return " ".join("".join(c if _is_of_word(c) else " " for c in folded).split()) or " ".join(folded.split())
+
+
+def _is_of_word(c: str) -> bool:
+    return c.isalnum() or (c > "~" and unicodedata.category(c) in ("Mn", "Mc") and c not in _SELECTORS)
 
 
 def carve(path: Path, settings: Carve) -> np.ndarray:

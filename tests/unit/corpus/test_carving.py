@@ -109,7 +109,14 @@ def test_memory_is_some_bytes_per_pair(tmp_path, monkeypatch):
 def test_sharing_key():
     assert sharing_key("  Straße, \uff21\uff22\uff23—42! ") == sharing_key("STRASSE abc 42") == "strasse abc 42"
     assert sharing_key(" + -  ") == "+ -" != sharing_key("\U0001f600")
+    assert sharing_key("❤\ufe0f") != sharing_key("☀\ufe0f") and sharing_key("❤\ufe0f ja") == "ja"
     assert SPLITS[0] == "train"
+
+
+@pytest.mark.parametrize(("text", "other"), [("दिन", "दान"), ("मैं जाता हूँ", "मैं जाती हूँ"), ("ไป", "ไปี่"), ("ที่นี่", "ที่นั่น")])
+def test_words_that_differ_in_their_marks_differ(text, other):
+    assert sharing_key(text) != sharing_key(other) and sharing_key(f"«{text}!»") == text
+    assert sharing_key("Cafe\u0301, año") == sharing_key("CAFÉ AN\u0303O") == "café año"
 
 
 @pytest.mark.parametrize("pairs", [[], [("a", "b")] * 30, [("a", "b"), ("c", "d")]])
