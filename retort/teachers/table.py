@@ -41,13 +41,12 @@ class TableAnswers(Teacher):
                     f"remove one of the two"
                 )
             self.outputs[key] = [one_line(text) for text in texts[: section.outputs]]
-        # sources are asked about as one line
+        # the spaces of a source may be others in the corpus
         for key in [key for key in self.outputs if isinstance(key, str) and one_line(key) != key]:
             self.outputs.setdefault(one_line(str(key)), self.outputs[key])
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
-        by_source = self.section.key == "source"
-        keys: list[Key] = [question.source if by_source else question.id for question in questions]
+        keys = list(map(self._key_of, questions))
         missing = [key for key in keys if key not in self.outputs]
         if missing:
             shown = ", ".join(map(repr, missing[:SHOWN])) + (", ..." if len(missing) > SHOWN else "")
@@ -57,6 +56,12 @@ class TableAnswers(Teacher):
             )
         for question, key in zip(questions, keys, strict=True):
             yield Answer(question, [Output(text) for text in self.outputs[key]])
+
+    def _key_of(self, question: Question) -> Key:
+        """Its id, or its source: as it is where the table has it so, else on one line."""
+        if self.section.key == "id":
+            return question.id
+        return question.source if question.source in self.outputs else one_line(question.source)
 
 
 def open_teacher(section: TableTeacher, split: str, threads: int, spent: tuple[int, int]) -> TableAnswers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from workflow_scripts import ask_teacher
 QUESTIONS = [Question(4, "a cat"), Question(9, "a dog")]
 
 
-def answers(path: Path, **keys: Any) -> dict[int, list[str]]:
+def answers(path: Path, questions: Sequence[Question] = QUESTIONS, **keys: Any) -> dict[int, list[str]]:
     teacher = open_external(TableTeacher(kind="table", path=str(path), **keys), "train")
-    return {answer.question.id: [output.text for output in answer.outputs] for answer in teacher.answer(QUESTIONS)}
+    return {answer.question.id: [output.text for output in answer.outputs] for answer in teacher.answer(questions)}
 
 
 def parquet(path: Path, **columns: Any) -> Path:
@@ -42,6 +43,8 @@ def written(path: Path, text: str | bytes) -> Path:
 def test_a_source_is_found_by_its_words_whatever_the_spaces_between_them(tmp_path: Path) -> None:
     table = written(tmp_path / "a.tsv", "a  cat\teine Katze\na\u00a0dog\tein Hund\na dog\tder Hund\n")
     assert answers(table) == {4: ["eine Katze"], 9: ["der Hund"]}
+    questions = [Question(1, "a  cat"), Question(2, "a\u00a0cat"), Question(3, "a\u00a0dog"), Question(4, "a  dog")]
+    assert list(answers(table, questions).values()) == [["eine Katze"], ["eine Katze"], ["ein Hund"], ["der Hund"]]
 
 
 def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
