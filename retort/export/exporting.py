@@ -34,7 +34,7 @@ from retort.models.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
-from retort.runtime.opening import check_near
+from retort.runtime.opening import check_described
 
 ExportEngine = Literal["onnx", "ctranslate2"]
 """Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
@@ -79,7 +79,7 @@ def export_system(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
     output = Path(os.path.realpath(output))
-    check_near(checkpoint, [MODEL_DESCRIPTION])
+    check_described(checkpoint, [MODEL_DESCRIPTION])
     trained = load_checkpoint(checkpoint, torch.device("cpu"))
     if engine is None:
         engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"

@@ -40,7 +40,7 @@ def open_system(
     other engines decode as many as there are. Raises RetortError, naming the file, for what cannot be loaded.
     """
     directory = Path(directory)
-    check_near(directory)
+    check_described(directory)
     if not (directory / BUNDLE).exists():
         torch_engine = _engine("torch", directory)
         return torch_engine.TorchSystem(  # type: ignore[no-any-return]
@@ -88,8 +88,8 @@ def _engine(name: str, directory: Path) -> Any:
         ) from None
 
 
-def check_near(directory: Path, names: Sequence[str] = (MODEL_DESCRIPTION, BUNDLE)) -> None:
-    """Raises RetortError if there is no system in ``directory`` and one is near: the message proposes it. What lacks
+def check_described(directory: Path, names: Sequence[str] = (MODEL_DESCRIPTION, BUNDLE)) -> None:
+    """Raises RetortError if there is no system in ``directory``. The message proposes one that is near. What lacks
     nothing but its description, or has another one, is named as such.
 
     ``names`` are those of the files that describe a system.
@@ -105,6 +105,8 @@ def check_near(directory: Path, names: Sequence[str] = (MODEL_DESCRIPTION, BUNDL
             )
     if (near := _near_system(directory, names)) is not None:
         raise RetortError(f"{directory / MODEL_DESCRIPTION}: no such file; did you mean {near}?")
+    there = "another directory" if directory.is_dir() else "a file" if directory.exists() else "no such directory"
+    raise RetortError(f"{directory}: {there}; expected the directory of a system, which has {' or '.join(names)}")
 
 
 def _near_system(directory: Path, names: Sequence[str]) -> Path | None:
@@ -130,7 +132,7 @@ def _near_system(directory: Path, names: Sequence[str]) -> Path | None:
 def read_objective(directory: Path | str) -> dict[str, Any]:
     """The objective that the system of a directory was trained with, a section of the configuration."""
     directory = Path(directory)
-    check_near(directory)
+    check_described(directory)
     if (directory / BUNDLE).exists():
         path, objective = directory / BUNDLE, read_facts(directory)["objective"]
     else:

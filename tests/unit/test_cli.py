@@ -401,7 +401,7 @@ def test_standard_streams_of_other_commands(name, unbuffered):
 
 def test_a_missing_model_is_named(retort, tmp_path):
     status, out, errors = retort(stdin=b"abc\n", model=tmp_path / "absent")
-    assert (status, out) == (2, "") and errors.startswith(f"error: retort: {tmp_path}/absent/model.json: ")
+    assert (status, out) == (2, "") and errors.startswith(f"error: retort: {tmp_path}/absent: no such directory;")
     assert errors.count("\n") == 1
 
 

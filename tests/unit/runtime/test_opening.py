@@ -155,8 +155,23 @@ def test_what_a_bundle_cannot_do_is_refused(systems):
         with pytest.raises(RetortError, match="search ctc_beam needs a table of n-grams"):
             open_system(systems / name, config.CtcBeam(kind="ctc_beam").model_dump())
     assert open_system(bundle, config.LengthParallel(kind="length_parallel", candidates=1).model_dump())
-    with pytest.raises(RetortError, match=r"absent/model\.json: cannot be read"):
-        open_system(systems / "absent")
+
+
+NOTHING = {
+    "absent": (lambda path: None, "no such directory"),
+    "a file": (Path.touch, "a file"),
+    "empty": (Path.mkdir, "another directory"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_what_is_no_system_is_named_without_torch(tmp_path, monkeypatch, name):
+    make, message = NOTHING[name]
+    make(tmp_path / "x")
+    monkeypatch.setitem(sys.modules, "torch", None)  # its import fails
+    monkeypatch.delitem(sys.modules, "retort.runtime.torch_engine", raising=False)
+    with pytest.raises(RetortError, match=rf"x: {message}; expected .* has model\.json or bundle\.json"):
+        open_system(tmp_path / "x")
 
 
 PROGRAM = """
