@@ -297,7 +297,7 @@ def test_the_bundle_says_what_it_is_and_what_was_measured(tmp_path, vocabulary):
     assert facts == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert (facts["engine"], facts["precision"], facts["family"]) == ("onnx", "int8", "parallel")
     assert facts["search"] == search_of({"kind": "ctc_collapse"}).model_dump()
-    assert facts["searches"] == ["ctc_collapse", "ctc_beam"]
+    assert facts["searches"] == list(searches(config.Ctc(name="ctc")))
     assert facts["parity"]["lines"] == 3 and facts["parity"]["changed_outputs"] in range(4)
     assert facts["parity"]["bleu"] >= 0 and isinstance(facts["parity"]["bleu_difference"], float)
     assert set(facts["versions"]) == {"retort", "torch", "onnx", "onnxruntime"}
@@ -324,14 +324,24 @@ def test_a_float32_graph_that_changes_an_output_is_refused(tmp_path, vocabulary,
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
+def any_of(kinds):
+    return " or ".join(kinds)
+
+
 REFUSED = {
-    "left to right": ({"name": "autoregressive"}, {}, "onnx", None, "decodes by greedy or beam, which --format onnx"),
+    "left to right": (
+        {"name": "autoregressive"},
+        {},
+        "onnx",
+        None,
+        f"decodes by {any_of(config.Autoregressive.searches())}, which --format onnx",
+    ),
     "in parallel": (
         {"name": "ctc"},
         {},
         "ctranslate2",
         None,
-        "decodes by ctc_collapse or ctc_beam, which --format ctranslate2",
+        f"decodes by {any_of(config.Ctc.searches())}, which --format ctranslate2",
     ),
     "both modes": ({"name": "janus"}, {}, "ctranslate2", None, "which --format ctranslate2 cannot"),
     "recurrent": ({"name": "autoregressive"}, {"family": "gru"}, "ctranslate2", None, "this is a recurrent model"),
@@ -340,7 +350,7 @@ REFUSED = {
         {},
         "onnx",
         {"kind": "beam"},
-        "can decode it by dag_path or dag_beam or joint_viterbi",
+        f"can decode it by {any_of(searches(config.Dag(name='dag')))}",
     ),
     "a teacher's choice": (
         VANILLA,
