@@ -9,7 +9,7 @@ the target before it, times ``skip_target``. With A[i, j] the cost of the first 
                   A[i, j-1] - log P_j(blank),                          skip the prediction
                   A[i-1, j] - skip_target log P_max(j,1)(Y_i))         skip the target
 
-where A[0, 0] = 0 and only the first and the second, or the third, apply on the borders i = 0 and j = 0.
+where A[0, 0] = 0. On the border i = 0 only the second applies, on j = 0 only the third.
 
 Shape letters: b batch, i target token (0 is before the first), j slot, k = i classes of a sentence (blank, then its own
 tokens), s = i + j diagonal, w way into a cell.

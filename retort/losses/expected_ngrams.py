@@ -37,8 +37,8 @@ def ctc_bigrams(log_probs_btk: Tensor, target_bn: Tensor, slots_b: Tensor) -> Te
 def ctc_bigram_total(blank_bt: Tensor, repeats_bt: Tensor, slots_b: Tensor) -> Tensor:
     """Expected number of all bigrams of the collapsed outputs [b]: their length less one, unless they are empty.
 
-    ``blank_bt`` are log-probabilities of the blank, ``repeats_bt`` those that a slot repeats the token before it, as of
-    ``retort.losses.repeat_probs``.
+    ``blank_bt`` are log-probabilities of the blank, ``repeats_bt`` probabilities that a slot repeats the token before
+    it, as of ``retort.losses.repeat_probs``.
     """
     inside_bt = torch.arange(blank_bt.shape[1], device=slots_b.device) < slots_b[:, None]
     length_b = ((1 - blank_bt.exp() - repeats_bt) * inside_bt).sum(1)

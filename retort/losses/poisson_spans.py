@@ -25,10 +25,10 @@ class Spans(NamedTuple):
 
 
 def random_spans(tokens_bt: Tensor, ratio: float, mean_length: float, generator: torch.Generator) -> Spans:
-    """Spans whose lengths sum to ceil(ratio x tokens): the last one is cut to that sum.
+    """Spans whose lengths sum to at most ceil(ratio x tokens): the last one is cut to that sum.
 
     There is at most one span per token. Starts are distinct and uniform. A span that would run past the end of its
-    sentence has length 1.
+    sentence has length 1, so the sum can be smaller.
     """
     real_bt = tokens_bt != PAD
     count_b = real_bt.sum(1)

@@ -32,7 +32,8 @@ class Hypothesis:
     passes: int
     """Decoder passes spent."""
     log_probs: list[float] | None = field(default=None, compare=False)
-    """Log-probability of each token in its slot, in nats; None for searches from left to right."""
+    """Log-probability of each token in its slot, in nats; None for searches that decode next tokens, and for those
+    that declare ``scores_tokens`` as false."""
 
 
 def run_search(

@@ -57,7 +57,8 @@ def fill(
     impossible: Sequence[int],
     token_bonus: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens [b, t] with eos after the last decoded slot, their log-probabilities [b, t] (nats), and the passes [b].
+    """Tokens [b, t] with eos after the last decoded slot, their log-probabilities [b, t] (nats, less ``token_bonus``
+    for eos), and the passes [b].
 
     ``limit_b``: length limits in tokens; t is the largest plus 1, for eos. ``block``: slots per pass, None: all.
     ``impossible``: ids that no slot holds.

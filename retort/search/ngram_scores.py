@@ -158,8 +158,9 @@ def forget_scores() -> None:
 def most_probable(
     log_probs_rc: np.ndarray, count: int, min_share: float, top_r: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the at most ``count`` largest values of each row that are at least log ``min_share`` below
-    ``top_r``: row by row, the largest first. ``top_r`` is the row's largest by default. Those of -inf are left out."""
+    """Rows and columns of the at most ``count`` largest values of each row that are at least ``top_r`` + log
+    ``min_share``: row by row, the largest first. ``top_r`` is the row's largest by default. Those of -inf are left out.
+    """
     columns = log_probs_rc.shape[1]
     if min_share > 0:
         top_r = log_probs_rc.max(1) if top_r is None else top_r
