@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retort.config import OBJECTIVES
 from retort.corpus.cleaning import loss_warning
 from retort.corpus.encoding import unknown_warning
 from retort.data.runs import Run
@@ -21,9 +22,7 @@ SIGNIFICANT = 0.05
 SHORT = 0.97
 """Brevity penalty below which the figure's note names a system: 3 % of its BLEU are lost to length."""
 SHARES = {
-    "infeasible": "sentences of a batch whose target does not fit into the slots: they train nothing",
-    "truncated": "target tokens dropped from the loss for their low probability",
-    "skipped": "target tokens that no slot was left for",
+    **{untrained.part: untrained.what for objective in OBJECTIVES for untrained in objective.untrained},
     "blanks": "slots aligned with a blank",
     "revealed": "target tokens, or slots, shown to the decoder",
 }
