@@ -42,22 +42,22 @@ def measure(
     a table's text against the references, ``log_likelihoods`` are the mean log p per token of both under the first
     teacher, ``words`` gives the words of a text.
     """
-    rows, tables = [], (selection, first)
-    for metric, (value, base), bound in (
-        (LENGTH, map(mean_length, tables), lambda value: guards.length * value),
-        (DISTINCT, (distinct_words(table, words) for table in tables), lambda value: guards.distinct_words * value),
-        (QUALITY, map(quality, tables), lambda value: guards.quality * value),
-        (LIKELIHOOD, log_likelihoods, lambda value: value - guards.likelihood),
-    ):
-        rows.append({"metric": metric, "value": value, "first": base, "least": bound(base)})
+    length, first_length = mean_length(selection), mean_length(first)
+    distinct, first_distinct = distinct_words(selection, words), distinct_words(first, words)
+    bleu, first_bleu = quality(selection), quality(first)
+    likelihood, first_likelihood = log_likelihoods
     score, first_score = (selection[name].to_numpy().astype(float) for name in ("score", "first_score"))
     finite = np.isfinite(score) & np.isfinite(first_score)
-    facts = {
-        CHANGED: float((selection["rank"].to_numpy() > 0).mean()),
-        CANDIDATES: float(selection["candidates"].to_numpy().mean()),
-        GAIN: float((score[finite] - first_score[finite]).mean()) if finite.any() else 0.0,
-    }
-    return rows + [{"metric": metric, "value": value, "first": None, "least": None} for metric, value in facts.items()]
+    rows = (
+        (LENGTH, length, first_length, guards.length * first_length),
+        (DISTINCT, distinct, first_distinct, guards.distinct_words * first_distinct),
+        (QUALITY, bleu, first_bleu, guards.quality * first_bleu),
+        (LIKELIHOOD, likelihood, first_likelihood, first_likelihood - guards.likelihood),
+        (CHANGED, float((selection["rank"].to_numpy() > 0).mean()), None, None),
+        (CANDIDATES, float(selection["candidates"].to_numpy().mean()), None, None),
+        (GAIN, float((score[finite] - first_score[finite]).mean()) if finite.any() else 0.0, None, None),
+    )
+    return [dict(zip(("metric", "value", "first", "least"), row, strict=True)) for row in rows]
 
 
 def missed(rows: Iterable[dict[str, Any]]) -> list[str]:
