@@ -138,39 +138,43 @@ class Weighting:
     def _paced_weights(
         self, paced: SelfPaced, share: float, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]
     ) -> Tensor:
-        weight_b = torch.ones(len(batch.ids))
-        distilled_b = torch.zeros(len(batch.ids), dtype=torch.bool)
+        raw_b = torch.ones(len(batch.ids), dtype=torch.bool)
         if batch.distilled_b is not None:
-            distilled_b = batch.distilled_b.cpu()
-        similarity = paced.criterion == "similarity"
-        if similarity:
+            raw_b = ~batch.distilled_b.cpu()
+        if paced.criterion == "similarity":
+            waiting = {RAW: raw_b}
             values_b = torch.zeros(len(batch.ids))
-            values_b[~distilled_b] = self.unlikeness.of(batch.ids.cpu()[~distilled_b])
+            values_b[raw_b] = self.unlikeness.of(batch.ids.cpu()[raw_b])
         else:
+            waiting = {RAW: raw_b, DISTILLED: ~raw_b}
             values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
             if not paced.random:
                 values_b = self._values(paced, model, batch).cpu() + TIES * values_b
-        waiting = {RAW: ~distilled_b} if similarity else {RAW: ~distilled_b, DISTILLED: distilled_b}
-        surplus = state.setdefault("surplus", {})
+        weight_b = torch.ones(len(batch.ids))
         for kind, chosen_b in waiting.items():
-            if not chosen_b.any():
-                continue
-            own_b = values_b[chosen_b]
-            before = surplus.get(kind, 0.0)
-            if paced.among == "batch":
-                own_weight_b = weights_of_easiest(own_b, share * len(own_b) - before, kind=paced.weights)
-            elif similarity:
-                own_weight_b = weights_within(own_b, self.window, share=share, kind=paced.weights)
-            else:
-                windows = state.setdefault("windows", {})
-                windows[kind] = last_values(windows.get(kind, []), own_b, paced.window)
-                within = min(max(share - before / paced.window, 0.0), 1.0)
-                own_weight_b = weights_within(own_b, windows[kind], share=within, kind=paced.weights)
-            weight_b[chosen_b] = own_weight_b
-            after = before + int((own_weight_b > 0).sum()) - share * len(own_b)
-            # what is rounded off is below 1; more is of batches that keep their only sample, and no other batch's debt
-            surplus[kind] = min(max(after, -1.0), 1.0) if paced.among == "batch" else after
+            if chosen_b.any():
+                weight_b[chosen_b] = self._weights_of_kind(kind, paced, share, values_b[chosen_b], state)
         return weight_b.to(batch.weights.device)
+
+    def _weights_of_kind(
+        self, kind: str, paced: SelfPaced, share: float, values_b: Tensor, state: dict[str, Any]
+    ) -> Tensor:
+        """Weights of the samples of one kind, whose surplus and last values are in ``state``."""
+        surplus = state.setdefault("surplus", {})
+        before = surplus.get(kind, 0.0)
+        if paced.among == "batch":
+            weight_b = weights_of_easiest(values_b, share * len(values_b) - before, kind=paced.weights)
+        elif paced.criterion == "similarity":
+            weight_b = weights_within(values_b, self.window, share=share, kind=paced.weights)
+        else:
+            windows = state.setdefault("windows", {})
+            windows[kind] = last_values(windows.get(kind, []), values_b, paced.window)
+            within = min(max(share - before / paced.window, 0.0), 1.0)
+            weight_b = weights_within(values_b, windows[kind], share=within, kind=paced.weights)
+        after = before + int((weight_b > 0).sum()) - share * len(values_b)
+        # what is rounded off is below 1; more is of batches that keep their only sample, and no other batch's debt
+        surplus[kind] = min(max(after, -1.0), 1.0) if paced.among == "batch" else after
+        return weight_b
 
     def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:
         """The criterion of each sample [b], without dropout; larger is harder."""
