@@ -110,6 +110,9 @@ class GeneratedCorpus(CorpusSection):
         return self.train_pairs
 
 
+Layout = Literal["lines", "json", "tmx", "fairytaleqa"]
+
+
 class TextSource(Section):
     """One text: a local file, or a public address with its checksum; plain, compressed (gzip, bzip2, xz, zstd), or a
     member of a .zip or .tar.*"""
@@ -123,7 +126,7 @@ class TextSource(Section):
     """Name of the file inside a .zip or .tar archive; of a fairytaleqa archive the split: train, val or test."""
     column: int | None = Field(None, ge=0, le=1_000_000)
     """Column of a tab-separated file, counted from 0; null: whole lines."""
-    layout: Literal["lines", "json", "tmx", "fairytaleqa"] = "lines"
+    layout: Layout = "lines"
     """How the file holds texts. lines: one per line. json: one JSON object per line, whose ``field`` is a text, or a
     list of texts that are joined by spaces, or by tabs where they are references; blank lines are passed over.
     tmx: a translation memory, whose ``field`` is a language, such as de; a unit that lacks it is an empty line.
@@ -143,7 +146,7 @@ class TextSource(Section):
     @model_validator(mode="after")
     def _has_a_field(self) -> TextSource:
         if (self.layout == "lines") != (self.field is None):
-            raise ValueError("field is the part that layout json, tmx or fairytaleqa extracts: give both, or neither")
+            raise ValueError("field is the part that a layout other than lines extracts: give both, or neither")
         if self.layout != "lines" and self.column is not None:
             raise ValueError(f"column is for tab-separated lines, not for layout {self.layout}; remove it")
         return self

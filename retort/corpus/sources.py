@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from retort.config import TextPair, TextSource
 from retort.config.addresses import base_name, is_address
+from retort.config.corpus import Layout
 from retort.config.files import MIRROR_VARIABLE
 from retort.corpus import fairytaleqa, json_lines, tmx
 from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, is_tar, suspicions
@@ -48,7 +49,7 @@ class Text:
     sha256: str | None = None
     member: str | None = None
     column: int | None = None
-    layout: Literal["lines", "json", "tmx", "fairytaleqa"] = "lines"
+    layout: Layout = "lines"
     field: str = ""
 
     @property
@@ -109,9 +110,19 @@ class TextReader:
         self.sha256 = ""
 
     def __iter__(self) -> Iterator[str]:
-        if self.text.layout != "lines":
-            yield from self._extracted_lines()
-            return
+        text = self.text
+        match text.layout:
+            case "lines":
+                return self._plain_lines()
+            case "json":
+                lines = json_lines.lines(self._raw_lines(), text.field, text.name, self.several)
+                return self._extracted_lines(lines)
+            case "tmx":
+                return self._extracted_lines(tmx.lines(_chunks(text), text.field, text.name))
+            case "fairytaleqa":
+                return self._extracted_lines(fairytaleqa.lines(text.path, text.member or "", text.field))
+
+    def _plain_lines(self) -> Iterator[str]:
         column = self.text.column
         for line in self._raw_lines():
             self.lines += 1
@@ -127,22 +138,16 @@ class TextReader:
             yield line if self.several else line.strip()
         self._check()
 
-    def _extracted_lines(self) -> Iterator[str]:
+    def _extracted_lines(self, lines: Iterator[str]) -> Iterator[str]:
         """The lines of a file of another layout; the checksum is that of a file with these lines."""
-        text, digest = self.text, hashlib.sha256()
-        if text.layout == "json":
-            lines = json_lines.lines(self._raw_lines(), text.field, text.name, self.several)
-        elif text.layout == "tmx":
-            lines = tmx.lines(_chunks(text), text.field, text.name)
-        else:
-            lines = fairytaleqa.lines(text.path, text.member or "", text.field)
+        digest = hashlib.sha256()
         try:
             for line in lines:
                 self.lines += 1
                 digest.update(f"{line}\n".encode())
                 yield line
         except _UNREADABLE as error:
-            raise _unreadable(text, error) from error
+            raise _unreadable(self.text, error) from error
         self.sha256 = digest.hexdigest()
         self._check()
 
