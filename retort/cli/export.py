@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retort.cli.searches import EXAMPLE, named_search
 from retort.data.streams import write_out
+from retort.engines import EXPORT_ENGINES
 from retort.errors import RetortError
 from retort.workflow.arguments import count
 
@@ -20,7 +21,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export.add_argument("--output", type=Path, required=True, help="directory to write; must not exist or be empty")
     export.add_argument(
         "--format",
-        choices=["onnx", "ctranslate2"],
+        choices=EXPORT_ENGINES,
         help="onnx for models that decode in parallel, ctranslate2 for those from left to right; default: what fits",
     )
     export.add_argument("--precision", choices=["float32", "int8"], default="float32", help="default float32")

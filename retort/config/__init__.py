@@ -17,7 +17,7 @@ from retort.config.corpus import (
     Vocabulary,
 )
 from retort.config.em import Em, Guards, em_iteration, em_student, em_systems, em_teacher
-from retort.config.evaluation import Distillation, Engine, Evaluation, Exposure, Latency, Report
+from retort.config.evaluation import Distillation, Evaluation, Exposure, Latency, Report
 from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher, Filters
 from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
@@ -98,7 +98,6 @@ __all__ = [
     "Distillation",
     "Draw",
     "Em",
-    "Engine",
     "Evaluation",
     "Exposure",
     "ExternalSection",

@@ -11,6 +11,7 @@ from retort.config.base import FilePath, Name, Section
 from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
 from retort.config.tokenizers import Tokenizer
+from retort.engines import ENGINES, Engine
 
 
 class Distillation(Section):
@@ -125,9 +126,6 @@ class Evaluation(Section):
         return self
 
 
-Engine = Literal["torch", "onnx", "ctranslate2"]
-
-
 class Latency(Section):
     """Latency and throughput over real test sentences."""
 
@@ -146,7 +144,7 @@ class Latency(Section):
     """CPU threads of each decoder; null: as many as the job is given."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights in torch."""
-    engines: list[Engine] = Field(["torch", "onnx", "ctranslate2"], min_length=1)
+    engines: list[Engine] = Field(list(ENGINES), min_length=1)
     """Engines that time each system, as far as they can run it: torch runs all, onnx what decodes in parallel without a
     teacher, ctranslate2 Transformers that decode from left to right. A system's latency is that in its fastest one."""
     exported_precision: Literal["int8", "float32"] = "int8"

@@ -6,17 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = {"onnx": "ONNX Runtime", "ctranslate2": "CTranslate2"}
 
-
-def card(facts: Mapping[str, Any], name: str) -> str:
-    """The text of a bundle's README.md."""
+def card(facts: Mapping[str, Any], name: str, engine: str) -> str:
+    """The text of a bundle's README.md. ``engine``: what its engine is called."""
     model, checkpoint = facts["model"], facts["checkpoint"]
     objective = facts["objective"]["name"]
     cut = "as in training" if model["truncate_sources"] else "and the output counts as truncated"
     return f"""# {name}
 
-A sequence generator exported by Retort {facts["versions"]["retort"]} for {NAMES[facts["engine"]]}.
+A sequence generator exported by Retort {facts["versions"]["retort"]} for {engine}.
 
 | | |
 |---|---|

@@ -25,6 +25,7 @@ from retort.models.layers import (
     SelfAttention,
 )
 
+TITLE = "CTranslate2"
 PACKAGES = ("ctranslate2",)
 """What reads or writes the model."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
@@ -24,6 +24,7 @@ from retort.data.files import move, temporary_path, write_bytes, write_json
 from retort.data.ngrams import check_ngrams
 from retort.data.provenance import file_digest
 from retort.data.vocabulary import Vocabulary
+from retort.engines import ExportEngine
 from retort.errors import RetortError
 from retort.export.card import card
 from retort.export.parity import Lines, compare
@@ -35,9 +36,6 @@ from retort.runtime import open_system
 from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
 from retort.runtime.opening import check_described
-
-ExportEngine = Literal["onnx", "ctranslate2"]
-"""Each is a module or package below ``retort.export``, with ``searches``, ``write`` and ``PACKAGES``."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ def export_system(
         )
         facts["parity"] = _checked(trained, temporary, facts=facts, search=chosen, lines=lines) if lines else None
         _write_facts(temporary, facts)
-        write_bytes(temporary / CARD, card(facts, output.name).encode())
+        write_bytes(temporary / CARD, card(facts, output.name, exporter.TITLE).encode())
         if output.exists():
             # it may be where a shell is; without its facts it is no bundle yet
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == BUNDLE):

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator
 
-from retort.config import Engine, Latency, NgramSearch, Search
+from retort.config import Latency, NgramSearch, Search
 from retort.data.files import text_or_file
 from retort.data.vocabulary import Vocabulary
+from retort.engines import Engine, ExportEngine
 from retort.errors import RetortError
-from retort.export.exporting import ExportEngine, Listed, export_system, exported_searches, list_candidates
+from retort.export.exporting import Listed, export_system, exported_searches, list_candidates
 from retort.models.checkpoint import objective_of
 from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start

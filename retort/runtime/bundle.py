@@ -11,12 +11,12 @@ from typing import Any
 
 from retort.data.files import no_file, read_text
 from retort.data.vocabulary import Vocabulary
+from retort.engines import EXPORT_ENGINES
 from retort.errors import RetortError
 from retort.runtime.names import BUNDLE, NGRAMS
 
 FORMAT = 1
 """Version of the format of bundles."""
-ENGINES = ("onnx", "ctranslate2")
 _FACTS = {
     "engine": str,
     "files": dict,
@@ -129,8 +129,8 @@ def read_facts(directory: Path) -> dict[str, Any]:
     for key, kind in _FACTS.items():
         if not isinstance(facts.get(key), kind):
             raise RetortError(f"{path}: {key} is no {kind.__name__} in it, or absent; export the system again")
-    if facts["engine"] not in ENGINES:
+    if facts["engine"] not in EXPORT_ENGINES:
         raise RetortError(
-            f"{path}: engine {facts['engine']!r}, expected {' or '.join(ENGINES)}; export the system again"
+            f"{path}: engine {facts['engine']!r}, expected {' or '.join(EXPORT_ENGINES)}; export the system again"
         )
     return facts  # type: ignore[no-any-return]

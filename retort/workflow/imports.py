@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from retort.config import Distillation, Engine, Metric, ObjectiveSection, SearchSection, System, metric_named
+from retort.config import Distillation, Metric, ObjectiveSection, SearchSection, System, metric_named
+from retort.engines import EXPORT_ENGINES, Engine
 from retort.models.families import family_module
 
 
@@ -54,10 +55,9 @@ def scoring_modules(system: System) -> set[str]:
 def engine_modules(engine: Engine, systems: Iterable[System]) -> set[str]:
     """Modules that export systems to an engine and run them there."""
     modules = {f"retort.runtime.{engine}_engine"}
-    if engine == "ctranslate2":
-        modules.add("retort.export.ctranslate2")
+    if engine in EXPORT_ENGINES:
+        modules.add(f"retort.export.{engine}")
     if engine == "onnx":
-        modules.add("retort.export.onnx")
         for system in systems:
             kinds = {search.kind for search in system.searches.values()}
             searches = {name for kind in kinds if find_spec(name := f"retort.runtime.search.{kind}")}

@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "retort"
 LAYERS = (
-    "errors", "filenames", "config", "data", "teachers", "corpus", "models", "losses", "search", "objectives",
-    "distillation", "evaluation", "training", "runtime", "export", "serving", "report", "workflow", "cli", "__main__",
+    "errors", "filenames", "engines", "config", "data", "teachers", "corpus", "models", "losses", "search",
+    "objectives", "distillation", "evaluation", "training", "runtime", "export", "serving", "report", "workflow", "cli",
+    "__main__",
 )  # fmt: skip
 """Parts of the package, the lowest first."""
 

@@ -20,6 +20,7 @@ from retort.models.base import EncoderDecoder
 from retort.runtime.candidates import Candidates
 from retort.runtime.names import SHORTLIST
 
+TITLE = "ONNX Runtime"
 PACKAGES = ("onnx", "onnxruntime")
 """What reads or writes the graphs."""
 

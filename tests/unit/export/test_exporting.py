@@ -4,6 +4,7 @@ import json
 import math
 import random
 import shutil
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, Mock
@@ -19,6 +20,7 @@ from retort.data.parquet import write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
 from retort.data.vocabulary import EOS, MASK, PAD, UNK
+from retort.engines import EXPORT_ENGINES
 from retort.errors import RetortError
 from retort.export.exporting import export_system
 from retort.export.onnx import parallel
@@ -369,6 +371,12 @@ def test_what_an_engine_cannot_run_is_refused_with_the_reason(tmp_path, vocabula
     with pytest.raises(RetortError, match=message):
         export_system(tmp_path / "checkpoint", tmp_path / "bundle", engine, search=search)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("engine", EXPORT_ENGINES)
+def test_every_engine_has_a_module_that_writes_and_one_that_runs(engine):
+    assert {"PACKAGES", "TITLE", "searches", "write"} <= set(dir(import_module(f"retort.export.{engine}")))
+    assert callable(import_module(f"retort.runtime.{engine}_engine").open_bundle)
 
 
 def test_a_full_directory_is_not_overwritten(tmp_path, vocabulary):
