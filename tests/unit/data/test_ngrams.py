@@ -178,6 +178,24 @@ def test_frequent_n_grams_are_dropped_too_where_there_is_no_room():
     assert len(counted(sentences(200, seed=1) * 3, 3, most=150).keys) < 200
 
 
+def test_what_is_seen_once_counts_half_where_nothing_is_seen_twice() -> None:
+    texts = [[6, 7, 8], [9]]
+    plain, model = Plain(texts, 2), counted(texts, 2)
+    for context in [], [6], [8]:
+        expected = [plain.prob((BOS, *context), token) for token in range(VOCABULARY)]
+        assert probabilities(model, context).tolist() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("most", "lengths", "dropped"), [(16, [5, 6, 5], 0), (11, [5, 6, 0], 5), (10, [5, 1, 0], 10), (1, [5, 0, 0], 11)]
+)
+def test_the_longest_are_dropped_first_and_single_tokens_never(most: int, lengths: list[int], dropped: int) -> None:
+    counter = NgramCounter(3, most)
+    counter.add(Ragged.from_lists([[6, 7, 6, 7], [8]]))
+    assert [len(keys) for keys, _ in counter._tables] == lengths
+    assert (counter.tokens, counter.dropped) == (5, dropped)
+
+
 def test_a_score_is_the_weight_times_the_log_probability_and_eos_has_no_bonus():
     model = counted(sentences(25), 3)
     one, half = Scorer(model, 1.0, 0.0), Scorer(model, 0.5, 2.0)
