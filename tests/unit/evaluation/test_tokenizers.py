@@ -77,6 +77,14 @@ def test_one_wrong_character_of_ten_by_hand():
     assert score("distinct-1", ["犬は毎朝牛乳を飲む。は"], [[reference]]).value == pytest.approx(1000 / 11)
 
 
+def test_words_of_rouge_are_those_of_english_where_half_of_the_letters_are():
+    english, others = "tok:a-z0-9|stem:porter", "tok:13a|stem:no"
+    for text, words in (("Die Mädchen grüßen", english), ("12 34", english), ("Кошка Bo сидела", others)):
+        assert words in score("ROUGE-1", [text], [[text]]).signature
+    assert "tok:intl|stem:no" in score("ROUGE-1", ["a dog"], [["a dog"]], "intl").signature
+    assert score("ROUGE-1", ["кошка сидела!"], [["Кошка, сидела."]]).value == pytest.approx(100)
+
+
 def test_words_of_chrf_are_the_tokenizers_and_its_characters_are_not():
     reference, hypothesis = "猫は毎朝牛乳を飲む。", "犬は毎朝牛乳を飲む。"
     spaced = score("chrF++", [hypothesis], [[reference]], "char")
