@@ -63,7 +63,13 @@ def test_an_exponential_schedule_cannot_end_at_none():
 
 @pytest.mark.parametrize(
     ("labels", "beta", "asked"),
-    [("hard", DATA, False), ("hard", Mixture(share=1), False), ("hard", OWN, True), ("full", DATA, True)],
+    [
+        ("hard", DATA, False),
+        ("hard", Mixture(share=1), False),
+        ("hard", OWN, True),
+        ("hard", Mixture(schedule="reverse_sigmoid", share=1), True),
+        ("full", DATA, True),
+    ],
 )
 def test_when_the_teacher_is_asked(labels, beta, asked):
     assert options(labels, beta).needs_teacher == asked
@@ -319,6 +325,13 @@ def test_prefixes_made_together_are_those_made_one_batch_after_the_other(student
         (alone,) = prepare(student, [pair], half, [step(seed=number)])
         assert torch.equal(found.output_bt, alone.output_bt) and torch.equal(found.own_r, alone.own_r)
     assert not student.training
+
+
+def test_own_prefixes_are_decoded_without_dropout():
+    model = autoregressive(dropout=0.5).train()
+    found, again = (prepare(model, [batch(SOURCES, TARGETS)], options(), [step()])[0].output_bt for _ in range(2))
+    assert torch.equal(found, again)
+    assert torch.equal(found, prepare(model.eval(), [batch(SOURCES, TARGETS)], options(), [step()])[0].output_bt)
 
 
 @pytest.mark.parametrize("training", [True, False])
