@@ -8,6 +8,8 @@ from torch.nn import functional
 
 from retort import config
 from retort.data.vocabulary import BOS, MASK, PAD
+from retort.losses.masking import random_mask
+from retort.losses.poisson_spans import span_mask
 from retort.losses.symmetric_divergence import cross_entropies_and_divergences
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.janus import JanusModel, places, visibility
@@ -271,6 +273,31 @@ def test_random_masks_are_a_function_of_the_step(masking):
     options = OPTIONS.model_copy(update={"masking": masking})
     totals = [janus.compute(model, pairs, options, Step(torch.Generator().manual_seed(i))).total for i in (1, 1, 2)]
     assert totals[0] == totals[1] != totals[2]
+
+
+def test_masks_are_spans_of_two_tokens_over_seven_tenths_where_that_is_asked():
+    model, pairs = janus_model(), batch(SOURCES, TARGETS)
+    masks = {
+        "uniform": random_mask(pairs.target_bt, torch.Generator().manual_seed(1)),
+        "span": span_mask(pairs.target_bt, 0.7, 2.0, torch.Generator().manual_seed(1)),
+    }
+    for masking, masked in masks.items():
+        options = OPTIONS.model_copy(update={"masking": masking})
+        found = janus.compute(model, pairs, options, Step(torch.Generator().manual_seed(1)))
+        assert found.total == janus_loss(model, pairs, options, masked).total
+
+
+def test_parts_say_what_they_are_means_over():
+    model, (_, masked) = janus_model(), tokens_and_masks()
+    whole = janus_loss(model, batch(SOURCES, TARGETS), OPTIONS, masked)
+    halves = []
+    for own in (slice(0, 2), slice(2, 4)):
+        pairs = batch(SOURCES[own], TARGETS[own])
+        halves.append(janus_loss(model, pairs, OPTIONS, masked[own, : pairs.target_bt.shape[1]]))
+    for name, count in whole.counts.items():
+        assert count == sum(half.counts[name] for half in halves)
+        total = sum(float(half.parts[name] * half.counts[name]) for half in halves)
+        assert total / count == pytest.approx(float(whole.parts[name]), rel=1e-5)
 
 
 @pytest.mark.slow
