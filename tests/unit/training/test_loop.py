@@ -214,6 +214,14 @@ def test_other_final_weights_are_kept_where_they_are_asked_for(tmp_path, asked, 
     assert torch.equal(learner.optimiser.weights, learner.optimiser.master)
 
 
+def test_the_average_must_have_the_lower_loss_where_the_loss_selects(tmp_path):
+    learner = short(tmp_path, select_by="loss", average_best=2)
+    losses = iter([5.0, 4.0, 3.0, 3.5, 4.0, 4.0, 3.2, 3.0])
+    learner.validator = lambda model: {"loss": next(losses)}
+    result = learner.run(tmp_path / "events")
+    assert result.averaged_updates == [6] and result.scores["loss"] == 3.0
+
+
 def timeless(rows):
     return [row[:4] for row in rows if row[2] not in TIMES]
 
