@@ -1,12 +1,15 @@
 """Answers of a real system."""
 
 import random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import retort
 from retort import config
 from retort.export.exporting import export_system
+from retort.runtime.results import Hypothesis, Translation
 from retort.serving.protocol import Asked, Refused, answer, check_sentences
 from tests.unit.fakes_export import saved, text_vocabulary
 
@@ -28,3 +31,18 @@ def test_no_translation_depends_on_the_other_texts_of_a_request(tmp_path):
         check_sentences(translator, Asked([sentences], running_text=True), 2)
     check_sentences(translator, Asked([sentences], running_text=True), 3)
     check_sentences(translator, Asked([sentences]), 1)
+
+
+def test_running_text_has_scores_where_they_are_asked_for():
+    translator: Any = SimpleNamespace(translate_text=lambda t, scores: SimpleNamespace(facts=lambda: (t, scores)))
+    for scores in (True, False):
+        found = answer(translator, Asked(["a", "b"], scores=scores, running_text=True))
+        assert found == {"translations": [("a", scores), ("b", scores)]}
+
+
+def test_who_asks_for_several_outputs_gets_a_list_even_of_one():
+    one = Translation("a", (Hypothesis("A", False),), 0)
+    translator: Any = SimpleNamespace(translate=lambda *_, **__: [one])
+    (found,) = answer(translator, Asked(["a"], n_best=2))["translations"]
+    assert found["hypotheses"] == [{"text": "A", "truncated": False}]
+    assert "hypotheses" not in answer(translator, Asked(["a"]))["translations"][0]

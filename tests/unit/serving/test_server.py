@@ -20,7 +20,7 @@ import pytest
 import retort
 from retort.runtime.results import Hypothesis, Token, Translation
 from retort.serving import server as serving
-from retort.serving.server import Limits, Server
+from retort.serving.server import Incoming, Limits, Server
 
 JSON = {"Content-Type": "application/json"}
 
@@ -135,12 +135,19 @@ def test_refusals_say_why(server: Server, body: Any, status: int, reason: str) -
 
 
 def test_other_paths_types_and_lengths(server: Server) -> None:
-    assert post(server, {"texts": []}, path="/")[0] == 404
+    assert post(server, {"texts": []}, path="/")[0] == post(server, {"texts": []}, path="/translate/de")[0] == 404
     # what a form of another site's page can send
     assert post(server, {"texts": []}, headers={"Content-Type": "text/plain"})[0] == 415
     assert post(server, b"", headers=JSON | {"Transfer-Encoding": "chunked"})[0] in (411, 400)
     assert post(server, b"{}", headers=JSON | {"Content-Length": "-1"})[0] == 411
     assert post(server, b"{}", headers=JSON | {"Content-Length": "9" * 5000})[0] == 413
+    assert post(server, b"{}", headers=JSON | {"Content-Length": "\xb2"})[0] == 411
+
+
+def test_a_type_may_name_its_characters_and_a_body_be_as_long_as_allowed(server: Server) -> None:
+    body = json.dumps({"texts": ["a" * 285]}).encode()
+    assert len(body) == server.limits.bytes
+    assert post(server, body, headers={"Content-Type": "application/json; charset=utf-8"})[0] == 200
 
 
 def test_bodies_of_two_lengths_and_slow_ones_are_refused(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +170,15 @@ def test_a_body_that_ends_early_is_refused(server: Server) -> None:
         client.sendall(b"POST /translate HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{}")
         client.shutdown(socket.SHUT_WR)
         assert b"2 of 200 bytes came" in client.makefile("rb").read()
+
+
+def test_an_answer_has_more_time_than_its_request_had_left() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"a")
+        incoming = Incoming(ours)
+        incoming.end = time.monotonic() + 5
+        assert incoming.readinto(bytearray(1)) == 1 and ours.gettimeout() == serving.SECONDS_TO_SEND
 
 
 @pytest.mark.slow
@@ -296,6 +312,12 @@ def test_a_port_that_is_taken(server: Server) -> None:
         Server("127.0.0.1", 70000, Upper(), server.limits)  # type: ignore[arg-type]
 
 
+def test_an_address_of_version_6_is_in_brackets() -> None:
+    server = Server.__new__(Server)
+    server.address_family, server.server_address = socket.AF_INET6, ("::1", 8080, 0, 0)
+    assert server.address == "http://[::1]:8080"
+
+
 def test_a_name_that_no_host_can_have(server: Server) -> None:
     with pytest.raises(retort.RetortError, match="\udcff, port 0: .*choose another --host"):
         Server("\udcff", 0, Upper(), server.limits)  # type: ignore[arg-type]
@@ -394,8 +416,9 @@ def test_no_more_of_a_refused_body_is_read_than_a_bound(server: Server, monkeypa
 
 
 def test_the_body_of_another_request_is_no_request(server: Server) -> None:
-    answer = raw(server, "GET / HTTP/1.1\r\nContent-Length: 18\r\n\r\nGET / HTTP/1.1\r\n\r\n")
-    assert answer.count(b"HTTP/1.1 ") == 1 and b" 200 " in answer
+    for lengths in ("Content-Length: 18\r\n", "Content-Length: 18\r\n" * 2):
+        answer = raw(server, f"GET / HTTP/1.1\r\n{lengths}\r\nGET / HTTP/1.1\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 ") == 1 and b" 200 " in answer
 
 
 @pytest.mark.parametrize(
