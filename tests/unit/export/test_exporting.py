@@ -22,16 +22,19 @@ from retort.data.tables import CORPUS
 from retort.data.vocabulary import EOS, MASK, PAD, UNK
 from retort.engines import EXPORT_ENGINES
 from retort.errors import RetortError
+from retort.export import parity
 from retort.export.exporting import export_system
 from retort.export.onnx import parallel
 from retort.export.onnx.graph import quantised
 from retort.export.onnx.writing import searches
 from retort.export.parity import Lines, compare, lines_of_run
 from retort.runtime import open_system
-from retort.runtime.search import blocks, joint_viterbi, mask_predict
+from retort.runtime.names import END, LOGITS, MEMORY, NORMALISER, TRANSITIONS
+from retort.runtime.search import blocks, dag_beam, joint_viterbi, length_parallel, mask_predict, slots
 from retort.runtime.search.vertices import Vertices
 from retort.runtime.system import Output
 from retort.search.base import run_search
+from retort.search.ngram_scores import Scorer
 from tests.unit.fakes_export import SHAPES, saved, text_vocabulary
 
 VANILLA = {"name": "vanilla"}
@@ -409,12 +412,40 @@ def test_parity_is_measured_on_the_first_configured_test_set(tmp_path):
     assert lines_of_run(checkpoint).sources == ["newest"]
 
 
+def test_the_first_lines_of_a_test_set_are_compared_and_all_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "CHECKED_LINES", 2)
+    write_table(tmp_path / "corpus/test.a.parquet", CORPUS, corpus_table([1, 2, 3], ["a", "b", "c"], [["x"]] * 3))
+    assert lines_of_run(tmp_path / "systems/ctc/seed1").sources == ["a", "b"]
+    (tmp_path / "source").write_text("\ufeffa \n\n b\n")
+    (tmp_path / "target").write_text("x\ny\nz")
+    lines = parity.lines_of_file(tmp_path / "source", tmp_path / "target")
+    assert (lines.sources, lines.references) == (["a", "", "b"], [["x"], ["y"], ["z"]])
+
+
 def test_the_difference_in_bleu_is_what_the_export_gains() -> None:
     right, wrong = (
         Mock(translate=lambda _, text=text: [Output(text, [6], False, 1)]) for text in ("a b c d", "a b c e")
     )
     facts, _ = compare(right, wrong, Lines("file", ["source"], [["a b c d"]]))
     assert facts["bleu_difference"] == pytest.approx(facts["bleu"] - 100) and facts["bleu"] < 99
+
+
+def test_a_beam_over_a_graph_is_no_longer_than_allowed() -> None:
+    t = 14
+    transitions = np.full((1, t, t), -np.inf, np.float32)
+    for step, log_prob in ((1, -0.1), (3, -3.0)):
+        transitions[0, np.arange(t - step), np.arange(step, t)] = log_prob
+    outputs = {LOGITS: 9 * np.eye(t, dtype=np.float32)[None], TRANSITIONS: transitions}
+    outputs |= {NORMALISER: np.full((1, t), 9, np.float32), END: np.zeros((1, t), np.float32)}
+    graphs = Mock(
+        max_length=40, tokens=np.arange(6, 6 + t), scorer=Scorer(None, 0.0, 0.0), slots=lambda _: np.array([t])
+    )
+    graphs.encoded.return_value = (outputs, None)
+    for ratio, count in ((9.0, t - 2), (0.01, 10)):
+        options = search_of({"kind": "dag_beam", "lm_weight": 0, "max_ratio": ratio}).model_dump()
+        assert len(dag_beam.search(graphs, [[6]], options)[0].tokens) == count
 
 
 def test_joint_viterbi_finds_a_path_of_as_many_tokens_as_are_allowed() -> None:
@@ -445,6 +476,42 @@ def test_each_pass_masks_again_as_many_tokens_as_in_torch(
     options = {"iterations": len(counts), "length_beam": 1}
     assert mask_predict._refined(Mock(), [[6]], options)[3].tolist() == [len(counts)]
     assert [int((call.args[0] == MASK).sum()) for call in rows.best.call_args_list] == counts
+
+
+def test_lengths_are_tried_on_both_sides_of_the_predicted_one_and_within_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    encoded = Mock(most_probable_lengths=lambda _: np.array([[5], [2], [8]]))
+    monkeypatch.setattr(length_parallel, "Encoded", lambda *_: encoded)
+    monkeypatch.setattr(length_parallel, "Rows", lambda _, *rows: [row.tolist() for row in rows])
+    sources, lengths = length_parallel._rows(Mock(max_length=8), [], {"candidates": 4})
+    assert sources == [0] * 4 + [1] * 4 + [2] * 3 and lengths == [3, 4, 5, 6, 2, 3, 4, 5, 6, 7, 8]
+
+
+def fake_graphs(source_length: int, length_scores: list[float], **facts: Any) -> Mock:
+    """The encoder of one source; the classes of lengths begin 3 below the source's."""
+    outputs = {MEMORY: np.zeros((1, 2, 1), np.float32), LOGITS: np.array([length_scores], np.float32)}
+    facts = {"length_slot": False, "length_range": 3, "length_multiplier": 1.0, **facts}
+    return Mock(max_length=12, facts=facts, encoded=lambda *_: (outputs, np.array([source_length], np.int32)))
+
+
+def test_neither_a_length_nor_its_slots_are_more_than_the_model_has() -> None:
+    graphs = fake_graphs(11, [0, 1, 2, 3, 4, 5, 6], length_multiplier=1.5)
+    for count, lengths in ((1, [[12]]), (4, [[12, 12, 12, 11]])):
+        assert slots.Encoded(graphs, [[6]]).most_probable_lengths(count).tolist() == lengths
+    assert slots.Rows(slots.Encoded(graphs, [[6]]), np.zeros(2, int), np.array([5, 9])).count_n.tolist() == [8, 12]
+
+
+def test_an_empty_output_is_a_length_alone_and_never_among_several() -> None:
+    encoded = slots.Encoded(fake_graphs(2, [0, 1, 9, 5, 0, 0, 0]), [[6]])
+    assert encoded.most_probable_lengths(1).tolist() == [[1]]
+    assert encoded.most_probable_lengths(2).tolist() == [[2, 3]]
+
+
+def test_lengths_beyond_all_classes_are_as_probable_as_the_nearest_one() -> None:
+    encoded = slots.Encoded(fake_graphs(5, [0, 0, 0, 0, 0, 0, 1]), [[6]])
+    expected = np.array([0, 0, 1, 1]) - np.log(6 + math.e)
+    assert encoded.length_log_probs(np.zeros(4, int), np.array([1, 2, 8, 11])) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_score_of_blocks_counts_eos(monkeypatch: pytest.MonkeyPatch) -> None:
