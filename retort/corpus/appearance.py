@@ -96,8 +96,10 @@ def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:
         yield "it begins as XML, such as a TMX file, and is read line by line, tags and all; use layout: tmx"
     elif column is not None and all(map(is_column_name, map(str.strip, line.split("\t")))):
         yield f"line 1 looks like names of columns ({line.strip()[:_SHOWN]!r}) and is read as text; remove it"
-    rows = [] if column is None else [row.split("\t") for row in text.split("\n")[:-1]]
-    fields = [row[column].strip() for row in rows if column < len(row)]
-    quoted = list(filter(_QUOTED.fullmatch, fields))
-    if 2 * len(quoted) > len(fields) or any('""' in field[1:-1] for field in quoted):
-        yield f"quotes of a spreadsheet ({quoted[0][:_SHOWN]!r}) are read as text; write column {column} without them"
+    if column is not None:
+        rows = [row.split("\t") for row in text.split("\n")[:-1]]
+        fields = [row[column].strip() for row in rows if column < len(row)]
+        quoted = list(filter(_QUOTED.fullmatch, fields))
+        if 2 * len(quoted) > len(fields) or any('""' in field[1:-1] for field in quoted):
+            shown = repr(quoted[0][:_SHOWN])
+            yield f"quotes of a spreadsheet ({shown}) are read as text; write column {column} without them"

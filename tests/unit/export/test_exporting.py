@@ -417,7 +417,8 @@ def test_the_first_lines_of_a_test_set_are_compared_and_all_of_a_file(
 ) -> None:
     monkeypatch.setattr(parity, "CHECKED_LINES", 2)
     write_table(tmp_path / "corpus/test.a.parquet", CORPUS, corpus_table([1, 2, 3], ["a", "b", "c"], [["x"]] * 3))
-    assert lines_of_run(tmp_path / "systems/ctc/seed1").sources == ["a", "b"]
+    found = lines_of_run(tmp_path / "systems/ctc/seed1")
+    assert found and found.sources == ["a", "b"]
     (tmp_path / "source").write_text("\ufeffa \n\n b\n")
     (tmp_path / "target").write_text("x\ny\nz")
     lines = parity.lines_of_file(tmp_path / "source", tmp_path / "target")
@@ -483,8 +484,10 @@ def test_lengths_are_tried_on_both_sides_of_the_predicted_one_and_within_the_mod
 ) -> None:
     encoded = Mock(most_probable_lengths=lambda _: np.array([[5], [2], [8]]))
     monkeypatch.setattr(length_parallel, "Encoded", lambda *_: encoded)
-    monkeypatch.setattr(length_parallel, "Rows", lambda _, *rows: [row.tolist() for row in rows])
-    sources, lengths = length_parallel._rows(Mock(max_length=8), [], {"candidates": 4})
+    made = Mock()
+    monkeypatch.setattr(length_parallel, "Rows", made)
+    length_parallel._rows(Mock(max_length=8), [], {"candidates": 4})
+    sources, lengths = (row.tolist() for row in made.call_args.args[1:])
     assert sources == [0] * 4 + [1] * 4 + [2] * 3 and lengths == [3, 4, 5, 6, 2, 3, 4, 5, 6, 7, 8]
 
 
