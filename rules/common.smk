@@ -134,6 +134,16 @@ def jobs_to_do():
     return [job for job in workflow.dag.needrun_jobs() if job in leading]
 
 
+def warn_of_old_config():
+    """Say where the report will be of an earlier configuration, which --rerun-triggers mtime and --touch keep."""
+    made = {job.rule.name for job in jobs_to_do()}
+    written = Path(R, "config.json")
+    if "build_report" in made and "write_config" not in made and written.read_text() != f"{to_json(run_config)}\n":
+        logger.warning(
+            f"{written} is of an earlier configuration, and so will be the report; --forcerun write_config writes it again"
+        )
+
+
 @cache
 def warn_of_end(reason):
     """Say once why the EM loop ends."""
