@@ -24,7 +24,7 @@ from retort.config import EXTERNAL, PRETRAINED, em_student
 from retort.config.base import NAME_PATTERN
 from retort.config.em import CHOOSING
 from retort.config.load import load_files, to_json
-from retort.data.files import check_writable
+from retort.data.files import check_writable, read_text
 from retort.data.parquet import read_table
 from retort.data.provenance import value_digest
 from retort.data.runs import Run
@@ -121,7 +121,8 @@ def warn_of_missing_records():
     ends before Snakemake looks for them."""
     made = f"{R}/corpus/{CORPUS_DESCRIPTION}"
     record = Path(".snakemake", "metadata", urlsafe_b64encode(made.encode()).decode())
-    if workflow.exec_mode == ExecMode.DEFAULT and Path(made).exists() and not record.exists():
+    recorded = record.exists() or Path(".snakemake", "metadata.db").exists()
+    if workflow.exec_mode == ExecMode.DEFAULT and Path(made).exists() and not recorded:
         logger.warning(
             f"{R}: nothing is recorded here of how it was made, as where .snakemake was not moved with results: "
             "changed keys and code cannot be seen, only newer files"
@@ -138,7 +139,7 @@ def warn_of_old_config():
     """Say where the report will be of an earlier configuration, which --rerun-triggers mtime and --touch keep."""
     made = {job.rule.name for job in jobs_to_do()}
     written = Path(R, "config.json")
-    if "build_report" in made and "write_config" not in made and written.read_text() != f"{to_json(run_config)}\n":
+    if "build_report" in made and "write_config" not in made and read_text(written) != f"{to_json(run_config)}\n":
         logger.warning(
             f"{written} is of an earlier configuration, and so will be the report; --forcerun write_config writes it again"
         )

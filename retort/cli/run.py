@@ -13,8 +13,8 @@ from retort.errors import RetortError
 
 PLAIN = re.compile(r"-[fFkp]*[nq]|--(dry|logger|quiet)")
 """How flags of snakemake begin with which it says itself what it does."""
-CONFIGURATION = re.compile(r"(?!-|results/)[^=]+\.(ya?ml|json)", re.IGNORECASE)
-"""An argument that names one; no target of the workflow outside of ``results`` does, and no key of --config."""
+CONFIGURATION = re.compile(r"(?!-|results/).+\.(ya?ml|json)", re.IGNORECASE)
+"""An argument that names one; no target of the workflow outside of ``results`` does."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
         "--configfile", "--configfiles", nargs="+", action="extend", default=[str(args.configuration), *layers]
     )
     given, passed_on = files.parse_known_args(args.arguments[len(layers) :])
-    for late in filter(CONFIGURATION.fullmatch, passed_on):
+    # a value of --config may end as a file does
+    for late in (one for one in passed_on if CONFIGURATION.fullmatch(one) and "=" not in one):
         raise RetortError(f"{late}: a configuration goes before targets and flags, or behind --configfile")
     command = [sys.executable, "-m", "snakemake", "--configfile", *given.configfile]
     command += ["--snakefile", str(root / "Snakefile"), *cores]

@@ -94,7 +94,7 @@ class Evaluation(Section):
     """Other baselines for some systems: one or several names per system. A search is compared with the search of the
     same name of each baseline that has one, and with the search of each baseline that names one, such as ctc/collapse;
     or else with the first baseline's first search. A seed is compared with the same seed, or with the first one. The
-    report shows the first comparison."""
+    report shows all of them."""
     batch_tokens: int = Field(4096, ge=16, le=100_000_000)
     """Padded source tokens of a decoding batch."""
     length_buckets: list[Annotated[int, Field(ge=1, le=1_000_000)]] = []

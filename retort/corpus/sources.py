@@ -1,8 +1,8 @@
 """Texts: finding them (a path, a download, a mirror), reading them line by line, and checking what was read.
 
 A line ends with "\\n" and with nothing else; the last line may lack it. White space is stripped from the edges of a
-line (which removes the "\\r" of a file with other line ends); inside, text is unchanged. A file of another layout is
-converted to such lines first. Compressed files are recognised by their first bytes.
+line, or of each reference in it (which removes the "\\r" of a file with other line ends); inside, text is unchanged. A
+file of another layout is converted to such lines first. Compressed files are recognised by their first bytes.
 """
 
 from __future__ import annotations
@@ -181,7 +181,6 @@ class TextReader:
             raise RetortError(
                 f"{self.text.name}: line {line}, byte {offset + error.start} of the text (from 0): invalid UTF-8 "
                 f"(0x{data[error.start]:02x}: {error.reason}); expected UTF-8: convert the file first"
-                f"{_removal(self.text)}"
             ) from None
         return text.removeprefix("\ufeff") if offset == 0 else text
 
@@ -301,6 +300,7 @@ def _check_beginning(chunk: bytes, text: Text) -> None:
 def _unreadable(text: Text, error: BaseException) -> RetortError:
     # an error with a number is the system's, and says nothing of the file
     removal = "" if isinstance(error, OSError) and error.errno is not None else _removal(text)
+    removal += removal and "; if the error remains, check member and layout"
     return RetortError(
         f"{text.name}: cannot be read: {error or type(error).__name__}; expected plain text, gzip, bzip2, xz or "
         f"zstd, or a .zip or .tar archive, and a whole file{removal}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,14 +142,21 @@ class _Sample:
                     yield from _sentences(text)
 
 
-def _sentences(text: str) -> list[str]:
+def _sentences(text: str) -> Iterator[str]:
     """The text as sentences that sentencepiece leaves out none of: without its reserved sign, and a long one cut, at
     white space where there is some. Runs of white space are single spaces."""
     line = " ".join(text.replace(_RESERVED, " ").split())
-    if len(line.encode()) <= _LONGEST_SENTENCE_BYTES:
-        return [line] if line else []
     # a character has four bytes at most
-    return textwrap.wrap(line, _LONGEST_SENTENCE_BYTES // 4, break_on_hyphens=False)
+    longest, start = _LONGEST_SENTENCE_BYTES // 4, 0
+    if len(line.encode()) <= _LONGEST_SENTENCE_BYTES:
+        longest = len(line)
+    while len(line) - start > longest:
+        end = line.rfind(" ", start + 1, start + longest + 1)
+        end = end if end > 0 else start + longest
+        yield line[start:end]
+        start = end + (line[end] == " ")
+    if start < len(line):
+        yield line[start:]
 
 
 def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
@@ -239,7 +245,7 @@ def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:
         bytes_off = ", or turn vocabulary.byte_fallback off" if settings.byte_fallback else ""
         return (
             f"{text}: a vocabulary of {sizes[1]} pieces cannot hold the special tokens and every character, which "
-            f"are {sizes[2]}: set vocabulary.size to {sizes[2]} or more{joint}, or lower vocabulary.character_coverage "
+            f"are {sizes[2]}: set vocabulary.size to {sizes[2]} or more, or lower vocabulary.character_coverage "
             f"({settings.character_coverage}){bytes_off}"
         )
     if "sentences_.empty()" in message:

@@ -105,8 +105,8 @@ def check_described(directory: Path, names: Sequence[str] = (MODEL_DESCRIPTION, 
             )
     if (near := _near_system(directory, names)) is not None:
         raise RetortError(f"{directory / MODEL_DESCRIPTION}: no such file; did you mean {near}?")
-    there = "another directory" if directory.is_dir() else "a file" if directory.exists() else "no such directory"
-    raise RetortError(f"{directory}: {there}; expected the directory of a system, which has {' or '.join(names)}")
+    there = "no system in it" if directory.is_dir() else "a file" if directory.exists() else "no such directory"
+    raise RetortError(f"{directory}: {there}; expected a directory with {' or '.join(names)}")
 
 
 def _near_system(directory: Path, names: Sequence[str]) -> Path | None:

@@ -68,6 +68,8 @@ SEARCHES: dict[str, dict[str, tuple[str, float, float]]] = {
     "ctc": {"collapse": ("ctc_collapse", 1.0, 1.0)},
 }
 
+NO_FIGURES = dict.fromkeys(("quality_latency", "training_curves", "em_iterations", "lengths"))
+
 
 def config(names: Sequence[str] = ("teacher",), seeds: Sequence[int] = (1,), **sections: Any) -> Config:
     """A configuration of these systems; ``sections`` are added to it. The title of the report needs escaping."""

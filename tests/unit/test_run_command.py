@@ -42,6 +42,14 @@ def test_a_value_of_config_may_end_as_a_file_does(started) -> None:
     assert started("my.yaml", "--config", "corpus.mirror=texts.json")[-2:] == ["--config", "corpus.mirror=texts.json"]
 
 
+def test_layers_may_have_any_path(started) -> None:
+    Path("lr=2").mkdir()
+    Path("lr=2/layer.yaml").touch()
+    assert started("my.yaml", "lr=2/layer.yaml", "teacher")[-1] == "teacher"
+    with pytest.raises(SystemExit):
+        started("my.yaml", "lr=3/layer.yaml")
+
+
 def test_a_late_configuration_is_refused(started, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         started("my.yaml", "teacher", "layer.yaml")

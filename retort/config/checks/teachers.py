@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from retort.config.checks.sections import Sections
 from retort.config.corpus import CorpusSection, TextCorpus
@@ -68,7 +68,7 @@ def _decodes(sections: Sections) -> bool:
 def external_checks(sections: Sections) -> Iterator[Problem]:
     """Problems of a run with an external teacher, and of one without a teacher of its own."""
     if isinstance(sections.external, TableTeacher) and sections.external.key == "id":
-        for what in _renumbered(sections.corpus):
+        for what in _renumbered(sections.corpus, {"train", *sections.external.held_out}):
             message = f"{what}, so that an id is no line number of the source file; use key: source"
             yield Problem("external_teacher.key", message)
     if isinstance(sections.external, TableTeacher) and sections.corpus:
@@ -102,16 +102,16 @@ def external_checks(sections: Sections) -> Iterator[Problem]:
             yield Problem("external_teacher.held_out", f"{message}; give students, or a table for each test set")
 
 
-def _renumbered(corpus: CorpusSection | None) -> Iterator[str]:
-    """Why the ids of a corpus are not the line numbers of its files."""
+def _renumbered(corpus: CorpusSection | None, splits: Collection[str]) -> Iterator[str]:
+    """Why the ids of these splits of a corpus are not the line numbers of its files."""
     if isinstance(corpus, TextCorpus):
         if corpus.carve is not None:
             yield "corpus.carve numbers each split from 0"
         if len(corpus.train.source) > 1 or corpus.monolingual:
             yield "corpus.train is read from several files"
-        pairs = filter(None, (corpus.train, corpus.valid, *corpus.tests.values()))
-        for layout in sorted({text.layout for pair in pairs for text in pair.source} - {"lines"}):
-            yield f"the corpus has sources in layout {layout}"
+        for name, pair in {"train": corpus.train, "valid": corpus.valid, **corpus.tests}.items():
+            for layout in sorted({text.layout for text in pair.source} - {"lines"} if pair and name in splits else ()):
+                yield f"{name} has sources in layout {layout}"
 
 
 def source_only_checks(sections: Sections) -> Iterator[Problem]:

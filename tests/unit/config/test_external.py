@@ -49,8 +49,8 @@ JSON = {"location": "s.jsonl", "layout": "json", "field": "source"}
         ({**TEXT, "carve": {}}, "corpus.carve numbers each split from 0, so that an id is no line number"),
         ({**TEXT, "train": {"source": ["s.txt", "more.txt"]}}, "corpus.train is read from several files"),
         ({**TEXT, "monolingual": ["more.txt"]}, "corpus.train is read from several files"),
-        ({**TEXT, "train": {"source": JSON}}, "the corpus has sources in layout json, so that an id is no line number"),
-        ({**TEXT, "valid": {"source": {**JSON, "layout": "tmx"}}}, "the corpus has sources in layout tmx"),
+        ({**TEXT, "train": {"source": JSON}}, "train has sources in layout json, so that an id is no line number"),
+        ({**TEXT, "valid": {"source": {**JSON, "layout": "tmx"}}}, "valid has sources in layout tmx"),
     ],
 )
 def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, Any], message: str) -> None:
@@ -58,6 +58,11 @@ def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, 
     table = {**TABLE, "held_out": {"valid": "v.tsv", "test": "w.tsv"}}
     found = problem(corpus={**splits, **corpus}, external_teacher=table)
     assert f"external_teacher.key: {message}" in found and "use key: source" in found
+
+
+def test_a_split_that_no_table_is_of_may_have_another_layout() -> None:
+    corpus = {**TEXT, "valid": {"source": JSON, "target": JSON}, "tests": {"test": {"source": "w.txt"}}}
+    assert loaded(corpus=corpus, external_teacher={**TABLE, "held_out": {"test": "w.tsv"}})
 
 
 def test_paths_have_no_dot_at_their_beginning() -> None:

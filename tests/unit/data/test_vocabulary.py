@@ -8,6 +8,7 @@ import pytest
 import sentencepiece
 
 from retort import config
+from retort.data import vocabulary_training
 from retort.data.parquet import write_table
 from retort.data.tables import CORPUS
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK, Vocabulary
@@ -127,6 +128,15 @@ def test_long_texts_and_those_with_a_sign_of_sentencepiece_are_learnt_from(corpu
     assert UNK in learnt.encode_source(["\u2585"])[0]
 
 
+@pytest.mark.parametrize("text", ["ab cde " * 20_000, "语" * 40_000, "x" * 16_384 + " " + "y" * 65_537, "x" * 65_536])
+def test_long_texts_are_cut_at_white_space_where_there_is_some(text):
+    parts = list(vocabulary_training._sentences(text))
+    assert all(0 < len(part.encode()) <= 65_536 and part == part.strip() for part in parts)
+    assert "".join(parts).replace(" ", "") == text.replace(" ", "")
+    assert (len(parts) == 1) == (len(text) == 65_536)
+    assert "ab" not in text or " ".join(parts) == text.strip()
+
+
 def test_no_text(tmp_path):
     write_table(tmp_path / "c.parquet", CORPUS, CORPUS.schema.empty_table())
     with pytest.raises(RetortError, match="no text"):
@@ -170,7 +180,7 @@ def test_a_single_text_starts_no_thread(vocabulary, monkeypatch):
 
 # ---- bytes, symbols, normalisation ----------------------------------------------------------------------------------
 
-RARE = "語 → 😀 naïve"
+RARE = "語 → 😀 naïve ▅"
 
 
 def test_with_byte_fallback_nothing_is_unknown(corpus, tmp_path):

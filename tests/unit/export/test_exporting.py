@@ -302,7 +302,7 @@ def test_the_bundle_says_what_it_is_and_what_was_measured(tmp_path, vocabulary):
     assert facts == json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert (facts["engine"], facts["precision"], facts["family"]) == ("onnx", "int8", "parallel")
     assert facts["search"] == search_of({"kind": "ctc_collapse"}).model_dump()
-    assert facts["searches"] == list(searches(config.Ctc(name="ctc")))
+    assert facts["searches"] == list(config.Ctc.searches())
     assert facts["parity"]["lines"] == 3 and facts["parity"]["changed_outputs"] in range(4)
     assert facts["parity"]["bleu"] >= 0 and isinstance(facts["parity"]["bleu_difference"], float)
     assert set(facts["versions"]) == {"retort", "torch", "onnx", "onnxruntime"}

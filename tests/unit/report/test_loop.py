@@ -14,11 +14,10 @@ from retort.report import loop, page
 from retort.report.figures import em_iterations
 from retort.report.inputs import Inputs, read_inputs
 from retort.report.results import results_csv
-from tests.unit.fakes_report import LOOP, run_on_disk
+from tests.unit.fakes_report import LOOP, NO_FIGURES, run_on_disk
 from tests.unit.report.test_page import paths
 from workflow_scripts import build_report
 
-NO_FIGURES = dict.fromkeys(("quality_latency", "training_curves", "em_iterations", "lengths"))
 SEARCHES = ["passes4", "passes1"]
 
 

@@ -8,12 +8,12 @@ import pytest
 from retort.config.load import load_config
 from retort.data.runs import Run
 from retort.evaluation.runs import named_directory
-from retort.report import timing, verdict
+from retort.report import page, timing, verdict
 from retort.report.inputs import Checkpoint, Inputs, Paths, read_inputs
 from retort.report.summary import Difference
 from retort.report.timing import Footprint, Latency
 from retort.report.verdict import Ranked
-from tests.unit.fakes_report import config, run_on_disk
+from tests.unit.fakes_report import NO_FIGURES, config, run_on_disk
 
 
 def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> Ranked:
@@ -167,6 +167,7 @@ def test_the_rival_is_named_once(inputs: Inputs) -> None:
     found = verdict.verdict(replace(inputs, latency=[*beam, *greedy]))
     assert found and found.rival and found.rival == found.winner and not found.best
     assert "\n".join(verdict.lines(found, "report.html")).count("teacher greedy") == 1
+    assert "than the rival" not in page.render(replace(inputs, latency=[*beam, *greedy]), NO_FIGURES), "no row has it"
     alone = verdict.verdict(replace(inputs, latency=beam))
     assert alone and alone.rival is None and alone.reference.over_rival is None, "it is the reference"
 

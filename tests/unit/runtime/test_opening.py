@@ -160,7 +160,7 @@ def test_what_a_bundle_cannot_do_is_refused(systems):
 NOTHING = {
     "absent": (lambda path: None, "no such directory"),
     "a file": (Path.touch, "a file"),
-    "empty": (Path.mkdir, "another directory"),
+    "empty": (Path.mkdir, "no system in it"),
 }
 
 
@@ -170,7 +170,7 @@ def test_what_is_no_system_is_named_without_torch(tmp_path, monkeypatch, name):
     make(tmp_path / "x")
     monkeypatch.setitem(sys.modules, "torch", None)  # its import fails
     monkeypatch.delitem(sys.modules, "retort.runtime.torch_engine", raising=False)
-    with pytest.raises(RetortError, match=rf"x: {message}; expected .* has model\.json or bundle\.json"):
+    with pytest.raises(RetortError, match=rf"x: {message}; expected a directory with model\.json or bundle\.json"):
         open_system(tmp_path / "x")
 
 
