@@ -35,6 +35,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
 COLUMNS = 4
 KINDS: dict[str, Literal["--", "-"]] = {"raw": "--", "distilled": "-"}
 """Line styles of what concerns references, and the teacher's translations."""
+TRAIN_LOSS = "#9a9a9a"
 TRAIN_BINS = 120
 """A training curve is averaged in at most so many bins of updates."""
 
@@ -119,6 +120,9 @@ def training_curves(inputs: Inputs) -> bytes | None:
             loss.set_ylabel("loss", fontsize=8)
             quality.set_ylabel(f"valid {inputs.leading}", fontsize=8)
         quality.set_xlabel("updates", fontsize=8)
+    losses = {"training loss": TRAIN_LOSS, "validation loss": COLOURS[0]}
+    handles = [Line2D([], [], color=colour, label=label) for label, colour in losses.items()]
+    figure.legend(handles=handles, frameon=False, fontsize=8, loc="outside upper right", ncols=len(handles))
     return png(figure)
 
 
@@ -268,11 +272,10 @@ def _system_curves(loss: Axes, quality: Axes, inputs: Inputs, runs: list[Run]) -
         alpha = 1.0 if index == 0 else 0.45
         updates, values = _binned(*_series(inputs.logs[run], "train", "loss")[:2])
         if values.size:
-            loss.plot(updates, values, color="#9a9a9a", linewidth=1, alpha=alpha, label="train" if index == 0 else None)
+            loss.plot(updates, values, color=TRAIN_LOSS, linewidth=1, alpha=alpha)
         valid_updates, valid, _ = _series(inputs.logs[run], "valid", "loss")
         if valid.size:
-            loss.plot(valid_updates, valid, color=COLOURS[0], linewidth=1.3, alpha=alpha,
-                      label="valid" if index == 0 else None)  # fmt: skip
+            loss.plot(valid_updates, valid, color=COLOURS[0], linewidth=1.3, alpha=alpha)
         highest += [float(np.percentile(part, 92)) for part in (values, valid) if part.size]
         updates, scores, _ = _series(inputs.logs[run], "valid", inputs.leading)
         if scores.size:
@@ -284,8 +287,6 @@ def _system_curves(loss: Axes, quality: Axes, inputs: Inputs, runs: list[Run]) -
     if highest and loss.get_ylim()[1] > max(highest) * 1.3:
         # The first updates would flatten everything after them.
         loss.set_ylim(top=max(highest) * 1.1)
-    if loss.lines:
-        loss.legend(frameon=False, fontsize=7, loc="upper right")
 
 
 def _series(log: list[Row], split: str, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

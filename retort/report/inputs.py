@@ -92,6 +92,13 @@ class Sample:
     references: list[str]
     outputs: dict[str, str]
 
+    def alike(self, systems: Iterable[str]) -> list[tuple[list[str], str | None]]:
+        """Each distinct output and the systems that have it, in their order; None for those without one."""
+        groups: dict[str | None, list[str]] = {}
+        for system in systems:
+            groups.setdefault(self.outputs.get(system), []).append(system)
+        return [(group, output) for output, group in groups.items()]
+
 
 class NamedObjective(BaseModel):
     """The objective of a checkpoint, which may be of a version that the configuration no longer knows."""

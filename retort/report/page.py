@@ -25,6 +25,15 @@ from retort.report.timing import Speedup
 
 TEMPLATE = "report.html.jinja"
 MINUS, MISSING = "\N{MINUS SIGN}", "\N{EN DASH}"
+DEVICE_FACTS = {
+    "type": "{}",
+    "machine": "{}",
+    "name": "{}",
+    "cpus": "processors: {}",
+    "threads": "threads: {}",
+    "torch": "torch {}",
+}
+"""How each fact about a device reads, in this order."""
 
 
 def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
@@ -32,6 +41,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
     sets = summary.test_sets(inputs)
     loops = {test_set: loop.iterations(inputs, test_set) for test_set in sets}
     config = inputs.config.model_dump(mode="json")
+    shares = summary.logged_means(inputs, "train", summary.SHARES)
     return (
         _environment()
         .get_template(TEMPLATE)
@@ -65,8 +75,12 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
             prefixes=continuations.PREFIXES,
             **_times(inputs),
             **_verdict(inputs),
-            shares=summary.SHARES,
-            training_shares=summary.logged_means(inputs, "train", summary.SHARES),
+            shares={
+                metric: meaning
+                for metric, meaning in summary.SHARES.items()
+                if any(metric in means for means in shares.values())
+            },
+            training_shares=shares,
             readings=budgets.readings(inputs),
             warnings=summary.warnings(inputs),
             significant=summary.SIGNIFICANT,
@@ -259,7 +273,11 @@ def devices(inputs: Inputs) -> list[tuple[str, str]]:
 
 def described(device: Any) -> str:
     """A device as the files have it: a name, or facts by name."""
-    return device if isinstance(device, str) else ", ".join(f"{key}: {text}" for key, text in flatten(device))
+    if isinstance(device, str):
+        return device
+    facts = dict(flatten(device))
+    known = [form.format(facts.pop(fact)) for fact, form in DEVICE_FACTS.items() if fact in facts]
+    return ", ".join([*known, *(f"{fact}: {text}" for fact, text in facts.items())])
 
 
 def code_versions(inputs: Inputs) -> list[str]:

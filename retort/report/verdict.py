@@ -77,8 +77,17 @@ class Verdict:
     winner: Ranked | None
     """The fastest of them that is not significantly worse than the reference, or else the best one; of all systems
     where none is faster. None where there is no other system."""
+    is_worse: bool
+    """The winner is worse than the reference, as then all of them are."""
     doubt: str | None
     """Why the times deserve doubt; None where they do not."""
+
+    @property
+    def choice(self) -> str:
+        """What the winner is, of those that are faster: the beginning of a sentence."""
+        if self.is_worse:
+            return "All that are faster are significantly worse; the best of them"
+        return "The fastest that is not significantly worse"
 
     @property
     def shown(self) -> list[Ranked]:
@@ -126,6 +135,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
         rival=next((other for other in others if other.key == rival), None),
         best=at_speedups(fast, inputs.leading_sign, chosen) if fast else [],
         winner=chosen,
+        is_worse=chosen is not None and is_worse(chosen, inputs.leading_sign),
         doubt=doubt(inputs),
     )
 
@@ -236,9 +246,7 @@ def lines(found: Verdict | None, report: str | Path) -> list[str]:
         result.append(f"{found.doubt}.")
     result.append(f"report: {report}")
     if found.winner and found.best:
-        result.append(
-            f"The fastest that is not significantly worse, or else the best of them, is {name(found.winner.key)}:"
-        )
+        result.append(f"{found.choice} is {name(found.winner.key)}:")
     return [*result, *(f"  {command}" for command in commands(found))]
 
 

@@ -108,6 +108,16 @@ def test_the_winner_is_not_significantly_worse_on_any_test_set() -> None:
     assert verdict.winner([DEEP, replace(MIDDLE, worse_on=["coco"])], 1) is DEEP
 
 
+@pytest.mark.parametrize(
+    ("is_worse", "begins"), [(False, "The fastest that is not"), (True, "All that are faster are significantly worse;")]
+)
+def test_the_winner_is_introduced_as_what_it_is(inputs: Inputs, is_worse: bool, begins: str) -> None:
+    found = verdict.verdict(inputs)
+    assert found and found.winner
+    shown = verdict.lines(replace(found, best=[found.winner], is_worse=is_worse), "report.html")
+    assert [line for line in shown if line.startswith(begins) and line.endswith(f"{verdict.name(found.winner.key)}:")]
+
+
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     root = tmp_path_factory.mktemp("run")
