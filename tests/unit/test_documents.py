@@ -24,6 +24,7 @@ FOLDERS = "retort|workflow_scripts|rules|configs|profiles|envs|benchmarks|docs|t
 MENTIONED_PATH = re.compile(rf"(?<![\w/.~-])(?:{FOLDERS})/[\w./-]*\w")
 MENTIONED_MODULE = re.compile(r"(?<![\w./-])retort(?!\.(?:sif|tar))(?:\.\w+)+")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+LIST, PART_OF_LIST = re.compile(r"(\d+\.|[-*+]) "), re.compile(r"(\d+\.|[-*+]) |  |#")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -132,6 +133,15 @@ def test_lines_are_short(name):
         if len(line) > LONGEST_LINE and "](" not in line and "<img" not in line
     ]
     assert not long, f"{name}: lines and their characters: {long}"
+
+
+@pytest.mark.parametrize("name", [n for n in DOCUMENTS if n != GENERATED])
+def test_no_paragraph_turns_into_a_list(name):
+    """Markdown takes a line of a paragraph that begins with "1. " or "- " for a list."""
+    lines = list(prose_lines(name))
+    pairs = enumerate(zip(lines, lines[1:], strict=False), 2)
+    turned = [n for n, (before, line) in pairs if LIST.match(line) and before.strip() and not PART_OF_LIST.match(before)]
+    assert not turned, f"{name}: lines {turned}"
 
 
 @pytest.mark.parametrize("name", PROSE)
