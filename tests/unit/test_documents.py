@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -138,9 +139,11 @@ def test_lines_are_short(name):
 @pytest.mark.parametrize("name", [n for n in DOCUMENTS if n != GENERATED])
 def test_no_paragraph_turns_into_a_list(name):
     """Markdown takes a line of a paragraph that begins with "1. " or "- " for a list."""
-    lines = list(prose_lines(name))
-    pairs = enumerate(zip(lines, lines[1:], strict=False), 2)
-    turned = [n for n, (before, line) in pairs if LIST.match(line) and before.strip() and not PART_OF_LIST.match(before)]
+    turned = [
+        number
+        for number, (before, line) in enumerate(itertools.pairwise(prose_lines(name)), 2)
+        if LIST.match(line) and before.strip() and not PART_OF_LIST.match(before)
+    ]
     assert not turned, f"{name}: lines {turned}"
 
 
