@@ -50,10 +50,11 @@ def test_every_search_has_a_module_and_an_objective(search: type[SearchSection])
 
 
 @every_search
-def test_an_exported_search_ranks_as_many_outputs(search: type[SearchSection]) -> None:
+def test_an_exported_search_ranks_as_many_outputs_and_scores_as_declared(search: type[SearchSection]) -> None:
     if (Path(exported.__path__[0]) / f"{search.kind_name()}.py").exists():
         module = import_module(f"{exported.__name__}.{search.kind_name()}")
         assert search.outputs_key == module.OUTPUTS_KEY
+        assert search.scores_tokens == hasattr(module, "scored")
 
 
 @pytest.mark.parametrize("allowed", [False, True], ids=["", "allowed"])
