@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from retort.config import EXTERNAL, PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
-from retort.config.files import external_files, local_monolingual_texts, local_texts
+from retort.config.files import local_files
 from retort.data.runs import Run
 from retort.filenames import table_name
 from retort.workflow.layout import Layout
@@ -105,7 +105,8 @@ class Plan:
 
     def _external_files(self, splits: Collection[str]) -> list[str]:
         """Files that the external teacher reads to answer these splits, those of directories one by one."""
-        given = [Path(path) for path in external_files(self.config, splits).values()]
+        teacher = self.config.external_teacher
+        given = [Path(path) for path in teacher.files_about(splits).values()] if teacher else []
         inside = (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] for path in given)
         return list(dict.fromkeys(str(path) for paths in inside for path in paths))
 
@@ -202,12 +203,12 @@ class Plan:
 
     def corpus_texts(self) -> list[str]:
         """Local text files of the corpus. Texts that are downloaded are no files yet."""
-        return local_texts(self.config)
+        return local_files(self.config.corpus.texts, self.config)
 
     def monolingual_texts(self) -> list[str]:
         """What is read to pre-train on: local text files, or the training corpus."""
         given = self.config.pretraining and self.config.pretraining.texts
-        return local_monolingual_texts(self.config) if given else [f"{self.layout.root}/corpus/train.parquet"]
+        return local_files(given, self.config) if given else [f"{self.layout.root}/corpus/train.parquet"]
 
     def training_cost(self, system: str) -> int:
         """Roughly what a training takes, in million tokens times layers: the longest starts first, so that cores are
