@@ -201,6 +201,10 @@ class Plan:
         """The same as a list, its weights first."""
         return list(self.teacher_checkpoint().values())
 
+    def _teacher_inputs(self) -> dict[str, str]:
+        """The same, by names that tell it from a rule's other inputs."""
+        return {f"teacher_{kind}": path for kind, path in self.teacher_checkpoint().items()}
+
     def corpus_texts(self) -> list[str]:
         """Local text files of the corpus. Texts that are downloaded are no files yet."""
         return local_files(self.config.corpus.texts, self.config)
@@ -229,7 +233,7 @@ class Plan:
             checkpoint = self.layout.checkpoint(start.system, start.seed)
             files |= {"start": checkpoint["weights"], "start_model": checkpoint["model"]}
         if self.config.trained[system].objective.needs_teacher:
-            files |= _prefixed("teacher", self.teacher_checkpoint())
+            files |= self._teacher_inputs()
         if evaluator := self.evaluating_run(system, seed):
             files["agreement"] = self.layout.agreement(evaluator)
         if labels := self.stored_labels(system):
@@ -258,8 +262,7 @@ class Plan:
 
     def labelled_files(self, data: str) -> dict[str, str]:
         """A training text, and the teacher that labels it."""
-        teacher = _prefixed("teacher", self.teacher_checkpoint())
-        return {**teacher, **self.layout.vocabulary(), "train": self.layout.text(data)}
+        return {**self._teacher_inputs(), **self.layout.vocabulary(), "train": self.layout.text(data)}
 
     def rescoring_files(self, system: str, search: str) -> list[str]:
         """The teacher's checkpoint where it scores the candidates of a search, its weights first."""
@@ -395,7 +398,3 @@ class Plan:
         if self.config.pretraining is None:
             return []
         return list(self.layout.checkpoint(PRETRAINED, self.first_run(PRETRAINED).seed).values())
-
-
-def _prefixed(prefix: str, files: dict[str, str]) -> dict[str, str]:
-    return {f"{prefix}_{name}": path for name, path in files.items()}
