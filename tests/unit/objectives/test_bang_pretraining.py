@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from retort import config
 from retort.config.load import load_config
-from retort.data.batches import Batch, EncodedCorpus, Ragged
+from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.vocabulary import EOS, MASK, PAD
 from retort.errors import RetortError
 from retort.losses.bang_spans import Masked, corrupt, diagonals, random_spans, span_length
@@ -18,7 +18,7 @@ from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpo
 from retort.objectives import bang_pretraining
 from retort.objectives.base import Step
 from retort.training.warm_start import warm_start
-from tests.unit.fakes_models import VOCABULARY, bang_model, padded, sentences
+from tests.unit.fakes_models import VOCABULARY, bang_model, padded, sentences, text
 from tests.unit.fakes_runs import changed_at
 from tests.unit.fakes_training import SYMBOLS, small_vocabulary, trainer
 
@@ -144,11 +144,6 @@ def test_slots_of_spans_are_those_of_their_texts():
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
-
-
-def text(lengths, step=1):
-    target = padded(sentences(lengths, seed=3), step)
-    return Batch(torch.arange(len(lengths)), target, target)
 
 
 @pytest.mark.parametrize("training", [True, False])

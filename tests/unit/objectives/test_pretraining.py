@@ -15,7 +15,6 @@ from retort.config.load import load_config
 from retort.corpus import monolingual
 from retort.corpus.cleaning import HeldOut
 from retort.corpus.monolingual import blocks, clean
-from retort.data.batches import Batch
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS, ENCODED
@@ -29,7 +28,7 @@ from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpo
 from retort.objectives import bart_janus
 from retort.objectives.base import Step
 from retort.training.warm_start import warm_start
-from tests.unit.fakes_models import janus_model, padded, sentences
+from tests.unit.fakes_models import janus_model, padded, text
 from tests.unit.fakes_runs import call, changed_at
 from tests.unit.fakes_training import sequences, small_vocabulary, trainer
 from workflow_scripts import prepare_monolingual
@@ -131,11 +130,6 @@ def test_masks_cover_both_kinds_of_spans():
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
-
-
-def text(lengths, step=1):
-    target = padded(sentences(lengths, seed=3), step)
-    return Batch(torch.arange(len(lengths)), target, target)
 
 
 def test_the_loss_counts_half_of_everything_per_token():
