@@ -21,12 +21,6 @@ every_search = pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.kind_
 every_case = pytest.mark.parametrize("options", SEARCH_CASES.values(), ids=list(SEARCH_CASES))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Tiny tensors are slower on several."""
-    torch.set_num_threads(1)
-
-
 def objectives_of(kind: str) -> list[type[ObjectiveSection]]:
     """Objectives whose models the search can decode."""
     return [objective for objective in OBJECTIVES if kind in objective.searches()]
