@@ -13,6 +13,7 @@ import numpy as np
 from retort.config import TextSource
 from retort.config.files import mirror_directory
 from retort.config.search import MAX_NGRAM_VOCABULARY
+from retort.corpus.downloads import CACHE
 from retort.corpus.sources import TextReader, locate
 from retort.data.batches import Ragged
 from retort.data.files import write_bytes
@@ -34,7 +35,6 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--order", type=count, required=True, help="tokens of the longest n-grams, at most 4")
     arguments.add_argument("--most", type=count, required=True, help="most n-grams in memory")
     arguments.add_argument("--mirror", type=Path, help="directory used instead of downloading (default: RETORT_MIRROR)")
-    arguments.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
     arguments.add_argument("--threads", type=threads, default=1, help="threads that encode")
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
@@ -73,7 +73,7 @@ def _encoded_targets(path: Path) -> Iterator[Ragged]:
 
 def _encoded_texts(args: argparse.Namespace, vocabulary: Vocabulary) -> Iterator[Ragged]:
     mirror = mirror_directory(args.mirror)
-    lines = chain.from_iterable(TextReader(locate(text, mirror, args.cache)) for text in args.texts)
+    lines = chain.from_iterable(TextReader(locate(text, mirror, CACHE)) for text in args.texts)
     while part := list(islice(lines, ROW_GROUP_ROWS)):
         yield Ragged.from_lists(vocabulary.encode_target(part))
 

@@ -22,7 +22,6 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="directory that holds the texts, used instead of downloading (default: corpus.mirror, then RETORT_MIRROR)",
     )
-    result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
     return result
 
 
@@ -30,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     """Prepare the corpus."""
     corpus = args.corpus.model_dump(mode="json", exclude=set(args.corpus.local_keys))
     facts = provenance(corpus=corpus, cleaning=args.cleaning.model_dump(mode="json"))
-    prepare_corpus(args.corpus, args.cleaning, args.output, mirror=args.mirror, cache=args.cache, provenance=facts)
+    prepare_corpus(args.corpus, args.cleaning, args.output, mirror=args.mirror, provenance=facts)
 
 
 if __name__ == "__main__":

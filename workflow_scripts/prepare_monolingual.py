@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retort.config import Cleaning, TextSource
 from retort.config.files import mirror_directory
+from retort.corpus.downloads import CACHE
 from retort.corpus.monolingual import both_sides, prepare_monolingual
 from retort.corpus.sources import TextReader, locate
 from retort.data.provenance import file_digest, provenance
@@ -27,7 +28,6 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--block-tokens", required=True, type=count, help="longest block in tokens, without eos")
     result.add_argument("--valid-blocks", required=True, type=int, help="blocks kept for validation")
     result.add_argument("--mirror", type=Path, help="directory used instead of downloading (default: RETORT_MIRROR)")
-    result.add_argument("--cache", type=Path, default=Path("data"), help="directory that keeps downloads")
     result.add_argument("--threads", type=threads, default=1, help="threads that encode")
     result.add_argument("--output", required=True, type=Path, help="directory of the encoded tables")
     return result
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     """Prepare the text."""
     mirror = mirror_directory(args.mirror)
-    readers = [TextReader(locate(text, mirror, args.cache)) for text in args.texts]
+    readers = [TextReader(locate(text, mirror, CACHE)) for text in args.texts]
     corpora = [args.corpus] if args.corpus else []
     vocabulary = Vocabulary.load(args.vocabulary, args.threads)
     facts = provenance(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from retort.config.base import Section
 from retort.config.corpus import (
     CORPORA,
     Carve,
@@ -17,12 +16,12 @@ from retort.config.corpus import (
     Vocabulary,
 )
 from retort.config.em import Em, Guards, em_iteration, em_student, em_systems, em_teacher
-from retort.config.evaluation import Distillation, Evaluation, Exposure, Latency, Report
-from retort.config.external import EXTERNAL, ExternalSection, ExternalTeacher, Filters
-from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric, MetricDeclaration, metric_named
+from retort.config.evaluation import Distillation, Evaluation, Exposure, Latency
+from retort.config.external import EXTERNAL, ExternalTeacher
+from retort.config.metrics import DIAGNOSTICS, METRICS, Metric, MetricDeclaration, metric_named
 from retort.config.mixing import DataMixture, SelectiveMixture, SelfPaced, UnionMixture, WeightedMixture
 from retort.config.model import Model
-from retort.config.objective_base import Glancing, ObjectiveSection, TokenDistillation
+from retort.config.objective_base import Glancing, ObjectiveSection
 from retort.config.objectives import (
     OBJECTIVES,
     Axe,
@@ -38,7 +37,7 @@ from retort.config.objectives import (
 )
 from retort.config.objectives_left_to_right import Autoregressive, Imitation, Mixture, Rollout
 from retort.config.objectives_of_two_modes import Bang, BangPretraining, BartJanus, Janus
-from retort.config.objectives_of_upsampled_slots import Ctc, Dag, FuzzyDag, GlatCtc, Graph, Nmla
+from retort.config.objectives_of_upsampled_slots import Ctc, Dag, FuzzyDag, GlatCtc, Nmla
 from retort.config.run import Config, resolve
 from retort.config.search import (
     SEARCHES,
@@ -58,7 +57,7 @@ from retort.config.search import (
     Search,
     SearchSection,
 )
-from retort.config.systems import PRETRAINED, STARTS, Data, Pretraining, System
+from retort.config.systems import PRETRAINED, Data, System
 from retort.config.training import CHANGES_NO_WEIGHT, Training
 from retort.config.tuning import Grid
 
@@ -67,12 +66,10 @@ __all__ = [
     "CORPORA",
     "DIAGNOSTICS",
     "EXTERNAL",
-    "LEADING_METRICS",
     "METRICS",
     "OBJECTIVES",
     "PRETRAINED",
     "SEARCHES",
-    "STARTS",
     "Argmax",
     "Autoregressive",
     "Axe",
@@ -100,15 +97,12 @@ __all__ = [
     "Em",
     "Evaluation",
     "Exposure",
-    "ExternalSection",
     "ExternalTeacher",
-    "Filters",
     "FuzzyDag",
     "GeneratedCorpus",
     "Glancing",
     "Glat",
     "GlatCtc",
-    "Graph",
     "Greedy",
     "Grid",
     "Guards",
@@ -128,12 +122,9 @@ __all__ = [
     "Oaxe",
     "Objective",
     "ObjectiveSection",
-    "Pretraining",
-    "Report",
     "Rollout",
     "Search",
     "SearchSection",
-    "Section",
     "SelectiveMixture",
     "SelfPaced",
     "SmoothedSlots",
@@ -142,7 +133,6 @@ __all__ = [
     "TextCorpus",
     "TextPair",
     "TextSource",
-    "TokenDistillation",
     "Training",
     "UnionMixture",
     "Vanilla",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,23 +93,8 @@ def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def external_files(config: Config, splits: Collection[str]) -> dict[str, str]:
-    """Files and directories that the external teacher reads to answer these splits, by their keys."""
-    return config.external_teacher.files_about(splits) if config.external_teacher else {}
-
-
-def local_texts(config: Config) -> list[str]:
-    """Local text files that the corpus is read from, in order, each once."""
-    return local_files(config.corpus.texts, config)
-
-
-def local_monolingual_texts(config: Config) -> list[str]:
-    """The same of the text that a model is pre-trained on."""
-    return local_files(config.pretraining.texts, config) if config.pretraining else []
-
-
 def local_files(texts: Iterable[TextSource], config: Config) -> list[str]:
-    """The same of any texts."""
+    """Local files that these texts are read from, in order, each once."""
     mirrored = mirror_directory(config.corpus.mirror_directory)
     paths = [text.location for text in texts if "://" not in text.location]
     return list(dict.fromkeys(path for path in paths if not mirrored or os.path.isfile(path)))

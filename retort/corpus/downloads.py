@@ -27,6 +27,8 @@ from retort.errors import RetortError
 
 log = logging.getLogger(__name__)
 
+CACHE = Path("data")
+"""Where a run keeps its downloads, below the working directory."""
 MAX_BYTES = 100 * 10**9
 """Largest download; larger files are for a mirror."""
 MAX_SECONDS = 24 * 3600.0

@@ -18,6 +18,7 @@ import pyarrow as pa
 from retort.config import Cleaning, CorpusSection, Draw
 from retort.config.files import mirror_directory
 from retort.corpus import cleaning
+from retort.corpus.downloads import CACHE
 from retort.corpus.raw import kind_of, parts_where
 from retort.data.files import move, write_json
 from retort.data.parquet import write_table
@@ -35,13 +36,12 @@ def prepare_corpus(
     output: Path | str,
     *,
     mirror: Path | str | None = None,
-    cache: Path | str = "data",
     provenance: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make the corpus tables in ``output``; returns the content of ``corpus.json``.
 
-    ``mirror`` is a directory used instead of downloading (default: the configuration's, then the environment's),
-    ``cache`` keeps downloads. Raises RetortError; then ``output`` holds nothing new.
+    ``mirror`` is a directory used instead of downloading (default: the configuration's, then the environment's).
+    Raises RetortError; then ``output`` holds nothing new.
     """
     output, provenance = Path(output), provenance or {}
     staging = output.with_name(f".{output.name}.staging")
@@ -50,7 +50,7 @@ def prepare_corpus(
     try:
         kind = kind_of(settings)
         mirror = mirror_directory(mirror, settings.mirror_directory)
-        raw = kind.read_corpus(settings, staging, mirror=mirror, cache=Path(cache))
+        raw = kind.read_corpus(settings, staging, mirror=mirror, cache=CACHE)
         counts = _clean(raw.tables, rules, draw=settings.draw, staging=staging, provenance=provenance)
         clean = {split: staging / table_name(split) for split in raw.tables}
         facts = {

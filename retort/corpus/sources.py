@@ -12,10 +12,12 @@ import logging
 import os
 import tarfile
 import zipfile
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -219,8 +221,7 @@ def read_pairs(pairs: Sequence[tuple[TextReader, TextReader | None]]) -> Iterato
             if other is None:
                 break
             yield line, _references(other, target) if target.several else [other]
-        for _ in (*_drain(lines), *_drain(others)):
-            pass
+        deque(chain(lines, others), maxlen=0)  # at their ends are counts and checksums
         if source.lines != target.lines:
             raise RetortError(
                 f"{source.text.name} has {source.lines} lines and {target.text.name} has {target.lines}; expected as "
@@ -339,8 +340,3 @@ def _open(text: Text, stack: ExitStack) -> Any:
     if stream is None:
         raise RetortError(f"{text.name}: no such member in the archive; correct the member's name")
     return decompressed(stream)
-
-
-def _drain(lines: Iterator[str]) -> Iterator[None]:
-    for _ in lines:
-        yield None

@@ -56,8 +56,8 @@ class Judge:
         """Place of the chosen one of several texts."""
         if len(texts) == 1 or self.section.choose == "first":
             return 0
-        if self.section.choose == "reference":
-            return nearest(texts, [reference]) if reference else minimum_bayes_risk(texts)
+        if self.section.choose == "reference" and reference:
+            return nearest(texts, reference)
         return minimum_bayes_risk(texts)
 
     def table(self) -> pa.Table:
@@ -78,9 +78,9 @@ def minimum_bayes_risk(texts: Sequence[str]) -> int:
     return max(range(len(texts)), key=lambda i: (_mean_chrf(texts[i], [*texts[:i], *texts[i + 1 :]]), -i))
 
 
-def nearest(texts: Sequence[str], references: Sequence[str]) -> int:
-    """Place of the text with the highest mean sentence chrF against the references; of equals the first one."""
-    return max(range(len(texts)), key=lambda i: (_mean_chrf(texts[i], references), -i))
+def nearest(texts: Sequence[str], reference: str) -> int:
+    """Place of the text with the highest sentence chrF against the reference; of equals the first one."""
+    return max(range(len(texts)), key=lambda i: (_mean_chrf(texts[i], [reference]), -i))
 
 
 _CHRF = CHRF()

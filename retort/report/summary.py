@@ -82,7 +82,6 @@ class Gap:
     raw: str
     distilled: str
     search: str
-    test_set: str
     scores_raw: dict[str, Spread]
     scores_distilled: dict[str, Spread]
     gap: float
@@ -201,7 +200,6 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
                     raw=raw,
                     distilled=distilled,
                     search=search,
-                    test_set=test_set,
                     scores_raw=below,
                     scores_distilled=above,
                     gap=tested.mean if tested else above[inputs.leading].mean - below[inputs.leading].mean,

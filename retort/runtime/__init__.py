@@ -11,6 +11,6 @@ Opening an exported bundle imports numpy, sentencepiece and the bundle's engine,
 from __future__ import annotations
 
 from retort.runtime.opening import open_system
-from retort.runtime.system import Output, System
+from retort.runtime.system import System
 
-__all__ = ["Output", "System", "open_system"]
+__all__ = ["System", "open_system"]

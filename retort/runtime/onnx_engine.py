@@ -17,7 +17,7 @@ from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.candidates import Candidates
 from retort.runtime.names import CANDIDATES, LENGTHS, SHORTLIST, SOURCE
-from retort.runtime.system import Decoded, Scored, System
+from retort.runtime.system import Decoded, Scored, System, no_token_scores
 from retort.search.ngram_scores import Scorer, scorer_of
 
 WARNINGS = 3
@@ -120,7 +120,7 @@ class OnnxSystem(System):
             self._graphs.scorer = scorer_of(search)
         module = import_module(f"retort.runtime.search.{search['kind']}")
         self._search: Callable[..., list[Decoded]] = module.search
-        self._scored: Callable[..., list[list[Scored]]] = module.scored
+        self._scored: Callable[..., list[list[Scored]]] | None = getattr(module, "scored", None)
         self._outputs_key: str | None = module.OUTPUTS_KEY
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
@@ -131,6 +131,8 @@ class OnnxSystem(System):
         return self._outputs_key
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
+        if self._scored is None:
+            raise no_token_scores(self.search["kind"])
         ranked = self._scored(self._graphs.for_sources(sources), sources, self.search)
         return [best[:count] for best in ranked]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from retort.config import EXTERNAL, PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
-from retort.config.files import external_files, local_monolingual_texts, local_texts
+from retort.config.files import local_files
 from retort.data.runs import Run
 from retort.filenames import table_name
 from retort.workflow.layout import Layout
@@ -105,7 +105,8 @@ class Plan:
 
     def _external_files(self, splits: Collection[str]) -> list[str]:
         """Files that the external teacher reads to answer these splits, those of directories one by one."""
-        given = [Path(path) for path in external_files(self.config, splits).values()]
+        teacher = self.config.external_teacher
+        given = [Path(path) for path in teacher.files_about(splits).values()] if teacher else []
         inside = (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] for path in given)
         return list(dict.fromkeys(str(path) for paths in inside for path in paths))
 
@@ -200,14 +201,18 @@ class Plan:
         """The same as a list, its weights first."""
         return list(self.teacher_checkpoint().values())
 
+    def _teacher_inputs(self) -> dict[str, str]:
+        """The same, by names that tell it from a rule's other inputs."""
+        return {f"teacher_{kind}": path for kind, path in self.teacher_checkpoint().items()}
+
     def corpus_texts(self) -> list[str]:
         """Local text files of the corpus. Texts that are downloaded are no files yet."""
-        return local_texts(self.config)
+        return local_files(self.config.corpus.texts, self.config)
 
     def monolingual_texts(self) -> list[str]:
         """What is read to pre-train on: local text files, or the training corpus."""
         given = self.config.pretraining and self.config.pretraining.texts
-        return local_monolingual_texts(self.config) if given else [f"{self.layout.root}/corpus/train.parquet"]
+        return local_files(given, self.config) if given else [f"{self.layout.root}/corpus/train.parquet"]
 
     def training_cost(self, system: str) -> int:
         """Roughly what a training takes, in million tokens times layers: the longest starts first, so that cores are
@@ -228,7 +233,7 @@ class Plan:
             checkpoint = self.layout.checkpoint(start.system, start.seed)
             files |= {"start": checkpoint["weights"], "start_model": checkpoint["model"]}
         if self.config.trained[system].objective.needs_teacher:
-            files |= _prefixed("teacher", self.teacher_checkpoint())
+            files |= self._teacher_inputs()
         if evaluator := self.evaluating_run(system, seed):
             files["agreement"] = self.layout.agreement(evaluator)
         if labels := self.stored_labels(system):
@@ -257,8 +262,7 @@ class Plan:
 
     def labelled_files(self, data: str) -> dict[str, str]:
         """A training text, and the teacher that labels it."""
-        teacher = _prefixed("teacher", self.teacher_checkpoint())
-        return {**teacher, **self.layout.vocabulary(), "train": self.layout.text(data)}
+        return {**self._teacher_inputs(), **self.layout.vocabulary(), "train": self.layout.text(data)}
 
     def rescoring_files(self, system: str, search: str) -> list[str]:
         """The teacher's checkpoint where it scores the candidates of a search, its weights first."""
@@ -394,7 +398,3 @@ class Plan:
         if self.config.pretraining is None:
             return []
         return list(self.layout.checkpoint(PRETRAINED, self.first_run(PRETRAINED).seed).values())
-
-
-def _prefixed(prefix: str, files: dict[str, str]) -> dict[str, str]:
-    return {f"{prefix}_{name}": path for name, path in files.items()}

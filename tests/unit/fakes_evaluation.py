@@ -1,4 +1,4 @@
-"""Small tables for the tests of evaluation and report."""
+"""Small tables for the tests of corpus, evaluation and report."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def corpus(path: Path, references: Sequence[str | list[str]], ids: Sequence[int]
     ids = list(range(len(references)) if ids is None else ids)
     lists = [[texts] if isinstance(texts, str) else texts for texts in references]
     write_table(path, CORPUS, corpus_table(ids, [f"source {i}" for i in ids], lists))
+    return path
+
+
+def pairs_table(path: Path, pairs: Sequence[Sequence[str]]) -> Path:
+    """Write a corpus of these pairs of texts, numbered from 0."""
+    write_table(path, CORPUS, corpus_table(range(len(pairs)), [s for s, _ in pairs], [[t] for _, t in pairs]))
     return path
 
 

@@ -103,6 +103,12 @@ def batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], st
     return Batch(torch.arange(len(sources)), padded(sources, step), padded(targets, step))
 
 
+def text(lengths: Sequence[int], step: int = 1) -> Batch:
+    """A batch for pre-training: random text that is its own target."""
+    target = padded(sentences(lengths, seed=3), step)
+    return Batch(torch.arange(len(lengths)), target, target)
+
+
 def assert_decoded_as_alone(
     model: Any, lists: Sequence[Sequence[int]], options: Any, teacher: Any = None
 ) -> list[list[Hypothesis]]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from retort import config
 from retort.config import ObjectiveSection, SearchSection
+from retort.objectives import autoregressive as next_token
+from retort.objectives import bang, ctc, vanilla
+from tests.unit.fakes_models import autoregressive, bang_model, parallel
 
 OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
     "autoregressive": config.Autoregressive(name="autoregressive"),
@@ -33,6 +36,21 @@ OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
     "dag": config.Dag(name="dag"),
 }
 """Options with which an objective learns a batch by heart in a few updates, by its name."""
+
+COMMON_CASES = {
+    "autoregressive": (next_token, config.Autoregressive(name="autoregressive"), autoregressive),
+    "vanilla": (vanilla, config.Vanilla(name="vanilla"), parallel),
+    "bang": (bang, config.Bang(name="bang"), bang_model),
+    "bang, left to right": (bang, config.Bang(name="bang", nar_ratio=0), bang_model),
+    "bang, blocks": (bang, config.Bang(name="bang", block=3), bang_model),
+    "vanilla, deep": (
+        vanilla,
+        config.Vanilla(name="vanilla", deep_supervision=True),
+        lambda: parallel(deep_supervision=True),
+    ),
+    "ctc, deep": (ctc, config.Ctc(name="ctc", deep_supervision=True), lambda: parallel(2, deep_supervision=True)),
+}
+"""Modules whose losses and likelihoods are both compared with plain sums, with options and a model for them."""
 
 SEARCH_CASES: dict[str, SearchSection] = {
     "greedy": config.Greedy(kind="greedy"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from retort.config import (
     Autoregressive,
@@ -32,10 +33,12 @@ from retort.data.vocabulary import SPECIAL_IDS, Vocabulary
 from retort.data.vocabulary_training import train_vocabulary
 from retort.models.base import EncoderDecoder
 from retort.models.build import build_model
+from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from retort.models.kernels import reseed_dropout
 from retort.training.loop import Trainer
 from retort.training.state import TrainingState
 from retort.training.validation import Validator
+from retort.training.warm_start import warm_start
 
 SYMBOLS = 10
 OBJECTIVES = {
@@ -99,6 +102,28 @@ def trainer(
     validator = Validator(valid, Numerals(), objective, search, *decoded)  # type: ignore[arg-type]
     model = small_model(objective, dropout=dropout)
     return Trainer(model, objective, train, validator, training, 1, torch.float32, TrainingState(state, "key"))
+
+
+def assert_pretrained_starts(
+    directory: Path, vocabulary: Vocabulary, start: Any, shape: Model, objective: Any, **layers: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A student with more ``layers`` starts from a model of ``start``; what both have is the model's then, lengths
+    aside. Returns the weights of the student before that, and those of the model."""
+    torch.manual_seed(1)
+    model = build_model(start, shape, vocabulary)
+    for parameter in model.parameters():
+        parameter.data.normal_()
+    description = {"objective": start.model_dump(), "model": shape.model_dump()}
+    save_checkpoint(directory, dict(model.named_parameters()), description, vocabulary)
+    assert type(load_checkpoint(directory, torch.device("cpu")).model) is type(model)
+    student = build_model(objective, shape.model_copy(update=layers), vocabulary)
+    before = {name: parameter.clone() for name, parameter in student.named_parameters()}
+    warm_start(student, directory, objective, Training(warm_start="pretrained"), vocabulary)
+    pretrained = read_weights(directory)
+    for name, parameter in student.named_parameters():
+        taken = name in pretrained and not name.startswith("length")
+        assert torch.equal(parameter, pretrained[name] if taken else before[name]), name
+    return before, pretrained
 
 
 class Stop(Exception):

@@ -328,6 +328,11 @@ BAD = {
     "an infinite ratio": (["--search", '{"kind": "beam", "max_ratio": Infinity}'], "max_ratio: must be a f"),
     "a name that is too long": (["--input", "x" * 5000], "cannot be read (File name too long)"),
     "a part of a path that is no directory": (["--input", "/dev/null/x"], "cannot be read (Not a directory)"),
+    "placeholders alone": (["--keep", "x"], "--keep is of --text; give both"),
+    "a pattern that is none": (["--text", "--keep", "("], "placeholder '('"),
+    "several texts": (["--text", "--n-best", "2"], "--n-best 2: a line of --text has one translation"),
+    "scores of running text": (["--text", "--scores"], "which --json writes; add --json"),
+    "more outputs than there are": (["--n-best", "9"], "9 outputs per line: the search argmax ranks 1"),
 }
 
 
@@ -573,22 +578,6 @@ def test_running_text_is_split_and_counted(retort, expected):
     found = json.loads(out.splitlines()[0])
     assert [segment["source"] for segment in found["segments"]] == ["Abc de.", "Fade bead 12."]
     assert (found["kept"], found["lost"][0]) == (0, {"kind": "placeholder", "text": "Fade"})
-
-
-BAD_OUTPUT = {
-    "placeholders alone": (["--keep", "x"], "--keep is of --text; give both"),
-    "a pattern that is none": (["--text", "--keep", "("], "placeholder '('"),
-    "several texts": (["--text", "--n-best", "2"], "--n-best 2: a line of --text has one translation"),
-    "scores of running text": (["--text", "--scores"], "which --json writes; add --json"),
-    "more outputs than there are": (["--n-best", "9"], "9 outputs per line: the search argmax ranks 1"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_OUTPUT)
-def test_options_that_do_not_go_together(retort, name):
-    options, message = BAD_OUTPUT[name]
-    status, out, errors = retort(*options, stdin=b"abc\n")
-    assert (status, out) == (2, "") and message in errors
 
 
 def test_an_input_that_is_nearly_named_is_proposed(retort, tmp_path):

@@ -25,12 +25,6 @@ from tests.unit.search.test_every_search import objectives_of
 DEVICE = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Tiny tensors are slower on several."""
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("options", OBJECTIVE_CASES.values(), ids=list(OBJECTIVE_CASES))
 def test_losses_likelihoods_and_agreements_stay_on_the_model_s_device(options: ObjectiveSection) -> None:
     model, step, module = small_model(options, dropout=0.1), step_of(options), load_objective(options.name)

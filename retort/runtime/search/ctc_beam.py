@@ -13,7 +13,7 @@ import numpy as np
 from retort.data.vocabulary import BLANK
 from retort.runtime.names import LOGITS, MODEL
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.system import Decoded, Scored, no_token_scores
+from retort.runtime.system import Decoded
 from retort.search.ngram_scores import Pruning, most_probable
 from retort.search.prefix_beam import prefix_beam, slots_of
 
@@ -38,8 +38,3 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
         slots = slots_of(blank_bt[row], row_m, graphs.tokens[column_m], scores_tv[row_m, column_m] - top_t[row_m])
         decoded.append(Decoded(prefix_beam(slots[:count], scorer, pruning)[0], False, 1))
     return decoded
-
-
-def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
-    """Raises RetortError: no token has a probability of its own."""
-    raise no_token_scores(options["kind"])

@@ -13,7 +13,7 @@ import numpy as np
 from retort.data.vocabulary import EOS, PAD
 from retort.runtime.names import END, LOGITS, MODEL, NORMALISER, TRANSITIONS
 from retort.runtime.onnx_engine import Graphs
-from retort.runtime.system import Decoded, Scored, no_token_scores
+from retort.runtime.system import Decoded
 from retort.search.graph_beam import graph_beam, most_probable_successors
 from retort.search.ngram_scores import Pruning, most_probable
 from retort.search.tokens import output_limit
@@ -42,8 +42,3 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
         limit = output_limit(len(tokens), options["max_ratio"], graphs.max_length)
         decoded.append(Decoded(graph_beam(successors, scorer, limit, pruning)[0], False, 1))
     return decoded
-
-
-def scored(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[str, Any]) -> list[list[Scored]]:
-    """Raises RetortError: no token has a probability of its own."""
-    raise no_token_scores(options["kind"])

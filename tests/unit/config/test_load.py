@@ -13,7 +13,7 @@ import yaml
 from retort import cli
 from retort.config import GeneratedCorpus
 from retort.config import reference as config_docs
-from retort.config.files import local_texts, merged, read_yaml
+from retort.config.files import local_files, merged, read_yaml
 from retort.config.load import load_config, to_json
 from retort.config.reference import main
 from retort.errors import RetortError
@@ -243,7 +243,8 @@ def test_the_first_metric_chooses_checkpoints_where_nothing_else_is_said() -> No
 
 def test_references_are_texts_of_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RETORT_MIRROR", raising=False)
-    assert local_texts(load_config({**BASE, **text_corpus()})) == ["source", "target", "s", "r"]
+    config = load_config({**BASE, **text_corpus()})
+    assert local_files(config.corpus.texts, config) == ["source", "target", "s", "r"]
 
 
 def test_tied_embeddings_need_a_joint_vocabulary() -> None:
@@ -400,16 +401,18 @@ def test_a_given_checkpoint_was_trained_as_the_configuration_says(tmp_path: Path
         load_config(raw, texts=True)
 
 
-def test_local_texts_leave_out_downloads_and_what_a_mirror_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_local_files_leave_out_downloads_and_what_a_mirror_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RETORT_MIRROR", raising=False)
     here = tmp_path / "here.txt"
     here.write_text("a\n")
     pair = {"source": [{"location": str(here)}], "target": [{"location": "away.txt"}]}
     far = {"source": [{"location": "https://example.org/a"}], "target": [{"location": "https://example.org/b"}]}
     raw = {**BASE, "corpus": {"kind": "text", "train": pair, "valid": far, "tests": {"t": pair}}}
-    assert local_texts(load_config(raw)) == [str(here), "away.txt"]
+    config = load_config(raw)
+    assert local_files(config.corpus.texts, config) == [str(here), "away.txt"]
     raw["corpus"]["mirror"] = str(tmp_path)
-    assert local_texts(load_config(raw)) == [str(here)]
+    config = load_config(raw)
+    assert local_files(config.corpus.texts, config) == [str(here)]
 
 
 @pytest.mark.parametrize(

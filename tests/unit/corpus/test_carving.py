@@ -2,7 +2,6 @@ import hashlib
 import random
 import tracemalloc
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +9,9 @@ import pytest
 from retort.config import Carve
 from retort.corpus import carving, cleaning
 from retort.corpus.carving import REPEAT, SPLITS, carve, sharing_key
-from retort.data.parquet import iterate_table, write_table
-from retort.data.references import corpus_table
-from retort.data.tables import CORPUS
+from retort.data.parquet import iterate_table
 from retort.errors import RetortError
-
-
-def table(path: Path, pairs: list[tuple[str, str]]) -> Path:
-    write_table(path, CORPUS, corpus_table(range(len(pairs)), [s for s, _ in pairs], [[t] for _, t in pairs]))
-    return path
+from tests.unit.fakes_evaluation import pairs_table
 
 
 def components(pairs: list[tuple[str, str]]) -> list[set[int]]:
@@ -54,7 +47,7 @@ def corpus(seed: int) -> list[tuple[str, str]]:
 def test_the_split_follows_its_definition(tmp_path, seed):
     pairs = corpus(seed)
     settings = Carve(valid_pairs=5, test_pairs=7, largest_component=6)
-    splits = carve(table(tmp_path / "t.parquet", pairs), settings)
+    splits = carve(pairs_table(tmp_path / "t.parquet", pairs), settings)
 
     small = [c for c in components(pairs) if len(c) <= 6]
     small.sort(key=lambda c: hashlib.sha256(min(f"{pairs[i][1]}\t{pairs[i][0]}" for i in c).encode()).hexdigest())
@@ -68,28 +61,28 @@ def test_the_split_follows_its_definition(tmp_path, seed):
 def test_nothing_is_shared_and_the_order_of_lines_does_not_count(tmp_path):
     pairs = corpus(5)
     settings = Carve(valid_pairs=4, test_pairs=4)
-    splits = carve(table(tmp_path / "a.parquet", pairs), settings)
+    splits = carve(pairs_table(tmp_path / "a.parquet", pairs), settings)
     for side in (0, 1):
         keys = [{sharing_key(p[side]) for p, s in zip(pairs, splits, strict=True) if s == k} for k in range(3)]
         assert not keys[0] & keys[1] and not keys[0] & keys[2] and not keys[1] & keys[2]
     order = random.Random(0).sample(range(len(pairs)), len(pairs))
-    again = carve(table(tmp_path / "b.parquet", [pairs[i] for i in order]), settings)
+    again = carve(pairs_table(tmp_path / "b.parquet", [pairs[i] for i in order]), settings)
     assert again.tolist() == splits[order].tolist()
 
 
 def test_a_repeated_pair_counts_once_and_is_held_out_once(tmp_path):
     pairs = [(f"quelle {i}", f"target {i}") for i in range(200)]
-    once = carve(table(tmp_path / "a.parquet", pairs), Carve(valid_pairs=20, test_pairs="10%"))
+    once = carve(pairs_table(tmp_path / "a.parquet", pairs), Carve(valid_pairs=20, test_pairs="10%"))
     assert [(once == split).sum() for split in range(3)] == [160, 20, 20]
     settings = Carve(valid_pairs=20, test_pairs="10%", largest_component=1)
-    splits = carve(table(tmp_path / "b.parquet", pairs * 10), settings)
+    splits = carve(pairs_table(tmp_path / "b.parquet", pairs * 10), settings)
     assert splits[:200].tolist() == once.tolist()
     assert splits[200:].tolist() == np.where(once == 0, 0, REPEAT).tolist() * 9
 
 
 def test_pairs_with_an_empty_side_stay_in_train(tmp_path):
     pairs = [(f"quelle {i}", f"target {i}" if i % 3 else "") for i in range(150)] + [("", "target 1")]
-    splits = carve(table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=30, test_pairs=30))
+    splits = carve(pairs_table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=30, test_pairs=30))
     assert [(splits == split).sum() for split in range(4)] == [91, 30, 30, 0]
     assert all(all(pair) for pair, split in zip(pairs, splits, strict=True) if split)
 
@@ -98,7 +91,7 @@ def test_memory_is_some_bytes_per_pair(tmp_path, monkeypatch):
     for module in (carving, cleaning):
         monkeypatch.setattr(module, "iterate_table", partial(iterate_table, rows=100))
     pairs = [(f"quelle nummer {i} im text", f"line number {i} of a text") for i in range(5000)]
-    path = table(tmp_path / "t.parquet", pairs)
+    path = pairs_table(tmp_path / "t.parquet", pairs)
     tracemalloc.start()
     carve(path, Carve(valid_pairs=100, test_pairs=100))
     _, peak = tracemalloc.get_traced_memory()
@@ -122,14 +115,14 @@ def test_words_that_differ_in_their_marks_differ(text, other):
 @pytest.mark.parametrize("pairs", [[], [("a", "b")] * 30, [("a", "b"), ("c", "d")]])
 def test_too_few_pairs(tmp_path, pairs):
     with pytest.raises(RetortError, match=f"{len(set(pairs))} different pairs are too few to carve 2 and 2"):
-        carve(table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=2, test_pairs=2))
+        carve(pairs_table(tmp_path / "t.parquet", pairs), Carve(valid_pairs=2, test_pairs=2))
 
 
 @pytest.mark.parametrize(("largest", "advice"), [(7, ", or set corpus.carve.largest_component to 8"), (3, "")])
 def test_pairs_in_large_components(tmp_path, largest, advice):
     questions = [(f"passage {i}", f"question {i} {j}") for i in range(10) for j in range(8)]
     several = questions if advice else [("passage", target) for _, target in questions]
-    path = table(tmp_path / "t.parquet", [*several, ("alone", "allein")])
+    path = pairs_table(tmp_path / "t.parquet", [*several, ("alone", "allein")])
     with pytest.raises(RetortError) as error:
         carve(path, Carve(valid_pairs=9, test_pairs=9, largest_component=largest))
     assert str(error.value) == (

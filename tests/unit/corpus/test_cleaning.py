@@ -8,6 +8,7 @@ from retort.corpus import cleaning
 from retort.data.parquet import read_table, write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
+from tests.unit.fakes_evaluation import pairs_table
 
 TRAIN = [
     ("a b", "x y"),  # 0 kept
@@ -26,15 +27,10 @@ TRAIN = [
 SETTINGS = Cleaning(max_words=8, max_ratio=2)
 
 
-def table(path: Path, pairs: list[tuple[str, str]]) -> Path:
-    write_table(path, CORPUS, corpus_table(range(len(pairs)), [s for s, _ in pairs], [[t] for _, t in pairs]))
-    return path
-
-
 @pytest.fixture
 def held_out(tmp_path):
     result = cleaning.HeldOut()
-    result.add(read_table(table(tmp_path / "valid.parquet", [("held source", "held target")]), CORPUS))
+    result.add(read_table(pairs_table(tmp_path / "valid.parquet", [("held source", "held target")]), CORPUS))
     return result
 
 
@@ -43,7 +39,7 @@ def named(verdicts: np.ndarray) -> dict[int, str]:
 
 
 def test_every_reason(tmp_path, held_out):
-    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out)
+    verdicts = cleaning.judge_training(pairs_table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out)
     assert named(verdicts) == {
         1: "empty",
         2: "empty",
@@ -63,13 +59,13 @@ def test_every_reason(tmp_path, held_out):
 
 def test_rules_can_be_turned_off(tmp_path, held_out):
     settings = Cleaning(max_words=None, max_ratio=None, drop_duplicates=False, drop_leaks=False)
-    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), settings, held_out)
+    verdicts = cleaning.judge_training(pairs_table(tmp_path / "t.parquet", TRAIN), settings, held_out)
     assert named(verdicts) == {1: "empty", 2: "empty"}
 
 
 def test_a_draw_is_of_clean_pairs_and_by_seed(tmp_path, held_out):
     pairs = [(f"a{i}", f"x{i}") for i in range(50)] + [("", "")] * 50
-    path = table(tmp_path / "t.parquet", pairs)
+    path = pairs_table(tmp_path / "t.parquet", pairs)
     draws = [cleaning.judge_training(path, SETTINGS, held_out, Draw(20, seed)) for seed in (1, 1, 2)]
     assert cleaning.counts(draws[0])["kept"] == 20
     assert cleaning.counts(draws[0])["not_drawn"] == 30
@@ -89,14 +85,14 @@ def test_a_draw_leaves_sources_alone_where_others_have_references(tmp_path, held
 
 
 def test_held_out_sets_lose_only_empty_sides(tmp_path):
-    verdicts = cleaning.judge_held_out(table(tmp_path / "t.parquet", TRAIN))
+    verdicts = cleaning.judge_held_out(pairs_table(tmp_path / "t.parquet", TRAIN))
     assert named(verdicts) == {1: "empty", 2: "empty"}
-    assert len(cleaning.judge_held_out(table(tmp_path / "e.parquet", []))) == 0
+    assert len(cleaning.judge_held_out(pairs_table(tmp_path / "e.parquet", []))) == 0
 
 
 def test_several_parts(tmp_path, held_out, monkeypatch):
     monkeypatch.setattr("retort.data.parquet.iterate_table.__defaults__", (5,))
-    verdicts = cleaning.judge_training(table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out)
+    verdicts = cleaning.judge_training(pairs_table(tmp_path / "t.parquet", TRAIN), SETTINGS, held_out)
     assert sorted(named(verdicts)) == [1, 2, 3, 4, 6, 8, 9, 11]
 
 

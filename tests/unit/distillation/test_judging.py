@@ -63,7 +63,7 @@ def test_repeats_are_of_words_or_of_characters() -> None:
 def test_the_choice_among_several() -> None:
     texts = ["ganz etwas anderes", "die Katze sitzt hier", "die Katze sitzt dort"]
     assert minimum_bayes_risk(texts) in (1, 2)
-    assert nearest(texts, ["etwas anderes"]) == 0
+    assert nearest(texts, "etwas anderes") == 0
     assert minimum_bayes_risk(["a", "a"]) == 0
 
 
@@ -131,7 +131,7 @@ def test_filters_keep_what_is_just_at_their_bounds() -> None:
         assert reason_against(source, text, False, filters) == reason
     assert repeats("a b c a b x") == 1
     assert share_of_scripts("コーヒー", ["katakana"]) == 1
-    assert nearest(["b", "b"], ["b"]) == 0
+    assert nearest(["b", "b"], "b") == 0
 
 
 def test_rows_of_every_source_are_taken_by_rank() -> None:

@@ -13,18 +13,10 @@ from retort.data.vocabulary import BLANK, BOS, MASK, PAD
 from retort.distillation.likelihood import log_likelihoods
 from retort.losses import target_log_probs
 from retort.objectives import autoregressive as next_token
-from retort.objectives import axe, bang, cmlm, ctc, dag, glat, glat_ctc, janus, oaxe, vanilla
+from retort.objectives import axe, cmlm, ctc, dag, glat, glat_ctc, janus, oaxe, vanilla
 from retort.objectives.base import Step
-from tests.unit.fakes_models import (
-    autoregressive,
-    bang_model,
-    batch,
-    dag_model,
-    janus_model,
-    padded,
-    parallel,
-    sentences,
-)
+from tests.unit.fakes_models import autoregressive, batch, dag_model, janus_model, padded, parallel, sentences
+from tests.unit.fakes_objectives import COMMON_CASES
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 # candidates of three sources: some have a source and a length in common
@@ -32,8 +24,7 @@ ROWS = [2, 0, 1, 0, 2, 0, 2]
 CANDIDATES = sentences([4, 7, 3, 2, 4, 7, 5], seed=2)
 # objective's module, its options, a model for it
 OBJECTIVES = {
-    "autoregressive": (next_token, config.Autoregressive(name="autoregressive"), autoregressive),
-    "vanilla": (vanilla, config.Vanilla(name="vanilla"), parallel),
+    **COMMON_CASES,
     "slot and pad": (
         vanilla,
         config.Vanilla(name="vanilla", length_from="slot", decoder_input="pad"),
@@ -41,24 +32,11 @@ OBJECTIVES = {
     ),
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
     "janus": (janus, config.Janus(name="janus"), janus_model),
-    "bang": (bang, config.Bang(name="bang"), bang_model),
-    "bang, left to right": (bang, config.Bang(name="bang", nar_ratio=0), bang_model),
-    "bang, blocks": (bang, config.Bang(name="bang", block=3), bang_model),
     "axe": (axe, config.Axe(name="axe"), lambda: parallel(blank=True, length_multiplier=1.5)),
     "oaxe": (oaxe, config.Oaxe(name="oaxe"), parallel),
     "glat": (glat, config.Glat(name="glat"), parallel),
     "ctc": (ctc, config.Ctc(name="ctc", upsampling=2), lambda: parallel(2)),
     "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=2), lambda: parallel(2)),
-    "vanilla, deep": (
-        vanilla,
-        config.Vanilla(name="vanilla", deep_supervision=True),
-        lambda: parallel(deep_supervision=True),
-    ),
-    "ctc, deep": (
-        ctc,
-        config.Ctc(name="ctc", deep_supervision=True),
-        lambda: parallel(2, deep_supervision=True),
-    ),
     "dag": (dag, config.Dag(name="dag"), dag_model),
 }
 PARALLEL = ["vanilla", "slot and pad", "cmlm", "janus", "oaxe", "glat", "vanilla, deep"]

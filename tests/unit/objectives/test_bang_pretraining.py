@@ -7,20 +7,17 @@ from torch.nn import functional
 
 from retort import config
 from retort.config.load import load_config
-from retort.data.batches import Batch, EncodedCorpus, Ragged
+from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.vocabulary import EOS, MASK, PAD
 from retort.errors import RetortError
 from retort.losses.bang_spans import Masked, corrupt, diagonals, random_spans, span_length
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.bang import Slots
-from retort.models.build import build_model
-from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from retort.objectives import bang_pretraining
 from retort.objectives.base import Step
-from retort.training.warm_start import warm_start
-from tests.unit.fakes_models import VOCABULARY, bang_model, padded, sentences
+from tests.unit.fakes_models import VOCABULARY, bang_model, padded, sentences, text
 from tests.unit.fakes_runs import changed_at
-from tests.unit.fakes_training import SYMBOLS, small_vocabulary, trainer
+from tests.unit.fakes_training import SYMBOLS, assert_pretrained_starts, small_vocabulary, trainer
 
 PAPER = config.BangPretraining(name="bang_pretraining")
 SMALL = config.BangPretraining(name="bang_pretraining", span_block=6, mask_ratio=0.5)
@@ -144,11 +141,6 @@ def test_slots_of_spans_are_those_of_their_texts():
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
-
-
-def text(lengths, step=1):
-    target = padded(sentences(lengths, seed=3), step)
-    return Batch(torch.arange(len(lengths)), target, target)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -324,20 +316,7 @@ def vocabulary(tmp_path_factory):
 def test_models_start_from_what_they_share_with_it(tmp_path, vocabulary, start, objective):
     changes = {"encoder_layers": 1, "decoder_layers": 2, "max_length": 16, "positions": "learned"}
     shape = config.Model(d_model=8, heads=2, ffn=8, **changes)
-    torch.manual_seed(1)
-    model = build_model(start, shape, vocabulary)
-    for parameter in model.parameters():
-        parameter.data.normal_()
-    description = {"objective": start.model_dump(), "model": shape.model_dump()}
-    save_checkpoint(tmp_path, dict(model.named_parameters()), description, vocabulary)
-    assert type(load_checkpoint(tmp_path, torch.device("cpu")).model) is type(model)
-    student = build_model(objective, shape.model_copy(update={"decoder_layers": 3}), vocabulary)
-    before = {name: parameter.clone() for name, parameter in student.named_parameters()}
-    warm_start(student, tmp_path, objective, config.Training(warm_start="pretrained"), vocabulary)
-    pretrained = read_weights(tmp_path)
-    for name, parameter in student.named_parameters():
-        taken = name in pretrained and not name.startswith("length")
-        assert torch.equal(parameter, pretrained[name] if taken else before[name]), name
+    before, pretrained = assert_pretrained_starts(tmp_path, vocabulary, start, shape, objective, decoder_layers=3)
     own = {name for name in pretrained if name.startswith(("slot_vector", "relative."))}
     assert len(own) == (5 if start is PAPER else 0)
     assert own <= set(before) or objective.name != "bang"

@@ -26,12 +26,6 @@ every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o:
 every_case = pytest.mark.parametrize("options", OBJECTIVE_CASES.values(), ids=list(OBJECTIVE_CASES))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Tiny tensors are slower on several."""
-    torch.set_num_threads(1)
-
-
 def pairs_for(options: ObjectiveSection, sources: list[list[int]], targets: list[list[int]]) -> Batch:
     """A batch of pairs; pre-training has text, which is its own target."""
     return batch(targets if options.pretrains else sources, targets)

@@ -15,7 +15,6 @@ from retort.config.load import load_config
 from retort.corpus import monolingual
 from retort.corpus.cleaning import HeldOut
 from retort.corpus.monolingual import blocks, clean
-from retort.data.batches import Batch
 from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS, ENCODED
@@ -25,13 +24,12 @@ from retort.losses.bart_corruption import corrupt, infilled, rotated
 from retort.losses.poisson_spans import covered, random_spans
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.build import build_model
-from retort.models.checkpoint import load_checkpoint, read_weights, save_checkpoint
 from retort.objectives import bart_janus
 from retort.objectives.base import Step
 from retort.training.warm_start import warm_start
-from tests.unit.fakes_models import janus_model, padded, sentences
+from tests.unit.fakes_models import janus_model, padded, text
 from tests.unit.fakes_runs import call, changed_at
-from tests.unit.fakes_training import sequences, small_vocabulary, trainer
+from tests.unit.fakes_training import assert_pretrained_starts, sequences, small_vocabulary, trainer
 from workflow_scripts import prepare_monolingual
 
 OPTIONS = config.BartJanus(name="bart_janus")
@@ -131,11 +129,6 @@ def test_masks_cover_both_kinds_of_spans():
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
-
-
-def text(lengths, step=1):
-    target = padded(sentences(lengths, seed=3), step)
-    return Batch(torch.arange(len(lengths)), target, target)
 
 
 def test_the_loss_counts_half_of_everything_per_token():
@@ -312,19 +305,7 @@ def test_what_does_not_fit_is_named(path, value, message):
 )
 def test_any_family_starts_from_it(tmp_path, vocabulary, objective):
     shape = config.Model(d_model=8, heads=2, ffn=8, encoder_layers=1, decoder_layers=2, max_length=16)
-    torch.manual_seed(1)
-    model = build_model(OPTIONS, shape, vocabulary)
-    description = {"objective": OPTIONS.model_dump(), "model": shape.model_dump()}
-    save_checkpoint(tmp_path, dict(model.named_parameters()), description, vocabulary)
-    assert type(load_checkpoint(tmp_path, torch.device("cpu")).model) is type(model)
-    torch.manual_seed(2)
-    student = build_model(objective, shape.model_copy(update={"encoder_layers": 2}), vocabulary)
-    before = {name: parameter.clone() for name, parameter in student.named_parameters()}
-    warm_start(student, tmp_path, objective, config.Training(warm_start="pretrained"), vocabulary)
-    pretrained = read_weights(tmp_path)
-    for name, parameter in student.named_parameters():
-        taken = name in pretrained and not name.startswith("length")
-        assert torch.equal(parameter, pretrained[name] if taken else before[name]), name
+    before, pretrained = assert_pretrained_starts(tmp_path, vocabulary, OPTIONS, shape, objective, encoder_layers=2)
     assert {name for name in pretrained if name in before} >= {n for n in pretrained if not n.startswith("length")}
     for update, message in (
         ({"heads": 4}, "model.heads must be 2"),

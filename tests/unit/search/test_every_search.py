@@ -21,12 +21,6 @@ every_search = pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.kind_
 every_case = pytest.mark.parametrize("options", SEARCH_CASES.values(), ids=list(SEARCH_CASES))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Tiny tensors are slower on several."""
-    torch.set_num_threads(1)
-
-
 def objectives_of(kind: str) -> list[type[ObjectiveSection]]:
     """Objectives whose models the search can decode."""
     return [objective for objective in OBJECTIVES if kind in objective.searches()]
@@ -50,10 +44,11 @@ def test_every_search_has_a_module_and_an_objective(search: type[SearchSection])
 
 
 @every_search
-def test_an_exported_search_ranks_as_many_outputs(search: type[SearchSection]) -> None:
+def test_an_exported_search_ranks_as_many_outputs_and_scores_as_declared(search: type[SearchSection]) -> None:
     if (Path(exported.__path__[0]) / f"{search.kind_name()}.py").exists():
         module = import_module(f"{exported.__name__}.{search.kind_name()}")
         assert search.outputs_key == module.OUTPUTS_KEY
+        assert search.scores_tokens == hasattr(module, "scored")
 
 
 @pytest.mark.parametrize("allowed", [False, True], ids=["", "allowed"])
