@@ -19,6 +19,7 @@ from retort.filenames import test_set_of
 from retort.models.checkpoint import weights_digest
 from retort.runtime.external_engine import ExternalSystem
 from retort.runtime.timing import Timed, changed_outputs, machine_load, measure, processor_name
+from retort.search import native
 from retort.teachers.asking import SEED
 from retort.teachers.base import open_external
 from retort.training.device import describe_device, prepare_device
@@ -67,7 +68,8 @@ def main(args: argparse.Namespace) -> None:
             systems.append(external(args.external, args.vocabulary, split=test_set_of(args.tests), threads=threads))
         timings = list(measure(systems, texts, settings))
     rows = [timing.row() for timing in timings]
-    machine = {"machine": processor_name(), "cpus": os.cpu_count()}
+    n_grams = "compiled" if native.library() else "Python"
+    machine = {"machine": processor_name(), "cpus": os.cpu_count(), "n-gram search": n_grams}
     facts = provenance(
         test_set=test_set_of(args.tests),
         latency=settings.model_dump(mode="json"),

@@ -13,7 +13,7 @@ from retort.data.vocabulary import BLANK, UNK
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis
 from retort.search.ngram_scores import Pruning, most_probable, scorer_of
-from retort.search.prefix_beam import prefix_beam, slots_of
+from retort.search.prefix_beam import prefix_beam
 
 
 @torch.inference_mode()
@@ -33,7 +33,7 @@ def search(model: ParallelModel, source_bs: Tensor, options: CtcBeam) -> list[li
     for count in slots_b.tolist():
         own = slice(end, end := end + count)
         row_m, rank_m = most_probable(log_prob_rk[own], pruning.candidates, pruning.min_share, top_r[own])
-        slots = slots_of(blank_r[own], row_m, token_rk[own][row_m, rank_m], log_prob_rk[own][row_m, rank_m])
-        text, score = prefix_beam(slots, scorer, pruning)
+        token_m, log_prob_m = token_rk[own][row_m, rank_m], log_prob_rk[own][row_m, rank_m]
+        text, score = prefix_beam(blank_r[own], row_m, token_m, log_prob_m, scorer=scorer, pruning=pruning)
         hypotheses.append([Hypothesis(text, score=score, truncated=False, passes=1)])
     return hypotheses

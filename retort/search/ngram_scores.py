@@ -55,14 +55,15 @@ class Scorer:
     """``lm_weight`` x log p of the n-gram model, plus ``token_bonus`` for each token but eos: nats."""
 
     def __init__(self, model: NgramModel | None, lm_weight: float, token_bonus: float) -> None:
-        model = model or NgramModel.empty()
+        self.model = model = model or NgramModel.empty()
         # a memory view's element is found faster than an array's
         self._keys: memoryview[int] = model.keys.data
         self._log_probs: memoryview[float] = model.log_probs.data.cast("B").cast("f")
         self._weights: memoryview[float] = model.weights.data.cast("B").cast("f")
         self._firsts: memoryview[int] = model.first_continuations.data
-        self._order, self._lm_weight, self._bonus = model.order, lm_weight, token_bonus
-        self._unknown = lm_weight * (model.floor + self._weights[0])
+        self.lm_weight, self.bonus = lm_weight, token_bonus
+        self.unknown = lm_weight * (model.floor + self._weights[0])
+        """Score of a token that no n-gram has, without the bonus."""
         self.largest = max(0.0, token_bonus)
         """No token scores more."""
         with _lock:
@@ -87,9 +88,9 @@ class Scorer:
             key, high = at.first + token, at.high
             place = bisect_left(keys, key, at.low, high)
             if place < high and keys[place] == key and (log_prob := self._log_probs[place]) > -math.inf:
-                at.scores[token] = self._lm_weight * log_prob + (0.0 if token == EOS else self._bonus)
+                at.scores[token] = self.lm_weight * log_prob + (0.0 if token == EOS else self.bonus)
             elif at.shorter is None:
-                at.scores[token] = self._unknown + (0.0 if token == EOS else self._bonus)
+                at.scores[token] = self.unknown + (0.0 if token == EOS else self.bonus)
             else:
                 left += at.weight
                 at = at.shorter
@@ -102,13 +103,13 @@ class Scorer:
         if token in context.longer:
             return context.longer[token]
         longer = self._empty if context.shorter is None else self.extended(context.shorter, token)
-        if context.length + 1 < self._order:
+        if context.length + 1 < self.model.order:
             keys, key, high = self._keys, context.first + token, context.high
             place = bisect_left(keys, key, context.low, high)
             # behind a weight of 0 nothing follows
             if place < high and keys[place] == key and (weight := self._weights[place]):
                 low, high = self._firsts[place], self._firsts[place + 1]
-                longer = Context(key, context.length + 1, low, high, self._lm_weight * weight, longer)
+                longer = Context(key, context.length + 1, low, high, self.lm_weight * weight, longer)
         context.longer[token] = longer
         self._kept += 1
         return longer

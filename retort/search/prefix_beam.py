@@ -1,9 +1,9 @@
 """Prefix beam search over the slots of CTC, with an n-gram model (Graves and Jaitly 2014; Hannun et al. 2014).
 
 A hypothesis is a text, whose probability is summed over all alignments of the beam. There is one step per slot, one
-sentence at a time, in plain Python: a step tries some twenty continuations, and numpy takes longer for its calls than
-for their arithmetic (9 ms per caption; this takes 0.3). Few are tried because a continuation must be better than the
-beam's last hypothesis so far, before its n-gram is looked up.
+sentence at a time. A step tries some twenty continuations, since one must be better than the beam's last hypothesis so
+far before its n-gram is looked up. For so few, numpy's calls take longer than their arithmetic. So the search is
+compiled, and where it could not be built it is plain Python.
 
 Shape letters: t slot, m candidate tokens of all slots, slot by slot.
 """
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retort.data.vocabulary import EOS
+from retort.search import native
 from retort.search.ngram_scores import Pruning, Scorer
 from retort.search.texts import Text
 
@@ -56,8 +57,26 @@ class Prefix(Text):
     """log of the sum, plus ``ngrams``."""
 
 
+def prefix_beam(
+    blank_t: np.ndarray,
+    row_m: np.ndarray,
+    token_m: np.ndarray,
+    log_prob_m: np.ndarray,
+    scorer: Scorer,
+    pruning: Pruning,
+) -> tuple[list[int], float]:
+    """The best text, and its score: log of its probability over the candidates, plus the scorer's.
+
+    ``blank_t`` are the probabilities of the blank in each slot, ``row_m`` the slots of the candidates, in the order of
+    ``most_probable``.
+    """
+    if functions := native.library():
+        return native.prefix_beam(functions, blank_t, row_m, token_m, log_prob_m, scorer=scorer, pruning=pruning)
+    return plain_prefix_beam(slots_of(blank_t, row_m, token_m, log_prob_m), scorer, pruning)
+
+
 def slots_of(blank_t: np.ndarray, row_m: np.ndarray, token_m: np.ndarray, log_prob_m: np.ndarray) -> list[Slot]:
-    """The slots of a sentence. Candidates are in the order of ``most_probable``; ``row_m`` are their slots."""
+    """The slots of a sentence."""
     slots = [Slot(blank, [], {}) for blank in blank_t.tolist()]
     probs = np.exp(log_prob_m).tolist()
     for row, token, prob, log_prob in zip(row_m.tolist(), token_m.tolist(), probs, log_prob_m.tolist(), strict=True):
@@ -67,8 +86,8 @@ def slots_of(blank_t: np.ndarray, row_m: np.ndarray, token_m: np.ndarray, log_pr
     return slots
 
 
-def prefix_beam(slots: Sequence[Slot], scorer: Scorer, pruning: Pruning) -> tuple[list[int], float]:
-    """The best text, and its score: log of its probability over the candidates, plus the scorer's."""
+def plain_prefix_beam(slots: Sequence[Slot], scorer: Scorer, pruning: Pruning) -> tuple[list[int], float]:
+    """The same in Python."""
     root = Prefix.empty(scorer)
     root.alive, root.blank, root.ends, root.both, root.total = True, 1.0, 0.0, 1.0, 0.0
     beam, log_scale = [root], 0.0

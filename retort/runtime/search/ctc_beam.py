@@ -15,7 +15,7 @@ from retort.runtime.names import LOGITS, MODEL
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.system import Decoded
 from retort.search.ngram_scores import Pruning, most_probable
-from retort.search.prefix_beam import prefix_beam, slots_of
+from retort.search.prefix_beam import prefix_beam
 
 OUTPUTS_KEY = None
 
@@ -35,6 +35,7 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
     for row, count in enumerate(graphs.slots(lengths)):
         scores_tv, top_t = scores_btv[row, :count], top_bt[row, :count]
         row_m, column_m = most_probable(scores_tv, pruning.candidates, pruning.min_share, top_t)
-        slots = slots_of(blank_bt[row], row_m, graphs.tokens[column_m], scores_tv[row_m, column_m] - top_t[row_m])
-        decoded.append(Decoded(prefix_beam(slots[:count], scorer, pruning)[0], False, 1))
+        token_m, log_prob_m = graphs.tokens[column_m], scores_tv[row_m, column_m] - top_t[row_m]
+        text, _ = prefix_beam(blank_bt[row, :count], row_m, token_m, log_prob_m, scorer=scorer, pruning=pruning)
+        decoded.append(Decoded(text, False, 1))
     return decoded

@@ -10,11 +10,19 @@ import pytest
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import EOS
-from retort.search import ngram_scores
+from retort.search import native, ngram_scores
 from retort.search.ngram_scores import Pruning, Scorer, most_probable
-from retort.search.prefix_beam import prefix_beam, slots_of
+from retort.search.prefix_beam import prefix_beam
 
 TOKENS = [6, 7, 8]
+
+
+@pytest.fixture(params=["compiled", "plain"], autouse=True)
+def way(request, monkeypatch):
+    if request.param == "plain":
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
+        pytest.skip("no C compiler")
 
 
 def ngrams(order=3):
@@ -36,7 +44,8 @@ def found(probs, scorer, by):
     """Text and score of the search."""
     log_probs = np.log(probs[:, 1:])
     row, column = most_probable(log_probs, by.candidates, by.min_share, np.log(probs.max(1)))
-    return prefix_beam(slots_of(probs[:, 0], row, np.array(TOKENS)[column], log_probs[row, column]), scorer, by)
+    given = probs[:, 0], row, np.array(TOKENS)[column], log_probs[row, column]
+    return prefix_beam(*given, scorer=scorer, pruning=by)
 
 
 def best_by_enumeration(probs, scorer):

@@ -60,6 +60,16 @@ def test_only_code_that_can_run_counts(tree: Path, name: str, text: str, changes
     assert (digest(tree) != before) == changes
 
 
+def test_the_c_file_of_a_module_counts(tree: Path) -> None:
+    before = digest(tree)
+    compiled = tree / "retort/sub/c.c"
+    compiled.write_text("int c;\n")
+    assert digest(tree) != before and "retort/sub/c.c" in code_digests([tree / "script.py"], root=tree)
+    between = digest(tree)
+    compiled.write_text("int d;\n")
+    assert digest(tree) not in (before, between)
+
+
 def test_extra_modules_count(tree: Path) -> None:
     before = digest(tree, "retort.other")
     assert before != digest(tree)

@@ -1,0 +1,100 @@
+"""The compiled prefix beam search (``native.c``), where it could be built at installation."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from retort.data.vocabulary import BOS, EOS
+from retort.search.ngram_scores import Pruning, Scorer
+
+VERSION = 1
+"""Of the functions in native.c: a library that was built from another version is not used."""
+
+
+class _Scorer(ctypes.Structure):
+    _fields_ = [
+        ("keys", ctypes.c_void_p),
+        ("log_probs", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("firsts", ctypes.c_void_p),
+        ("order", ctypes.c_int32),
+        ("bos", ctypes.c_int32),
+        ("eos", ctypes.c_int32),
+        ("lm_weight", ctypes.c_double),
+        ("bonus", ctypes.c_double),
+        ("unknown", ctypes.c_double),
+    ]
+
+
+_structures: WeakKeyDictionary[Scorer, _Scorer] = WeakKeyDictionary()
+"""That of each scorer, which owns its arrays."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where there was no C compiler, or where they are of another version."""
+    for path in Path(__file__).parent.glob("_native.*"):
+        try:
+            loaded = ctypes.CDLL(str(path))
+            version = loaded.retort_native_version()
+        except (OSError, AttributeError):  # built for another machine, or not by us
+            continue
+        if version == VERSION:
+            loaded.retort_prefix_beam.argtypes = [
+                ctypes.c_int32,
+                *[ctypes.c_void_p] * 5,
+                ctypes.POINTER(_Scorer),
+                ctypes.c_int32,
+                ctypes.c_double,
+                ctypes.c_void_p,
+                ctypes.POINTER(ctypes.c_double),
+            ]
+            return loaded
+    return None
+
+
+def prefix_beam(
+    functions: ctypes.CDLL,
+    blank_t: np.ndarray,
+    row_m: np.ndarray,
+    token_m: np.ndarray,
+    log_prob_m: np.ndarray,
+    scorer: Scorer,
+    pruning: Pruning,
+) -> tuple[list[int], float]:
+    """``retort.search.prefix_beam.prefix_beam`` by these functions. Raises MemoryError."""
+    slots = len(blank_t)
+    blank_t = np.ascontiguousarray(blank_t, np.float64)
+    first_t = row_m.searchsorted(np.arange(slots + 1)).astype(np.int32)
+    token_m = np.ascontiguousarray(token_m, np.int32)
+    prob_m = np.exp(log_prob_m).astype(np.float64)
+    log_prob_m = np.ascontiguousarray(log_prob_m, np.float64)
+    out_t, score = np.empty(slots, np.int32), ctypes.c_double()
+    count = functions.retort_prefix_beam(
+        slots,
+        *(array.ctypes.data for array in (blank_t, first_t, token_m, prob_m, log_prob_m)),
+        _structure(scorer),
+        pruning.beam_size,
+        pruning.threshold,
+        out_t.ctypes.data,
+        score,
+    )
+    if count < 0:
+        raise MemoryError(f"prefix beam search over {slots} slots")
+    return out_t[:count].tolist(), score.value
+
+
+def _structure(scorer: Scorer) -> _Scorer:
+    if scorer not in _structures:
+        model = scorer.model
+        arrays = (model.keys, model.log_probs, model.weights, model.first_continuations)
+        _structures[scorer] = _Scorer(
+            *(array.ctypes.data for array in arrays),
+            *(model.order, BOS, EOS, scorer.lm_weight, scorer.bonus, scorer.unknown),
+        )
+    return _structures[scorer]

@@ -1,0 +1,79 @@
+"""The compiled search, against that in Python."""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from retort.data.batches import Ragged
+from retort.data.ngram_counts import NgramCounter
+from retort.search import native
+from retort.search.ngram_scores import Pruning, Scorer, most_probable
+from retort.search.prefix_beam import plain_prefix_beam, prefix_beam, slots_of
+
+TOKENS = 60
+
+
+def test_it_is_built_where_there_is_a_compiler() -> None:
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        pytest.skip("no C compiler")
+    assert native.library() is not None, "install the checkout again: `pip install --no-deps --editable .`"
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    rng = np.random.default_rng(1)
+    counter = NgramCounter(4, 100_000)
+    # few distinct n-grams, most of which were seen, and many which were not
+    counter.add(Ragged.from_lists([(6 + rng.geometric(0.1, 12) % TOKENS).tolist() for _ in range(2_000)]))
+    return Scorer(counter.model(6 + TOKENS), 0.4, 1.5)
+
+
+def arguments(seed: int, pruning: Pruning) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of slots that are unsure, some of which have no candidate."""
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.full(TOKENS + 1, 0.05), 5 + seed % 40).astype(np.float32)
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(probs[:, 1:])
+    row, column = most_probable(log_probs, pruning.candidates, pruning.min_share, np.log(probs.max(1)))
+    return probs[:, 0], row, 6 + column, log_probs[row, column]
+
+
+@pytest.mark.parametrize("beam_size", [1, 10, 50])
+@pytest.mark.parametrize("threshold", [3.0, np.inf])
+def test_both_find_the_same(scorer: Scorer, beam_size: int, threshold: float) -> None:
+    if native.library() is None:
+        pytest.skip("no C compiler")
+    pruning = Pruning(beam_size, 8, 0.001, threshold)
+    for seed in range(30):
+        given = arguments(seed, pruning)
+        text, score = plain_prefix_beam(slots_of(*given), scorer, pruning)
+        assert prefix_beam(*given, scorer=scorer, pruning=pruning) == (text, pytest.approx(score, abs=1e-9)), seed
+
+
+def test_no_slots_have_an_empty_text(scorer: Scorer) -> None:
+    nothing, none = np.zeros(0), np.zeros(0, np.int64)
+    text, score = prefix_beam(nothing, none, none, nothing, scorer=scorer, pruning=Pruning(3, 5, 0, 1))
+    assert text == [] and score == pytest.approx(plain_prefix_beam([], scorer, Pruning(3, 5, 0, 1))[1])
+
+
+def test_threads_search_at_once(scorer: Scorer) -> None:
+    pruning = Pruning(10, 8, 0.001, 5.0)
+
+    def search(seed: int) -> tuple[list[int], float]:
+        return prefix_beam(*arguments(seed, pruning), scorer=scorer, pruning=pruning)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(search, range(100))) == list(map(search, range(100)))
+
+
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "VERSION", -1)
+    assert native.library() is None
+    native.library.cache_clear()
