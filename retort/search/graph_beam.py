@@ -1,8 +1,9 @@
 """Beam search over paths of a directed acyclic graph, with an n-gram model (Huang et al. 2022, section 3.3).
 
 A hypothesis is a text and the vertex that emits its last token; its probability is summed over all paths of the beam
-that emit this text. There is one step per token, one sentence at a time, in plain Python: as for CTC
-(``retort.search.prefix_beam``), numpy takes longer for its calls than for a step's arithmetic.
+that emit this text. There is one step per token, one sentence at a time. As for CTC (``retort.search.prefix_beam``),
+numpy takes longer for its calls than for a step's arithmetic: the search is compiled, and where it could not be built
+it is plain Python.
 
 Shape letters: i and j vertices, w candidate tokens of a vertex, m successors of all vertices, vertex by vertex.
 """
@@ -10,12 +11,14 @@ Shape letters: i and j vertices, w candidate tokens of a vertex, m successors of
 from __future__ import annotations
 
 from heapq import heapify, heapreplace, nlargest
+from itertools import pairwise
 from math import exp, inf, log1p
 from typing import NamedTuple
 
 import numpy as np
 
 from retort.data.vocabulary import EOS
+from retort.search import native
 from retort.search.ngram_scores import Pruning, Scorer, most_probable
 from retort.search.texts import Text
 
@@ -24,11 +27,15 @@ Hypothesis = tuple[float, float, int, Text]
 
 
 class Successors(NamedTuple):
-    """The most probable successors of each vertex."""
+    """The most probable successors of each vertex but the last one. The last one is no m."""
 
-    inner: list[list[tuple[float, int, int]]]
-    """Those that emit text, the most probable first: log of transition x token in nats, the vertex and the token."""
-    ends: list[float]
+    first_i: np.ndarray
+    """The m at which those of each vertex begin, and the number of all."""
+    log_prob_m: np.ndarray
+    """log of transition x token in nats, the most probable of a vertex first."""
+    vertex_m: np.ndarray
+    token_m: np.ndarray
+    end_i: np.ndarray
     """log of the transition to the last vertex x eos: -inf where that is no successor."""
 
 
@@ -43,14 +50,11 @@ def most_probable_successors(
     both_ic = (log_transitions_ij[:last, :, None] + log_prob_jw).reshape(last, -1)
     row_m, place_m = most_probable(both_ic, pruning.beam_size, pruning.min_share)
     vertex_m, rank_m = np.divmod(place_m, w)
-    log_probs, tokens = both_ic[row_m, place_m].tolist(), token_jw[vertex_m, rank_m].tolist()
-    successors = Successors([[] for _ in range(last)], [-inf] * last)
-    for row, log_prob, vertex, token in zip(row_m.tolist(), log_probs, vertex_m.tolist(), tokens, strict=True):
-        if vertex == last:
-            successors.ends[row] = log_prob
-        else:
-            successors.inner[row].append((log_prob, vertex, token))
-    return successors
+    log_prob_m, token_m = both_ic[row_m, place_m], token_jw[vertex_m, rank_m]
+    end_i, ends_m = np.full(last, -inf), vertex_m == last
+    end_i[row_m[ends_m]] = log_prob_m[ends_m]
+    row_m, log_prob_m, vertex_m, token_m = (of_m[~ends_m] for of_m in (row_m, log_prob_m, vertex_m, token_m))
+    return Successors(row_m.searchsorted(np.arange(last + 1)), log_prob_m, vertex_m, token_m, end_i)
 
 
 def graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Pruning) -> tuple[list[int], float]:
@@ -58,14 +62,24 @@ def graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Prun
 
     ``limit`` is the longest text, in tokens without eos. A sentence that no hypothesis ends is empty, with score -inf.
     """
+    if functions := native.library():
+        return native.graph_beam(functions, *successors, scorer=scorer, limit=limit, pruning=pruning)
+    return plain_graph_beam(successors, scorer, limit, pruning)
+
+
+def plain_graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Pruning) -> tuple[list[int], float]:
+    """The same in Python."""
+    firsts, *columns, ends = (array.tolist() for array in successors)
+    flat = list(zip(*columns, strict=True))
+    inner = [flat[i:j] for i, j in pairwise(firsts)]
     empty = Text.empty(scorer)
     beam: list[Hypothesis] = [(0.0, 0.0, 0, empty)]
     best, best_text = -inf, empty
     for length in range(limit + 1):
-        for text, log_prob in _ended(beam, successors.ends).items():
+        for text, log_prob in _ended(beam, ends).items():
             if (total := log_prob + text.ngrams + text.score(EOS, scorer)) > best:
                 best, best_text = total, text
-        grown = _grown(beam, successors.inner, scorer, pruning)
+        grown = _grown(beam, inner, scorer, pruning)
         most = max((hypothesis[0] for hypothesis in grown), default=-inf)
         # no text gets better than its beginning by more than the bonus of the tokens to come
         if most + scorer.largest * (limit - length) <= best:

@@ -1,10 +1,11 @@
-"""The compiled prefix beam search (``native.c``), where it could be built at installation."""
+"""The compiled searches with n-grams (``native.c``), where they could be built at installation."""
 
 from __future__ import annotations
 
 import ctypes
 from functools import cache
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from retort.data.vocabulary import BOS, EOS
 from retort.search.ngram_scores import Pruning, Scorer
 
-VERSION = 1
+VERSION = 2
 """Of the functions in native.c: a library that was built from another version is not used."""
 
 
@@ -45,15 +46,11 @@ def library() -> ctypes.CDLL | None:
         except (OSError, AttributeError):  # built for another machine, or not by us
             continue
         if version == VERSION:
-            loaded.retort_prefix_beam.argtypes = [
-                ctypes.c_int32,
-                *[ctypes.c_void_p] * 5,
-                ctypes.POINTER(_Scorer),
-                ctypes.c_int32,
-                ctypes.c_double,
-                ctypes.c_void_p,
-                ctypes.POINTER(ctypes.c_double),
-            ]
+            given: list[Any] = [ctypes.c_int32, *[ctypes.c_void_p] * 5, ctypes.POINTER(_Scorer)]
+            pruning: list[Any] = [ctypes.c_int32, ctypes.c_double]
+            returned: list[Any] = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_double)]
+            loaded.retort_prefix_beam.argtypes = [*given, *pruning, *returned]
+            loaded.retort_graph_beam.argtypes = [*given, ctypes.c_int32, *pruning, *returned]
             return loaded
     return None
 
@@ -86,6 +83,39 @@ def prefix_beam(
     )
     if count < 0:
         raise MemoryError(f"prefix beam search over {slots} slots")
+    return out_t[:count].tolist(), score.value
+
+
+def graph_beam(
+    functions: ctypes.CDLL,
+    first_i: np.ndarray,
+    log_prob_m: np.ndarray,
+    vertex_m: np.ndarray,
+    token_m: np.ndarray,
+    end_i: np.ndarray,
+    scorer: Scorer,
+    limit: int,
+    pruning: Pruning,
+) -> tuple[list[int], float]:
+    """``retort.search.graph_beam.graph_beam`` by these functions; the arrays are its ``Successors``.
+
+    Raises MemoryError.
+    """
+    first_i, vertex_m, token_m = (np.ascontiguousarray(array, np.int32) for array in (first_i, vertex_m, token_m))
+    log_prob_m, end_i = (np.ascontiguousarray(array, np.float64) for array in (log_prob_m, end_i))
+    out_t, score = np.empty(limit, np.int32), ctypes.c_double()
+    count = functions.retort_graph_beam(
+        len(end_i),
+        *(array.ctypes.data for array in (first_i, log_prob_m, vertex_m, token_m, end_i)),
+        _structure(scorer),
+        limit,
+        pruning.beam_size,
+        pruning.threshold,
+        out_t.ctypes.data,
+        score,
+    )
+    if count < 0:
+        raise MemoryError(f"beam search over a graph of {len(end_i)} vertices")
     return out_t[:count].tolist(), score.value
 
 

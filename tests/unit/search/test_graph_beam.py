@@ -11,6 +11,8 @@ from retort.search.graph_beam import graph_beam, most_probable_successors
 from retort.search.ngram_scores import Pruning, Scorer
 from tests.unit.search.test_prefix_beam import ngram_score, ngrams
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 def graph(seed, vertices=6, w=2):
     """Transitions, log-probabilities of candidates and their tokens; the last vertex has eos alone."""

@@ -1,4 +1,4 @@
-"""The compiled search, against that in Python."""
+"""The compiled searches, against those in Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
+from retort.data.vocabulary import EOS
 from retort.search import native
+from retort.search.graph_beam import Successors, graph_beam, most_probable_successors, plain_graph_beam
 from retort.search.ngram_scores import Pruning, Scorer, most_probable
 from retort.search.prefix_beam import plain_prefix_beam, prefix_beam, slots_of
 
@@ -44,16 +46,48 @@ def arguments(seed: int, pruning: Pruning) -> tuple[np.ndarray, np.ndarray, np.n
     return probs[:, 0], row, 6 + column, log_probs[row, column]
 
 
+def graph(seed: int, pruning: Pruning) -> Successors:
+    """Of a graph whose vertices are unsure, some of which have no successor. In each third one many are equal."""
+    rng = np.random.default_rng(seed)
+    vertices, w = 2 + 2 * (seed % 30), pruning.candidates
+    probs = rng.dirichlet(np.full(TOKENS, 0.05), vertices).astype(np.float32)
+    ahead = np.arange(vertices) - np.arange(vertices)[:, None]
+    transitions = (rng.gamma(0.3, 1.0, ahead.shape) * np.exp(-ahead / 3) * (ahead > 0)).astype(np.float32)
+    token_jw = np.argsort(-probs, 1)[:, :w]
+    prob_jw = np.take_along_axis(probs, token_jw, 1)
+    with np.errstate(divide="ignore"):
+        log_prob_jw, log_transitions_ij = np.log(prob_jw), np.log(transitions)
+    if seed % 3 == 0:
+        log_prob_jw, log_transitions_ij = np.ceil(log_prob_jw), np.ceil(log_transitions_ij)
+    token_jw += 6
+    token_jw[-1, 0], log_prob_jw[-1] = EOS, [-0.1, *[-np.inf] * (w - 1)]
+    return most_probable_successors(log_transitions_ij, log_prob_jw, token_jw, pruning)
+
+
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("beam_size", [1, 10, 50])
 @pytest.mark.parametrize("threshold", [3.0, np.inf])
 def test_both_find_the_same(scorer: Scorer, beam_size: int, threshold: float) -> None:
-    if native.library() is None:
-        pytest.skip("no C compiler")
     pruning = Pruning(beam_size, 8, 0.001, threshold)
     for seed in range(30):
         given = arguments(seed, pruning)
         text, score = plain_prefix_beam(slots_of(*given), scorer, pruning)
         assert prefix_beam(*given, scorer=scorer, pruning=pruning) == (text, pytest.approx(score, abs=1e-9)), seed
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("beam_size", [1, 4, 10, 50])
+@pytest.mark.parametrize(("min_share", "threshold"), [(0.0, 3.0), (0.003, 6.0), (0.0, np.inf)])
+@pytest.mark.parametrize("with_ngrams", [True, False])
+def test_both_find_the_same_in_a_graph(
+    scorer: Scorer, beam_size: int, min_share: float, threshold: float, with_ngrams: bool
+) -> None:
+    pruning = Pruning(beam_size, 5, min_share, threshold)
+    scorer = scorer if with_ngrams else Scorer(None, 0.0, 0.3)
+    for seed in range(30):
+        successors, limit = graph(seed, pruning), 1 + seed
+        text, score = plain_graph_beam(successors, scorer, limit, pruning)
+        assert graph_beam(successors, scorer, limit, pruning) == (text, pytest.approx(score, abs=1e-9)), seed
 
 
 def test_no_slots_have_an_empty_text(scorer: Scorer) -> None:
@@ -62,10 +96,13 @@ def test_no_slots_have_an_empty_text(scorer: Scorer) -> None:
     assert text == [] and score == pytest.approx(plain_prefix_beam([], scorer, Pruning(3, 5, 0, 1))[1])
 
 
-def test_threads_search_at_once(scorer: Scorer) -> None:
+@pytest.mark.parametrize("kind", ["slots", "graph"])
+def test_threads_search_at_once(scorer: Scorer, kind: str) -> None:
     pruning = Pruning(10, 8, 0.001, 5.0)
 
     def search(seed: int) -> tuple[list[int], float]:
+        if kind == "graph":
+            return graph_beam(graph(seed, pruning), scorer, 40, pruning)
         return prefix_beam(*arguments(seed, pruning), scorer=scorer, pruning=pruning)
 
     with ThreadPoolExecutor(4) as pool:

@@ -10,19 +10,12 @@ import pytest
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import EOS
-from retort.search import native, ngram_scores
+from retort.search import ngram_scores
 from retort.search.ngram_scores import Pruning, Scorer, most_probable
 from retort.search.prefix_beam import prefix_beam
 
 TOKENS = [6, 7, 8]
-
-
-@pytest.fixture(params=["compiled", "plain"], autouse=True)
-def way(request, monkeypatch):
-    if request.param == "plain":
-        monkeypatch.setattr(native, "library", lambda: None)
-    elif native.library() is None:
-        pytest.skip("no C compiler")
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def ngrams(order=3):
