@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 HASHED := --require-hashes --no-deps --no-build-isolation --use-pep517
 PACKAGES := requirements.txt $(patsubst %,requirements-%.txt,base serve export workflow)
-PROJECT := pyproject.toml retort/search/native.c constraints.txt locks/build.txt locks/run.txt
+PROJECT := pyproject.toml $(wildcard retort/search/native/*.[ch]) constraints.txt locks/build.txt locks/run.txt
 
 .PHONY: run test unit lint format schema lock clean
 

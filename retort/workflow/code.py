@@ -1,9 +1,9 @@
 """Digests of the code that a script can run.
 
 The digest follows imports statically from a script through the package, so that a workflow can re-run what uses an
-edited module and nothing else. A C file belongs to the module of its name. Comments, docstrings, formatting and what
-only type checkers import do not count. Modules that are imported by computed names must be given: objectives, searches
-and families of models.
+edited module and nothing else. C files belong to the package that they are in. Comments, docstrings, formatting and
+what only type checkers import do not count. Modules that are imported by computed names must be given: objectives,
+searches and families of models.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ def code_digests(starts: Iterable[Path | str], extra: Iterable[str] = (), root: 
     for path, module in files.items():
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
         digests[name] = _parsed(path, module).digest
-        if (compiled := path.with_suffix(".c")).is_file():
-            digests[f"{name.removesuffix('.py')}.c"] = hashlib.sha256(compiled.read_bytes()).hexdigest()
+        if path.name == "__init__.py":
+            for compiled in path.parent.glob("*.[ch]"):
+                digests[name.removesuffix(path.name) + compiled.name] = hashlib.sha256(
+                    compiled.read_bytes()
+                ).hexdigest()
     return dict(sorted(digests.items()))
 
 

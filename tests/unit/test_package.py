@@ -66,7 +66,7 @@ def test_a_wheel_has_all_modules_and_files(wheel):
         entry_points = content.read(f"{NAME}.dist-info/entry_points.txt").decode()
     expected = {str(path.relative_to(ROOT)) for path in (ROOT / "retort").rglob("*") if path.is_file()}
     assert {name for name in names if name.startswith("retort/")} == {n for n in expected if "__pycache__" not in n}
-    assert native.library() is None or any(name.startswith("retort/search/_native.") for name in names)
+    assert native.library() is None or any(name.startswith("retort/search/native/_beams.") for name in names)
     assert {"retort/py.typed", "retort/__init__.pyi"} < names and any(name.endswith(".jinja") for name in names)
     assert entry_points.split() == ["[console_scripts]", "retort", "=", "retort.cli:main"]
 

@@ -60,11 +60,12 @@ def test_only_code_that_can_run_counts(tree: Path, name: str, text: str, changes
     assert (digest(tree) != before) == changes
 
 
-def test_the_c_file_of_a_module_counts(tree: Path) -> None:
+@pytest.mark.parametrize("name", ["retort/sub/fast.c", "retort/sub/fast.h"])
+def test_the_c_files_of_a_package_count(tree: Path, name: str) -> None:
     before = digest(tree)
-    compiled = tree / "retort/sub/c.c"
+    compiled = tree / name
     compiled.write_text("int c;\n")
-    assert digest(tree) != before and "retort/sub/c.c" in code_digests([tree / "script.py"], root=tree)
+    assert digest(tree) != before and name in code_digests([tree / "script.py"], root=tree)
     between = digest(tree)
     compiled.write_text("int d;\n")
     assert digest(tree) not in (before, between)

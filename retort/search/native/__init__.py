@@ -1,4 +1,4 @@
-"""The compiled searches with n-grams (``native.c``), where they could be built at installation."""
+"""The searches with n-grams, compiled from the C files beside this one, where they could be at installation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retort.data.vocabulary import BOS, EOS
 from retort.search.ngram_scores import Pruning, Scorer
 
 VERSION = 2
-"""Of the functions in native.c: a library that was built from another version is not used."""
+"""Of the functions: a library that was built from another version is not used."""
 
 
 class _Scorer(ctypes.Structure):
@@ -39,7 +39,7 @@ _structures: WeakKeyDictionary[Scorer, _Scorer] = WeakKeyDictionary()
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where there was no C compiler, or where they are of another version."""
-    for path in Path(__file__).parent.glob("_native.*"):
+    for path in Path(__file__).parent.glob("_beams.*"):
         try:
             loaded = ctypes.CDLL(str(path))
             version = loaded.retort_native_version()
