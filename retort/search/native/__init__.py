@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -39,20 +40,19 @@ _structures: WeakKeyDictionary[Scorer, _Scorer] = WeakKeyDictionary()
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled functions; None where there was no C compiler, or where they are of another version."""
-    for path in Path(__file__).parent.glob("_beams.*"):
-        try:
-            loaded = ctypes.CDLL(str(path))
-            version = loaded.retort_native_version()
-        except (OSError, AttributeError):  # built for another machine, or not by us
-            continue
-        if version == VERSION:
-            given: list[Any] = [ctypes.c_int32, *[ctypes.c_void_p] * 5, ctypes.POINTER(_Scorer)]
-            pruning: list[Any] = [ctypes.c_int32, ctypes.c_double]
-            returned: list[Any] = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_double)]
-            loaded.retort_prefix_beam.argtypes = [*given, *pruning, *returned]
-            loaded.retort_graph_beam.argtypes = [*given, ctypes.c_int32, *pruning, *returned]
-            return loaded
-    return None
+    try:
+        loaded = ctypes.CDLL(str(Path(__file__).with_name(f"_beams{EXTENSION_SUFFIXES[0]}")))
+        version = loaded.retort_native_version()
+    except (OSError, AttributeError):  # not built, or for another machine
+        return None
+    if version != VERSION:
+        return None
+    given: list[Any] = [ctypes.c_int32, *[ctypes.c_void_p] * 5, ctypes.POINTER(_Scorer)]
+    pruning: list[Any] = [ctypes.c_int32, ctypes.c_double]
+    returned: list[Any] = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_double)]
+    loaded.retort_prefix_beam.argtypes = [*given, *pruning, *returned]
+    loaded.retort_graph_beam.argtypes = [*given, ctypes.c_int32, *pruning, *returned]
+    return loaded
 
 
 def prefix_beam(

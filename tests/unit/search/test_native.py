@@ -92,12 +92,14 @@ def test_both_find_the_same_in_a_graph(
         assert graph_beam(successors, scorer, limit, pruning) == (text, pytest.approx(score, abs=1e-9)), seed
 
 
+@pytest.mark.usefixtures("compiled")
 def test_no_slots_have_an_empty_text(scorer: Scorer) -> None:
     nothing, none = np.zeros(0), np.zeros(0, np.int64)
     text, score = prefix_beam(nothing, none, none, nothing, scorer=scorer, pruning=Pruning(3, 5, 0, 1))
     assert text == [] and score == pytest.approx(plain_prefix_beam([], scorer, Pruning(3, 5, 0, 1))[1])
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("kind", ["slots", "graph"])
 def test_threads_search_at_once(scorer: Scorer, kind: str) -> None:
     pruning = Pruning(10, 8, 0.001, 5.0)
@@ -111,8 +113,11 @@ def test_threads_search_at_once(scorer: Scorer, kind: str) -> None:
         assert list(pool.map(search, range(100))) == list(map(search, range(100)))
 
 
+@pytest.mark.usefixtures("compiled")
 def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     native.library.cache_clear()
     monkeypatch.setattr(native, "VERSION", -1)
-    assert native.library() is None
-    native.library.cache_clear()
+    try:
+        assert native.library() is None
+    finally:
+        native.library.cache_clear()
