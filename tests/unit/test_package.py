@@ -10,8 +10,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.machinery import EXTENSION_SUFFIXES
 from email import message_from_bytes
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import distribution
 from pathlib import Path
 from subprocess import PIPE
