@@ -189,7 +189,7 @@ def spread_text(value: Spread | None, digits: int = 2) -> Markup:
     return Markup('{} <span class="sd">±{}</span>').format(number(value.mean, digits), deviation)
 
 
-def speedup_text(value: Speedup | None, digits: int = 2, style: str = "range") -> Markup:
+def speedup_text(value: Speedup | None, digits: int = 2) -> Markup:
     """How many times faster, and the interval where there are batches enough for one."""
     if value is None:
         return Markup(MISSING)
@@ -197,7 +197,7 @@ def speedup_text(value: Speedup | None, digits: int = 2, style: str = "range") -
     if not math.isfinite(value.low):
         return ratio
     interval = number(value.low, digits), number(value.high, digits)
-    return ratio + Markup(' <span class="{}">{} to {}</span>').format(style, *interval)
+    return ratio + Markup(' <span class="range">{} to {}</span>').format(*interval)
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -71,19 +72,8 @@ def prefix_beam(
     token_m = np.ascontiguousarray(token_m, np.int32)
     prob_m = np.exp(log_prob_m).astype(np.float64)
     log_prob_m = np.ascontiguousarray(log_prob_m, np.float64)
-    out_t, score = np.empty(slots, np.int32), ctypes.c_double()
-    count = functions.retort_prefix_beam(
-        slots,
-        *(array.ctypes.data for array in (blank_t, first_t, token_m, prob_m, log_prob_m)),
-        _structure(scorer),
-        pruning.beam_size,
-        pruning.threshold,
-        out_t.ctypes.data,
-        score,
-    )
-    if count < 0:
-        raise MemoryError(f"prefix beam search over {slots} slots")
-    return out_t[:count].tolist(), score.value
+    arrays = (blank_t, first_t, token_m, prob_m, log_prob_m)
+    return _found(functions.retort_prefix_beam, arrays, slots, scorer=scorer, pruning=pruning)
 
 
 def graph_beam(
@@ -103,20 +93,29 @@ def graph_beam(
     """
     first_i, vertex_m, token_m = (np.ascontiguousarray(array, np.int32) for array in (first_i, vertex_m, token_m))
     log_prob_m, end_i = (np.ascontiguousarray(array, np.float64) for array in (log_prob_m, end_i))
-    out_t, score = np.empty(limit, np.int32), ctypes.c_double()
-    count = functions.retort_graph_beam(
-        len(end_i),
-        *(array.ctypes.data for array in (first_i, log_prob_m, vertex_m, token_m, end_i)),
+    arrays = (first_i, log_prob_m, vertex_m, token_m, end_i)
+    return _found(functions.retort_graph_beam, arrays, len(end_i), scorer=scorer, pruning=pruning, limit=limit)
+
+
+def _found(
+    function: Any, arrays: Sequence[np.ndarray], count: int, scorer: Scorer, pruning: Pruning, limit: int | None = None
+) -> tuple[list[int], float]:
+    """Tokens and score of what a function finds in ``count`` slots or vertices: without a ``limit``, a token per slot
+    at most."""
+    out, score = np.empty(count if limit is None else limit, np.int32), ctypes.c_double()
+    length = function(
+        count,
+        *(array.ctypes.data for array in arrays),
         _structure(scorer),
-        limit,
+        *(() if limit is None else (limit,)),
         pruning.beam_size,
         pruning.threshold,
-        out_t.ctypes.data,
+        out.ctypes.data,
         score,
     )
-    if count < 0:
-        raise MemoryError(f"beam search over a graph of {len(end_i)} vertices")
-    return out_t[:count].tolist(), score.value
+    if length < 0:
+        raise MemoryError(f"beam search over {count} slots or vertices")
+    return out[:length].tolist(), score.value
 
 
 def _structure(scorer: Scorer) -> _Scorer:
