@@ -19,7 +19,7 @@ from retort.data.tables import ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
 from retort.report import budgets, dag, figures, page, summary, timing
-from retort.report.inputs import Checkpoint, Inputs, Paths, best_outputs, read_inputs, read_stages, sample_ids
+from retort.report.inputs import Checkpoint, Inputs, Paths, Sample, best_outputs, read_inputs, read_stages, sample_ids
 from retort.report.results import COLUMNS, differences_csv, results_csv
 from retort.report.verdict import doubt, lines, verdict
 from tests.unit.fakes_evaluation import corpus, translations
@@ -245,6 +245,7 @@ def test_what_an_objective_counts_is_a_mean_over_its_training(inputs, report):
     assert found == pytest.approx({"1": means[0], "2": means[1]})
     html = (report / "report.html").read_text()
     assert "Infeasible: pairs whose target does not fit" in html and "<td>0.46</td>" in html
+    assert "Blanks: slots aligned with a blank" not in html, "nothing counted them"
 
 
 def test_latency_by_hand():
@@ -462,6 +463,17 @@ def test_the_speedups_interval_spans_its_spread():
 
 def test_the_page_says_which_seed_was_timed(inputs):
     assert page.render(inputs, NO_FIGURES).count(", of the first seed") == 3
+
+
+def test_systems_with_the_same_output_share_a_line(inputs):
+    outputs = {"teacher": "same", "ctc": "other", "dag": "same", "silent": ""}
+    sample = Sample(id=1, source="s", references=["r"], outputs=outputs)
+    groups = [(["teacher", "dag"], "same"), (["ctc"], "other"), (["silent"], ""), (["late"], None)]
+    assert sample.alike([*outputs, "late"]) == groups
+    runs = dict.fromkeys([*outputs, "late"], next(iter(inputs.sampled.values())))
+    html = page.render(replace(inputs, samples=[sample], sampled=runs), NO_FIGURES)
+    assert '<th scope="row">teacher, dag</th><td class="prose">same</td>' in html
+    assert '<th scope="row">silent</th><td class="prose"><span class="missing">(empty)' in html
 
 
 def test_few_batches_give_no_interval(inputs):
