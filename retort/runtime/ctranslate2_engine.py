@@ -11,7 +11,7 @@ import ctranslate2
 from retort.data.vocabulary import EOS, FORBIDDEN
 from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
-from retort.runtime.system import Decoded, Scored, System, distinct
+from retort.runtime.system import Decoded, Scored, System, by_length, distinct
 from retort.search.tokens import length_penalty, output_limit
 
 LENGTH_PENALTY = -1
@@ -129,6 +129,9 @@ class CTranslate2System(System):
 
     def _ranked(self, sources: Sequence[Sequence[int]], count: int) -> list[Ranked]:
         """The ``count`` best outputs of each source."""
+        return by_length(sources, lambda group: self._ranked_together(group, count))
+
+    def _ranked_together(self, sources: Sequence[Sequence[int]], count: int) -> list[Ranked]:
         limits = [output_limit(len(tokens), self.search["max_ratio"], self.max_length) for tokens in sources]
         longest = max(limits)
         found = self._found(sources, longest)

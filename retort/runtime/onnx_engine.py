@@ -17,7 +17,7 @@ from retort.errors import RetortError
 from retort.runtime.bundle import Bundle, allows_unknown, check_search
 from retort.runtime.candidates import Candidates
 from retort.runtime.names import CANDIDATES, LENGTHS, SHORTLIST, SOURCE
-from retort.runtime.system import Decoded, Scored, System, no_token_scores
+from retort.runtime.system import Decoded, Result, Scored, System, by_length, no_token_scores
 from retort.search.ngram_scores import Scorer, scorer_of
 
 WARNINGS = 3
@@ -124,7 +124,7 @@ class OnnxSystem(System):
         self._outputs_key: str | None = module.OUTPUTS_KEY
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
-        return self._search(self._graphs.for_sources(sources), sources, self.search)
+        return self._each(self._search, sources)
 
     @property
     def outputs_key(self) -> str | None:
@@ -133,8 +133,11 @@ class OnnxSystem(System):
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         if self._scored is None:
             raise no_token_scores(self.search["kind"])
-        ranked = self._scored(self._graphs.for_sources(sources), sources, self.search)
-        return [best[:count] for best in ranked]
+        return [best[:count] for best in self._each(self._scored, sources)]
+
+    def _each(self, search: Callable[..., list[Result]], sources: Sequence[Sequence[int]]) -> list[Result]:
+        """What a search finds for each source."""
+        return by_length(sources, lambda group: search(self._graphs.for_sources(group), group, self.search))
 
 
 def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int, at_once: int) -> OnnxSystem:

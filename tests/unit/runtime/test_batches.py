@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from retort.export.parity import Lines, compare
-from retort.runtime.system import BATCH_SIZE, Decoded, Scored, System
+from retort.runtime.system import BATCH_SIZE, Decoded, Scored, System, by_length
 from retort.runtime.translator import Translator
 
 
@@ -56,3 +56,28 @@ def test_the_check_of_an_export_decodes_bounded_batches():
     exact, exported = Recorder(), Recorder()
     assert compare(exact, exported, Lines("lines", TEXTS, None))[0]["changed_outputs"] == 0
     assert exact.sizes == exported.sizes == BOUNDED
+
+
+def test_sources_of_about_the_same_length_are_decoded_together() -> None:
+    lengths = [3, 40, 4, 29, 4, 31, 28, 4]
+    sources = [[number] * length for number, length in enumerate(lengths)]
+    groups = []
+
+    def decode(group):
+        groups.append([len(tokens) for tokens in group])
+        return [tokens[0] for tokens in group]
+
+    assert by_length(sources, decode) == list(range(len(lengths)))
+    assert groups == [[40, 31], [29, 28], [4, 4, 4, 3]]
+    groups.clear()
+    assert by_length([[0] * 60] * 20, decode) == [0] * 20
+    assert groups == [[60] * 8, [60] * 8, [60] * 4]
+    groups.clear()
+    assert by_length([[0] * 600, [1] * 600], decode) == [0, 1]
+    assert groups == [[600], [600]]
+    assert by_length([], decode) == []
+
+
+def test_an_engine_that_loses_a_source_is_found() -> None:
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        by_length([[1], [2]], lambda group: group[:1])
