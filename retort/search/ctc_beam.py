@@ -12,7 +12,8 @@ from retort.config import CtcBeam
 from retort.data.vocabulary import BLANK, UNK
 from retort.models.parallel import ParallelModel
 from retort.search.base import Hypothesis
-from retort.search.ngram_scores import Pruning, most_probable, scorer_of
+from retort.search.candidates import most_probable
+from retort.search.ngram_scores import Pruning, scorer_of
 from retort.search.prefix_beam import prefix_beam
 
 

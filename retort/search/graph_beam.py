@@ -19,7 +19,8 @@ import numpy as np
 
 from retort.data.vocabulary import EOS
 from retort.search import native
-from retort.search.ngram_scores import Pruning, Scorer, most_probable
+from retort.search.candidates import most_probable_pairs
+from retort.search.ngram_scores import Pruning, Scorer
 from retort.search.texts import Text
 
 Hypothesis = tuple[float, float, int, Text]
@@ -47,10 +48,10 @@ def most_probable_successors(
     What has log-probability -inf is none. The last vertex has one candidate, eos, which ends a text.
     """
     last, w = len(log_transitions_ij) - 1, log_prob_jw.shape[1]
-    both_ic = (log_transitions_ij[:last, :, None] + log_prob_jw).reshape(last, -1)
-    row_m, place_m = most_probable(both_ic, pruning.beam_size, pruning.min_share)
+    row_m, place_m = most_probable_pairs(log_transitions_ij[:last], log_prob_jw, pruning.beam_size, pruning.min_share)
     vertex_m, rank_m = np.divmod(place_m, w)
-    log_prob_m, token_m = both_ic[row_m, place_m], token_jw[vertex_m, rank_m]
+    log_prob_m = log_transitions_ij[row_m, vertex_m] + log_prob_jw[vertex_m, rank_m]
+    token_m = token_jw[vertex_m, rank_m]
     end_i, ends_m = np.full(last, -inf), vertex_m == last
     end_i[row_m[ends_m]] = log_prob_m[ends_m]
     row_m, log_prob_m, vertex_m, token_m = (of_m[~ends_m] for of_m in (row_m, log_prob_m, vertex_m, token_m))

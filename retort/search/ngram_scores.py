@@ -17,8 +17,6 @@ from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
-import numpy as np
-
 from retort.data.ngrams import BITS, NgramModel, load_ngrams, table_of
 from retort.data.vocabulary import BOS, EOS
 
@@ -154,26 +152,3 @@ def forget_scores() -> None:
         scorers = list(_scorers)
     for scorer in scorers:
         scorer.forget()
-
-
-def most_probable(
-    log_probs_rc: np.ndarray, count: int, min_share: float, top_r: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the at most ``count`` largest values of each row that are at least ``top_r`` + log
-    ``min_share``: row by row, the largest first. ``top_r`` is the row's largest by default. Those of -inf are left out.
-    """
-    columns = log_probs_rc.shape[1]
-    if min_share > 0:
-        top_r = log_probs_rc.max(1) if top_r is None else top_r
-        wanted_rc = log_probs_rc >= (top_r + np.float32(math.log(min_share)))[:, None]
-    elif count < columns:
-        wanted_rc = log_probs_rc >= np.partition(log_probs_rc, -count, axis=1)[:, -count, None]
-    else:
-        wanted_rc = log_probs_rc > -np.inf
-    row_m, column_m = np.divmod(wanted_rc.ravel().nonzero()[0], columns)
-    value_m = log_probs_rc[row_m, column_m]
-    order_m = np.lexsort((-value_m, row_m))
-    row_m, column_m, value_m = row_m[order_m], column_m[order_m], value_m[order_m]
-    rank_m = np.arange(len(row_m)) - row_m.searchsorted(row_m)
-    kept_m = (rank_m < count) & (value_m > -np.inf)
-    return row_m[kept_m], column_m[kept_m]

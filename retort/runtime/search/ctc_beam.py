@@ -14,7 +14,8 @@ from retort.data.vocabulary import BLANK
 from retort.runtime.names import LOGITS, MODEL
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.system import Decoded
-from retort.search.ngram_scores import Pruning, most_probable
+from retort.search.candidates import most_probable
+from retort.search.ngram_scores import Pruning
 from retort.search.prefix_beam import prefix_beam
 
 OUTPUTS_KEY = None

@@ -14,8 +14,9 @@ from retort.data.vocabulary import EOS, PAD
 from retort.runtime.names import END, LOGITS, MODEL, NORMALISER, TRANSITIONS
 from retort.runtime.onnx_engine import Graphs
 from retort.runtime.system import Decoded
+from retort.search.candidates import most_probable
 from retort.search.graph_beam import graph_beam, most_probable_successors
-from retort.search.ngram_scores import Pruning, most_probable
+from retort.search.ngram_scores import Pruning
 from retort.search.tokens import output_limit
 
 OUTPUTS_KEY = None

@@ -1,8 +1,12 @@
-"""The searches with n-grams, compiled from the C files beside this one, where they could be at installation."""
+"""The searches with n-grams and the choice of what they try, compiled from the C files beside this one.
+
+Where they could not be at installation, there is no library.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -15,7 +19,7 @@ import numpy as np
 from retort.data.vocabulary import BOS, EOS
 from retort.search.ngram_scores import Pruning, Scorer
 
-VERSION = 2
+VERSION = 3
 """Of the functions: a library that was built from another version is not used."""
 
 
@@ -48,12 +52,36 @@ def library() -> ctypes.CDLL | None:
         return None
     if version != VERSION:
         return None
-    given: list[Any] = [ctypes.c_int32, *[ctypes.c_void_p] * 5, ctypes.POINTER(_Scorer)]
-    pruning: list[Any] = [ctypes.c_int32, ctypes.c_double]
-    returned: list[Any] = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_double)]
-    loaded.retort_prefix_beam.argtypes = [*given, *pruning, *returned]
-    loaded.retort_graph_beam.argtypes = [*given, ctypes.c_int32, *pruning, *returned]
+    number, array = ctypes.c_int32, ctypes.c_void_p
+    searched: list[Any] = [number, *[array] * 5, ctypes.POINTER(_Scorer)]
+    pruning: list[Any] = [number, ctypes.c_double]
+    returned: list[Any] = [array, ctypes.POINTER(ctypes.c_double)]
+    loaded.retort_prefix_beam.argtypes = [*searched, *pruning, *returned]
+    loaded.retort_graph_beam.argtypes = [*searched, number, *pruning, *returned]
+    pairs: list[Any] = [number, number, ctypes.c_int64, array, number, array, ctypes.c_float]
+    loaded.retort_most_probable_pairs.argtypes = [*pairs, number, array, array]
+    loaded.retort_most_probable_pairs.restype = ctypes.c_int64
     return loaded
+
+
+def most_probable_pairs(
+    functions: ctypes.CDLL, log_transitions_ij: np.ndarray, log_prob_jw: np.ndarray, count: int, min_share: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """``retort.search.candidates.most_probable_pairs`` by these functions. Raises MemoryError."""
+    if log_transitions_ij.strides[1] != log_transitions_ij.itemsize:
+        log_transitions_ij = np.ascontiguousarray(log_transitions_ij)
+    log_prob_jw = np.ascontiguousarray(log_prob_jw)
+    (rows, vertices), width = log_transitions_ij.shape, log_prob_jw.shape[1]
+    most = min(count, vertices * width)
+    row_m, place_m = np.empty((2, rows * most), np.int32)
+    found = functions.retort_most_probable_pairs(
+        *(rows, vertices, log_transitions_ij.strides[0] // log_transitions_ij.itemsize, log_transitions_ij.ctypes.data),
+        *(width, log_prob_jw.ctypes.data, math.log(min_share) if min_share > 0 else -math.inf),
+        *(most, row_m.ctypes.data, place_m.ctypes.data),
+    )
+    if found < 0:
+        raise MemoryError(f"the successors of {rows} vertices")
+    return row_m[:found], place_m[:found]
 
 
 def prefix_beam(

@@ -243,4 +243,4 @@ end:
 }
 
 /* See VERSION in __init__.py. */
-int32_t retort_native_version(void) { return 2; }
+int32_t retort_native_version(void) { return 3; }

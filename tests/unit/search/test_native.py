@@ -13,8 +13,9 @@ from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import EOS
 from retort.search import native
+from retort.search.candidates import COMPILED, most_probable, most_probable_pairs
 from retort.search.graph_beam import Successors, graph_beam, most_probable_successors, plain_graph_beam
-from retort.search.ngram_scores import Pruning, Scorer, most_probable
+from retort.search.ngram_scores import Pruning, Scorer
 from retort.search.prefix_beam import plain_prefix_beam, prefix_beam, slots_of
 
 TOKENS = 60
@@ -90,6 +91,30 @@ def test_both_find_the_same_in_a_graph(
         successors, limit = graph(seed, pruning), 1 + seed
         text, score = plain_graph_beam(successors, scorer, limit, pruning)
         assert graph_beam(successors, scorer, limit, pruning) == (text, pytest.approx(score, abs=1e-9)), seed
+
+
+def scores(seed: int, rows: int, columns: int) -> np.ndarray:
+    """Float32, part of a larger array; in each third one many are equal, some are -inf, and all of the last row."""
+    values = np.random.default_rng(seed).normal(0, 2, (rows, columns + 3)).astype(np.float32)[:, :columns]
+    if seed % 3 == 0:
+        values[:] = np.ceil(values)
+    values[values < -3] = -np.inf
+    values[-1] = -np.inf
+    return values
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("count", [1, 10, 90, COMPILED + 1])
+@pytest.mark.parametrize("min_share", [0.0, 0.003, 1.0])
+def test_both_choose_the_same_pairs(count: int, min_share: float) -> None:
+    for seed in range(12):
+        vertices = 2 + 5 * seed
+        transitions, tokens = scores(seed, vertices, vertices), scores(100 + seed, vertices, 4)
+        both = (transitions[:, :, None] + tokens).reshape(vertices, -1)
+        expected = most_probable(both, count, min_share)
+        for given in (transitions, transitions.copy(), transitions.T.copy().T):
+            found = most_probable_pairs(given, tokens, count, min_share)
+            assert [x.tolist() for x in found] == [x.tolist() for x in expected], seed
 
 
 @pytest.mark.usefixtures("compiled")

@@ -11,7 +11,8 @@ from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import EOS
 from retort.search import ngram_scores
-from retort.search.ngram_scores import Pruning, Scorer, most_probable
+from retort.search.candidates import most_probable
+from retort.search.ngram_scores import Pruning, Scorer
 from retort.search.prefix_beam import prefix_beam
 
 TOKENS = [6, 7, 8]
