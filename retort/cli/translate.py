@@ -26,8 +26,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     translate.add_argument(
         "--batch-size",
         type=count,
-        help="lines, or sentences of --text, decoded at once; default: 32, or 1 where an output would depend on the "
-        "others",
+        help="most lines, or sentences of --text, decoded at once; default: 32, or 1 where an output would depend on "
+        "the others",
     )
     translate.add_argument("--threads", type=threads, default=available_cores(), help="default: all cores")
     translate.add_argument(

@@ -49,7 +49,7 @@ class CTranslate2System(System):
         # bundles that were exported before there were shortlists do not name them
         self.has_shortlist = facts.get("shortlist") is not None
         if self.has_shortlist:
-            # CTranslate2 gives a batch the candidates of all its lines; alone, a line's output depends on itself only
+            # CTranslate2 gives lines together the candidates of all; alone, a line's output depends on itself only
             self.batch_size = 1
         # it would overrule the threads that are asked for; Snakemake gives it the cores that a job reserves
         os.environ.pop("MKL_NUM_THREADS", None)

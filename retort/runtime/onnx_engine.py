@@ -88,8 +88,8 @@ class Graphs:
 
 class OnnxSystem(System):
     """A system of graphs. Lines are decoded one by one unless the caller says otherwise: in a batch an output would
-    depend on the other lines in int8, where a whole input has one scale, and with a shortlist, where a batch has the
-    candidates of all its lines."""
+    depend on the other lines in int8, where a whole input has one scale, and with a shortlist, where lines
+    that are decoded together have the candidates of all."""
 
     engine = "onnx"
     batch_size = 1

@@ -16,8 +16,8 @@ BATCH_SIZE = 32
 """Lines that are decoded at once where nothing is said; bounds the memory."""
 
 TOGETHER = 512
-"""Most tokens of sources, with eos and padding, that a graph is given together. A processor's arithmetic is as fast
-with fewer, and what is between two operations stays in its caches."""
+"""Most tokens of sources, with eos and padding, that an exported model is given together; a longer source is alone. A
+processor's arithmetic is as fast with fewer, and what is between two operations stays in its caches."""
 
 SHORTEST = 0.75
 """Length of the shortest source of such a group, as a share of the longest."""

@@ -86,7 +86,7 @@ class Translator:
         """Translate one text, or several in their order. A text is one segment: white space is not kept.
 
         ``n_best``: outputs per text, as many as the search ranks. ``scores`` adds scores and probabilities, which take
-        time. ``batch_size``: texts decoded at once; None: 32, or one where an output would depend on the others.
+        time. ``batch_size``: most texts decoded at once; None: 32, or one where an output would depend on the others.
         Raises RetortError if the search ranks fewer outputs.
         """
         sources = checked_texts(texts)
