@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 HASHED := --require-hashes --no-deps --no-build-isolation --use-pep517
 PACKAGES := requirements.txt $(patsubst %,requirements-%.txt,base serve export workflow)
 VERSION := import sys; found = '%d.%d' % sys.version_info[:2]; found in ('3.11', '3.12', '3.13') or sys.exit( \
-	'Python 3.11 to 3.13 is needed, python3 is ' + found + ': name one, such as make run PYTHON=python3.12')
+	'Python 3.11 to 3.13 is needed, $(PYTHON) is ' + found + ': name one, such as make PYTHON=python3.12 $(MAKECMDGOALS)')
 PROJECT := pyproject.toml $(wildcard retort/search/native/*.[ch]) constraints.txt locks/build.txt locks/run.txt
 
 .PHONY: run test unit lint format schema lock clean
@@ -46,10 +46,11 @@ lock:
 clean:
 	rm -rf $(VENV)
 
-# Where Debian's python3-venv is missing, a .venv without pip is left behind: it is made again.
+# A .venv of another Python is made again, and one without pip, which Debian's leaves behind without python3-venv.
 # Whatever has a hash first; then torch, whose builds differ between indexes, and what only one of them needs.
 $(VENV)/.installed: $(PACKAGES) $(PROJECT)
-	@$(BIN)/python -m pip --version > /dev/null 2>&1 || { $(PYTHON) -c "$(VERSION)" && $(PYTHON) -m venv $(VENV); }
+	@{ $(BIN)/python -c "$(VERSION)" && $(BIN)/python -m pip --version; } > /dev/null 2>&1 \
+		|| { $(PYTHON) -c "$(VERSION)" && $(PYTHON) -m venv --clear $(VENV); }
 	$(PIP) $(HASHED) --requirement locks/build.txt
 	$(PIP) $(HASHED) --requirement locks/run.txt
 	$(PIP) --constraint constraints.txt --requirement requirements.txt

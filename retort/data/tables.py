@@ -319,7 +319,7 @@ LATENCY = Table(
         *_DECODED,
         Column("engine", pa.string(), "torch, onnx, ctranslate2 or a teacher's kind; whether with a shortlist"),
         Column("precision", pa.string(), "of the weights: float32, bfloat16 or int8"),
-        Column("batch_size", pa.int32(), description="sentences decoded together", unit="sentences"),
+        Column("batch_size", pa.int32(), description="sentences that a system is given at once", unit="sentences"),
         Column("batch", pa.int32(), "number of the batch of test sentences; equal numbers hold equal sentences"),
         Column("sentences", pa.int32(), description="sentences in this batch", unit="sentences"),
         Column("source_characters", pa.int64(), description="characters of their text", unit="characters"),

@@ -87,7 +87,8 @@ class CTranslate2System(System):
             }
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
-        return [_decoded(outputs[0], limit) for outputs, limit in self._ranked(sources, 1)]
+        ranked = by_length(sources, lambda group: self._ranked(group, 1))
+        return [_decoded(outputs[0], limit) for outputs, limit in ranked]
 
     @property
     def outputs_key(self) -> str | None:
@@ -95,6 +96,9 @@ class CTranslate2System(System):
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         """Scores and their order are those of torch. Outputs that are equal once they are cut are one."""
+        return by_length(sources, lambda group: self._scored_together(group, count))
+
+    def _scored_together(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         lists = self._ranked(sources, count)
         pairs = [(source, tokens) for source, (outputs, _) in zip(sources, lists, strict=True) for tokens in outputs]
         results = iter(self._log_probs(pairs))
@@ -129,9 +133,6 @@ class CTranslate2System(System):
 
     def _ranked(self, sources: Sequence[Sequence[int]], count: int) -> list[Ranked]:
         """The ``count`` best outputs of each source."""
-        return by_length(sources, lambda group: self._ranked_together(group, count))
-
-    def _ranked_together(self, sources: Sequence[Sequence[int]], count: int) -> list[Ranked]:
         limits = [output_limit(len(tokens), self.search["max_ratio"], self.max_length) for tokens in sources]
         longest = max(limits)
         found = self._found(sources, longest)

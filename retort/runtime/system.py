@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, TypeVar
 
+from retort.data.lengths import similar_rows
 from retort.data.ngrams import check_ngrams
 from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
@@ -16,8 +17,8 @@ BATCH_SIZE = 32
 """Lines that are decoded at once where nothing is said; bounds the memory."""
 
 TOGETHER = 512
-"""Most tokens of sources, with eos and padding, that an exported model is given together; a longer source is alone. A
-processor's arithmetic is as fast with fewer, and what is between two operations stays in its caches."""
+"""Most tokens of sources, with eos and padding, that an exported model is given together; a longer source is alone. It
+bounds the memory, and on one thread spares graphs a sixth of the time for 32 sources of 57 tokens."""
 
 SHORTEST = 0.75
 """Length of the shortest source of such a group, as a share of the longest."""
@@ -83,22 +84,9 @@ def by_length(sources: Sequence[Sequence[int]], decode: Callable[[list[Sequence[
     An engine computes padding as it computes tokens, and about half of 64 captions in their order is padding.
     """
     results: dict[int, Result] = {}
-    for rows in _groups([len(tokens) + 1 for tokens in sources]):
+    for rows in similar_rows([len(tokens) + 1 for tokens in sources], TOGETHER, SHORTEST):
         results |= zip(rows, decode([sources[row] for row in rows]), strict=True)
     return [results[row] for row in range(len(sources))]
-
-
-def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows of similar lengths, the longest first."""
-    group: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        longest = lengths[group[0] if group else row]
-        if group and ((len(group) + 1) * longest > TOGETHER or lengths[row] < SHORTEST * longest):
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
 
 
 def distinct(ranked: list[Scored]) -> list[Scored]:

@@ -116,7 +116,7 @@ def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[s
 
 
 def time_batch(system: System | ExternalSystem, texts: list[str]) -> Times:
-    """Time one batch of sentences, decoded at once. Engines return token ids, so a GPU has finished by then."""
+    """Time one batch of sentences, given at once. Engines return token ids, so a GPU has finished by then."""
     if isinstance(system, ExternalSystem):
         outputs, seconds, processor_seconds = system.translate(texts)
         sources = system.vocabulary.encode_source(texts)

@@ -11,9 +11,6 @@ import numpy as np
 
 from retort.search import native
 
-COMPILED = 256
-"""Most candidates of a row that the compiled function chooses: it sorts them one by one."""
-
 
 def most_probable(
     log_probs_rc: np.ndarray, count: int, min_share: float, top_r: np.ndarray | None = None
@@ -42,7 +39,7 @@ def most_probable_pairs(
     log_transitions_ij: np.ndarray, log_prob_jw: np.ndarray, count: int, min_share: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """``most_probable`` of the sums of a transition and a token, in the rows i; columns are those of ``jw``, flat."""
-    functions = native.library() if count <= COMPILED else None
+    functions = native.library()
     if functions and log_transitions_ij.dtype == log_prob_jw.dtype == np.float32:
         return native.most_probable_pairs(functions, log_transitions_ij, log_prob_jw, count, min_share)
     both_ic = (log_transitions_ij[:, :, None] + log_prob_jw).reshape(len(log_transitions_ij), -1)

@@ -1,10 +1,8 @@
-"""What the beams over alignments and graphs share: the score of an n-gram model, and the most probable candidates.
+"""What the beams over alignments and graphs share: the score of an n-gram model, and what they leave out.
 
 Needs neither torch nor a compiled extension, since exported systems decode with it too. A step of a search asks for a
 few n-grams of one text after the other, so this is plain Python: a dictionary's lookup takes a twentieth of a call of
 numpy. The scorer keeps its contexts and their scores from sentence to sentence.
-
-Shape letters: r rows, c columns.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+from retort.data.lengths import similar_rows
 from retort.teachers.base import LENGTH, Answer, Output, Question
 
 log = logging.getLogger(__name__)
@@ -19,14 +20,9 @@ def batches(
 ) -> Iterator[tuple[list[Question], list[Tokens]]]:
     """Questions with their tokens, in batches of at most ``batch_tokens`` padded tokens, or one question."""
     for start in range(0, len(questions), GROUP):
-        rows = sorted(range(start, min(start + GROUP, len(questions))), key=lambda row: len(tokens[row]))
-        batch: list[int] = []
-        for row in rows:
-            if batch and (len(batch) + 1) * len(tokens[row]) > batch_tokens:
-                yield [questions[i] for i in batch], [tokens[i] for i in batch]
-                batch = []
-            batch.append(row)
-        yield [questions[i] for i in batch], [tokens[i] for i in batch]
+        lengths = [len(tokens) for tokens in tokens[start : start + GROUP]]
+        for rows in similar_rows(lengths, batch_tokens):
+            yield [questions[start + row] for row in rows], [tokens[start + row] for row in rows]
 
 
 def no_room(question: Question, tokens: Tokens, outputs: int, limit: str) -> Answer:

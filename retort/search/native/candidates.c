@@ -1,4 +1,4 @@
-/* The choice of most_probable_pairs in candidates.py: the same ones, in the same order. */
+/* The choice of most_probable_pairs in candidates.py: the same ones, in the same order, if no value is NaN. */
 
 #include <math.h>
 #include <stdint.h>

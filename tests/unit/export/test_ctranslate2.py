@@ -118,6 +118,21 @@ def test_several_outputs_are_in_the_order_of_their_scores(engines, vocabulary):
     assert [ranked[0].decoded for ranked in lists] == system.decode(given)
 
 
+@pytest.mark.parametrize("decode", [CTranslate2System.decode, lambda system, given: system.decode_scored(given, 2)])
+def test_sources_of_other_lengths_are_decoded_apart(engines, vocabulary, monkeypatch, decode):
+    asked, found = [], CTranslate2System._found
+
+    def recorded(self, given, limit):
+        asked.append({len(tokens) for tokens in given})
+        return found(self, given, limit)
+
+    monkeypatch.setattr(CTranslate2System, "_found", recorded)
+    tokens = sources(vocabulary)[0]
+    given = [(tokens * 12)[:length] for length in (3, 12, 3, 11)]
+    assert len(decode(open_system(engines[1], LONG), given)) == 4
+    assert asked[:1] == [{12, 11}] and {3} in asked and not any({3, 12} <= lengths for lengths in asked)
+
+
 LONG = config.Beam(kind="beam", beam_size=3, max_ratio=50.0).model_dump()
 """Outputs may be as long as the model allows."""
 

@@ -21,6 +21,21 @@ def bundle(tmp_path_factory):
     return directory / "bundle"
 
 
+def test_sources_of_other_lengths_are_decoded_apart(bundle, monkeypatch):
+    read, encoded = [], Graphs.encoded
+
+    def recorded(self, name, sources):
+        read.append([len(tokens) for tokens in sources])
+        return encoded(self, name, sources)
+
+    monkeypatch.setattr(Graphs, "encoded", recorded)
+    system = open_system(bundle)
+    given = [[7] * 3, [8] * 12, [9] * 3, [7] * 11]
+    outputs = system.decode(given)
+    assert read == [[12, 11], [3, 3]]
+    assert outputs == [system.decode([tokens])[0] for tokens in given]
+
+
 class TooLarge:
     """A session that gets no memory."""
 

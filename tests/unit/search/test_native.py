@@ -13,7 +13,7 @@ from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import EOS
 from retort.search import native
-from retort.search.candidates import COMPILED, most_probable, most_probable_pairs
+from retort.search.candidates import most_probable, most_probable_pairs
 from retort.search.graph_beam import Successors, graph_beam, most_probable_successors, plain_graph_beam
 from retort.search.ngram_scores import Pruning, Scorer
 from retort.search.prefix_beam import plain_prefix_beam, prefix_beam, slots_of
@@ -104,12 +104,12 @@ def scores(seed: int, rows: int, columns: int) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("compiled")
-@pytest.mark.parametrize("count", [1, 10, 90, COMPILED + 1])
+@pytest.mark.parametrize("count", [1, 10, 90, 1000])
 @pytest.mark.parametrize("min_share", [0.0, 0.003, 1.0])
 def test_both_choose_the_same_pairs(count: int, min_share: float) -> None:
     for seed in range(12):
         vertices = 2 + 5 * seed
-        transitions, tokens = scores(seed, vertices, vertices), scores(100 + seed, vertices, 4)
+        transitions, tokens = scores(seed, vertices, vertices), scores(99 + seed, vertices, 4)
         both = (transitions[:, :, None] + tokens).reshape(vertices, -1)
         expected = most_probable(both, count, min_share)
         for given in (transitions, transitions.copy(), transitions.T.copy().T):
