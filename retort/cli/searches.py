@@ -22,6 +22,15 @@ def add_search(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--block", type=count, help="tokens that the parallel mode predicts at once")
 
 
+def add_batch_size(arguments: argparse.ArgumentParser, what: str) -> None:
+    """The number of texts that a system decodes at once."""
+    arguments.add_argument(
+        "--batch-size",
+        type=count,
+        help=f"most {what} decoded at once; default: 32, or 1 where an output would depend on the others",
+    )
+
+
 def chosen_search(args: argparse.Namespace) -> dict[str, Any] | None:
     """The search that the arguments choose; None if they say nothing."""
     if args.search is None and not (args.beam or args.mode or args.passes or args.block):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from retort.cli.searches import add_search, chosen_search
+from retort.cli.searches import add_batch_size, add_search, chosen_search
 from retort.data.streams import complain, write_out
 from retort.workflow.arguments import count, threads
 
@@ -29,6 +29,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine)")
     serve.add_argument("--port", type=int, default=PORT, help=f"default {PORT}; 0: any that is free")
     add_search(serve)
+    add_batch_size(serve, "texts of a request, or their sentences,")
     serve.add_argument("--threads", type=threads, default=1, help="of each request (default 1)")
     serve.add_argument("--at-once", type=threads, default=1, help="requests decoded at the same time (default 1)")
     serve.add_argument("--max-bytes", type=count, default=1_000_000, help="size of a request (default 1000000)")
@@ -47,6 +48,7 @@ def run(args: argparse.Namespace) -> None:
 
     _at_signals(sys.exit)
     system = open_system(args.model, chosen_search(args), args.threads, device=args.device, at_once=args.at_once)
+    system.batch_size = args.batch_size or system.batch_size
     limits = Limits(args.max_bytes, args.max_texts, args.at_once)
     with Server(args.host, args.port, Translator(system), limits) as server:
         _at_signals(server.ask_to_end)

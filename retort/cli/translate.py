@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from retort.cli.searches import add_search
+from retort.cli.searches import add_batch_size, add_search
 from retort.workflow.arguments import available_cores, count, threads
 
 
@@ -23,12 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     translate.add_argument(
         "--teacher", type=Path, help="directory of a checkpoint, for a search that has a teacher score its candidates"
     )
-    translate.add_argument(
-        "--batch-size",
-        type=count,
-        help="most lines, or sentences of --text, decoded at once; default: 32, or 1 where an output would depend on "
-        "the others",
-    )
+    add_batch_size(translate, "lines, or sentences of --text,")
     translate.add_argument("--threads", type=threads, default=available_cores(), help="default: all cores")
     translate.add_argument(
         "--precision", choices=["float32", "bfloat16"], help="of a checkpoint's weights (default float32)"

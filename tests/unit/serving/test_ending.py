@@ -26,7 +26,7 @@ from retort.runtime import opening
 from retort.runtime.system import Output
 
 class Slow:
-    engine, precision, vocabulary = "onnx", "int8", SimpleNamespace(target_pieces=[])
+    engine, precision, batch_size, vocabulary = "onnx", "int8", 1, SimpleNamespace(target_pieces=[])
 
     def translate(self, texts, batch_size):
         print("decoding", flush=True)

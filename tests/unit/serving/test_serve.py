@@ -37,7 +37,7 @@ def test_every_option_reaches_the_system_or_the_server(monkeypatch: pytest.Monke
 
     def open_system(*arguments: Any, **options: Any) -> Any:
         given["system"] = (arguments, options)
-        return SimpleNamespace(vocabulary=SimpleNamespace(target_pieces=[]))
+        return SimpleNamespace(vocabulary=SimpleNamespace(target_pieces=[]), batch_size=1)
 
     def served(*arguments: Any) -> None:
         given["server"] = arguments
@@ -47,13 +47,14 @@ def test_every_option_reaches_the_system_or_the_server(monkeypatch: pytest.Monke
     monkeypatch.setattr(server, "Server", served)
     monkeypatch.setattr(serve, "chosen_search", lambda args: args.search)
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    options = "--host ::1 --port 8 --threads 2 --at-once 3 --max-bytes 40 --max-texts 5 --device cpu"
+    options = "--host ::1 --port 8 --threads 2 --at-once 3 --max-bytes 40 --max-texts 5 --device cpu --batch-size 7"
     args = cli.parser().parse_args(["serve", "model", *options.split(), "--search", '{"kind": "greedy"}'])
     with pytest.raises(RetortError, match="enough"):
         args.call(args)
     (model, search, threads), others = given["system"]
     assert (model, search, threads, others) == (Path("model"), args.search, 2, {"device": "cpu", "at_once": 3})
-    host, port, _, limits = given["server"]
+    host, port, translator, limits = given["server"]
+    assert translator._system.batch_size == 7
     assert (host, port, limits) == ("::1", 8, server.Limits(bytes=40, texts=5, at_once=3))
     assert cli.parser().parse_args(["serve", "model"]).host == "127.0.0.1"
 
