@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -78,14 +79,24 @@ def no_token_scores(kind: str) -> RetortError:
     )
 
 
-def by_length(sources: Sequence[Sequence[int]], decode: Callable[[list[Sequence[int]]], list[Result]]) -> list[Result]:
+def by_length(
+    sources: Sequence[Sequence[int]], decode: Callable[[list[Sequence[int]]], list[Result]], at_once: int = 1
+) -> list[Result]:
     """What ``decode`` makes of each source, where it is given those of about the same length at a time.
 
     An engine computes padding as it computes tokens, and about half of 64 captions in their order is padding.
+    ``at_once``: groups that are decoded at the same time, in threads of their own.
     """
+    groups = list(similar_rows([len(tokens) + 1 for tokens in sources], TOGETHER, SHORTEST))
+    given = [[sources[row] for row in rows] for rows in groups]
+    if at_once > 1 and len(groups) > 1:
+        with ThreadPoolExecutor(at_once) as pool:
+            found = list(pool.map(decode, given))
+    else:
+        found = list(map(decode, given))
     results: dict[int, Result] = {}
-    for rows in similar_rows([len(tokens) + 1 for tokens in sources], TOGETHER, SHORTEST):
-        results |= zip(rows, decode([sources[row] for row in rows]), strict=True)
+    for rows, own in zip(groups, found, strict=True):
+        results |= zip(rows, own, strict=True)
     return [results[row] for row in range(len(sources))]
 
 

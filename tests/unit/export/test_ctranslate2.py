@@ -24,6 +24,8 @@ from tests.unit.fakes_export import SHAPES, ending, saved, sources, text_vocabul
 
 AUTOREGRESSIVE = config.Autoregressive(name="autoregressive")
 GREEDY = {"kind": "greedy"}
+LONG = config.Beam(kind="beam", beam_size=3, max_ratio=50.0).model_dump()
+"""Outputs may be as long as the model allows."""
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +135,13 @@ def test_sources_of_other_lengths_are_decoded_apart(engines, vocabulary, monkeyp
     assert asked[:1] == [{12, 11}] and {3} in asked and not any({3, 12} <= lengths for lengths in asked)
 
 
-LONG = config.Beam(kind="beam", beam_size=3, max_ratio=50.0).model_dump()
-"""Outputs may be as long as the model allows."""
+@pytest.mark.parametrize("search", [config.Greedy(kind="greedy").model_dump(), LONG])
+def test_threads_decode_groups_at_the_same_time(engines, vocabulary, search):
+    alone, together = (open_system(engines[1], search, threads=threads) for threads in (1, 3))
+    assert (alone._translator.num_translators, together._translator.num_translators) == (1, 3)
+    tokens = sources(vocabulary)[0]
+    given = [(tokens * 40)[:length] for length in (3, 12, 3, 30, 11, 6)]
+    assert together.decode(given) == alone.decode(given)
 
 
 def test_outputs_that_hit_the_limit_of_the_model_have_the_scores_of_torch(tmp_path, vocabulary):

@@ -1,5 +1,6 @@
 """How many lines an engine decodes at once."""
 
+from threading import Barrier
 from types import SimpleNamespace
 
 import pytest
@@ -76,6 +77,16 @@ def test_sources_of_about_the_same_length_are_decoded_together() -> None:
     assert by_length([[0] * 600, [1] * 600], decode) == [0, 1]
     assert groups == [[600], [600]]
     assert by_length([], decode) == []
+
+
+def test_groups_are_decoded_at_the_same_time() -> None:
+    together = Barrier(2)
+
+    def decode(group):
+        together.wait(timeout=20)
+        return [tokens[0] for tokens in group]
+
+    assert by_length([[1], [2] * 9, [3], [4] * 9], decode, at_once=2) == [1, 2, 3, 4]
 
 
 def test_an_engine_that_loses_a_source_is_found() -> None:
