@@ -53,9 +53,9 @@ class CTranslate2System(System):
             self.batch_size = 1
         # it would overrule what is asked for here; Snakemake gives it the cores that a job reserves
         os.environ.pop("MKL_NUM_THREADS", None)
-        # two threads in each product made models of width 256 four times slower, and beams eleven times
         self._threads = threads
         try:
+            # two threads that share each product made models of width 256 four times slower, and beams eleven times
             self._translator = ctranslate2.Translator(
                 str(bundle.directory), device="cpu", inter_threads=threads * at_once, intra_threads=1
             )

@@ -20,7 +20,7 @@ def batches(
 ) -> Iterator[tuple[list[Question], list[Tokens]]]:
     """Questions with their tokens, in batches of at most ``batch_tokens`` padded tokens, or one question."""
     for start in range(0, len(questions), GROUP):
-        lengths = [len(tokens) for tokens in tokens[start : start + GROUP]]
+        lengths = [len(source) for source in tokens[start : start + GROUP]]
         for rows in similar_rows(lengths, batch_tokens):
             yield [questions[start + row] for row in rows], [tokens[start + row] for row in rows]
 
