@@ -182,6 +182,11 @@ class TextPair(Section):
             raise ValueError(
                 f"{len(self.source)} source and {len(self.others)} {side} texts; give as many of each, in one order"
             )
+        for source, other in zip(self.source, self.others, strict=False):
+            if source == other:
+                raise ValueError(
+                    f"{source.location} is the text of both sides; give each its file, or its column, field or member"
+                )
         return self
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -396,6 +396,3 @@ ExternalTeacher = Annotated[
     TransformersTeacher | CTranslate2Teacher | OpenAITeacher | CommandTeacher | TableTeacher,
     Field(discriminator="kind"),
 ]
-
-EXTERNALS: tuple[type[ExternalSection], ...] = get_args(get_args(ExternalTeacher)[0])
-"""Every kind of external teacher, in the order of the union."""

@@ -58,7 +58,8 @@ class Rollout(Section):
     """Longest output where that is shorter: this times the length of the data's target, at least one token; null: no
     such limit. Early outputs loop, and most of their tokens would be the same error again."""
     updates: int = Field(1, ge=1, le=1_000_000_000)
-    """Updates whose prefixes are decoded at once, with the weights before the first of them."""
+    """Updates whose prefixes are decoded at once, with the weights before the first of them. A training that is
+    asked to stop, or is out of time, ends after the last of them."""
 
 
 class Imitation(ObjectiveSection):

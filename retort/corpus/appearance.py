@@ -31,7 +31,10 @@ _FORMATS = {
 }
 """First bytes of files that are no text and that people have."""
 _COLUMN_NAME = re.compile(
-    r"source|target|src|tgt|trg|ref|reference|references|sentence\d?|text|[a-z]{2}(-[a-z]{2})?", re.I
+    r"source|target|src|tgt|trg|ref|reference|references|sentence\d?|text|[a-z]{2}([-_][a-z]{2})?"
+    r"|arabic|chinese|czech|dutch|english|finnish|french|german|greek|hindi|hungarian|italian|japanese|korean|polish"
+    r"|portuguese|romanian|russian|spanish|swedish|turkish|ukrainian|vietnamese",
+    re.I,
 )
 _SIDES = (
     r"source|src|input|prompt|question|query|instruction|article|document|context|passage|paragraph|dialogue",
@@ -79,6 +82,10 @@ def is_column_name(name: str) -> bool:
     return bool(_COLUMN_NAME.fullmatch(name))
 
 
+def _heads_a_column(field: str) -> bool:
+    return is_column_name(field) or (field.isidentifier() and side_named(field) is not None)
+
+
 def side_named(name: str) -> int | None:
     """The side of a pair that this names: 0 for the source, such as src_text, 1 for the target; None: neither."""
     said = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
@@ -94,7 +101,7 @@ def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:
     line = text.partition("\n")[0]
     if text.startswith("<?xml") or text[:4].lower() == "<tmx":
         yield "it begins as XML, such as a TMX file, and is read line by line, tags and all; use layout: tmx"
-    elif column is not None and all(map(is_column_name, map(str.strip, line.split("\t")))):
+    elif column is not None and all(map(_heads_a_column, map(str.strip, line.split("\t")))):
         yield f"line 1 looks like names of columns ({line.strip()[:_SHOWN]!r}) and is read as text; remove it"
     if column is not None:
         rows = [row.split("\t") for row in text.split("\n")[:-1]]

@@ -9,7 +9,7 @@ import numpy as np
 
 import retort
 from retort.config.tokenizers import AUTO, tokenizer_named
-from retort.evaluation.metrics import score
+from retort.evaluation.metrics import measure
 from retort.evaluation.quality import Pairs
 from retort.evaluation.tokenizers import chosen_tokenizer, length, unit
 
@@ -27,17 +27,19 @@ def scores_by_length(
     lengths = [sum(length(text, tokenizer) for text in texts) / len(texts) for texts in pairs.references]
     numbers = np.searchsorted(longest, lengths)
     split = "" if tokenizer_named(tokenizer).keeps_words else f", {unit(tokenizer)}"
+    buckets = np.unique(numbers)
+    chosen_bn = (numbers == buckets[:, None]).astype(np.float64)
     for metric in metrics:
-        for number in np.unique(numbers).tolist():
-            chosen = np.flatnonzero(numbers == number).tolist()
-            hypotheses, references = [pairs.hypotheses[i] for i in chosen], [pairs.references[i] for i in chosen]
-            result = score(metric, hypotheses, references=references, tokenizer=tokenizer)
+        # what splits texts is decided on all of them, and a bucket is a resample that holds its sentences once
+        measured = measure(metric, pairs.hypotheses, references=pairs.references, tokenizer=tokenizer)
+        values = measured.scorer.resampled_scores([measured], chosen_bn)[0]
+        for number, value, count in zip(buckets.tolist(), values.tolist(), chosen_bn.sum(1).tolist(), strict=True):
             yield {
                 "test_set": pairs.test_set,
                 "shortest": longest[number - 1] + 1 if number else 0,
                 "longest": longest[number] if number < len(longest) else None,
-                "sentences": len(chosen),
+                "sentences": int(count),
                 "metric": metric,
-                "value": result.value,
-                "signature": f"{result.signature}|words of the reference{split}|retort:{retort.__version__}",
+                "value": value,
+                "signature": f"{measured.signature}|words of the reference{split}|retort:{retort.__version__}",
             }

@@ -162,7 +162,7 @@ class ParallelModel(Transformer):
 
 
 def length_class(model: ParallelModel, source_bs: Tensor, length_b: Tensor) -> Tensor:
-    """Class [b] of the length predictor for target lengths that include eos."""
+    """Class [b] of the length predictor for target lengths that include eos; the nearest for lengths that have none."""
     offset_b = model.length_offset((source_bs != PAD).sum(1))
     return (length_b - offset_b).clamp(0, model.length.out_features - 1)
 

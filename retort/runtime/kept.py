@@ -12,7 +12,8 @@ from retort.errors import RetortError
 ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?)\]}]|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]+|#\d+);")
 NUMBER = re.compile(r"\d+(?:[.,'\u00a0\u202f]\d+)*")
-_WITHIN = re.compile(r"\D")
+_GROUPING = re.compile(r"\D(?=\d{3}(?!\d))")
+_MARK = re.compile(r"\D")
 
 
 @dataclass(frozen=True)
@@ -93,4 +94,5 @@ def counted(lost: Iterable[Verbatim]) -> str:
 
 
 def _compared(thing: Verbatim) -> tuple[str, str]:
-    return thing.kind, _WITHIN.sub("", thing.text) if thing.kind == "number" else thing.text
+    """The thing as it is compared: numbers without grouping, and with one kind of decimal mark."""
+    return thing.kind, _MARK.sub(".", _GROUPING.sub("", thing.text)) if thing.kind == "number" else thing.text

@@ -34,13 +34,17 @@ class TableAnswers(Teacher):
         self.path, self.section = path, section
         self.outputs: dict[Key, list[str]] = {}
         for place, key, texts in _rows(path, section.key):
+            outputs = [one_line(text) for text in texts[: section.outputs]]
+            # of no source there is nothing to translate
+            if key == "" or self.outputs.get(key) == outputs:
+                continue
             if key in self.outputs:
                 first = next(place for place, earlier, _ in _rows(path, section.key) if earlier == key)
                 raise RetortError(
-                    f"{path}: {place}: {section.key} {key!r} is already in {first}; expected each {section.key} once: "
-                    f"remove one of the two"
+                    f"{path}: {place}: {section.key} {key!r} is already in {first}, with other outputs; expected each "
+                    f"{section.key} once: remove one of the two"
                 )
-            self.outputs[key] = [one_line(text) for text in texts[: section.outputs]]
+            self.outputs[key] = outputs
         # the spaces of a source may be others in the corpus
         for key in [key for key in self.outputs if isinstance(key, str) and one_line(key) != key]:
             self.outputs.setdefault(one_line(str(key)), self.outputs[key])

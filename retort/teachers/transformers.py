@@ -136,10 +136,15 @@ def _loaded(section: TransformersTeacher) -> tuple[Any, Any]:
             section.model, dtype=section.dtype, use_safetensors=True, output_loading_info=True, **where
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
+        said = one_line(str(error))
+        advice = "give a directory with a model and its tokenizer, or a name on the Hub that this machine can reach"
+        if "safetensors" in said:
+            advice = (
+                "weights are read as safetensors only: save the model again with save_pretrained, or name a revision"
+            )
+            advice += " that has them"
         raise RetortError(
-            f"external_teacher.model: {section.model} cannot be loaded as task: {section.task}: "
-            f"{one_line(str(error))[:500]}; give a directory with a model and its tokenizer, or a name on the Hub that "
-            f"this machine can reach"
+            f"external_teacher.model: {section.model} cannot be loaded as task: {section.task}: {said[:500]}; {advice}"
         ) from None
     if missing := sorted(loading["missing_keys"]):
         raise RetortError(

@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """Outcome of a training. The model holds the average of the best weights; ``scores`` are its validation scores."""
+    """Outcome of a training. The model holds the weights that ``final_weights`` asks for; ``scores`` are of their
+    validation."""
 
     updates: int
     epochs: int
@@ -141,7 +142,7 @@ class Trainer:
             before = progress.seconds
             self._update(work)
             now = self._count_time()
-            progress.sums["seconds"] = progress.sums.get("seconds", 0.0) + progress.seconds - before
+            progress.add("seconds", progress.seconds - before)
             log.advance()
             if progress.update % LOG_EVERY == 0:
                 self._log_training(log)
@@ -310,7 +311,6 @@ class Trainer:
 
     def _update(self, work: Iterator[Work]) -> None:
         progress = self.progress
-        sums = progress.sums
         update = progress.update + 1
         batches = next(work)
         progress.epoch = batches.last.epoch
@@ -322,15 +322,15 @@ class Trainer:
             progress.tokens += int(metrics["tokens"])
             self.health.count(progress.health, metrics)
             del metrics["sentences"]
-            for name, x in {**metrics, "batches": 1.0}.items():
-                sums[name] = sums.get(name, 0.0) + x
+            for name, value in metrics.items():
+                progress.add(name, value)
         norm = self.optimiser.step(update)
         if not math.isfinite(norm):
             raise NotFinite(
                 f"update {update}: the gradient norm is {norm}; lower training.learning_rate, raise training.warmup, "
                 f"or use training.precision float32"
             )
-        sums["gradient_norm"] = sums.get("gradient_norm", 0.0) + norm * self.settings.accumulate
+        progress.add("gradient_norm", norm)
         progress.update = update
 
     def _gradients(self, update: int, part: int, batch: Batch, step: Step) -> tuple[dict[str, float], dict[str, Any]]:
@@ -358,9 +358,8 @@ class Trainer:
 
     def _log_training(self, log: TrainingLog) -> None:
         sums, progress = self.progress.sums, self.progress
-        count = sums.pop("batches")
-        tokens, seconds = sums.pop("tokens"), sums.pop("seconds")
-        metrics = {name: value / count for name, value in sums.items()}
+        (tokens, _), (seconds, _) = sums.pop("tokens"), sums.pop("seconds")
+        metrics = {name: total / count for name, (total, count) in sums.items()}
         metrics["tokens_per_second"] = tokens / max(1e-9, seconds)
         if self.weighting:
             metrics |= self.weighting.metrics(progress.weighting)

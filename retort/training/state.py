@@ -43,12 +43,17 @@ class Progress:
     best: list[tuple[float, int]] = field(default_factory=list)
     """(validation metric, higher is better; update) of the best weights, best first."""
     rows: list[list[Any]] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    """Sums of the training metrics since the last line of the log, the number of batches, and the updates' seconds."""
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    """The sum of each training metric since the last line of the log, and of how many; ``seconds`` of the updates."""
     weighting: dict[str, Any] = field(default_factory=dict)
     """State of the weighting of samples."""
     health: dict[str, Any] = field(default_factory=dict)
     """State of what is warned about."""
+
+    def add(self, name: str, value: float) -> None:
+        """Add a value to the sum of this name."""
+        total, count = self.sums.get(name, (0.0, 0))
+        self.sums[name] = [total + value, count + 1]
 
 
 class TrainingState:

@@ -122,7 +122,11 @@ def source_only_checks(sections: Sections) -> Iterator[Problem]:
         message = "have no target, and no external teacher whose outputs could be their references; give target"
         yield Problem("corpus", f"{', '.join(held_out)} {message}")
     elif held_out and sections.external and not sections.external.answers_splits(held_out):
-        yield Problem("external_teacher.held_out", f"{', '.join(held_out)} have no target; name a table for each")
+        message = f"{', '.join(held_out)} have no target; name a table for each"
+        carved = isinstance(sections.corpus, TextCorpus) and sections.corpus.carve is not None
+        yield Problem(
+            "external_teacher.held_out", message + (", the same as path where they are carved" if carved else "")
+        )
     referenced = ("raw", "references", "mixed", "interpolated")
     for path, system in sections.systems.items() if "train" in unreferenced else ():
         if system.data in referenced and not system.checkpoint and path not in sections.loop:

@@ -224,15 +224,20 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
     elif first.count("\t") > 1:
         raise RetortError(
             f"{location}: has {first.count(chr(9)) + 1} tab-separated columns; expected two, source and target: leave "
-            f"out the others"
+            f"out the others, or name theirs by column in a configuration of your own (docs/corpus.md)"
         )
     elif "\t" in first:
         sides = [{"location": location, "column": column} for column in (0, 1)]
     else:
         only = f" (only {fields[0]!r})" if fields else ""
+        advice = "give a second file with the translations"
+        if location.lower().endswith(".csv"):
+            advice = "CSV is not read: write it as tab-separated text, or as JSON lines"
+        elif fields:
+            advice += "; where they are a list of texts, write a configuration of your own (docs/corpus.md)"
         raise RetortError(
             f"{location}: no line of the first {len(lines)} has a tab or two texts in a JSON object{only}; expected "
-            f"parallel text: give a second file with the translations"
+            f"parallel text: {advice}"
         )
     return {"source": sides[0], "target": sides[1]}
 

@@ -61,7 +61,11 @@ def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, 
 
 
 def test_a_split_that_no_table_is_of_may_have_another_layout() -> None:
-    corpus = {**TEXT, "valid": {"source": JSON, "target": JSON}, "tests": {"test": {"source": "w.txt"}}}
+    corpus = {
+        **TEXT,
+        "valid": {"source": JSON, "target": {**JSON, "field": "target"}},
+        "tests": {"test": {"source": "w.txt"}},
+    }
     assert loaded(corpus=corpus, external_teacher={**TABLE, "held_out": {"test": "w.tsv"}})
 
 

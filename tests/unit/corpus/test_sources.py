@@ -147,6 +147,8 @@ def test_half_a_surrogate_pair_in_json_names_the_line(tmp_path):
         (b"<TMX version='1.4'>\n", {}, "begins as XML"),
         (b"source\ttarget\na\tb\n", {"column": 0}, "line 1 looks like names of columns .'source"),
         (b"en\tde-AT\na\tb\n", {"column": 1}, "line 1 looks like names of columns"),
+        (b"English\tGerman\na\tb\n", {"column": 1}, "line 1 looks like names of columns"),
+        (b"src_text\ttgt_text\na\tb\n", {"column": 1}, "line 1 looks like names of columns"),
         (b'a\t"b c"\na\t"d"\na\te\n', {"column": 1}, "quotes of a spreadsheet .*'\"b c\"'.* are read as text"),
         (b'a\tb\na\tb\na\t"the ""d"""\n', {"column": 1}, "quotes of a spreadsheet .*the .* are read as text"),
     ],
@@ -159,7 +161,15 @@ def test_texts_that_are_not_what_their_lines_say_are_warned_about(tmp_path, capl
 def test_usual_texts_are_not_warned_about(tmp_path, caplog):
     first = {"column": 0}
     speech = b'"a," b, "c"\tx\n"Yes."\tx\nno ""d""\tx\n'
-    usual = [(CONTENT, {}), (b"a\r\nb\r\n", {}), (b"a b\tsource\n", first), (b"", {}), (speech, first), (b"", first)]
+    usual = [
+        (CONTENT, {}),
+        (b"a\r\nb\r\n", {}),
+        (b"a b\tsource\n", first),
+        (b"the question\tthe answer\n", first),
+        (b"", {}),
+        (speech, first),
+        (b"", first),
+    ]
     for content, options in usual:
         list(reader(pack(tmp_path, "txt", content), **options))
     assert not caplog.messages

@@ -99,6 +99,16 @@ def test_targets_longer_than_the_model_allows_are_impossible_and_change_no_other
     assert not len(log_likelihoods(build(), options, sources, Ragged.from_lists([]), batch_tokens=400))
 
 
+def test_targets_of_a_length_that_cannot_be_predicted_are_impossible():
+    """By the mean of the encoder's states lengths are predicted up to 64 tokens around the source's."""
+    model = parallel(max_length=200)
+    options = OBJECTIVES["cmlm"][1]
+    # with eos the source has 6 tokens, and the longest target 70 and 71
+    targets = Ragged.from_lists(sentences([69, 70]))
+    found = log_likelihoods(model, options, Ragged.from_lists(sentences([5, 5])), targets, batch_tokens=400)
+    assert np.isfinite(found).tolist() == [True, False]
+
+
 @torch.no_grad()
 def all_masked(model, source, target):
     """log P of a single pair: its length's, and its tokens' and eos's, with nothing given."""

@@ -69,10 +69,15 @@ def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
     }
 
 
+def test_rows_made_line_by_line_may_repeat_themselves_and_have_no_source(tmp_path: Path) -> None:
+    rows = "a cat\teine Katze\n\tnichts\na dog\tein Hund\n\t\na cat\teine Katze\n"
+    assert answers(written(tmp_path / "a.tsv", rows)) == {4: ["eine Katze"], 9: ["ein Hund"]}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "keys", "message"),
     [
-        ("a.tsv", "a cat\tx\na cat\ty\n", {}, "line 2: source 'a cat' is already in line 1"),
+        ("a.tsv", "a cat\tx\na cat\ty\n", {}, "line 2: source 'a cat' is already in line 1, with other"),
         ("a.tsv", "a cat\tx\n", {}, "no output for 1 of 2 sources, by source: 'a dog'"),
         ("a.csv", b"a cat,K\xe4tzchen\n", {}, "line 1: not UTF-8 (byte 0xe4"),
         ("a.tsv", "a cat\n", {}, "line 1: 1 column(s); expected the source and the output, separated by a tab"),

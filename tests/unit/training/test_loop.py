@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -275,6 +276,21 @@ def test_the_log_is_a_table_and_events(tmp_path, monkeypatch):
     assert {row["metric"] for row in training} == expected
     assert {row["split"] for row in rows} == {"train", "valid", "average"}
     assert list((tmp_path / "events").glob("events.*"))
+
+
+def test_the_log_has_the_mean_of_a_part_over_the_batches_that_have_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 4)
+    trainer = short(tmp_path)
+    compute = trainer.compute
+
+    def with_a_part(model, batch, options, step):
+        loss = compute(model, batch, options, step)
+        return replace(loss, parts={**loss.parts, "late": torch.tensor(3.0)}) if step.progress >= 0.5 else loss
+
+    trainer.compute = with_a_part
+    rows = trainer.run(tmp_path / "events").rows
+    # of 12 updates the last six
+    assert [(update, value) for update, _, metric, value, _ in rows if metric == "late"] == [(8, 3.0), (12, 3.0)]
 
 
 def test_the_speed_in_the_log_is_that_of_updates_alone(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from retort.errors import RetortError
 from retort.training.distributed.launching import launch
-from retort.workflow.watchdog import VARIABLE
+from retort.workflow.watchdog import STOP_VARIABLE, VARIABLE
 
 SCRIPT = """
 import os, sys, time
@@ -153,3 +153,33 @@ def test_members_find_each_other_by_a_file_of_this_user_alone(run: Callable[[str
         'oct(os.stat(os.path.dirname(os.environ["RETORT_PROCESS_STORE"])).st_mode))')  # fmt: skip
     store, mode = (tmp_path / "store").read_text().split()
     assert mode.endswith("700") and not Path(store).parent.exists()
+
+
+@pytest.mark.slow
+def test_members_that_are_asked_twice_to_stop_still_save(run: Callable[[str], None], tmp_path: Path) -> None:
+    """By their own watchdog, and by this process, which passes on what its own watchdog asks."""
+    body = f"""
+sys.path.insert(0, {str(Path(__file__).resolve().parents[4])!r})
+os.environ["{STOP_VARIABLE}"] = f"{{sys.argv[1]}}/stop"
+from retort.training.interruption import Interruption
+from retort.workflow.watchdog import end_with_workflow
+asked = Interruption()
+with asked.listening():
+    end_with_workflow()
+    open(f"{{sys.argv[1]}}/{{rank}}.ready", "w").close()
+    while not asked.signal_number:
+        time.sleep(0.02)
+    time.sleep(1.2)  # the rest of an update, in which all signals have come
+open(f"{{sys.argv[1]}}/{{rank}}.saved", "w").close()
+"""
+
+    def interrupt() -> None:
+        while not all((tmp_path / f"{rank}.ready").exists() for rank in range(2)):
+            time.sleep(0.02)
+        (tmp_path / "stop").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(SystemExit):
+        run(body)
+    assert all((tmp_path / f"{rank}.saved").exists() for rank in range(2))
