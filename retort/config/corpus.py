@@ -6,6 +6,7 @@ docs/extending.md.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
@@ -324,6 +325,7 @@ class Cleaning(Section):
     """Drop training pairs whose source or target is also in valid or test."""
 
 
+_BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 RESERVED_SYMBOLS = frozenset({"<pad>", "<s>", "</s>", "<unk>", "<mask>", "<blank>"})
 """Names of the special pieces of every vocabulary."""
 
@@ -362,6 +364,22 @@ class Vocabulary(Section):
                 raise ValueError(f"{symbol!r} holds white space or a control character; expected visible ones alone")
             if symbol in RESERVED_SYMBOLS:
                 raise ValueError(f"{symbol!r} is one of the special pieces; choose another one")
+            if "\u2581" in symbol:
+                raise ValueError(f"{symbol!r} holds U+2581, which is how pieces write a space; choose another one")
         if len(set(symbols)) < len(symbols):
             raise ValueError(f"{symbols} repeats a symbol; give each once")
         return symbols
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Vocabulary:
+        if self.path is not None:
+            return self
+        if self.byte_fallback and (taken := next(filter(_BYTE_PIECE.fullmatch, self.symbols), None)):
+            raise ValueError(f"symbols: {taken!r} is the piece of a byte, with byte_fallback; choose another one")
+        fixed = len(RESERVED_SYMBOLS) + len(self.symbols) + 256 * self.byte_fallback
+        if self.size <= fixed:
+            raise ValueError(
+                f"size: {self.size} pieces, and {fixed} are special ones, symbols or bytes; expected more, and one for "
+                f"each character of the text"
+            )
+        return self

@@ -37,6 +37,8 @@ def _is_pattern(pattern: str) -> str:
 
 def _is_address(url: str) -> str:
     check_location(url)
+    if "${" in url:
+        raise ValueError("an interface's address has no variables; write it out, and give the key by key_variable")
     return url
 
 
@@ -209,8 +211,8 @@ class CommandTeacher(ExternalSection):
     """The program and its arguments. Of those that are files the content counts: when it changes, all is asked
     again."""
     streams: bool = False
-    """Whether the program answers each line at once, before its input ends, and flushes. Then one process serves a
-    whole job, and its latency can be measured."""
+    """Whether the program answers each line at once, before its input ends, and flushes. Then one process serves
+    65,536 sources, and its latency can be measured."""
     lines: int = Field(1000, ge=1, le=1_000_000_000)
     """Lines per call of the program, or per exchange with one that streams; answers are kept after each."""
     timeout: float = Field(600, gt=0, le=10_000_000)
@@ -315,7 +317,8 @@ class OpenAITeacher(ExternalSection):
     max_total_tokens: int | None = Field(None, ge=1, le=1_000_000_000_000)
     """Tokens that these may use, as the answers name them; null: no ceiling."""
     timed: bool = True
-    """Whether its latency is measured. That sends each timed sentence again, under the same ceilings."""
+    """Whether its latency is measured. That sends each timed sentence again, under ceilings of its own, as high as
+    these."""
 
     @property
     def secret(self) -> str | None:

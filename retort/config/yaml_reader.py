@@ -154,6 +154,12 @@ class _PlainLoader(yaml.SafeLoader):
         if node.tag in (PLAIN["an integer"], PLAIN["a number"]) and ODD_NUMBER.match(node.value):
             shown = f"{node.value[:40]} is read as {str(value)[:40]}"
             raise _error(node, f'{shown}; write it as a plain decimal number, or quote it if it is text: "..."')
+        if isinstance(value, str):
+            try:
+                # JSON writes what is beyond U+FFFF as two halves
+                value = value.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError:
+                raise _error(node, f"half of a surrogate pair in {value[:40]!a}; write the whole character") from None
         if isinstance(value, int) and abs(value) >= 10**MAX_DIGITS:
             raise _error(node, f"an integer of more than {MAX_DIGITS} digits")
         return value

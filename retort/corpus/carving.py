@@ -170,5 +170,5 @@ def _ordering_keys(
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:
     for part in iterate_table(path, CORPUS):
         pairs = zip(part.column("source").to_pylist(), part.column("target").to_pylist(), strict=True)
-        # source-only text shares its source alone
-        yield from ((source, target or source) for source, target in pairs)
+        # source-only text shares its source alone, and a row without a source its target
+        yield from ((source or target, target or source) for source, target in pairs)

@@ -14,8 +14,12 @@ from typing import NamedTuple
 STOPS, CLAUSE_MARKS = "\u3002\uff01\uff1f", "\uff0c\u3001\uff1b\uff1a"
 """Marks after which scripts without spaces end a sentence, or a clause."""
 CLOSING, OPENING = "\"'\u2019\u201c\u201d\u00ab\u00bb)\\]", "\"'\u2018\u201c\u201d\u201e\u00ab\u00bb\u00a1\u00bf(\\["
-WIDE_CLOSING = "\u300d\u300f\uff09"
-END = re.compile(rf"(?<=[.!?\u2026])[{CLOSING}]*(\s+)(?=[{OPENING}]*(\w))|(?<=[{STOPS}])[{WIDE_CLOSING}]*(\s*)")
+WIDE_CLOSING, QUOTES = "\u300d\u300f\uff09\u300b\u3009\u3011\u3015", "\u201d\u2019"
+"""What closes after such a mark; the quotation marks are those of other scripts, too."""
+END = re.compile(
+    rf"(?<=[.!?\u2026])[{CLOSING}]*(\s+)(?=[{OPENING}]*(\w))"
+    rf"|(?<=[{STOPS}])(?![{STOPS}.!?\u2026])[{WIDE_CLOSING}{QUOTES}]*(\s*)"
+)
 """The end of a sentence; groups 1 and 3 are the white space after it, and group 2 is the first letter of the next."""
 ABBREVIATIONS = frozenset(
     {"Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Sr", "Jr", "vs", "etc", "No", "Nr", "Fig", "Abb", "bzw", "ca", "vgl", "Hr"}
@@ -48,7 +52,7 @@ def joined(parts: Sequence[Segment], translations: Sequence[str]) -> str:
     text = ""
     for part, translation in zip(parts, translations, strict=True):
         text += translation
-        if translation and translation[-1] not in STOPS + CLAUSE_MARKS + WIDE_CLOSING:
+        if translation and translation.rstrip(QUOTES)[-1:] not in tuple(STOPS + CLAUSE_MARKS + WIDE_CLOSING):
             text += part.space or " "
     return text.rstrip()
 

@@ -130,7 +130,7 @@ class _Stream:
         if self.written > self.given:
             raise RetortError(
                 f"{self.command}: wrote {self.written} lines for {self.given}; expected one line per source, so its "
-                f"answers may be shifted. None of this job is kept. Correct the program and run again"
+                f"answers may be shifted. None of these is kept. Correct the program and run again"
             )
 
     def _write(self, lines: list[str]) -> None:

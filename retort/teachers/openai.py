@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
+from retort.config.addresses import request_of
 from retort.config.external import SOURCE, OpenAITeacher
 from retort.errors import RetortError
 from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line, secret_of
@@ -51,7 +52,7 @@ class OpenAI(Teacher):
 
     def __init__(self, section: OpenAITeacher, key: str | None, spent: tuple[int, int]) -> None:
         self.section, self._key = section, key
-        self.url = f"{section.base_url.rstrip('/')}/chat/completions"
+        self.url = f"{request_of(section.base_url)[0].rstrip('/')}/chat/completions"
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._requests, self._tokens = spent
@@ -107,8 +108,6 @@ class OpenAI(Teacher):
                 if self._stop.wait(seconds):
                     raise RetortError(f"{where}: given up, because another request failed") from None
             else:
-                with self._lock:
-                    self._tokens += tokens
                 return Answer(question, outputs, requests=requests, tokens=tokens)
 
     def _spend_request(self) -> None:
@@ -156,8 +155,11 @@ class OpenAI(Teacher):
     def _parsed(self, body: bytes) -> tuple[list[Output], int]:
         try:
             answer = json.loads(body)
-            choices = [(choice["message"]["content"], choice.get("finish_reason")) for choice in answer["choices"]]
             tokens = int((answer.get("usage") or {}).get("total_tokens") or 0)
+            # they are paid for, whatever the answer is
+            with self._lock:
+                self._tokens += tokens
+            choices = [(choice["message"]["content"], choice.get("finish_reason")) for choice in answer["choices"]]
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise _Again(f"an answer that is not one ({type(error).__name__}: {error})") from None
         if len(choices) != self.section.outputs:

@@ -19,6 +19,8 @@ from retort.teachers.base import Answer, Output, Question, Teacher, one_line
 SHOWN = 5
 """Keys that an error names."""
 SHOWN_LETTERS = 200
+LONGEST_FIELD = 32 << 20
+"""Characters of a field of CSV."""
 
 Key = int | str
 Row = tuple[str, Key, list[str]]
@@ -102,7 +104,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _text_rows(path: Path, key: str, separator: str) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_FIELD)
     for number, line in _lines(path):
+        if not line.strip():
+            continue
         try:
             fields = next(csv.reader([line], strict=True), []) if separator == "," else line.split("\t")
         except csv.Error as error:
@@ -154,12 +159,19 @@ def _sorted(path: Path, key: str, data: pa.Table) -> pa.Table:
     keys = data[key]
     if pa.types.is_dictionary(keys.type):
         keys = keys.cast(keys.type.value_type)
+    if pa.types.is_string_view(keys.type):
+        keys = keys.cast(pa.large_string())
     try:
         ranks = data["rank"].cast(pa.int64())
     except pa.ArrowException as error:
         raise RetortError(f"{path}: rank: {one_line(str(error))[:SHOWN_LETTERS]}; expected integers") from None
     rows = pa.table({key: keys, "text": data["text"], "rank": ranks})
-    return rows.sort_by([(key, "ascending"), ("rank", "ascending")])
+    try:
+        return rows.sort_by([(key, "ascending"), ("rank", "ascending")])
+    except pa.ArrowException as error:
+        raise RetortError(
+            f"{path}: {key}: {one_line(str(error))[:SHOWN_LETTERS]}; expected texts or integers"
+        ) from None
 
 
 def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:
@@ -171,6 +183,8 @@ def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:
         if own and value != previous:
             yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key=key, value=previous), own
             own = []
+        elif own and rank == last_rank and _texts(path, f"{key} {value!r}", text) == own[-1:]:
+            continue
         elif own and rank == last_rank:
             raise RetortError(f"{path}: {key} {value!r} has rank {rank} twice; expected each rank once")
         own = [*own, *_texts(path, f"{key} {value!r}", text)]

@@ -107,9 +107,11 @@ def _renumbered(corpus: CorpusSection | None, splits: Collection[str]) -> Iterat
     if isinstance(corpus, TextCorpus):
         if corpus.carve is not None:
             yield "corpus.carve numbers each split from 0"
-        if len(corpus.train.source) > 1 or corpus.monolingual:
+        if corpus.monolingual:
             yield "corpus.train is read from several files"
         for name, pair in {"train": corpus.train, "valid": corpus.valid, **corpus.tests}.items():
+            if pair and len(pair.source) > 1 and name in {"train", *splits}:
+                yield f"{'corpus.train' if name == 'train' else name} is read from several files"
             for layout in sorted({text.layout for text in pair.source} - {"lines"} if pair and name in splits else ()):
                 yield f"{name} has sources in layout {layout}"
 
@@ -121,7 +123,10 @@ def source_only_checks(sections: Sections) -> Iterator[Problem]:
     if held_out and not sections.has_external:
         message = "have no target, and no external teacher whose outputs could be their references; give target"
         yield Problem("corpus", f"{', '.join(held_out)} {message}")
-    elif held_out and sections.external and not sections.external.answers_splits(held_out):
+    if "train" in unreferenced and sections.external and sections.external.choose == "reference":
+        message = "corpus.train has no target, so there is no reference to choose by; use first or mbr"
+        yield Problem("external_teacher.choose", message)
+    if held_out and sections.external and not sections.external.answers_splits(held_out):
         message = f"{', '.join(held_out)} have no target; name a table for each"
         carved = isinstance(sections.corpus, TextCorpus) and sections.corpus.carve is not None
         yield Problem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ BAD = [
     ("a: 1\nb: 2\na: 3", "line 3, column 1: .*key 'a' appears twice; the line is: a: 3"),
     ("a: b: c", "line 1, column 5: .*mapping values are not allowed here; the line is: a: b: c"),
     ('a: "\\q"', "line 1, column 6: .*found unknown escape character 'q'"),
+    ('a: "b\\ud83d"', r"line 1, column 4: .*half of a surrogate pair in 'b\\ud83d'"),
     ("a: 'x", "line 1, column 6: .*found unexpected end of stream"),
     ("%YAML 9.9\n---\na: 1", "line 1, column 1: .*incompatible YAML document"),
     ("- 1", "line 1: expected a mapping of keys, such as 'name: my-run', found a list"),
@@ -86,6 +88,12 @@ def test_plain_values(tmp_path: Path) -> None:
         "c": {**b, "x": 1},
         "d": {},
     }
+
+
+def test_json_that_escapes_what_is_beyond_the_first_plane(tmp_path: Path) -> None:
+    given = {"a": ["Katzen \U0001f600", "\u00e9"], "\U0001f600": 1}
+    (tmp_path / "a.json").write_text(json.dumps(given))
+    assert read_mapping(tmp_path / "a.json") == given
 
 
 def test_places(tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def test_pairs_with_an_empty_side_stay_in_train(tmp_path):
     assert all(all(pair) for pair, split in zip(pairs, splits, strict=True) if split)
 
 
+def test_rows_without_a_source_share_nothing_but_their_target(tmp_path):
+    """As units of a translation memory that lack the source language."""
+    pairs = [(f"quelle {i}", f"target {i}") for i in range(40)]
+    empty = [("", target) for _, target in pairs[:38]]
+    splits = carve(pairs_table(tmp_path / "t.parquet", pairs + empty), Carve(valid_pairs=5, test_pairs=5))
+    assert [(splits == split).sum() for split in range(4)] == [68, 5, 5, 0]
+
+
 def test_memory_is_some_bytes_per_pair(tmp_path, monkeypatch):
     for module in (carving, cleaning):
         monkeypatch.setattr(module, "iterate_table", partial(iterate_table, rows=100))

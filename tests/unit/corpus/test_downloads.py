@@ -208,6 +208,15 @@ def test_a_server_that_trickles_is_given_up(tmp_path, monkeypatch, answer):
         assert len(requests) == 2 or "infinite loop" in message
 
 
+def test_a_slow_disk_is_no_slow_server(tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "SLOW_SECONDS", 0.2)
+    fsync = os.fsync
+    monkeypatch.setattr(downloads.os, "fsync", lambda handle: (time.sleep(0.6), fsync(handle)))
+    with answering([b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwords"]) as (address, requests):
+        assert download(f"{address}/a", tmp_path / "cache", backoff=0).read_bytes() == b"words"
+        assert len(requests) == 1
+
+
 def test_a_body_without_an_end_is_too_large(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "MAX_BYTES", 10**7)
     with answering(Endless(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536)) as (address, requests):

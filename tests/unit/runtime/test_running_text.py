@@ -23,6 +23,11 @@ SENTENCES = {
     "numbers and addresses": ("It is 3.5 at www.x.org now. OK.", ["It is 3.5 at www.x.org now.", "OK."]),
     "quotation marks": ("»Ja.« „Nein.“ (So.) Gut.", ["»Ja.«", "„Nein.“", "(So.)", "Gut."]),
     "no spaces": ("他来了。我走了\uff01好", ["他来了。", "我走了\uff01", "好"]),
+    "several marks": ("本当\uff1f\uff01はい。。。そう", ["本当\uff1f\uff01", "はい。。。", "そう"]),
+    "closing marks": (
+        "他说\uff1a“好。”然后走了。《你好\uff01》很好。",
+        ["他说\uff1a“好。”", "然后走了。", "《你好\uff01》", "很好。"],
+    ),
     "no mark": ("a title", ["a title"]),
     "white space alone": (" \t ", []),
 }
@@ -57,6 +62,8 @@ def test_white_space_comes_from_the_line():
     assert joined(segments(line, lambda text: True), ["Eins.", "", "Drei."]) == "Eins.  Drei."
     assert joined(segments("他来了。我走了。", lambda text: True), ["He came.", "I left."]) == "He came. I left."
     assert joined(segments("One. Two.", lambda text: True), ["一。", "二。"]) == "一。二。"
+    assert joined(segments("One. Two.", lambda text: True), ["“一。”", "二。"]) == "“一。”二。"
+    assert joined(segments("One. Two.", lambda text: True), ["“One.”", "Two."]) == "“One.” Two."
 
 
 KEPT = {
