@@ -64,9 +64,8 @@ def compare_runs(directories: Sequence[Path]) -> Comparison:
             raise RetortError(f"{path}: this run has no scores yet; give its command again, which goes on with it")
     refused: list[str] = []
     test_set = _common_test_set(dict(zip(names, directories, strict=True)), runs, refused)
-    metrics = [
-        metric for metric in next(iter(runs.values())).metrics if _same_signature(runs, test_set, metric, refused)
-    ]
+    wanted = dict.fromkeys(metric for inputs in runs.values() for metric in inputs.metrics)
+    metrics = [metric for metric in wanted if _same_signature(runs, test_set, metric, refused)]
     if not metrics:
         raise RetortError("nothing can be compared: " + "; ".join(refused))
     timed = _same_clock(runs, dict(zip(names, directories, strict=True)), refused)

@@ -44,8 +44,8 @@ class Difference:
 
     @property
     def significant(self) -> int:
-        """Seeds whose difference is significant."""
-        return self.lower + self.higher
+        """Seeds whose difference is significant in the same direction."""
+        return max(self.lower, self.higher)
 
     def is_worse(self, sign: int) -> bool:
         """Whether the system is worse, significantly for any seed; ``sign`` -1: lower values are better."""

@@ -59,6 +59,8 @@ class Ranked:
     """The checkpoint of the timed seed; None of an external teacher."""
     search: str | None
     """JSON of the search, where it is not the one that the checkpoint decodes by unless it is told."""
+    teacher: str | None = None
+    """The checkpoint that scores the search's candidates, where it has a teacher do that."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Verdict:
     best: list[Ranked]
     """The best system at each speed-up, the fastest last; empty where none is known to be faster than the reference."""
     winner: Ranked | None
-    """The fastest of them that is not significantly worse than the reference, or else the best one; of all systems
-    where none is faster. None where there is no other system."""
+    """The fastest of them that is not significantly worse than the reference, or else the best one; where none is
+    faster, the best of all. None where there is no other system."""
     is_worse: bool
     """The winner is worse than the reference, as then all of them are."""
     doubt: str | None
@@ -122,11 +124,12 @@ def verdict(inputs: Inputs) -> Verdict | None:
             footprint=taken[*key, timed[key].engine],
             directory=_directory(inputs, key[0]),
             search=chosen_search(inputs, key),
+            teacher=_teacher_of(inputs, key),
         )
 
     others = [ranked(key) for key in timed if key in values and key != reference]
     fast = [other for other in others if other.speedup and other.speedup.ratio >= APART]
-    chosen = winner(fast or others, inputs.leading_sign)
+    chosen = winner(fast, inputs.leading_sign) if fast else _best(others, inputs.leading_sign)
     return Verdict(
         metric=inputs.leading,
         test_set=sets[0],
@@ -171,7 +174,12 @@ def winner(systems: list[Ranked], sign: int) -> Ranked | None:
     equal = [system for system in systems if not is_worse(system, sign)]
     fastest = min(equal, key=lambda system: system.latency.median, default=None)
     choice = systems if fastest is None else [system for system in equal if _about_as_fast(system, fastest)]
-    return max(choice, key=lambda system: (sign * system.value, -system.latency.median), default=None)
+    return _best(choice, sign)
+
+
+def _best(systems: list[Ranked], sign: int) -> Ranked | None:
+    """The best of these, of equals the fastest."""
+    return max(systems, key=lambda system: (sign * system.value, -system.latency.median), default=None)
 
 
 def is_worse(system: Ranked, sign: int) -> bool:
@@ -207,6 +215,14 @@ def _directory(inputs: Inputs, system: str) -> str | None:
     seeds = [row["seed"] for row in inputs.latency if row["system"] == system]
     trained = [c for run, c in inputs.checkpoints.items() if (run.system, run.seed) == (system, min(seeds))]
     return trained[0].directory if trained and system != EXTERNAL else None
+
+
+def _teacher_of(inputs: Inputs, key: Key) -> str | None:
+    """The checkpoint that scores a search's candidates, if one does."""
+    section = inputs.systems.get(key[0])
+    if section is None or key[1] not in section.searches or not section.asks_teacher(key[1]):
+        return None
+    return next((found.directory for run, found in inputs.checkpoints.items() if run.system == "teacher"), None)
 
 
 def chosen_search(inputs: Inputs, key: Key) -> str | None:
@@ -286,9 +302,14 @@ def commands(found: Verdict) -> list[str]:
         return []
     search = f" --search {shlex.quote(chosen.search)}" if chosen.search else ""
     model, bundle = shlex.quote(chosen.directory), shlex.quote(f"{chosen.key[0]}-{chosen.latency.precision}")
-    translate = f"{program()} translate --model {model}{search} --input in.txt > out.txt"
-    if chosen.latency.engine == "torch":
-        return [translate, f"{program()} serve {model}{search}"]
+    torch = chosen.latency.engine == "torch"
+    given = f" --teacher {shlex.quote(chosen.teacher)}" if chosen.teacher else ""
+    if torch and chosen.latency.precision != "float32":
+        given += f" --precision {chosen.latency.precision}"
+    translate = f"{program()} translate --model {model}{search}{given} --input in.txt > out.txt"
+    if torch:
+        # a server has no teacher, and decodes in float32
+        return [translate] if given else [translate, f"{program()} serve {model}{search}"]
     return [
         translate,
         f"{program()} export --model {model}{search} --precision {chosen.latency.precision} --output {bundle}",

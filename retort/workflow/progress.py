@@ -219,7 +219,7 @@ def _standing(job: Job, base: Path, started: float, alive: bool, now: float) -> 
     if INTERRUPTED.search(text):
         state = "interrupted"
     last = now if state == "running" else written
-    training = _training(text, job.metric, since=last - written) if job.updates else None
+    training = _training(text, job.metric, since=last - written)
     return Standing(job, state, max(0.0, last - began), left=0.0, training=training)
 
 

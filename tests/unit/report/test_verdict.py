@@ -277,3 +277,21 @@ def test_without_times_at_batch_size_1_there_is_none(inputs: Inputs) -> None:
     assert found is None
     text = verdict.lines(found, Path("results/run/report/report.html"))
     assert "no times at batch size 1" in text[0] and text[1:] == ["report: results/run/report/report.html"]
+
+
+def test_a_search_that_asks_a_teacher_is_given_it_and_is_not_served(inputs: Inputs) -> None:
+    found = verdict.verdict(inputs)
+    assert found
+    torch = replace(found.best[-1].latency, engine="torch", precision="bfloat16")
+    asking = replace(found.best[-1], latency=torch, teacher="results/t/systems/teacher/seed1")
+    (translate,) = verdict.commands(replace(found, winner=asking))
+    assert " --teacher results/t/systems/teacher/seed1 --precision bfloat16 --input " in translate
+
+
+def test_where_none_is_faster_the_best_is_named(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdict, "APART", 1e9)
+    found = verdict.verdict(inputs)
+    assert found and found.winner and not found.best
+    others = [key for key in verdict.score_spreads(inputs, found.test_set) if key != found.reference.key]
+    best = max(verdict.score_spreads(inputs, found.test_set)[key][found.metric].mean for key in others)
+    assert found.winner.value == best

@@ -116,6 +116,7 @@ class LogHandler(LogHandlerBase):
                     log=str(next(iter(facts["log"]), "")),
                     benchmark=str(facts["benchmark"] or ""),
                     threads=facts["threads"],
+                    metric=next((job.metric for job in self.progress.jobs if job.metric), ""),
                 )
             )
             self.progress.write(self.run)
