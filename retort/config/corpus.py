@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
-from retort.config.addresses import check_location
+from retort.config.addresses import base_name, check_location
 from retort.config.base import SHARE, FilePath, Name, OneOrSeveral, Probability, Section, ShortForm
 
 
@@ -184,7 +184,7 @@ class TextPair(Section):
                 f"{len(self.source)} source and {len(self.others)} {side} texts; give as many of each, in one order"
             )
         for source, other in zip(self.source, self.others, strict=False):
-            if source == other:
+            if source == other and ".tsv" in base_name(source.location).lower():
                 raise ValueError(
                     f"{source.location} is the text of both sides; give each its file, or its column, field or member"
                 )

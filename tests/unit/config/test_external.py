@@ -63,7 +63,7 @@ def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, 
 def test_a_split_that_no_table_is_of_may_have_another_layout() -> None:
     corpus = {
         **TEXT,
-        "valid": {"source": JSON, "target": {**JSON, "field": "target"}},
+        "valid": {"source": JSON, "target": JSON},
         "tests": {"test": {"source": "w.txt"}},
     }
     assert loaded(corpus=corpus, external_teacher={**TABLE, "held_out": {"test": "w.tsv"}})
@@ -333,3 +333,10 @@ def test_the_shipped_examples_train_no_teacher(name: str) -> None:
     # the program is an input of the workflow
     program = config.external_teacher.model_dump()["arguments"][-1]
     assert (ROOT / program).is_file()
+
+
+def test_a_table_that_is_both_sides_is_refused() -> None:
+    text = {"location": "a.tsv", "column": 1}
+    with pytest.raises(RetortError, match="a.tsv is the text of both sides; give each its file, or its column"):
+        loaded(corpus={**TEXT, "train": {"source": text, "target": text}})
+    assert loaded(corpus={**TEXT, "train": {"source": text, "target": {**text, "column": 2}}})

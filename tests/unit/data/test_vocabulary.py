@@ -6,6 +6,7 @@ import re
 import pyarrow as pa
 import pytest
 import sentencepiece
+from pydantic import ValidationError
 
 from retort import config
 from retort.data import vocabulary_training
@@ -203,10 +204,24 @@ def test_with_byte_fallback_nothing_is_unknown(corpus, tmp_path):
 def test_a_vocabulary_that_cannot_hold_the_bytes_says_so(corpus, tmp_path):
     remedy = r"set vocabulary.size to (\d+) or more.*or turn vocabulary.byte_fallback off"
     with pytest.raises(RetortError, match=remedy) as error:
-        train_vocabulary(corpus[0], config.Vocabulary(size=100, byte_fallback=True), 1, tmp_path / "v")
+        train_vocabulary(corpus[0], config.Vocabulary(size=263, byte_fallback=True), 1, tmp_path / "v")
     least = int(re.search(remedy, str(error.value))[1])
     trained = train_vocabulary(corpus[0], config.Vocabulary(size=least, byte_fallback=True), 1, tmp_path / "v")
     assert trained.source_size == least
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"size": 262, "byte_fallback": True}, "262 pieces, and 262 are special ones, symbols or bytes"),
+        ({"size": 10, "symbols": ["<a>", "<b>", "<c>", "<d>"]}, "10 pieces, and 10 are special"),
+        ({"symbols": ["<0x41>"], "byte_fallback": True}, "'<0x41>' is the piece of a byte"),
+        ({"symbols": ["a\u2581b"]}, "holds U.2581, which is how pieces write a space"),
+    ],
+)
+def test_vocabularies_that_cannot_be_trained_are_refused_when_they_are_read(keys, said):
+    with pytest.raises(ValidationError, match=said):
+        config.Vocabulary(**keys)
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
