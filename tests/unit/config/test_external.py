@@ -338,5 +338,5 @@ def test_the_shipped_examples_train_no_teacher(name: str) -> None:
 def test_a_table_that_is_both_sides_is_refused() -> None:
     text = {"location": "a.tsv", "column": 1}
     with pytest.raises(RetortError, match="a.tsv is the text of both sides; give each its file, or its column"):
-        loaded(corpus={**TEXT, "train": {"source": text, "target": text}})
-    assert loaded(corpus={**TEXT, "train": {"source": text, "target": {**text, "column": 2}}})
+        loaded(corpus={**TEXT, "train": {"source": text, "target": text}, "carve": {}})
+    assert loaded(corpus={**TEXT, "train": {"source": text, "target": {**text, "column": 2}}, "carve": {}})
