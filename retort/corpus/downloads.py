@@ -121,8 +121,8 @@ def _fetch(url: str, user: str | None, path: Path, end: float) -> None:
             with handle:
                 _receive(response, handle, path=path, limit=limit, guard=guard)
     # not guarded: a slow disk is no slow server
-    with writable(path), open(path, "rb+") as handle:
-        os.fsync(handle.fileno())
+    with writable(path), open(path, "rb+") as written:
+        os.fsync(written.fileno())
     # http.client reports a body cut short only when it is read in one piece.
     if expected is not None and guard.received != expected:
         raise OSError(f"received {guard.received} of {expected} bytes")
