@@ -169,9 +169,8 @@ def _sorted(path: Path, key: str, data: pa.Table) -> pa.Table:
     try:
         return rows.sort_by([(key, "ascending"), ("rank", "ascending")])
     except pa.ArrowException as error:
-        raise RetortError(
-            f"{path}: {key}: {one_line(str(error))[:SHOWN_LETTERS]}; expected texts or integers"
-        ) from None
+        found = one_line(str(error))[:SHOWN_LETTERS]
+        raise RetortError(f"{path}: {key}: {found}; expected texts or integers") from None
 
 
 def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:

@@ -140,9 +140,8 @@ def _loaded(section: TransformersTeacher) -> tuple[Any, Any]:
         advice = "give a directory with a model and its tokenizer, or a name on the Hub that this machine can reach"
         if "safetensors" in said:
             advice = (
-                "weights are read as safetensors only: save the model again with save_pretrained, or name a revision"
+                "weights are read as safetensors only: save_pretrained writes them; or name a revision that has them"
             )
-            advice += " that has them"
         raise RetortError(
             f"external_teacher.model: {section.model} cannot be loaded as task: {section.task}: {said[:500]}; {advice}"
         ) from None

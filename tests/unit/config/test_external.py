@@ -48,6 +48,7 @@ JSON = {"location": "s.jsonl", "layout": "json", "field": "source"}
     [
         ({**TEXT, "carve": {}}, "corpus.carve numbers each split from 0, so that an id is no line number"),
         ({**TEXT, "train": {"source": ["s.txt", "more.txt"]}}, "corpus.train is read from several files"),
+        ({**TEXT, "tests": {"test": {"source": ["w.txt", "x.txt"]}}}, "test is read from several files"),
         ({**TEXT, "monolingual": ["more.txt"]}, "corpus.train is read from several files"),
         ({**TEXT, "train": {"source": JSON}}, "train has sources in layout json, so that an id is no line number"),
         ({**TEXT, "valid": {"source": {**JSON, "layout": "tmx"}}}, "valid has sources in layout tmx"),
@@ -306,7 +307,12 @@ def test_splits_without_references_need_somebody_who_translates_them() -> None:
     assert "teacher.data: corpus.train has no target for raw; give one, or external_teacher, whose" in text
     text = problem(corpus=source_only("train", "valid"), teacher={**OWN, "data": "raw"})
     assert "teacher.data: corpus.train has no target for raw; give one, or use distilled" in text
+    table = {"kind": "table", "path": "a.tsv", "held_out": {"test": "b.tsv"}, "outputs": 2, "choose": "reference"}
+    text = problem(corpus=source_only("train"), external_teacher=table)
+    assert "external_teacher.choose: corpus.train has no target, so there is no reference to choose by" in text
     table = {"kind": "table", "path": "a.tsv", "held_out": {"test": "b.tsv"}}
+    carved = problem(corpus={**TEXT, "carve": {}}, external_teacher=table)
+    assert "valid, test have no target; name a table for each, the same as path where they are carved" in carved
     text = problem(corpus=source_only("train", "valid", "test"), external_teacher=table)
     assert "external_teacher.held_out: valid, test have no target; name a table for each" in text
     raw = {"objective": {"name": "ctc"}}

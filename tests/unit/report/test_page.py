@@ -554,6 +554,7 @@ def test_each_seed_is_compared_with_the_same_one_where_that_is_there():
     ]
     found = summary.difference(Inputs(config(), comparison=rows), ("a", "s"), "t", ["b/seed1/s", "b/seed2/s"])
     assert found == summary.Difference(1.0, -4.0, 6.0, lower=1, higher=1, seeds=3)
+    assert found.significant == 1, "one seed in either direction"
 
 
 def test_pairs_differ_in_their_data_only():

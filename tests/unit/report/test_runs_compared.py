@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -137,6 +138,21 @@ def test_a_metric_of_another_signature_is_left_out(runs: tuple[Path, Path]) -> N
     compared = compare_runs(runs)
     assert compared.metrics == ["chrF", "TER"]
     assert compared.refused[0].startswith("BLEU has other signatures (first: nrefs:1") and "char" in compared.refused[0]
+
+
+def test_a_metric_of_a_later_run_alone_is_named(runs: tuple[Path, Path]) -> None:
+    first, second = runs
+    config = json.loads((second / "config.json").read_text())
+    (second / "config.json").write_text(
+        json.dumps(config | {"evaluation": config["evaluation"] | {"metrics": ["BLEU"]}})
+    )
+    for name in (("ctc", "collapse"), ("teacher", "beam5"), ("teacher", "greedy")):
+        path = second / f"scores/{name[0]}/seed1/{name[1]}.parquet"
+        if path.exists():
+            change(path, SCORES, lambda rows: rows.__setitem__(slice(None), [r for r in rows if r["metric"] == "BLEU"]))
+    both = [compare_runs(order) for order in ((first, second), (second, first))]
+    assert [compared.metrics for compared in both] == [["BLEU"]] * 2
+    assert [[reason.split()[0] for reason in compared.refused] for compared in both] == [["chrF", "TER"]] * 2
 
 
 def test_other_test_text_is_refused(

@@ -288,10 +288,19 @@ def test_a_search_that_asks_a_teacher_is_given_it_and_is_not_served(inputs: Inpu
     assert " --teacher results/t/systems/teacher/seed1 --precision bfloat16 --input " in translate
 
 
-def test_where_none_is_faster_the_best_is_named(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "APART", 1e9)
-    found = verdict.verdict(inputs)
-    assert found and found.winner and not found.best
-    others = [key for key in verdict.score_spreads(inputs, found.test_set) if key != found.reference.key]
-    best = max(verdict.score_spreads(inputs, found.test_set)[key][found.metric].mean for key in others)
-    assert found.winner.value == best
+def test_where_none_is_faster_the_best_is_named_and_not_the_fastest(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict, "best_speedups", lambda inputs, reference: {})
+    monkeypatch.setattr(verdict, "is_worse", lambda system, sign: False)
+    scored = verdict.score_spreads(inputs, verdict.test_sets(inputs)[0])
+    best = max(
+        (key for key in scored if key != inputs.config.reference), key=lambda key: scored[key][inputs.leading].mean
+    )
+    # and make it slower than all others
+    slow = [
+        {**row, "total_seconds": 99.0, "processor_seconds": 99.0} if (row["system"], row["search"]) == best else row
+        for row in inputs.latency
+    ]
+    found = verdict.verdict(replace(inputs, latency=slow))
+    assert found and found.winner and not found.best and found.winner.key == best

@@ -82,6 +82,19 @@ def test_every_fault_is_tried_again(serve: Any, faults: list[str]) -> None:
     assert set(server.attempts.values()) == {len(faults) + 1}
 
 
+def test_tokens_of_refused_answers_are_spent(serve: Any) -> None:
+    server = serve(*["longer"] * 9)
+    with pytest.raises(RetortError, match="30 of external_teacher.max_total_tokens 25 are spent"):
+        texts(section(server.url, max_total_tokens=25, retries=9), QUESTIONS[:1])
+    assert sum(server.attempts.values()) == 3
+
+
+def test_an_address_may_have_other_letters_and_no_variables(serve: Any) -> None:
+    assert texts(section(f"{serve().url}/v\u00e9"), QUESTIONS[:1]) == {QUESTIONS[0].id: EXPECTED[QUESTIONS[0].id]}
+    with pytest.raises(ValidationError, match="has no variables"):
+        section("https://${HOST}/v1")
+
+
 def test_half_a_surrogate_pair_is_replaced(serve: Any) -> None:
     assert texts(section(serve("half").url), QUESTIONS[:1]) == {QUESTIONS[0].id: ["half \ufffd"]}
 

@@ -79,6 +79,15 @@ def test_rows_made_line_by_line_may_repeat_themselves_and_have_no_source(tmp_pat
     assert answers(ranked, key="id") == expected
 
 
+def test_keys_of_ranked_rows_may_be_views_and_no_lists(tmp_path: Path) -> None:
+    views = pa.array(["a cat", "a dog"], pa.string_view())
+    ranked = parquet(tmp_path / "v.parquet", source=views, rank=[0, 0], text=["eine Katze", "ein Hund"])
+    assert answers(ranked) == {4: ["eine Katze"], 9: ["ein Hund"]}
+    lists = parquet(tmp_path / "l.parquet", source=[["a cat"], ["a dog"]], rank=[0, 0], text=["x", "y"])
+    with pytest.raises(RetortError, match=r"l\.parquet: source: .*expected texts or integers"):
+        answers(lists)
+
+
 def test_a_field_of_csv_may_be_long(tmp_path: Path) -> None:
     long = "x" * 200_000
     assert answers(written(tmp_path / "a.csv", f"a cat,{long}\na dog,y\n")) == {4: [long], 9: ["y"]}

@@ -246,7 +246,7 @@ def test_what_is_not_there_is_named(marian: Path, causal: Path, tmp_path: Path, 
         answers(["a"], causal)
     pickled = shutil.copytree(marian, tmp_path / "pickled")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
-    with pytest.raises(RetortError, match="weights are read as safetensors only: save the model again"):
+    with pytest.raises(RetortError, match="weights are read as safetensors only: save_pretrained"):
         answers(["a"], pickled)
     with pytest.raises(RetortError, match="external_teacher.target_language: .* has no language 'deu_Latn'"):
         answers(["a"], marian, target_language="deu_Latn")

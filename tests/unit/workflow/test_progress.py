@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,6 +73,14 @@ def test_jobs_stand_where_their_files_say(base: Path) -> None:
     training = found.standings[1].training
     assert training and (training.update, training.updates, training.loss, training.score) == (50, 200, 2.162, 30.66)
     assert [standing.state for standing in seen(base, alive=False).standings][1] == "failed"
+
+
+def test_a_training_that_was_not_known_shows_where_it_is(base: Path) -> None:
+    """Behind a checkpoint of Snakemake the number of its updates is not known, but its log has it."""
+    progress = Progress.read(base / RUN)
+    progress.jobs[1] = replace(progress.jobs[1], updates=None)
+    training = snapshot(progress, base, RUN, alive=True, now=NOW + 70).standings[1].training
+    assert training and (training.update, training.updates, training.score) == (50, 200, 30.66)
 
 
 def test_time_left_is_that_of_each_kind_of_job(base: Path) -> None:
