@@ -52,7 +52,7 @@ def joined(parts: Sequence[Segment], translations: Sequence[str]) -> str:
     text = ""
     for part, translation in zip(parts, translations, strict=True):
         text += translation
-        if translation and translation.rstrip(QUOTES)[-1:] not in tuple(STOPS + CLAUSE_MARKS + WIDE_CLOSING):
+        if translation and not translation.rstrip(QUOTES).endswith(tuple(STOPS + CLAUSE_MARKS + WIDE_CLOSING)):
             text += part.space or " "
     return text.rstrip()
 

@@ -311,8 +311,8 @@ def test_splits_without_references_need_somebody_who_translates_them() -> None:
     text = problem(corpus=source_only("train"), external_teacher=table)
     assert "external_teacher.choose: corpus.train has no target, so there is no reference to choose by" in text
     table = {"kind": "table", "path": "a.tsv", "held_out": {"test": "b.tsv"}}
-    carved = problem(corpus={**TEXT, "carve": {}}, external_teacher=table)
-    assert "valid, test have no target; name a table for each, the same as path where they are carved" in carved
+    text = problem(corpus={**TEXT, "carve": {}}, external_teacher=table)
+    assert "valid, test have no target; name a table for each, the same as path where they are carved" in text
     text = problem(corpus=source_only("train", "valid", "test"), external_teacher=table)
     assert "external_teacher.held_out: valid, test have no target; name a table for each" in text
     raw = {"objective": {"name": "ctc"}}
