@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Any
 
 from retort.data.spool import room_for
@@ -19,12 +22,19 @@ MOST_BYTES, SPARE_BYTES = 100, 64 << 20
 
 
 def started(arguments: Sequence[str], name: str, stdin: Any, stderr: Any) -> subprocess.Popen[bytes]:
-    """The program, ``name`` in errors. Raises RetortError where it cannot be started."""
+    """The program, leader of a process group, ``name`` in errors. Raises RetortError where it cannot be started."""
     try:
-        return subprocess.Popen(arguments, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr)
+        return subprocess.Popen(arguments, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, process_group=0)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RetortError(f"{name}: cannot be started ({reason}); name a program that this machine has") from None
+
+
+def killed(process: subprocess.Popen[bytes]) -> None:
+    """End a started program and what it started, which may run after it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def called(
@@ -50,11 +60,11 @@ def called(
             raise RetortError(f"{name}: more than {most} bytes for {len(lines)} lines; have it end")
         status = process.wait(None if end is None else max(0.0, end - time.monotonic()))
         errors.ends(1)
-    except subprocess.TimeoutExpired:
-        raise RetortError(late) from None
-    finally:
-        process.kill()
-        process.wait()
+    except BaseException as error:
+        killed(process)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise RetortError(late) from None
+        raise
     if status:
         raise RetortError(f"{name}: ended with status {status}: {shown(errors.content)}")
     answers = decoded(output.content, name).split("\n")

@@ -13,7 +13,7 @@ from typing import IO
 
 from retort.config.external import CommandTeacher
 from retort.data.lines import MAX_LINE_BYTES
-from retort.data.programs import called, decoded, shown, started
+from retort.data.programs import called, decoded, killed, shown, started
 from retort.errors import RetortError
 from retort.teachers.base import Answer, Output, Question, Teacher, one_line
 from retort.teachers.processes import processor_seconds
@@ -98,7 +98,7 @@ class _Stream:
             try:
                 line = self.lines.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
-                self.process.kill()
+                killed(self.process)
                 raise RetortError(
                     f"{_too_slow(self.command, len(lines), self.section.timeout)} {len(answers)} lines came. It must "
                     f"answer each line at once, and flush; otherwise set streams: false"
@@ -121,8 +121,7 @@ class _Stream:
             for _ in range(WAITING):
                 if self.lines.get(timeout=min(self.section.timeout, 10)) is None:
                     break
-        self.process.kill()
-        self.process.wait()
+        killed(self.process)
         self.errors.close()
         self._check_count()
 

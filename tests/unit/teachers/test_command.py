@@ -149,6 +149,32 @@ def test_all_lines_together_have_the_time(tmp_path: Path) -> None:
         texts(command(tmp_path, slow, streams=True, timeout=0.5))
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_what_a_late_program_started_ends_with_it(tmp_path: Path, streams: bool) -> None:
+    """A shell's child, which would hold its memory until it is done."""
+    child = tmp_path / "child"
+    program = (
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"open({str(child)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(60)\n"
+    )
+    with pytest.raises(RetortError, match="no answer"):
+        texts(command(tmp_path, program, streams=streams, timeout=2))
+    end = time.monotonic() + 10
+    while runs(int(child.read_text())):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def runs(process: int) -> bool:
+    """Whether it is there and no zombie that nobody waits for."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_there_is_no_shell(tmp_path: Path) -> None:
     section = CommandTeacher(kind="command", arguments=["printf", "%s\\n", "$(touch executed); `id`"])
     assert texts(section, QUESTIONS[:1]) == [["$(touch executed); `id`"]]
