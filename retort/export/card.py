@@ -6,15 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from retort.export.base import exporter_of
 
-def card(facts: Mapping[str, Any], name: str, engine: str) -> str:
-    """The text of a bundle's README.md. ``engine``: what its engine is called."""
+
+def card(facts: Mapping[str, Any], name: str) -> str:
+    """The text of a bundle's README.md."""
     model, checkpoint = facts["model"], facts["checkpoint"]
     objective = facts["objective"]["name"]
     cut = "as in training" if model["truncate_sources"] else "and the output counts as truncated"
     return f"""# {name}
 
-A sequence generator exported by Retort {facts["versions"]["retort"]} for {engine}.
+A sequence generator exported by Retort {facts["versions"]["retort"]} for {exporter_of(facts["engine"]).TITLE}.
 
 | | |
 |---|---|
@@ -51,12 +53,8 @@ def parity_sentence(facts: Mapping[str, Any]) -> str:
     )
     if parity["bleu"] is not None:
         text += f" BLEU is {parity['bleu']:.2f}, a difference of {parity['bleu_difference']:+.2f}."
-    if facts["engine"] == "ctranslate2" and facts["search"]["kind"] == "beam":
-        text += (
-            " CTranslate2 ends a beam search sooner than torch: in float32, too, about one output in 10 to 25 of small "
-            "models differs by that."
-        )
-    return text
+    caveat = exporter_of(facts["engine"]).caveat(facts["search"])
+    return f"{text} {caveat}" if caveat else text
 
 
 def shortlist_sentence(facts: Mapping[str, Any]) -> str:

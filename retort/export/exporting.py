@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ import torch
 from pydantic import TypeAdapter
 
 from retort import __version__
-from retort.config import NgramSearch, ObjectiveSection, Search, SearchSection
+from retort.config import NgramSearch, Search, SearchSection
 from retort.data.files import move, temporary_path, write_bytes, write_json
 from retort.data.ngrams import check_ngrams
 from retort.data.provenance import file_digest
 from retort.data.vocabulary import Vocabulary
-from retort.engines import ExportEngine
+from retort.engines import EXPORT_ENGINES, ExportEngine
 from retort.errors import RetortError
+from retort.export.base import Exporter, exporter_of
 from retort.export.card import card
 from retort.export.parity import Lines, compare
 from retort.export.precision import Precision
@@ -69,10 +69,10 @@ def export_system(
 ) -> dict[str, Any]:
     """Write the bundle of a checkpoint; returns the facts of its JSON file.
 
-    ``engine`` None: ctranslate2 for a model that has no parallel mode, else onnx. ``search`` None: the first one of its
-    objective that the engine can run. ``lines`` are translated by torch in float32 and by the bundle; None leaves it
-    unchecked. Raises RetortError, and writes nothing, if the engine cannot run
-    the model, if ``output`` exists and is not empty, or if a float32 graph without a shortlist changes an output.
+    ``engine`` None: the first that has a search of its objective. ``search`` None: the first one of the modes that it
+    was trained for that the engine can run. ``lines`` are translated by torch in float32 and by the bundle; None leaves
+    it unchecked. Raises RetortError, and writes nothing, if the engine cannot run the model, if ``output`` exists and
+    is not empty, or if an exact engine in float32 without a shortlist changes an output.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
@@ -80,8 +80,10 @@ def export_system(
     check_described(checkpoint, [MODEL_DESCRIPTION])
     trained = load_checkpoint(checkpoint, torch.device("cpu"))
     if engine is None:
-        engine = "ctranslate2" if trained.objective.family == "autoregressive" else "onnx"
-    exporter, kinds = import_module(f"retort.export.{engine}"), exported_searches(trained.objective, engine)
+        able = [name for name in EXPORT_ENGINES if exporter_of(name).searches(trained.objective)]
+        engine = able[0] if able else EXPORT_ENGINES[0]
+    exporter = exporter_of(engine)
+    kinds = exporter.searches(trained.objective)
     chosen = _search(trained, engine, kinds=kinds, search=search)
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(output)
@@ -100,7 +102,7 @@ def export_system(
         )
         facts["parity"] = _checked(trained, temporary, facts=facts, search=chosen, lines=lines) if lines else None
         _write_facts(temporary, facts)
-        write_bytes(temporary / CARD, card(facts, output.name, exporter.TITLE).encode())
+        write_bytes(temporary / CARD, card(facts, output.name).encode())
         if output.exists():
             # it may be where a shell is; without its facts it is no bundle yet
             for path in sorted(temporary.iterdir(), key=lambda path: path.name == BUNDLE):
@@ -110,11 +112,6 @@ def export_system(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return facts
-
-
-def exported_searches(objective: ObjectiveSection, engine: ExportEngine) -> tuple[str, ...]:
-    """Kinds of the searches of an objective that an engine has."""
-    return import_module(f"retort.export.{engine}").searches(objective)  # type: ignore[no-any-return]
 
 
 def _search(trained: Checkpoint, engine: ExportEngine, kinds: tuple[str, ...], search: Mapping[str, Any] | None) -> Any:
@@ -142,8 +139,8 @@ def _search(trained: Checkpoint, engine: ExportEngine, kinds: tuple[str, ...], s
         if isinstance(chosen, NgramSearch) and chosen.table is not None:
             check_ngrams(chosen.model_dump(), trained.vocabulary.digest)
         return chosen
-    defaults = trained.objective.default_searches(trained.description["objective"])
-    for usual in [*defaults.values(), *trained.objective.usual_searches.values()]:
+    # the searches of modes that were not trained are not among them
+    for usual in trained.objective.default_searches(trained.description["objective"]).values():
         if usual.kind in kinds and not usual.needs_teacher and usual.counted is None:
             return usual
     raise RetortError(f"{trained.directory}: none of its usual searches can be exported; {can}: give --search")
@@ -168,7 +165,7 @@ def _shortlisted(trained: Checkpoint, source: ShortlistSource | Listed) -> Liste
 def _write(
     trained: Checkpoint,
     directory: Path,
-    exporter: Any,
+    exporter: Exporter,
     engine: ExportEngine,
     precision: Precision,
     kinds: tuple[str, ...],
@@ -180,7 +177,7 @@ def _write(
     trained.vocabulary.copy_to(directory)
     exported = _with_own_table(search, directory)
     engine_facts = exporter.write(
-        trained.model, trained.vocabulary, directory, precision, shortlist=listed and listed.shortlist
+        trained.model, trained.vocabulary, directory, precision, shortlist=listed.shortlist if listed else None
     )
     facts = {
         "format": FORMAT,
@@ -229,14 +226,15 @@ def _with_own_table(search: Any, directory: Path) -> Any:
 def _checked(
     trained: Checkpoint, directory: Path, facts: dict[str, Any], search: SearchSection, lines: Lines
 ) -> dict[str, Any]:
-    """How the bundle's outputs differ from those of torch. Raises RetortError if a float32 graph without a
-    shortlist changes any."""
+    """How the bundle's outputs differ from those of torch. Raises RetortError if they must not, and one does."""
     exact = open_system(trained.directory, search.model_dump())
     parity, first = compare(exact, open_system(directory), lines)
-    is_exact = facts["engine"] == "onnx" and facts["precision"] == "float32" and facts["shortlist"] is None
+    exporter = exporter_of(facts["engine"])
+    is_exact = exporter.IS_EXACT and facts["precision"] == "float32" and facts["shortlist"] is None
     if first is not None and is_exact:
         raise RetortError(
-            f"{trained.directory}: the float32 graph changes {parity['changed_outputs']} of {parity['lines']} outputs, "
-            f"the first one for: {first}; nothing was written: this is a defect of the export"
+            f"{trained.directory}: {exporter.TITLE} in float32 changes {parity['changed_outputs']} of "
+            f"{parity['lines']} outputs, the first one for: {first}; nothing was written: this is a defect of the "
+            f"export"
         )
     return parity

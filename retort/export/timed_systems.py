@@ -17,7 +17,8 @@ from retort.data.files import text_or_file
 from retort.data.vocabulary import Vocabulary
 from retort.engines import Engine, ExportEngine
 from retort.errors import RetortError
-from retort.export.exporting import Listed, export_system, exported_searches, list_candidates
+from retort.export.base import exporter_of
+from retort.export.exporting import Listed, export_system, list_candidates
 from retort.models.checkpoint import objective_of
 from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start
@@ -107,7 +108,7 @@ class TimedSystems:
         if engine == "torch":
             return True
         objective = objective_of({"objective": read_objective(entry.checkpoint)})
-        return not entry.search.needs_teacher and entry.search.kind in exported_searches(objective, engine)
+        return not entry.search.needs_teacher and entry.search.kind in exporter_of(engine).searches(objective)
 
     def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System | None:
         key = (entry.checkpoint, engine, has_list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from retort.runtime.names import SHORTLIST
 
 TITLE = "ONNX Runtime"
 PACKAGES = ("onnx", "onnxruntime")
-"""What reads or writes the graphs."""
+IS_EXACT = True
 
 
 def searches(objective: ObjectiveSection) -> tuple[str, ...]:
@@ -30,6 +31,11 @@ def searches(objective: ObjectiveSection) -> tuple[str, ...]:
     if not find_spec(f"retort.export.onnx.{objective.family}"):
         return ()
     return tuple(kind for kind in type(objective).searches() if find_spec(f"retort.runtime.search.{kind}"))
+
+
+def caveat(search: Mapping[str, Any]) -> str | None:
+    """None: the searches are torch's, step by step."""
+    return None
 
 
 def write(

@@ -23,6 +23,7 @@ from retort.data.vocabulary import EOS, MASK, PAD, UNK
 from retort.engines import EXPORT_ENGINES
 from retort.errors import RetortError
 from retort.export import parity
+from retort.export.base import Exporter, exporter_of
 from retort.export.exporting import export_system
 from retort.export.onnx import parallel
 from retort.export.onnx.graph import quantised
@@ -322,7 +323,7 @@ def test_a_float32_graph_that_changes_an_output_is_refused(tmp_path, vocabulary,
         return g.op("Neg", x), count
 
     monkeypatch.setattr(parallel, "upsampled_states", negated)
-    with pytest.raises(RetortError, match=r"the float32 graph changes \d of 2 outputs, the first one for: abcd"):
+    with pytest.raises(RetortError, match=r"ONNX Runtime in float32 changes \d of 2 outputs, the first one for: abcd"):
         export_system(
             tmp_path / "checkpoint", tmp_path / "bundle", lines=Lines("x", ["abcd efgh", "fe dcba abcd"], None)
         )
@@ -347,6 +348,13 @@ REFUSED = {
         "ctranslate2",
         None,
         f"decodes by {any_of(config.Ctc.searches())}, which --format ctranslate2",
+    ),
+    "a mode that was not trained": (
+        {"name": "bang", "nar_ratio": 0},
+        {},
+        None,
+        None,
+        "none of its usual searches can be exported; --format onnx can decode it by blocks: give --search",
     ),
     "both modes": ({"name": "janus"}, {}, "ctranslate2", None, "which --format ctranslate2 cannot"),
     "recurrent": ({"name": "autoregressive"}, {"family": "gru"}, "ctranslate2", None, "this is a recurrent model"),
@@ -378,7 +386,8 @@ def test_what_an_engine_cannot_run_is_refused_with_the_reason(tmp_path, vocabula
 
 @pytest.mark.parametrize("engine", EXPORT_ENGINES)
 def test_every_engine_has_a_module_that_writes_and_one_that_runs(engine):
-    assert {"PACKAGES", "TITLE", "searches", "write"} <= set(dir(import_module(f"retort.export.{engine}")))
+    declared = {name for name in [*Exporter.__annotations__, *vars(Exporter)] if not name.startswith("_")}
+    assert {"IS_EXACT", "searches", "write"} <= declared <= set(dir(exporter_of(engine)))
     assert callable(import_module(f"retort.runtime.{engine}_engine").open_bundle)
 
 
