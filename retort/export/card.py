@@ -31,8 +31,8 @@ A sequence generator exported by Retort {facts["versions"]["retort"]} for {expor
 
     echo "..." | retort translate --model {name}
 
-    from retort.runtime import open_system
-    open_system("{name}").translate(["..."])[0].text
+    import retort
+    retort.load("{name}").translate("...").text
 
 ## What the export changed
 

@@ -32,7 +32,8 @@ def open_system(
 ) -> System:
     """Load a bundle or a trained checkpoint.
 
-    ``search`` is a complete section of the configuration; None: the one that it was exported or trained with. A bundle
+    ``search`` is a complete section of the configuration; None: the one that a bundle was
+    exported with, or the plainest of a checkpoint's objective. A bundle
     has n-grams for a search that names none, if it was exported with some.
     ``precision`` (float32 or bfloat16), ``teacher``, which scores candidates, and ``device`` (cpu or cuda; None: cuda
     if there is one) are for checkpoints alone; a bundle has the precision that it was exported with, and runs on the
