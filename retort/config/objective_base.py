@@ -218,6 +218,8 @@ class PretrainingObjective(ObjectiveSection):
     """An objective for the section pretraining alone: the model predicts tokens of a text that its encoder reads
     corrupted."""
 
+    shorter_spans: ClassVar[str]
+    """How to have shorter spans, where the model does not learn to use its encoder."""
     least_encoder_gap: float = Field(0.2, ge=0, le=1_000_000)
     """Nats per token by which the loss must rise where the encoder reads another text instead. Each validation logs
     this encoder_gap. A training in which it has stayed below until the middle of its updates has not learnt to use its

@@ -57,6 +57,7 @@ class BartJanus(PretrainingObjective):
     predicts = ("next_token",)
     usual_searches = {"greedy": Greedy(kind="greedy")}
     pretrains = "janus"
+    shorter_spans = "shorter spans, such as span_length 1.5"
     mask_ratio: Probability = 0.3
     """Share of the tokens in spans; half of these are replaced by one mask each, the others are to be copied."""
     span_length: float = Field(3.0, gt=0, le=100_000)
@@ -105,6 +106,7 @@ class BangPretraining(PretrainingObjective):
     predicts = ("next_token", "blocks")
     usual_searches = {"greedy": Greedy(kind="greedy")}
     pretrains = "bang"
+    shorter_spans = "shorter spans, such as span_block 8 and mask_ratio 0.25"
     span_block: int = Field(64, ge=1, le=100_000)
     """Consecutive tokens with one masked span."""
     mask_ratio: Probability = 0.15

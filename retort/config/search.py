@@ -28,6 +28,8 @@ class SearchSection(Section):
     """What it decodes."""
     outputs_key: ClassVar[str | None] = None
     """The key that says how many outputs of a source it ranks; None: it has one."""
+    without_teacher: ClassVar[str] = ""
+    """Of a search that ``needs_teacher`` can be true of: what to change to do without one."""
     scores_tokens: ClassVar[bool] = True
     """Whether tokens of its outputs have probabilities of their own."""
     allow_unknown: bool = False
@@ -103,6 +105,7 @@ class LengthParallel(SearchSection):
     kind: Literal["length_parallel"]
     decodes = "slots"
     outputs_key = "candidates"
+    without_teacher = "set rescore to false or candidates to 1"
     candidates: int = Field(9, ge=1, le=10_000)
     """Lengths tried, half of them below the predicted one. With 1 there is nothing to choose, and no teacher runs."""
     deduplicate: Deduplication = "odd"

@@ -51,6 +51,8 @@ class Batch:
     """Which targets are the teacher's, boolean; None if the table does not mix them with references."""
     weight_b: Tensor | None = None
     """Weight of each sample in the loss, from 0 to 1; None: all weigh 1."""
+    scale: Tensor | None = None
+    """What the loss, a mean by these weights, is multiplied by: a number; None: by 1."""
 
     @property
     def weights(self) -> Tensor:
@@ -70,12 +72,13 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch with its tensors on ``device``; the ids stay where they are."""
-        return Batch(
-            ids=self.ids,
+        return replace(
+            self,
             source_bs=self.source_bs.to(device),
             target_bt=self.target_bt.to(device),
             distilled_b=None if self.distilled_b is None else self.distilled_b.to(device),
             weight_b=None if self.weight_b is None else self.weight_b.to(device),
+            scale=None if self.scale is None else self.scale.to(device),
         )
 
     def weighted(self, weight_b: Tensor) -> Batch:
@@ -83,7 +86,8 @@ class Batch:
         rows = weight_b.nonzero()[:, 0]
         if not 0 < len(rows) < len(weight_b):
             return replace(self, weight_b=weight_b)
-        return Batch(
+        return replace(
+            self,
             ids=self.ids[rows.cpu()],
             source_bs=self.source_bs[rows],
             target_bt=self.target_bt[rows],

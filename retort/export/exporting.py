@@ -128,8 +128,8 @@ def _search(trained: Checkpoint, engine: ExportEngine, kinds: tuple[str, ...], s
             raise RetortError(f"{trained.directory}: search {chosen.kind}: {can}")
         if chosen.needs_teacher:
             raise RetortError(
-                f"{trained.directory}: search {chosen.kind} has a teacher choose, which a bundle lacks; set rescore to "
-                f"false or candidates to 1"
+                f"{trained.directory}: search {chosen.kind} has a teacher choose, which a bundle lacks; "
+                f"{chosen.without_teacher}"
             )
         if chosen.counted is not None:
             raise RetortError(

@@ -50,6 +50,7 @@ class BangModel(AutoregressiveModel):
     family = "bang"
     one_stream = False
     own_weights = ("slot_vector", "relative.")
+    of_decoder_layers = {"relative.": 0}
 
     def __init__(self, config: Model, source_size: int, target_size: int) -> None:
         super().__init__(config, source_size, target_size)

@@ -5,6 +5,7 @@ Shape letters: b batch, s source position, d model width, h heads, n = b * h.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from typing import Self
 
@@ -25,6 +26,9 @@ class EncoderDecoder(nn.Module):
     """Name of the family: of its modules, and for errors."""
     own_weights: tuple[str, ...] = ()
     """Prefixes of the parameters that no other family has; a pre-trained model hands them on."""
+    of_decoder_layers: Mapping[str, int] = {}
+    """What else each decoder layer has, outside of it: the start of its weights' names, and how many first layers lack
+    it."""
     teaches = False
     """Whether it scores candidates and labels training text: next-token probabilities of a Transformer."""
 

@@ -28,6 +28,7 @@ class ParallelModel(Transformer):
     """Models P(y_t | x, length, given tokens) for all t at once."""
 
     family = "parallel"
+    of_decoder_layers = {"layer_fusion.": 1}
 
     def __init__(
         self,

@@ -179,11 +179,11 @@ def load(
     """Open the directory of a trained system, which torch runs, or of an exported one, which does not need it.
 
     ``search``: how to decode, as a section of the configuration or as text, such as ``"beam beam_size=8"``, or
-    ``"@search.json"`` for the section in a file; None: the one that a bundle was exported with, or the plainest of a checkpoint's objective. ``precision`` (float32,
-    bfloat16), ``device`` (cpu, cuda) and ``teacher``, the directory of a checkpoint that scores candidates, are for
-    trained systems alone. ``at_once``: calls from several threads that CTranslate2 decodes at the same time, with
-    ``threads`` each; the other engines decode as many as there are. Raises RetortError, naming the file, for what
-    cannot be loaded.
+    ``"@search.json"`` for the section in a file; None: the one that a bundle was exported with, or the plainest of a
+    checkpoint's objective. ``precision`` (float32, bfloat16), ``device`` (cpu, cuda) and ``teacher``, the directory of
+    a checkpoint that scores candidates, are for trained systems alone. ``at_once``: calls from several threads that
+    CTranslate2 decodes at the same time, with ``threads`` each; the other engines decode as many as there are. Raises
+    RetortError, naming the file, for what cannot be loaded.
     """
     check_opening(path, search, precision, device, teacher, threads=threads, at_once=at_once)
     teacher = None if teacher is None else Path(teacher)

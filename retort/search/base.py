@@ -49,8 +49,8 @@ def run_search(
     if options.needs_teacher:
         if teacher is None:
             raise RetortError(
-                f"search {options.kind} with rescore needs an autoregressive teacher, and there is none; give one, or "
-                f"set rescore to false or candidates to 1"
+                f"search {options.kind} needs an autoregressive teacher, and there is none; give one, or "
+                f"{options.without_teacher}"
             )
         given["teacher"] = teacher
     if prefix_bt is not None:

@@ -41,7 +41,7 @@ def search(model: ParallelModel, source_bs: Tensor, options: MaskPredict) -> lis
         log_probs_nt[masked_nt], tokens_nt[masked_nt] = candidates.log_probs(tokens_nt, options.allow_unknown).max(-1)
         if i + 1 < iterations:
             count_n = (candidates.length_n * (iterations - i - 1) // iterations).clamp(min=1)
-            rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(1).argsort(1)
+            rank_nt = log_probs_nt.masked_fill(~candidates.real_nt, 1.0).argsort(dim=1, stable=True).argsort(1)
             unsure_nt = (rank_nt < count_n[:, None]) & (log_probs_nt < sure)
             tokens_nt = torch.where(unsure_nt, MASK, tokens_nt)
     ranked = candidates.ranked(tokens_nt, log_probs_nt, passes=iterations, length_weight=options.length_weight)

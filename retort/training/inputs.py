@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -157,10 +157,9 @@ class TrainingInputs:
 
     def _stored_labels(self, system: System, corpus: EncodedCorpus, digests: dict[str, str]) -> StoredLabels:
         """The labels of the training text. Raises RetortError if there are none, or if they are of another text."""
-        objective: Any = system.objective
-        if self.labels is None:
-            raise RetortError(f"objective {objective.name} reads stored labels, but no --labels was given")
-        labels = StoredLabels.read(self.labels, objective.top_k)
+        if self.labels is None or system.objective.stored_top_k is None:
+            raise RetortError(f"objective {system.objective.name} reads stored labels, but no --labels was given")
+        labels = StoredLabels.read(self.labels, system.objective.stored_top_k)
         made_from = {name: digests[name] for name in ("train", "vocabulary")}
         if self.teacher:
             made_from["teacher"] = weights_digest(self.teacher)

@@ -342,7 +342,8 @@ class Trainer:
         reseed_dropout(self.seed, update, part)
         torch.manual_seed(batch_seed(self.seed, update=update, part=part))
         loss = self.compute(self.model, batch, self.objective, step)
-        (loss.total / self.settings.accumulate).backward()
+        total = loss.total if batch.scale is None else batch.scale * loss.total
+        (total / self.settings.accumulate).backward()
         self.optimiser.collect()
         # one wait for the device, after all of its work was given to it
         value, *parts = torch.stack([x.detach().float() for x in (loss.total, *loss.parts.values())]).tolist()

@@ -116,6 +116,6 @@ def unused_encoder(objective: Any, rows: Sequence[Sequence[Any]], max_updates: i
     return (
         f"update {update} of {max_updates}: reading another text's encoder states costs {gap:.3f} nats per token, and "
         f"never cost {objective.least_encoder_gap} (encoder_gap in the log): the model does not use its encoder. Take "
-        f"shorter spans, such as span_block 8 and mask_ratio 0.25, longer connected blocks, or more updates; "
+        f"{objective.shorter_spans}, longer connected blocks, or more updates; "
         f"objective.least_encoder_gap: 0 goes on regardless"
     )

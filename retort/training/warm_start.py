@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -12,10 +13,6 @@ from retort.data.vocabulary import Vocabulary
 from retort.errors import RetortError
 from retort.models.base import EncoderDecoder
 from retort.models.checkpoint import described, described_weights, load_weights, read_description
-
-OF_DECODER_LAYERS = {"relative.": 0, "layer_fusion.": 1}
-"""What else each decoder layer has, outside of it: the start of its weights' names, and how many first layers lack
-it."""
 
 
 def warm_start(
@@ -47,7 +44,9 @@ def warm_start(
             raise RetortError(f"{start}: {difference}")
     weights = described_weights(start, description)
     for key, layers in training.start_layers.items():
-        weights = _chosen(weights, key.partition("_")[0], layers)
+        side = key.partition("_")[0]
+        others = model.of_decoder_layers if side == "decoder" else {}
+        weights = _chosen(weights, {f"{side}.layers.": 0, **others}, layers)
     if kind not in (PRETRAINED, "teacher_encoder"):
         load_weights(model, weights, start)
         return
@@ -61,9 +60,9 @@ def warm_start(
         load_weights(model, weights, where=start, prefix=prefix)
 
 
-def _chosen(weights: dict[str, Tensor], side: str, layers: list[int]) -> dict[str, Tensor]:
-    """The weights with these layers of a side alone, counted from 1, which become the first, second, ... ones."""
-    stacks = {f"{side}.layers.": 0} | (OF_DECODER_LAYERS if side == "decoder" else {})
+def _chosen(weights: dict[str, Tensor], stacks: Mapping[str, int], layers: list[int]) -> dict[str, Tensor]:
+    """The weights with these layers alone, counted from 1, which become the first, second, ... ones. ``stacks``: how
+    the names of a layer's weights begin, and how many first layers lack them."""
     chosen = {name: weight for name, weight in weights.items() if not name.startswith(tuple(stacks))}
     for stack, without in stacks.items():
         for place, layer in enumerate(layers):

@@ -13,6 +13,7 @@ Shape letters: b batch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retort.config import DataMixture, SelfPaced, System
+from retort.config import DataMixture, SelfPaced, System, WeightedMixture
 from retort.data.batches import Batch, EncodedCorpus, evenly_spread
 from retort.data.ids import check_known
 from retort.data.parquet import Table, read_table
@@ -103,7 +104,10 @@ class Weighting:
 
     def __call__(self, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]) -> Batch:
         """The weighted batch. ``state`` is empty at first, and is updated."""
-        mixed = batch.weighted(self._mixture_weights(batch, step.progress))
+        weight_b = self._mixture_weights(batch, step.progress)
+        mixed = batch.weighted(weight_b)
+        if isinstance(self.mixture, WeightedMixture):
+            mixed = replace(mixed, scale=_scale(batch, weight_b))
         share = quantile_at(self.paced, step.progress) if self.paced else 1.0
         paced = mixed
         if self.paced and share < 1:
@@ -295,6 +299,13 @@ def weights_of_easiest(values_b: Tensor, count: float, kind: str) -> Tensor:
     if kind == "linear":
         weight_b *= (1 - values_b / max(bound, TIES)).clamp(min=0).float()
     return weight_b.masked_fill(values_b == float("inf"), 0.0)
+
+
+def _scale(batch: Batch, weight_b: Tensor) -> Tensor:
+    """What undoes the divisor of a mean by these weights, so that a batch of few weights counts little: twice the mean
+    weight of its target tokens, which is 1 where references and translations weigh the same."""
+    tokens_b = (batch.target_bt != PAD).sum(1)
+    return 2 * (weight_b * tokens_b).sum() / tokens_b.sum()
 
 
 def _distilled(batch: Batch) -> Tensor:

@@ -144,7 +144,9 @@ def _own_teacher_checks(path: str, system: System, sections: Sections) -> Iterat
     """What a system needs of a teacher whose weights are at hand, where there is none; a given one is not trained."""
     for name in system.searches:
         if system.asks_teacher(name):
-            message = f"a teacher of this run scores its candidates; set rescore: false, or {_PROXY}"
+            message = (
+                f"a teacher of this run scores its candidates; {system.searches[name].without_teacher}, or {_PROXY}"
+            )
             yield Problem(f"{path}.searches.{name}", message)
     if system.checkpoint:
         return

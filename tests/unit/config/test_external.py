@@ -209,7 +209,7 @@ def test_a_table_of_no_test_set_is_refused() -> None:
         ),
         (
             {"searches": {"one": {"kind": "argmax"}, "lpd": {"kind": "length_parallel"}}},
-            "students.s.searches.lpd: a teacher of this run scores its candidates; set rescore: false",
+            "students.s.searches.lpd: a teacher of this run scores its candidates; set rescore to false",
         ),
     ],
 )

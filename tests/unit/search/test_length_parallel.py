@@ -313,5 +313,8 @@ def test_which_searches_need_a_teacher():
 
 
 def test_a_missing_teacher_is_an_error(model):
-    with pytest.raises(RetortError, match="search length_parallel with rescore needs an autoregressive teacher"):
+    with pytest.raises(
+        RetortError,
+        match="search length_parallel needs an autoregressive teacher, .* set rescore to false or candidates to 1",
+    ):
         run_search(model, ONE, candidates(2))

@@ -1,5 +1,7 @@
 """Weighted samples in the training loop: what the log says, and resuming bit for bit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,18 @@ def learner(path, recipe="loss", objective="vanilla", **settings):
 
 def timeless(rows):
     return [row[:4] for row in rows if row[2] not in ("seconds", "tokens_per_second", "processor_seconds")]
+
+
+def test_the_scale_of_a_batch_scales_its_gradients(tmp_path):
+    made = learner(tmp_path, "selective", dropout=0.0)
+    made.weighting = None
+    [(_, batch, step), *_] = next(made._work()).parts
+    sums = []
+    for scale in (None, torch.tensor(0.25)):
+        made.optimiser.total.zero_()
+        made._gradients(1, 0, batch=replace(batch, scale=scale), step=step)
+        sums.append(made.optimiser.total.clone())
+    assert sums[0].abs().max() > 0 and torch.allclose(0.25 * sums[0], sums[1], rtol=1e-4, atol=1e-8)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from retort.config import SelectiveMixture, SelfPaced, System, UnionMixture, Van
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.data.parquet import write_table
 from retort.data.tables import AGREEMENT, MIXED
+from retort.data.vocabulary import PAD
 from retort.errors import RetortError
 from retort.objectives import vanilla
 from retort.objectives.base import Step
@@ -106,6 +107,20 @@ def test_a_weighted_mixture_weighs_by_kind_and_drops_what_counts_nothing():
     assert found.weights.tolist() == [0.75, 0.25] * 4
     found = Weighting(VANILLA, WeightedMixture(kind="weighted", weight=1))(parallel(), pairs, step(), {})
     assert found.distilled_b.tolist() == [True] * 4 and torch.equal(found.target_bt, pairs.target_bt[1::2])
+
+
+@pytest.mark.parametrize("weight", [0.5, 0.9])
+def test_a_batch_of_one_kind_counts_as_little_as_its_weight(weight):
+    """The mean over a batch's own weights forgets them where they are equal."""
+    pairs, model = mixed(), parallel()
+    weighting = Weighting(VANILLA, WeightedMixture(kind="weighted", weight=weight))
+    for distilled, expected in ((False, 2 * (1 - weight)), (True, 2 * weight)):
+        alone = replace(pairs, distilled_b=torch.full((8,), distilled))
+        assert weighting(model, alone, step(), {}).scale.item() == pytest.approx(expected)
+    tokens_b = (pairs.target_bt != PAD).sum(1)
+    raw, distilled = tokens_b[::2].sum(), tokens_b[1::2].sum()
+    expected = 2 * ((1 - weight) * raw + weight * distilled) / (raw + distilled)
+    assert weighting(model, pairs, step(), {}).scale.item() == pytest.approx(expected.item())
 
 
 def test_a_source_with_one_target_counts_1_in_a_weighted_mixture(tmp_path):
