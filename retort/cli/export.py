@@ -9,7 +9,7 @@ from retort.cli.searches import EXAMPLE, named_search
 from retort.data.streams import write_out
 from retort.engines import EXPORT_ENGINES
 from retort.errors import RetortError
-from retort.workflow.arguments import count
+from retort.workflow.arguments import count, points
 
 OWN_RUN = Path()
 """--shortlist without a path."""
@@ -43,13 +43,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     export.add_argument(
         "--shortlist-size", type=count, help="candidates per source piece, and frequent pieces (default 50)"
     )
+    export.add_argument(
+        "--max-bleu-loss",
+        type=points,
+        help="write nothing if the outputs lose more BLEU than this against torch in float32 (default 2)",
+    )
     export.set_defaults(call=run)
 
 
 def run(args: argparse.Namespace) -> None:
     """Write one bundle, and say what it changes."""
     from retort.export.card import parity_sentence, shortlist_sentence
-    from retort.export.exporting import ShortlistSource, export_system
+    from retort.export.exporting import MAX_BLEU_LOSS, ShortlistSource, export_system
     from retort.export.parity import lines_of_file, lines_of_run
     from retort.export.shortlist import SIZE
 
@@ -71,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
         search=search,
         lines=lines,
         shortlist=shortlist,
+        max_bleu_loss=MAX_BLEU_LOSS if args.max_bleu_loss is None else args.max_bleu_loss,
     )
     write_out(f"{args.output}: {facts['engine']}, {facts['precision']}. {parity_sentence(facts)}\n")
     write_out(shortlist_sentence(facts))

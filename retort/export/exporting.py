@@ -37,6 +37,9 @@ from retort.runtime.bundle import FORMAT, SEAL, seal_of
 from retort.runtime.names import BUNDLE, CARD, NGRAMS
 from retort.runtime.opening import check_described
 
+MAX_BLEU_LOSS = 2.0
+"""By more BLEU than this the outputs of a bundle may not fall behind torch's."""
+
 
 @dataclass(frozen=True)
 class ShortlistSource:
@@ -66,13 +69,15 @@ def export_system(
     search: Mapping[str, Any] | None = None,
     lines: Lines | None = None,
     shortlist: ShortlistSource | Listed | None = None,
+    max_bleu_loss: float = MAX_BLEU_LOSS,
 ) -> dict[str, Any]:
     """Write the bundle of a checkpoint; returns the facts of its JSON file.
 
     ``engine`` None: the first that has a search of its objective. ``search`` None: the first one of the modes that it
     was trained for that the engine can run. ``lines`` are translated by torch in float32 and by the bundle; None leaves
     it unchecked. Raises RetortError, and writes nothing, if the engine cannot run the model, if ``output`` exists and
-    is not empty, or if an exact engine in float32 without a shortlist changes an output.
+    is not empty, if an exact engine in float32 without a shortlist changes an output, or if the outputs of any bundle
+    lose more than ``max_bleu_loss`` BLEU.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RetortError(f"{output}: exists already and is not an empty directory; give another --output")
@@ -100,7 +105,9 @@ def export_system(
             search=chosen,
             listed=listed,
         )
-        facts["parity"] = _checked(trained, temporary, facts=facts, search=chosen, lines=lines) if lines else None
+        facts["parity"] = (
+            _checked(trained, temporary, facts=facts, search=chosen, lines=lines, most=max_bleu_loss) if lines else None
+        )
         _write_facts(temporary, facts)
         write_bytes(temporary / CARD, card(facts, output.name).encode())
         if output.exists():
@@ -224,7 +231,7 @@ def _with_own_table(search: Any, directory: Path) -> Any:
 
 
 def _checked(
-    trained: Checkpoint, directory: Path, facts: dict[str, Any], search: SearchSection, lines: Lines
+    trained: Checkpoint, directory: Path, facts: dict[str, Any], search: SearchSection, lines: Lines, most: float
 ) -> dict[str, Any]:
     """How the bundle's outputs differ from those of torch. Raises RetortError if they must not, and one does."""
     exact = open_system(trained.directory, search.model_dump())
@@ -236,5 +243,10 @@ def _checked(
             f"{trained.directory}: {exporter.TITLE} in float32 changes {parity['changed_outputs']} of "
             f"{parity['lines']} outputs, the first one for: {first}; nothing was written: this is a defect of the "
             f"export"
+        )
+    if parity["bleu_difference"] is not None and parity["bleu_difference"] < -most:
+        raise RetortError(
+            f"{trained.directory}: the bundle loses {-parity['bleu_difference']:.2f} BLEU on {parity['origin']}, more than "
+            f"{most:g}; nothing was written. Use another --precision, no --shortlist, or allow it by --max-bleu-loss"
         )
     return parity

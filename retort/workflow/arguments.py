@@ -23,6 +23,17 @@ def count(text: str) -> int:
     return value
 
 
+def points(text: str) -> float:
+    """An argparse ``type``: points of BLEU, from 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not between 0 and 100")
+    return value
+
+
 def available_cores() -> int:
     """Those that this process may use: a container or SLURM may have given it some of the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

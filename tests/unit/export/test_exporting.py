@@ -22,7 +22,7 @@ from retort.data.tables import CORPUS
 from retort.data.vocabulary import EOS, MASK, PAD, UNK
 from retort.engines import EXPORT_ENGINES
 from retort.errors import RetortError
-from retort.export import parity
+from retort.export import exporting, parity
 from retort.export.base import Exporter, exporter_of
 from retort.export.exporting import export_system
 from retort.export.onnx import parallel
@@ -312,6 +312,19 @@ def test_the_bundle_says_what_it_is_and_what_was_measured(tmp_path, vocabulary):
     assert "of 3 outputs differ" in card and "BLEU is" in card
     export_system(tmp_path / "checkpoint", tmp_path / "unchecked")
     assert "Unchecked" in (tmp_path / "unchecked" / "README.md").read_text()
+
+
+def test_a_bundle_that_loses_quality_is_refused_unless_that_is_allowed(tmp_path, vocabulary, monkeypatch):
+    saved(tmp_path / "checkpoint", vocabulary, config.Ctc(name="ctc"))
+    lines = Lines("some lines", ["abcd efgh"], [["abcd efgh"]])
+    fallen = {"lines": 1, "origin": "some lines", "changed_outputs": 1, "bleu": 30.0, "bleu_difference": -3.25}
+    monkeypatch.setattr(exporting, "compare", lambda *given: (fallen, "abcd efgh"))
+    options = {"precision": "int8", "lines": lines}
+    with pytest.raises(RetortError, match=r"loses 3\.25 BLEU on some lines, more than 2; nothing was written"):
+        export_system(tmp_path / "checkpoint", tmp_path / "bundle", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    export_system(tmp_path / "checkpoint", tmp_path / "bundle", **options, max_bleu_loss=3.5)
+    assert "a difference of -3.25" in (tmp_path / "bundle" / "README.md").read_text()
 
 
 def test_a_float32_graph_that_changes_an_output_is_refused(tmp_path, vocabulary, monkeypatch):
