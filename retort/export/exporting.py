@@ -246,7 +246,8 @@ def _checked(
         )
     if parity["bleu_difference"] is not None and parity["bleu_difference"] < -most:
         raise RetortError(
-            f"{trained.directory}: the bundle loses {-parity['bleu_difference']:.2f} BLEU on {parity['origin']}, more than "
-            f"{most:g}; nothing was written. Use another --precision, no --shortlist, or allow it by --max-bleu-loss"
+            f"{trained.directory}: the bundle loses {-parity['bleu_difference']:.2f} BLEU on {parity['origin']}, more "
+            f"than {most:g}; nothing was written. Use another --precision, no --shortlist, or allow it by "
+            f"--max-bleu-loss"
         )
     return parity
