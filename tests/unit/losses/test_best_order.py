@@ -11,6 +11,7 @@ def test_a_known_order():
     order = best_order(log_probs, torch.tensor([3]))
     assert order.tolist() == [[0, 2, 1]]
     assert float(-log_probs[0, range(3), order[0]].sum()) == pytest.approx(1.378326, abs=1e-6)
+    assert float(-log_probs[0].diagonal().sum()) == pytest.approx(5.115996, abs=1e-6), "position by position"
 
 
 def test_padding_takes_no_part():

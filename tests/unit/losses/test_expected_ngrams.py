@@ -36,11 +36,11 @@ def expectation(weighted_outputs, target):
     return [expected[bigram] for bigram in itertools.pairwise(target)], sum(expected.values()), matches
 
 
-def collapsed_outputs(probs_tv):
+def collapsed_outputs(probs_tv, blank=BLANK):
     """Every way to fill the slots: its probability, and what it collapses to."""
     for slots in itertools.product(range(len(probs_tv[0])), repeat=len(probs_tv)):
         probability = math.prod(p[token] for p, token in zip(probs_tv, slots, strict=True))
-        yield probability, [token for token, _ in itertools.groupby(slots) if token != BLANK]
+        yield probability, [token for token, _ in itertools.groupby(slots) if token != blank]
 
 
 def test_bigrams_of_ctc_are_those_of_all_alignments():

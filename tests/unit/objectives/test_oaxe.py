@@ -95,23 +95,38 @@ def test_training_begins_with_position_wise_cross_entropy():
     assert torch.equal(started, found[2])
 
 
+def best_of_ngrams(log_probs_ti, n):
+    """Of all orders of overlapping n-grams, each beginning in a slot of its own; a shorter target is one n-gram."""
+    length = len(log_probs_ti)
+    size = min(n, length)
+    starts = range(length - size + 1)
+    sums = [
+        sum(log_probs_ti[slot + k, order[slot] + k] for slot in starts for k in range(size))
+        for order in itertools.permutations(starts)
+    ]
+    return max(map(float, sums)) * length / (len(starts) * size)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_the_best_order_of_n_grams_is_the_best_of_all(n):
-    """Overlapping n-grams, each beginning in a slot of its own; a shorter target is one n-gram."""
     generator = torch.Generator().manual_seed(n)
     lengths = [5, 4, 2]
     log_probs = torch.randn(3, 5, 5, generator=generator).log_softmax(-1)
     aligned, tokens = best_ngrams(log_probs, torch.tensor(lengths), n)
     for row, length in enumerate(lengths):
-        size = min(n, length)
-        starts = range(length - size + 1)
-        sums = [
-            sum(log_probs[row, slot + k, order[slot] + k] for slot in starts for k in range(size))
-            for order in itertools.permutations(starts)
-        ]
-        expected = max(map(float, sums)) * length / (len(starts) * size)
+        expected = best_of_ngrams(log_probs[row, :length, :length], n)
         assert float((aligned[row] * tokens[row]).sum()) == pytest.approx(expected, rel=1e-5)
         assert float(tokens[row].sum()) == pytest.approx(length)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_loss_of_n_grams_is_that_of_their_best_order(n):
+    model = parallel()
+    log_probs, _ = own_log_probs(model)
+    of_ngrams, of_tokens = (oaxe.compute(model, PAIRS, options(ngram=k), at(1.0)).parts["nll"] for k in (n, 1))
+    expected = -sum(best_of_ngrams(own, n) for own in log_probs) / sum(map(len, log_probs))
+    assert of_ngrams.item() == pytest.approx(expected, rel=1e-5)
+    assert abs(of_ngrams - of_tokens) > 1e-3
 
 
 def test_a_loss_that_is_not_finite_is_left_to_the_training_loop():
