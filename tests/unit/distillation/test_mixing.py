@@ -23,6 +23,7 @@ from tests.unit.fakes_runs import DECODED, STUDENT, TEACHER, Tables, call, chang
 from workflow_scripts import gather_mixed, measure_agreement
 
 FEW = changed(STUDENT, "training", max_updates=6, validate_every=3, warmup=2)
+COLLAPSE = {"kind": "ctc_collapse"}
 MIXED_STUDENT = {**FEW, "data": "mixed"}
 
 
@@ -145,11 +146,14 @@ def evaluator(tables) -> Path:
     return tables.train(FEW, tables.root / "evaluator")
 
 
-@pytest.fixture(scope="module")
-def agreement(tables, evaluator) -> Path:
-    path = tables.root / "agreement.parquet"
+def measured(tables, evaluator, path) -> Path:
     call(measure_agreement, "--checkpoint", evaluator, "--train", tables.encoded / "train.parquet", "--output", path)
     return path
+
+
+@pytest.fixture(scope="module")
+def agreement(tables, evaluator) -> Path:
+    return measured(tables, evaluator, tables.root / "agreement.parquet")
 
 
 def test_an_evaluator_says_what_it_gets_right_of_each_reference(tables, evaluator, agreement):
@@ -165,6 +169,13 @@ def test_an_evaluator_says_what_it_gets_right_of_each_reference(tables, evaluato
     np.testing.assert_allclose(found["score"].to_numpy(), np.sqrt(accuracy), rtol=1e-6)
     facts = read_provenance(agreement)
     assert facts["checkpoint"] == file_digest(evaluator / "model.safetensors")
+
+
+def test_an_evaluator_that_aligns_is_compared_by_its_accuracy_itself(tables, tmp_path):
+    aligning = tables.train({**FEW, "objective": {"name": "ctc"}, "searches": {"c": COLLAPSE}}, tmp_path / "ctc")
+    found = read_table(measured(tables, aligning, tmp_path / "agreement.parquet"), AGREEMENT)
+    assert 0 < found["accuracy"].to_numpy().mean() < 1
+    assert found["score"].equals(found["accuracy"])
 
 
 def test_a_model_without_slots_of_the_target_cannot_evaluate(tables, tmp_path, capsys):

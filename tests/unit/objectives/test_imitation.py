@@ -18,6 +18,7 @@ from retort.objectives import autoregressive as next_token
 from retort.objectives import imitation
 from retort.objectives.base import Step
 from retort.objectives.imitation import Prefixes, data_share, own_limits, prepare, rollouts
+from retort.search.base import NO_OUTPUT
 from retort.search.greedy import search as greedy
 from tests.unit.fakes_models import FakeAutoregressive, autoregressive, batch, sentences
 
@@ -317,6 +318,24 @@ def test_samples_are_drawn_from_the_best_tokens_by_their_probabilities():
     shares = torch.bincount(token, minlength=4) / len(token)
     torch.testing.assert_close(shares, torch.tensor([0, 4 / 7, 3 / 7, 0]), atol=0.03, rtol=0)
     assert torch.equal(chosen_log_prob, log_probs_bv[0][token])
+
+
+def sampled(student, seed, top_k=3):
+    """The prefixes of a student that draws them, without padding."""
+    chosen = options(rollout=Rollout(kind="sample", top_k=top_k))
+    (prefixes,) = prepare(student, [batch(SOURCES, TARGETS)], chosen, [step(seed=seed)])
+    return [[token for token in row if token != PAD] for row in prefixes.output_bt.tolist()]
+
+
+def test_prefixes_of_the_student_may_be_drawn_from_its_best_tokens_at_each_step(student):
+    one, same, other = (sampled(student, seed) for seed in (1, 1, 2))
+    assert one == same != other
+    for source, tokens in zip(SOURCES, one, strict=True):
+        possible_tv = log_probs(student, source, tokens[:-1]).index_fill(1, torch.tensor(NO_OUTPUT), -math.inf)
+        assert all(token in best for token, best in zip(tokens, possible_tv.topk(3).indices.tolist(), strict=True))
+    (best,) = prepare(student, [batch(SOURCES, TARGETS)], options(), [step()])
+    greedily = [[token for token in row if token != PAD] for row in best.output_bt.tolist()]
+    assert sampled(student, seed=1, top_k=1) == greedily != one
 
 
 def test_prefixes_made_together_are_those_made_one_batch_after_the_other(student):

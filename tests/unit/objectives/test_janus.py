@@ -248,6 +248,20 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(training):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_each_mode_reads_an_encoding_with_dropout_of_its_own(monkeypatch):
+    model, (_, masked) = janus_model(dropout=0.3).train(), tokens_and_masks()
+    encode, read = model.encode, []
+
+    def watched(source_bs):
+        read.append(encode(source_bs))
+        return read[-1]
+
+    monkeypatch.setattr(model, "encode", watched)
+    janus_loss(model, batch(SOURCES, TARGETS), OPTIONS, masked)
+    (one, _), (other, _) = read
+    assert not torch.isclose(one, other, atol=1e-3).all(2).any()
+
+
 def test_padding_does_not_change_the_loss():
     model = janus_model()
     tight, wide = (

@@ -182,9 +182,10 @@ def test_the_length_loss_asks_for_the_difference_of_lengths():
     assert length_loss(model, wrong, model.encode(wrong.source_bs)[0]).item() == pytest.approx(15.0, abs=1e-3)
 
 
-def test_r_drop_adds_a_second_pass_and_the_distance_of_the_two():
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_r_drop_adds_a_second_pass_and_the_distance_of_the_two(smoothing):
     model, pairs = autoregressive(dropout=0.3).train(), batch(SOURCES, TARGETS)
-    plain = config.Autoregressive(name="autoregressive", label_smoothing=0.0)
+    plain = config.Autoregressive(name="autoregressive", label_smoothing=smoothing)
     options = plain.model_copy(update={"r_drop": 4.0})
     reseed_dropout(7)
     found = next_token.compute(model, pairs, options, STEP)
@@ -193,7 +194,8 @@ def test_r_drop_adds_a_second_pass_and_the_distance_of_the_two():
     for _ in range(2):
         states = model(pairs.source_bs, shifted_right(pairs.target_bt))[pairs.target_bt != PAD]
         log_probs.append(torch.log_softmax(model.logits(states), -1))
-        passes.append(functional.nll_loss(log_probs[-1], pairs.target_bt[pairs.target_bt != PAD]))
+        target = pairs.target_bt[pairs.target_bt != PAD]
+        passes.append(functional.cross_entropy(log_probs[-1], target, label_smoothing=smoothing))
     p, q = log_probs
     divergence = ((p.exp() - q.exp()) * (p - q)).sum() / 2 / pairs.target_tokens
     assert divergence > 1e-3

@@ -1,21 +1,23 @@
 """Completing given prefixes: by greedy and by beam search, against the naive way."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from retort import config
-from retort.data.vocabulary import BOS, EOS, PAD
+from retort.data.vocabulary import BOS, EOS, PAD, UNK
 from retort.errors import RetortError
-from retort.search.base import run_search
-from retort.search.decoding import padded_prefixes
+from retort.search.base import Hypothesis, run_search
+from retort.search.decoding import padded_prefixes, translate_texts
 from tests.unit.fakes_models import (
     FakeAutoregressive,
     autoregressive,
     janus_model,
     padded,
     parallel,
+    prefer_unknown,
     recurrent,
     sentences,
 )
@@ -97,6 +99,27 @@ def test_an_output_completed_from_its_own_beginning_is_itself():
     alone = run_search(model, padded(SOURCES), GREEDY)
     halves = [best.tokens[: len(best.tokens) // 2] for (best,) in alone]
     assert complete(model, SOURCES, halves, GREEDY) == alone
+
+
+@pytest.mark.parametrize("options", [GREEDY, beam(3)], ids=["greedy", "beam"])
+def test_a_prefix_may_hold_unknown_words_and_the_rest_does_not(options):
+    model, prefix = autoregressive(2), [6, UNK, 7]
+    prefer_unknown(model)
+    (found,) = complete(model, [[7, 8]], [prefix], options)
+    assert found
+    for hypothesis in found:
+        assert hypothesis.tokens[:3] == prefix
+        assert UNK not in hypothesis.tokens[3:] and math.isfinite(hypothesis.score)
+
+
+def test_prefixes_belong_to_their_texts_and_are_cut_where_the_model_ends():
+    model = autoregressive(2)
+    vocabulary = SimpleNamespace(encode_source=lambda texts: [[ord(letter) - 90 for letter in text] for text in texts])
+    texts, prefixes = ["", "ab", "ba"], [[9], [6], sentences([45], seed=4)[0]]
+    empty, *found = translate_texts(model, vocabulary, texts, GREEDY, 4096, prefixes=prefixes)
+    assert empty == [Hypothesis([], 0.0, truncated=False, passes=0)]
+    assert found == complete(model, vocabulary.encode_source(texts[1:]), [[6], prefixes[2][:39]], GREEDY)
+    assert [best.tokens[:1] for (best,) in found] == [[6], prefixes[2][:1]]
 
 
 def test_a_search_that_cannot_continue_prefixes_says_so():
