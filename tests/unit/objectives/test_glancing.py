@@ -211,6 +211,16 @@ def test_tokens_and_blanks_of_the_best_alignment_stand_in_revealed_slots(monkeyp
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_no_blank_is_revealed_where_that_is_asked(monkeypatch):
+    model = parallel(3).train()
+    calls = spied(monkeypatch, model, "layers_of_upsampled")
+    for reveal in ("slots", "tokens"):
+        options = config.GlatCtc(name="glat_ctc", upsampling=3, start=0.99, end=0.99, reveal=reveal)
+        glat_ctc.compute(model, batch(SOURCES, TARGETS), options, step())
+    slots, tokens = (call.given[3] for call in calls[1::2])
+    assert (slots == BLANK).any() and (tokens != PAD).any() and not (tokens == BLANK).any()
+
+
 @pytest.mark.parametrize("blanks", [True, False])
 def test_each_slot_is_revealed_with_the_ratio_times_the_share_of_wrong_slots(blanks, monkeypatch):
     model, target = parallel(2).train(), batch([[7, 8]] * 2000, [[6, 7]] * 2000, step=4)

@@ -138,14 +138,21 @@ def test_the_loss_counts_half_of_everything_per_token():
     target, real = pairs.target_bt, pairs.target_bt != PAD
     ar = model.logits(model(source, shifted_right(target))).log_softmax(-1)
     nar, aux = (model.logits(x).log_softmax(-1) for x in model.decode_masked(target, masked, *model.encode(source)))
-    nll = functional.nll_loss(ar[real], target[real], reduction="sum")
-    nll = nll + sum(functional.nll_loss(x, target[masked], reduction="sum") for x in (nar, aux))
+    nll, parallel, auxiliary = (
+        functional.nll_loss(x, tokens, reduction="sum")
+        for x, tokens in ((ar[real], target[real]), (nar, target[masked]), (aux, target[masked]))
+    )
 
     def divergence(p, q):
         return ((p.exp() - q.exp()) * (p - q)).sum() / 2
 
-    expected = (nll + divergence(nar, aux) + divergence(ar[masked], aux)) / 2 / pairs.target_tokens
+    divergences = divergence(nar, aux) + divergence(ar[masked], aux)
+    expected = (nll + parallel + auxiliary + divergences) / 2 / pairs.target_tokens
     torch.testing.assert_close(loss.total, expected)
+    of_masked = {"auxiliary": auxiliary, "parallel": parallel, "divergence": divergences}
+    means = {"nll": nll / pairs.target_tokens} | {name: nats / masked.sum() for name, nats in of_masked.items()}
+    torch.testing.assert_close(loss.parts, {name: mean.detach() for name, mean in means.items()})
+    assert loss.counts == dict.fromkeys(of_masked, masked.sum())
     wanted = torch.autograd.grad(expected, model.embeddings.target)[0]
     torch.testing.assert_close(torch.autograd.grad(loss.total, model.embeddings.target)[0], wanted)
 

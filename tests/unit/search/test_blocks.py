@@ -45,6 +45,8 @@ def found(model, options, lengths=(4,)):
     return [best[0] for best in run_search(model, padded([[7] * n for n in lengths]), options)]
 
 
+SAID = 3 - math.log(3 * math.exp(4) + math.exp(3) + 8)
+"""Log-probability of a slot's token."""
 OUTPUTS = {
     "cut at eos": ([6, 7, 8, EOS, 9, 9], [6, 7, 8], False),
     "repeats": ([6, 6, 7, 7, 7, 6, EOS], [6, 7, 6], False),
@@ -60,6 +62,9 @@ def test_a_bonus_per_token_moves_the_end(bonus):
     # eos is 3 nats above every other token of the third slot
     (best,) = found(FakeBang([6, 7, EOS, 8, EOS]), config.Blocks(kind="blocks", token_bonus=bonus))
     assert best.truncated == (bonus > 3) and (len(best.tokens) > 2) == (bonus > 3)
+    assert best.log_probs[:2] == pytest.approx([SAID] * 2)
+    if bonus < 3:
+        assert best.score == pytest.approx(3 * SAID - bonus)
 
 
 @pytest.mark.parametrize("block", [None, 1, 3, 40])
@@ -69,7 +74,7 @@ def test_slots_become_outputs(name, block):
     (best,) = found(FakeBang(row), config.Blocks(kind="blocks", block=block))
     assert (best.tokens, best.truncated) == (tokens, truncated)
     end = next((t for t, token in enumerate(row[:15]) if token == EOS and any(x != EOS for x in row[:t])), 14)
-    assert best.score == pytest.approx((end + 1) * (3 - math.log(3 * math.exp(4) + math.exp(3) + 8)), rel=1e-5)
+    assert best.score == pytest.approx((end + 1) * SAID, rel=1e-5)
     assert best.passes == (1 if block is None else end // block + 1)
 
 

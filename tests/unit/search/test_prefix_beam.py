@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from retort.config import CtcBeam
 from retort.data.batches import Ragged
 from retort.data.ngram_counts import NgramCounter
 from retort.data.vocabulary import EOS
@@ -32,6 +33,12 @@ def distributions(seed, t=4):
 
 def pruning(beam_size, min_share=0.0, threshold=math.inf):
     return Pruning(beam_size, len(TOKENS), min_share, threshold)
+
+
+@pytest.mark.parametrize(("threshold", "nats"), [(3, 3), (None, math.inf)])
+def test_what_a_search_tries_is_what_its_section_says(threshold, nats):
+    options = CtcBeam(kind="ctc_beam", beam_size=7, candidates=4, min_share=0.25, beam_threshold=threshold)
+    assert Pruning.of(options.model_dump()) == Pruning(7, 4, 0.25, nats)
 
 
 def found(probs, scorer, by):

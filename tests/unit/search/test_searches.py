@@ -9,6 +9,7 @@ import torch
 from retort import config
 from retort.data.vocabulary import BLANK, BOS, EOS, MASK, PAD, UNK
 from retort.search.base import Hypothesis, run_search
+from retort.search.beam import largest
 from retort.search.decoding import decode_texts
 from tests.unit.fakes_models import (
     VOCABULARY,
@@ -94,6 +95,20 @@ def test_greedy_is_a_beam_of_one(seed):
     assert found(model, source, greedy) == found(model, source, beam(1))
     for (ours,), (theirs,) in zip(run_search(model, source, greedy), run_search(model, source, beam(1)), strict=True):
         assert ours.score == pytest.approx(theirs.score, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize("n", [7, 64, 160, 163, 175])
+def test_the_largest_are_those_of_a_whole_row(n, count):
+    generator = torch.Generator().manual_seed(n)
+    # in the first row they are the last columns, and in the third one most are equal
+    rows = torch.stack([torch.arange(float(n)), torch.randn(n, generator=generator), torch.ones(n)])
+    rows[2, -1] = 2
+    count = min(count, n)
+    values, columns = largest(rows, count)
+    assert torch.equal(values, rows.topk(count, dim=1).values)
+    assert torch.equal(rows.gather(1, columns), values)
+    assert all(len(set(chosen)) == count for chosen in columns.tolist())
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
