@@ -22,6 +22,59 @@ from tests.unit.fakes_training import small_model
 SOURCES = [[6, 7, 8, 9], [9, 10, 11], [12, 13], [14, 15, 6, 8, 10]]
 TARGETS = [[8, 9, 10], [7, 7, 12], [15, 14], [11, 9, 13, 6]]
 
+# Another value than the case's, by the name of the option, or by that of the objective and the option.
+OTHER_VALUES: dict[str, Any] = {
+    "autoregressive_weight": 0.5,
+    "auxiliary_weight": 0.3,
+    "axe.masking": "random",
+    "beta": {"schedule": "constant", "share": 1},
+    "block": 2,
+    "decoder_input": "pad",
+    "deep_supervision": True,
+    "end": 0.99,
+    "janus.masking": "span",
+    "kl_autoregressive_auxiliary": 0.2,
+    "kl_autoregressive_parallel": 0.2,
+    "kl_auxiliary_parallel": 0.2,
+    "label_smoothing": 0.3,
+    "labels": "hard",
+    "length_from": "slot",
+    "length_multiplier": 1.5,
+    "length_weight": 0.3,
+    "likelihood_weight": 0.5,
+    "mask_ratio": 0.9,
+    "nar_ratio": 0.0,
+    "ngram": 2,
+    "parallel_weight": 0.3,
+    "r_drop": 1.0,
+    "reveal": "tokens",
+    "rollout": {"kind": "sample"},
+    "rotate": 1.0,
+    "span_block": 2,
+    "span_length": 1.0,
+    "start": 0.99,
+    "teacher_top_k": 2,
+    "teacher_weight": 0.5,
+    "temperature": 0.5,
+    "top_k": 2,
+    "truncation": 0.0,
+    "upsampling": 3,
+    "warmup_share": 1.0,
+}
+# What an option has no effect without.
+BESIDE: dict[str, dict[str, Any]] = {
+    "imitation.label_smoothing": {"labels": "hard"},
+    "ngram": {"truncation": 0.0},
+    "teacher_top_k": {"teacher_weight": 0.5},
+}
+# least_encoder_gap is a bound for what a trained model has learnt, and only a model that has learnt skips tokens.
+HEEDED = [
+    (objective.objective_name(), option)
+    for objective in OBJECTIVES
+    for option in objective.model_fields
+    if option not in ("name", "least_encoder_gap", "skip_target")
+]
+
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.objective_name())
 every_case = pytest.mark.parametrize("options", OBJECTIVE_CASES.values(), ids=list(OBJECTIVE_CASES))
 
@@ -135,3 +188,18 @@ def test_likelihoods_are_of_pairs_and_agreement_is_a_share(options: ObjectiveSec
     if options.measures_agreement:
         share_b = module.agreement(model, pairs, options)
         assert share_b.shape == (len(SOURCES),) and ((share_b >= 0) & (share_b <= 1)).all()
+
+
+@pytest.mark.parametrize(("name", "option"), HEEDED, ids=lambda part: part)
+def test_every_option_changes_the_loss(name: str, option: str) -> None:
+    value = OTHER_VALUES.get(f"{name}.{option}", OTHER_VALUES.get(option))
+    assert value is not None, f"add another value of {option} to OTHER_VALUES"
+    beside = BESIDE.get(f"{name}.{option}", BESIDE.get(option, {}))
+    case = OBJECTIVE_CASES[name].model_dump() | beside
+    losses = []
+    for given in (case, case | {option: value}):
+        options = type(OBJECTIVE_CASES[name])(**given)
+        model = small_model(options, decoder_layers=2, dropout=0.1).train()
+        step = replace(step_of(options), progress=0.5)
+        losses.append(load_objective(name).compute(model, pairs_for(options, SOURCES, TARGETS), options, step).total)
+    assert losses[0] != losses[1]

@@ -69,7 +69,9 @@ def flat_update(net: nn.Module, optimiser: FlatOptimiser, update: int) -> float:
     return optimiser.step(update)
 
 
-@pytest.mark.parametrize("changes", [{}, {"weight_decay": 0.3}, {"clip": 0.0}, {"schedule": "cosine"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"weight_decay": 0.3}, {"clip": 0.0}, {"schedule": "cosine"}, {"betas": (0.5, 0.7)}]
+)
 def test_follows_adamw_with_clipping_step_by_step(changes):
     training = settings(**changes)
     expected = reference_updates(model(), training)
