@@ -161,8 +161,8 @@ def test_bodies_of_two_lengths_and_slow_ones_are_refused(server: Server, monkeyp
     assert b" 408 " in slow and b"the request did not come within 0.2 seconds" in slow
     # the head of a request has no more time than its body
     start = time.monotonic()
-    assert b" 408 " in raw(server, f"{head}X:", " " * 100)
-    assert time.monotonic() - start < 2
+    assert b" 408 " in raw(server, f"{head}X:", " " * 500)
+    assert time.monotonic() - start < 9
 
 
 def test_a_body_that_ends_early_is_refused(server: Server) -> None:
@@ -183,10 +183,10 @@ def test_an_answer_has_more_time_than_its_request_had_left() -> None:
 
 @pytest.mark.slow
 def test_each_request_of_a_connection_has_the_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "SECONDS_TO_SEND", 1.0)
+    monkeypatch.setattr(serving, "SECONDS_TO_SEND", 2.0)
     held = connection(server)
     for _ in range(4):
-        time.sleep(0.3)
+        time.sleep(0.6)
         held.request("POST", "/translate", b'{"texts": []}', JSON)
         assert held.getresponse().read() == b'{"translations": []}\n'
     held.close()
