@@ -185,7 +185,7 @@ def test_an_answer_has_more_time_than_its_request_had_left() -> None:
 def test_each_request_of_a_connection_has_the_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "SECONDS_TO_SEND", 2.0)
     held = connection(server)
-    for _ in range(4):
+    for _ in range(5):
         time.sleep(0.6)
         held.request("POST", "/translate", b'{"texts": []}', JSON)
         assert held.getresponse().read() == b'{"translations": []}\n'
