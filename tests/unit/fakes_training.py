@@ -14,6 +14,7 @@ from torch import Tensor
 
 from retort.config import (
     Autoregressive,
+    Axe,
     Bang,
     BangPretraining,
     BartJanus,
@@ -50,6 +51,7 @@ OBJECTIVES = {
     "bang": Bang(name="bang", nar_ratio=0.5),
     "bang_pretraining": BangPretraining(name="bang_pretraining", span_block=6, mask_ratio=0.5, least_encoder_gap=0),
     "glat": Glat(name="glat"),
+    "axe": Axe(name="axe"),
     "ctc": Ctc(name="ctc"),
     "glat_ctc": GlatCtc(name="glat_ctc"),
     "dag": Dag(name="dag", upsampling=3),

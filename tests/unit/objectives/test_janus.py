@@ -17,8 +17,15 @@ from retort.objectives import janus
 from retort.objectives.base import Step
 from retort.objectives.janus import janus_loss
 from retort.objectives.shared.predicted_length import length_loss
-from retort.search.base import run_search
-from tests.unit.fakes_models import assert_steps_are_teacher_forcing, batch, janus_model, padded, parallel, sentences
+from tests.unit.fakes_models import (
+    assert_decoded_as_alone,
+    assert_steps_are_teacher_forcing,
+    batch,
+    janus_model,
+    padded,
+    parallel,
+    sentences,
+)
 from tests.unit.fakes_training import sequences, trainer
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
@@ -155,12 +162,7 @@ def test_both_modes_predict_a_token_at_one_position(monkeypatch):
 
 @pytest.mark.parametrize("search", config.Janus.usual_searches.values(), ids=lambda search: search.kind)
 def test_a_batch_decodes_as_its_sources_do_alone(search):
-    model = janus_model()
-    together = run_search(model, padded(SOURCES), search)
-    for source, found in zip(SOURCES, together, strict=True):
-        (alone,) = run_search(model, padded([source]), search)
-        assert [h.tokens for h in alone] == [h.tokens for h in found]
-        assert [h.score for h in alone] == pytest.approx([h.score for h in found], rel=1e-4)
+    assert_decoded_as_alone(janus_model(), SOURCES, search)
 
 
 # ---- losses ---------------------------------------------------------------------------------------------------------

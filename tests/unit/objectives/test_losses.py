@@ -3,14 +3,14 @@ import torch
 from torch.nn import functional
 
 from retort import config
-from retort.data.vocabulary import MASK, PAD
+from retort.data.vocabulary import EOS, MASK, PAD
 from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.teacher_forcing import shifted_right
 from retort.losses.token_log_probs import token_log_probs
 from retort.models.kernels import CHUNK, reseed_dropout
 from retort.models.parallel import LENGTH_RANGE
 from retort.objectives import autoregressive as next_token
-from retort.objectives import axe, cmlm, ctc, dag, glat, glat_ctc, imitation, oaxe, vanilla
+from retort.objectives import axe, cmlm, ctc, dag, fuzzy_dag, glat, glat_ctc, imitation, nmla, oaxe, vanilla
 from retort.objectives.base import Step
 from retort.objectives.shared.masked_targets import masked_loss
 from retort.objectives.shared.predicted_length import length_loss
@@ -35,6 +35,11 @@ OBJECTIVES = {
     "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=3, start=0, end=0), lambda: parallel(3)),
     "dag": (dag, config.Dag(name="dag", start=0.0, end=0.0), dag_model),
 }
+MEANS_OVER_SENTENCES = {
+    "nmla": (nmla, config.Nmla(name="nmla"), lambda: parallel(2)),
+    "fuzzy_dag": (fuzzy_dag, config.FuzzyDag(name="fuzzy_dag", start=0, end=0), lambda: dag_model(2)),
+}
+MEAN_OVER_MASKS = {"cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel)}
 
 
 def gradients(loss: torch.Tensor, *inputs: torch.Tensor) -> list[torch.Tensor]:
@@ -84,9 +89,10 @@ def test_token_log_probs_equal_those_of_the_whole_vocabulary(t):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_padding_does_not_change_a_loss(name):
-    objective, options, build = OBJECTIVES[name]
+@pytest.mark.parametrize("name", [*OBJECTIVES, *MEANS_OVER_SENTENCES, *MEAN_OVER_MASKS])
+def test_padding_does_not_change_a_loss(name, monkeypatch):
+    monkeypatch.setattr(cmlm, "random_mask", lambda target_bt, generator: (target_bt & 3) == EOS)
+    objective, options, build = (OBJECTIVES | MEANS_OVER_SENTENCES | MEAN_OVER_MASKS)[name]
     model = build()
     tight, wide = (objective.compute(model, batch(SOURCES, TARGETS, step), options, STEP) for step in (1, 16))
     torch.testing.assert_close(wide.total, tight.total)
@@ -107,6 +113,17 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_tokens(name):
     tokens = torch.stack([p.total for p in parts]) - length
     expected = (tokens * torch.tensor(weights)).sum() / sum(weights) + length.mean()
     torch.testing.assert_close(whole.total, expected)
+
+
+@pytest.mark.parametrize("name", MEANS_OVER_SENTENCES)
+def test_the_loss_of_a_batch_may_be_the_mean_over_its_sentences(name):
+    objective, options, build = MEANS_OVER_SENTENCES[name]
+    model = build().train()
+    whole, *parts = (
+        objective.compute(model, batch(SOURCES[rows], TARGETS[rows]), options, STEP).total
+        for rows in (slice(4), *(slice(row, row + 1) for row in range(4)))
+    )
+    torch.testing.assert_close(whole, torch.stack(parts).mean())
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "imitation", "vanilla", "bang", "axe", "oaxe", "glat"])
