@@ -9,8 +9,8 @@ from __future__ import annotations
 from retort import config
 from retort.config import ObjectiveSection, SearchSection
 from retort.objectives import autoregressive as next_token
-from retort.objectives import bang, ctc, vanilla
-from tests.unit.fakes_models import autoregressive, bang_model, parallel
+from retort.objectives import axe, bang, ctc, dag, glat, glat_ctc, oaxe, vanilla
+from tests.unit.fakes_models import autoregressive, bang_model, dag_model, parallel
 
 OBJECTIVE_CASES: dict[str, ObjectiveSection] = {
     "autoregressive": config.Autoregressive(name="autoregressive"),
@@ -51,6 +51,16 @@ COMMON_CASES = {
     "ctc, deep": (ctc, config.Ctc(name="ctc", deep_supervision=True), lambda: parallel(2, deep_supervision=True)),
 }
 """Modules whose losses and likelihoods are both compared with plain sums, with options and a model for them."""
+
+LOSS_CASES = {
+    "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
+    "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
+    "glat": (glat, config.Glat(name="glat", start=0, end=0), parallel),
+    "ctc": (ctc, config.Ctc(name="ctc", upsampling=3), lambda: parallel(3)),
+    "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=3, start=0, end=0), lambda: parallel(3)),
+    "dag": (dag, config.Dag(name="dag", start=0, end=0), dag_model),
+}
+"""The same of which the losses are compared; nothing is revealed in training either."""
 
 SEARCH_CASES: dict[str, SearchSection] = {
     "greedy": config.Greedy(kind="greedy"),

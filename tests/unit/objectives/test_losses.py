@@ -10,12 +10,12 @@ from retort.losses.token_log_probs import token_log_probs
 from retort.models.kernels import CHUNK, reseed_dropout
 from retort.models.parallel import LENGTH_RANGE
 from retort.objectives import autoregressive as next_token
-from retort.objectives import axe, cmlm, ctc, dag, fuzzy_dag, glat, glat_ctc, imitation, nmla, oaxe, vanilla
+from retort.objectives import cmlm, fuzzy_dag, imitation, nmla, vanilla
 from retort.objectives.base import Step
 from retort.objectives.shared.masked_targets import masked_loss
 from retort.objectives.shared.predicted_length import length_loss
 from tests.unit.fakes_models import autoregressive, batch, dag_model, parallel, sentences
-from tests.unit.fakes_objectives import COMMON_CASES
+from tests.unit.fakes_objectives import COMMON_CASES, LOSS_CASES
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 STEP = Step(torch.Generator())
@@ -27,13 +27,7 @@ OBJECTIVES = {
         config.Imitation(name="imitation", labels="hard", beta=config.Mixture(schedule="constant", share=1)),
         autoregressive,
     ),
-    "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
-    "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
-    # with ratios of 0 nothing is revealed in training either
-    "glat": (glat, config.Glat(name="glat", start=0, end=0), parallel),
-    "ctc": (ctc, config.Ctc(name="ctc", upsampling=3), lambda: parallel(3)),
-    "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=3, start=0, end=0), lambda: parallel(3)),
-    "dag": (dag, config.Dag(name="dag", start=0.0, end=0.0), dag_model),
+    **LOSS_CASES,
 }
 MEANS_OVER_SENTENCES = {
     "nmla": (nmla, config.Nmla(name="nmla"), lambda: parallel(2)),

@@ -12,30 +12,18 @@ from retort.losses.cross_entropy import linear_cross_entropy
 from retort.losses.soft_cross_entropy import soft_cross_entropy
 from retort.losses.teacher_forcing import shifted_right
 from retort.models.kernels import CHUNK
-from retort.objectives import axe, bang, cmlm, ctc, dag, glat, glat_ctc, oaxe, vanilla
+from retort.objectives import cmlm, ctc, glat, glat_ctc, vanilla
 from retort.objectives.base import Step
-from tests.unit.fakes_models import autoregressive, bang_model, batch, dag_model, parallel, sentences
+from tests.unit.fakes_models import autoregressive, batch, parallel, sentences
+from tests.unit.fakes_objectives import COMMON_CASES, LOSS_CASES
 
 SOURCES, TARGETS = sentences([3, 9, 6, 5]), sentences([8, 4, 5, 2], seed=1)
 STEP = Step(torch.Generator(), 0.9)
 # objective's module, its options, a model for it; nothing is revealed
 OBJECTIVES = {
-    "vanilla": (vanilla, config.Vanilla(name="vanilla"), parallel),
-    "vanilla, deep": (
-        vanilla,
-        config.Vanilla(name="vanilla", deep_supervision=True),
-        lambda: parallel(deep_supervision=True),
-    ),
+    **{name: case for name, case in COMMON_CASES.items() if name != "autoregressive"},
+    **LOSS_CASES,
     "cmlm": (cmlm, config.Cmlm(name="cmlm"), parallel),
-    "bang": (bang, config.Bang(name="bang"), bang_model),
-    "bang, left to right": (bang, config.Bang(name="bang", nar_ratio=0), bang_model),
-    "axe": (axe, config.Axe(name="axe", length_multiplier=1.2), lambda: parallel(blank=True, length_multiplier=1.2)),
-    "oaxe": (oaxe, config.Oaxe(name="oaxe", truncation=0.05), parallel),
-    "glat": (glat, config.Glat(name="glat", start=0, end=0), parallel),
-    "ctc": (ctc, config.Ctc(name="ctc", upsampling=3), lambda: parallel(3)),
-    "ctc, deep": (ctc, config.Ctc(name="ctc", deep_supervision=True), lambda: parallel(2, deep_supervision=True)),
-    "glat_ctc": (glat_ctc, config.GlatCtc(name="glat_ctc", upsampling=3, start=0, end=0), lambda: parallel(3)),
-    "dag": (dag, config.Dag(name="dag", start=0, end=0), dag_model),
 }
 
 
