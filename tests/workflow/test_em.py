@@ -152,24 +152,39 @@ def test_a_missed_bound_ends_the_loop_with_a_report(loop: Checkout, tmp_path: Pa
     assert "error: gather_selected: EM iteration 2 (seed 1): the loop ends here" in asked
 
 
-def test_an_output_behind_the_checkpoint_that_a_kill_left_unrecorded_is_made_again(loop: Checkout) -> None:
+LINGER = """
+import atexit, pathlib, sys, time
+atexit.register(lambda: pathlib.Path(sys.argv[0]).name == "score.py" and time.sleep(600))
+"""
+"""A sitecustomize.py by which a job that scores has written its output, and does not end."""
+
+
+def test_an_output_behind_the_checkpoint_that_a_kill_left_unrecorded_is_made_again(
+    loop: Checkout, tmp_path: Path
+) -> None:
     """Otherwise no later change of the configuration would ever run it again."""
+    cut = Checkout(tmp_path / "cut")
+    shutil.copytree(loop.path, cut.path)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(LINGER)
     target = "results/tiny-em/scores/em2/seed1/parallel3.parquet"
-    score = loop.path / target
+    score = cut.path / target
     score.unlink()
     command = [sys.executable, "-m", "snakemake", "--cores", "1", target, "--configfile", "em.yaml"]
     command += ["--set-scatter", "distill=2"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    with open(loop.path / "killed.txt", "wb") as output:
-        process = subprocess.Popen(command, cwd=loop.path, env=environment, stdout=output, stderr=output)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    with open(cut.path / "killed.txt", "wb") as output:
+        process = subprocess.Popen(
+            command, cwd=cut.path, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
         while not score.exists() and process.poll() is None:
-            time.sleep(0.005)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, (loop.path / "killed.txt").read_text()
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, (cut.path / "killed.txt").read_text()
     job = "score em2/1/parallel3"
-    assert job in loop.planned(TINY_EM)
-    loop.snakemake(target, "--configfile", "em.yaml", "--set-scatter", "distill=2")
-    assert job not in loop.planned(TINY_EM)
+    assert job in cut.planned(TINY_EM)
+    cut.snakemake(target, "--configfile", "em.yaml", "--set-scatter", "distill=2")
+    assert job not in cut.planned(TINY_EM)
     config = copy.deepcopy(TINY_EM)
     config["evaluation"] = {**config.get("evaluation", {}), "metrics": ["BLEU", "chrF"]}
-    assert job in loop.planned(config)
+    assert job in cut.planned(config)
