@@ -83,6 +83,7 @@ def main(args: argparse.Namespace) -> None:
         shortlist=loader.shortlist_facts(),
         load={"before": load, "after": machine_load()},
         loaded=loader.facts,
+        omitted=loader.omitted,
         changed_outputs=changed_outputs(timings),
     )
     write_table(args.output, LATENCY, data=LATENCY.of_rows(rows), provenance=facts)

@@ -263,6 +263,14 @@ def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:
     return {(f["system"], f["search"], f["engine"]): (f["changed"], f["sentences"]) for f in facts}
 
 
+def omissions(inputs: Inputs) -> dict[tuple[str, str], list[Key]]:
+    """Systems and searches that an engine cannot run, by engine and reason."""
+    grouped: dict[tuple[str, str], list[Key]] = {}
+    for fact in inputs.latency_provenance.get("omitted") or []:
+        grouped.setdefault((fact["engine"], fact["reason"]), []).append((fact["system"], fact["search"]))
+    return grouped
+
+
 def engine_footprints(inputs: Inputs) -> dict[EngineKey, Footprint]:
     """What each timed system takes by system, search and engine. Searches with neither a table of n-grams nor a
     teacher share one measurement."""
