@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def external(section: Any, vocabulary: Path, split: str, threads: int) -> Timed:
     """The external teacher, which is asked anew: no kept answer counts."""
-    loaded = ExternalSystem(open_external(section, split, threads), Vocabulary.load(vocabulary))
+    loaded = ExternalSystem(open_external(section, split, threads), Vocabulary.load(vocabulary), section.kind)
     return Timed(EXTERNAL, SEED, search_name=section.kind, loaded=loaded)
 
 

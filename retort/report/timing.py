@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from retort.config import EXTERNAL
-from retort.config.external import CTranslate2Teacher, TransformersTeacher
 from retort.data.tables import WITH_SHORTLIST
 from retort.evaluation.significance import SEED
 from retort.report.inputs import Inputs, Row
@@ -279,11 +278,8 @@ def time_columns(inputs: Inputs) -> dict[str, TimeColumn]:
 
 
 def _teacher_waits(inputs: Inputs) -> bool:
-    """Whether the external teacher may wait for a device, a server or a program, whose work is not this process's."""
     section = inputs.config.external_teacher
-    if not isinstance(section, CTranslate2Teacher | TransformersTeacher):
-        return True
-    return section.device not in ("cpu", "auto")
+    return section is None or section.waits
 
 
 def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from retort.config import Autoregressive, Ctc, CtcBeam, Greedy, Latency, LengthParallel, Vanilla
+from retort.config.external import CommandTeacher
 from retort.corpus.encoding import encode_corpus
 from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
@@ -28,7 +29,7 @@ from retort.models.checkpoint import load_checkpoint, load_teacher, save_checkpo
 from retort.runtime import torch_engine
 from retort.runtime.cold_start import ColdStart
 from retort.runtime.opening import open_system
-from retort.runtime.timing import directory_bytes
+from retort.runtime.timing import directory_bytes, time_batch
 from retort.search.decoding import load_helpers, translate_texts
 from retort.search.ngram_scores import Scorer
 from tests.unit.fakes_export import saved, text_vocabulary
@@ -619,6 +620,14 @@ def test_an_export_that_fails_ends_the_job(tables, student, tmp_path, monkeypatc
     error = capsys.readouterr().err
     assert end.value.code == 2 and f"{student} cannot be exported to be timed in onnx: /tmp/1: " in error
     assert not (tmp_path / "latency.parquet").exists()
+
+
+def test_an_external_teacher_is_timed_as_an_engine_of_its_kind(tables):
+    section = CommandTeacher(kind="command", arguments=["cat"], streams=True)
+    timed = measure_latency.external(section, tables.vocabulary, "test", 1)
+    assert (timed.system, timed.engine, timed.search_name) == ("external", "command", "command")
+    assert time_batch(timed.loaded, ["a text"]).outputs == Vocabulary.load(tables.vocabulary).encode_target(["a text"])
+    timed.loaded.teacher.close()
 
 
 @pytest.mark.slow
