@@ -45,7 +45,7 @@ onstart:
 
 onsuccess:
     forget_recorded(Path(R, "state"), is_recorded)
-    print_verdict()
+    print_end()
 
 
 onerror:

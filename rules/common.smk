@@ -41,7 +41,7 @@ from retort.workflow.modules import Modules
 from retort.workflow.options import Options
 from retort.workflow.plan import Plan
 from retort.workflow.progress import Job, Progress
-from retort.workflow.states import forget_recorded
+from retort.workflow.states import abandoned, forget_recorded
 from retort.workflow.watchdog import STOP_VARIABLE, VARIABLE, stop_jobs_on_signals
 from retort.workflow.wiring import of_job
 
