@@ -64,6 +64,10 @@ def test_rules_and_functions_are_apart() -> None:
     assert len(BLOCKS) > 30
 
 
+def test_the_stages_are_on_one_page() -> None:
+    assert len((ROOT / "Snakefile").read_text().splitlines()) < 100
+
+
 R = "results/given"
 
 
