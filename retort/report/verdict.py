@@ -40,8 +40,8 @@ APART = 1.1
 """Least factor between two speeds: less is no reason to take the worse system."""
 CHANGED = 0.2
 """Share of outputs that an engine changes above which the scores, which are of torch's outputs, deserve doubt. In the
-int8 exports of docs/results/shapes.md it was an eighth at most, which cost 0.2 BLEU at most. Where an eighth changes,
-more than a fifth of 100 timed sentences do so once in a hundred times."""
+int8 exports of docs/results/shapes.md it was an eighth at most, and BLEU, where it was measured, changed by 0.2 at
+most. Where an eighth changes, more than a fifth of 100 timed sentences do so once in a hundred times."""
 
 
 @dataclass(frozen=True)
