@@ -28,29 +28,7 @@ include: "rules/evaluate.smk"
 include: "rules/latency.smk"
 include: "rules/report.smk"
 include: "rules/progress.smk"
-
-
-onstart:
-    with last_errors():
-        check_secret()
-        run_lock.take()
-        code_records.keep()
-        Call.of(workflow).write(Path(R))
-        prepare_cluster()
-        record_progress()
-        warn_of_old_config()
-    forget_recorded(Path(R, "state"), is_recorded)
-    stop_jobs_on_signals(STOP_FILE)
-
-
-onsuccess:
-    forget_recorded(Path(R, "state"), is_recorded)
-    print_verdict()
-
-
-onerror:
-    mark_outdated()
-    forget_recorded(Path(R, "state"), is_recorded)
+include: "rules/call.smk"
 
 
 rule all:

@@ -35,13 +35,13 @@ from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION
 from retort.teachers.base import secret_of
 from retort.workflow.call import Call, keys_given
 from retort.workflow.code import CodeRecords
-from retort.workflow.contents import Contents
+from retort.workflow.contents import Contents, given_files
 from retort.workflow.lock import RunLock, check_place, lock_of
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
 from retort.workflow.plan import Plan
 from retort.workflow.progress import Job, Progress
-from retort.workflow.states import forget_recorded
+from retort.workflow.states import abandoned, forget_recorded
 from retort.workflow.watchdog import STOP_VARIABLE, VARIABLE, stop_jobs_on_signals
 from retort.workflow.wiring import of_job
 
@@ -219,13 +219,14 @@ def text_digest(*patterns):
     return lambda wildcards: value_digest([path.read_text() for p in patterns for path in sorted(ROOT.glob(p))])
 
 
-def contents_of(files):
-    """Parameter: digests of those of these files that no rule makes; ``files`` is the method of ``plan`` for an input."""
-    named = of_job(files)
+def contents_of(*files):
+    """Parameter: digests of those of these files that no rule makes; ``files`` are methods of ``plan`` and ``layout``
+    for the rule's inputs."""
+    named = [of_job(method) for method in files]
 
     def get(wildcards):
         with workflow_errors():
-            return given_contents.digests(path for path in named(wildcards) if not path.startswith(f"{R}/"))
+            return given_contents.digests(given_files((method(wildcards) for method in named), R))
 
     return get
 

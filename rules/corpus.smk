@@ -76,6 +76,7 @@ rule encode_corpus:
     params:
         script=script("encode_corpus"),
         code=code("encode_corpus"),
+        contents=contents_of(layout.vocabulary),
         vocabulary=directory_of("input.vocabulary"),
         lengths=of_job(options.lengths),
         directory=directory_of("output.train"),
@@ -104,7 +105,7 @@ rule prepare_monolingual:
     params:
         script=script("prepare_monolingual"),
         code=code("prepare_monolingual"),
-        contents=contents_of(plan.monolingual_texts),
+        contents=contents_of(layout.vocabulary, plan.monolingual_texts),
         texts=of_job(partial(options.pretraining, "texts")),
         corpus=of_job(options.monolingual_corpus),
         block_tokens=of_job(partial(options.pretraining, "block_tokens")),

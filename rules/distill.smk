@@ -21,6 +21,7 @@ rule decode_shard:
     params:
         script=script("decode_shard"),
         code=code("decode_shard", modules.distillation),
+        contents=contents_of(plan.teacher_checkpoint),
         distillation=section("distillation", without={"corpus"}),
         shard=of_job(options.shard),
         checkpoint=directory_of("input.weights"),
@@ -53,7 +54,7 @@ rule gather_distilled:
     params:
         script=script("gather_distilled"),
         code=code("gather_distilled"),
-        contents=contents_of(plan.given_outputs),
+        contents=contents_of(layout.vocabulary, plan.given_outputs),
         vocabulary=directory_of("input.vocabulary"),
         held_out=[],
         encoding=lambda wildcards, output: [
@@ -102,6 +103,7 @@ rule gather_interpolated:
     params:
         script=script("gather_interpolated"),
         code=code("gather_interpolated"),
+        contents=contents_of(layout.vocabulary),
         vocabulary=directory_of("input.vocabulary"),
         tokenizer=run_config.evaluation.tokenizer,
     message:
@@ -129,6 +131,7 @@ rule gather_mixed:
     params:
         script=script("gather_mixed"),
         code=code("gather_mixed"),
+        contents=contents_of(layout.vocabulary),
         vocabulary=directory_of("input.vocabulary"),
     message:
         "Put references and the teacher's translations side by side"
@@ -156,6 +159,7 @@ rule measure_agreement:
     params:
         script=script("measure_agreement"),
         code=code("measure_agreement", modules.scoring),
+        contents=contents_of(layout.checkpoint),
         checkpoint=directory_of("input.weights"),
     message:
         "Measure how {wildcards.system}, seed {wildcards.seed}, agrees with the references"
@@ -182,6 +186,7 @@ rule label_shard:
     params:
         script=script("label_shard"),
         code=code("label_shard", modules.labels),
+        contents=contents_of(plan.labelled_files),
         distillation=section("distillation", "batch_tokens", "precision"),
         shard=of_job(options.shard),
         teacher=directory_of("input.teacher_weights"),

@@ -15,6 +15,7 @@ use rule decode_shard as decode_candidates with:
         f"{R}/benchmarks/decode_candidates/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
     params:
         code=code("decode_shard", modules.candidates),
+        contents=contents_of(plan.candidate_checkpoint),
         distillation=of_job(options.candidates),
         decoder=of_job(options.candidate_decoder),
         best=run_config.em.candidates,
@@ -42,6 +43,7 @@ rule select_candidates:
     params:
         script=script("select_candidates"),
         code=code("select_candidates", modules.choice),
+        contents=contents_of(plan.scoring_files),
         em=section("em", *CHOOSING),
         student=directory_of("input.student_weights"),
         teacher=directory_of("input.teacher_weights"),
@@ -75,6 +77,7 @@ rule check_iteration:
     params:
         script=script("check_iteration"),
         code=code("check_iteration", modules.guards),
+        contents=contents_of(plan.teacher_checkpoint),
         guards=section("em.guards"),
         tokenizer=run_config.evaluation.tokenizer,
         first_teacher=directory_of("input.weights"),
@@ -125,6 +128,7 @@ rule gather_selected:
     params:
         script=script("gather_selected"),
         code=code("gather_selected"),
+        contents=contents_of(layout.vocabulary),
         vocabulary=directory_of("input.vocabulary"),
     message:
         "Gather the candidates chosen for EM iteration {wildcards.iteration}, seed {wildcards.seed}"
@@ -145,6 +149,7 @@ use rule decode_shard as decode_iteration with:
         f"{R}/benchmarks/decode_iteration/iteration{{iteration}}/seed{{seed}}/{{scatteritem}}.tsv"
     params:
         code=code("decode_shard", modules.iteration),
+        contents=contents_of(plan.corpus_checkpoint),
         decoder=of_job(options.iteration_decoder),
     message:
         "Translate the training text of EM iteration {wildcards.iteration}, seed {wildcards.seed}, shard {wildcards.scatteritem}"
@@ -203,6 +208,7 @@ use rule gather_distilled as gather_iteration with:
     benchmark:
         f"{R}/benchmarks/gather_iteration/iteration{{iteration}}/seed{{seed}}.tsv"
     params:
+        contents=contents_of(layout.vocabulary),
         held_out=of_job(options.iteration_held_out),
         encoding=[],
     message:

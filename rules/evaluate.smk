@@ -23,6 +23,7 @@ rule tune_search:
     params:
         script=script("tune_search"),
         code=code("tune_search", modules.tuning),
+        contents=contents_of(layout.checkpoint, plan.rescoring_files, plan.ngrams.files_of),
         searches=of_job(options.tried_searches),
         metric=run_config.evaluation.metrics[0],
         tokenizer=run_config.evaluation.tokenizer,
@@ -62,6 +63,7 @@ rule translate:
     params:
         script=script("translate"),
         code=code("translate", modules.translation),
+        contents=contents_of(layout.checkpoint, plan.rescoring_files, plan.ngrams.files_of),
         search=of_job(options.decoding_search),
         batch_tokens=run_config.evaluation.batch_tokens,
         checkpoint=directory_of("input.weights"),
@@ -78,6 +80,7 @@ rule translate:
 rule score_learned:
     input:
         translations=layout.translations(DECODING),
+        program=of_job(plan.learned_files),
         tests=TESTS,
     output:
         segments=layout.segment_scores("{metric}", DECODING),
@@ -92,6 +95,7 @@ rule score_learned:
     params:
         script=script("score_learned"),
         code=code("score_learned"),
+        contents=contents_of(plan.learned_files),
         learned=of_job(options.learned),
     message:
         "Score {wildcards.system}, seed {wildcards.seed}, search {wildcards.search} with {wildcards.metric}"
@@ -173,6 +177,7 @@ rule measure_multimodality:
     params:
         script=script("measure_multimodality"),
         code=code("measure_multimodality", modules.scoring),
+        contents=contents_of(plan.multimodality_files),
         data=of_job(options.data),
         checkpoint=directory_of("input.weights"),
     message:
@@ -225,6 +230,7 @@ rule measure_exposure:
     params:
         script=script("measure_exposure"),
         code=code("measure_exposure", modules.exposure),
+        contents=contents_of(layout.checkpoint, plan.teacher_files),
         exposure=section("evaluation.exposure", without={"systems"}),
         metrics=run_config.evaluation.metrics,
         tokenizer=run_config.evaluation.tokenizer,

@@ -24,6 +24,7 @@ rule measure_latency:
     params:
         script=script("measure_latency"),
         code=code("measure_latency", modules.latency),
+        contents=contents_of(plan.timed_checkpoints, plan.ngrams.files, plan.timed_external_files),
         systems=of_job(options.timed_systems),
         latency=section("latency"),
         asked=of_job(options.timed_about_tests),

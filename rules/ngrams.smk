@@ -17,6 +17,7 @@ rule count_ngrams:
     params:
         script=script("count_ngrams"),
         code=code("count_ngrams"),
+        contents=contents_of(layout.vocabulary, plan.ngrams.texts),
         counting=of_job(options.counting),
         mirror=lambda wildcards, output: options.mirror(),
         vocabulary=directory_of("input.vocabulary"),

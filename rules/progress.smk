@@ -9,8 +9,9 @@ def record_progress():
     logger.info("", extra={"retort_run": R})
 
 
-def print_verdict():
-    """The verdict of a run that has come to its report."""
+def print_end():
+    """The verdict of a run that has come to its report, and before it what is left of interrupted work."""
     if any(job.rule.name == "build_report" for job in workflow.dag.jobs):
-        text = Path(R, "report/verdict.txt").read_text().strip()
-        logger.info(f"\n{text}", extra={"retort_text": True})
+        left, verdict = abandoned(Path(R, "state")), Path(R, "report/verdict.txt").read_text().strip()
+        for text in filter(None, (left, verdict)):
+            logger.info(f"\n{text}", extra={"retort_text": True})

@@ -109,6 +109,7 @@ rule build_report:
     params:
         script=script("build_report"),
         code=code("build_report"),
+        contents=contents_of(plan.checkpoints),
         template=text_digest("retort/report/*.jinja"),
         corpus=directory_of("input.corpus"),
         checkpoints=of_job(plan.named_checkpoints),

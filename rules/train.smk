@@ -24,6 +24,7 @@ rule train_teacher:
     params:
         script=script("train_system"),
         code=code("train_system", modules.training),
+        contents=contents_of(plan.training_files),
         # Saving more or less often must not train again: Snakemake does not track a parameter that takes the output as an
         # argument. What decides the result is the next one.
         system=lambda wildcards, output: options.system(wildcards.system),

@@ -26,7 +26,7 @@ from retort.distillation.gathering import check_decoded, trainable
 from retort.distillation.guards import guards_table, measure, verdicts
 from retort.distillation.likelihood import log_likelihoods
 from retort.errors import RetortError
-from retort.evaluation.metrics import score
+from retort.evaluation.metrics import Score, score
 from retort.evaluation.tokenizers import chosen_tokenizer, words
 from retort.models.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from retort.training.device import prepare_device
@@ -71,9 +71,12 @@ def main(args: argparse.Namespace) -> None:
     references = [[texts[row]] for row in referenced]
     tokenizer = chosen_tokenizer(args.tokenizer, references)
 
+    scores: list[Score] = []
+
     def quality(table: pa.Table) -> float:
         hypotheses = table["text"].take(referenced).to_pylist()
-        return score("BLEU", hypotheses, references=references, tokenizer=tokenizer).value
+        scores.append(score("BLEU", hypotheses, references=references, tokenizer=tokenizer))
+        return scores[-1].value
 
     teacher = load_checkpoint(args.first_teacher, prepare_device(args.threads))
     targets = [Ragged.from_arrow(table["tokens"].take(sample)) for table in (selection, first)]
@@ -87,6 +90,8 @@ def main(args: argparse.Namespace) -> None:
     )
     facts = provenance(
         guards=args.guards.model_dump(mode="json"),
+        tokenizer=tokenizer,
+        signature=scores[0].signature,
         selected=[file_digest(path) for path in args.selected],
         first_teacher=weights_digest(args.first_teacher),
     )

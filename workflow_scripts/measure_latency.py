@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def external(section: Any, vocabulary: Path, split: str, threads: int) -> Timed:
     """The external teacher, which is asked anew: no kept answer counts."""
-    loaded = ExternalSystem(open_external(section, split, threads), Vocabulary.load(vocabulary))
+    loaded = ExternalSystem(open_external(section, split, threads), Vocabulary.load(vocabulary), section.kind)
     return Timed(EXTERNAL, SEED, search_name=section.kind, loaded=loaded)
 
 
@@ -83,6 +83,7 @@ def main(args: argparse.Namespace) -> None:
         shortlist=loader.shortlist_facts(),
         load={"before": load, "after": machine_load()},
         loaded=loader.facts,
+        omitted=loader.omitted,
         changed_outputs=changed_outputs(timings),
     )
     write_table(args.output, LATENCY, data=LATENCY.of_rows(rows), provenance=facts)

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     if args.references and not args.check:
         raise RetortError("--references are of the lines of --check; give both")
     search = None if args.search is None else named_search(args.search).model_dump()
-    lines = lines_of_file(args.check, args.references) if args.check else lines_of_run(args.model)
+    lines = lines_of_file(args.check, args.references, args.model) if args.check else lines_of_run(args.model)
     shortlist = None
     if args.shortlist is not None:
         path = None if args.shortlist is OWN_RUN else args.shortlist

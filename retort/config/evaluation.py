@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -68,7 +69,13 @@ class LearnedMetric(Section):
 
     command: list[str] = Field(min_length=1)
     """Program and arguments. It is given one JSON line per output, and writes its signature and one JSON line per
-    output; see docs/evaluation.md. For COMET: workflow_scripts/workers/comet_worker.py, with envs/comet.yaml."""
+    output; see docs/evaluation.md. Of those that are files the content counts: when it changes, all is scored again.
+    For COMET: workflow_scripts/workers/comet_worker.py, with envs/comet.yaml."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files of this machine that it names, by their keys."""
+        return {f"command[{i}]": text for i, text in enumerate(self.command) if os.path.isfile(text)}
 
 
 class Evaluation(Section):

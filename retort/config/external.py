@@ -113,6 +113,8 @@ class ExternalSection(Section):
     """Environment of its jobs: a file below envs."""
     local_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys that change how it is asked and not what it answers."""
+    timing_keys: ClassVar[frozenset[str]] = frozenset()
+    """Those of them that change how long it takes."""
     remembers: ClassVar[bool] = True
     """Whether its answers are kept by source as they come, so that none is asked twice."""
     is_paid: ClassVar[bool] = False
@@ -140,6 +142,11 @@ class ExternalSection(Section):
     @property
     def is_timed(self) -> bool:
         """Whether its time to answer can be measured."""
+        return True
+
+    @property
+    def waits(self) -> bool:
+        """Whether it may wait for a device, a server or a program, whose work is not that of the asking process."""
         return True
 
     def answers_splits(self, names: tuple[str, ...]) -> bool:
@@ -207,6 +214,7 @@ class CommandTeacher(ExternalSection):
 
     kind: Literal["command"]
     local_keys = frozenset({"lines", "timeout"})
+    timing_keys = frozenset({"lines"})
     arguments: list[str] = Field(min_length=1)
     """The program and its arguments. Of those that are files the content counts: when it changes, all is asked
     again."""
@@ -232,7 +240,7 @@ class CTranslate2Teacher(ExternalSection):
     a translator, language models as a generator."""
 
     kind: Literal["ctranslate2"]
-    local_keys = frozenset({"device", "batch_tokens"})
+    local_keys = timing_keys = frozenset({"device", "batch_tokens"})
     path: FilePath = Field(min_length=1)
     """Directory of the converted model."""
     task: Literal["translate", "generate"] = "translate"
@@ -274,6 +282,10 @@ class CTranslate2Teacher(ExternalSection):
         given = {"source_vocabulary": self.source_vocabulary, "target_vocabulary": self.target_vocabulary}
         return {"path": self.path, **{key: path for key, path in given.items() if path}}
 
+    @property
+    def waits(self) -> bool:
+        return self.device == "cuda"
+
     @model_validator(mode="after")
     def _continues_a_prompt(self) -> CTranslate2Teacher:
         if (self.task == "generate") != (self.prompt is not None):
@@ -290,6 +302,7 @@ class OpenAITeacher(ExternalSection):
     local_keys = frozenset(
         {"key_variable", "concurrency", "retries", "timeout", "max_requests", "max_total_tokens", "timed"}
     )
+    timing_keys = frozenset({"concurrency"})
     base_url: Annotated[str, AfterValidator(_is_address)] = Field(pattern=r"^https?://[^\s/@?#]+[^\s@?#]*$")
     """Address of the interface, such as https://api.example.com/v1 or http://localhost:8000/v1; without a password."""
     model: str = Field(min_length=1)
@@ -342,7 +355,7 @@ class TransformersTeacher(ExternalSection):
 
     kind: Literal["transformers"]
     environment = "teacher-transformers"
-    local_keys = frozenset({"device", "batch_tokens"})
+    local_keys = timing_keys = frozenset({"device", "batch_tokens"})
     model: str = Field(min_length=1)
     """A directory, or a name on the Hub."""
     revision: str | None = None
@@ -377,6 +390,10 @@ class TransformersTeacher(ExternalSection):
     @property
     def files(self) -> dict[str, str]:
         return {"model": self.model} if os.path.isdir(self.model) or self.model.startswith(("/", ".", "~")) else {}
+
+    @property
+    def waits(self) -> bool:
+        return self.device not in ("cpu", "auto")
 
     @model_validator(mode="after")
     def _fits(self) -> TransformersTeacher:

@@ -79,6 +79,8 @@ class ObjectiveSection(Section):
     """Whether the module has ``agreement``, the share of slots whose most probable token is the target's."""
     untrained: ClassVar[tuple[Untrained, ...]] = ()
     """What the loss leaves out and counts; a training that leaves out most of its text is an error."""
+    counts: ClassVar[Mapping[str, str]] = {}
+    """Other parts of the loss that are shares, and what of, for the report."""
     prepares: ClassVar[bool] = False
     """Whether the module has ``prepare``, which receives the batches of several updates before the first of them."""
     can_teach: ClassVar[bool] = False
@@ -208,6 +210,7 @@ class Glancing(ObjectiveSection):
     """A glancing objective shows the decoder some of the target: this ratio times the distance of a first guess to it.
     The ratio goes linearly from start, at the first update, to end, at training.max_updates."""
 
+    counts = {"revealed": "target tokens, or slots, shown to the decoder"}
     start: float = Field(0.5, ge=0, lt=1)
     """Ratio of what is revealed to what the first guess has wrong, at the first update."""
     end: float = Field(0.3, ge=0, lt=1)

@@ -92,6 +92,7 @@ class Axe(Slots):
             on_purpose=0.2,
         ),
     )
+    counts = {"blanks": "slots aligned with a blank"}
     blank: ClassVar[bool] = True
     """Slots may hold a blank."""
     eos_anywhere: ClassVar[bool] = True

@@ -72,6 +72,7 @@ class Imitation(ObjectiveSection):
     predicts = ("next_token",)
     usual_searches = LEFT_TO_RIGHT
     same_weights = "autoregressive"
+    counts = {"rollouts": "sentences with prefixes of the student itself"}
     prepares = True
     labels: Literal["hard", "full", "stored"] = "full"
     """hard: the data's token at the data's prefixes, the teacher's most probable one at the student's. full: the

@@ -45,7 +45,11 @@ def diagnostics(pairs: Pairs, metric: str, tokenizer: str = AUTO) -> list[Score]
         ),
         _score(BREVITY, brevity, f"factor of BLEU for outputs shorter than their references|{bleu}"),
         _score(EMPTY, _count(rows["empty"]), f"outputs without a token|outputs:{count}"),
-        _score(TRUNCATED, _count(rows["truncated"]), f"outputs stopped at the length limit|outputs:{count}"),
+        _score(
+            TRUNCATED,
+            _count(rows["truncated"]),
+            f"outputs stopped at the length limit, or of cut sources|outputs:{count}",
+        ),
         _score(DISTINCT, len(set(pairs.hypotheses)), f"different outputs|outputs:{count}"),
         *other_source(pairs, metric, tokenizer),
         *of_tokens[1:],

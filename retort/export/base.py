@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from retort.config import ObjectiveSection
+from retort.config import Model, ObjectiveSection
 from retort.data.vocabulary import Vocabulary
 from retort.engines import ExportEngine
 from retort.export.precision import Precision
@@ -28,6 +28,9 @@ class Exporter(Protocol):
 
     def searches(self, objective: ObjectiveSection) -> tuple[str, ...]:
         """Kinds of the searches of an objective that the engine has; none if it cannot run the models."""
+
+    def unsupported(self, objective: ObjectiveSection, model: Model) -> str | None:
+        """Why the engine cannot run the models of a checkpoint's description, whatever the search; None: it can."""
 
     def write(
         self,

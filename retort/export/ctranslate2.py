@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 from torch import Tensor, nn
 
-from retort.config import ObjectiveSection
+from retort.config import Model, ObjectiveSection
 from retort.data.files import write_bytes
 from retort.data.vocabulary import BLANK, MASK, PAD, Vocabulary
 from retort.errors import RetortError
@@ -17,6 +17,7 @@ from retort.export.shortlist import Shortlist
 from retort.models.autoregressive import AutoregressiveModel
 from retort.models.base import EncoderDecoder
 from retort.models.embeddings import Positions
+from retort.models.families import family_module
 from retort.models.layers import (
     CrossAttention,
     Decoder,
@@ -38,6 +39,13 @@ LAYER_NORM_EPSILON = nn.LayerNorm(1).eps
 def searches(objective: ObjectiveSection) -> tuple[str, ...]:
     """The searches of an objective that CTranslate2 has: those of a model that decodes from left to right alone."""
     return ("beam", "greedy") if objective.family == AutoregressiveModel.family else ()
+
+
+def unsupported(objective: ObjectiveSection, model: Model) -> str | None:
+    """What ``has_decoder`` finds, without the weights."""
+    if family_module(objective, model) == AutoregressiveModel.__module__:
+        return None
+    return f"{TITLE} runs autoregressive Transformers alone"
 
 
 def has_decoder(model: EncoderDecoder) -> TypeGuard[AutoregressiveModel]:

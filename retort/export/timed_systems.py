@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,18 +13,17 @@ from pydantic import BaseModel, BeforeValidator
 
 from retort.config import Latency, NgramSearch, Search
 from retort.data.files import text_or_file
+from retort.data.parquet import read_provenance
+from retort.data.tables import WITH_SHORTLIST
 from retort.data.vocabulary import Vocabulary
 from retort.engines import Engine, ExportEngine
 from retort.errors import RetortError
 from retort.export.base import exporter_of
 from retort.export.exporting import Listed, export_system, list_candidates
-from retort.models.checkpoint import objective_of
+from retort.models.checkpoint import described, read_description
 from retort.runtime import System, open_system
 from retort.runtime.cold_start import cold_start
-from retort.runtime.opening import read_objective
 from retort.runtime.timing import Timed, directory_bytes
-
-logger = logging.getLogger(__name__)
 
 
 def _read(search: Any) -> Any:
@@ -87,57 +85,83 @@ class TimedSystems:
         self.facts: list[dict[str, Any]] = []
         """Size on disk, what loading took, cold start and peak memory of each checkpoint and engine. ``search`` names
         the search that takes more, which they are of; None: all others."""
+        self.omitted: list[dict[str, Any]] = []
+        """Engines that cannot run a system and search, and why."""
 
     def timed(self) -> list[Timed]:
-        """Every system and search in each of the engines that can run it, and with a shortlist if that is asked for."""
-        lists = (False, True) if self.settings.shortlist_size and self.training_text else (False,)
+        """Every system and search in each of the engines that can run it, and with a shortlist if that is asked for.
+
+        Raises RetortError for what an engine can run and that cannot be exported.
+        """
         return [
             Timed(
                 entry.system,
                 entry.seed,
                 search_name=entry.search_name,
-                loaded=system.with_search(entry.search.model_dump()),
+                loaded=self._system(entry, engine, has_list).with_search(entry.search.model_dump()),
             )
             for entry in self.entries
             for engine in self.settings.engines
-            for has_list in (lists if engine != "torch" else (False,))
-            if self._can_run(entry, engine) and (system := self._system(entry, engine, has_list))
+            for has_list in self._lists(entry, engine)
         ]
 
-    def _can_run(self, entry: TimedSystem, engine: Engine) -> bool:
+    def _lists(self, entry: TimedSystem, engine: Engine) -> list[bool]:
+        """Whether an engine has a shortlist, for each of the forms in which it runs a system and search."""
         if engine == "torch":
-            return True
-        objective = objective_of({"objective": read_objective(entry.checkpoint)})
-        return not entry.search.needs_teacher and entry.search.kind in exporter_of(engine).searches(objective)
+            return [False]
+        if reason := self._unsupported(entry, engine):
+            self._omit(entry, engine, reason)
+            return []
+        if not self.settings.shortlist_size or not self.training_text:
+            return [False]
+        listed = self._listed.vocabulary if self._listed else read_provenance(self.training_text).get("vocabulary")
+        if listed in (None, Vocabulary.load(entry.checkpoint).digest):
+            return [False, True]
+        self._omit(entry, engine + WITH_SHORTLIST, "the vocabulary is not that of the shortlist's text")
+        return [False]
 
-    def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System | None:
+    def _unsupported(self, entry: TimedSystem, engine: ExportEngine) -> str | None:
+        """Why an engine cannot run a system and search; None: it can."""
+        exporter = exporter_of(engine)
+        objective, model = described(entry.checkpoint, read_description(entry.checkpoint))
+        if reason := exporter.unsupported(objective, model):
+            return reason
+        if entry.search.kind not in exporter.searches(objective):
+            return f"{exporter.TITLE} has no search {entry.search.kind}"
+        return "an exported system asks no teacher" if entry.search.needs_teacher else None
+
+    def _omit(self, entry: TimedSystem, engine: str, reason: str) -> None:
+        named = {"system": entry.system, "seed": entry.seed, "search": entry.search_name}
+        self.omitted.append({**named, "engine": engine, "reason": reason})
+
+    def _system(self, entry: TimedSystem, engine: Engine, has_list: bool) -> System:
         key = (entry.checkpoint, engine, has_list)
         measured = (*key, entry.search_name if entry.takes_more(engine) else None)
         if measured not in self._measured:
             self._measured.add(measured)
             directory = entry.checkpoint if engine == "torch" else self._exported(entry, engine, has_list)
-            if directory:
-                system = self._open(entry, engine, directory)
-                # all searches are timed with the same weights in memory
-                self._systems.setdefault(key, system)
-        return self._systems.get(key)
+            system = self._open(entry, engine, directory)
+            # all searches are timed with the same weights in memory
+            self._systems.setdefault(key, system)
+        return self._systems[key]
 
-    def _exported(self, entry: TimedSystem, engine: ExportEngine, has_list: bool) -> Path | None:
-        """The bundle of a checkpoint, with the search's table if it has one; None if the engine cannot run it."""
+    def _exported(self, entry: TimedSystem, engine: ExportEngine, has_list: bool) -> Path:
+        """The bundle of a checkpoint, with the search's table if it has one."""
         directory = self.directory / str(len(self._measured))
         try:
-            shortlist = self._shortlist(entry, self.training_text) if has_list and self.training_text else None
             export_system(
                 entry.checkpoint,
                 directory,
                 engine=engine,
                 precision=self.settings.exported_precision,
-                search=entry.search.model_dump() if entry.table else None,
-                shortlist=shortlist,
+                search=entry.search.model_dump(),
+                shortlist=self._shortlist(entry, self.training_text) if has_list and self.training_text else None,
             )
         except RetortError as error:
-            logger.info("%s is not timed in %s: %s", entry.system, engine, error)
-            return None
+            raise RetortError(
+                f"{entry.checkpoint} cannot be exported to be timed in {engine}: {error} (latency.engines names the "
+                f"engines that time)"
+            ) from None
         return directory
 
     def _shortlist(self, entry: TimedSystem, training_text: Path) -> Listed:

@@ -9,7 +9,7 @@ from retort.evaluation.significance import Spread
 from retort.report.inputs import Inputs
 from retort.report.summary import logged_means
 
-SHARES = ("kept", "kept_raw", "kept_distilled")
+KEPT = ("kept", "kept_raw", "kept_distilled")
 LOSSES = ("loss_raw", "loss_distilled")
 
 
@@ -27,7 +27,7 @@ class Mixed:
 
 def mixed_systems(inputs: Inputs) -> list[Mixed]:
     """The systems that have logged either, in the config's order."""
-    shares = logged_means(inputs, "train", SHARES)
+    shares = logged_means(inputs, "train", KEPT)
     losses = logged_means(inputs, "average", LOSSES)
     return [
         Mixed(

@@ -154,6 +154,7 @@ def _times(inputs: Inputs) -> dict[str, Any]:
         "external_by_clock": inputs.config.external_is_timed
         and timing.time_column(inputs, EXTERNAL) == "total_seconds",
         "changed_outputs": timing.changed_outputs(inputs),
+        "omissions": timing.omissions(inputs),
         "footprints": timing.engine_footprints(inputs),
         "load": inputs.latency_provenance.get("load"),
         "turn": inputs.latency_provenance.get("latency", {}).get("turn"),

@@ -23,8 +23,7 @@ SHORT = 0.97
 """Brevity penalty below which the figure's note names a system: 3 % of its BLEU are lost to length."""
 SHARES = {
     **{untrained.part: untrained.what for objective in OBJECTIVES for untrained in objective.untrained},
-    "blanks": "slots aligned with a blank",
-    "revealed": "target tokens, or slots, shown to the decoder",
+    **{part: what for objective in OBJECTIVES for part, what in objective.counts.items()},
 }
 """What objectives count while they train, each as a share."""
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from retort.config import EXTERNAL
-from retort.config.external import CTranslate2Teacher, TransformersTeacher
 from retort.data.tables import WITH_SHORTLIST
 from retort.evaluation.significance import SEED
 from retort.report.inputs import Inputs, Row
@@ -156,13 +155,42 @@ def _latency(batch_size: int, rows: list[Row], column: TimeColumn) -> Latency:
 def rival_key(inputs: Inputs) -> Key | None:
     """The fastest of the systems and searches that decode from left to right, at the smallest batch size."""
     medians = {
-        key: sizes[min(sizes)].median
-        for key, sizes in latencies(inputs).items()
-        if key[0] in inputs.systems
-        and key[1] in inputs.systems[key[0]].searches
-        and inputs.systems[key[0]].searches[key[1]].decodes == "next_token"
+        key: sizes[min(sizes)].median for key, sizes in latencies(inputs).items() if _is_left_to_right(inputs, key)
     }
     return min(medians, key=lambda key: medians[key], default=None)
+
+
+def _is_left_to_right(inputs: Inputs, key: Key) -> bool:
+    system = inputs.systems.get(key[0])
+    return system is not None and key[1] in system.searches and system.searches[key[1]].decodes == "next_token"
+
+
+def deep_reference(inputs: Inputs) -> int | None:
+    """Decoder layers of what speed-ups are over, where it decodes from left to right; None where it does not, or is an
+    external teacher."""
+    reference = inputs.config.reference
+    return _layers(inputs, reference[0])[1] if _is_left_to_right(inputs, reference) else None
+
+
+def has_shallow_rival(inputs: Inputs) -> bool:
+    """Whether a system with few decoder layers was timed from left to right: fewer than the reference, or one; where
+    the reference's are not known, fewer than it has in its encoder."""
+    deep = deep_reference(inputs)
+    for key in latencies(inputs):
+        if _is_left_to_right(inputs, key):
+            encoder, decoder = _layers(inputs, key[0])
+            if decoder == 1 or decoder < (encoder if deep is None else deep):
+                return True
+    return False
+
+
+def _layers(inputs: Inputs, system: str) -> tuple[int, int]:
+    """Encoder and decoder layers; those of a given checkpoint are its own."""
+    model = inputs.systems[system].model
+    described = [own.description.get("model") for run, own in inputs.checkpoints.items() if run.system == system]
+    known = described[0] if described and isinstance(described[0], dict) else {}
+    layers = [known.get(key, getattr(model, key)) for key in ("encoder_layers", "decoder_layers")]
+    return layers[0], layers[1]
 
 
 def speedups(inputs: Inputs, reference: Key | None) -> dict[tuple[str, str, str, int], Speedup]:
@@ -250,17 +278,22 @@ def time_columns(inputs: Inputs) -> dict[str, TimeColumn]:
 
 
 def _teacher_waits(inputs: Inputs) -> bool:
-    """Whether the external teacher may wait for a device, a server or a program, whose work is not this process's."""
     section = inputs.config.external_teacher
-    if not isinstance(section, CTranslate2Teacher | TransformersTeacher):
-        return True
-    return section.device not in ("cpu", "auto")
+    return section is None or section.waits
 
 
 def changed_outputs(inputs: Inputs) -> dict[EngineKey, tuple[int, int]]:
     """Outputs that differ from torch's, and the sentences compared, by system, search and engine."""
     facts = inputs.latency_provenance.get("changed_outputs") or []
     return {(f["system"], f["search"], f["engine"]): (f["changed"], f["sentences"]) for f in facts}
+
+
+def omissions(inputs: Inputs) -> dict[tuple[str, str], list[Key]]:
+    """Systems and searches that an engine cannot run, by engine and reason."""
+    grouped: dict[tuple[str, str], list[Key]] = {}
+    for fact in inputs.latency_provenance.get("omitted") or []:
+        grouped.setdefault((fact["engine"], fact["reason"]), []).append((fact["system"], fact["search"]))
+    return grouped
 
 
 def engine_footprints(inputs: Inputs) -> dict[EngineKey, Footprint]:

@@ -23,7 +23,10 @@ from retort.report.timing import (
     Speedup,
     best_speedups,
     busy_ratio,
+    changed_outputs,
+    deep_reference,
     engine_footprints,
+    has_shallow_rival,
     latencies,
     rival_key,
     time_column,
@@ -35,6 +38,10 @@ LIMIT = 3
 """Speed-ups that the best system is named at, at most."""
 APART = 1.1
 """Least factor between two speeds: less is no reason to take the worse system."""
+CHANGED = 0.2
+"""Share of outputs that an engine changes above which the scores, which are of torch's outputs, deserve doubt. In the
+int8 exports of docs/results/shapes.md it was an eighth at most, and BLEU, where it was measured, changed by 0.2 at
+most. Where an eighth changes, more than a fifth of 100 timed sentences do so once in a hundred times."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,13 @@ class Ranked:
     """JSON of the search, where it is not the one that the checkpoint decodes by unless it is told."""
     teacher: str | None = None
     """The checkpoint that scores the search's candidates, where it has a teacher do that."""
+    changed: tuple[int, int] | None = None
+    """Outputs that differ from torch's in its engine, and the sentences compared; None in torch, or where unknown."""
+
+    @property
+    def changed_share(self) -> float:
+        """The share of changed outputs, as far as it is known."""
+        return self.changed[0] / self.changed[1] if self.changed else 0.0
 
 
 @dataclass(frozen=True)
@@ -81,8 +95,31 @@ class Verdict:
     faster, the best of all. None where there is no other system."""
     is_worse: bool
     """The winner is worse than the reference, as then all of them are."""
-    doubt: str | None
+    no_rival: str | None
+    """That no rival of few decoder layers was timed, as a sentence, and what to add; None where one was."""
+    loaded: str | None
     """Why the times deserve doubt; None where they do not."""
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the verdict deserves doubt, as sentences."""
+        return [doubt for doubt in (self.loaded, self.no_rival, self.changed) if doubt]
+
+    @property
+    def changed(self) -> str | None:
+        """Systems whose scores are hardly those of the engine that was timed; None where there is none."""
+        named = {system.key: system for system in (self.reference, *self.shown, self.winner) if system}
+        shares = [
+            f"{system.changed_share:.0%} of {name(key)} in {system.latency.engine}"
+            for key, system in named.items()
+            if system.changed_share > CHANGED
+        ]
+        if not shares:
+            return None
+        return (
+            f"Scores are of torch's outputs, and the engine changes many ({', '.join(shares)}); retort export measures "
+            f"what that costs"
+        )
 
     @property
     def choice(self) -> str:
@@ -106,7 +143,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
     values = {key: metrics[inputs.leading].mean for key, metrics in scored.items() if inputs.leading in metrics}
     if reference not in timed or reference not in values:
         return None
-    faster, taken = best_speedups(inputs, reference), engine_footprints(inputs)
+    faster, taken, changed = best_speedups(inputs, reference), engine_footprints(inputs), changed_outputs(inputs)
     rival = rival_key(inputs)
     faster_than_rival = {} if rival == reference else best_speedups(inputs, rival)
 
@@ -125,6 +162,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
             directory=_directory(inputs, key[0]),
             search=chosen_search(inputs, key),
             teacher=_teacher_of(inputs, key),
+            changed=changed.get((*key, timed[key].engine)),
         )
 
     others = [ranked(key) for key in timed if key in values and key != reference]
@@ -139,7 +177,8 @@ def verdict(inputs: Inputs) -> Verdict | None:
         best=at_speedups(fast, inputs.leading_sign, chosen) if fast else [],
         winner=chosen,
         is_worse=chosen is not None and is_worse(chosen, inputs.leading_sign),
-        doubt=doubt(inputs),
+        no_rival=no_rival(inputs),
+        loaded=doubt(inputs),
     )
 
 
@@ -203,6 +242,18 @@ def doubt(inputs: Inputs) -> str | None:
     )
 
 
+def no_rival(inputs: Inputs) -> str | None:
+    """That no rival of few decoder layers was timed, as a sentence, and what to add; None where one was."""
+    if has_shallow_rival(inputs):
+        return None
+    deep = deep_reference(inputs)
+    fewer = "than encoder layers" if deep is None else f"than {inputs.config.reference[0]} ({deep})"
+    return (
+        f"No shallow rival was timed, a left-to-right student with fewer decoder layers {fewer}: add one with "
+        f"objective: autoregressive and model.decoder_layers: 1"
+    )
+
+
 def _difference(inputs: Inputs, key: Key, reference: Key, test_set: str) -> Difference | None:
     """The compared difference to the reference; None in runs that were compared before it always was."""
     system, search = reference
@@ -258,8 +309,7 @@ def lines(found: Verdict | None, report: str | Path) -> list[str]:
         result.append(f"{known}the best is {advantage(found.winner, found)}")
     if found.agrees_only:
         result.append(f"The references of {found.test_set} are the teacher's outputs: scores are agreement with it.")
-    if found.doubt:
-        result.append(f"{found.doubt}.")
+    result += [f"{doubt}." for doubt in found.doubts]
     result.append(f"report: {report}")
     if found.winner and found.best:
         result.append(f"{found.choice} is {name(found.winner.key)}:")
@@ -286,8 +336,9 @@ def advantage(system: Ranked, found: Verdict) -> str:
 
 
 def cost(system: Ranked) -> str:
-    """Time per sentence and where, size and memory."""
-    parts = [f"{system.latency.median * 1000:.2f} ms in {system.latency.engine} {system.latency.precision}"]
+    """Time per sentence and where, with the outputs that this changes, size and memory."""
+    changed = f" ({system.changed_share:.0%} of outputs changed)" if system.changed else ""
+    parts = [f"{system.latency.median * 1000:.2f} ms in {system.latency.engine} {system.latency.precision}{changed}"]
     if system.footprint.megabytes is not None:
         parts.append(f"{system.footprint.megabytes:.1f} MB")
     if system.footprint.peak_megabytes is not None:

@@ -16,13 +16,10 @@ class ExternalSystem:
 
     teacher: Teacher
     vocabulary: Vocabulary
+    engine: str
+    """What runs it: its kind, such as command."""
     precision: str = "its own"
     has_shortlist: bool = False
-
-    @property
-    def engine(self) -> str:
-        """What runs it, such as command."""
-        return self.teacher.name
 
     def translate(self, texts: Sequence[str]) -> tuple[list[str], float, float]:
         """The first output of each text, and the seconds that they took by the clock and on processors. Where those of

@@ -45,9 +45,6 @@ class Answer(NamedTuple):
 class Teacher(ABC):
     """An external teacher that is ready."""
 
-    name: str
-    """What runs it, for the report."""
-
     @abstractmethod
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
         """Answers as they come, in any order; each question gets one. Raises RetortError when it cannot go on; what

@@ -25,8 +25,6 @@ WAITING = 1000
 class Command(Teacher):
     """Runs the program once for each group of lines, or once for all if it streams."""
 
-    name = "command"
-
     def __init__(self, section: CommandTeacher) -> None:
         self.section = section
         self._stream: _Stream | None = None

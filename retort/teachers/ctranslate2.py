@@ -34,8 +34,6 @@ CONVERTED_VOCABULARIES = {
 class CTranslate2(Teacher):
     """A model that is loaded, with the sentencepiece models of its two sides."""
 
-    name = "ctranslate2"
-
     def __init__(self, section: CTranslate2Teacher, threads: int) -> None:
         self.section = section
         source = _vocabulary_path(section, section.source_vocabulary, SOURCE_NAMES)

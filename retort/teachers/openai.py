@@ -48,8 +48,6 @@ class _Again(Exception):
 class OpenAI(Teacher):
     """Sends one request per question, several at the same time."""
 
-    name = "openai"
-
     def __init__(self, section: OpenAITeacher, key: str | None, spent: tuple[int, int]) -> None:
         self.section, self._key = section, key
         self.url = f"{request_of(section.base_url)[0].rstrip('/')}/chat/completions"

@@ -30,8 +30,6 @@ Row = tuple[str, Key, list[str]]
 class TableAnswers(Teacher):
     """All outputs of a table, in memory, as many of each row as are asked for."""
 
-    name = "table"
-
     def __init__(self, path: Path, section: TableTeacher) -> None:
         self.path, self.section = path, section
         self.outputs: dict[Key, list[str]] = {}

@@ -25,8 +25,6 @@ SHOWN_CODES = 8
 class Transformers(Teacher):
     """A model and its tokenizer, loaded."""
 
-    name = "transformers"
-
     def __init__(self, section: TransformersTeacher, threads: int) -> None:
         self.section = section
         torch.set_num_threads(threads)

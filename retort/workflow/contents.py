@@ -7,12 +7,22 @@ older one (mv, cp -p, tar) would go unnoticed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from retort.data.files import write_json
 from retort.data.provenance import file_digest
+
+Files = str | Iterable[str] | Mapping[str, str]
+"""An input of a rule: a path, several, or several by name."""
+
+
+def given_files(files: Iterable[Files], root: str) -> Iterator[str]:
+    """Those of the files of a rule's inputs that no rule makes: those that are not below the run's directory."""
+    for file in files:
+        paths = [file] if isinstance(file, str) else file.values() if isinstance(file, Mapping) else file
+        yield from (path for path in paths if not path.startswith(f"{root}/"))
 
 
 class Contents:

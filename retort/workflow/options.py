@@ -214,7 +214,7 @@ class Options:
         section, splits = self.config.external_teacher, self.config.corpus.test_names
         if section is None:
             return as_json(None)
-        how = section.model_dump(mode="json", include={"device", "batch_tokens"})
+        how = section.model_dump(mode="json", include=set(section.timing_keys))
         return as_json(section.asked_about(splits) | how)
 
     def _asked(self, splits: Collection[str]) -> str:

@@ -337,6 +337,10 @@ class Plan:
         run = Run(system, seed, search)
         return [self.layout.segment_scores(metric, run) for metric in self.config.evaluation.learned]
 
+    def learned_files(self, metric: str) -> list[str]:
+        """Files that a learned metric's command names."""
+        return list(self.config.evaluation.learned[metric].files.values())
+
     def all_segment_scores(self) -> list[str]:
         """The same of every decoding."""
         runs = [*self.external(), *self.decodings()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,3 +21,20 @@ def forget_recorded(states: Path, is_recorded: Callable[[str], bool]) -> None:
         output = mark.read_text(encoding="utf-8").strip()
         if Path(output).exists() and is_recorded(output):
             shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def abandoned(states: Path) -> str | None:
+    """How to remove the states below ``states/<rule>/<key>`` of a run that is finished, with their sizes; None without
+    any. They are of interrupted trainings and shards whose parameters or code have changed since."""
+    sizes = {
+        state: sum(path.stat().st_size for path in state.rglob("*") if path.is_file())
+        for state in sorted(states.glob("*/*"))
+        if state.is_dir()
+    }
+    if not sizes:
+        return None
+    listed = "".join(f"\n  {state} ({size / 1e6:,.1f} MB)" for state, size in sizes.items())
+    return (
+        f"{states}: {sum(sizes.values()) / 1e6:,.1f} MB of states of interrupted work with other parameters or code, "
+        f"which this run no longer needs: rm -r {shlex.quote(str(states))}{listed}"
+    )

@@ -160,6 +160,8 @@ EDITS: dict[str, tuple[str, set[str]]] = {
     ),
     "retort/objectives/ctc.py": ("EDITED = 1", from_training(CTC)),
     "retort/objectives/vanilla.py": ("EDITED = 1", from_training(VANILLA)),
+    "retort/losses/ctc_alignments.py": ("EDITED = 1", from_training(CTC)),
+    "retort/losses/axe_alignment.py": ("EDITED = 1", set()),
     "retort/search/ctc_collapse.py": ("EDITED = 1", from_training(CTC)),
     "retort/objectives/autoregressive.py": (
         "EDITED = 1",
@@ -272,6 +274,19 @@ def test_a_report_of_an_earlier_configuration_is_warned_of(finished: Checkout) -
     report = ("--rerun-triggers", "mtime", "--forcerun", "build_report", "--configfile")
     assert "results/tiny/config.json is of an earlier configuration" in finished.snakemake(*report, name)
     assert "of an earlier configuration" not in finished.snakemake(*report, "tiny.yaml")
+
+
+def test_a_finished_run_names_the_states_that_it_no_longer_needs(finished: Checkout) -> None:
+    weights = finished.path / "results/tiny/state/train_system/old/weights"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"w" * 2_000_000)
+    try:
+        forced = ("--rerun-triggers", "mtime", "--forcerun", "build_report", "--configfile", "tiny.yaml")
+        output = finished.snakemake(*forced)
+        assert weights.exists()
+    finally:
+        shutil.rmtree(weights.parent)
+    assert "results/tiny/state/train_system/old (2.0 MB)" in output and "rm -r results/tiny/state\n" in output
 
 
 def test_texts_with_several_references_reach_the_report_and_re_run_what_comes_after_them(checkout: Checkout) -> None:

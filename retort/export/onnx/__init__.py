@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from retort.export.onnx.writing import IS_EXACT, PACKAGES, TITLE, caveat, searches, write
+from retort.export.onnx.writing import IS_EXACT, PACKAGES, TITLE, caveat, searches, unsupported, write
 
-__all__ = ["IS_EXACT", "PACKAGES", "TITLE", "caveat", "searches", "write"]
+__all__ = ["IS_EXACT", "PACKAGES", "TITLE", "caveat", "searches", "unsupported", "write"]

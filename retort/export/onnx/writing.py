@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from retort.config import ObjectiveSection
+from retort.config import Model, ObjectiveSection
 from retort.data.files import write_bytes
 from retort.data.vocabulary import BLANK, Vocabulary
 from retort.export.onnx.exported import Exported
@@ -31,6 +31,11 @@ def searches(objective: ObjectiveSection) -> tuple[str, ...]:
     if not find_spec(f"retort.export.onnx.{objective.family}"):
         return ()
     return tuple(kind for kind in type(objective).searches() if find_spec(f"retort.runtime.search.{kind}"))
+
+
+def unsupported(objective: ObjectiveSection, model: Model) -> str | None:
+    """Families without a module here: those that decode from left to right alone."""
+    return None if searches(objective) else f"{TITLE} has no graphs of the family {objective.family}"
 
 
 def caveat(search: Mapping[str, Any]) -> str | None:

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from retort.config import Ctc, CtcBeam, Greedy, Latency, LengthParallel
+from retort.config import Autoregressive, Ctc, CtcBeam, Greedy, Latency, LengthParallel, Vanilla
+from retort.config.external import CommandTeacher
 from retort.corpus.encoding import encode_corpus
 from retort.data.ngrams import load_ngrams
 from retort.data.parquet import read_provenance, read_table, write_table
@@ -28,10 +29,10 @@ from retort.models.checkpoint import load_checkpoint, load_teacher, save_checkpo
 from retort.runtime import torch_engine
 from retort.runtime.cold_start import ColdStart
 from retort.runtime.opening import open_system
-from retort.runtime.timing import directory_bytes
+from retort.runtime.timing import directory_bytes, time_batch
 from retort.search.decoding import load_helpers, translate_texts
 from retort.search.ngram_scores import Scorer
-from tests.unit.fakes_export import saved
+from tests.unit.fakes_export import saved, text_vocabulary
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
 from workflow_scripts import count_ngrams, decode_shard, gather_distilled, measure_latency, translate, tune_search
 
@@ -568,6 +569,65 @@ def test_what_an_engine_cannot_run_is_not_exported(teacher, student, tmp_path, m
     assert settings.engines == ["torch", "onnx", "ctranslate2"]
     loader = timed_systems.TimedSystems([entry], settings, None, texts=["a"], threads=1, directory=tmp_path)
     assert [system.engine for system in loader.timed()] == ["torch"]
+    assert [(fact["engine"], fact["reason"]) for fact in loader.omitted] == [
+        ("onnx", "an exported system asks no teacher"),
+        ("ctranslate2", "CTranslate2 runs autoregressive Transformers alone"),
+    ]
+
+
+def test_a_recurrent_model_is_omitted_with_its_reason(tables, tmp_path):
+    vocabulary = Vocabulary.load(tables.vocabulary)
+    saved(tmp_path / "gru", vocabulary, Autoregressive(name="autoregressive"), family="gru")
+    entry = timed("gru", 1, tmp_path / "gru", "greedy", GREEDY)
+    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "cold_starts": 0}
+    options = ("--systems", json.dumps([entry]), "--latency", json.dumps(settings), "--tests", tables.test)
+    call(measure_latency, *options, "--output", tmp_path / "latency.parquet")
+    omitted = read_provenance(tmp_path / "latency.parquet")["omitted"]
+    named = {"system": "gru", "seed": 1, "search": "greedy"}
+    assert all(named.items() <= fact.items() for fact in omitted)
+    assert [(fact["engine"], fact["reason"]) for fact in omitted] == [
+        ("onnx", "ONNX Runtime has no graphs of the family autoregressive"),
+        ("ctranslate2", "CTranslate2 runs autoregressive Transformers alone"),
+    ]
+
+
+def test_a_system_of_another_vocabulary_has_no_shortlist(tables, student, tmp_path):
+    saved(tmp_path / "other", text_vocabulary(tmp_path / "text"), Vanilla(name="vanilla"))
+    entries = [
+        timed_systems.TimedSystem(**timed(name, 1, checkpoint, "a", ARGMAX))
+        for name, checkpoint in (("other", tmp_path / "other"), ("vanilla", student))
+    ]
+    settings = Latency(cold_starts=0, engines=["onnx"], shortlist_size=5)
+    text = tables.encoded / "train.parquet"
+    loader = timed_systems.TimedSystems(entries, settings, text, texts=["a"], threads=1, directory=tmp_path)
+    engines = [(system.system, system.engine) for system in loader.timed()]
+    assert engines == [("other", "onnx"), ("vanilla", "onnx"), ("vanilla", "onnx, shortlist")]
+    (fact,) = loader.omitted
+    assert (fact["system"], fact["engine"]) == ("other", "onnx, shortlist") and "vocabulary" in fact["reason"]
+
+
+def test_an_export_that_fails_ends_the_job(tables, student, tmp_path, monkeypatch, capsys):
+    """As on a full disk; without its best engine a system would be timed in torch alone."""
+
+    def full(*_, **__):
+        raise RetortError("/tmp/1: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(timed_systems, "export_system", full)
+    settings = {"sentences": 2, "batch_sizes": [1], "warmup": 1, "cold_starts": 0}
+    given = ("--systems", json.dumps([timed("vanilla", 2, student, "a", ARGMAX)]), "--tests", tables.test)
+    with pytest.raises(SystemExit) as end:
+        call(measure_latency, *given, "--latency", json.dumps(settings), "--output", tmp_path / "latency.parquet")
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and f"{student} cannot be exported to be timed in onnx: /tmp/1: " in error
+    assert not (tmp_path / "latency.parquet").exists()
+
+
+def test_an_external_teacher_is_timed_as_an_engine_of_its_kind(tables):
+    section = CommandTeacher(kind="command", arguments=["cat"], streams=True)
+    timed = measure_latency.external(section, tables.vocabulary, "test", 1)
+    assert (timed.system, timed.engine, timed.search_name) == ("external", "command", "command")
+    assert time_batch(timed.loaded, ["a text"]).outputs == Vocabulary.load(tables.vocabulary).encode_target(["a text"])
+    timed.loaded.teacher.close()
 
 
 @pytest.mark.slow

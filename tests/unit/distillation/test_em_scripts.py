@@ -299,6 +299,8 @@ def test_guards_compare_the_choice_with_the_first_teachers_text(
         words = {word for text in texts for word in text["text"].split()}
         assert rows["distinct_words"][column] == len(words)
     assert rows["changed"]["value"] == sum(r["rank"] > 0 for r in chosen) / (TRAIN_PAIRS - 1)
+    facts = read_provenance(path)
+    assert facts["tokenizer"] == "13a" and facts["signature"].startswith("nrefs:1|") and "tok:13a" in facts["signature"]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_diagnostics_count_what_they_say(tmp_path: Path):
     assert scores["decoder_passes"].value == pytest.approx(1.5)
     assert "tokens:9" in scores["repeated_token_rate"].signature
     assert "reference words:8" in scores["length_ratio"].signature
+    assert "at the length limit, or of cut sources|outputs:" in scores["truncated_outputs"].signature
 
 
 def test_an_output_that_fits_any_source_scores_as_well_against_another_ones_references(tmp_path: Path):

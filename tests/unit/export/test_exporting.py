@@ -454,6 +454,23 @@ def test_the_difference_in_bleu_is_what_the_export_gains() -> None:
     )
     facts, _ = compare(right, wrong, Lines("file", ["source"], [["a b c d"]]))
     assert facts["bleu_difference"] == pytest.approx(facts["bleu"] - 100) and facts["bleu"] < 99
+    assert "tok:13a" in facts["bleu_signature"]
+
+
+def test_bleu_is_split_by_the_tokenizer_of_the_checkpoint_s_run_and_says_so(tmp_path: Path) -> None:
+    write_table(tmp_path / "corpus/test.a.parquet", CORPUS, corpus_table([1], ["a"], [["a b c d"]]))
+    (tmp_path / "source").write_text("a\n")
+    checkpoint = tmp_path / "systems/ctc/seed1"
+    system = Mock(translate=lambda _: [Output("a b c d", [6], False, 1)])
+    for written, tokenizer in (("{}", "auto"), ('{"evaluation": {"tokenizer": "char"}}', "char")):
+        (tmp_path / "config.json").write_text(written)
+        lines = [lines_of_run(checkpoint), parity.lines_of_file(tmp_path / "source", tmp_path / "source", checkpoint)]
+        assert [found.tokenizer for found in lines if found] == 2 * [tokenizer]
+    assert lines[0]
+    facts, _ = compare(system, system, lines[0])
+    assert facts["bleu_signature"].startswith("nrefs:1|") and "|tok:char|" in facts["bleu_signature"]
+    facts, _ = compare(system, system, Lines("file", ["source"], None))
+    assert facts["bleu_signature"] is None
 
 
 def test_a_beam_over_a_graph_is_no_longer_than_allowed() -> None:

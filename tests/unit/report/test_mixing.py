@@ -37,7 +37,7 @@ def arguments(tmp_path_factory):
             rows = read_table(path, TRAINING_LOG).to_pylist()
             for update in (100, 200):
                 if name == "ctc":
-                    rows += [row(update, "train", m, seed / 10) for m in mixing.SHARES]
+                    rows += [row(update, "train", m, seed / 10) for m in mixing.KEPT]
                 rows += [row(update, "valid", m, 9.0) for m in mixing.LOSSES]
             rows += [row(200, "average", "loss_raw", 2.0 * seed), row(200, "average", "loss_distilled", 1.0)]
             write_table(path, TRAINING_LOG, pa.Table.from_pylist(rows, schema=TRAINING_LOG.schema))
@@ -54,7 +54,7 @@ def test_shares_and_losses_are_means_over_seeds(arguments):
     ctc, vanilla = sorted(mixing.mixed_systems(inputs), key=lambda found: found.system)
     assert (ctc.system, ctc.recipe) == ("ctc", "union, self-paced by loss, hard")
     assert (vanilla.system, vanilla.recipe) == ("vanilla", "selective by cmlm")
-    assert {name: value.mean for name, value in ctc.shares.items()} == pytest.approx(dict.fromkeys(mixing.SHARES, 0.15))
+    assert {name: value.mean for name, value in ctc.shares.items()} == pytest.approx(dict.fromkeys(mixing.KEPT, 0.15))
     assert {name: value.mean for name, value in ctc.losses.items()} == {"loss_raw": 3.0, "loss_distilled": 1.0}
     assert vanilla.shares == {}
 

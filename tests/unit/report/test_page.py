@@ -465,6 +465,17 @@ def test_the_page_says_which_seed_was_timed(inputs):
     assert page.render(inputs, NO_FIGURES).count(", of the first seed") == 3
 
 
+def test_what_an_engine_cannot_run_is_below_the_sweep_with_its_reason(inputs):
+    facts = [
+        {"system": system, "seed": 1, "search": "x", "engine": "ctranslate2", "reason": "it <cannot>"}
+        for system in ("ctc", "dag")
+    ]
+    omitted = replace(inputs, latency_provenance={**inputs.latency_provenance, "omitted": facts})
+    line = "<li>in ctranslate2, since it &lt;cannot&gt;: ctc x, dag x</li>"
+    assert line in page.render(omitted, NO_FIGURES)
+    assert "Not timed" not in page.render(inputs, NO_FIGURES)
+
+
 def test_systems_with_the_same_output_share_a_line(inputs):
     outputs = {"teacher": "same", "ctc": "other", "dag": "same", "silent": ""}
     sample = Sample(id=1, source="s", references=["r"], outputs=outputs)

@@ -33,6 +33,11 @@ def names(systems: list[Ranked]) -> list[str]:
     return [system.key[0] for system in systems]
 
 
+BATCH = {
+    "precision": "float32", "batch_size": 1, "batch": 0, "sentences": 1, "source_characters": 9, "source_tokens": 3,
+    "target_tokens": 3, "model_seconds": 0.1, "total_seconds": 0.1, "processor_seconds": 0.1,
+}  # fmt: skip
+"""A timed batch."""
 SLOW, DEEP, MIDDLE, NEAR, FAST = (
     ranked("slow", 9.0, 0.5),
     ranked("deep", 5.0, 0.1),
@@ -171,6 +176,77 @@ def test_the_rival_has_a_line_and_what_is_faster_its_speed_over_it(inputs: Input
     assert "rival" not in verdict.advantage(slower, found)
 
 
+def without_search(inputs: Inputs, search: str) -> Inputs:
+    """A run whose teacher lacks a search."""
+    config = inputs.config.model_dump()
+    config["teacher"]["searches"].pop(search)
+    return replace(
+        inputs,
+        config=load_config(config),
+        latency=[row for row in inputs.latency if row["search"] != search],
+        scores=[row for row in inputs.scores if row["search"] != search],
+    )
+
+
+@pytest.mark.parametrize("searches", [("beam5", "greedy"), ("beam5",)])
+def test_a_run_without_a_shallow_rival_says_so_and_what_to_add(inputs: Inputs, searches: tuple[str, ...]) -> None:
+    """The teacher's greedy search at full depth is none, and where it has but a beam no rival is shown at all."""
+    run = inputs if "greedy" in searches else without_search(inputs, "greedy")
+    found = verdict.verdict(run)
+    assert found and found.no_rival and (found.rival is None) == ("greedy" not in searches)
+    layers = inputs.systems["teacher"].model.decoder_layers
+    assert f"fewer decoder layers than teacher ({layers}): add one with objective: autoregressive" in found.no_rival
+    text = verdict.lines(found, "report.html")
+    assert f"{found.no_rival}." in text and any("x faster: ctc" in line for line in text)
+    assert f"<strong>{found.no_rival}.</strong>" in page.render(run, NO_FIGURES)
+
+
+@pytest.mark.parametrize("deepest", [1, 6])
+def test_what_decodes_from_left_to_right_with_fewer_layers_is_the_rival(inputs: Inputs, deepest: int) -> None:
+    """A given checkpoint has the layers of its own description."""
+    config = inputs.config.model_dump()
+    config["students"]["shallow"] = config["teacher"]
+    rows = [{**row, "system": "shallow"} for row in inputs.latency if row["system"] == "teacher"]
+    description = {"model": {"encoder_layers": 6, "decoder_layers": deepest}}
+    checkpoints = {**inputs.checkpoints, Run("shallow", 1): Checkpoint(description=description)}
+    run = replace(inputs, config=load_config(config), latency=[*inputs.latency, *rows], checkpoints=checkpoints)
+    assert (verdict.no_rival(run) is None) == (deepest == 1)
+    teacher = Checkpoint(description={"model": {"encoder_layers": 12, "decoder_layers": 1}})
+    assert verdict.no_rival(replace(inputs, checkpoints={Run("teacher", 1): teacher})) is None, "nothing is shallower"
+
+
+def test_beside_an_external_teacher_a_rival_has_fewer_layers_in_its_decoder_than_in_its_encoder() -> None:
+    external = {"kind": "command", "arguments": ["cat"], "streams": True}
+    student: dict[str, object] = {"objective": "autoregressive", "data": "distilled"}
+    for layers, missing in ((3, True), (2, False)):
+        student["model"] = {"encoder_layers": 3, "decoder_layers": layers}
+        resolved = config(["teacher"]).model_dump() | {"teacher": None, "students": {"ar": student}}
+        run = Inputs(load_config(resolved | {"external_teacher": external}), latency=[])
+        (search, *_) = run.systems["ar"].searches
+        timed = [{"system": "ar", "seed": 1, "search": search, "engine": "torch", **BATCH}]
+        run = replace(run, latency=timed)
+        assert run.config.reference == ("external", "command")
+        assert ("fewer decoder layers than encoder layers" in str(verdict.no_rival(run))) == missing
+
+
+def test_outputs_that_the_engine_changes_are_in_the_line_and_many_are_doubted(inputs: Inputs) -> None:
+    """Scores are of torch's outputs."""
+    found = verdict.verdict(inputs)
+    assert found and found.best[-1].changed == (2, 30) and found.changed is None
+    (line,) = [line for line in verdict.lines(found, "report.html") if "x faster: ctc collapse" in line]
+    assert " ms in onnx int8 (7% of outputs changed), 7.0 MB" in line
+    for changed, doubted in ((6, False), (7, True)):
+        fact = {"system": "ctc", "seed": 1, "search": "collapse", "engine": "onnx", "sentences": 30, "changed": changed}
+        facts = {**inputs.latency_provenance, "changed_outputs": [fact]}
+        run = replace(inputs, latency_provenance=facts)
+        again = verdict.verdict(run)
+        assert again and bool(again.changed) == doubted
+        text = "\n".join(verdict.lines(again, "report.html"))
+        assert ("the engine changes many (23% of ctc collapse in onnx); retort export measures" in text) == doubted
+        assert ("changes many (23% of ctc collapse in onnx)" in page.render(run, NO_FIGURES)) == doubted
+    assert f"{100 * 2 / 30:.0f} % of outputs changed" in page.render(inputs, NO_FIGURES)
+
+
 def test_the_rival_is_named_once(inputs: Inputs) -> None:
     beam = [row for row in inputs.latency if (row["system"], row["search"]) == ("teacher", "beam5")]
     greedy = [row | {"search": "greedy", "total_seconds": row["total_seconds"] / 1.05} for row in beam]
@@ -256,8 +332,8 @@ def test_a_loaded_machine_is_named(inputs: Inputs) -> None:
     device = {"type": "cpu", "threads": 1}
     loaded = replace(inputs, latency=busy, latency_provenance={**inputs.latency_provenance, "device": device})
     found = verdict.verdict(loaded)
-    assert found and found.doubt and "loaded machine (by the clock all took 3.0 times" in found.doubt
-    assert "load 1.0 before" in found.doubt and f"{found.doubt}." in verdict.lines(found, "report.html")
+    assert found and found.loaded and "loaded machine (by the clock all took 3.0 times" in found.loaded
+    assert "load 1.0 before" in found.loaded and f"{found.loaded}." in verdict.lines(found, "report.html")
     assert verdict.doubt(inputs) is None
 
 

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from retort.config import OBJECTIVES, Axe, Ctc, Dag, Oaxe, Training
+from retort.config import OBJECTIVES, Autoregressive, Axe, Ctc, Dag, Oaxe, Training
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.errors import RetortError
 from retort.objectives.base import Step
@@ -141,6 +141,32 @@ def test_declared_parts_are_parts_of_the_loss(objective):
     step = Step(torch.Generator().manual_seed(0), progress=0.9)
     loss = load_objective(objective.name).compute(small_model(objective), batch, objective, step)
     assert all(0 <= float(loss.parts[declared.part]) <= 1 for declared in objective.untrained)
+
+
+NO_SHARES = {
+    "nll", "length", "divergence", "auxiliary", "parallel", "between", "taught", "f1", "precision", "brevity",
+}  # fmt: skip
+"""Parts of losses that are losses or scores."""
+
+
+@pytest.mark.parametrize(
+    "objective", [o for o in OBJECTIVES if not o.pretrains], ids=lambda objective: objective.objective_name()
+)
+def test_every_share_that_an_objective_logs_is_declared_and_so_in_the_report(objective):
+    import torch
+
+    from retort.objectives.base import load_objective
+    from retort.report.summary import SHARES
+    from tests.unit.fakes_training import small_model
+
+    options = objective(name=objective.objective_name())
+    batch = sequences(8, 1).batch(np.arange(8))
+    teacher = small_model(Autoregressive(name="autoregressive")).eval()
+    step = Step(torch.Generator().manual_seed(0), progress=0.5, teacher=teacher)
+    loss = load_objective(options.name).compute(small_model(options).train(), batch, options, step)
+    shares = loss.parts.keys() - NO_SHARES
+    assert set(options.counts) <= shares <= {*(declared.part for declared in options.untrained), *options.counts}
+    assert shares <= SHARES.keys() and all(0 <= float(loss.parts[share]) <= 1 for share in shares)
 
 
 # ---- a metric that does not rise ------------------------------------------------------------------------------------

@@ -647,3 +647,10 @@ def test_how_often_a_training_saves_is_given_to_it_and_decides_nothing() -> None
     assert often.system("teacher") != seldom.system("teacher")
     assert often.deciding("teacher") == seldom.deciding("teacher")
     assert often.deciding("teacher") != Options(planned({"training": {"warmup": 7}})).deciding("teacher")
+
+
+def test_the_files_of_a_learned_metric_are_those_of_its_command(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text("print()")
+    command = ["python", str(tmp_path / "worker.py"), "--model", "comet"]
+    plan = planned({"evaluation": {"learned": {"COMET": {"command": command}}}})
+    assert plan.learned_files("COMET") == [str(tmp_path / "worker.py")]

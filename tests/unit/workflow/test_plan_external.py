@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from retort.config import resolve
+import pytest
+
+from retort.config import ExternalTeacher, resolve
 from retort.data.runs import Run
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
@@ -69,16 +71,36 @@ def test_answers_depend_on_what_is_asked_and_judgements_on_how_they_are_judged()
     assert options.asked_about_tests() == options.asked_about_held_out() == asked
 
 
-def test_times_depend_on_the_device_and_answers_do_not() -> None:
-    model = {"kind": "ctranslate2", "path": "model"}
-    one, *others = (
-        Options(planned(external_teacher={**model, **keys})) for keys in ({}, {"device": "auto"}, {"batch_tokens": 64})
-    )
-    assert len({each.timed_about_tests() for each in (one, *others)}) == 3
-    assert len({each.asked_about_tests() for each in (one, *others)}) == 1
-    # runs without these keys time nothing again
-    for plan in (planned(), planned(external_teacher=None, teacher={"objective": {"name": "autoregressive"}})):
-        assert Options(plan).timed_about_tests() == Options(plan).asked_about_tests()
+OPENAI = {"kind": "openai", "base_url": "http://localhost:1/v1", "model": "m", "prompt": "{source}"}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "timing", "other"),
+    [
+        ({"kind": "ctranslate2", "path": "m"}, [{"device": "auto"}, {"batch_tokens": 64}], {}),
+        ({"kind": "transformers", "model": "m"}, [{"device": "cpu"}, {"batch_tokens": 64}], {}),
+        # the requests in flight, and the lines of one exchange
+        (OPENAI, [{"concurrency": 1}], {"retries": 2, "timeout": 5}),
+        (COMMAND, [{"lines": 1}], {"timeout": 5}),
+    ],
+)
+def test_times_depend_on_how_it_is_asked_and_answers_do_not(
+    teacher: dict[str, Any], timing: list[dict[str, Any]], other: dict[str, Any]
+) -> None:
+    usual, *timed, same = (Options(planned(external_teacher={**teacher, **keys})) for keys in ({}, *timing, other))
+    assert len({each.timed_about_tests() for each in (usual, *timed)}) == 1 + len(timing)
+    assert len({each.asked_about_tests() for each in (usual, *timed, same)}) == 1
+    assert usual.timed_about_tests() == same.timed_about_tests()
+
+
+def test_keys_that_change_times_are_of_those_that_change_no_answer() -> None:
+    kinds = get_args(get_args(ExternalTeacher)[0])
+    assert len(kinds) == 5 and all(kind.timing_keys <= kind.local_keys for kind in kinds)
+
+
+def test_without_an_external_teacher_nothing_is_asked_or_timed() -> None:
+    options = Options(planned(external_teacher=None, teacher={"objective": {"name": "autoregressive"}}))
+    assert options.timed_about_tests() == options.asked_about_tests() == "null"
 
 
 def test_answers_of_a_table_depend_on_the_table_of_their_split_alone() -> None:
