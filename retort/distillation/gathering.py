@@ -24,8 +24,8 @@ from retort.errors import RetortError
 PART_ROWS = 2 * ROW_GROUP_ROWS
 """Ids per part. A table in the order of ids is read once, another table once per part."""
 
-COMPARED = 100
-"""Outputs per part whose text is compared with their decoded tokens."""
+COMPARED = 1000
+"""Outputs per part, spread over it, whose text is compared with their decoded tokens."""
 
 
 class Rows:
@@ -76,6 +76,7 @@ class Gathered:
         """
         self.decoded, self.train, self.vocabulary = decoded, Rows([train], ENCODED), vocabulary
         self.names = names or decoded.paths
+        self._where = f"{self.names[0]}{f' and {len(self.names) - 1} more' if len(self.names) > 1 else ''}"
         self.ids = np.sort(self.train.column("id"))
         check_decoded(decoded.column("id"), self.ids, train=train, names=self.names)
         truncated, empty = decoded.column("truncated"), decoded.column("empty")
@@ -91,8 +92,7 @@ class Gathered:
             "kept": int((~truncated & ~empty & ~rejected).sum()),
         }
         if not self.counts["kept"]:
-            others = f" and {len(self.names) - 1} more" if len(self.names) > 1 else ""
-            raise RetortError(f"{self.names[0]}{others}: {self._nothing_left()}")
+            raise RetortError(f"{self._where}: {self._nothing_left()}")
 
     def _nothing_left(self) -> str:
         """Why no output can be trained on."""
@@ -127,22 +127,28 @@ class Gathered:
         """The tokens of each row; text without tokens is encoded."""
         tokens = decoded["tokens"]
         if not tokens.null_count:
-            self._check_tokens(tokens, decoded["text"])
+            self._check_tokens(decoded)
             return tokens
         if tokens.null_count < len(tokens):
-            raise RetortError(f"{self.names[0]}: some rows have tokens and some have none; decode this corpus again")
+            raise RetortError(f"{self._where}: some rows have tokens and some have none; decode this corpus again")
         return pa.chunked_array([self.vocabulary.encode_target(decoded["text"].to_pylist())], tokens.type)
 
-    def _check_tokens(self, tokens: pa.ChunkedArray, text: pa.ChunkedArray) -> None:
+    def _check_tokens(self, decoded: pa.Table) -> None:
         other = "it was decoded with another vocabulary: set vocabulary.path to that one"
-        if int(pc.max(pc.list_flatten(tokens)).as_py() or 0) >= self.vocabulary.target_size:
-            raise RetortError(
-                f"{self.names[0]}: holds token ids beyond the vocabulary's {self.vocabulary.target_size}; {other}"
-            )
-        decoded = self.vocabulary.decode_target(tokens[:COMPARED].to_pylist())
-        for here, there in zip(decoded, text[:COMPARED].to_pylist(), strict=True):
+        tokens, size = decoded["tokens"], self.vocabulary.target_size
+        bounds = pc.min_max(pc.list_flatten(tokens)).as_py()
+        for bound, what in (("min", "is negative"), ("max", f"is beyond the vocabulary's {size}")):
+            token = bounds[bound] or 0
+            if not 0 <= token < size:
+                row = next(row for row, ids in enumerate(tokens.to_pylist()) if token in ids)
+                advice = other if token >= size else "decode this corpus again"
+                raise RetortError(f"{self._where}: token {token} of id {decoded['id'][row]} {what}; {advice}")
+        last = len(decoded) - 1
+        compared = decoded.take(np.unique(np.linspace(0, last, min(COMPARED, len(decoded))).astype(np.int64)))
+        texts = self.vocabulary.decode_target(compared["tokens"].to_pylist())
+        for id_, here, there in zip(compared["id"].to_pylist(), texts, compared["text"].to_pylist(), strict=True):
             if here != there:
-                raise RetortError(f"{self.names[0]}: the tokens of {there!r} decode to {here!r}; {other}")
+                raise RetortError(f"{self._where}: the tokens of id {id_}, {there!r}, decode to {here!r}; {other}")
 
 
 def trainable(decoded: pa.Table) -> pa.ChunkedArray:

@@ -339,7 +339,7 @@ DAMAGES = {
     "missing": (lambda rows: rows[1:], r": 1 missing \[\d+\]; decode"),
     "duplicated": (lambda rows: [*rows, rows[0]], r"ids occur more than once: \[\d+\]"),
     "unknown": (lambda rows: [*rows, {**rows[0], "id": 10**6}], r": 1 unknown \[1000000\]; decode"),
-    "foreign tokens": (foreign, r"token ids beyond the vocabulary's 90"),
+    "foreign tokens": (foreign, r"token \d+ of id \d+ is beyond the vocabulary's 90"),
     "nothing usable": (lambda rows: [{**row, "truncated": True} for row in rows], r"cut at the length limit"),
 }
 

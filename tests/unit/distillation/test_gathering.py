@@ -105,7 +105,8 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
         (decoded(IDS[:-1]), r"0.parquet: its ids are not the 6 of .*: 1 missing \[11\]; decode"),
         (decoded([*IDS, 99]), r"0.parquet: its ids .*: 1 unknown \[99\]; decode"),
         (decoded([*IDS, 25]), r"0.parquet: ids occur more than once: \[25\]"),
-        (decoded(IDS, token=12), "0.parquet: holds token ids beyond"),
+        (decoded(IDS, token=12), r"0.parquet: token 12 of id 3 is beyond the vocabulary's 12; .* set vocabulary.path"),
+        (decoded(IDS, token=-1), "0.parquet: token -1 of id 3 is negative; decode"),
         (decoded(IDS, dict.fromkeys(IDS, "empty")), "0.parquet: all 6 outputs are empty or cut .* train it longer"),
         (
             decoded(IDS).set_column(
@@ -114,7 +115,7 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
             "all 6 outputs are rejected, .* Rejected: copied 5, ratio 1; .* external_teacher.filters",
         ),
     ],
-    ids=["missing", "unknown", "twice", "foreign", "flawed", "rejected"],
+    ids=["missing", "unknown", "twice", "foreign", "negative", "flawed", "rejected"],
 )
 def test_what_does_not_fit_is_refused(gathered, rows, message):
     with pytest.raises(RetortError, match=message):
@@ -127,13 +128,26 @@ def test_all_tables_of_outputs_that_train_nothing_are_meant(gathered):
         gathered(*halves)
 
 
-def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gathered):
-    rows = decoded(IDS)
-    foreign = rows.set_column(
-        rows.schema.get_field_index("text"), "text", pa.array(["ja", *rows["text"].to_pylist()[1:]])
-    )
-    with pytest.raises(RetortError, match=r"0.parquet: the tokens of 'ja' decode to '\d'; .* set vocabulary.path"):
+@pytest.mark.parametrize("first", [0, 3, 5])
+def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gathered, monkeypatch, first):
+    """Wherever in the table it begins."""
+    monkeypatch.setattr(gathering, "COMPARED", 3)
+    rows = decoded(sorted(IDS))
+    text = [*rows["text"].to_pylist()[:first], *["ja"] * (len(IDS) - first)]
+    foreign = rows.set_column(rows.schema.get_field_index("text"), "text", pa.array(text))
+    with pytest.raises(RetortError, match=r"0.parquet: the tokens of id \d+, 'ja', decode to '\d'; .* vocabulary.path"):
         list(gathered(foreign).pairs())
+
+
+def test_a_table_whose_columns_may_be_null_and_are_not_is_taken(tmp_path, train):
+    """What set_column and other programs leave."""
+    rows, path = decoded(IDS), tmp_path / "nullable.parquet"
+    write_table(path, TRANSLATIONS, rows)
+    nullable = pa.schema([field.with_nullable(True) for field in rows.schema], pq.read_schema(path).metadata)
+    pq.write_table(rows.cast(nullable), path)
+    found = Gathered(Rows([path], TRANSLATIONS, best=True), train, VOCABULARY)
+    assert [row["id"] for row in pa.concat_tables(found.pairs()).to_pylist()] == sorted(IDS)
+    assert pa.concat_tables(found.rows()).schema == TRANSLATIONS.schema
 
 
 def test_the_last_token_of_a_vocabulary_is_not_foreign(gathered):
