@@ -8,13 +8,15 @@ Tables are read by ranges of ids. In memory are one part of the text, and a few 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.config.training import WARNED
 from retort.data.ids import check_ids
 from retort.data.parquet import ROW_GROUP_ROWS, Table, iterate_table, read_between, read_provenance, read_table
 from retort.data.tables import ENCODED
@@ -26,6 +28,10 @@ PART_ROWS = 2 * ROW_GROUP_ROWS
 
 COMPARED = 1000
 """Outputs per part, spread over it, whose text is compared with their decoded tokens."""
+
+_REMEDY = (
+    "train the teacher longer where its validation scores are low, and raise model.max_length where sources are longer"
+)
 
 
 class Rows:
@@ -66,13 +72,19 @@ class Gathered:
     rejected."""
 
     def __init__(
-        self, decoded: Rows, train: Path | str, vocabulary: Vocabulary, names: Sequence[Path | str] | None = None
+        self,
+        decoded: Rows,
+        train: Path | str,
+        vocabulary: Vocabulary,
+        names: Sequence[Path | str] | None = None,
+        max_untrained: float = 1.0,
     ) -> None:
         """``decoded`` has the columns id, tokens, text, truncated and empty, perhaps rejected, and each id of ``train``
         once.
 
         Errors name the files ``names``; default: those of ``decoded``. Raises RetortError if ids are missing, unknown
-        or repeated, or if no pair would be left.
+        or repeated, if no pair would be left, or if a larger share than ``max_untrained`` is empty or cut; what filters
+        reject is left out on purpose.
         """
         self.decoded, self.train, self.vocabulary = decoded, Rows([train], ENCODED), vocabulary
         self.names = names or decoded.paths
@@ -93,6 +105,12 @@ class Gathered:
         }
         if not self.counts["kept"]:
             raise RetortError(f"{self._where}: {self._nothing_left()}")
+        flawed = len(self.ids) - self.counts["kept"] - self.counts.get("rejected", 0)
+        if flawed > max_untrained * len(self.ids):
+            raise RetortError(
+                f"{self._where}: {flawed:,} of {len(self.ids):,} outputs train nothing ({_flaws(self.counts)}). At "
+                f"most {100 * max_untrained:g} % are allowed by training.max_untrained; {_REMEDY}"
+            )
 
     def _nothing_left(self) -> str:
         """Why no output can be trained on."""
@@ -149,6 +167,22 @@ class Gathered:
         for id_, here, there in zip(compared["id"].to_pylist(), texts, compared["text"].to_pylist(), strict=True):
             if here != there:
                 raise RetortError(f"{self._where}: the tokens of id {id_}, {there!r}, decode to {here!r}; {other}")
+
+
+def left_out_warning(text: Path | str, counts: Mapping[str, Any]) -> str | None:
+    """A warning where more than a twentieth of the outputs are left out of the training text ``text``. ``counts`` are
+    those of ``Gathered``."""
+    left_out = counts["pairs"] - counts["kept"]
+    if left_out <= WARNED * counts["pairs"]:
+        return None
+    share = 100 * left_out / counts["pairs"]
+    return f"{text}: {share:.3g} % of {counts['pairs']:,} outputs train nothing ({_flaws(counts)}); {_REMEDY}"
+
+
+def _flaws(counts: Mapping[str, Any]) -> str:
+    """The flaws of outputs, an output with two under both."""
+    flaws = {"cut at the length limit": "truncated", "empty": "empty", "rejected by filters": "rejected"}
+    return ", ".join(f"{counts[flaw]:,} {what}" for what, flaw in flaws.items() if counts.get(flaw))
 
 
 def trainable(decoded: pa.Table) -> pa.ChunkedArray:

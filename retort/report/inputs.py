@@ -47,6 +47,7 @@ class Paths:
     config: Path
     corpus: Path | None = None
     encoding: Sequence[Path] = ()
+    gathered: Sequence[Path] = ()
     scores: Sequence[Path] = ()
     comparison: Path | None = None
     latency: Path | None = None
@@ -139,6 +140,8 @@ class Inputs:
     facts: dict[str, Any] = field(default_factory=dict)
     cleaning: list[Row] = field(default_factory=list)
     encoding: list[Row] = field(default_factory=list)
+    gathered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By the path of a training text made of outputs: how many outputs there are, and how many are left out."""
     scores: list[Row] = field(default_factory=list)
     comparison: list[Row] = field(default_factory=list)
     baseline: str = ""
@@ -233,6 +236,7 @@ def read_inputs(paths: Paths) -> Inputs:
         inputs.checkpoints[run] = _checkpoint(directory / MODEL_DESCRIPTION)
     for path in paths.encoding:
         inputs.encoding += _rows(inputs, path, ENCODING)
+    inputs.gathered = {str(path): read_provenance(path) for path in paths.gathered}
     if paths.corpus:
         _read_corpus(inputs, paths.corpus)
         _read_samples(inputs, paths.corpus, paths.translations)

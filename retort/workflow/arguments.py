@@ -23,6 +23,17 @@ def count(text: str) -> int:
     return value
 
 
+def share(text: str) -> float:
+    """An argparse ``type``: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not between 0 and 1")
+    return value
+
+
 def available_cores() -> int:
     """Those that this process may use: a container or SLURM may have given it some of the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

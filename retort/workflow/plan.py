@@ -393,6 +393,15 @@ class Plan:
         given = [f"{self.layout.root}/distilled/encoding.parquet"] if trains and self.given_outputs() else []
         return [f"{self.layout.root}/encoded/encoding.parquet", *given]
 
+    def gathered(self) -> list[str]:
+        """Training texts made of outputs, of the systems that are trained here."""
+        systems = [
+            name
+            for name, section in self.config.systems.items()
+            if not section.checkpoint and section.data not in ("raw", "references")
+        ]
+        return list(dict.fromkeys(self.training_text(run.system, run.seed) for run in self.runs(systems)))
+
     def pretraining(self) -> list[str]:
         """The checkpoint of the pre-trained model, if there is one."""
         if self.config.pretraining is None:

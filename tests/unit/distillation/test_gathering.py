@@ -11,7 +11,7 @@ from retort.data import parquet
 from retort.data.parquet import write_table
 from retort.data.tables import ENCODED, TRANSLATIONS
 from retort.distillation import gathering
-from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
+from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids, left_out_warning
 from retort.errors import RetortError
 
 IDS = [40, 3, 17, 8, 25, 11]
@@ -120,6 +120,42 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
 def test_what_does_not_fit_is_refused(gathered, rows, message):
     with pytest.raises(RetortError, match=message):
         list(gathered(rows).pairs())
+
+
+@pytest.mark.parametrize(
+    ("flaws", "error"),
+    [
+        ({3: "empty", 8: "truncated"}, None),
+        ({3: "empty", 8: "truncated", 11: "truncated"}, None),
+        (
+            {3: "empty", 8: "truncated", 11: "truncated", 17: "truncated"},
+            r"0.parquet: 4 of 6 outputs train nothing \(3 cut at the length limit, 1 empty\). At most 50 % are allowed "
+            r"by training.max_untrained; train the teacher longer",
+        ),
+    ],
+)
+def test_more_outputs_without_use_than_are_allowed_are_an_error(tmp_path, train, flaws, error):
+    write_table(tmp_path / "0.parquet", TRANSLATIONS, decoded(IDS, flaws))
+    rows = Rows([tmp_path / "0.parquet"], TRANSLATIONS)
+    if error is None:
+        assert Gathered(rows, train, VOCABULARY, max_untrained=0.5).counts["kept"] == 6 - len(flaws)
+        return
+    with pytest.raises(RetortError, match=error):
+        Gathered(rows, train, VOCABULARY, max_untrained=0.5)
+
+
+def test_what_filters_reject_is_left_out_on_purpose_and_warned_of(tmp_path, train):
+    rejected = pa.array(["copied"] * 5 + [None])
+    rows = decoded(IDS).set_column(TRANSLATIONS.names.index("rejected"), "rejected", rejected)
+    write_table(tmp_path / "0.parquet", TRANSLATIONS, rows)
+    found = Gathered(Rows([tmp_path / "0.parquet"], TRANSLATIONS), train, VOCABULARY, max_untrained=0.5)
+    assert "83.3 % of 6 outputs train nothing (5 rejected by filters);" in left_out_warning("a", found.counts)
+
+
+@pytest.mark.parametrize(("kept", "warned"), [(1000, False), (950, False), (949, True), (1, True)])
+def test_above_a_twentieth_without_use_there_is_a_warning(kept, warned):
+    counts = {"pairs": 1000, "truncated": 1000 - kept, "empty": 0, "kept": kept}
+    assert bool(left_out_warning("distilled/encoded.parquet", counts)) == warned
 
 
 def test_all_tables_of_outputs_that_train_nothing_are_meant(gathered):

@@ -736,11 +736,15 @@ def test_the_report_begins_with_warnings_of_cleaning_trainings_and_ncm():
     inputs.multimodality = [
         {"system": "ctc", "data": "raw", "seed": 1, "sentences": 0, "infeasible": 7, "tokens": 0, "nats": 0.0}
     ]
+    inputs.gathered = {"distilled/encoded.parquet": {"pairs": 1000, "truncated": 90, "empty": 10, "kept": 900}}
     html = page.render(inputs, NO_FIGURES)
     for text in (
         "12 % are &lt;pairs&gt;",
         "train: cleaning takes 20 % of the pairs, most as ratio",
         "no NCM: none of 7",
+        "distilled/encoded.parquet: 10 % of 1,000 outputs train nothing (90 cut at the length limit, 10 empty); train",
     ):
         assert html.index(text) < html.index("<section")
+    row = '<th scope="row">distilled/encoded.parquet</th><td>1\N{THIN SPACE}000</td><td>90</td><td>10</td><td>0</td>'
+    assert f"{row}<td>900</td>" in html[html.index('id="corpus"') :]
     assert 'id="warnings"' not in page.render(Inputs(config(["teacher", "ctc"])), NO_FIGURES)

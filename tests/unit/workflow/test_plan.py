@@ -121,6 +121,17 @@ def test_there_is_distilled_text_where_a_teacher_makes_it_or_it_is_given() -> No
     assert planned(given).distilled() == encoded
 
 
+def test_texts_made_of_outputs_are_those_that_are_trained_on_here() -> None:
+    students = {"raw": VANILLA, "ctc": CTC, "mixed": SELECTIVE, "given": {**CTC, "checkpoint": "x"}}
+    assert planned().gathered() == planned({"students": {"raw": VANILLA, "given": students["given"]}}).gathered() == []
+    assert planned({"students": students}).gathered() == [f"{R}/distilled/encoded.parquet", f"{R}/mixed/train.parquet"]
+    assert planned(EM, ended(3, 2)).gathered() == [
+        f"{R}/em/iteration1/train.parquet",
+        *(f"{R}/em/iteration2/seed{seed}/{name}.parquet" for name in ("selected", "train") for seed in (1, 2)),
+        *(f"{R}/em/iteration3/seed1/{name}.parquet" for name in ("selected", "train")),
+    ]
+
+
 def test_the_loop_goes_as_far_as_the_guards_let_it() -> None:
     plan = planned(EM, ended(2, 1))
     assert [plan.loop_reaches(t, 1) for t in range(4)] == [True, True, False, False]
