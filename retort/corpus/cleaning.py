@@ -99,10 +99,11 @@ def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | 
     return verdicts
 
 
-def counts(verdicts: Verdicts) -> dict[str, int]:
-    """Number of pairs read, kept, and dropped by each reason."""
+def counts(verdicts: Verdicts, repeats: int = 0) -> dict[str, int]:
+    """Number of pairs read, kept, and dropped by each reason; ``repeats`` more were dropped as duplicates before."""
     pairs = np.bincount(verdicts, minlength=len(REASONS))
-    return {READ: len(verdicts), **{reason: int(pairs[code]) for reason, code in _CODE.items()}}
+    pairs[_CODE["duplicate"]] += repeats
+    return {READ: int(pairs.sum()), **{reason: int(pairs[code]) for reason, code in _CODE.items()}}
 
 
 def loss_warning(split: str, counts: Mapping[str, int]) -> str | None:
