@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retort.config import EXTERNAL, Config, System, metric_named
 from retort.config.load import load_config
+from retort.corpus.cleaning import PRETRAINING
 from retort.data.files import read_text
 from retort.data.parquet import Table, read_provenance, read_table
 from retort.data.references import references_of
@@ -48,6 +49,7 @@ class Paths:
     corpus: Path | None = None
     encoding: Sequence[Path] = ()
     gathered: Sequence[Path] = ()
+    pretraining: Sequence[Path] = ()
     scores: Sequence[Path] = ()
     comparison: Path | None = None
     latency: Path | None = None
@@ -240,6 +242,9 @@ def read_inputs(paths: Paths) -> Inputs:
     if paths.corpus:
         _read_corpus(inputs, paths.corpus)
         _read_samples(inputs, paths.corpus, paths.translations)
+    for path in paths.pretraining:
+        lines = read_provenance(path)["lines"]
+        inputs.cleaning += [{"split": PRETRAINING, "reason": reason, "pairs": n} for reason, n in lines.items()]
     if paths.benchmarks:
         inputs.stages = read_stages(paths.benchmarks)
     if paths.dag:

@@ -132,6 +132,17 @@ def test_texts_made_of_outputs_are_those_that_are_trained_on_here() -> None:
     ]
 
 
+def test_the_text_to_pre_train_on_is_one_that_a_system_starts_from() -> None:
+    student = {"objective": {"name": "bang"}, "training": {"warm_start": "pretrained"}}
+    pretraining = {"vocabulary": {"joint": True}, "pretraining": {}}
+    text = [f"{R}/pretraining/train.parquet"]
+    assert (
+        planned({**pretraining, "students": {"a": student, "b": student}, "seeds": [1, 2]}).pretraining_text() == text
+    )
+    assert planned({**pretraining, "students": {"a": {**student, "checkpoint": "x"}}}).pretraining_text() == []
+    assert planned(pretraining).pretraining_text() == planned().pretraining_text() == []
+
+
 def test_the_loop_goes_as_far_as_the_guards_let_it() -> None:
     plan = planned(EM, ended(2, 1))
     assert [plan.loop_reaches(t, 1) for t in range(4)] == [True, True, False, False]
