@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from retort.config import Grid, resolve
+from retort.config import GeneratedCorpus, Grid, resolve
 from retort.data.runs import Run
 from retort.workflow.layout import Layout
 from retort.workflow.modules import Modules
@@ -512,13 +512,34 @@ def test_options_of_the_text() -> None:
     assert Options(planned()).lengths()[0::2] == ["--max-length"]
     assert options.held_out("x") == ["--held-out", "9", "--output-held-out", "x"]
     assert options.shard("2-of-4") == ["--shard", "1", "--shards", "4"]
-    assert options.language() == ["--language", options.section("corpus", without={"mirror"})]
+    assert options.language() == ["--language", options.section("corpus")]
     pair = {"source": [{"location": "a"}], "target": [{"location": "b"}]}
     text = {"corpus": {"kind": "text", "train": pair, "valid": pair, "tests": {"one": pair}}}
     assert Options(planned(text)).language() == []
     assert options.beam_size() == 5
     assert Options(planned({"distillation": {"search": {"kind": "greedy"}}})).beam_size() == 1
     assert options.data("teacher") == "raw"
+
+
+class Elsewhere(GeneratedCorpus):
+    """A kind with a key of its own about where this machine has the text."""
+
+    local_keys = frozenset({"place"})
+    place: str | None = None
+
+
+def test_keys_of_this_machine_decide_nothing_of_the_corpus() -> None:
+    pair = {"source": [{"location": "a"}], "target": [{"location": "b"}]}
+    text = {"kind": "text", "train": pair, "carve": {}}
+    here, there = (Options(planned({"corpus": {**text, "mirror": mirror}})) for mirror in ("here", "there"))
+    assert here.corpus() == there.corpus() and "here" not in here.corpus() and "here" in here.section("corpus")
+    plans = [planned() for _ in range(2)]
+    for plan, place in zip(plans, ("here", "there"), strict=True):
+        plan.config = plan.config.model_copy(update={"corpus": Elsewhere(kind="generated", place=place)})
+    one, other = map(Options, plans)
+    assert one.corpus() == other.corpus() and json.loads(one.corpus())["train_pairs"] == 8000
+    assert one.language() == ["--language", one.corpus()]
+    assert json.loads(one.section("corpus"))["place"] == "here"
 
 
 def test_a_section_has_only_what_is_asked_for_and_no_null_that_is_the_default() -> None:
