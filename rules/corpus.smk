@@ -16,17 +16,17 @@ rule prepare_corpus:
         script=script("prepare_corpus"),
         code=code("prepare_corpus", modules.corpus),
         contents=contents_of(plan.corpus_texts),
-        corpus=section("corpus", without={"mirror"}),
         # A mirror holds the same texts, so another one must not run anything again: Snakemake does not track a parameter
-        # that takes the output as an argument.
-        mirror=lambda wildcards, output: options.mirror(),
+        # that takes the output as an argument. What decides the result is the next one.
+        corpus=lambda wildcards, output: options.section("corpus"),
+        deciding=of_job(options.corpus),
         cleaning=section("cleaning"),
         directory=directory_of("output.train"),
     message:
         "Read, clean and split the corpus"
     shell:
         "python {params.script:q} --corpus {params.corpus:q} --cleaning {params.cleaning:q}"
-        " {params.mirror:q} --output {params.directory:q} 2> {log:q}"
+        " --output {params.directory:q} 2> {log:q}"
 
 
 rule train_vocabulary:

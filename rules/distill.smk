@@ -56,6 +56,8 @@ rule gather_distilled:
         code=code("gather_distilled"),
         contents=contents_of(layout.vocabulary, plan.given_outputs),
         vocabulary=directory_of("input.vocabulary"),
+        # Another bound changes no text: Snakemake does not track a parameter that takes the output as an argument.
+        max_untrained=lambda wildcards, output: run_config.training.max_untrained,
         held_out=[],
         encoding=lambda wildcards, output: [
             "--output-encoding",
@@ -68,7 +70,8 @@ rule gather_distilled:
     shell:
         "python {params.script:q} --shards {input.shards:q} --train {input.train:q}"
         " --vocabulary {params.vocabulary:q} --output-translations {output.translations:q}"
-        " --output-encoded {output.encoded:q} {params.held_out:q} {params.encoding:q} 2> {log:q}"
+        " --max-untrained {params.max_untrained} --output-encoded {output.encoded:q}"
+        " {params.held_out:q} {params.encoding:q} 2> {log:q}"
 
 
 # For systems on interpolated text: all that the beam holds, and of that what is nearest to the reference.
@@ -106,11 +109,13 @@ rule gather_interpolated:
         contents=contents_of(layout.vocabulary),
         vocabulary=directory_of("input.vocabulary"),
         tokenizer=run_config.evaluation.tokenizer,
+        max_untrained=lambda wildcards, output: run_config.training.max_untrained,
     message:
         "Choose the hypotheses that are nearest to the references"
     shell:
         "python {params.script:q} --shards {input.shards:q} --corpus {input.corpus:q} --train {input.train:q}"
-        " --vocabulary {params.vocabulary:q} --tokenizer {params.tokenizer} --output {output.encoded:q} 2> {log:q}"
+        " --vocabulary {params.vocabulary:q} --tokenizer {params.tokenizer} --max-untrained {params.max_untrained}"
+        " --output {output.encoded:q} 2> {log:q}"
 
 
 # For systems on mixed text: the references and the teacher's translations side by side.

@@ -49,6 +49,8 @@ rule build_report:
         corpus=f"{R}/corpus/{CORPUS_DESCRIPTION}",
         cleaning=f"{R}/corpus/{CLEANING_TABLE}",
         encoding=of_job(plan.encodings),
+        gathered=of_job(plan.gathered),
+        pretraining=of_job(plan.pretraining_text),
         tests=TESTS,
         scores=of_job(plan.scores),
         comparison=f"{R}/scores/comparison.parquet",
@@ -119,7 +121,8 @@ rule build_report:
         "Build the report"
     shell:
         "python {params.script:q} --config {input.config:q} --corpus {params.corpus:q}"
-        " --encoding {input.encoding:q} --scores {input.scores:q}"
+        " --encoding {input.encoding:q} --gathered {input.gathered:q} --pretraining {input.pretraining:q}"
+        " --scores {input.scores:q}"
         " --comparison {input.comparison:q} --latency {input.latency:q} --logs {input.logs:q}"
         " --multimodality {input.multimodality:q} --guards {input.guards:q}"
         " --judgement {input.judgement:q}"

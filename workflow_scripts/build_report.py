@@ -28,6 +28,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--config", type=Path, required=True, help="the run's resolved config, JSON")
     result.add_argument("--corpus", type=Path, help="directory of prepare_corpus")
     result.add_argument("--encoding", type=Path, nargs="*", default=[], help="encoding tables")
+    result.add_argument("--gathered", type=Path, nargs="*", default=[], help="training texts made of outputs")
+    result.add_argument("--pretraining", type=Path, nargs="*", default=[], help="encoded text to pre-train on")
     result.add_argument("--scores", type=Path, nargs="*", default=[], help="scores tables")
     result.add_argument("--comparison", type=Path, help="comparison table")
     result.add_argument("--latency", type=Path, help="latency table")

@@ -23,7 +23,7 @@ from retort.data.parquet import read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, ENCODED, GUARDS, SELECTION, TRANSLATIONS
 from retort.distillation.gathering import check_decoded, trainable
-from retort.distillation.guards import guards_table, measure, verdicts
+from retort.distillation.guards import guards_table, impossible_warnings, measure, verdicts
 from retort.distillation.likelihood import log_likelihoods
 from retort.errors import RetortError
 from retort.evaluation.metrics import Score, score
@@ -98,6 +98,8 @@ def main(args: argparse.Namespace) -> None:
     table = guards_table(rows, args.iteration, args.seed)
     write_table(args.output, GUARDS, data=table, provenance=facts)
     logging.info("%s", {row["metric"]: row["value"] for row in rows})
+    for warning in impossible_warnings(table):
+        logging.warning("%s", warning)
     logging.info("%s", verdicts(table)[args.seed] or "all bounds are met")
 
 

@@ -11,8 +11,8 @@ from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODED, ENCODING, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
-from retort.distillation.gathering import Gathered, Rows, check_sources, filtered, held_out_ids
-from retort.workflow.arguments import count
+from retort.distillation.gathering import Gathered, Rows, check_sources, filtered, held_out_ids, left_out_warning
+from retort.workflow.arguments import count, share
 from retort.workflow.scripting import run_script
 
 
@@ -22,6 +22,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
     arguments.add_argument("--held-out", type=count, default=0, help="pairs that are kept from training (default 0)")
+    arguments.add_argument(
+        "--max-untrained", type=share, default=1.0, help="largest share of empty or cut outputs (default: any)"
+    )
     arguments.add_argument("--output-translations", type=Path, required=True)
     arguments.add_argument("--output-encoded", type=Path, required=True)
     arguments.add_argument("--output-held-out", type=Path, help="encoded table of the pairs kept from training")
@@ -33,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     distilled = Rows(args.shards, TRANSLATIONS, best=True)
     sources = check_sources(args.shards[0], args.train)
-    gathered = Gathered(distilled, args.train, Vocabulary.load(args.vocabulary))
+    gathered = Gathered(distilled, args.train, Vocabulary.load(args.vocabulary), max_untrained=args.max_untrained)
     counts = gathered.counts
     origin = {"decoding": read_provenance(args.shards[0]), "train": file_digest(args.train), "sources": sources}
     facts = provenance(**origin, **counts)
@@ -52,8 +55,9 @@ def main(args: argparse.Namespace) -> None:
         write_table(args.output_encoding, ENCODING, ENCODING.of_rows([row]), provenance=facts)
     write_table(args.output_translations, TRANSLATIONS, data=gathered.rows(), provenance=facts)
     logging.info("%s", counts)
-    if warning := unknown_warning("distilled", targets):
-        logging.warning("%s", warning)
+    for warning in (left_out_warning(args.output_encoded, counts), unknown_warning("distilled", targets)):
+        if warning:
+            logging.warning("%s", warning)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, ENCODED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
-from retort.distillation.gathering import Gathered, Rows
+from retort.distillation.gathering import Gathered, Rows, left_out_warning
 from retort.distillation.interpolation import nearest_to_references
 from retort.distillation.selection import candidate_groups
 from retort.evaluation.tokenizers import chosen_tokenizer, load_tokenizer
+from retort.workflow.arguments import share
 from retort.workflow.scripting import run_script
 
 
@@ -33,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--train", type=Path, required=True, help="encoded table of the training pairs")
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory")
     arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of BLEU")
+    arguments.add_argument(
+        "--max-untrained", type=share, default=1.0, help="largest share of empty or cut outputs (default: any)"
+    )
     arguments.add_argument("--output", type=Path, required=True)
     return arguments
 
@@ -65,7 +69,11 @@ def main(args: argparse.Namespace) -> None:
     try:
         rows = write_table(path, TRANSLATIONS, nearest())
         gathered = Gathered(
-            Rows([path], TRANSLATIONS), args.train, vocabulary=Vocabulary.load(args.vocabulary), names=args.shards
+            Rows([path], TRANSLATIONS),
+            args.train,
+            vocabulary=Vocabulary.load(args.vocabulary),
+            names=args.shards,
+            max_untrained=args.max_untrained,
         )
         counts = gathered.counts | {"first": first, "sentence_bleu": bleu / rows}
         facts = provenance(
@@ -75,6 +83,8 @@ def main(args: argparse.Namespace) -> None:
     finally:
         path.unlink(missing_ok=True)
     logging.info("%s", counts)
+    if warning := left_out_warning(args.output, counts):
+        logging.warning("%s", warning)
 
 
 if __name__ == "__main__":

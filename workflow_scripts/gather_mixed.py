@@ -14,7 +14,7 @@ from retort.data.parquet import read_provenance, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import CORPUS, MIXED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
-from retort.distillation.gathering import Gathered, Rows
+from retort.distillation.gathering import Gathered, Rows, left_out_warning
 from retort.distillation.mixing import mix, similarities
 from retort.workflow.scripting import run_script
 
@@ -45,6 +45,8 @@ def main(args: argparse.Namespace) -> None:
     )
     write_table(args.output, MIXED, data=parts, provenance=facts)
     logging.info("%s", counts)
+    if warning := left_out_warning(args.output, counts):
+        logging.warning("%s", warning)
 
 
 def similarity(ids: np.ndarray, translations: Rows, corpus: Rows) -> np.ndarray:

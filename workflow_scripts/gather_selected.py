@@ -10,7 +10,7 @@ from retort.data.parquet import read_provenance, read_table, write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import ENCODED, GUARDS, SELECTION
 from retort.data.vocabulary import Vocabulary
-from retort.distillation.gathering import Gathered, Rows
+from retort.distillation.gathering import Gathered, Rows, left_out_warning
 from retort.distillation.guards import verdicts
 from retort.errors import RetortError
 from retort.workflow.scripting import run_script
@@ -34,6 +34,8 @@ def main(args: argparse.Namespace) -> None:
     facts = provenance(selection=read_provenance(args.selected[0]), train=file_digest(args.train), **gathered.counts)
     write_table(args.output, ENCODED, data=gathered.pairs(), provenance=facts)
     logging.info("%s", gathered.counts)
+    if warning := left_out_warning(args.output, gathered.counts):
+        logging.warning("%s", warning)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ docs/extending.md.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
@@ -47,10 +48,14 @@ class CorpusSection(Section):
         """Names of the test sets."""
         return ("test",)
 
+    def named_texts(self) -> Iterator[tuple[str, TextSource]]:
+        """Every text that it reads, with its key below the section; none where it reads none."""
+        yield from ()
+
     @property
     def texts(self) -> tuple[TextSource, ...]:
-        """Every text that it reads; none where it reads none."""
-        return ()
+        """The same without the keys."""
+        return tuple(text for _, text in self.named_texts())
 
     @property
     def unreferenced(self) -> tuple[str, ...]:
@@ -266,10 +271,19 @@ class TextCorpus(CorpusSection):
         return tuple(self.tests) or ("test",)
 
     @property
-    def texts(self) -> tuple[TextSource, ...]:
-        """Texts of train, valid and tests; not the ready splits, which only a mirror has."""
-        pairs = [self.train, *([self.valid] if self.valid else []), *self.tests.values()]
-        return (*(text for pair in pairs for text in [*pair.source, *pair.others]), *self.monolingual)
+    def pairs(self) -> dict[str, TextPair]:
+        """The splits by their keys; not the ready ones, which only a mirror has."""
+        valid = {"valid": self.valid} if self.valid else {}
+        return {"train": self.train, **valid, **{f"tests.{name}": pair for name, pair in self.tests.items()}}
+
+    def named_texts(self) -> Iterator[tuple[str, TextSource]]:
+        """Texts of the splits, and monolingual ones."""
+        for split, pair in self.pairs.items():
+            for side in ("source", "target", "references"):
+                for number, text in enumerate(getattr(pair, side)):
+                    yield f"{split}.{side}[{number}]", text
+        for number, text in enumerate(self.monolingual):
+            yield f"monolingual[{number}]", text
 
     @property
     def unreferenced(self) -> tuple[str, ...]:

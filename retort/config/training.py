@@ -12,6 +12,8 @@ from retort.config.tokenizers import Tokenizer
 
 CHANGES_NO_WEIGHT = {"checkpoint_minutes"}
 """Keys of ``Training`` that decide nothing of what is trained."""
+WARNED = 0.05
+"""Share of a text that trains nothing, above which there is a warning."""
 
 
 class Training(Section):
@@ -65,7 +67,8 @@ class Training(Section):
     """A training with a larger share of pairs, or of target tokens, that train nothing ends with an error: pairs longer
     than the model at once; targets that do not fit into the slots, and tokens that an objective leaves out, at the
     first validation after they were counted. Above a twentieth there is a warning. Objectives that leave out tokens on
-    purpose allow more of them: axe a fifth without a warning, oaxe nine tenths. 1: never an error."""
+    purpose allow more of them: axe a fifth without a warning, oaxe nine tenths. The run's own value, in the section
+    training, also bounds the teacher's outputs that are empty or cut at the length limit. 1: never an error."""
     checkpoint_minutes: float = Field(5.0, gt=0, le=10_000_000)
     """Minutes between saves of the training state."""
     warm_start: Name = "none"

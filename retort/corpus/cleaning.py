@@ -20,6 +20,8 @@ from retort.data.references import references_of
 from retort.data.tables import CORPUS
 from retort.data.writing import count_words, length_ratio
 
+PRETRAINING = "pretraining"
+"""In the place of a split: monolingual text, which is counted in lines."""
 KEPT = "kept"
 READ = "read"
 REASONS = (KEPT, "empty", "too_long", "ratio", "duplicate", "leak", "not_drawn")
@@ -99,20 +101,23 @@ def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | 
     return verdicts
 
 
-def counts(verdicts: Verdicts) -> dict[str, int]:
-    """Number of pairs read, kept, and dropped by each reason."""
+def counts(verdicts: Verdicts, repeats: int = 0) -> dict[str, int]:
+    """Number of pairs read, kept, and dropped by each reason; ``repeats`` more were dropped as duplicates before."""
     pairs = np.bincount(verdicts, minlength=len(REASONS))
-    return {READ: len(verdicts), **{reason: int(pairs[code]) for reason, code in _CODE.items()}}
+    pairs[_CODE["duplicate"]] += repeats
+    return {READ: int(pairs.sum()), **{reason: int(pairs[code]) for reason, code in _CODE.items()}}
 
 
 def loss_warning(split: str, counts: Mapping[str, int]) -> str | None:
-    """A warning where cleaning takes more than a tenth of a split; what the draw leaves out is no loss."""
+    """A warning where cleaning takes more than a tenth of a split, or of the text to pre-train on; what the draw leaves
+    out is no loss."""
     dropped = {reason: n for reason, n in counts.items() if reason in _DROPPING and n}
     share = sum(dropped.values()) / max(1, counts[READ])
     if share <= _LOSS:
         return None
     most = max(dropped, key=lambda reason: dropped[reason])
-    return f"{split}: cleaning takes {100 * share:.0f} % of the pairs, most as {most}; see docs/corpus.md"
+    unit = "lines" if split == PRETRAINING else "pairs"
+    return f"{split}: cleaning takes {100 * share:.0f} % of the {unit}, most as {most}; see docs/corpus.md"
 
 
 def kept(verdicts: Verdicts) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import Cleaning
-from retort.corpus.cleaning import HeldOut, text_hash
+from retort.corpus.cleaning import PRETRAINING, READ, HeldOut, loss_warning, text_hash
 from retort.data.parquet import ROW_GROUP_ROWS, iterate_table, write_table
 from retort.data.spool import Spool
 from retort.data.tables import CORPUS, ENCODED
@@ -38,11 +38,11 @@ def prepare_monolingual(
 ) -> dict[str, int]:
     """Write the ENCODED tables train.parquet and valid.parquet, whose targets are their sources, into ``output``.
 
-    Returns the number of lines kept, dropped by each reason, and cut. Lines that are a side of the ``held_out`` CORPUS
-    tables are dropped if the rules drop leaks. ``block_tokens`` is the longest block without eos; ``valid_blocks``
-    validation blocks are spread evenly over the text. Memory: 8 bytes per block; its tokens are mapped from a file in
-    the directory for temporary files. Raises RetortError if there are no more blocks than those, or if that directory
-    has no room.
+    Returns the number of lines read, kept, dropped by each reason, and cut. Lines that are a side of the ``held_out``
+    CORPUS tables are dropped if the rules drop leaks. ``block_tokens`` is the longest block without eos;
+    ``valid_blocks`` validation blocks are spread evenly over the text. Memory: 8 bytes per block; its tokens are mapped
+    from a file in the directory for temporary files. Raises RetortError if there are no more blocks than those, or if
+    that directory has no room.
     """
     held_out_texts = HeldOut()
     for path in held_out if rules.drop_leaks else ():
@@ -57,6 +57,8 @@ def prepare_monolingual(
     count = len(ends) - 1
     summary = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
     log.info("%s blocks of lines: %s", f"{count:,}", summary)
+    if warning := loss_warning(PRETRAINING, counts):
+        log.warning("%s", warning)
     if count <= valid_blocks:
         raise RetortError(
             f"pretraining: {count} blocks for {valid_blocks} of validation and at least one of training (lines: "
@@ -78,7 +80,7 @@ def both_sides(corpus: Path) -> Iterator[str]:
 
 
 def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Counter[str]) -> Iterator[str]:
-    """The lines that the rules keep; all are counted by reason in ``counts``. Memory: some 100 bytes per
+    """The lines that the rules keep; all are counted in ``counts``, as read and by reason. Memory: some 100 bytes per
     line, for its hash, if duplicates are dropped."""
     seen: set[int] = set()
     for line in lines:
@@ -95,7 +97,7 @@ def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Coun
             reason = "kept"
         if rules.drop_duplicates:
             seen.add(digest)
-        counts[reason] += 1
+        counts.update((READ, reason))
         if reason == "kept":
             yield line
 

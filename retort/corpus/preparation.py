@@ -19,7 +19,7 @@ from retort.config import Cleaning, CorpusSection, Draw
 from retort.config.files import mirror_directory
 from retort.corpus import cleaning
 from retort.corpus.downloads import CACHE
-from retort.corpus.raw import kind_of, parts_where
+from retort.corpus.raw import RawCorpus, kind_of, parts_where
 from retort.data.files import move, write_json
 from retort.data.parquet import write_table
 from retort.data.references import references_of
@@ -51,7 +51,7 @@ def prepare_corpus(
         kind = kind_of(settings)
         mirror = mirror_directory(mirror, settings.mirror_directory)
         raw = kind.read_corpus(settings, staging, mirror=mirror, cache=CACHE)
-        counts = _clean(raw.tables, rules, draw=settings.draw, staging=staging, provenance=provenance)
+        counts = _clean(raw, rules, draw=settings.draw, staging=staging, provenance=provenance)
         clean = {split: staging / table_name(split) for split in raw.tables}
         facts = {
             "kind": settings.kind,
@@ -70,9 +70,10 @@ def prepare_corpus(
 
 
 def _clean(
-    raw: Mapping[str, Path], rules: Cleaning, draw: Draw | None, staging: Path, provenance: dict[str, Any]
+    corpus: RawCorpus, rules: Cleaning, draw: Draw | None, staging: Path, provenance: dict[str, Any]
 ) -> dict[str, Any]:
     """Write the clean tables and the cleaning table; returns facts about them."""
+    raw = corpus.tables
     held_out = cleaning.HeldOut()
     facts: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, int]] = {}
@@ -82,7 +83,7 @@ def _clean(
             verdicts = cleaning.judge_training(raw[TRAIN], rules, held_out, draw=draw)
         else:
             verdicts = cleaning.judge_held_out(raw[split])
-        counts[split] = cleaning.counts(verdicts)
+        counts[split] = cleaning.counts(verdicts, corpus.repeats if split == TRAIN else 0)
         if not counts[split][cleaning.KEPT]:
             raise RetortError(f"corpus: no pair of {split} is left after cleaning: {_in_words(counts[split])}")
         log.info("%s: %s", split, _in_words(counts[split]))

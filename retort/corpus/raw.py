@@ -29,6 +29,8 @@ class RawCorpus:
     """CORPUS table of each split: train, valid and the test sets, in the order of their description."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What ``corpus.json`` has of the texts that were read."""
+    repeats: int = 0
+    """Pairs of train that are in no table, because valid or a test set has them: duplicates to the cleaning table."""
 
 
 class CorpusKind(Protocol):
@@ -58,20 +60,14 @@ def write_raw(staging: Path, split: str, pairs: Iterable[tuple[str, list[str]]])
     return path
 
 
-def all_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Sources and references of all rows of a CORPUS table."""
-    for part in iterate_table(path, CORPUS):
-        yield from zip(part.column("source").to_pylist(), references_of(part), strict=True)
-
-
-def rows_where(path: Path, mask: np.ndarray) -> Iterator[tuple[str, list[str]]]:
-    """Sources and references of the rows of a CORPUS table for which ``mask`` is true."""
-    for part in parts_where(path, mask):
+def rows_of(parts: Iterable[pa.Table]) -> Iterator[tuple[str, list[str]]]:
+    """Sources and references of all rows of parts of a CORPUS table."""
+    for part in parts:
         yield from zip(part.column("source").to_pylist(), references_of(part), strict=True)
 
 
 def parts_where(path: Path, mask: np.ndarray) -> Iterator[pa.Table]:
-    """The same rows as parts of a CORPUS table, with their ids."""
+    """The rows of a CORPUS table for which ``mask`` is true, in parts, with their ids."""
     first = 0
     for part in iterate_table(path, CORPUS):
         yield part.filter(pa.array(mask[first : first + part.num_rows]))

@@ -68,13 +68,13 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
     there is no such file.
     """
     origin: Literal["file", "download", "mirror"] = "file"
-    path, member, layout = Path(source.location), source.member, source.layout
+    path, member = Path(source.location), source.member
     if is_address(source.location):
         if mirror is not None:
             origin = "mirror"
             path = in_mirror(source, mirror) or _not_in_mirror(source, mirror)
             member = member if _is_archive(path) else None
-            layout = "lines" if source.mirror_name else layout
+            source = mirrored(source)
         else:
             origin = "download"
             path = download(source.location, cache)
@@ -87,9 +87,14 @@ def locate(source: TextSource, mirror: Path | None, cache: Path) -> Text:
         sha256=source.sha256,
         member=member,
         column=source.column,
-        layout=layout,
+        layout=source.layout,
         field=source.field or "",
     )
+
+
+def mirrored(source: TextSource) -> TextSource:
+    """``source`` as a mirror holds it: under a name of its own, the lines that were extracted from the file."""
+    return source.model_copy(update={"layout": "lines", "field": None}) if source.mirror_name else source
 
 
 def in_mirror(source: TextSource, mirror: Path) -> Path | None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from retort.config import TextCorpus, TextPair, TextSource
 from retort.corpus import carving
-from retort.corpus.raw import RawCorpus, all_rows, rows_where, write_raw
-from retort.corpus.sources import TextReader, in_mirror, locate, read_pairs, readers
+from retort.corpus.raw import RawCorpus, parts_where, rows_of, write_raw
+from retort.corpus.sources import TextReader, in_mirror, locate, mirrored, read_pairs, readers
+from retort.data.parquet import iterate_table
+from retort.data.tables import CORPUS
 from retort.filenames import TRAIN, VALID
 
 log = logging.getLogger(__name__)
@@ -22,7 +24,7 @@ def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache:
     ready = _ready_splits(settings, mirror)
     splits = ready or {TRAIN: settings.train, **({VALID: settings.valid} if settings.valid else {}), **settings.tests}
     located = {split: readers(pair, None if ready else mirror, cache) for split, pair in splits.items()}
-    tables, facts = {}, []
+    tables, facts, repeats = {}, [], 0
     for split, pairs in located.items():
         tables[split] = write_raw(staging, split, read_pairs(pairs))
         for source, target in pairs:
@@ -36,16 +38,17 @@ def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache:
         split_of = carving.carve(tables[TRAIN], settings.carve)
         whole = tables[TRAIN].rename(staging / "raw.whole.parquet")
         tables = {
-            split: write_raw(staging, split, rows_where(whole, split_of == code))
+            split: write_raw(staging, split, rows_of(parts_where(whole, split_of == code)))
             for code, split in enumerate(carving.SPLITS)
         }
+        repeats = int((split_of == carving.REPEAT).sum())
     if settings.monolingual:
         alone = [TextReader(locate(text, mirror, cache)) for text in settings.monolingual]
         paired = tables[TRAIN].rename(staging / "raw.paired.parquet")
         sources = ((line, list[str]()) for reader in alone for line in reader)
-        tables[TRAIN] = write_raw(staging, TRAIN, itertools.chain(all_rows(paired), sources))
+        tables[TRAIN] = write_raw(staging, TRAIN, itertools.chain(rows_of(iterate_table(paired, CORPUS)), sources))
         facts += [{"split": TRAIN, "side": "monolingual", **_text_facts(reader, False)} for reader in alone]
-    return RawCorpus(tables, {"texts": facts})
+    return RawCorpus(tables, {"texts": facts}, repeats)
 
 
 def describe_corpus(settings: TextCorpus, tables: Mapping[str, Path]) -> dict[str, Any]:
@@ -71,9 +74,7 @@ def _ready_splits(settings: TextCorpus, mirror: Path | None) -> dict[str, TextPa
 
 def _of_mirror(text: TextSource, mirror: Path) -> TextSource | None:
     path = in_mirror(text, mirror)
-    # under a name of its own the mirror holds the lines that were extracted from the file
-    plain = {"layout": "lines", "field": None} if text.mirror_name else {}
-    return None if path is None else text.model_copy(update={"location": str(path), **plain})
+    return None if path is None else mirrored(text).model_copy(update={"location": str(path)})
 
 
 def _text_facts(reader: TextReader, ready: bool) -> dict[str, Any]:
@@ -83,6 +84,7 @@ def _text_facts(reader: TextReader, ready: bool) -> dict[str, Any]:
         "read_from": "mirror" if ready else text.origin,
         "member": text.member,
         "column": text.column,
+        "layout": text.layout,
         "field": text.field or None,
         "sha256": reader.sha256,
         "checked": text.sha256 is not None,

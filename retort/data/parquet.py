@@ -23,6 +23,7 @@ from retort.errors import RetortError
 
 ROW_GROUP_ROWS = 65_536
 METADATA_KEY = b"retort"
+_REMEDY = "expected none: run the stage that writes the table again, or correct it"
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,19 @@ def _stored(names: list[str], lacking: Mapping[str, Any]) -> list[str]:
     return [name for name in names if name not in lacking]
 
 
-def _with_lacking(data: pa.Table, table: Table, names: list[str], lacking: Mapping[str, Any]) -> pa.Table:
-    """``data`` with the named columns, those that its version lacks filled in."""
+def _completed_and_checked(
+    data: pa.Table, table: Table, path: Path | str, *, names: list[str], lacking: Mapping[str, Any], first: int = 0
+) -> pa.Table:
+    """The named columns with the table's schema, those that the file's version lacks filled in. ``first`` is the row of
+    the file with which ``data`` begins. Raises RetortError if ``data`` does not fit."""
     for column in table.columns:
         if column.name in lacking and column.name in names:
             values = pa.repeat(pa.scalar(lacking[column.name], column.type), data.num_rows)
             data = data.append_column(column.name, values)
-    return data.select(names)
+    data = data.select(names)
+    _check(data, table, path=Path(path), columns=names, first=first)
+    # another program may have written nullable columns, and parts that differ in that cannot be put together
+    return data.cast(pa.schema([table.schema.field(name) for name in names]))
 
 
 def read_table(path: Path | str, table: Table, columns: list[str] | None = None) -> pa.Table:
@@ -153,20 +160,19 @@ def read_table(path: Path | str, table: Table, columns: list[str] | None = None)
     names = columns or table.names
     with _readable(path):
         data = file.read(columns=_stored(names, lacking))
-    data = _with_lacking(data, table, names=names, lacking=lacking)
-    _check(data, table, path=Path(path), columns=columns)
-    return data
+    return _completed_and_checked(data, table, path, names=names, lacking=lacking)
 
 
 def iterate_table(path: Path | str, table: Table, rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
     """Stream a table in parts of at most ``rows`` rows, each part checked."""
     file, lacking = _open(path, table)
     batches = file.iter_batches(batch_size=rows, columns=_stored(table.names, lacking))
+    first = 0
     with _readable(path):
         for batch in batches:
-            part = _with_lacking(pa.Table.from_batches([batch]), table, names=table.names, lacking=lacking)
-            _check(part, table, Path(path))
-            yield part
+            part = pa.Table.from_batches([batch])
+            yield _completed_and_checked(part, table, path, names=table.names, lacking=lacking, first=first)
+            first += part.num_rows
 
 
 def iterate_shard(path: Path | str, table: Table, shard: int, shards: int, rows: int) -> Iterator[pa.Table]:
@@ -192,13 +198,14 @@ def read_between(path: Path | str, table: Table, first: int, last: int, columns:
     """Stream the rows with ids from ``first`` to ``last``; row groups that cannot hold any are not read."""
     file, lacking = _open(path, table)
     place = file.metadata.schema.names.index("id")
+    start = 0
     for number in range(file.num_row_groups):
-        ids = file.metadata.row_group(number).column(place).statistics
+        group = file.metadata.row_group(number)
+        ids, first_row, start = group.column(place).statistics, start, start + group.num_rows
         if ids is not None and ids.has_min_max and ids.min <= last and ids.max >= first:
             with _readable(path):
                 part = file.read_row_group(number, columns=_stored(columns, lacking))
-            part = _with_lacking(part, table, names=columns, lacking=lacking)
-            _check(part, table, path=Path(path), columns=columns)
+            part = _completed_and_checked(part, table, path, names=columns, lacking=lacking, first=first_row)
             yield part.filter(pc.and_(pc.greater_equal(part["id"], first), pc.less_equal(part["id"], last)))
 
 
@@ -230,7 +237,7 @@ def _completed(data: pa.Table, table: Table) -> pa.Table:
     return data
 
 
-def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None = None) -> None:
+def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None = None, first: int = 0) -> None:
     wanted = [c for c in table.columns if columns is None or c.name in columns]
     for column in wanted:
         if column.name not in data.column_names:
@@ -239,8 +246,11 @@ def _check(data: pa.Table, table: Table, path: Path, columns: list[str] | None =
         if not _same_type(values.type, column.type):
             raise RetortError(f"{path}: column {column.name!r} is {values.type}, expected {column.type}")
         if values.null_count and not column.nullable:
-            row = values.is_null().to_pylist().index(True)
-            raise RetortError(f"{path}: column {column.name!r} is null in row {row}; it must not be")
+            row = first + values.is_null().to_pylist().index(True)
+            raise RetortError(f"{path}: column {column.name!r} is null in row {row}; {_REMEDY}")
+        if pa.types.is_list(column.type) and pc.list_flatten(values).null_count:
+            row = first + next(row for row, items in enumerate(values.to_pylist()) if None in (items or ()))
+            raise RetortError(f"{path}: column {column.name!r} has a list with a null in row {row}; {_REMEDY}")
 
 
 def _same_type(actual: pa.DataType, expected: pa.DataType) -> bool:

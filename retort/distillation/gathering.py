@@ -8,13 +8,15 @@ Tables are read by ranges of ids. In memory are one part of the text, and a few 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retort.config.training import WARNED
 from retort.data.ids import check_ids
 from retort.data.parquet import ROW_GROUP_ROWS, Table, iterate_table, read_between, read_provenance, read_table
 from retort.data.tables import ENCODED
@@ -24,8 +26,12 @@ from retort.errors import RetortError
 PART_ROWS = 2 * ROW_GROUP_ROWS
 """Ids per part. A table in the order of ids is read once, another table once per part."""
 
-COMPARED = 100
-"""Outputs per part whose text is compared with their decoded tokens."""
+COMPARED = 1000
+"""Outputs per part, spread over it, whose text is compared with their decoded tokens."""
+
+_REMEDY = (
+    "train the teacher longer where its validation scores are low, and raise model.max_length where sources are longer"
+)
 
 
 class Rows:
@@ -66,16 +72,23 @@ class Gathered:
     rejected."""
 
     def __init__(
-        self, decoded: Rows, train: Path | str, vocabulary: Vocabulary, names: Sequence[Path | str] | None = None
+        self,
+        decoded: Rows,
+        train: Path | str,
+        vocabulary: Vocabulary,
+        names: Sequence[Path | str] | None = None,
+        max_untrained: float = 1.0,
     ) -> None:
         """``decoded`` has the columns id, tokens, text, truncated and empty, perhaps rejected, and each id of ``train``
         once.
 
         Errors name the files ``names``; default: those of ``decoded``. Raises RetortError if ids are missing, unknown
-        or repeated, or if no pair would be left.
+        or repeated, if no pair would be left, or if a larger share than ``max_untrained`` is empty or cut; what filters
+        reject is left out on purpose.
         """
         self.decoded, self.train, self.vocabulary = decoded, Rows([train], ENCODED), vocabulary
         self.names = names or decoded.paths
+        self._where = f"{self.names[0]}{f' and {len(self.names) - 1} more' if len(self.names) > 1 else ''}"
         self.ids = np.sort(self.train.column("id"))
         check_decoded(decoded.column("id"), self.ids, train=train, names=self.names)
         truncated, empty = decoded.column("truncated"), decoded.column("empty")
@@ -91,8 +104,13 @@ class Gathered:
             "kept": int((~truncated & ~empty & ~rejected).sum()),
         }
         if not self.counts["kept"]:
-            others = f" and {len(self.names) - 1} more" if len(self.names) > 1 else ""
-            raise RetortError(f"{self.names[0]}{others}: {self._nothing_left()}")
+            raise RetortError(f"{self._where}: {self._nothing_left()}")
+        flawed = len(self.ids) - self.counts["kept"] - self.counts.get("rejected", 0)
+        if flawed > max_untrained * len(self.ids):
+            raise RetortError(
+                f"{self._where}: {flawed:,} of {len(self.ids):,} outputs train nothing ({_flaws(self.counts)}). At "
+                f"most {100 * max_untrained:g} % are allowed by training.max_untrained; {_REMEDY}"
+            )
 
     def _nothing_left(self) -> str:
         """Why no output can be trained on."""
@@ -127,22 +145,44 @@ class Gathered:
         """The tokens of each row; text without tokens is encoded."""
         tokens = decoded["tokens"]
         if not tokens.null_count:
-            self._check_tokens(tokens, decoded["text"])
+            self._check_tokens(decoded)
             return tokens
         if tokens.null_count < len(tokens):
-            raise RetortError(f"{self.names[0]}: some rows have tokens and some have none; decode this corpus again")
+            raise RetortError(f"{self._where}: some rows have tokens and some have none; decode this corpus again")
         return pa.chunked_array([self.vocabulary.encode_target(decoded["text"].to_pylist())], tokens.type)
 
-    def _check_tokens(self, tokens: pa.ChunkedArray, text: pa.ChunkedArray) -> None:
+    def _check_tokens(self, decoded: pa.Table) -> None:
         other = "it was decoded with another vocabulary: set vocabulary.path to that one"
-        if int(pc.max(pc.list_flatten(tokens)).as_py() or 0) >= self.vocabulary.target_size:
-            raise RetortError(
-                f"{self.names[0]}: holds token ids beyond the vocabulary's {self.vocabulary.target_size}; {other}"
-            )
-        decoded = self.vocabulary.decode_target(tokens[:COMPARED].to_pylist())
-        for here, there in zip(decoded, text[:COMPARED].to_pylist(), strict=True):
+        tokens, size = decoded["tokens"], self.vocabulary.target_size
+        bounds = pc.min_max(pc.list_flatten(tokens)).as_py()
+        for bound, what in (("min", "is negative"), ("max", f"is beyond the vocabulary's {size}")):
+            token = bounds[bound] or 0
+            if not 0 <= token < size:
+                row = next(row for row, ids in enumerate(tokens.to_pylist()) if token in ids)
+                advice = other if token >= size else "decode this corpus again"
+                raise RetortError(f"{self._where}: token {token} of id {decoded['id'][row]} {what}; {advice}")
+        last = len(decoded) - 1
+        compared = decoded.take(np.unique(np.linspace(0, last, min(COMPARED, len(decoded))).astype(np.int64)))
+        texts = self.vocabulary.decode_target(compared["tokens"].to_pylist())
+        for id_, here, there in zip(compared["id"].to_pylist(), texts, compared["text"].to_pylist(), strict=True):
             if here != there:
-                raise RetortError(f"{self.names[0]}: the tokens of {there!r} decode to {here!r}; {other}")
+                raise RetortError(f"{self._where}: the tokens of id {id_}, {there!r}, decode to {here!r}; {other}")
+
+
+def left_out_warning(text: Path | str, counts: Mapping[str, Any]) -> str | None:
+    """A warning where more than a twentieth of the outputs are left out of the training text ``text``. ``counts`` are
+    those of ``Gathered``."""
+    left_out = counts["pairs"] - counts["kept"]
+    if left_out <= WARNED * counts["pairs"]:
+        return None
+    share = 100 * left_out / counts["pairs"]
+    return f"{text}: {share:.3g} % of {counts['pairs']:,} outputs train nothing ({_flaws(counts)}); {_REMEDY}"
+
+
+def _flaws(counts: Mapping[str, Any]) -> str:
+    """The flaws of outputs, an output with two under both."""
+    flaws = {"cut at the length limit": "truncated", "empty": "empty", "rejected by filters": "rejected"}
+    return ", ".join(f"{counts[flaw]:,} {what}" for what, flaw in flaws.items() if counts.get(flaw))
 
 
 def trainable(decoded: pa.Table) -> pa.ChunkedArray:

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import Guards
+from retort.config.training import WARNED
 from retort.data.tables import GUARDS
 
 LENGTH, DISTINCT, QUALITY, LIKELIHOOD = "length", "distinct_words", "BLEU", "log_likelihood"
-CHANGED, CANDIDATES, GAIN = "changed", "candidates", "gain"
+CHANGED, CANDIDATES, GAIN, IMPOSSIBLE = "changed", "candidates", "gain", "impossible"
 MEANING = {
     LENGTH: "mean length in tokens",
     DISTINCT: "distinct words",
@@ -24,7 +25,8 @@ MEANING = {
     LIKELIHOOD: "log p per token under the first teacher, nats",
     CHANGED: "share of sources whose choice is not the first candidate",
     CANDIDATES: "distinct candidates per source",
-    GAIN: "score of the choice minus that of the first candidate, nats per sentence",
+    IMPOSSIBLE: "share of sources without a possible candidate, of which the first one is taken",
+    GAIN: "score of the choice minus that of the first candidate, nats per sentence, where both are possible",
 }
 
 
@@ -55,9 +57,21 @@ def measure(
         (LIKELIHOOD, likelihood, first_likelihood, first_likelihood - guards.likelihood),
         (CHANGED, float((selection["rank"].to_numpy() > 0).mean()), None, None),
         (CANDIDATES, float(selection["candidates"].to_numpy().mean()), None, None),
+        (IMPOSSIBLE, float(np.isneginf(score).mean()), None, None),
         (GAIN, float((score[finite] - first_score[finite]).mean()) if finite.any() else 0.0, None, None),
     )
     return [dict(zip(("metric", "value", "first", "least"), row, strict=True)) for row in rows]
+
+
+def impossible_warnings(table: pa.Table) -> list[str]:
+    """Warnings, one per seed of a GUARDS table, where many sources have no possible candidate."""
+    return [
+        f"EM iteration {row['iteration']} (seed {row['seed']}): for {100 * row['value']:.3g} % of the sources no "
+        f"candidate is possible under the models that choose, and the first one was taken; give the parallel model "
+        f"more slots (objective.upsampling), or raise model.max_length"
+        for row in table.to_pylist()
+        if row["metric"] == IMPOSSIBLE and row["value"] > WARNED
+    ]
 
 
 def missed(rows: Iterable[dict[str, Any]]) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from retort.config import EXTERNAL, Config, System, metric_named
 from retort.config.load import load_config
+from retort.corpus.cleaning import PRETRAINING
 from retort.data.files import read_text
 from retort.data.parquet import Table, read_provenance, read_table
 from retort.data.references import references_of
@@ -47,6 +48,8 @@ class Paths:
     config: Path
     corpus: Path | None = None
     encoding: Sequence[Path] = ()
+    gathered: Sequence[Path] = ()
+    pretraining: Sequence[Path] = ()
     scores: Sequence[Path] = ()
     comparison: Path | None = None
     latency: Path | None = None
@@ -139,6 +142,8 @@ class Inputs:
     facts: dict[str, Any] = field(default_factory=dict)
     cleaning: list[Row] = field(default_factory=list)
     encoding: list[Row] = field(default_factory=list)
+    gathered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By the path of a training text made of outputs: how many outputs there are, and how many are left out."""
     scores: list[Row] = field(default_factory=list)
     comparison: list[Row] = field(default_factory=list)
     baseline: str = ""
@@ -233,9 +238,13 @@ def read_inputs(paths: Paths) -> Inputs:
         inputs.checkpoints[run] = _checkpoint(directory / MODEL_DESCRIPTION)
     for path in paths.encoding:
         inputs.encoding += _rows(inputs, path, ENCODING)
+    inputs.gathered = {str(path): read_provenance(path) for path in paths.gathered}
     if paths.corpus:
         _read_corpus(inputs, paths.corpus)
         _read_samples(inputs, paths.corpus, paths.translations)
+    for path in paths.pretraining:
+        lines = read_provenance(path)["lines"]
+        inputs.cleaning += [{"split": PRETRAINING, "reason": reason, "pairs": n} for reason, n in lines.items()]
     if paths.benchmarks:
         inputs.stages = read_stages(paths.benchmarks)
     if paths.dag:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from retort.config import em_student, em_teacher
 from retort.data.runs import Run
-from retort.distillation.guards import CHANGED, DISTINCT, LENGTH, LIKELIHOOD, QUALITY, verdicts
+from retort.distillation.guards import CHANGED, DISTINCT, IMPOSSIBLE, LENGTH, LIKELIHOOD, QUALITY, verdicts
 from retort.evaluation.significance import Spread, spread
 from retort.report.inputs import Inputs
 from retort.report.summary import Difference, difference, score_spreads
@@ -44,6 +44,9 @@ class Iteration:
     guards: dict[str, tuple[Spread, Spread]]
     """Of the candidates chosen for this iteration, and of the first teacher's translations, by metric."""
     changed: Spread | None
+    """Share of the choices that are not the first candidate."""
+    impossible: Spread | None
+    """Share of the sources without a candidate that the parallel model can produce."""
 
     @property
     def valid(self) -> Spread | None:
@@ -96,6 +99,7 @@ def iterations(inputs: Inputs, test_set: str) -> list[Iteration]:
                 teacher=_teacher(inputs, scores, t),
                 guards=_guards(inputs, t),
                 changed=_guard(inputs, t, CHANGED),
+                impossible=_guard(inputs, t, IMPOSSIBLE),
             )
         )
     return result

@@ -12,6 +12,8 @@ from retort.config import OBJECTIVES
 from retort.corpus.cleaning import loss_warning
 from retort.corpus.encoding import unknown_warning
 from retort.data.runs import Run
+from retort.distillation.gathering import left_out_warning
+from retort.distillation.guards import impossible_warnings
 from retort.evaluation.diagnostics import BREVITY
 from retort.evaluation.runs import counterparts, data_pairs
 from retort.evaluation.significance import Spread, spread
@@ -222,14 +224,16 @@ def logged_means(inputs: Inputs, split: str, metrics: Iterable[str]) -> dict[str
 
 
 def warnings(inputs: Inputs) -> list[tuple[str, str]]:
-    """What a reader should know first, as (where, what): of the corpus, of trainings in the config's order, of NCM."""
+    """What a reader should know first, as (where, what): of the corpus, the EM loop, trainings, NCM."""
     counts: dict[str, dict[str, int]] = {}
     for row in inputs.cleaning:
         counts.setdefault(row["split"], {})[row["reason"]] = row["pairs"]
     lost = [warning for split, pairs in counts.items() if (warning := loss_warning(split, pairs))]
     runs = inputs.runs_in_order(inputs.checkpoints)
     unknown = [unknown_warning(row["split"], row) for row in inputs.encoding if row["side"] == "target"]
-    found = [("corpus", warning) for warning in [*lost, *unknown] if warning]
+    left_out = [left_out_warning(text, text_counts) for text, text_counts in inputs.gathered.items()]
+    found = [("corpus", warning) for warning in [*lost, *unknown, *left_out] if warning]
+    found += [("em", warning) for table in inputs.guards for warning in impossible_warnings(table)]
     found += [(str(run), warning) for run in runs for warning in inputs.checkpoints[run].warnings]
     found += [
         (str(Run(row["system"], row["seed"])), f"no NCM: none of {row['infeasible']} pairs fits into the model's slots")

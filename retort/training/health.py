@@ -8,12 +8,11 @@ from typing import Any
 
 from retort.config import ObjectiveSection, Training
 from retort.config.objective_base import Untrained
+from retort.config.training import WARNED
 from retort.data.batches import ROOM_FOR_PAIRS, EncodedCorpus
 from retort.errors import RetortError
 
 LONG = Untrained("", "pairs longer than the model", ROOM_FOR_PAIRS)
-WARNED = 0.05
-"""Share that trains nothing, above which there is a warning."""
 EARLY = 5
 """Validations after which a metric that has not risen is warned about for the first time."""
 

@@ -25,12 +25,21 @@ def count(text: str) -> int:
 
 def points(text: str) -> float:
     """An argparse ``type``: points of BLEU, from 0 to 100."""
+    return _from_zero(text, 100)
+
+
+def share(text: str) -> float:
+    """An argparse ``type``: a number from 0 to 1."""
+    return _from_zero(text, 1)
+
+
+def _from_zero(text: str, highest: float) -> float:
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text[:40]} is not between 0 and 100")
+    if not 0 <= value <= highest:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not between 0 and {highest}")
     return value
 
 

@@ -87,11 +87,7 @@ class Options:
 
     def language(self) -> list[str]:
         """--language SECTION where the right translations are known."""
-        return (
-            ["--language", self.section("corpus", without={"mirror"})]
-            if self.config.corpus.knows_right_translations
-            else []
-        )
+        return ["--language", self.corpus()] if self.config.corpus.knows_right_translations else []
 
     def decoder(self) -> list[str]:
         """System, seed and search of the teacher's translations, which are columns of their table."""
@@ -180,6 +176,10 @@ class Options:
         fields = type(section).model_fields.items()
         value |= {key: None for key, field in fields if key not in {*value, *without} and field.default is not None}
         return as_json({key: value[key] for key in keys or value if key in value})
+
+    def corpus(self) -> str:
+        """Of the corpus, what its tables depend on."""
+        return self.section("corpus", without=self.config.corpus.local_keys)
 
     def pretraining(self, key: str) -> str:
         """A key of the section pretraining, as JSON."""

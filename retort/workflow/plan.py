@@ -397,6 +397,22 @@ class Plan:
         given = [f"{self.layout.root}/distilled/encoding.parquet"] if trains and self.given_outputs() else []
         return [f"{self.layout.root}/encoded/encoding.parquet", *given]
 
+    def gathered(self) -> list[str]:
+        """Training texts made of outputs, of the systems that are trained here."""
+        systems = [
+            name
+            for name, section in self.config.systems.items()
+            if not section.checkpoint and section.data not in ("raw", "references")
+        ]
+        return list(dict.fromkeys(self.training_text(run.system, run.seed) for run in self.runs(systems)))
+
+    def pretraining_text(self) -> list[str]:
+        """The text that a model of this run is pre-trained on, if others start from that model."""
+        trained = [name for name, section in self.config.systems.items() if not section.checkpoint]
+        starts = (self.starting_run(run.system, run.seed) for run in self.runs(trained))
+        used = {start for start in starts if start and start.system == PRETRAINED}
+        return [self.training_text(PRETRAINED, s.seed) for s in used if not self.config.trained[PRETRAINED].checkpoint]
+
     def pretraining(self) -> list[str]:
         """The checkpoint of the pre-trained model, if there is one."""
         if self.config.pretraining is None:

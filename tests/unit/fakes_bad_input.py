@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 
 from retort import cli
 from retort.config import Model
-from retort.data.parquet import METADATA_KEY
+from retort.data.parquet import METADATA_KEY, read_table, write_table
+from retort.data.tables import ENCODED, TRANSLATIONS
 from retort.data.vocabulary import Vocabulary
 from retort.models.build import build_model
 from retort.models.checkpoint import save_checkpoint
@@ -29,6 +30,7 @@ from tests.unit.fakes_runs import SHAPE, TEACHER, Tables
 from workflow_scripts import (
     decode_shard,
     encode_corpus,
+    gather_distilled,
     prepare_corpus,
     train_system,
 )
@@ -222,6 +224,45 @@ def export(*options: object, name: str = "student") -> Given:
         house.folder / "bundle",
         *options,
     ]
+
+
+def outputs(change: Callable[[list[dict[str, Any]]], None]) -> Given:
+    """A table of a teacher's outputs for 300 pairs, changed."""
+
+    def given(house: House) -> Arguments:
+        vocabulary, pairs = (
+            Vocabulary.load(house.tables.vocabulary),
+            read_table(house.tables.encoded / "train.parquet", ENCODED).to_pylist(),
+        )
+        pairs = [{**pair, "id": id_} for id_, pair in enumerate(pairs * 5)]
+        train, shard = house.folder / "pairs.parquet", house.folder / "outputs.parquet"
+        write_table(train, ENCODED, ENCODED.of_rows(pairs))
+        facts = {"system": "t", "seed": 1, "search": "s", "test_set": "train", "rank": 0, "score": 0.0, "passes": 1}
+        rows = [
+            {**facts, "id": pair["id"], "tokens": pair["target"], "text": text, "truncated": False, "empty": False}
+            for pair, text in zip(pairs, vocabulary.decode_target([pair["target"] for pair in pairs]), strict=True)
+        ]
+        write_table(shard, TRANSLATIONS, TRANSLATIONS.of_rows(rows))
+        header = pq.read_schema(shard).metadata
+        change(rows)
+        pq.write_table(TRANSLATIONS.of_rows(rows).replace_schema_metadata(header), shard)
+        return [
+            gather_distilled,
+            *("--shards", shard, "--train", train, "--vocabulary", house.tables.vocabulary),
+            *("--output-translations", house.folder / "a", "--output-encoded", house.folder / "b"),
+        ]
+
+    return given
+
+
+def token(row: int, value: int | None) -> Given:
+    """The same with another first token in this row."""
+    return outputs(lambda rows: rows[row].update(tokens=[value, *rows[row]["tokens"][1:]]))
+
+
+def other_texts(rows: list[dict[str, Any]]) -> None:
+    for row in rows[150:]:
+        row["text"] = f"other {row['text']}"
 
 
 def shard(*options: object) -> Given:

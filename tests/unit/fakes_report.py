@@ -26,7 +26,7 @@ from retort.data.tables import (
     SCORES,
     TRAINING_LOG,
 )
-from retort.distillation.guards import CHANGED, LENGTH, QUALITY, guards_table
+from retort.distillation.guards import CHANGED, IMPOSSIBLE, LENGTH, QUALITY, guards_table
 from retort.evaluation.comparison import compare
 from retort.evaluation.diagnostics import diagnostics
 from retort.evaluation.lengths import scores_by_length
@@ -332,6 +332,7 @@ def _guards(root: Path, iteration: int, seeds: list[int] | tuple[int, ...]) -> P
             {"metric": LENGTH, "value": 5.0 if short else 10.0 + seed, "first": 12.0, "least": 9.0},
             {"metric": QUALITY, "value": 30.0, "first": 32.0, "least": 20.0},
             {"metric": CHANGED, "value": 0.2 * seed, "first": None, "least": None},
+            {"metric": IMPOSSIBLE, "value": 0.02 * seed * iteration, "first": None, "least": None},
         ]
         tables.append(guards_table(rows, iteration, seed))
     path = root / "guards" / f"{iteration}.parquet"

@@ -45,6 +45,8 @@ from tests.unit.fakes_bad_input import (
     model,
     on_location,
     on_top,
+    other_texts,
+    outputs,
     packed,
     patched_zip,
     saved,
@@ -53,6 +55,7 @@ from tests.unit.fakes_bad_input import (
     table,
     text,
     to_type,
+    token,
     training,
     translating,
     weights,
@@ -392,6 +395,17 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     "table: another type": (table(with_column(lambda t: t["id"])), ("'source' is int64, expected string",)),
     "table: null": (table(with_column(lambda t: pa.nulls(len(t), pa.string()))), ("'source' is null in row 0",)),
     "table: column twice": (table(lambda t: t.append_column("source", t["source"])), ("table.parquet", "source")),
+    "outputs: null in a list": (
+        token(3, None),
+        ("outputs.parquet: column 'tokens' has a list with a null in row 3", "correct it"),
+    ),
+    "outputs: null far down": (token(200, None), ("outputs.parquet: column 'tokens'", "a null in row 200")),
+    "outputs: negative token": (token(3, -7), ("outputs.parquet: token -7 of id 3 is negative; decode",)),
+    "outputs: negative far down": (token(200, -7), ("outputs.parquet: token -7 of id 200 is negative",)),
+    "outputs: other texts": (
+        outputs(other_texts),
+        ("outputs.parquet: the tokens of id 150, 'other ", "decode to", "set vocabulary.path to that one"),
+    ),
     # -- checkpoints
     "model: absent": (model(lambda h: h.folder / "no"), ("no: no such directory; expected",)),
     "model: no weights": (

@@ -13,7 +13,7 @@ from pathlib import Path
 from retort.config.base import count_of
 from retort.config.checks.given import as_trained, vocabulary_in
 from retort.config.checks.sections import Sections
-from retort.config.corpus import Carve, TextCorpus, TextPair, TextSource
+from retort.config.corpus import Carve, CorpusSection, TextCorpus, TextSource
 from retort.config.external import CommandTeacher
 from retort.config.files import mirror_directory
 from retort.config.problems import Problem, bounded, near_name
@@ -177,12 +177,14 @@ def _unequal_texts(sections: Sections) -> Iterator[Problem]:
     """Sides of a pair with another number of lines, and splits that are larger than the text."""
     if not isinstance(sections.corpus, TextCorpus) or _is_replaceable(sections.corpus):
         return
-    for path, pair in _pairs(sections.corpus):
+    for path, pair in sections.corpus.pairs.items():
         for number, (source, other) in enumerate(zip(pair.source, pair.others, strict=False)):
             lines = [_lines(text) for text in (source, other)]
             if None not in lines and lines[0] != lines[1]:
                 sides = f"{source.location} has {lines[0]} lines and {other.location} has {lines[1]}"
-                yield Problem(f"{path}.source[{number}]", f"{sides}; line i of one must be the translation of line i")
+                yield Problem(
+                    f"corpus.{path}.source[{number}]", f"{sides}; line i of one must be the translation of line i"
+                )
     carve, whole = sections.corpus.carve, _lines_of_all(sections.corpus.train.source)
     if carve is not None and whole is not None:
         yield from _too_few_to_carve(carve, whole)
@@ -237,14 +239,10 @@ def _checkpoints(sections: Sections) -> list[tuple[str, str, System]]:
 
 def _texts(sections: Sections, without_replaceable: bool = False) -> Iterator[tuple[str, TextSource]]:
     """Every text that is read, with its key; perhaps without those that a mirror may replace."""
-    if isinstance(sections.corpus, TextCorpus):
-        left_out = without_replaceable and _is_replaceable(sections.corpus)
-        for path, pair in [] if left_out else _pairs(sections.corpus):
-            for side in ("source", "target", "references"):
-                for number, text in enumerate(getattr(pair, side)):
-                    yield f"{path}.{side}[{number}]", text
-        for number, text in enumerate(sections.corpus.monolingual):
-            yield f"corpus.monolingual[{number}]", text
+    left_out = "train." if without_replaceable and _is_replaceable(sections.corpus) else None
+    for key, text in sections.corpus.named_texts() if sections.corpus else ():
+        if left_out is None or not key.startswith(left_out):
+            yield f"corpus.{key}", text
     for number, text in enumerate(sections.pretraining.texts if sections.pretraining else []):
         yield f"pretraining.texts[{number}]", text
     for key, search in _ngram_searches(sections):
@@ -252,14 +250,10 @@ def _texts(sections: Sections, without_replaceable: bool = False) -> Iterator[tu
             yield f"{key}.ngrams.texts[{number}]", text
 
 
-def _pairs(corpus: TextCorpus) -> list[tuple[str, TextPair]]:
-    pairs = [("corpus.train", corpus.train)]
-    pairs += [("corpus.valid", corpus.valid)] if corpus.valid else []
-    return pairs + [(f"corpus.tests.{name}", pair) for name, pair in corpus.tests.items()]
-
-
-def _is_replaceable(corpus: TextCorpus) -> bool:
+def _is_replaceable(corpus: CorpusSection | None) -> bool:
     """Whether the splits of a mirror may replace the training text, which is carved otherwise."""
+    if not isinstance(corpus, TextCorpus):
+        return False
     return corpus.carve is not None and bool(corpus.carve.ready) and mirror_directory(corpus.mirror) is not None
 
 

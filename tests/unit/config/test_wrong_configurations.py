@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from retort.config import CorpusSection, TextSource
+from retort.config.checks.files import file_checks
+from retort.config.checks.sections import valid_sections
 from retort.config.load import load_files
 from retort.errors import RetortError
 
@@ -289,3 +295,27 @@ def test_what_the_wrong_ones_start_from_is_right(folder: Path, text: str) -> Non
     config = load_files(["c.yaml"], {})
     assert config.teacher is not None and config.teacher.objective.name == "autoregressive"
     assert config.training.warmup in (10, 1000)
+
+
+class Paragraphs(CorpusSection):
+    """A new kind, which reads files."""
+
+    kind: Literal["paragraphs"] = "paragraphs"
+    files: list[TextSource]
+
+    def named_texts(self) -> Iterator[tuple[str, TextSource]]:
+        yield from ((f"files[{number}]", text) for number, text in enumerate(self.files))
+
+
+def test_the_files_of_a_new_kind_of_corpus_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there").touch()
+    Path("a{b}").touch()
+    corpus = Paragraphs(files=[TextSource(location=name) for name in ("there", "absent", "a{b}", "https://x.org/y")])
+    assert [text.location for text in corpus.texts] == ["there", "absent", "a{b}", "https://x.org/y"]
+    problems = {
+        problem.path: problem.message for problem in file_checks(replace(valid_sections({}, True), corpus=corpus))
+    }
+    assert list(problems) == ["corpus.files[1]", "corpus.files[2]"]
+    assert "absent: no such file; expected a text" in problems["corpus.files[1]"]
+    assert "'a{b}' holds a brace" in problems["corpus.files[2]"]

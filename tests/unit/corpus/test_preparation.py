@@ -164,6 +164,31 @@ def test_carving_and_ready_splits_give_the_same_tables(tmp_path):
     assert {text["read_from"] for text in taken["texts"]} == {"mirror"}
 
 
+def test_repeats_of_carved_pairs_are_duplicates_of_train(tmp_path, caplog):
+    def prepared(name, pairs):
+        for side, texts in zip(("source", "target"), zip(*pairs, strict=True), strict=True):
+            (tmp_path / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts))
+        train = {side: [{"location": str(tmp_path / f"{name}.{side}")}] for side in ("source", "target")}
+        carve = {"valid_pairs": 5, "test_pairs": 5}
+        settings = TextCorpus.model_validate({"kind": "text", "train": train, "carve": carve})
+        return prepare_corpus(settings, Cleaning(), tmp_path / name)
+
+    pairs = [(f"quelle {i}", f"target {i}") for i in range(60)]
+    once = prepared("once", pairs)
+    assert once["cleaning"]["train"]["duplicate"] == 0
+    repeated = rows(tmp_path / "once/valid.parquet")[0][1:]
+    found = prepared("often", pairs + [repeated] * 540)
+    assert found["splits"] == once["splits"]
+    train = found["cleaning"]["train"]
+    assert (train["read"], train["kept"], train["duplicate"]) == (590, 50, 540)
+    assert sum(counts["read"] for counts in found["cleaning"].values()) == 600
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "train: cleaning takes 92 % of the pairs, most as duplicate; see docs/corpus.md"
+    ]
+    counted = read_table(tmp_path / "often/cleaning.parquet", CLEANING).to_pylist()
+    assert {"split": "train", "reason": "duplicate", "pairs": 540} in counted
+
+
 def test_a_generated_corpus(tmp_path):
     settings = GeneratedCorpus(kind="generated", train_pairs=200, valid_pairs=20, test_pairs=30)
     facts = prepare_corpus(settings, Cleaning(), tmp_path / "a")

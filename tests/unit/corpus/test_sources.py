@@ -277,6 +277,7 @@ def test_a_mirror_holds_the_file_of_another_layout_or_the_lines_taken_from_it(tm
     same, taken = TextSource(**source), TextSource(**source, mirror_name="lines")
     readers = [TextReader(locate(wanted, tmp_path, tmp_path)) for wanted in (same, taken)]
     assert [list(found) for found in readers] == [["one two"]] * 2
+    assert [(found.text.layout, found.text.field) for found in readers] == [("json", "text"), ("lines", "")]
     # of the lines in both, so that one checksum fits both
     assert {found.sha256 for found in readers} == {hashlib.sha256(b"one two\n").hexdigest()}
 

@@ -90,6 +90,7 @@ def test_pairs_of_a_memory_stay_pairs_and_incomplete_ones_are_counted(tmp_path: 
     }
     facts = prepare_corpus(corpus(pair), Cleaning(drop_leaks=False), tmp_path / "out")
     assert (facts["cleaning"]["train"]["kept"], facts["cleaning"]["train"]["empty"]) == (2, 2)
+    assert [(text["layout"], text["field"]) for text in facts["texts"][:2]] == [("tmx", "en"), ("tmx", "de")]
     rows = read_table(tmp_path / "out" / "train.parquet", CORPUS).to_pylist()
     assert [(row["source"], row["target"]) for row in rows] == list(zip(LINES["en"], LINES["de"], strict=True))[:2]
 

@@ -1,6 +1,8 @@
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from retort.data.parquet import (
@@ -82,3 +84,18 @@ def test_every_row_is_in_one_shard(tmp_path, shards):
     for shard in (-1, shards):
         with pytest.raises(RetortError, match=f"there is no shard {shard} of {shards}; number them from 0"):
             list(iterate_shard(path, CORPUS, shard, shards, rows=3))
+
+
+def test_a_null_is_named_by_its_row_in_the_file_however_it_is_read(tmp_path):
+    path, rows = tmp_path / "t.parquet", [{"id": i, "source": [i], "target": [i]} for i in range(40)]
+    write_table(path, ENCODED, ENCODED.of_rows(rows))
+    header = pq.read_schema(path).metadata
+    readers = [lambda: read_table(path, ENCODED), lambda: list(iterate_table(path, ENCODED, rows=7))]
+    readers += [lambda: list(read_between(path, ENCODED, 20, 39, ["id", "source"]))]
+    for value, found in (([1, None], "has a list with a null in row 33"), (None, "is null in row 33")):
+        rows[33]["source"] = value
+        schema = pa.schema([field.with_nullable(True) for field in ENCODED.schema], header)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, row_group_size=10)
+        for read in readers:
+            with pytest.raises(RetortError, match=rf"t\.parquet: column 'source' {found}; expected none"):
+                read()

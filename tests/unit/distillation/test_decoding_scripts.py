@@ -34,7 +34,16 @@ from retort.search.decoding import load_helpers, translate_texts
 from retort.search.ngram_scores import Scorer
 from tests.unit.fakes_export import saved, text_vocabulary
 from tests.unit.fakes_runs import ARGMAX, GREEDY, STUDENT, TEACHER, TEST_PAIRS, TRAIN_PAIRS, call, make_tables
-from workflow_scripts import count_ngrams, decode_shard, gather_distilled, measure_latency, translate, tune_search
+from workflow_scripts import (
+    count_ngrams,
+    decode_shard,
+    gather_distilled,
+    gather_interpolated,
+    gather_mixed,
+    measure_latency,
+    translate,
+    tune_search,
+)
 
 LENGTH_PARALLEL = {"kind": "length_parallel", "candidates": 5}
 DISTILLATION = {"search": GREEDY, "batch_tokens": 512, "engine": "torch"}
@@ -289,6 +298,36 @@ def test_flawed_rows_are_counted_and_left_out(tables, shards, tmp_path):
     assert read_table(tmp_path / "translations.parquet", TRANSLATIONS).num_rows == TRAIN_PAIRS
 
 
+def test_many_outputs_without_use_are_warned_of_and_most_are_an_error(tables, shards, tmp_path, capsys):
+    """Up to the bound, in each stage that makes training text of outputs; of one in twenty nothing is said."""
+    for cut, warned in ((0, False), (3, False), (4, True), (40, True)):
+        left = iter([False] * (TRAIN_PAIRS - cut) + [True] * cut)
+
+        def flaw(rows, left=left):
+            return [{**row, "truncated": next(left), "empty": False} for row in rows]
+
+        flawed = [edited(path, tmp_path / path.name, flaw) for path in shards]
+        gathered(tables, tmp_path, *flawed)
+        texts = ("--corpus", tables.corpus / "train.parquet", "--train", tables.encoded / "train.parquet")
+        call(
+            gather_interpolated, "--shards", *flawed, *texts, "--vocabulary", tables.vocabulary,
+            "--output", tmp_path / "interpolated.parquet",
+        )  # fmt: skip
+        call(
+            gather_mixed, "--translations", tmp_path / "translations.parquet", *texts,
+            "--vocabulary", tables.vocabulary, "--output", tmp_path / "mixed.parquet",
+        )  # fmt: skip
+        said = capsys.readouterr().err
+        found = (
+            f"{cut / TRAIN_PAIRS * 100:.3g} % of {TRAIN_PAIRS} outputs train nothing ({cut} cut at the length limit)"
+        )
+        for name in ("encoded", "interpolated", "mixed"):
+            assert (f"{tmp_path / name}.parquet: {found}; train the teacher longer" in said) == warned
+    with pytest.raises(SystemExit) as end:
+        gathered(tables, tmp_path, *flawed, options=("--max-untrained", 0.5))
+    assert end.value.code == 2 and "40 of 60 outputs train nothing" in capsys.readouterr().err
+
+
 def test_unknown_tokens_of_encoded_text_are_counted_and_warned_of(tables, shards, tmp_path, capsys):
     def foreign_text(rows):
         return [{**row, "tokens": None, "text": f"{row['text'] or 'a'} \u732b", "empty": False} for row in rows]
@@ -340,7 +379,7 @@ DAMAGES = {
     "missing": (lambda rows: rows[1:], r": 1 missing \[\d+\]; decode"),
     "duplicated": (lambda rows: [*rows, rows[0]], r"ids occur more than once: \[\d+\]"),
     "unknown": (lambda rows: [*rows, {**rows[0], "id": 10**6}], r": 1 unknown \[1000000\]; decode"),
-    "foreign tokens": (foreign, r"token ids beyond the vocabulary's 90"),
+    "foreign tokens": (foreign, r"token \d+ of id \d+ is beyond the vocabulary's 90"),
     "nothing usable": (lambda rows: [{**row, "truncated": True} for row in rows], r"cut at the length limit"),
 }
 

@@ -387,7 +387,9 @@ def gathering(tables, selected, guards, output):
     )
 
 
-def test_the_chosen_become_training_text_unless_a_seed_misses_a_bound(tables, models, selected, candidates, tmp_path):
+def test_the_chosen_become_training_text_unless_a_seed_misses_a_bound(
+    tables, models, selected, candidates, tmp_path, capsys
+):
     """Of two seeds the second one misses a bound: neither goes on."""
     guards = [
         checked(tables, models, selected, candidates, tmp_path / f"{seed}.parquet", seed, length=length)
@@ -412,6 +414,15 @@ def test_the_chosen_become_training_text_unless_a_seed_misses_a_bound(tables, mo
     facts = read_provenance(output)
     assert (facts["kept"], facts["truncated"]) == (TRAIN_PAIRS - 1, 1)
     assert facts["selection"] == read_provenance(selected[0])
+    flawed = tmp_path / "flawed.parquet"
+    rows = [{**row, "truncated": row["truncated"] or row["id"] % 3 == 0} for row in chosen]
+    write_table(flawed, SELECTION, SELECTION.of_rows(rows))
+    capsys.readouterr()
+    call(gather_selected, *gathering(tables, [flawed], tmp_path / "fine.parquet", output))
+    cut = sum(row["truncated"] for row in rows)
+    assert (
+        f"{output}: {100 * cut / TRAIN_PAIRS:.3g} % of {TRAIN_PAIRS} outputs train nothing" in capsys.readouterr().err
+    )
 
 
 # ---- hold_out_references --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from retort.data import parquet
 from retort.data.parquet import write_table
 from retort.data.tables import ENCODED, TRANSLATIONS
 from retort.distillation import gathering
-from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids
+from retort.distillation.gathering import Gathered, Rows, filtered, held_out_ids, left_out_warning
 from retort.errors import RetortError
 
 IDS = [40, 3, 17, 8, 25, 11]
@@ -105,7 +105,8 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
         (decoded(IDS[:-1]), r"0.parquet: its ids are not the 6 of .*: 1 missing \[11\]; decode"),
         (decoded([*IDS, 99]), r"0.parquet: its ids .*: 1 unknown \[99\]; decode"),
         (decoded([*IDS, 25]), r"0.parquet: ids occur more than once: \[25\]"),
-        (decoded(IDS, token=12), "0.parquet: holds token ids beyond"),
+        (decoded(IDS, token=12), r"0.parquet: token 12 of id 3 is beyond the vocabulary's 12; .* set vocabulary.path"),
+        (decoded(IDS, token=-1), "0.parquet: token -1 of id 3 is negative; decode"),
         (decoded(IDS, dict.fromkeys(IDS, "empty")), "0.parquet: all 6 outputs are empty or cut .* train it longer"),
         (
             decoded(IDS).set_column(
@@ -114,11 +115,47 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
             "all 6 outputs are rejected, .* Rejected: copied 5, ratio 1; .* external_teacher.filters",
         ),
     ],
-    ids=["missing", "unknown", "twice", "foreign", "flawed", "rejected"],
+    ids=["missing", "unknown", "twice", "foreign", "negative", "flawed", "rejected"],
 )
 def test_what_does_not_fit_is_refused(gathered, rows, message):
     with pytest.raises(RetortError, match=message):
         list(gathered(rows).pairs())
+
+
+@pytest.mark.parametrize(
+    ("flaws", "error"),
+    [
+        ({3: "empty", 8: "truncated"}, None),
+        ({3: "empty", 8: "truncated", 11: "truncated"}, None),
+        (
+            {3: "empty", 8: "truncated", 11: "truncated", 17: "truncated"},
+            r"0.parquet: 4 of 6 outputs train nothing \(3 cut at the length limit, 1 empty\). At most 50 % are allowed "
+            r"by training.max_untrained; train the teacher longer",
+        ),
+    ],
+)
+def test_more_outputs_without_use_than_are_allowed_are_an_error(tmp_path, train, flaws, error):
+    write_table(tmp_path / "0.parquet", TRANSLATIONS, decoded(IDS, flaws))
+    rows = Rows([tmp_path / "0.parquet"], TRANSLATIONS)
+    if error is None:
+        assert Gathered(rows, train, VOCABULARY, max_untrained=0.5).counts["kept"] == 6 - len(flaws)
+        return
+    with pytest.raises(RetortError, match=error):
+        Gathered(rows, train, VOCABULARY, max_untrained=0.5)
+
+
+def test_what_filters_reject_is_left_out_on_purpose_and_warned_of(tmp_path, train):
+    rejected = pa.array(["copied"] * 5 + [None])
+    rows = decoded(IDS).set_column(TRANSLATIONS.names.index("rejected"), "rejected", rejected)
+    write_table(tmp_path / "0.parquet", TRANSLATIONS, rows)
+    found = Gathered(Rows([tmp_path / "0.parquet"], TRANSLATIONS), train, VOCABULARY, max_untrained=0.5)
+    assert "83.3 % of 6 outputs train nothing (5 rejected by filters);" in left_out_warning("a", found.counts)
+
+
+@pytest.mark.parametrize(("kept", "warned"), [(1000, False), (950, False), (949, True), (1, True)])
+def test_above_a_twentieth_without_use_there_is_a_warning(kept, warned):
+    counts = {"pairs": 1000, "truncated": 1000 - kept, "empty": 0, "kept": kept}
+    assert bool(left_out_warning("distilled/encoded.parquet", counts)) == warned
 
 
 def test_all_tables_of_outputs_that_train_nothing_are_meant(gathered):
@@ -127,13 +164,26 @@ def test_all_tables_of_outputs_that_train_nothing_are_meant(gathered):
         gathered(*halves)
 
 
-def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gathered):
-    rows = decoded(IDS)
-    foreign = rows.set_column(
-        rows.schema.get_field_index("text"), "text", pa.array(["ja", *rows["text"].to_pylist()[1:]])
-    )
-    with pytest.raises(RetortError, match=r"0.parquet: the tokens of 'ja' decode to '\d'; .* set vocabulary.path"):
+@pytest.mark.parametrize("first", [0, 3, 5])
+def test_text_that_its_tokens_do_not_say_was_decoded_with_another_vocabulary(gathered, monkeypatch, first):
+    """Wherever in the table it begins."""
+    monkeypatch.setattr(gathering, "COMPARED", 3)
+    rows = decoded(sorted(IDS))
+    text = [*rows["text"].to_pylist()[:first], *["ja"] * (len(IDS) - first)]
+    foreign = rows.set_column(rows.schema.get_field_index("text"), "text", pa.array(text))
+    with pytest.raises(RetortError, match=r"0.parquet: the tokens of id \d+, 'ja', decode to '\d'; .* vocabulary.path"):
         list(gathered(foreign).pairs())
+
+
+def test_a_table_whose_columns_may_be_null_and_are_not_is_taken(tmp_path, train):
+    """What set_column and other programs leave."""
+    rows, path = decoded(IDS), tmp_path / "nullable.parquet"
+    write_table(path, TRANSLATIONS, rows)
+    nullable = pa.schema([field.with_nullable(True) for field in rows.schema], pq.read_schema(path).metadata)
+    pq.write_table(rows.cast(nullable), path)
+    found = Gathered(Rows([path], TRANSLATIONS, best=True), train, VOCABULARY)
+    assert [row["id"] for row in pa.concat_tables(found.pairs()).to_pylist()] == sorted(IDS)
+    assert pa.concat_tables(found.rows()).schema == TRANSLATIONS.schema
 
 
 def test_the_last_token_of_a_vocabulary_is_not_foreign(gathered):

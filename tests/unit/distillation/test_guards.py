@@ -12,11 +12,13 @@ from retort.distillation.guards import (
     CHANGED,
     DISTINCT,
     GAIN,
+    IMPOSSIBLE,
     LENGTH,
     LIKELIHOOD,
     QUALITY,
     distinct_words,
     guards_table,
+    impossible_warnings,
     measure,
     missed,
     verdicts,
@@ -76,6 +78,27 @@ def test_impossible_candidates_gain_nothing():
     assert measured(chosen, texts(*REFERENCES), Guards())[1][GAIN]["value"] == 2
     chosen = selection(texts(*REFERENCES), score=(-inf,) * 3, first_score=(-inf,) * 3)
     assert measured(chosen, texts(*REFERENCES), Guards())[1][GAIN]["value"] == 0
+
+
+def test_sources_without_a_possible_candidate_are_counted_and_warned_of():
+    """They change nothing and gain nothing, so no other guard shows them."""
+    inf, table = math.inf, texts(*REFERENCES * 100)
+    for impossible, warned in ((15, False), (16, True), (299, True)):
+        scores = [-inf] * impossible + [-2.0] * (300 - impossible)
+        chosen = selection(table, rank=[0] * 300, candidates=[9] * 300, score=scores, first_score=scores)
+        first = pa.table(table)
+        rows = measure(chosen, first, Guards(), quality=lambda table: 50.0, log_likelihoods=(-1.0, -1.0))
+        found = {row["metric"]: row for row in rows}
+        assert found[CHANGED]["value"] == found[GAIN]["value"] == 0 and not missed(rows)
+        assert found[IMPOSSIBLE] == {
+            "metric": IMPOSSIBLE, "value": pytest.approx(impossible / 300), "first": None, "least": None,
+        }  # fmt: skip
+        said = f"EM iteration 2 (seed 7): for {impossible / 3:.3g} % of the sources no candidate is possible"
+        warnings = impossible_warnings(guards_table(rows, 2, 7))
+        assert [warning.startswith(said) for warning in warnings] == [True] * warned
+    # the first candidate alone is impossible
+    chosen = selection(texts(*REFERENCES), score=(-1.0, -2.0, -3.0), first_score=(-inf, -2.0, -3.0))
+    assert measured(chosen, texts(*REFERENCES), Guards())[1][IMPOSSIBLE]["value"] == 0
 
 
 SHORT = texts(*REFERENCES, lengths=[4, 4, 4])

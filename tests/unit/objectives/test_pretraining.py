@@ -191,7 +191,7 @@ def test_lines_are_cleaned_and_counted(tmp_path):
     held_out.add(corpus_table([0], ["a test"], [["ein Test"]]))
     lines = ["one", "", "a test", "two", "one", "ein Test", "x " * 9, "three"]
     assert list(clean(lines, Cleaning(max_words=5), held_out, counts)) == ["one", "two", "three"]
-    assert counts == {"kept": 3, "empty": 1, "leak": 2, "duplicate": 1, "too_long": 1}
+    assert counts == {"read": 8, "kept": 3, "empty": 1, "leak": 2, "duplicate": 1, "too_long": 1}
     assert list(clean(["one", "one"], Cleaning(drop_duplicates=False), held_out, counts)) == ["one", "one"]
 
 
@@ -220,7 +220,18 @@ def test_text_becomes_blocks_for_training_and_validation(tmp_path, vocabulary):
     said = " ".join(vocabulary.decode_target([target for _, _, target in rows])).split()
     expected = [w for a in "abcdefgh" for b in "abcdefgh" for w in (a + b, "fade", b + a) if (a, b) != ("a", "a")]
     assert said == expected
-    assert read_provenance(tmp_path / "made" / "train.parquet")["lines"] == {"kept": 63, "leak": 1}
+    assert read_provenance(tmp_path / "made" / "train.parquet")["lines"] == {"read": 64, "kept": 63, "leak": 1}
+
+
+@pytest.mark.parametrize(("long", "warned"), [(10, False), (95, True)])
+def test_a_cleaning_that_takes_much_of_the_text_is_warned_of(tmp_path, vocabulary, caplog, long, warned):
+    lines = [f"{'abcdefgh'[i % 8]} fade " * (50 if i < long else 1) for i in range(100)]
+    arguments = {"vocabulary": vocabulary, "block_tokens": 9, "valid_blocks": 1, "provenance": {}}
+    rules = Cleaning(max_words=20, drop_duplicates=False)
+    counts = monolingual.prepare_monolingual(lines, [], rules, output=tmp_path, **arguments)
+    assert counts == {"read": 100, "too_long": long, "kept": 100 - long}
+    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert said == [f"pretraining: cleaning takes {long} % of the lines, most as too_long; see docs/corpus.md"] * warned
 
 
 def test_the_training_corpus_can_be_the_text(tmp_path, vocabulary):

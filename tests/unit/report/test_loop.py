@@ -10,7 +10,7 @@ import pytest
 
 from retort.config import Em
 from retort.evaluation.significance import spread
-from retort.report import loop, page
+from retort.report import loop, page, summary
 from retort.report.figures import em_iterations
 from retort.report.inputs import Inputs, read_inputs
 from retort.report.results import results_csv
@@ -77,12 +77,25 @@ def test_a_third_iteration_is_compared_with_the_first_too(inputs, found):
 
 
 def test_guards_stand_beside_the_first_teachers_values(found):
-    assert found[0].guards == {} and found[0].changed is None
+    assert found[0].guards == {} and found[0].changed is None is found[0].impossible
+    assert found[1].impossible.mean == pytest.approx(0.06)
     assert {metric: (value.mean, first.mean) for metric, (value, first) in found[1].guards.items()} == {
         "length": (11.5, 12),
         "BLEU": (30, 32),
     }
     assert found[1].changed.mean == pytest.approx(0.3)
+
+
+def test_the_page_begins_with_iterations_without_possible_candidates(inputs):
+    warned = [what for where, what in summary.warnings(inputs) if where == "em"]
+    assert [what.partition(" no candidate")[0] for what in warned] == [
+        "EM iteration 2 (seed 2): for 8 % of the sources",
+        "EM iteration 3 (seed 1): for 6 % of the sources",
+        "EM iteration 3 (seed 2): for 12 % of the sources",
+    ]
+    html = page.render(inputs, NO_FIGURES)
+    assert html.index(warned[0]) < html.index("<section")
+    assert '<th>Impossible<span class="unit">% of sources</span></th>' in section(html) and "<td>6.0</td>" in html
 
 
 def test_the_iteration_with_the_best_validation_is_kept_the_earlier_of_equals(found):

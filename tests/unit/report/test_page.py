@@ -13,9 +13,10 @@ import pytest
 from matplotlib.axes import Axes
 
 from retort.config import EXTERNAL
+from retort.config.load import to_json
 from retort.data.parquet import write_table
 from retort.data.runs import Run
-from retort.data.tables import ENCODING
+from retort.data.tables import ENCODED, ENCODING
 from retort.errors import RetortError
 from retort.evaluation.runs import counterparts, data_pairs, named_directory
 from retort.report import budgets, dag, figures, page, summary, timing
@@ -177,6 +178,19 @@ def test_another_leading_metric_is_followed_everywhere(tmp_path, leading, signat
     assert f"<th>{leading}</th><th>BLEU</th><th>distinct-1</th>" in html and signature in html
     assert f"best validation {leading}" in html and "<th>TER" not in html and "<th>chrF<" not in html
     assert 'class="unit">BLEU<' not in html and "BLEU minus" not in html and f'class="unit">{leading}<' in html
+
+
+def test_the_cleaning_of_text_to_pre_train_on_is_shown_beside_the_corpus_s(tmp_path):
+    path, lines = tmp_path / "train.parquet", {"read": 1000, "too_long": 950, "kept": 50, "cut": 3}
+    write_table(path, ENCODED, ENCODED.of_rows([]), provenance={"lines": lines})
+    (tmp_path / "config.json").write_text(to_json(config(["teacher"])))
+    inputs = read_inputs(Paths(config=tmp_path / "config.json", pretraining=[path]))
+    assert summary.warnings(inputs) == [
+        ("corpus", "pretraining: cleaning takes 95 % of the lines, most as too_long; see docs/corpus.md")
+    ]
+    html = page.render(inputs, NO_FIGURES)
+    assert "<th>pretraining</th>" in html and '<th scope="row">too_long</th><td>950</td>' in html
+    assert "Pretraining: lines of the text" in html
 
 
 @pytest.mark.slow
@@ -747,11 +761,15 @@ def test_the_report_begins_with_warnings_of_cleaning_trainings_and_ncm():
     inputs.multimodality = [
         {"system": "ctc", "data": "raw", "seed": 1, "sentences": 0, "infeasible": 7, "tokens": 0, "nats": 0.0}
     ]
+    inputs.gathered = {"distilled/encoded.parquet": {"pairs": 1000, "truncated": 90, "empty": 10, "kept": 900}}
     html = page.render(inputs, NO_FIGURES)
     for text in (
         "12 % are &lt;pairs&gt;",
         "train: cleaning takes 20 % of the pairs, most as ratio",
         "no NCM: none of 7",
+        "distilled/encoded.parquet: 10 % of 1,000 outputs train nothing (90 cut at the length limit, 10 empty); train",
     ):
         assert html.index(text) < html.index("<section")
+    row = '<th scope="row">distilled/encoded.parquet</th><td>1\N{THIN SPACE}000</td><td>90</td><td>10</td><td>0</td>'
+    assert f"{row}<td>900</td>" in html[html.index('id="corpus"') :]
     assert 'id="warnings"' not in page.render(Inputs(config(["teacher", "ctc"])), NO_FIGURES)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from retort.config import Grid, resolve
+from retort.config import GeneratedCorpus, Grid, resolve
 from retort.data.runs import Run
 from retort.workflow.layout import Layout
 from retort.workflow.modules import Modules
@@ -119,6 +119,28 @@ def test_there_is_distilled_text_where_a_teacher_makes_it_or_it_is_given() -> No
     assert planned({"teacher": None, "students": students}).distilled() == []
     given = {"teacher": None, "students": {"ctc": CTC}, "distillation": {"corpus": "distilled.parquet"}}
     assert planned(given).distilled() == encoded
+
+
+def test_texts_made_of_outputs_are_those_that_are_trained_on_here() -> None:
+    students = {"raw": VANILLA, "ctc": CTC, "mixed": SELECTIVE, "given": {**CTC, "checkpoint": "x"}}
+    assert planned().gathered() == planned({"students": {"raw": VANILLA, "given": students["given"]}}).gathered() == []
+    assert planned({"students": students}).gathered() == [f"{R}/distilled/encoded.parquet", f"{R}/mixed/train.parquet"]
+    assert planned(EM, ended(3, 2)).gathered() == [
+        f"{R}/em/iteration1/train.parquet",
+        *(f"{R}/em/iteration2/seed{seed}/{name}.parquet" for name in ("selected", "train") for seed in (1, 2)),
+        *(f"{R}/em/iteration3/seed1/{name}.parquet" for name in ("selected", "train")),
+    ]
+
+
+def test_the_text_to_pre_train_on_is_one_that_a_system_starts_from() -> None:
+    student = {"objective": {"name": "bang"}, "training": {"warm_start": "pretrained"}}
+    pretraining = {"vocabulary": {"joint": True}, "pretraining": {}}
+    text = [f"{R}/pretraining/train.parquet"]
+    assert (
+        planned({**pretraining, "students": {"a": student, "b": student}, "seeds": [1, 2]}).pretraining_text() == text
+    )
+    assert planned({**pretraining, "students": {"a": {**student, "checkpoint": "x"}}}).pretraining_text() == []
+    assert planned(pretraining).pretraining_text() == planned().pretraining_text() == []
 
 
 def test_the_loop_goes_as_far_as_the_guards_let_it() -> None:
@@ -490,13 +512,34 @@ def test_options_of_the_text() -> None:
     assert Options(planned()).lengths()[0::2] == ["--max-length"]
     assert options.held_out("x") == ["--held-out", "9", "--output-held-out", "x"]
     assert options.shard("2-of-4") == ["--shard", "1", "--shards", "4"]
-    assert options.language() == ["--language", options.section("corpus", without={"mirror"})]
+    assert options.language() == ["--language", options.section("corpus")]
     pair = {"source": [{"location": "a"}], "target": [{"location": "b"}]}
     text = {"corpus": {"kind": "text", "train": pair, "valid": pair, "tests": {"one": pair}}}
     assert Options(planned(text)).language() == []
     assert options.beam_size() == 5
     assert Options(planned({"distillation": {"search": {"kind": "greedy"}}})).beam_size() == 1
     assert options.data("teacher") == "raw"
+
+
+class Elsewhere(GeneratedCorpus):
+    """A kind with a key of its own about where this machine has the text."""
+
+    local_keys = frozenset({"place"})
+    place: str | None = None
+
+
+def test_keys_of_this_machine_decide_nothing_of_the_corpus() -> None:
+    pair = {"source": [{"location": "a"}], "target": [{"location": "b"}]}
+    text = {"kind": "text", "train": pair, "carve": {}}
+    here, there = (Options(planned({"corpus": {**text, "mirror": mirror}})) for mirror in ("here", "there"))
+    assert here.corpus() == there.corpus() and "here" not in here.corpus() and "here" in here.section("corpus")
+    plans = [planned() for _ in range(2)]
+    for plan, place in zip(plans, ("here", "there"), strict=True):
+        plan.config = plan.config.model_copy(update={"corpus": Elsewhere(kind="generated", place=place)})
+    one, other = map(Options, plans)
+    assert one.corpus() == other.corpus() and json.loads(one.corpus())["train_pairs"] == 8000
+    assert one.language() == ["--language", one.corpus()]
+    assert json.loads(one.section("corpus"))["place"] == "here"
 
 
 def test_a_section_has_only_what_is_asked_for_and_no_null_that_is_the_default() -> None:
