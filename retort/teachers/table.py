@@ -102,12 +102,11 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _text_rows(path: Path, key: str, separator: str) -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_FIELD)
     for number, line in _lines(path):
         if not line.strip():
             continue
         try:
-            fields = next(csv.reader([line], strict=True), []) if separator == "," else line.split("\t")
+            fields = _comma_separated(line) if separator == "," else line.split("\t")
         except csv.Error as error:
             raise RetortError(
                 f"{path}: line {number}: no CSV ({error}); expected a row per line: put each output on one line"
@@ -118,6 +117,15 @@ def _text_rows(path: Path, key: str, separator: str) -> Iterator[Row]:
                 f"{'comma' if separator == ',' else 'tab'}"
             )
         yield f"line {number}", _key(path, f"line {number}", key=key, value=fields[0]), fields[1:]
+
+
+def _comma_separated(line: str) -> list[str]:
+    # the limit is the whole process's, and other tables keep to a lower one
+    before = csv.field_size_limit(LONGEST_FIELD)
+    try:
+        return next(csv.reader([line], strict=True), [])
+    finally:
+        csv.field_size_limit(before)
 
 
 def _json_rows(path: Path, key: str) -> Iterator[Row]:

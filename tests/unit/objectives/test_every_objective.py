@@ -192,10 +192,11 @@ def test_likelihoods_are_of_pairs_and_agreement_is_a_share(options: ObjectiveSec
 
 @pytest.mark.parametrize(("name", "option"), HEEDED, ids=lambda part: part)
 def test_every_option_changes_the_loss(name: str, option: str) -> None:
-    value = OTHER_VALUES.get(f"{name}.{option}", OTHER_VALUES.get(option))
-    assert value is not None, f"add another value of {option} to OTHER_VALUES"
     beside = BESIDE.get(f"{name}.{option}", BESIDE.get(option, {}))
     case = OBJECTIVE_CASES[name].model_dump() | beside
+    larger = case[option] + 1 if isinstance(case[option], int | float) else None
+    value = OTHER_VALUES.get(f"{name}.{option}", OTHER_VALUES.get(option, larger))
+    assert value is not None, f"add another value of {option} to OTHER_VALUES"
     losses = []
     for given in (case, case | {option: value}):
         options = type(OBJECTIVE_CASES[name])(**given)
