@@ -52,7 +52,7 @@ def parity_sentence(facts: Mapping[str, Any]) -> str:
         f"({parity['origin']})."
     )
     if parity["bleu"] is not None:
-        text += f" BLEU is {parity['bleu']:.2f}, a difference of {parity['bleu_difference']:+.2f}."
+        text += f" BLEU is {parity['bleu']:.2f}, a difference of {parity['bleu_difference']:+z.2f}."
     caveat = exporter_of(facts["engine"]).caveat(facts["search"])
     return f"{text} {caveat}" if caveat else text
 

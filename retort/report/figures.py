@@ -16,7 +16,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from retort.config import EXTERNAL
 from retort.data.runs import Run
-from retort.data.tables import WITH_SHORTLIST
 from retort.evaluation.significance import Spread
 from retort.report.continuations import by_length, length_buckets
 from retort.report.inputs import Inputs, Row
@@ -25,7 +24,7 @@ from retort.report.loop import iterations
 from retort.report.mixing import mixed_systems
 from retort.report.spacing import spaced
 from retort.report.summary import objective, pareto, score_spreads
-from retort.report.timing import Key, TimeColumn, engine_latencies, latencies, time_columns
+from retort.report.timing import Key, TimeColumn, latencies, time_columns
 
 DPI = 130
 INK, GRID = "#333333", "#dddddd"
@@ -43,8 +42,7 @@ TRAIN_BINS = 120
 def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
     """The leading metric against median latency at batch size 1, None without both.
 
-    One point per system and search, in its fastest engine; its other engines are faint, without those of a shortlist,
-    which have other outputs than were scored.
+    One point per system and search, in its fastest engine.
     """
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
     metric = inputs.leading
@@ -63,11 +61,6 @@ def quality_latency(inputs: Inputs, test_set: str) -> bytes | None:
         filled = _distilled(inputs, key[0])
         axes.errorbar(x, y, yerr=_bar(scores[key].sd), color=colour, linewidth=1, capsize=2.5, zorder=3)
         axes.plot(x, y, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=7, zorder=4)
-    for (system, search, engine), sizes in engine_latencies(inputs).items():
-        key = (system, search)
-        if key in scores and engine != timed[key].engine and not engine.endswith(WITH_SHORTLIST) and 1 in sizes:
-            colour = colours[objective(inputs, system)]
-            axes.plot(sizes[1].median * 1000, scores[key].mean, "o", color=colour, markersize=4, alpha=0.25, zorder=2)
     front = [points[index] for index in pareto(points, inputs.leading_sign)]
     axes.set_xscale("log")
     margins(axes, points)

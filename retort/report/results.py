@@ -66,7 +66,7 @@ def _latency_rows(inputs: Inputs) -> list[dict[str, Any]]:
                 values = {
                     "latency_ms": (latency.median * 1000, LATENCY_SIGNATURE),
                     "processor_ms": (latency.processor * 1000, PROCESSOR_SIGNATURE),
-                    "sentences_per_second": (latency.throughput, THROUGHPUT_SIGNATURE),
+                    "sentences_per_second": (latency.clock_throughput, THROUGHPUT_SIGNATURE),
                 }
                 rows += [
                     {**where, "metric": f"{name}@{size}{other}", "value": value, "signature": signature.format(**facts)}

@@ -322,9 +322,9 @@ def name(key: Key) -> str:
 
 def advantage(system: Ranked, found: Verdict) -> str:
     """Such as "3.1x faster: dag-distilled greedy, -0.4 BLEU (-0.9 to 0.1), 1.5x the rival's speed"."""
-    gap = f"{system.gap:+.1f} {found.metric}"
+    gap = f"{system.gap:+z.1f} {found.metric}"
     if system.difference:
-        gap += f" ({system.difference.low:+.1f} to {system.difference.high:+.1f})"
+        gap += f" ({system.difference.low:+z.1f} to {system.difference.high:+z.1f})"
     if system.worse_on:
         gap += f", significantly worse on {', '.join(system.worse_on)}"
     if system == found.rival:

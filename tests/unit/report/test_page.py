@@ -420,17 +420,6 @@ def test_the_figure_calls_an_external_teacher_so(monkeypatch):
     assert labels == ["external teacher", "ctc", "raw data", "Pareto front"]
 
 
-def test_other_engines_are_faint_in_the_figure_but_for_those_of_a_shortlist(inputs, monkeypatch):
-    """Their outputs are not those that were scored."""
-    faint = []
-    monkeypatch.setattr(Axes, "plot", lambda _, x, y, *__, **style: faint.append(x) if "alpha" in style else None)
-    row = next(row for row in inputs.latency if row["engine"] == "onnx" and row["batch_size"] == 1)
-    rows = [row | {"engine": engine, "total_seconds": seconds}
-            for engine, seconds in (("onnx", 1.0), ("torch", 2.0), ("onnx, shortlist", 3.0))]  # fmt: skip
-    figures.quality_latency(replace(inputs, latency=rows), "flickr")
-    assert faint == [2000.0]
-
-
 def test_the_figure_of_a_loaded_machine_is_of_processor_times(inputs, monkeypatch):
     labels = []
     monkeypatch.setattr(Axes, "set_xlabel", lambda _, label: labels.append(label))
@@ -440,6 +429,15 @@ def test_the_figure_of_a_loaded_machine_is_of_processor_times(inputs, monkeypatc
         figures.quality_latency(each, "flickr")
     rest = "at batch size 1, text to text (ms, log scale)"
     assert labels == [f"median latency {rest}", f"median processor time {rest}"]
+
+
+def test_the_comparison_of_a_loaded_machine_is_by_one_time_and_says_so(inputs):
+    busy = [row | {"total_seconds": 3 * row["processor_seconds"]} for row in inputs.latency]
+    loaded = replace(inputs, latency=busy, latency_provenance={"device": {"type": "cpu", "threads": 1}})
+    said = "Latencies and throughputs are by the processor's time"
+    assert [said in page.render(each, NO_FIGURES) for each in (inputs, loaded)] == [False, True]
+    best = summary.entries(loaded, "flickr")[0].best
+    assert best.throughput == best.processor_throughput == pytest.approx(3 * best.clock_throughput)
 
 
 def test_what_a_system_takes_besides_the_time_of_its_lines():

@@ -17,7 +17,8 @@ from tests.unit.fakes_report import NO_FIGURES, config, run_on_disk
 
 
 def ranked(name: str, milliseconds: float, gap: float, significant: int = 0) -> Ranked:
-    unused = {"repeats": 1, "clock": 0, "processor": 0, "model_share": 1, "throughput": 1, "processor_throughput": 1}
+    unused = {"repeats": 1, "clock": 0, "processor": 0, "model_share": 1, "throughput": 1}
+    unused |= {"clock_throughput": 1, "processor_throughput": 1}
     latency = Latency(
         engine="onnx", precision="int8", batch_size=1, batches=9, median=milliseconds / 1000, low=0, high=1, highest=1,
         processor_per_million=1, output_tokens=5, **unused,
@@ -174,6 +175,7 @@ def test_the_rival_has_a_line_and_what_is_faster_its_speed_over_it(inputs: Input
     assert "x faster: ctc collapse, " in fastest and f", {over.ratio:.1f}x the rival's speed; " in fastest
     slower = replace(found.best[-1], over_rival=replace(over, ratio=1.05))
     assert "rival" not in verdict.advantage(slower, found)
+    assert ", +0.0 BLEU" in verdict.advantage(replace(slower, gap=-0.04), found)
 
 
 def without_search(inputs: Inputs, search: str) -> Inputs:
