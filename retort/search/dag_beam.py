@@ -5,6 +5,8 @@ Shape letters: b sources, t, i and j vertices, w candidate tokens of a vertex.
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from retort.search.vertices import read_candidates
 
 @torch.inference_mode()
 def search(model: DagModel, source_bs: Tensor, options: DagBeam) -> list[list[Hypothesis]]:
-    """One pass; the score is that of ``graph_beam``, in nats. No output is cut: longer ones are not tried."""
+    """One pass; the score is that of ``graph_beam``, in nats. An output is cut where none ends within its limit."""
     scorer, pruning = scorer_of(options.model_dump()), Pruning.of(options.model_dump())
     token_btw, log_prob_btw, log_transitions_bij, vertices_b = read_candidates(
         model, source_bs, no_output(options), count=options.candidates
@@ -31,5 +33,5 @@ def search(model: DagModel, source_bs: Tensor, options: DagBeam) -> list[list[Hy
             log_transitions[row, :count, :count], log_probs[row, :count], tokens[row, :count], pruning
         )
         text, score = graph_beam(successors, scorer, limit, pruning)
-        hypotheses.append([Hypothesis(text, score=score, truncated=False, passes=1)])
+        hypotheses.append([Hypothesis(text, score=score, truncated=score == -inf, passes=1)])
     return hypotheses

@@ -61,7 +61,8 @@ def most_probable_successors(
 def graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning: Pruning) -> tuple[list[int], float]:
     """The best text, and its score: log of its probability over the successors, plus the scorer's.
 
-    ``limit`` is the longest text, in tokens without eos. A sentence that no hypothesis ends is empty, with score -inf.
+    ``limit`` is the longest text, in tokens without eos. Where no hypothesis ends by then the text is that of the best
+    one, cut, and its score -inf.
     """
     if functions := native.library():
         return native.graph_beam(functions, *successors, scorer=scorer, limit=limit, pruning=pruning)
@@ -77,6 +78,8 @@ def plain_graph_beam(successors: Successors, scorer: Scorer, limit: int, pruning
     beam: list[Hypothesis] = [(0.0, 0.0, 0, empty)]
     best, best_text = -inf, empty
     for length in range(limit + 1):
+        if best == -inf:
+            best_text = beam[0][-1]
         for text, log_prob in _ended(beam, ends).items():
             if (total := log_prob + text.ngrams + text.score(EOS, scorer)) > best:
                 best, best_text = total, text

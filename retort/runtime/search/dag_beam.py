@@ -41,5 +41,6 @@ def search(graphs: Graphs, sources: Sequence[Sequence[int]], options: Mapping[st
         token_tw[last, 0], log_prob_tw[last, 0], log_prob_tw[last, 1:] = EOS, outputs[END][row, last], -np.inf
         successors = most_probable_successors(outputs[TRANSITIONS][row, :count, :count], log_prob_tw, token_tw, pruning)
         limit = output_limit(len(tokens), options["max_ratio"], graphs.max_length)
-        decoded.append(Decoded(graph_beam(successors, scorer, limit, pruning)[0], False, 1))
+        text, score = graph_beam(successors, scorer, limit, pruning)
+        decoded.append(Decoded(text, score == -np.inf, 1))
     return decoded

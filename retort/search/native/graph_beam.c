@@ -163,6 +163,10 @@ int32_t retort_graph_beam(int32_t count, const int32_t *first, const double *log
     search.beam[0] = (Hypothesis){.next = NONE};
     search.beam_count = 1;
     for (int32_t length = 0; length <= limit; length++) {
+        if (search.best == -INFINITY) {
+            /* where none ends in time, the best one is cut */
+            search.best_text = search.beam[0].text;
+        }
         /* steps count from 1, as step 0 has reached all vertices */
         if (!end_texts(&search, ends) ||
             !grow_paths(&search, length + 1, first, log_probs, vertices, tokens, size, threshold)) {

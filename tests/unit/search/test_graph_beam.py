@@ -75,6 +75,18 @@ def test_a_text_that_is_too_long_is_not_found():
     assert lengths == [0, 1, 2, 3]
 
 
+def test_where_no_text_ends_within_the_limit_the_best_one_is_cut():
+    """All paths lead over four vertices."""
+    tokens = np.array([[PAD, PAD], [6, 7], [6, 7], [6, 7], [6, 7], [EOS, PAD]])
+    with np.errstate(divide="ignore"):
+        transitions = np.log(np.eye(6, k=1))
+        drawn = transitions, np.log([[0, 0], [0.6, 0.3], [0.2, 0.7], [0.6, 0.3], [0.6, 0.3], [1, 0]]), tokens
+    wide = Pruning(9, 2, 0.0, math.inf)
+    texts = [found(drawn, Scorer(None, 0.0, 0.0), limit, wide) for limit in range(5)]
+    cut = [([6, 7, 6, 6][:length], -math.inf) for length in range(4)]
+    assert texts == [*cut, ([6, 7, 6, 6], pytest.approx(math.log(0.6 * 0.7 * 0.6 * 0.6)))]
+
+
 def test_a_bonus_makes_a_long_text_better_than_one_that_ended():
     with np.errstate(divide="ignore"):
         transitions = np.log([[0, 0.1, 0, 0.9], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]])
