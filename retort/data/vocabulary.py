@@ -29,6 +29,8 @@ FORBIDDEN = [PAD, BOS, MASK, BLANK]
 """Ids that no output holds, whatever its search."""
 IDS = {"pad": PAD, "bos": BOS, "eos": EOS, "unk": UNK, "mask": MASK, "blank": BLANK}
 MASK_PIECE, BLANK_PIECE = "<mask>", "<blank>"
+SPECIAL_PIECES = ("<pad>", "<s>", "</s>", "<unk>", MASK_PIECE, BLANK_PIECE)
+"""Names of the special ids, in their order. A model may call the first four otherwise."""
 _OTHER_SPACE = re.compile(r"[^\S ]")
 
 
@@ -76,13 +78,13 @@ class Vocabulary:
 
     @property
     def source_pieces(self) -> list[str]:
-        """The source pieces by id."""
-        return [self._source.id_to_piece(i) for i in range(self.source_size)]
+        """The source pieces by id, the special ones by the names that engines know."""
+        return [*SPECIAL_PIECES, *map(self._source.id_to_piece, range(SPECIAL_IDS, self.source_size))]
 
     @property
     def target_pieces(self) -> list[str]:
-        """The target pieces by id."""
-        return [self._target.id_to_piece(i) for i in range(self.target_size)]
+        """The target pieces by id, the special ones by the names that engines know."""
+        return [*SPECIAL_PIECES, *map(self._target.id_to_piece, range(SPECIAL_IDS, self.target_size))]
 
     @property
     def digest(self) -> str:

@@ -1,17 +1,19 @@
 """Autoregressive models in CTranslate2."""
 
+import io
 import random
 import sys
 
 import ctranslate2
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 
 from retort import config
 from retort.cli import main
 from retort.data.batches import Ragged
-from retort.data.vocabulary import EOS
+from retort.data.vocabulary import BLANK_PIECE, EOS, MASK_PIECE, Vocabulary
 from retort.errors import RetortError
 from retort.export import ctranslate2 as exporting
 from retort.export.exporting import export_system
@@ -64,6 +66,26 @@ def test_a_bundle_decodes_greedily_as_torch_does(tmp_path, vocabulary, name):
     best = [hypotheses[0] for hypotheses in run_search(model, padded, config.Greedy(kind="greedy"))]
     assert [tuple(d) for d in system.decode(sources)] == [(h.tokens, h.truncated, h.passes) for h in best]
     assert len({tuple(h.tokens) for h in best}) == 3
+
+
+def test_special_pieces_may_have_other_names(tmp_path):
+    """CTranslate2 knows eos and others by theirs."""
+    model, named = io.BytesIO(), {f"{name}_piece": f"[{name}]" for name in ("pad", "bos", "eos", "unk")}
+    ids = {f"{name}_id": i for i, name in enumerate(("pad", "bos", "eos", "unk"))}
+    words = ["".join(random.Random(i).choices("abcdefgh", k=4)) for i in range(300)]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(words), model_writer=model, vocab_size=40, minloglevel=3,
+        control_symbols=[MASK_PIECE, BLANK_PIECE], **ids, **named,
+    )  # fmt: skip
+    vocabulary = Vocabulary(model.getvalue(), model.getvalue())
+    ending(tmp_path / "checkpoint", vocabulary)
+    export_system(tmp_path / "checkpoint", tmp_path / "exported", search=GREEDY)
+    search = config.Greedy(kind="greedy").model_dump()
+    by_torch, found = (
+        open_system(tmp_path / name, search).translate(words[:20]) for name in ("checkpoint", "exported")
+    )
+    assert found == by_torch
+    assert not all(output.truncated for output in found)
 
 
 @pytest.mark.parametrize("search", [config.Greedy(kind="greedy"), config.Beam(kind="beam", beam_size=3)], ids=str)
