@@ -117,7 +117,7 @@ def in_onnx(
     directory.mkdir()
     writing = import_module("retort.export.onnx")
     facts = writing.write(model, pieces, directory, "int8", shortlist)
-    graphs = Graphs(directory, facts | {"max_length": 256, "target_size": size.pieces}, 1)
+    graphs = Graphs(directory, facts | {"max_length": 256, "target_size": size.pieces})
     decode, options = import_module(f"retort.runtime.search.{search.kind}").search, search.model_dump()
     return lambda tokens: decode(graphs.for_sources([tokens]), [tokens], options)
 

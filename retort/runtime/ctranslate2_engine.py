@@ -53,7 +53,7 @@ class CTranslate2System(System):
             self.batch_size = 1
         # it would overrule what is asked for here; Snakemake gives it the cores that a job reserves
         os.environ.pop("MKL_NUM_THREADS", None)
-        self._threads = threads
+        self.lines_at_once = threads
         try:
             # two threads that share each product made models of width 256 four times slower, and beams eleven times
             self._translator = ctranslate2.Translator(
@@ -89,7 +89,7 @@ class CTranslate2System(System):
             }
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Decoded]:
-        ranked = by_length(sources, lambda group: self._ranked(group, 1), self._threads)
+        ranked = by_length(sources, lambda group: self._ranked(group, 1), self.lines_at_once)
         return [_decoded(outputs[0], limit) for outputs, limit in ranked]
 
     @property
@@ -98,7 +98,7 @@ class CTranslate2System(System):
 
     def decode_scored(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         """Scores and their order are those of torch. Outputs that are equal once they are cut are one."""
-        return by_length(sources, lambda group: self._scored_together(group, count), self._threads)
+        return by_length(sources, lambda group: self._scored_together(group, count), self.lines_at_once)
 
     def _scored_together(self, sources: Sequence[Sequence[int]], count: int) -> list[list[Scored]]:
         lists = self._ranked(sources, count)

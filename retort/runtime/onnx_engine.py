@@ -30,12 +30,13 @@ class Graphs:
     scorer: Scorer
     """Of a search that takes n-grams. It is kept here, so that the table may be moved when it has been read."""
 
-    def __init__(self, directory: Path, facts: Mapping[str, Any], threads: int) -> None:
+    def __init__(self, directory: Path, facts: Mapping[str, Any]) -> None:
         """``facts`` is the section "model" of a bundle."""
         self.facts = facts
         self.max_length: int = facts["max_length"]
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        # threads that share each product wait for each other longer than they compute, and lines have one each
+        options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
         options.log_severity_level = WARNINGS
         self._sessions = {name: _session(directory / name, options) for name in facts["graphs"]}
         self._outputs = {name: [o.name for o in session.get_outputs()] for name, session in self._sessions.items()}
@@ -106,7 +107,8 @@ class OnnxSystem(System):
             model["truncate_sources"],
         )
         self._directory = bundle.directory
-        self._graphs = Graphs(bundle.directory, model, threads)
+        self.lines_at_once = threads
+        self._graphs = Graphs(bundle.directory, model)
         self.has_shortlist = self._graphs.has_shortlist
         self.choose(search)
 
@@ -137,7 +139,9 @@ class OnnxSystem(System):
 
     def _each(self, search: Callable[..., list[Result]], sources: Sequence[Sequence[int]]) -> list[Result]:
         """What a search finds for each source."""
-        return by_length(sources, lambda group: search(self._graphs.for_sources(group), group, self.search))
+        return by_length(
+            sources, lambda group: search(self._graphs.for_sources(group), group, self.search), self.lines_at_once
+        )
 
 
 def open_bundle(bundle: Bundle, search: Mapping[str, Any], threads: int, at_once: int) -> OnnxSystem:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, Self, TypeVar
 
 from retort.data.lengths import similar_rows
@@ -24,6 +25,8 @@ bounds the memory of a call; twice as many were no faster."""
 SHORTEST = 0.75
 """Length of the shortest source of such a group, as a share of the longest."""
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 Result = TypeVar("Result")
 
 
@@ -88,16 +91,19 @@ def by_length(
     ``at_once``: groups that are decoded at the same time, in threads of their own.
     """
     groups = list(similar_rows([len(tokens) + 1 for tokens in sources], TOGETHER, SHORTEST))
-    given = [[sources[row] for row in rows] for rows in groups]
-    if at_once > 1 and len(groups) > 1:
-        with ThreadPoolExecutor(at_once) as pool:
-            found = list(pool.map(decode, given))
-    else:
-        found = list(map(decode, given))
+    found = _concurrently(decode, [[sources[row] for row in rows] for rows in groups], at_once)
     results: dict[int, Result] = {}
     for rows, own in zip(groups, found, strict=True):
         results |= zip(rows, own, strict=True)
     return [results[row] for row in range(len(sources))]
+
+
+def _concurrently(function: Callable[[Item], Made], items: Sequence[Item], at_once: int) -> list[Made]:
+    """The function of each item, in their order."""
+    if at_once == 1 or len(items) < 2:
+        return list(map(function, items))
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(function, items))
 
 
 def distinct(ranked: list[Scored]) -> list[Scored]:
@@ -115,6 +121,8 @@ class System(ABC):
     """torch, onnx or ctranslate2."""
     batch_size = BATCH_SIZE
     """Lines that are decoded at once unless the caller says otherwise; 1 where an output would depend on the others."""
+    lines_at_once = 1
+    """Lines that are decoded at the same time, each in a thread of its own, where they are decoded one by one."""
     has_shortlist: bool = False
     """Whether it scores candidates of a source instead of the vocabulary."""
 
@@ -155,11 +163,9 @@ class System(ABC):
         longest = self.max_length - 1
         encoded = self.vocabulary.encode_source(texts)
         decoded = [Decoded([], False, 0)] * len(texts)
-        for group in self._batches(encoded, batch_size or self.batch_size):
-            results = self.decode([encoded[i][:longest] for i in group])
-            for i, result in zip(group, results, strict=True):
-                cut = len(encoded[i]) > longest and not self.truncate_sources
-                decoded[i] = result._replace(truncated=result.truncated or cut)
+        for i, result in self._in_batches(self.decode, encoded, batch_size):
+            cut = len(encoded[i]) > longest and not self.truncate_sources
+            decoded[i] = result._replace(truncated=result.truncated or cut)
         lines = self.vocabulary.decode_target([result.tokens for result in decoded])
         cuts = [max(0, len(tokens) - longest) for tokens in encoded]
         return [Output(line, *result, cut) for line, result, cut in zip(lines, decoded, cuts, strict=True)]
@@ -180,18 +186,17 @@ class System(ABC):
         encoded = self.vocabulary.encode_source(texts)
         cuts = [max(0, len(tokens) - longest) for tokens in encoded]
         outputs = [[ScoredOutput(Output("", [], False, passes=0), 0.0, [])] for _ in texts]
-        for group in self._batches(encoded, batch_size or self.batch_size):
-            for i, ranked in zip(group, self.decode_scored([encoded[i][:longest] for i in group], count), strict=True):
-                lines = self.vocabulary.decode_target([scored.decoded.tokens for scored in ranked])
-                cut = bool(cuts[i]) and not self.truncate_sources
-                outputs[i] = [
-                    ScoredOutput(
-                        Output(line, decoded.tokens, decoded.truncated or cut, decoded.passes, cuts[i]),
-                        score,
-                        log_probs,
-                    )
-                    for line, (decoded, score, log_probs) in zip(lines, ranked, strict=True)
-                ]
+        for i, ranked in self._in_batches(lambda sources: self.decode_scored(sources, count), encoded, batch_size):
+            lines = self.vocabulary.decode_target([scored.decoded.tokens for scored in ranked])
+            cut = bool(cuts[i]) and not self.truncate_sources
+            outputs[i] = [
+                ScoredOutput(
+                    Output(line, decoded.tokens, decoded.truncated or cut, decoded.passes, cuts[i]),
+                    score,
+                    log_probs,
+                )
+                for line, (decoded, score, log_probs) in zip(lines, ranked, strict=True)
+            ]
         return outputs
 
     @property
@@ -220,10 +225,19 @@ class System(ABC):
         Raises RetortError for a search whose tokens have no probabilities of their own.
         """
 
-    def _batches(self, encoded: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-        """Rows that have tokens, in batches of similar length."""
+    def _in_batches(
+        self,
+        decode: Callable[[list[Sequence[int]]], list[Result]],
+        encoded: Sequence[Sequence[int]],
+        batch_size: int | None,
+    ) -> Iterator[tuple[int, Result]]:
+        """Rows that have tokens, and what ``decode`` makes of them, cut to what the model takes, in batches of similar
+        length; None: the system's own size."""
+        size = batch_size or self.batch_size
         rows = [i for i, tokens in enumerate(encoded) if tokens]
         if size > 1:
             rows.sort(key=lambda i: len(encoded[i]))
-        for start in range(0, len(rows), size):
-            yield rows[start : start + size]
+        sources = [encoded[i][: self.max_length - 1] for i in rows]
+        batches = [sources[start : start + size] for start in range(0, len(rows), size)]
+        found = _concurrently(decode, batches, self.lines_at_once if size == 1 else 1)
+        return zip(rows, chain.from_iterable(found), strict=True)

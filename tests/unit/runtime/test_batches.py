@@ -59,6 +59,22 @@ def test_the_check_of_an_export_decodes_bounded_batches():
     assert exact.sizes == exported.sizes == BOUNDED
 
 
+@pytest.mark.parametrize("name", ["translate", "n best"])
+def test_lines_that_are_decoded_one_by_one_are_decoded_at_the_same_time(name, monkeypatch):
+    both = Barrier(2, timeout=30)
+
+    class Waiting(Recorder):
+        lines_at_once = 2
+
+        def decode(self, sources):
+            both.wait()
+            return super().decode(sources)
+
+    monkeypatch.setitem(globals(), "TEXTS", TEXTS[:8])
+    ours, alone = (CALLS[name](system, batch_size=1) for system in (Waiting(), Recorder()))
+    assert ours == alone and [translation.text for translation in ours] == TEXTS
+
+
 def test_sources_of_about_the_same_length_are_decoded_together() -> None:
     lengths = [3, 40, 4, 29, 4, 31, 28, 4]
     sources = [[number] * length for number, length in enumerate(lengths)]
