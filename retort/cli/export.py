@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> None:
         raise RetortError("--references are of the lines of --check; give both")
     search = None if args.search is None else named_search(args.search).model_dump()
     lines = lines_of_file(args.check, args.references, args.model) if args.check else lines_of_run(args.model)
+    if args.max_bleu_loss is not None and (lines is None or not lines.references):
+        raise RetortError("--max-bleu-loss is a limit of BLEU, which needs references; give --check and --references")
     shortlist = None
     if args.shortlist is not None:
         path = None if args.shortlist is OWN_RUN else args.shortlist

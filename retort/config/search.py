@@ -190,7 +190,7 @@ class JointViterbi(SearchSection):
 
     kind: Literal["joint_viterbi"]
     decodes = "graph"
-    beta: float = Field(1.0, ge=0, le=100)
+    beta: float = Field(1.0, ge=0, le=10)
     """Exponent of the length in tokens, eos included, that divides the log-probability."""
     max_ratio: float = Field(2.0, gt=0, le=10_000)
     """Longest output: this times the source length, plus 10 tokens."""

@@ -82,6 +82,8 @@ def _section(text: str, what: str) -> dict[str, Any]:
                 f"{what[:210]}: {option[:40]} is no option; expected a search and its options, such as "
                 f"'beam beam_size=8 length_penalty=0.6'"
             )
+        if key in section:
+            raise RetortError(f"{what[:210]}: {key[:40]} is given twice; expected each option once")
         section[key] = _value(value)
     return section
 

@@ -107,6 +107,8 @@ def _run(directory: Path, request: str) -> tuple[float, dict[str, Any]]:
 
 def _standard_input() -> list[str]:
     """Its lines, as ``retort translate`` reads them."""
+    if sys.stdin is None:
+        raise RetortError("standard input is closed; give the lines of text to translate")
     lines = sys.stdin.buffer.read().split(b"\n")
     return [decoded_line(line, "standard input", number, strip=True) for number, line in enumerate(lines, start=1)]
 

@@ -11,9 +11,10 @@ from retort.errors import RetortError
 
 ADDRESS = re.compile(r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\"'.,;:!?)\]}]|(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|&(?:[A-Za-z]+|#\d+);")
-NUMBER = re.compile(r"\d+(?:[.,'\u00a0\u202f]\d+)*")
+NUMBER = re.compile(r"\d+(?:[.,'\u2019\u00a0\u202f]\d+)*")
 _GROUPING = re.compile(r"\D(?=\d{3}(?!\d))")
 _MARK = re.compile(r"\D")
+_BETWEEN_GROUPS = re.compile(r"(?<=\d)(?=(?:\d{3})+$)")
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,15 @@ class Keeper:
 
     def compare(self, source: str, translation: str) -> Kept:
         """Each thing has to be there as often as in the source. A number may be grouped otherwise: 1,000.5 is
-        1.000,5."""
+        1.000,5, and 1 000.5."""
         wanted, had = list(self._things(source)), Counter(map(_compared, self._things(translation)))
         lost = []
         for thing in wanted:
-            key = _compared(thing)
-            if had[key]:
-                had[key] -= 1
-            else:
+            found = next((way for way in _readings(thing) if all(had[key] >= n for key, n in way.items())), None)
+            if found is None:
                 lost.append(thing)
+            else:
+                had.subtract(found)
         return Kept(len(wanted), tuple(lost))
 
     def _things(self, text: str) -> Iterator[Verbatim]:
@@ -91,6 +92,17 @@ def counted(lost: Iterable[Verbatim]) -> str:
     return ", ".join(
         f"{count} {kind if count == 1 else plural.get(kind, kind + 's')}" for kind, count in counts.most_common()
     )
+
+
+def _readings(thing: Verbatim) -> Iterator[Counter[tuple[str, str]]]:
+    """What a translation that has the thing has: it, or the groups of a number, since outputs have no other space than
+    the plain one."""
+    kind, text = _compared(thing)
+    yield Counter([(kind, text)])
+    whole, *decimals = text.split(".", 1)
+    if kind == "number" and len(groups := _BETWEEN_GROUPS.split(whole)) > 1:
+        *groups, last = groups
+        yield Counter((kind, group) for group in [*groups, ".".join([last, *decimals])])
 
 
 def _compared(thing: Verbatim) -> tuple[str, str]:

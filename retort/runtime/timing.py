@@ -127,11 +127,18 @@ def time_batch(system: System | ExternalSystem, texts: list[str]) -> Times:
     return _time_decoding(system, texts)
 
 
+def _outputs(system: System, sources: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The tokens of each source's output; a source without tokens is not decoded, as in ``System.translate``."""
+    given = [tokens for tokens in sources if tokens]
+    decoded = iter(system.decode(given) if given else [])
+    return [next(decoded).tokens if tokens else [] for tokens in sources]
+
+
 def _time_decoding(system: System, texts: list[str]) -> Times:
     start, processor_start = time.perf_counter(), time.process_time()
     sources = system.encode(texts)
     model_start = time.perf_counter()
-    outputs = [result.tokens for result in system.decode(sources)]
+    outputs = _outputs(system, sources)
     model_seconds = time.perf_counter() - model_start
     system.vocabulary.decode_target(outputs)
     return Times(

@@ -223,6 +223,16 @@ def test_the_command_finds_the_text_of_the_run(run, vocabulary, monkeypatch, cap
     assert "--shortlist-size is of --shortlist" in capsys.readouterr().err
 
 
+def test_a_limit_of_bleu_needs_references(tmp_path, vocabulary, monkeypatch, capsys):
+    saved(tmp_path / "ctc", vocabulary, config.Ctc(name="ctc"))
+    (tmp_path / "lines").write_text("abcd\n")
+    with pytest.raises(SystemExit):
+        options = ("--check", tmp_path / "lines", "--max-bleu-loss", 0)
+        export_call(monkeypatch, "--model", tmp_path / "ctc", "--output", tmp_path / "x", *options)
+    assert "--max-bleu-loss is a limit of BLEU, which needs references" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 def test_what_cannot_have_a_shortlist_is_refused(run, vocabulary):
     checkpoint = run / "systems" / "teacher" / "seed1"
     with pytest.raises(RetortError, match=r"elsewhere/encoded/train.parquet: not found; --shortlist needs"):

@@ -257,9 +257,15 @@ def test_joint_viterbi_is_the_best_of_all_paths(seed, beta):
 
 def test_joint_viterbi_keeps_to_its_longest_output():
     model, source = dag_model(8), padded(sentences([2, 12], seed=4))
-    options = config.JointViterbi(kind="joint_viterbi", beta=20.0, max_ratio=0.1)
+    options = config.JointViterbi(kind="joint_viterbi", beta=10.0, max_ratio=0.1)
     short, long = run_search(model, source, options)
     assert (len(short[0].tokens), len(long[0].tokens)) == (10, 11)
+
+
+def test_no_exponent_of_joint_viterbi_is_too_large_for_the_lengths():
+    """The longest graph that is decoded has 4,096 vertices."""
+    (bound,) = [each.le for each in config.JointViterbi.model_fields["beta"].metadata if hasattr(each, "le")]
+    assert torch.isfinite(torch.tensor(4096.0) ** bound)
 
 
 def test_pointers_are_followed_and_repeats_dropped():

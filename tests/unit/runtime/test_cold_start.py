@@ -60,6 +60,14 @@ def test_what_the_command_cannot_use_is_an_error(bundle, monkeypatch, capsys, op
     assert exit_info.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_a_closed_input_is_named(bundle, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cold_start", "--model", str(bundle)])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit):
+        main()
+    assert "standard input is closed" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_command_prints_the_figures_of_a_system(bundle, tmp_path):
     command = [sys.executable, "-m", "retort.runtime.cold_start", "--runs", "1", "--model"]

@@ -68,7 +68,9 @@ def test_white_space_comes_from_the_line():
 
 KEPT = {
     "all": ("See https://x.org/a?b=1, 3 items.", "Siehe https://x.org/a?b=1, 3 Dinge.", []),
-    "grouped otherwise": ("1,000.50 and 2'000", "1.000,50 und 2 000", [("number", "2'000")]),
+    "grouped otherwise": ("1,000.50 and 2'000", "1.000,50 und 2\u2019000", []),
+    "grouped by spaces": ("1\u00a0000\u00a0000.5, 2,000, 1999 300", "1 000 000,5; 2 000; 1999 300", []),
+    "groups of which one is lost": ("1,000 2,000", "1 000 2", [("number", "2,000")]),
     "not grouped": ("1,000,000.5 and 1.000", "1000000,5 und 1000", []),
     "a lost mark": ("It costs 3.5 euros in 12.2026.", "Es kostet 35 Euro in 12,2026.", [("number", "3.5")]),
     "an address with its numbers": ("http://x.org/12.", "http://x.org/13.", [("address", "http://x.org/12")]),

@@ -77,6 +77,14 @@ def test_batches_are_whole_and_skip_empty_sentences():
     assert batches_of(TEXTS[:3], 8, 100) == [TEXTS[:3]], "a lone batch may be smaller"
 
 
+def test_a_sentence_without_tokens_is_not_decoded(clock):
+    system = Echo(clock)
+    system.vocabulary.encode_source = lambda texts: [[6] if text == "a" else [] for text in texts]
+    assert time_batch(system, ["a", "\u200b"]).outputs == [[6], []]
+    assert time_batch(system, ["\u200b"]).outputs == [[]]
+    assert system.given == [[[6]]]
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """Which system decoded what."""

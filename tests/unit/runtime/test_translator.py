@@ -128,6 +128,8 @@ def test_a_search_is_a_section_or_text(systems, tmp_path):
         "beam 7": "7 is no option; expected",
         "argmax": "autoregressive decodes by",
         "beam beam_size=x": "beam_size",
+        "beam beam_size=3 beam_size=4": "beam_size is given twice",
+        "beam kind=greedy": "kind is given twice",
     }
     for search, message in wrong.items():
         with pytest.raises(retort.RetortError, match=f"^search {search}: .*{message}"):
