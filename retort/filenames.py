@@ -17,6 +17,9 @@ CHECKPOINT_FILES = {"weights": WEIGHTS, "model": MODEL_DESCRIPTION, **VOCABULARY
 VOCABULARY_FILES = {**VOCABULARY_MODELS, "vocabulary": VOCABULARY_DESCRIPTION}
 """The same of a vocabulary's."""
 
+COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
+"""Endings of the names of compressed files."""
+
 TRAIN, VALID = "train", "valid"
 """The splits of a corpus that are no test sets."""
 

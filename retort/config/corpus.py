@@ -7,12 +7,12 @@ docs/extending.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
 
-from retort.config.addresses import base_name, check_location
+from retort.config.addresses import check_location, is_address
 from retort.config.base import SHARE, FilePath, Name, OneOrSeveral, Probability, Section, ShortForm
 
 
@@ -51,6 +51,10 @@ class CorpusSection(Section):
     def named_texts(self) -> Iterator[tuple[str, TextSource]]:
         """Every text that it reads, with its key below the section; none where it reads none."""
         yield from ()
+
+    def mirrored_texts(self) -> Iterator[tuple[str, TextSource]]:
+        """Those of them that a mirror has instead of a download."""
+        yield from ((key, text) for key, text in self.named_texts() if is_address(text.location))
 
     @property
     def texts(self) -> tuple[TextSource, ...]:
@@ -144,6 +148,11 @@ class TextSource(Section):
     """Path of this text below the mirror directory, plain or compressed; null: the last part of the location. Where the
     layout is not lines, the mirror holds the extracted lines under this name."""
 
+    @property
+    def part(self) -> tuple[str | int | None, ...]:
+        """What is read: texts of equal parts are one text."""
+        return self.location, self.member, self.column, self.field
+
     @model_validator(mode="after")
     def _has_a_location(self) -> TextSource:
         check_location(self.location)
@@ -189,11 +198,19 @@ class TextPair(Section):
                 f"{len(self.source)} source and {len(self.others)} {side} texts; give as many of each, in one order"
             )
         for source, other in zip(self.source, self.others, strict=False):
-            if source == other and ".tsv" in base_name(source.location).lower():
+            if source.part == other.part:
                 raise ValueError(
                     f"{source.location} is the text of both sides; give each its file, or its column, field or member"
                 )
         return self
+
+
+def _texts_of(pairs: Mapping[str, TextPair]) -> Iterator[tuple[str, TextSource]]:
+    """Texts of all sides, with their keys."""
+    for split, pair in pairs.items():
+        for side in ("source", "target", "references"):
+            for number, text in enumerate(getattr(pair, side)):
+                yield f"{split}.{side}[{number}]", text
 
 
 def _is_count_of_pairs(value: Any) -> int | str:
@@ -278,12 +295,15 @@ class TextCorpus(CorpusSection):
 
     def named_texts(self) -> Iterator[tuple[str, TextSource]]:
         """Texts of the splits, and monolingual ones."""
-        for split, pair in self.pairs.items():
-            for side in ("source", "target", "references"):
-                for number, text in enumerate(getattr(pair, side)):
-                    yield f"{split}.{side}[{number}]", text
+        yield from _texts_of(self.pairs)
         for number, text in enumerate(self.monolingual):
             yield f"monolingual[{number}]", text
+
+    def mirrored_texts(self) -> Iterator[tuple[str, TextSource]]:
+        """With the ready splits, which only a mirror has."""
+        yield from super().mirrored_texts()
+        ready = self.carve.ready if self.carve else {}
+        yield from _texts_of({f"carve.ready.{split}": pair for split, pair in ready.items()})
 
     @property
     def unreferenced(self) -> tuple[str, ...]:

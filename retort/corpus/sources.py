@@ -21,18 +21,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from retort.config import TextPair, TextSource
-from retort.config.addresses import base_name, is_address
+from retort.config import CorpusSection, TextPair, TextSource
+from retort.config.addresses import is_address
 from retort.config.corpus import Layout
 from retort.config.files import MIRROR_VARIABLE
+from retort.config.mirrors import clashes, name_in_mirror, uncompressed
 from retort.corpus import fairytaleqa, json_lines, tmx
 from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, is_tar, suspicions
 from retort.corpus.downloads import download
 from retort.corpus.zips import open_member
-from retort.data.compression import SUFFIXES, UNREADABLE, decompressed
+from retort.data.compression import UNREADABLE, decompressed
 from retort.data.files import no_file
 from retort.data.lines import LineSplitter
 from retort.errors import RetortError
+from retort.filenames import COMPRESSED
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,12 @@ def mirrored(source: TextSource) -> TextSource:
 def in_mirror(source: TextSource, mirror: Path) -> Path | None:
     """Path of ``source`` in ``mirror``, plain or compressed; None if the mirror does not have it."""
     return next((path for path in _mirror_candidates(source, mirror) if path.is_file()), None)
+
+
+def check_mirror(corpus: CorpusSection) -> None:
+    """Raises RetortError where a mirror cannot tell texts of the corpus apart."""
+    for key, problem in clashes(corpus.mirrored_texts()):
+        raise RetortError(f"corpus.{key}: {problem}")
 
 
 class TextReader:
@@ -257,15 +265,21 @@ def _references(line: str, reader: TextReader) -> list[str]:
 
 
 def _mirror_candidates(source: TextSource, mirror: Path) -> list[Path]:
-    name = source.mirror_name or base_name(source.location)
-    plain = next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)
-    return [mirror / name, mirror / f"{name}.gz", mirror / plain, *(mirror / f"{plain}{suffix}" for suffix in SUFFIXES)]
+    name = name_in_mirror(source)
+    plain = uncompressed(name)
+    return [
+        mirror / name,
+        mirror / f"{name}.gz",
+        mirror / plain,
+        *(mirror / f"{plain}{suffix}" for suffix in COMPRESSED),
+    ]
 
 
 def _not_in_mirror(source: TextSource, mirror: Path) -> Path:
     looked = ", ".join(str(path) for path in dict.fromkeys(_mirror_candidates(source, mirror)))
+    lacking = f"looked for {looked}" if mirror.is_dir() else "there is no such directory"
     raise RetortError(
-        f"{source.location}: not in the mirror {mirror} (looked for {looked}); put it there, or do without the mirror "
+        f"{source.location}: not in the mirror {mirror} ({lacking}); put it there, or do without the mirror "
         f"(corpus.mirror and the environment variable {MIRROR_VARIABLE}) to download it"
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from retort.config import TextCorpus, TextPair, TextSource
 from retort.corpus import carving
 from retort.corpus.raw import RawCorpus, parts_where, rows_of, write_raw
-from retort.corpus.sources import TextReader, in_mirror, locate, mirrored, read_pairs, readers
+from retort.corpus.sources import TextReader, check_mirror, in_mirror, locate, mirrored, read_pairs, readers
 from retort.data.parquet import iterate_table
 from retort.data.tables import CORPUS
 from retort.filenames import TRAIN, VALID
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache: Path) -> RawCorpus:
     """Raw tables of the splits, and the facts of every text that was read."""
+    if mirror is not None:
+        check_mirror(settings)
     ready = _ready_splits(settings, mirror)
     splits = ready or {TRAIN: settings.train, **({VALID: settings.valid} if settings.valid else {}), **settings.tests}
     located = {split: readers(pair, None if ready else mirror, cache) for split, pair in splits.items()}

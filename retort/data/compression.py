@@ -11,9 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-SUFFIXES = (".gz", ".xz", ".bz2", ".zst")
-"""Endings of the names of compressed files."""
-
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What reading a damaged stream raises."""
 _BLOCK = 1 << 16

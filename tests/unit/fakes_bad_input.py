@@ -109,12 +109,12 @@ def text(
     """A corpus whose training source is this file."""
 
     def given(house: House) -> Arguments:
-        other = [{"location": str(house.file("right", b"a b\n"))}]
+        other, more = ([{"location": str(house.file(name, b"a b\n"))}] for name in ("right", "more"))
         path = content(house) if callable(content) else house.file(name, content)
         source = [{"location": str(path), **options}]
         pair = {"source": source, "target": [{"location": str(house.file("train.tgt", target))}]}
-        corpus = {"kind": "text", "train": pair, "valid": {"source": other, "target": other}}
-        corpus["tests"] = {"t": {"source": other, "target": other}}
+        corpus = {"kind": "text", "train": pair, "valid": {"source": other, "target": more}}
+        corpus["tests"] = {"t": {"source": more, "target": other}}
         return [prepare_corpus, "--corpus", json.dumps(corpus), "--output", house.folder / "out"]
 
     return given
@@ -304,8 +304,7 @@ def training(system: dict[str, Any] | str = TEACHER, **options: Any) -> Given:
 
 
 def on_location(location: str) -> Given:
-    pair = {side: [{"location": location}] for side in ("source", "target")}
-    corpus = json.dumps({"kind": "text", "train": pair, "carve": {}})
+    corpus = json.dumps({"kind": "text", "train": {"source": location, "target": "any"}, "carve": {}})
     return lambda house: [prepare_corpus, "--corpus", corpus, "--output", house.folder / "out"]
 
 

@@ -232,9 +232,7 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
         lambda h: [
             prepare_corpus,
             "--corpus",
-            json.dumps(
-                {"kind": "text", "carve": {}, "train": {s: [{"location": str(h.folder)}] for s in ("source", "target")}}
-            ),
+            json.dumps({"kind": "text", "carve": {}, "train": {"source": str(h.folder), "target": "any"}}),
             "--output",
             h.folder / "o",
         ],

@@ -36,9 +36,11 @@ SYSTEM = changed(TEACHER, "training", max_updates=100, select_by="BLEU")
 
 
 def corpus_of(paths: list[Path]) -> dict[str, object]:
-    """The files as both sides of every split."""
-    sides = {side: [{"location": str(path)} for path in paths] for side in ("source", "target")}
-    return {"kind": "text", "train": sides, "valid": sides, "tests": {"hostile": sides}}
+    """The files as both sides of every split. No text may be two of them, so they have other paths."""
+    again = [path.parent / ".." / path.parent.name / path.name for path in paths]
+    one, other = ([{"location": str(path)} for path in files] for files in (paths, again))
+    sides, swapped = {"source": one, "target": other}, {"source": other, "target": one}
+    return {"kind": "text", "train": sides, "valid": swapped, "tests": {"hostile": sides}}
 
 
 @pytest.mark.slow

@@ -262,9 +262,10 @@ def test_a_training_with_several_gpus_has_as_many_processes(checkout: Checkout) 
 
 def test_local_texts_are_inputs_whatever_their_names(checkout: Checkout) -> None:
     name = 'it\'s a "text" $(x).txt'
-    (checkout.path / name).write_text("a\n")
-    text = {"source": [{"location": name}], "target": [{"location": name}]}
-    config = tiny(corpus={"kind": "text", "train": text, "valid": text, "tests": {"t": text}})
+    for file in (name, "b", "c"):
+        (checkout.path / file).write_text("a\n")
+    text = {"source": [{"location": name}], "target": [{"location": "b"}]}
+    config = tiny(corpus={"kind": "text", "train": text, "valid": {**text, "source": "c"}, "tests": {"t": text}})
     checkout.configure(config)
     output = checkout.snakemake("--dry-run", "corpus", "--configfile", "test.yaml")
     assert f"input: {name}" in output

@@ -15,7 +15,8 @@ from retort.config.checks.given import as_trained, vocabulary_in
 from retort.config.checks.sections import Sections
 from retort.config.corpus import Carve, CorpusSection, TextCorpus, TextSource
 from retort.config.external import CommandTeacher
-from retort.config.files import mirror_directory
+from retort.config.files import MIRROR_VARIABLE, mirror_directory
+from retort.config.mirrors import clashes
 from retort.config.problems import Problem, bounded, near_name
 from retort.config.search import NgramSearch
 from retort.config.systems import PRETRAINED, System
@@ -49,6 +50,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
     yield from _other_vocabularies(sections)
     yield from _wrong_ngrams(sections)
     yield from _missing_texts(sections)
+    yield from _wrong_mirror(sections)
     yield from _unequal_texts(sections)
     yield from _too_few_to_hold_out(sections)
     yield from _paths_with_braces(sections)
@@ -171,6 +173,20 @@ def _missing_texts(sections: Sections) -> Iterator[Problem]:
             where = "relative paths start where Retort runs"
             found = "is a directory" if os.path.isdir(text.location) else "no such file"
             yield Problem(key, f"{text.location}: {found}; expected a text ({where}){_near(text.location)}")
+
+
+def _wrong_mirror(sections: Sections) -> Iterator[Problem]:
+    """A mirror that is not there, or cannot tell texts apart."""
+    corpus = [(f"corpus.{key}", text) for key, text in sections.corpus.mirrored_texts()] if sections.corpus else []
+    others = [(key, text) for key, text in _texts(sections) if not key.startswith("corpus.") and not _is_local(text)]
+    mirror = mirror_directory(sections.corpus.mirror_directory if sections.corpus else None)
+    if mirror is None or not corpus + others:
+        return
+    if not mirror.is_dir():
+        found = f"there is no directory {os.path.abspath(mirror)}"
+        remedy = f"it is corpus.mirror, or else the environment variable {MIRROR_VARIABLE}"
+        yield Problem("corpus.mirror", f"{found}; expected one that holds the texts: {remedy}{_near(str(mirror))}")
+    yield from (Problem(key, problem) for key, problem in clashes(corpus + others))
 
 
 def _unequal_texts(sections: Sections) -> Iterator[Problem]:

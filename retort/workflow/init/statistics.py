@@ -195,6 +195,8 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
             raise RetortError(f"{str(path)!r}: a configuration cannot hold this name of a file; rename it")
     location = str(paths[0])
     if len(paths) == 2:
+        if paths[0].samefile(paths[1]):
+            raise RetortError(f"{location}: named as both sides; expected two files, or one that holds both sides")
         for path in paths:
             if fields := _text_fields(next(iter(_first_lines(str(path))), "")):
                 raise RetortError(

@@ -64,7 +64,7 @@ def test_tables_by_line_number_need_ids_that_are_line_numbers(corpus: dict[str, 
 def test_a_split_that_no_table_is_of_may_have_another_layout() -> None:
     corpus = {
         **TEXT,
-        "valid": {"source": JSON, "target": JSON},
+        "valid": {"source": JSON, "target": {**JSON, "field": "target"}},
         "tests": {"test": {"source": "w.txt"}},
     }
     assert loaded(corpus=corpus, external_teacher={**TABLE, "held_out": {"test": "w.tsv"}})
@@ -341,8 +341,9 @@ def test_the_shipped_examples_train_no_teacher(name: str) -> None:
     assert (ROOT / program).is_file()
 
 
-def test_a_table_that_is_both_sides_is_refused() -> None:
-    text = {"location": "a.tsv", "column": 1}
-    with pytest.raises(RetortError, match="a.tsv is the text of both sides; give each its file, or its column"):
-        loaded(corpus={**TEXT, "train": {"source": text, "target": text}, "carve": {}})
+@pytest.mark.parametrize("name", ["a.tsv", "a.en"])
+def test_a_text_that_is_both_sides_is_refused(name: str) -> None:
+    text = {"location": name, "column": 1}
+    with pytest.raises(RetortError, match=f"{name} is the text of both sides; give each its file, or its column"):
+        loaded(corpus={**TEXT, "train": {"source": text, "target": {**text, "sha256": "0" * 64}}, "carve": {}})
     assert loaded(corpus={**TEXT, "train": {"source": text, "target": {**text, "column": 2}}, "carve": {}})

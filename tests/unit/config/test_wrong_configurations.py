@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -41,6 +42,32 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
     "more to carve than there is": (
         TEXT + "  carve: {}\n" + TEACHER,
         [("corpus.carve", 4, r"5,000 .* of 40 lines.*valid_pairs: 2%")],
+    ),
+    "texts that a mirror cannot tell apart": (
+        SPLIT.replace("my.en, target: my.de", "'https://x.org/en/a.txt.gz', target: 'https://x.org/de/a.txt'").replace(
+            "corpus:\n", "corpus:\n  mirror: .\n"
+        ),
+        [
+            (
+                "corpus.train.target[0]",
+                4,
+                "x.org/de/a.txt and https://x.org/en/a.txt.gz are both a.txt in a mirror.*give each a mirror_name",
+            )
+        ],
+    ),
+    "a mirror that is not there": (
+        SPLIT.replace("my.en", "'https://x.org/my.en'").replace("corpus:\n", "corpus:\n  mirror: odl\n"),
+        [
+            (
+                "corpus.mirror",
+                3,
+                "there is no directory /.*/odl; expected one .*RETORT_MIRROR; did you mean old",
+            )
+        ],
+    ),
+    "one text for both sides": (
+        SPLIT.replace("my.de", "my.en"),
+        [("corpus.train", 3, "my.en is the text of both sides")],
     ),
     "two texts of other lengths": (
         SPLIT.replace("my.de", "short.de"),
@@ -263,6 +290,31 @@ def test_a_mirror_replaces_the_splits_that_are_ready_and_no_other_text(folder: P
         missing[name] = set(re.findall(r"no\.\w+(?=: no such file)", str(caught.value)))
     assert missing["ready"] == {"no.mono", "no.ngrams", "no.pre"}
     assert missing["none"] == {"no.en", *missing["ready"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("source: {location: 'https://x.org/en/a', mirror_name: en}, target: 'https://x.org/de/a'", True),
+        ("source: {location: 'https://x.org/z', column: 0}, target: {location: 'https://x.org/z', column: 1}", True),
+        ("source: 'https://x.org/en/a', target: 'https://x.org/de/a'", False),
+    ],
+)
+def test_a_mirror_of_the_environment_tells_texts_apart(
+    folder: Path, text: str, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("c.yaml").write_text(SPLIT.replace("source: my.en, target: my.de", text))
+    assert load_files(["c.yaml"], {}), "downloads have addresses of their own"
+    monkeypatch.setenv("RETORT_MIRROR", ".")
+    with nullcontext() if fits else pytest.raises(RetortError, match="both a in a mirror"):
+        load_files(["c.yaml"], {})
+
+
+def test_a_mirror_tells_the_ready_splits_apart(folder: Path) -> None:
+    ready = "".join(f"      {name}: {{source: {name}/s, target: {name}/t}}\n" for name in ("train", "valid", "test"))
+    Path("c.yaml").write_text(TEXT + f"  mirror: .\n  carve:\n    valid_pairs: 1\n    ready:\n{ready}" + TEACHER)
+    with pytest.raises(RetortError, match="carve.ready.valid.source.0. .*: valid/s and train/s are both s in a mirror"):
+        load_files(["c.yaml"], {})
 
 
 def test_there_are_enough() -> None:

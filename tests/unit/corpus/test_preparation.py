@@ -103,6 +103,17 @@ def test_a_mirror_gives_the_same_tables_as_files(tmp_path):
     assert {text["read_from"] for text in given["texts"]} == {"mirror"}
 
 
+def test_a_mirror_that_cannot_tell_two_addresses_apart_is_refused(tmp_path):
+    write_files(tmp_path / "texts")
+    settings = text_corpus(ADDRESS).model_dump()
+    settings["tests"]["more"] = {
+        side: [{"location": f"{ADDRESS}/more/news.{side[0]}.gz"}] for side in ("source", "target")
+    }
+    corpus = TextCorpus.model_validate(settings)
+    with pytest.raises(RetortError, match=r"tests.more.source\[0\]: .*/more/news.s.gz and .* are both news.s in"):
+        prepare_corpus(corpus, Cleaning(), tmp_path / "corpus", mirror=tmp_path / "texts")
+
+
 def test_a_failure_leaves_no_output(tmp_path):
     write_files(tmp_path / "texts")
     (tmp_path / "texts" / "news.t.gz").write_bytes(gzip.compress(b"m0\nm1\n"))

@@ -265,6 +265,8 @@ def test_a_mirror_is_used_instead_of_downloading(tmp_path):
         list(TextReader(locate(checked, mirror, tmp_path)))
     with pytest.raises(RetortError, match=r"x\.en: not in the mirror .*looked for .*x\.en\.gz"):
         locate(TextSource(location="https://example.org/x.en"), mirror, tmp_path)
+    with pytest.raises(RetortError, match=r"train\.en: not in the mirror .*nowhere \(there is no such directory\)"):
+        locate(TextSource(location="https://example.org/train.en"), tmp_path / "nowhere", tmp_path)
     # A path is a path, mirror or not.
     own = TextSource(location=str(mirror / "train.en"))
     assert locate(own, mirror, tmp_path).origin == "file"

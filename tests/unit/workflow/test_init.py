@@ -385,6 +385,12 @@ def test_fields_are_ordered_by_their_names_and_said(
     assert said.startswith(f"source: field {source!r}; target: field {target!r} ({chosen}")
 
 
+def test_one_file_is_not_both_sides() -> None:
+    Path("my.en").write_text("a\n" * 300)
+    with pytest.raises(RetortError, match="my.en: named as both sides; expected two files, or one that holds both"):
+        sides_of([Path("my.en"), Path("my.en").absolute()])
+
+
 def test_what_does_not_load_is_not_left() -> None:
     with pytest.raises(RetortError, match="unknown key"):
         write_configuration(Path("c.yaml"), "nmae: x\n")

@@ -74,8 +74,8 @@ R = "results/given"
 def given_plans(directory: Path) -> list[Plan]:
     """Runs that are given all that a run can be given: of a teacher of this run, and of an external one."""
     (directory / "program").write_text("")
-    program, text = str(directory / "program"), [{"location": "text"}]
-    pair = {"source": text, "target": text}
+    program, text, target = str(directory / "program"), [{"location": "text"}], [{"location": "target"}]
+    pair = {"source": text, "target": target}
     counted = {"kind": "ctc_beam", "ngrams": {"texts": text}}
     students = {
         "given": {"objective": {"name": "ctc"}, "checkpoint": "checkpoint", "searches": {"n": counted}},
@@ -84,13 +84,13 @@ def given_plans(directory: Path) -> list[Plan]:
     }
     raw: dict[str, Any] = {
         "name": "given",
-        "corpus": {"kind": "text", "train": pair, "valid": pair, "tests": {"test": pair}},
+        "corpus": {"kind": "text", "train": pair, "valid": {"source": target, "target": text}, "tests": {"test": pair}},
         "vocabulary": {"path": "vocabulary"},
         "evaluation": {"learned": {"COMET": {"command": [program]}}},
     }
     own = {"objective": {"name": "autoregressive"}, "checkpoint": "teacher"}
     external = {"kind": "command", "arguments": [program], "streams": True}
-    source_alone = {**raw["corpus"], "train": {"source": text}, "valid": {"source": text}}
+    source_alone = {**raw["corpus"], "train": {"source": text}, "valid": {"source": target}}
     plans: list[dict[str, Any]] = [
         {"teacher": own, "students": students, "em": {"iterations": 2}, "pretraining": {"texts": text}},
         {"external_teacher": external, "students": {name: students[name] for name in ("given", "table")}},
