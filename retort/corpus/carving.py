@@ -107,7 +107,7 @@ def _shortage(sizes: np.ndarray, keys: np.ndarray, wanted: Sequence[int], larges
 
 def _different(path: Path, whole: np.ndarray) -> np.ndarray:
     """Which rows, of those that have both sides, no earlier row repeats, as booleans."""
-    hashes = (text_hash(f"{source}\n{target}") for source, target in _pairs(path))
+    hashes = (text_hash(source, target) for source, target in _pairs(path))
     rows = np.flatnonzero(whole)
     different = np.zeros(len(whole), bool)
     different[rows] = first_of_each(np.fromiter(hashes, np.uint64, count=len(whole))[rows])

@@ -35,9 +35,10 @@ Verdicts = np.ndarray
 """One code of ``REASONS`` per row, uint8."""
 
 
-def text_hash(text: str) -> int:
-    """64-bit hash of a text."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+def text_hash(*texts: str) -> int:
+    """64-bit hash of texts. A run of white space counts as one space, as it does for a vocabulary."""
+    lines = "\n".join(" ".join(text.split()) for text in texts)
+    return int.from_bytes(hashlib.blake2b(lines.encode(), digest_size=8).digest(), "little")
 
 
 def first_of_each(hashes: np.ndarray) -> np.ndarray:
@@ -87,7 +88,7 @@ def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | 
             if verdicts[row] == _CODE[KEPT]:
                 # source-only text has a length, and no ratio
                 verdicts[row] = _CODE[length_verdict(source, target or source, rules)]
-            hashes[row] = text_hash(f"{source}\n{target}")
+            hashes[row] = text_hash(source, target)
             leaks[row] = rules.drop_leaks and held_out.holds(source, target)
         first += part.num_rows
     if rules.drop_duplicates:

@@ -57,6 +57,19 @@ def test_every_reason(tmp_path, held_out):
     assert cleaning.kept(verdicts).sum() == 4
 
 
+def test_texts_that_differ_in_white_space_alone_are_the_same(tmp_path, held_out):
+    pairs = [
+        ("a b", "x y"),
+        ("a\u00a0 b", "x\ty"),
+        ("a", "b x y"),
+        ("held\tsource", "new"),
+        ("new", "held\u2009 target"),
+    ]
+    path = pairs_table(tmp_path / "t.parquet", pairs)
+    assert named(cleaning.judge_training(path, SETTINGS, held_out)) == {1: "duplicate", 3: "leak", 4: "leak"}
+    assert read_table(path, CORPUS)["source"].to_pylist()[1] == "a\u00a0 b"
+
+
 def test_rules_can_be_turned_off(tmp_path, held_out):
     settings = Cleaning(max_words=None, max_ratio=None, drop_duplicates=False, drop_leaks=False)
     verdicts = cleaning.judge_training(pairs_table(tmp_path / "t.parquet", TRAIN), settings, held_out)

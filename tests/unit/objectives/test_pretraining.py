@@ -189,7 +189,7 @@ def test_blocks_are_whole_lines_but_for_longer_ones():
 def test_lines_are_cleaned_and_counted(tmp_path):
     held_out, counts = HeldOut(), Counter()
     held_out.add(corpus_table([0], ["a test"], [["ein Test"]]))
-    lines = ["one", "", "a test", "two", "one", "ein Test", "x " * 9, "three"]
+    lines = ["one", "", "a\u00a0test", "two", "one ", "ein  Test", "x " * 9, "three"]
     assert list(clean(lines, Cleaning(max_words=5), held_out, counts)) == ["one", "two", "three"]
     assert counts == {"read": 8, "kept": 3, "empty": 1, "leak": 2, "duplicate": 1, "too_long": 1}
     assert list(clean(["one", "one"], Cleaning(drop_duplicates=False), held_out, counts)) == ["one", "one"]

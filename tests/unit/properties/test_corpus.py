@@ -62,10 +62,15 @@ def test_every_pair_has_one_verdict_and_what_is_kept_is_clean(pairs, max_words, 
     assert numbers.pop("read") == len(pairs) == sum(numbers.values())
     left = [pair for pair, keep in zip(pairs, kept(verdicts).tolist(), strict=True) if keep]
     assert all(source and target for source, target in left)
-    assert not drop_duplicates or len(set(left)) == len(left)
+    assert not drop_duplicates or len(single_spaced(left)) == len(left)
     assert kept(verdicts_of(left, rules)).all(), "cleaning twice drops nothing more"
     if drop_duplicates:
-        assert set(left) == {p for p in pairs if kept(verdicts_of([p], rules)).all()}, "order does not matter"
+        clean = [p for p in pairs if kept(verdicts_of([p], rules)).all()]
+        assert single_spaced(left) == single_spaced(clean), "order does not matter"
+
+
+def single_spaced(pairs: list[tuple[str, str]]) -> set[tuple[str, ...]]:
+    return {tuple(" ".join(text.split()) for text in pair) for pair in pairs}
 
 
 @pytest.mark.slow
