@@ -323,6 +323,11 @@ class TextCorpus(CorpusSection):
         """Which of the clean training pairs are kept; None: all."""
         return None if self.train_pairs is None else Draw(self.train_pairs, self.seed)
 
+    @property
+    def most_pairs(self) -> int | None:
+        """None where all is source-only, too: lines of ``monolingual`` are beside those that are drawn."""
+        return None if self.monolingual and not self.train.others else super().most_pairs
+
     @model_validator(mode="after")
     def _has_splits(self) -> TextCorpus:
         if self.train.references and not self.train.target:

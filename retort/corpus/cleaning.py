@@ -1,14 +1,14 @@
 """Which training pairs are dropped, and why; every drop is counted.
 
-Memory is bounded by the number of pairs, not by their text: 8 bytes of hash and one byte of verdict per training pair
-(some 40 bytes per pair while the hashes are sorted), and 16 bytes of hash per held-out pair. Two different texts share
-a hash with a probability of about n * n / 2 ** 65: one in two million for 4 million pairs.
+Memory is bounded by the number of pairs, not by their text: 8 bytes of hash (16 with monolingual text) and two bytes of
+verdicts per training pair (some 40 bytes per pair while the hashes are sorted), and 16 bytes of hash per held-out pair.
+Two different texts share a hash with a probability of about n * n / 2 ** 65: one in two million for 4 million pairs.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,20 +49,21 @@ def first_of_each(hashes: np.ndarray) -> np.ndarray:
 
 
 class HeldOut:
-    """Hashes of the texts of valid and test, which train must not contain."""
+    """Hashes of the texts of valid and test, which train must not contain. ``key`` hashes a text."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Callable[[str], int] = text_hash) -> None:
+        self._key = key
         self._sources: set[int] = set()
         self._targets: set[int] = set()
 
     def add(self, part: pa.Table) -> None:
         """Add the pairs of a part of a CORPUS table."""
-        self._sources.update(map(text_hash, part.column("source").to_pylist()))
-        self._targets.update(text_hash(text) for references in references_of(part) for text in references)
+        self._sources.update(map(self._key, part.column("source").to_pylist()))
+        self._targets.update(self._key(text) for references in references_of(part) for text in references)
 
     def holds(self, source: str, target: str) -> bool:
         """Whether the source is a held-out source, or the target a held-out target."""
-        return text_hash(source) in self._sources or text_hash(target) in self._targets
+        return self._key(source) in self._sources or self._key(target) in self._targets
 
 
 def judge_held_out(path: Path) -> Verdicts:
@@ -71,35 +72,57 @@ def judge_held_out(path: Path) -> Verdicts:
     return np.concatenate(verdicts) if verdicts else np.zeros(0, np.uint8)
 
 
-def judge_training(path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | None = None) -> Verdicts:
-    """Verdicts on the training pairs in the CORPUS table at ``path``; ``draw`` keeps some of the clean ones. Where some
-    have references, it draws among those, and keeps all sources without one."""
+def judge_training(
+    path: Path, rules: Cleaning, held_out: HeldOut, draw: Draw | None = None, monolingual: int = 0
+) -> Verdicts:
+    """Verdicts on the training pairs in the CORPUS table at ``path``; ``draw`` keeps some of the clean ones.
+
+    The last ``monolingual`` rows are beside them: none is drawn, and one that has the source of an earlier row that is
+    kept is a duplicate.
+    """
     rows = open_table(path, CORPUS).metadata.num_rows
+    pairs = slice(rows - monolingual)
     verdicts = np.zeros(rows, np.uint8)
-    hashes = np.zeros(rows, np.uint64)
+    hashes = np.zeros(rows - monolingual, np.uint64)
+    sources = np.zeros(rows if monolingual else 0, np.uint64)
     leaks = np.zeros(rows, bool)
-    alone = np.zeros(rows, bool)
     first = 0
     for part in iterate_table(path, CORPUS):
-        here = slice(first, first + part.num_rows)
-        verdicts[here] = _empty_sides(part)
-        alone[here] = _source_only(part)
+        verdicts[first : first + part.num_rows] = _empty_sides(part)
         for row, (source, target) in enumerate(_pairs(part), start=first):
             if verdicts[row] == _CODE[KEPT]:
                 # source-only text has a length, and no ratio
                 verdicts[row] = _CODE[length_verdict(source, target or source, rules)]
-            hashes[row] = text_hash(source, target)
+            if row < len(hashes):
+                hashes[row] = text_hash(source, target)
+            if monolingual:
+                sources[row] = text_hash(source)
             leaks[row] = rules.drop_leaks and held_out.holds(source, target)
         first += part.num_rows
     if rules.drop_duplicates:
-        candidates = np.flatnonzero(verdicts == _CODE[KEPT])
-        verdicts[candidates[~first_of_each(hashes[candidates])]] = _CODE["duplicate"]
-    verdicts[leaks & (verdicts == _CODE[KEPT])] = _CODE["leak"]
-    clean = np.flatnonzero((verdicts == _CODE[KEPT]) & (alone.all() | ~alone))
+        _drop(verdicts[pairs], "duplicate", _repeats(hashes, verdicts[pairs]))
+    _drop(verdicts[pairs], "leak", leaks[pairs])
+    clean = np.flatnonzero(kept(verdicts[pairs]))
     if draw is not None and draw.pairs < len(clean):
         verdicts[clean] = _CODE["not_drawn"]
         verdicts[np.random.default_rng(draw.seed).choice(clean, size=draw.pairs, replace=False)] = _CODE[KEPT]
+    if rules.drop_duplicates and monolingual:
+        _drop(verdicts[len(hashes) :], "duplicate", _repeats(sources, verdicts)[len(hashes) :])
+    _drop(verdicts, "leak", leaks)
     return verdicts
+
+
+def _repeats(hashes: np.ndarray, verdicts: Verdicts) -> np.ndarray:
+    """Which rows that are kept so far have the hash of an earlier one, as booleans."""
+    repeats = np.zeros(len(hashes), bool)
+    candidates = np.flatnonzero(kept(verdicts))
+    repeats[candidates] = ~first_of_each(hashes[candidates])
+    return repeats
+
+
+def _drop(verdicts: Verdicts, reason: str, rows: np.ndarray) -> None:
+    """Give the rows that are kept so far another verdict, in place."""
+    verdicts[rows & kept(verdicts)] = _CODE[reason]
 
 
 def counts(verdicts: Verdicts, repeats: int = 0) -> dict[str, int]:

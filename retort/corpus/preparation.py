@@ -74,13 +74,13 @@ def _clean(
 ) -> dict[str, Any]:
     """Write the clean tables and the cleaning table; returns facts about them."""
     raw = corpus.tables
-    held_out = cleaning.HeldOut()
+    held_out = cleaning.HeldOut(corpus.text_key)
     facts: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, int]] = {}
     # train comes last, because what valid and tests hold must not be in it
     for split in [*(s for s in raw if s != TRAIN), TRAIN]:
         if split == TRAIN:
-            verdicts = cleaning.judge_training(raw[TRAIN], rules, held_out, draw=draw)
+            verdicts = cleaning.judge_training(raw[TRAIN], rules, held_out, draw=draw, monolingual=corpus.monolingual)
         else:
             verdicts = cleaning.judge_held_out(raw[split])
         counts[split] = cleaning.counts(verdicts, corpus.repeats if split == TRAIN else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from retort.config import CorpusSection
+from retort.corpus.cleaning import text_hash
 from retort.data.parquet import ROW_GROUP_ROWS, iterate_table, write_table
 from retort.data.references import corpus_table, references_of
 from retort.data.tables import CORPUS
@@ -31,6 +32,10 @@ class RawCorpus:
     """What ``corpus.json`` has of the texts that were read."""
     repeats: int = 0
     """Pairs of train that are in no table, because valid or a test set has them: duplicates to the cleaning table."""
+    monolingual: int = 0
+    """Last rows of train that are no training pairs, but text that is kept beside them."""
+    text_key: Callable[[str], int] = text_hash
+    """What two texts share of which one is held out and the other must not be in train."""
 
 
 class CorpusKind(Protocol):

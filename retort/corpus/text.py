@@ -10,6 +10,7 @@ from typing import Any
 
 from retort.config import TextCorpus, TextPair, TextSource
 from retort.corpus import carving
+from retort.corpus.cleaning import text_hash
 from retort.corpus.raw import RawCorpus, parts_where, rows_of, write_raw
 from retort.corpus.sources import TextReader, check_mirror, in_mirror, locate, mirrored, read_pairs, readers
 from retort.data.parquet import iterate_table
@@ -26,7 +27,7 @@ def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache:
     ready = _ready_splits(settings, mirror)
     splits = ready or {TRAIN: settings.train, **({VALID: settings.valid} if settings.valid else {}), **settings.tests}
     located = {split: readers(pair, None if ready else mirror, cache) for split, pair in splits.items()}
-    tables, facts, repeats = {}, [], 0
+    tables, facts, repeats, monolingual = {}, [], 0, 0
     for split, pairs in located.items():
         tables[split] = write_raw(staging, split, read_pairs(pairs))
         for source, target in pairs:
@@ -50,7 +51,10 @@ def read_corpus(settings: TextCorpus, staging: Path, mirror: Path | None, cache:
         sources = ((line, list[str]()) for reader in alone for line in reader)
         tables[TRAIN] = write_raw(staging, TRAIN, itertools.chain(rows_of(iterate_table(paired, CORPUS)), sources))
         facts += [{"split": TRAIN, "side": "monolingual", **_text_facts(reader, False)} for reader in alone]
-    return RawCorpus(tables, {"texts": facts}, repeats)
+        monolingual = sum(reader.lines for reader in alone)
+    # carving has told pairs apart by more than their text, and lines that are added must be as different
+    key = carving.sharing_hash if settings.carve is not None and settings.monolingual else text_hash
+    return RawCorpus(tables, {"texts": facts}, repeats, monolingual, key)
 
 
 def describe_corpus(settings: TextCorpus, tables: Mapping[str, Path]) -> dict[str, Any]:

@@ -341,6 +341,12 @@ def test_the_shipped_examples_train_no_teacher(name: str) -> None:
     assert (ROOT / program).is_file()
 
 
+def test_monolingual_text_is_beside_the_pairs_that_are_drawn() -> None:
+    corpus = {**TEXT, "carve": {}, "train_pairs": 100}
+    assert loaded(corpus=corpus).corpus.most_pairs == 100
+    assert loaded(corpus={**corpus, "monolingual": "m.txt"}).corpus.most_pairs is None
+
+
 @pytest.mark.parametrize("name", ["a.tsv", "a.en"])
 def test_a_text_that_is_both_sides_is_refused(name: str) -> None:
     text = {"location": name, "column": 1}

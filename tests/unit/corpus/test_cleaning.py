@@ -88,13 +88,30 @@ def test_a_draw_is_of_clean_pairs_and_by_seed(tmp_path, held_out):
     assert cleaning.counts(cleaning.judge_training(path, SETTINGS, held_out, Draw(1000, 1)))["kept"] == 50
 
 
-def test_a_draw_leaves_sources_alone_where_others_have_references(tmp_path, held_out):
-    sources, targets = [f"a{i}" for i in range(60)], [[f"x{i}"] for i in range(20)] + [[]] * 40
-    write_table(tmp_path / "both", CORPUS, corpus_table(range(60), sources, targets))
-    write_table(tmp_path / "alone", CORPUS, corpus_table(range(60), sources, [[]] * 60))
-    both, alone = (cleaning.judge_training(tmp_path / n, SETTINGS, held_out, Draw(8, 1)) for n in ("both", "alone"))
-    assert cleaning.kept(both)[:20].sum() == 8 and cleaning.kept(both)[20:].all()
-    assert cleaning.kept(alone).sum() == 8
+@pytest.mark.parametrize("references", [True, False])
+def test_a_draw_leaves_monolingual_text_beside_it(tmp_path, held_out, references):
+    sources, targets = [f"a{i}" for i in range(60)], [[f"x{i}"] if references else [] for i in range(20)] + [[]] * 40
+    write_table(tmp_path / "t", CORPUS, corpus_table(range(60), sources, targets))
+    verdicts = cleaning.judge_training(tmp_path / "t", SETTINGS, held_out, Draw(8, 1), monolingual=40)
+    assert cleaning.kept(verdicts)[:20].sum() == 8 and cleaning.kept(verdicts)[20:].all()
+
+
+def test_monolingual_text_repeats_no_source_that_is_kept(tmp_path, held_out):
+    """One of a pair that is not drawn, or dropped for its target alone, is new to train."""
+    pairs = [(f"a{i}", [f"x{i}"]) for i in range(4)] + [("b", ["held target"]), ("c", ["z"]), ("c", ["y"])]
+    lines = ["a0", "a1", "a2", "a3", "b", "c", "d", "d ", "held source", "held source"]
+    rows = [*pairs, *((line, []) for line in lines)]
+    write_table(tmp_path / "t", CORPUS, corpus_table(range(len(rows)), *zip(*rows, strict=True)))
+    verdicts = cleaning.judge_training(tmp_path / "t", SETTINGS, held_out, monolingual=len(lines))
+    repeated = dict.fromkeys((7, 8, 9, 10, 12, 14, 16), "duplicate")
+    assert named(verdicts) == {4: "leak", **repeated, 15: "leak"}
+    drawn = cleaning.judge_training(tmp_path / "t", SETTINGS, held_out, Draw(3, 1), monolingual=len(lines))
+    assert {pairs[row][0] for row in np.flatnonzero(cleaning.kept(drawn)[:7])} | {
+        lines[row] for row in np.flatnonzero(cleaning.kept(drawn)[7:])
+    } == {"a0", "a1", "a2", "a3", "b", "c", "d"}
+    without = Cleaning(drop_duplicates=False)
+    verdicts = cleaning.judge_training(tmp_path / "t", without, held_out, monolingual=len(lines))
+    assert named(verdicts) == {4: "leak", 15: "leak", 16: "leak"}
 
 
 def test_held_out_sets_lose_only_empty_sides(tmp_path):

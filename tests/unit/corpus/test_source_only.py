@@ -63,7 +63,7 @@ def test_monolingual_text_is_beside_pairs_and_no_pair(tmp_path: Path) -> None:
     directory = prepared(tmp_path, train=(["a", "b", "c"], ["A", "", "C"]), monolingual=["d", "a", "d"], **paired)
     train = read_table(directory / "train.parquet", CORPUS)
     rows = list(zip(train["id"].to_pylist(), train["source"].to_pylist(), references_of(train), strict=True))
-    assert rows == [(0, "a", ["A"]), (2, "c", ["C"]), (3, "d", []), (4, "a", [])]
+    assert rows == [(0, "a", ["A"]), (2, "c", ["C"]), (3, "d", [])]
     facts = json.loads((directory / "corpus.json").read_text())
     assert [text["side"] for text in facts["texts"]][-1] == "monolingual"
 
@@ -72,6 +72,21 @@ def test_source_only_text_is_carved(tmp_path: Path) -> None:
     directory = prepared(tmp_path, train=[f"line {i}" for i in range(9)])
     sizes = [read_table(directory / f"{name}.parquet", CORPUS).num_rows for name in ("train", "valid", "test.test")]
     assert sizes == [5, 2, 2]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_monolingual_text_shares_nothing_with_what_is_carved(tmp_path: Path, paired: bool) -> None:
+    lines = [f"line {i}" for i in range(9)]
+    train = (lines, [line.upper() for line in lines]) if paired else lines
+    added = [f"LINE {i}!" for i in range(9)]
+    directory = prepared(tmp_path, train=train, monolingual=["new", *added])
+    found = {name: read_table(directory / f"{name}.parquet", CORPUS) for name in ("train", "valid", "test.test")}
+    held_out = {line for name in ("valid", "test.test") for line in found[name]["source"].to_pylist()}
+    expected = [line for line in lines if line not in held_out]
+    expected += ["new", *(line for line in added if line.lower().strip("!") not in held_out)]
+    assert len(held_out) == 4 and found["train"]["source"].to_pylist() == expected
+    facts = json.loads((directory / "corpus.json").read_text())
+    assert facts["cleaning"]["train"]["leak"] == 4
 
 
 def test_rows_without_a_target_train_nothing(tmp_path: Path) -> None:
