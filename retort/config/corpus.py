@@ -336,6 +336,13 @@ class TextCorpus(CorpusSection):
             raise ValueError("give valid and at least one test set, or carve them out of train with carve")
         if self.carve is not None and (self.valid is not None or self.tests):
             raise ValueError("carve makes valid and test itself; remove it, or remove valid and tests")
+        validated = {text.part for text in self.valid.source} if self.valid else set()
+        for name, pair in self.tests.items():
+            if text := next((text for text in pair.source if text.part in validated), None):
+                raise ValueError(
+                    f"valid and tests.{name} are the same text ({text.location}), so that checkpoints would be chosen "
+                    f"on what is tested; give valid another one"
+                )
         return self
 
 

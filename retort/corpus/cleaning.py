@@ -53,17 +53,24 @@ class HeldOut:
 
     def __init__(self, key: Callable[[str], int] = text_hash) -> None:
         self._key = key
-        self._sources: set[int] = set()
+        self._sources: dict[str, set[int]] = {}
         self._targets: set[int] = set()
 
-    def add(self, part: pa.Table) -> None:
-        """Add the pairs of a part of a CORPUS table."""
-        self._sources.update(map(self._key, part.column("source").to_pylist()))
+    def add(self, part: pa.Table, split: str = "") -> None:
+        """Add the pairs of a part of the CORPUS table of a split."""
+        self._sources.setdefault(split, set()).update(map(self._key, part.column("source").to_pylist()))
         self._targets.update(self._key(text) for references in references_of(part) for text in references)
 
     def holds(self, source: str, target: str) -> bool:
         """Whether the source is a held-out source, or the target a held-out target."""
-        return self._key(source) in self._sources or self._key(target) in self._targets
+        key = self._key(source)
+        return any(key in sources for sources in self._sources.values()) or self._key(target) in self._targets
+
+    def shared(self, split: str) -> dict[str, int]:
+        """How many different sources of a split each other one has, too; none are left out."""
+        own = self._sources.get(split, set())
+        shared = {other: len(own & sources) for other, sources in self._sources.items() if other != split}
+        return {other: number for other, number in shared.items() if number}
 
 
 def judge_held_out(path: Path) -> Verdicts:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from retort.data.parquet import write_table
 from retort.data.references import references_of
 from retort.data.tables import CLEANING, CORPUS
 from retort.errors import RetortError
-from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION, TRAIN, table_name
+from retort.filenames import CLEANING_TABLE, CORPUS_DESCRIPTION, TRAIN, VALID, table_name
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +91,14 @@ def _clean(
         if warning := cleaning.loss_warning(split, counts[split]):
             log.warning("%s", warning)
         digest = hashlib.sha256()
-        parts = _watched(parts_where(raw[split], cleaning.kept(verdicts)), digest, None if split == TRAIN else held_out)
+        clean = parts_where(raw[split], cleaning.kept(verdicts))
+        parts = _watched(clean, digest, None if split == TRAIN else partial(held_out.add, split=split))
         pairs = write_table(staging / table_name(split), CORPUS, parts, provenance=provenance)
         facts[split] = {"pairs": pairs, "sha256": digest.hexdigest()}
+    for test, sources in held_out.shared(VALID).items():
+        log.warning(
+            "valid: %s sources are in test set %s, too; checkpoints are chosen on them: take them out", sources, test
+        )
     rows = [
         {"split": split, "reason": reason, "pairs": pairs} for split in raw for reason, pairs in counts[split].items()
     ]
@@ -101,12 +107,14 @@ def _clean(
     return {"splits": {split: facts[split] for split in raw}, "cleaning": counts}
 
 
-def _watched(parts: Iterable[pa.Table], digest: hashlib._Hash, held_out: cleaning.HeldOut | None) -> Iterator[pa.Table]:
-    """The parts of a split on their way into its table; their texts go into ``digest`` and ``held_out``."""
+def _watched(
+    parts: Iterable[pa.Table], digest: hashlib._Hash, hold_out: Callable[[pa.Table], None] | None
+) -> Iterator[pa.Table]:
+    """The parts of a split on their way into its table; their texts go into ``digest``, and are held out."""
     for part in parts:
         digest.update(text_of(part).encode())
-        if held_out is not None:
-            held_out.add(part)
+        if hold_out is not None:
+            hold_out(part)
         yield part
 
 

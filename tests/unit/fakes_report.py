@@ -87,10 +87,11 @@ def config(names: Sequence[str] = ("teacher",), seeds: Sequence[int] = (1,), **s
         del section["data"]  # the loop's own
     systems.pop("em2", None)
     texts = {side: [{"location": side}] for side in ("source", "target")}
+    valid = {side: [{"location": f"valid.{side}"}] for side in ("source", "target")}
     raw = {
         "name": "run",
         "seeds": list(seeds),
-        "corpus": {"kind": "text", "train": texts, "valid": texts, "tests": {"flickr": texts, "coco": texts}},
+        "corpus": {"kind": "text", "train": texts, "valid": valid, "tests": {"flickr": texts, "coco": texts}},
         "teacher": systems.pop("teacher"),
         "students": systems,
         "em": {"iterations": ITERATIONS if "em1" in names else 0, **loop},

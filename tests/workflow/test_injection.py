@@ -60,7 +60,8 @@ def outside(directory: str) -> str:
 
 def text_corpus() -> dict[str, Any]:
     pair = {side: [{"location": f"{outside('text')}/{name}"}] for side, name in (("source", "a"), ("target", "b"))}
-    return {"kind": "text", "train": pair, "valid": pair, "tests": {"t": pair}, "mirror": outside("text")}
+    swapped = {"source": pair["target"], "target": pair["source"]}
+    return {"kind": "text", "train": pair, "valid": swapped, "tests": {"t": pair}, "mirror": outside("text")}
 
 
 def commands(checkout: Checkout, config: dict[str, Any], *targets: str) -> dict[str, str]:
@@ -157,7 +158,7 @@ def test_each_rule_calls_one_program_with_the_values_as_they_are(nasty: Checkout
             "learned": {"judge": {"command": ["python3", outside("text")]}},
         },
     }
-    pair = text_corpus()["valid"]
+    pair = text_corpus()["train"]
     untranslated = {"source": pair["source"]}
     asked = {
         **{key: value for key, value in TINY.items() if key != "teacher"},

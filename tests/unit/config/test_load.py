@@ -43,7 +43,8 @@ def problems(**changes: Any) -> list[str]:
 def text_corpus(**changes: Any) -> dict[str, Any]:
     """A corpus whose test set has several references; ``changes`` are of its training pair."""
     test = {"source": [{"location": "s"}], "references": [{"location": "r"}]}
-    return {"corpus": {"kind": "text", "train": {**PAIR, **changes}, "valid": test, "tests": {"t": test}}}
+    valid = {**test, "source": [{"location": "v"}]}
+    return {"corpus": {"kind": "text", "train": {**PAIR, **changes}, "valid": valid, "tests": {"t": test}}}
 
 
 def with_student(**keys: Any) -> dict[str, Any]:
@@ -244,7 +245,7 @@ def test_the_first_metric_chooses_checkpoints_where_nothing_else_is_said() -> No
 def test_references_are_texts_of_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RETORT_MIRROR", raising=False)
     config = load_config({**BASE, **text_corpus()})
-    assert local_files(config.corpus.texts, config) == ["source", "target", "s", "r"]
+    assert local_files(config.corpus.texts, config) == ["source", "target", "v", "r", "s"]
 
 
 def test_tied_embeddings_need_a_joint_vocabulary() -> None:

@@ -69,6 +69,10 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         SPLIT.replace("my.de", "my.en"),
         [("corpus.train", 3, "my.en is the text of both sides")],
     ),
+    "one text to validate with and to test": (
+        TEXT + "  valid: {source: short.de}\n  tests: {a: {source: my.de}, b: {source: [my.en, short.de]}}\n" + TEACHER,
+        [("corpus", 2, r"valid and tests.b are the same text .short.de., so .*; give valid another one")],
+    ),
     "two texts of other lengths": (
         SPLIT.replace("my.de", "short.de"),
         [("corpus.train.source[0]", 3, "my.en has 40 lines and short.de has 39")],
@@ -267,7 +271,7 @@ def test_local_paths_are_checked_with_a_mirror_too(
         monkeypatch.setenv("RETORT_MIRROR", str(folder))
     pair = "{source: my.en, target: my.ed}"
     Path("c.yaml").write_text(
-        f"name: x\ncorpus: {{train: {pair}, valid: {pair}, tests: {{t: {pair}}}}}\n"
+        f"name: x\ncorpus: {{train: {pair}, valid: {pair}, tests: {{t: {{source: my.de, target: my.ed}}}}}}\n"
         "teacher: {objective: autoregressive}\n"
     )
     with pytest.raises(RetortError, match="my.ed: no such file"):
@@ -298,6 +302,7 @@ def test_a_mirror_replaces_the_splits_that_are_ready_and_no_other_text(folder: P
         ("source: {location: 'https://x.org/en/a', mirror_name: en}, target: 'https://x.org/de/a'", True),
         ("source: {location: 'https://x.org/z', column: 0}, target: {location: 'https://x.org/z', column: 1}", True),
         ("source: 'https://x.org/en/a', target: 'https://x.org/de/a'", False),
+        ("source: {location: 'https://x.org/b', mirror_name: a}, target: 'https://x.org/de/a'", False),
     ],
 )
 def test_a_mirror_of_the_environment_tells_texts_apart(

@@ -103,6 +103,17 @@ def test_a_mirror_gives_the_same_tables_as_files(tmp_path):
     assert {text["read_from"] for text in given["texts"]} == {"mirror"}
 
 
+def test_validation_sources_that_are_tested_are_warned_about(tmp_path, caplog):
+    write_files(tmp_path / "texts")
+    news = [*SPLITS["news"], *(("v1  ", "other"), ("v3", "w3"), ("v3", "w5"), ("x", "w0"))]
+    for side in (0, 1):
+        text = "".join(f"{pair[side]}\n" for pair in news)
+        (tmp_path / "texts" / f"news.{'st'[side]}.gz").write_bytes(gzip.compress(text.encode()))
+    prepare_corpus(text_corpus(str(tmp_path / "texts")), Cleaning(), tmp_path / "corpus")
+    shared = "valid: 2 sources are in test set news, too; checkpoints are chosen on them: take them out"
+    assert [message for message in caplog.messages if message.startswith("valid: 2 sources")] == [shared]
+
+
 def test_a_mirror_that_cannot_tell_two_addresses_apart_is_refused(tmp_path):
     write_files(tmp_path / "texts")
     settings = text_corpus(ADDRESS).model_dump()

@@ -78,7 +78,8 @@ def test_a_compressed_memory_has_a_checksum_of_its_lines(tmp_path: Path):
 
 
 def corpus(pair: dict) -> TextCorpus:
-    return TextCorpus.model_validate({"kind": "text", "train": pair, "valid": pair, "tests": {"t": pair}})
+    swapped = {"source": pair["target"], "target": pair["source"]}
+    return TextCorpus.model_validate({"kind": "text", "train": pair, "valid": swapped, "tests": {"t": pair}})
 
 
 def test_pairs_of_a_memory_stay_pairs_and_incomplete_ones_are_counted(tmp_path: Path):

@@ -29,6 +29,7 @@ EM: dict[str, Any] = {
     "teacher": {**TEACHER, "seeds": [3]},
     "em": {"iterations": 3, "student": {"searches": {"argmax": {"kind": "argmax"}}}},
 }
+VALID = {"source": [{"location": "v"}], "target": [{"location": "w"}]}
 STORED = {"name": "imitation", "labels": "stored", "top_k": 8, "beta": {"schedule": "constant", "share": 1}}
 RESCORED = {"own": {"kind": "argmax"}, "rescored": {"kind": "length_parallel"}}
 SELECTIVE = {**CTC, "data": "mixed", "mixture": {"kind": "selective", "evaluator": "ctc"}}
@@ -91,7 +92,7 @@ def test_every_measure_has_a_place_of_its_own() -> None:
 
 def test_the_test_sets_of_a_text_corpus_have_a_table_each() -> None:
     pair = {"source": [{"location": "a"}], "target": [{"location": "b"}]}
-    corpus = {"kind": "text", "train": pair, "valid": pair, "tests": {"one": pair, "two": pair}}
+    corpus = {"kind": "text", "train": pair, "valid": VALID, "tests": {"one": pair, "two": pair}}
     assert planned({"corpus": corpus}).layout.tests() == [f"{R}/corpus/test.{name}.parquet" for name in ("one", "two")]
 
 
@@ -377,9 +378,9 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
 
 def test_texts_are_files_where_they_are_local(tmp_path: Path) -> None:
     pair = {"source": [{"location": "a"}], "target": [{"location": "https://x.org/b"}]}
-    corpus = {"kind": "text", "train": pair, "valid": pair, "tests": {"one": pair}, "mirror": None}
+    corpus = {"kind": "text", "train": pair, "valid": VALID, "tests": {"one": pair}, "mirror": None}
     plan = planned({"corpus": corpus, "pretraining": {"texts": [{"location": "m"}]}})
-    assert plan.corpus_texts() == ["a"] and plan.monolingual_texts() == ["m"]
+    assert plan.corpus_texts() == ["a", "v", "w"] and plan.monolingual_texts() == ["m"]
     assert Options(plan).monolingual_corpus() == [] == Options(plan).mirror()
     own = planned({"pretraining": {}})
     assert own.corpus_texts() == [] and own.monolingual_texts() == [f"{R}/corpus/train.parquet"]
@@ -514,7 +515,7 @@ def test_options_of_the_text() -> None:
     assert options.shard("2-of-4") == ["--shard", "1", "--shards", "4"]
     assert options.language() == ["--language", options.section("corpus")]
     pair = {"source": [{"location": "a"}], "target": [{"location": "b"}]}
-    text = {"corpus": {"kind": "text", "train": pair, "valid": pair, "tests": {"one": pair}}}
+    text = {"corpus": {"kind": "text", "train": pair, "valid": VALID, "tests": {"one": pair}}}
     assert Options(planned(text)).language() == []
     assert options.beam_size() == 5
     assert Options(planned({"distillation": {"search": {"kind": "greedy"}}})).beam_size() == 1

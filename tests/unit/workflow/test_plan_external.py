@@ -17,7 +17,7 @@ from retort.workflow.plan import Plan
 R = "results/small"
 COMMAND = {"kind": "command", "arguments": ["cat"], "streams": True}
 CTC = {"objective": {"name": "ctc"}, "data": "distilled"}
-TEXT = {"source": [{"location": "a"}]}
+TEXT, VALID = {"source": [{"location": "a"}]}, {"source": [{"location": "v"}]}
 
 
 def planned(**sections: Any) -> Plan:
@@ -126,14 +126,14 @@ def test_files_of_directories_are_inputs_one_by_one(tmp_path: Path) -> None:
 
 
 def test_splits_without_references_are_prepared_apart_and_filled() -> None:
-    corpus = {"kind": "text", "train": TEXT, "valid": TEXT, "tests": {"test": TEXT}}
+    corpus = {"kind": "text", "train": TEXT, "valid": VALID, "tests": {"test": TEXT}}
     plan = planned(corpus=corpus)
     assert plan.layout.prepared("train.parquet") == f"{R}/sources/train.parquet"
     assert plan.layout.filled("train.parquet") == f"{R}/corpus/train.parquet"
     assert plan.held_out_sources() == [f"{R}/sources/valid.parquet", f"{R}/sources/test.test.parquet"]
     assert Options(plan).vocabulary_outputs() == ["--outputs", f"{R}/distilled/external/judged.parquet"]
-    both = {**TEXT, "target": [{"location": "b"}]}
-    plan = planned(corpus={**corpus, "valid": both, "tests": {"test": both}})
+    target = {"target": [{"location": "b"}]}
+    plan = planned(corpus={**corpus, "valid": {**VALID, **target}, "tests": {"test": {**TEXT, **target}}})
     assert plan.layout.prepared("train.parquet") == f"{R}/corpus/train.parquet" and not plan.held_out_sources()
     assert plan.vocabulary_outputs() and not planned().vocabulary_outputs()
     given: dict[str, Any] = {"external_teacher": None, "distillation": {"corpus": "d.parquet"}}
