@@ -5,6 +5,7 @@ rule count_ngrams:
     input:
         **layout.vocabulary(),
         text=of_job(plan.ngrams.texts),
+        held_out=of_job(plan.ngrams.held_out),
     output:
         table=layout.ngrams("{table}"),
     log:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from retort.config import TextSource
+from retort.config import Cleaning, TextSource
 from retort.config.files import mirror_directory
 from retort.config.search import MAX_NGRAM_VOCABULARY
+from retort.corpus.cleaning import HeldOut
 from retort.corpus.downloads import CACHE
+from retort.corpus.monolingual import clean
 from retort.corpus.sources import TextReader, locate
 from retort.data.batches import Ragged
 from retort.data.files import write_bytes
@@ -26,11 +29,17 @@ from retort.errors import RetortError
 from retort.workflow.arguments import count, threads
 from retort.workflow.scripting import run_script, section
 
+RULES = Cleaning(max_words=None, drop_duplicates=False)
+"""For how often a sentence occurs is what is counted."""
+
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--train", type=Path, help="encoded table whose targets are counted")
     arguments.add_argument("--texts", type=section(list[TextSource]), default=[], help="texts that are counted, JSON")
+    arguments.add_argument(
+        "--held-out", type=Path, nargs="+", default=[], help="corpus tables whose texts are not counted in texts"
+    )
     arguments.add_argument("--vocabulary", type=Path, required=True, help="directory of the vocabulary")
     arguments.add_argument("--order", type=count, required=True, help="tokens of the longest n-grams, at most 4")
     arguments.add_argument("--most", type=count, required=True, help="most n-grams in memory")
@@ -73,9 +82,12 @@ def _encoded_targets(path: Path) -> Iterator[Ragged]:
 
 def _encoded_texts(args: argparse.Namespace, vocabulary: Vocabulary) -> Iterator[Ragged]:
     mirror = mirror_directory(args.mirror)
-    lines = chain.from_iterable(TextReader(locate(text, mirror, CACHE)) for text in args.texts)
+    texts = chain.from_iterable(TextReader(locate(text, mirror, CACHE)) for text in args.texts)
+    counts: Counter[str] = Counter()
+    lines = clean(texts, RULES, HeldOut.read(args.held_out), counts)
     while part := list(islice(lines, ROW_GROUP_ROWS)):
         yield Ragged.from_lists(vocabulary.encode_target(part))
+    logging.info("lines of texts: %s", ", ".join(f"{n:,} {reason}" for reason, n in counts.items()))
 
 
 if __name__ == "__main__":

@@ -208,7 +208,8 @@ class Ngrams(Section):
     """Training targets that are counted; null: those that the system is trained on, or raw where these are of no such
     kind."""
     texts: Texts = []
-    """Texts of the target language, one sentence per line, that are counted instead."""
+    """Texts of the target language, one sentence per line, that are counted instead. Lines that are a side of valid or
+    test are left out, unless cleaning.drop_leaks is off."""
     order: int = Field(4, ge=1, le=4)
     """Tokens of the longest n-grams."""
     most: int = Field(20_000_000, ge=1000, le=2_000_000_000)

@@ -56,6 +56,15 @@ class HeldOut:
         self._sources: dict[str, set[int]] = {}
         self._targets: set[int] = set()
 
+    @classmethod
+    def read(cls, paths: Iterable[Path]) -> HeldOut:
+        """The texts of CORPUS tables."""
+        result = cls()
+        for path in paths:
+            for part in iterate_table(path, CORPUS):
+                result.add(part)
+        return result
+
     def add(self, part: pa.Table, split: str = "") -> None:
         """Add the pairs of a part of the CORPUS table of a split."""
         self._sources.setdefault(split, set()).update(map(self._key, part.column("source").to_pylist()))

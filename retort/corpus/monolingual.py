@@ -44,12 +44,9 @@ def prepare_monolingual(
     from a file in the directory for temporary files. Raises RetortError if there are no more blocks than those, or if
     that directory has no room.
     """
-    held_out_texts = HeldOut()
-    for path in held_out if rules.drop_leaks else ():
-        for part in iterate_table(path, CORPUS):
-            held_out_texts.add(part)
     counts: Counter[str] = Counter()
-    encoded = _encoded(clean(lines, rules, held_out=held_out_texts, counts=counts), vocabulary)
+    left_out = HeldOut.read(held_out if rules.drop_leaks else ())
+    encoded = _encoded(clean(lines, rules, held_out=left_out, counts=counts), vocabulary)
     spool, ends = Spool(np.int32, "encoded text, 4 bytes per token"), array("q", [0])
     for block in blocks(encoded, block_tokens, counts):
         spool.append(np.array(block))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from retort.config import Config, Ngrams, NgramSearch
 from retort.config.files import local_files
 from retort.data.provenance import value_digest
+from retort.filenames import VALID, table_name
 from retort.workflow.layout import Layout
 
 
@@ -42,6 +43,11 @@ class NgramTables:
     def texts(self, table: str) -> list[str]:
         """Files that a table is counted from. Texts that are downloaded are no files yet."""
         return self.counted()[table][1]
+
+    def held_out(self, table: str) -> list[str]:
+        """Corpus tables whose texts are left out of the texts that a table is counted from."""
+        cleaned = self.counted()[table][0].texts and self.config.cleaning.drop_leaks
+        return [f"{self.layout.root}/corpus/{table_name(VALID)}", *self.layout.tests()] if cleaned else []
 
     def _table(self, system: str, counted: Ngrams) -> str:
         texts = [text.model_dump(mode="json") for text in counted.texts]

@@ -266,6 +266,8 @@ class Options:
         counted, files = self.plan.ngrams.counted()[table]
         texts = as_json([text.model_dump(mode="json") for text in counted.texts])
         text = ["--texts", texts] if counted.texts else ["--train", *files]
+        if held_out := self.plan.ngrams.held_out(table):
+            text += ["--held-out", *held_out]
         return [*text, "--order", str(counted.order), "--most", str(counted.most)]
 
     def candidates(self) -> str:

@@ -93,6 +93,19 @@ def test_n_grams_are_counted_of_encoded_targets_or_of_texts(tables, tmp_path):
     assert not (tmp_path / "nothing").exists()
 
 
+def test_n_grams_of_texts_are_not_those_of_held_out_pairs(tables, tmp_path, capfd):
+    targets = read_table(tables.corpus / "train.parquet", CORPUS)["target"].to_pylist()
+    held_out = read_table(tables.test, CORPUS)["target"].to_pylist()[0]
+    options = ("--vocabulary", tables.vocabulary, "--order", 3, "--most", 10_000, "--held-out", tables.test)
+    for name, lines in (("clean", targets * 2), ("leaking", [*targets, held_out, "", *targets, f" {held_out}"])):
+        (tmp_path / name).write_text("\n".join(lines))
+        texts = json.dumps([{"location": str(tmp_path / name)}])
+        call(count_ngrams, *options, "--texts", texts, "--output", tmp_path / f"{name}.ngrams")
+    assert (tmp_path / "leaking.ngrams").read_bytes() == (tmp_path / "clean.ngrams").read_bytes()
+    kept = 2 * len(targets)
+    assert f"lines of texts: {kept + 3} read, {kept} kept, 2 leak, 1 empty\n" in capfd.readouterr().err
+
+
 def distilled(tables, teacher, output, shard=0, shards=1, state=None, corpus="train"):
     call(
         decode_shard,

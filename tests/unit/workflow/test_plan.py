@@ -373,7 +373,12 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
     (texts,) = (name for name in tables if name.startswith("texts"))
     assert plan.ngrams.texts(texts) == ["more.de"]
     assert Options(plan).counting("raw.order2.most20000000")[:3] == ["--train", f"{R}/encoded/train.parquet", "--order"]
-    assert Options(plan).counting(texts)[0] == "--texts"
+    held_out = [f"{R}/corpus/valid.parquet", f"{R}/corpus/test.test.parquet"]
+    assert plan.ngrams.held_out(texts) == held_out and not plan.ngrams.held_out("raw.order2.most20000000")
+    counting = Options(plan).counting(texts)
+    assert counting[0] == "--texts" and counting[2:5] == ["--held-out", *held_out]
+    unclean = planned({"students": {"c": student}, "cleaning": {"drop_leaks": False}})
+    assert unclean.ngrams.held_out(texts) == []
 
 
 def test_texts_are_files_where_they_are_local(tmp_path: Path) -> None:
