@@ -150,7 +150,7 @@ def batches(
 
 def _check_beginning(block: bytes, name: str) -> None:
     """Warns about text that is not what its lines say. Raises RetortError for what is no text."""
-    from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, suspicions
+    from retort.data.appearance import BEGINNING, foreign_encoding, foreign_format, suspicions
 
     if found := foreign_format(block):
         raise RetortError(

@@ -27,9 +27,9 @@ from retort.config.corpus import Layout
 from retort.config.files import MIRROR_VARIABLE
 from retort.config.mirrors import clashes, name_in_mirror, uncompressed
 from retort.corpus import fairytaleqa, json_lines, tmx
-from retort.corpus.appearance import BEGINNING, foreign_encoding, foreign_format, is_tar, suspicions
 from retort.corpus.downloads import download
 from retort.corpus.zips import open_member
+from retort.data.appearance import BEGINNING, foreign_encoding, foreign_format, is_tar, suspicions
 from retort.data.compression import UNREADABLE, decompressed
 from retort.data.files import no_file
 from retort.data.lines import LineSplitter

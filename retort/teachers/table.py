@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retort.config.external import TableTeacher
+from retort.data.appearance import BEGINNING, suspicions
 from retort.data.files import check_file
 from retort.errors import RetortError
 from retort.teachers.base import Answer, Output, Question, Teacher, one_line
+
+log = logging.getLogger(__name__)
 
 SHOWN = 5
 """Keys that an error names."""
@@ -45,6 +49,10 @@ class TableAnswers(Teacher):
                     f"{section.key} once: remove one of the two"
                 )
             self.outputs[key] = outputs
+        if path.name.lower().endswith(".tsv"):
+            with path.open("rb") as table:
+                for suspicion in suspicions(table.read(BEGINNING), column=1):
+                    log.warning("%s: %s", path, suspicion)
         # the spaces of a source may be others in the corpus
         for key in [key for key in self.outputs if isinstance(key, str) and one_line(key) != key]:
             self.outputs.setdefault(one_line(str(key)), self.outputs[key])

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from retort.config import Cleaning, TextPair, TextSource
-from retort.corpus.appearance import is_column_name, side_named
 from retort.corpus.carving import components_of, sharing_hash
 from retort.corpus.cleaning import KEPT, length_verdict
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
+from retort.data.appearance import is_column_name, side_named
 from retort.data.files import no_file
 from retort.data.writing import count_words
 from retort.errors import RetortError

@@ -48,6 +48,21 @@ def test_a_source_is_found_by_its_words_whatever_the_spaces_between_them(tmp_pat
     assert list(answers(table, questions).values()) == [["eine Katze"], ["eine Katze"], ["ein Hund"], ["der Hund"]]
 
 
+def test_quotes_of_a_spreadsheet_and_names_of_columns_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quoted = written(tmp_path / "q.tsv", 'a cat\t"Er sagte ""ja""."\na dog\tein Hund\n')
+    assert answers(quoted)[4] == ['"Er sagte ""ja""."']
+    named = written(tmp_path / "n.tsv", "source\ttext\na cat\teine Katze\na dog\tein Hund\n")
+    usual = [written(tmp_path / "u.tsv", 'a cat\t"Ja."\na dog\tein Hund\n')]
+    usual.append(written(tmp_path / "u.csv", 'a cat,"Er sagte ""ja""."\na dog,"ein Hund"\n'))
+    for path in (named, *usual):
+        answers(path)
+    assert len(caplog.messages) == 2
+    assert "q.tsv: quotes of a spreadsheet" in caplog.messages[0] and "column 1 without" in caplog.messages[0]
+    assert "n.tsv: line 1 looks like names of columns" in caplog.messages[1]
+
+
 def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
     rows = [{"source": "a dog", "text": "ein  Hund"}, {"source": "a cat", "text": ["eine Katze", "die Katze"]}]
     expected = {4: ["eine Katze", "die Katze"], 9: ["ein Hund"]}
