@@ -36,9 +36,9 @@ _KANA_SHARE = 0.1
 
 
 def count_words(text: str) -> float:
-    """Words of a text: white-space separated ones. Where more than half of the letters are of a script without spaces,
-    its characters divided by ``CHARACTERS_PER_WORD``, and the words between them."""
-    if not is_unspaced(text):
+    """Words of a text: white-space separated ones. Where there are letters of a script without spaces, its characters
+    divided by ``CHARACTERS_PER_WORD``, and the words between them."""
+    if not _UNSPACED.search(text):
         return len(text.split())
     between = len(re.findall(r"\w+", _UNSPACED.sub(" ", text)))
     return between + sum(len(_SCRIPTS[name].findall(text)) / size for name, size in CHARACTERS_PER_WORD.items())

@@ -32,8 +32,26 @@ def test_words_between_spaces_are_counted_as_they_are(text):
     assert count_words(text) == len(text.split())
 
 
-def test_a_few_characters_of_another_script_change_nothing():
-    assert count_words("He said 你好 to me.") == 5
+MIXED = {
+    "请使用TensorFlow、PyTorch、HuggingFaceTransformers和SentencePiece进行训练": (
+        "Please use TensorFlow, PyTorch, Hugging Face Transformers and SentencePiece for the training"
+    ),
+    "このチュートリアルではKubernetes、DockerCompose、TerraformとAnsibleを使います": (
+        "In this tutorial we are going to use Kubernetes, Docker Compose, Terraform and Ansible"
+    ),
+    "请访问https://www.example.com/documentation/getting-started了解更多信息": (
+        "Please visit https://www.example.com/documentation/getting-started to learn more about it"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", MIXED)
+def test_names_and_addresses_between_letters_without_spaces_are_words(text):
+    assert length_verdict(text, MIXED[text], Cleaning(max_ratio=2)) == "kept"
+
+
+def test_a_few_characters_of_another_script_change_little():
+    assert count_words("He said 你好 to me.") == pytest.approx(4 + 2 / 1.7)
     assert count_words("他说 hello 然后就回家了") == pytest.approx(1 + 8 / 1.7)
 
 
