@@ -16,9 +16,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Read a configuration as a run would, and say what it is for."""
+    from retort.config import PRETRAINED
     from retort.config.load import load_files
 
-    config = load_files(args.files, {})
-    systems = ", ".join(config.trained)
+    config = load_files(args.files, {}, note=lambda line: write_out(f"note: {line}\n"))
+    systems = ", ".join(name for name in config.trained if name != PRETRAINED or config.starts_pretrained)
     files = ", ".join(map(str, args.files))
     write_out(f"{files}: no problem; results/{config.name} would have the systems {systems}\n")

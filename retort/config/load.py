@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from retort.config.checks.cross import cross_checks
 from retort.config.checks.files import file_checks
+from retort.config.checks.idle import idle_keys
 from retort.config.checks.sections import valid_sections
 from retort.config.completion import complete
 from retort.config.files import merged, places_of, read_yaml
@@ -43,17 +44,16 @@ def load_config(
     config, problems = _resolved({key: value for key, value in raw.items() if value is not None}, texts)
     if config is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        places = places_of(files, given or {})
-        lines = "\n".join(
-            f"  {bounded(p.path) or 'configuration'}{_place(p.path, places)}: {p.message}" for p in problems
-        )
-        raise RetortError(f"{where}: {count}:\n{lines}\nEvery key is described in docs/configuration.md.")
+        lines = "".join(f"  {line}\n" for line in _lines(problems, places_of(files, given or {})))
+        raise RetortError(f"{where}: {count}:\n{lines}Every key is described in docs/configuration.md.")
     return config
 
 
-def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any]) -> Config:
+def load_files(
+    paths: Sequence[Path | str], keys: Mapping[str, Any], note: Callable[[str], object] | None = None
+) -> Config:
     """The configuration of these files, a later one over an earlier one, and ``keys`` over them all; what it names by
-    a path is there.
+    a path is there. ``note`` is called with a line for each key that has no effect.
 
     Raises RetortError that lists every problem, one per line.
     """
@@ -61,11 +61,21 @@ def load_files(paths: Sequence[Path | str], keys: Mapping[str, Any]) -> Config:
     paths = [_relative(Path(path)) for path in paths]
     for path in paths:
         raw = merged(raw, read_yaml(path))
-    return load_config(merged(raw, keys), ", ".join(map(str, paths)), files=paths, texts=True, given=keys)
+    config = load_config(merged(raw, keys), ", ".join(map(str, paths)), files=paths, texts=True, given=keys)
+    if note and (idle := list(idle_keys(config))):
+        for line in _lines(idle, places_of(paths, keys)):
+            note(line)
+    return config
 
 
 def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _lines(problems: Iterable[Problem], places: Mapping[str, str]) -> Iterator[str]:
+    """Each problem with the path, file and line of its key."""
+    for path, message in problems:
+        yield f"{bounded(path) or 'configuration'}{_place(path, places)}: {message}"
 
 
 def _place(path: str, places: Mapping[str, str]) -> str:

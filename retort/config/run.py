@@ -107,6 +107,11 @@ class Config(Section):
         """Every system by name, with the pre-trained one, which is no rival of the others."""
         return {**({PRETRAINED: self.pretraining.system} if self.pretraining else {}), **self.systems}
 
+    @property
+    def starts_pretrained(self) -> bool:
+        """Whether a system that is trained starts from the pre-trained one."""
+        return any(s.training.warm_start == PRETRAINED and not s.checkpoint for s in self.systems.values())
+
     def searches_of(self, system: str) -> list[str]:
         """Names of a system's searches, the one that validates it first; of the external teacher, its kind; none of a
         system that is not of this run."""

@@ -511,3 +511,20 @@ def test_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr("sys.argv", ["retort", "check", str(ROOT / "config.yaml")])
     cli.main()
     assert "no problem" in capsys.readouterr().out
+
+
+def test_pre_training_that_nothing_starts_from_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["retort", "check", "c.yaml"])
+    start = "name: x\ncorpus: {kind: generated}\nteacher: {objective: autoregressive"
+    Path("c.yaml").write_text(f"{start}}}\npretraining: {{}}\n")
+    cli.main()
+    assert capsys.readouterr().out == (
+        "note: pretraining (c.yaml, line 4): no system starts from it, so that the target pretraining alone makes it; "
+        "set training.warm_start: pretrained\nc.yaml: no problem; results/x would have the systems teacher\n"
+    )
+    Path("c.yaml").write_text(f"{start}, training: {{warm_start: pretrained}}}}\npretraining: {{}}\n")
+    cli.main()
+    assert capsys.readouterr().out == "c.yaml: no problem; results/x would have the systems pretrained, teacher\n"
