@@ -114,6 +114,17 @@ class Section(BaseModel):
                         counts[name] = count_of(value, whole)
         return {**values, **counts}
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Keys that are set and have no effect beside the others of this section, with the reason."""
+        return {}
+
+    @property
+    def changed(self) -> list[str]:
+        """Keys whose value is not the usual one."""
+        fields = type(self).model_fields.items()
+        return [key for key, field in fields if getattr(self, key) != field.get_default(call_default_factory=True)]
+
 
 class ShapesWeights:
     """Marks a key that the weights of a model depend on, in the key's annotation."""

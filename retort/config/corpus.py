@@ -402,6 +402,11 @@ class Vocabulary(Section):
     sample_sentences: int = Field(1_000_000, ge=1, le=1_000_000_000)
     """At most this many texts are read to train it."""
 
+    @property
+    def idle(self) -> dict[str, str]:
+        reason = "nothing is made of it, as vocabulary.path gives a vocabulary that is used as it is"
+        return {key: reason for key in self.changed if key != "path"} if self.path else {}
+
     @field_validator("symbols")
     @classmethod
     def _symbols_fit(cls, symbols: list[str]) -> list[str]:

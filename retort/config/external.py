@@ -103,6 +103,11 @@ class Filters(Section):
     """Drop an output whose beginning matches one of these regular expressions, in any case, unless the source's does:
     refusals and chatter of language models."""
 
+    @property
+    def idle(self) -> dict[str, str]:
+        counted = self.scripts or "script_share" not in self.changed
+        return {} if counted else {"script_share": "it is a share of the letters of scripts, and none is named"}
+
 
 class ExternalSection(Section):
     """What every kind of external teacher declares. Class variables and properties are no keys of the configuration."""

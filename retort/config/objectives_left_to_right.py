@@ -61,6 +61,11 @@ class Rollout(Section):
     """Updates whose prefixes are decoded at once, with the weights before the first of them. A training that is
     asked to stop, or is out of time, ends after the last of them."""
 
+    @property
+    def idle(self) -> dict[str, str]:
+        used = self.kind == "sample" or "top_k" not in self.changed
+        return {} if used else {"top_k": f"it is of kind: sample, found kind: {self.kind}"}
+
 
 class Imitation(ObjectiveSection):
     """Prediction of the teacher's next token, at prefixes of the data and of the student itself (ImitKD,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from retort.config.base import Section, ShortForm
 from retort.config.corpus import Texts
@@ -214,6 +214,12 @@ class Ngrams(Section):
     """Tokens of the longest n-grams."""
     most: int = Field(20_000_000, ge=1000, le=2_000_000_000)
     """Most n-grams in memory; the rarest of the longest are dropped above that. One takes 16 bytes in the table."""
+
+    @model_validator(mode="after")
+    def _counts_one_text(self) -> Ngrams:
+        if self.data and self.texts:
+            raise ValueError(f"texts are counted instead of data, which is {self.data}; give one of the two")
+        return self
 
 
 class NgramSearch(SearchSection):

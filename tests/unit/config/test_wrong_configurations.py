@@ -13,8 +13,9 @@ import pytest
 
 from retort.config import CorpusSection, TextSource
 from retort.config.checks.files import file_checks
+from retort.config.checks.idle import idle_keys
 from retort.config.checks.sections import valid_sections
-from retort.config.load import load_files
+from retort.config.load import load_config, load_files
 from retort.errors import RetortError
 
 TEACHER = "teacher: {objective: autoregressive}\n"
@@ -241,6 +242,11 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         SPLIT + "em: {iterations: 1, held_out: 21}\n",
         [("em.held_out", 6, "21 training pairs of 40 at most, .*; set 20 or less")],
     ),
+    "n-grams of targets and of other texts": (
+        MADE_UP + "students:\n  a: {objective: ctc, searches: {b: ctc_collapse, c: {kind: ctc_beam, ngrams: "
+        "{data: raw, texts: my.de}}}}\n",
+        [("students.a.searches.c.ngrams", 5, "texts are counted instead of data, which is raw; give one of the two")],
+    ),
     "a run's name": (
         MADE_UP.replace("name: my", "name: my run") + "pretraining: {texts: missing.en}\nvocabulary: {joint: false}\n",
         [
@@ -250,6 +256,47 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
             ("pretraining.texts[0]", 4, "no such file"),
         ],
     ),
+}
+
+
+IDLE: dict[str, tuple[str, list[str]]] = {
+    "sizes of a vocabulary that is given": (
+        MADE_UP + "vocabulary:\n  path: old\n  size: 300\n  symbols: [<br>]\n  type: unigram\n",
+        [
+            "vocabulary.size: nothing is made of it, as vocabulary.path gives",
+            "vocabulary.symbols: nothing is made of it",
+        ],
+    ),
+    "a loop of no iterations": (
+        MADE_UP + "em: {candidates: 5, student: {objective: cmlm}}\n",
+        [
+            "em.candidates: no EM loop runs; set em.iterations",
+            "em.student: no EM loop runs; set em.iterations",
+        ],
+    ),
+    "a loop that is switched off": (MADE_UP + "em: {candidates: 5, iterations: 0}\n", []),
+    "text for nobody": (
+        SPLIT.replace("corpus:\n", "corpus:\n  monolingual: my.en\n") + "students: {a: {objective: ctc}}\n",
+        ["corpus.monolingual: no system learns from translations of it; use data: distilled"],
+    ),
+    "text for a student": (
+        SPLIT.replace("corpus:\n", "corpus:\n  monolingual: my.en\n")
+        + "students: {a: {objective: ctc, data: mixed}}\n",
+        [],
+    ),
+    "a share of no scripts": (
+        MADE_UP + "external_teacher: {kind: command, arguments: [cat], filters: {script_share: 0.9}}\n",
+        ["external_teacher.filters.script_share: it is a share of the letters of scripts, and none"],
+    ),
+    "a window beside a batch": (
+        MADE_UP + "students: {a: {objective: ctc, self_paced: {window: 5}}}\n",
+        ["students.a.self_paced.window: it is of among: window, found among: batch"],
+    ),
+    "tokens to draw from that nobody draws": (
+        MADE_UP + "students: {a: {objective: {name: imitation, rollout: {top_k: 9}}}}\n",
+        ["students.a.objective.rollout.top_k: it is of kind: sample, found kind: greedy"],
+    ),
+    "nothing": (MADE_UP + "students: {a: {objective: imitation, data: distilled, self_paced: null}}\n", []),
 }
 
 
@@ -344,6 +391,15 @@ def test_the_whole_list_at_once(folder: Path, name: str) -> None:
         left.remove(fits[0])
     assert not left, lines
     assert f"{len(expected)} problem" in first
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_keys_without_effect_are_noted(folder: Path, name: str) -> None:
+    text, expected = IDLE[name]
+    Path("c.yaml").write_text(text)
+    notes = [f"{path}: {message}" for path, message in idle_keys(load_config("c.yaml"))]
+    assert len(notes) == len(expected), notes
+    assert all(note.startswith(start) for note, start in zip(notes, expected, strict=True)), notes
 
 
 @pytest.mark.parametrize("text", [SPLIT, MADE_UP, SPLIT + "training: {max_updates: 200, warmup: 5%}\n"])
