@@ -335,7 +335,10 @@ class TextCorpus(CorpusSection):
         if self.carve is None and (self.valid is None or not self.tests):
             raise ValueError("give valid and at least one test set, or carve them out of train with carve")
         if self.carve is not None and (self.valid is not None or self.tests):
-            raise ValueError("carve makes valid and test itself; remove it, or remove valid and tests")
+            raise ValueError(
+                "carve makes valid and test itself; remove it, or remove valid and tests (in a layer by null: valid: "
+                "null, tests: {<name>: null})"
+            )
         validated = {text.part for text in self.valid.source} if self.valid else set()
         for name, pair in self.tests.items():
             if text := next((text for text in pair.source if text.part in validated), None):

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from retort.config.corpus import TextSource
+from retort.config.problems import PATHS_OF_SYSTEMS
 from retort.config.run import Config
 from retort.config.yaml_reader import lines_of, read_mapping
 from retort.errors import RetortError
 
 MIRROR_VARIABLE = "RETORT_MIRROR"
 
-DROPPABLE = ("students", "baselines")
-"""Mappings whose entries a null removes."""
+ANY = "*"
+DROPPABLE = (
+    *(("students",), ("corpus", "tests"), ("external_teacher", "held_out")),
+    *(("evaluation", key) for key in ("baselines", "learned")),
+    *((*path, key) for path in (("teacher",), ("students", ANY), *PATHS_OF_SYSTEMS) for key in ("searches", "tune")),
+)
+"""Paths of the mappings by name whose entries a null removes."""
 
 
 class ConfigFile(Config):
@@ -77,20 +83,26 @@ def _paths(keys: Mapping[str, Any], where: str = "") -> Iterator[str]:
             yield f"{where}{key}"
 
 
-def merged(raw: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``raw`` with the keys of ``over`` laid on top, mapping by mapping.
+def merged(raw: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """``raw`` with the keys of ``over`` laid on top, mapping by mapping; ``path`` is where they are.
 
-    A null removes a student, or a system's baselines, so that a file can drop what the one before it has.
+    A null removes what has a name, such as a student or a test set, so that a file can drop what the one before it has.
     """
+    droppable = any(len(path) == len(keys) and all(map(_fits, path, keys)) for keys in DROPPABLE)
     result = dict(raw)
     for key, value in over.items():
-        below = result.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            value = merged(below, value)
-            if key in DROPPABLE:
-                value = {name: own for name, own in value.items() if own is not None or name not in below}
-        result[key] = value
+        below = raw.get(key)
+        if value is None and droppable and key in raw:
+            del result[key]
+        elif isinstance(below, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(below, value, (*path, key))
+        else:
+            result[key] = value
     return result
+
+
+def _fits(key: str, known: str) -> bool:
+    return known in (ANY, key)
 
 
 def local_files(texts: Iterable[TextSource], config: Config) -> list[str]:

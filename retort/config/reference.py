@@ -36,7 +36,7 @@ def schema() -> str:
         properties = (described if section is ConfigFile else described["$defs"][section.__name__])["properties"]
         for key, meaning in meanings(section).items():
             properties[key] = dict(sorted({**properties[key], "description": meaning}.items()))
-    for key in DROPPABLE:
+    for key in dict.fromkeys(path[-1] for path in DROPPABLE):
         for holder in (described, *described["$defs"].values()):
             entries = holder.get("properties", {}).get(key, {}).get("patternProperties", {})
             entries |= {pattern: {"anyOf": [entry, {"type": "null"}]} for pattern, entry in entries.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from retort import cli
-from retort.config import GeneratedCorpus
+from retort.config import GeneratedCorpus, TextCorpus
 from retort.config import reference as config_docs
 from retort.config.files import local_files, merged, read_yaml
 from retort.config.load import load_config, to_json
@@ -470,6 +471,38 @@ def test_a_file_over_another_one_changes_adds_and_drops():
     assert merged(raw, {"students": {"typo": None}})["students"]["typo"] is None
     baselines = {"evaluation": {"baselines": {"a": "b", "c": "d"}}}
     assert merged(baselines, {"evaluation": {"baselines": {"a": None}}}) == {"evaluation": {"baselines": {"c": "d"}}}
+
+
+def nested(path: str, value: dict[str, Any]) -> dict[str, Any]:
+    return reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("students", "corpus.tests", "external_teacher.held_out", "evaluation.learned", "evaluation.baselines"),
+        *("teacher.searches", "students.a.tune", "students.tests.searches", "em.student.searches", "em.teacher.tune"),
+    ],
+)
+def test_a_null_drops_what_has_a_name(path: str) -> None:
+    below = {"x": {"k": 1}, "y": {}}
+    assert merged(nested(path, below), nested(path, {"x": None})) == nested(path, {"y": {}})
+
+
+@pytest.mark.parametrize("path", ["students.tests", "students.a.searches.tune", "em.guards.tests", "cleaning"])
+def test_a_null_is_a_value_of_what_has_no_name(path: str) -> None:
+    """A student and a search may be called as a mapping is whose entries a null drops."""
+    assert merged(nested(path, {"x": 5}), nested(path, {"x": None})) == nested(path, {"x": None})
+
+
+def test_a_layer_carves_instead_of_given_splits() -> None:
+    pair = {"source": "a", "target": "b"}
+    base = {**BASE, "corpus": {"train": pair, "valid": pair, "tests": {"t": pair}}}
+    layer: dict[str, Any] = {"corpus": {"valid": None, "tests": {"t": None}, "carve": {}}}
+    corpus = load_config(merged(base, layer)).corpus
+    assert isinstance(corpus, TextCorpus) and corpus.carve and corpus.test_names == ("test",)
+    with pytest.raises(RetortError, match="tests: {<name>: null}"):
+        load_config(merged(base, {"corpus": {**layer["corpus"], "tests": {}}}))
 
 
 @pytest.mark.parametrize(
