@@ -78,7 +78,7 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
     """Splits, vocabulary, model size and updates by the size of the text and what is wanted. Raises RetortError."""
     held_out, largest_component = _split(statistics)
     size, joint = _vocabulary(statistics, held_out)
-    step = next(number for number, (pairs, _, _) in enumerate(MODEL_SIZES) if statistics.pairs <= pairs)
+    step = next(number for number, (pairs, _, _) in enumerate(MODEL_SIZES) if statistics.different <= pairs)
     _, model, learning_rate = MODEL_SIZES[min(step + preset.larger, len(MODEL_SIZES) - 1)]
     if "too_long" in statistics.unusual:
         room = 2 * _power_of_two_below(TOKENS_PER_WORD * max(statistics.longest))
@@ -141,7 +141,7 @@ def _vocabulary(statistics: Statistics, held_out: int) -> tuple[int, bool]:
 
     It has room for the letters, and no more pieces than can be made of the share of a sample that is trained on.
     """
-    share = TRIED_SHARE * max(0.5, 1 - 2 * held_out / max(1, statistics.pairs))
+    share = TRIED_SHARE * max(0.5, 1 - 2 * held_out / max(1, statistics.different))
     sample = [pair for n, pair in enumerate(statistics.sample) if int((n + 1) * share) > int(n * share)]
     sample = sample[:: 1 + sum(map(len, chain.from_iterable(sample))) // TRIED_LETTERS]
     wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100

@@ -87,16 +87,17 @@ class Statistics:
     _random: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, sides: Sequence[str], seen: set[int]) -> None:
-        """Count one pair."""
+        """Count one pair. Of those that are ``seen`` already only their number counts, as cleaning drops them."""
         self.pairs += 1
         self.empty += not all(sides)
         key = hash(tuple(sides))
         if all(sides) and key in seen:
             self.repeated += 1
-        elif all(sides):
+            return
+        seen.add(key)
+        if all(sides):
             for keys, text in zip(self._sharing, sides, strict=True):
                 keys.append(sharing_hash(text))
-        seen.add(key)
         self._draw([text[:SAMPLED_LETTERS] for text in sides])
         counts = [round(count_words(text)) for text in sides]
         reasons = [reason for reason, limit in LIMITS.items() if all(sides) and not limit.allows(*sides)]
@@ -115,7 +116,7 @@ class Statistics:
     def _draw(self, sides: list[str]) -> None:
         if len(self.sample) < SAMPLED_PAIRS:
             self.sample.append(sides)
-        elif (place := self._random.randrange(self.pairs)) < SAMPLED_PAIRS:
+        elif (place := self._random.randrange(self.pairs - self.repeated)) < SAMPLED_PAIRS:
             self.sample[place] = sides
 
     def script(self, side: int) -> str:
@@ -142,7 +143,7 @@ class Statistics:
         counts: Counter[str] = Counter()
         for reasons, lengths in self.lengths.items():
             counts.update(dict.fromkeys(reasons, lengths.pairs))
-        return tuple(reason for reason in LIMITS if counts[reason] > MEANT_SHARE * self.pairs)
+        return tuple(reason for reason in LIMITS if counts[reason] > MEANT_SHARE * (self.pairs - self.repeated))
 
     @property
     def kept(self) -> list[Lengths]:

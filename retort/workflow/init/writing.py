@@ -62,7 +62,7 @@ def configuration(name: str, train: dict[str, Any], statistics: Statistics, deci
         *cleaning,
         "# Grows with the square root of the text; one vocabulary where both sides have the same letters.",
         f"vocabulary: {{size: {decisions.vocabulary}, joint: {str(decisions.joint).lower()}}}",
-        f"# Suits {statistics.pairs:,} pairs; more data carry a larger model.",
+        f"# Suits {statistics.different:,} different pairs; more data carry a larger model.",
         f"model: {{{model}{tied}}}",
         "training:",
         "  # So many updates of so many tokens go through the text some times.",

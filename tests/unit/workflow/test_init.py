@@ -134,6 +134,19 @@ def test_different_pairs_with_both_sides_are_held_out() -> None:
     assert decide(statistics, preset_named("quick")).held_out == 100
 
 
+def test_repeats_change_their_number_alone() -> None:
+    written = []
+    for times in (1, 10):
+        Path("again.tsv").write_text(Path("my.tsv").read_text() * times)
+        train = sides_of([Path("again.tsv")])
+        statistics = statistics_of(train)
+        decisions = decide(statistics, preset_named("usual"))
+        written.append(configuration("c", train, statistics, decisions, "usual").splitlines())
+    once, often = written
+    assert [line for line in often if line not in once] == ["# 3,000 pairs; 2,700 repeated, 0 with an empty side"]
+    assert len(once) == len(often)
+
+
 def grouped(*sizes: int) -> list[list[str]]:
     """Pairs in components of these sizes: of each, the sources are different and the target is one."""
     return [[f"source {group} {pair}", f"target {group}"] for group, size in enumerate(sizes) for pair in range(size)]
