@@ -201,8 +201,9 @@ def _train(sample: _Sample, settings: config.Vocabulary) -> tuple[bytes, int]:
     return model.getvalue(), read
 
 
-def possible_size(text: Iterable[str], size: int) -> int:
-    """A size of a vocabulary that can be made of this text: ``size``, or else nearly the largest.
+def possible_vocabulary(text: Iterable[str], size: int) -> tuple[int, bytes]:
+    """A size of a vocabulary that can be made of this text: ``size``, or else nearly the largest; and its model, which
+    is empty where none can be made.
 
     Words in one context alone, numbers, and letters written apart have few pieces. How few only sentencepiece knows,
     and what it says of one size does not hold for all smaller ones.
@@ -210,12 +211,12 @@ def possible_size(text: Iterable[str], size: int) -> int:
     lines = [sentence for line in text for sentence in _sentences(line)]
     # every character, the sign for a space, and the special pieces
     least = len(set().union(*lines) - {" "}) + 1 + len(IDS)
-    size = max(size, least)
+    size, model = max(size, least), io.BytesIO()
     while lines:
         try:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines),
-                model_writer=io.BytesIO(),
+                model_writer=model,
                 vocab_size=size,
                 character_coverage=1.0,
                 normalization_rule_name="identity",
@@ -229,7 +230,7 @@ def possible_size(text: Iterable[str], size: int) -> int:
             size = max(least, int(sizes[2]) * 9 // 10)
         else:
             break
-    return size
+    return size, model.getvalue()
 
 
 def _explain(message: str, sample: _Sample, settings: config.Vocabulary) -> str:

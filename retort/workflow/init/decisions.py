@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from retort.config import Carve, Model
-from retort.data.vocabulary_training import possible_size
+from retort.data.vocabulary import Vocabulary
+from retort.data.vocabulary_training import possible_vocabulary
 from retort.errors import RetortError
 from retort.workflow.init.presets import Preset, Student
 from retort.workflow.init.statistics import FITTING_SHARE, LIMITS, Statistics
 
 LONGEST_MODEL = 1024
-"""Tokens of the longest source that a model reads unless one asks for more."""
+"""Tokens of the longest text that a model reads unless one asks for more."""
+USUAL_LENGTH: int = Model.model_fields["max_length"].default
 FEWEST_HELD_OUT, MOST_HELD_OUT = 50, 2500
 """Pairs of valid, and of test."""
 USUAL_COMPONENT: int = Carve.model_fields["largest_component"].default
@@ -28,8 +30,8 @@ TRIED_LETTERS = 5_000_000
 """Of a sample: enough for the largest vocabulary, and some seconds of sentencepiece."""
 TRIED_SHARE = 0.95
 """Of the share that is trained on: another sample may be poorer."""
-TOKENS_PER_WORD = 1.5
-"""A guess; the vocabulary is made later."""
+ENCODED_PAIRS = 2000
+"""Of a sample: enough for lengths in tokens."""
 
 MOST_SLOTS = 8
 """The most slots per source token."""
@@ -77,18 +79,18 @@ class Decisions:
 def decide(statistics: Statistics, preset: Preset) -> Decisions:
     """Splits, vocabulary, model size and updates by the size of the text and what is wanted. Raises RetortError."""
     held_out, largest_component = _split(statistics)
-    size, joint = _vocabulary(statistics, held_out)
+    size, joint, vocabulary = _vocabulary(statistics, held_out)
     step = next(number for number, (pairs, _, _) in enumerate(MODEL_SIZES) if statistics.different <= pairs)
     _, model, learning_rate = MODEL_SIZES[min(step + preset.larger, len(MODEL_SIZES) - 1)]
-    if "too_long" in statistics.unusual:
-        room = 2 * _power_of_two_below(TOKENS_PER_WORD * max(statistics.longest))
-        model = {**model, "max_length": min(max(room, 256), LONGEST_MODEL), "truncate_sources": True}
-    longest = TOKENS_PER_WORD * max(statistics.words)
-    if model.get("truncate_sources"):
-        longest = min(longest, model["max_length"] * sum(lengths.pairs for lengths in statistics.kept))
+    tokens = _tokens(statistics, vocabulary)
+    room = float(np.quantile(tokens.max(axis=1), FITTING_SHARE))
+    if room > USUAL_LENGTH or "too_long" in statistics.unusual:
+        room = 1 << math.ceil(math.log2(max(room, USUAL_LENGTH)))
+        model = {**model, "max_length": min(room, LONGEST_MODEL), "truncate_sources": True}
+    trained, notes = _trained(tokens, model)
+    longest = trained.mean(axis=0).max() * sum(lengths.pairs for lengths in statistics.kept)
     batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
     updates = max(preset.least_updates, math.ceil(preset.epochs * longest / batch_tokens))
-    notes = []
     if statistics.target_ratio > MOST_SLOTS:
         notes.append(
             f"over {1 - FITTING_SHARE:.0%} of the targets are more than {MOST_SLOTS} times as long as their sources: "
@@ -136,27 +138,57 @@ def _split(statistics: Statistics) -> tuple[int, int]:
     return possible[largest], largest
 
 
-def _vocabulary(statistics: Statistics, held_out: int) -> tuple[int, bool]:
-    """Its size, and whether both sides share it.
+def _vocabulary(statistics: Statistics, held_out: int) -> tuple[int, bool, tuple[bytes, bytes]]:
+    """Its size, whether both sides share it, and a model of each side like those that will be made.
 
     It has room for the letters, and no more pieces than can be made of the share of a sample that is trained on.
     """
     share = TRIED_SHARE * max(0.5, 1 - 2 * held_out / max(1, statistics.different))
-    sample = [pair for n, pair in enumerate(statistics.sample) if int((n + 1) * share) > int(n * share)]
+    sample = [pair.texts for n, pair in enumerate(statistics.kept_sample) if int((n + 1) * share) > int(n * share)]
     sample = sample[:: 1 + sum(map(len, chain.from_iterable(sample))) // TRIED_LETTERS]
     wanted = int(8 * math.sqrt(sum(statistics.words))) // 100 * 100
 
-    def possible(least: int, *sides: int) -> int:
+    def possible(least: int, *sides: int) -> tuple[int, bytes]:
         text = (pair[side] for pair in sample for side in sides)
-        return possible_size(text, min(max(wanted, least), LARGEST_VOCABULARY))
+        return possible_vocabulary(text, min(max(wanted, least), LARGEST_VOCABULARY))
 
     if statistics.script(0) != statistics.script(1):
         least = max(len(letters) for letters in statistics.letters) * 5 // 4 + 50
-        size = min(possible(least, side) for side in (0, 1))
-        if size >= least:
-            return size, False
+        (source_size, source), (target_size, target) = (possible(least, side) for side in (0, 1))
+        if min(source_size, target_size) >= least:
+            return min(source_size, target_size), False, (source, target)
     letters = statistics.letters[0].keys() | statistics.letters[1].keys()
-    return possible(len(letters) * 5 // 4 + 50, 0, 1), True
+    size, model = possible(len(letters) * 5 // 4 + 50, 0, 1)
+    return size, True, (model, model)
+
+
+def _tokens(statistics: Statistics, models: tuple[bytes, bytes]) -> np.ndarray:
+    """Tokens of both sides of pairs that are trained on, eos included: [pairs, 2]. What a sample lacks of a long text
+    counts like what it has; letters are tokens where there is no model."""
+    sample = statistics.kept_sample
+    sample = sample[:: 1 + len(sample) // ENCODED_PAIRS]
+    if not sample or not all(models):
+        return np.array([pair.letters for pair in sample] or [[0, 0]]) + 1
+    vocabulary, letters = Vocabulary(*models), np.array([pair.letters for pair in sample])
+    texts = [[pair.texts[side] for pair in sample] for side in (0, 1)]
+    encoded = zip(vocabulary.encode_source(texts[0]), vocabulary.encode_target(texts[1]), strict=True)
+    read = np.array([[len(text) for text in pair.texts] for pair in sample])
+    return np.array([[len(source), len(target)] for source, target in encoded]) * letters / read + 1
+
+
+def _trained(tokens: np.ndarray, model: dict[str, Any]) -> tuple[np.ndarray, list[str]]:
+    """``tokens`` of the pairs that fit into a model, their sources cut where it does so; and notes on the others."""
+    most, notes = model.get("max_length", USUAL_LENGTH), []
+    if model.get("truncate_sources") and (cut := (tokens[:, 0] > most).mean()):
+        notes.append(f"{cut:.1%} of the sources have more than {most:,} tokens, and are cut")
+        tokens = np.stack([np.minimum(tokens[:, 0], most), tokens[:, 1]], axis=1)
+    fits = (tokens <= most).all(axis=1)
+    if not fits.all():
+        notes.append(
+            f"{1 - fits.mean():.1%} of the pairs have a text of more than {most:,} tokens, and train nothing; a larger "
+            f"model.max_length needs more memory"
+        )
+    return tokens[fits] if fits.any() else np.minimum(tokens, most), notes
 
 
 def _power_of_two_below(value: float) -> int:

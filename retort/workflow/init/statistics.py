@@ -66,6 +66,18 @@ class Lengths:
     """Pairs by the target's length over the source's, in quarters rounded up: in characters, and in words."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A pair of the sample."""
+
+    texts: list[str]
+    """The beginnings of its texts."""
+    letters: list[int]
+    """Of the whole texts."""
+    reasons: frozenset[str]
+    """For which the usual cleaning drops it for its lengths."""
+
+
 @dataclass
 class Statistics:
     """What was seen of the text."""
@@ -78,8 +90,8 @@ class Statistics:
     longest: list[int] = field(default_factory=lambda: [0, 0])
     """Words of the longest line of each side."""
     letters: list[Counter[str]] = field(default_factory=lambda: [Counter(), Counter()])
-    sample: list[list[str]] = field(default_factory=list)
-    """Some of the pairs, drawn at random; the beginnings of long texts."""
+    sample: list[Drawn] = field(default_factory=list)
+    """Some of the pairs, drawn at random."""
     distinct: list[set[int]] = field(default_factory=lambda: [set(), set()])
     """Hashes of different texts of each side, no more than are needed."""
     _sharing: tuple[array[int], array[int]] = field(default_factory=lambda: (array("Q"), array("Q")))
@@ -98,11 +110,11 @@ class Statistics:
         if all(sides):
             for keys, text in zip(self._sharing, sides, strict=True):
                 keys.append(sharing_hash(text))
-        self._draw([text[:SAMPLED_LETTERS] for text in sides])
         counts = [round(count_words(text)) for text in sides]
         reasons = [reason for reason, limit in LIMITS.items() if all(sides) and not limit.allows(*sides)]
         lengths = self.lengths[frozenset(reasons)]
         lengths.pairs += 1
+        self._draw(Drawn([text[:SAMPLED_LETTERS] for text in sides], list(map(len, sides)), frozenset(reasons)))
         if all(counts):
             for ratios, (source, target) in zip(lengths.ratios, (map(len, sides), counts), strict=True):
                 ratios[math.ceil(4 * target / source) / 4] += 1
@@ -113,11 +125,11 @@ class Statistics:
             if len(self.distinct[side]) < LEAST_PAIRS:
                 self.distinct[side].add(hash(text))
 
-    def _draw(self, sides: list[str]) -> None:
+    def _draw(self, pair: Drawn) -> None:
         if len(self.sample) < SAMPLED_PAIRS:
-            self.sample.append(sides)
+            self.sample.append(pair)
         elif (place := self._random.randrange(self.pairs - self.repeated)) < SAMPLED_PAIRS:
-            self.sample[place] = sides
+            self.sample[place] = pair
 
     def script(self, side: int) -> str:
         """The writing of most letters of a side, such as Latin."""
@@ -149,6 +161,11 @@ class Statistics:
     def kept(self) -> list[Lengths]:
         """Of the pairs that are trained on: a damaged line may be longer than all others together."""
         return [lengths for reasons, lengths in self.lengths.items() if reasons.issubset(self.unusual)]
+
+    @property
+    def kept_sample(self) -> list[Drawn]:
+        """The pairs of the sample that are trained on."""
+        return [pair for pair in self.sample if all(pair.texts) and pair.reasons.issubset(self.unusual)]
 
     @property
     def words(self) -> list[int]:

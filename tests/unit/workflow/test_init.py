@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from retort.corpus.language.generated import generate
 from retort.data.parquet import write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
-from retort.data.vocabulary_training import possible_size, train_vocabulary
+from retort.data.vocabulary_training import possible_vocabulary, train_vocabulary
 from retort.errors import RetortError
 from retort.workflow.init import estimate
 from retort.workflow.init.decisions import decide, model_of
@@ -78,10 +79,10 @@ def test_what_it_writes_loads(
     assert Path("my.yaml").read_text() == text
 
 
-def different_pairs(pairs: int) -> Statistics:
+def different_pairs(pairs: int, more: str = "") -> Statistics:
     statistics = Statistics()
     for number in range(pairs):
-        statistics.add([f"source {number}", f"target {number}"], set())
+        statistics.add([f"source {number}{more}", f"target {number}{more}"], set())
     return statistics
 
 
@@ -113,9 +114,7 @@ def test_every_preset_loads_and_longer_ones_cost_more(preset: Preset) -> None:
 
 
 def test_more_text_gets_more_of_everything() -> None:
-    small, large = different_pairs(1000), different_pairs(20_001)
-    for statistics, words in ((small, 8000), (large, 20_000_000)):
-        statistics.lengths[frozenset()].words = [words, words]
+    small, large = different_pairs(1000), different_pairs(20_001, " and more" * 8)
     few, many = (decide(statistics, preset_named("usual")) for statistics in (small, large))
     assert few.vocabulary < many.vocabulary and few.updates < many.updates and few.held_out < many.held_out
     assert few.model["d_model"] < many.model["d_model"]
@@ -233,17 +232,17 @@ def test_words_that_end_lines_alone_are_no_pieces_and_the_vocabulary_can_be_made
         statistics.add((line, line), set())
     size = decide(statistics, preset_named("usual")).vocabulary
     assert size < len({word for line in lines for word in line.split()})
-    assert possible_size(lines, size) == size
+    assert possible_vocabulary(lines, size)[0] == size
 
 
 def test_of_long_texts_a_part_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
-    def listening(text: Iterable[str], size: int) -> int:
+    def listening(text: Iterable[str], size: int) -> tuple[int, bytes]:
         tried.append(sum(map(len, text)))
-        return size
+        return size, b""
 
-    monkeypatch.setattr("retort.workflow.init.decisions.possible_size", listening)
+    monkeypatch.setattr("retort.workflow.init.decisions.possible_vocabulary", listening)
     monkeypatch.setattr("retort.workflow.init.decisions.TRIED_LETTERS", 10_000)
     statistics = Statistics()
     for number in range(1000):
@@ -257,9 +256,9 @@ def test_a_sample_is_drawn_from_all_of_a_text(monkeypatch: pytest.MonkeyPatch) -
     statistics = Statistics()
     for number in range(1000):
         statistics.add((f"{number} " * 1000, "x"), set())
-    drawn = [int(source.split()[0]) for source, _ in statistics.sample]
+    drawn = [int(pair.texts[0].split()[0]) for pair in statistics.sample]
     assert len(set(drawn)) == 100 and 400 < sum(drawn) / 100 < 600
-    assert max(len(source) for source, _ in statistics.sample) == 2000
+    assert max(len(pair.texts[0]) for pair in statistics.sample) == 2000
 
 
 @pytest.mark.parametrize("pairs", [250, 600, 1500])
@@ -299,7 +298,29 @@ def test_text_beyond_the_usual_limits_on_lengths_is_meant_so() -> None:
     write_configuration(Path("c.yaml"), configuration("c", train, statistics, decisions, "quick"))
     config = load_config("c.yaml", texts=True)
     assert (config.cleaning.max_words, config.cleaning.max_ratio) == (None, None)
-    assert config.model.max_length == 512 and config.model.truncate_sources
+    # so small a vocabulary has a piece for the space before a letter
+    assert config.model.max_length == 1024 and config.model.truncate_sources
+
+
+def test_long_lines_without_spaces_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("retort.workflow.init.decisions.USUAL_LENGTH", 32)
+    rng = random.Random(1)
+    motifs = ["".join(rng.choices("ACDEFGHIKLMNPQRSTVWY", k=4)) for _ in range(90)]
+    lines = ["".join(rng.choices(motifs, k=rng.randint(22, 30))) for _ in range(200)]
+    statistics = Statistics()
+    for line in lines:
+        statistics.add([line, line[::-1]], set())
+    decisions = decide(statistics, preset_named("usual"))
+    rows = corpus_table(range(200), lines, [[line[::-1]] for line in lines])
+    write_table(tmp_path / "train.parquet", CORPUS, rows)
+    settings = Vocabulary(size=decisions.vocabulary)
+    vocabulary = train_vocabulary(tmp_path / "train.parquet", settings, 1, tmp_path / "v")
+    tokens = [len(ids) + 1 for ids in vocabulary.encode_source(lines)]
+    assert 64 < max(tokens) <= decisions.model["max_length"] == 128 and not decisions.notes
+    monkeypatch.setattr("retort.workflow.init.decisions.LONGEST_MODEL", 64)
+    cut, lost = decide(statistics, preset_named("usual")).notes
+    assert re.fullmatch(r"\d+\.\d% of the sources have more than 64 tokens, and are cut", cut)
+    assert re.match(r"\d+\.\d% of the pairs have a text of more than 64 tokens, and train nothing; ", lost)
 
 
 def test_names_of_columns_are_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -561,7 +582,7 @@ def test_a_vocabulary_can_be_made_of_what_is_not_held_out(lines: int, tmp_path: 
 
 def test_a_size_holds_every_character() -> None:
     lines = ["".join(chr(0x4E00 + number) for number in range(300))]
-    assert possible_size(lines, 8) == possible_size(lines, 320) == 307
+    assert possible_vocabulary(lines, 8)[0] == possible_vocabulary(lines, 320)[0] == 307
 
 
 def test_words_that_are_cut_cost_no_updates() -> None:
