@@ -65,6 +65,8 @@ class Decisions:
     model: dict[str, Any]
     learning_rate: float
     batch_tokens: int
+    line_tokens: tuple[int, int]
+    """Of a mean line of each side that is trained on."""
     updates: int
     students: tuple[Student, ...]
     slots: float
@@ -88,7 +90,8 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
         room = 1 << math.ceil(math.log2(max(room, USUAL_LENGTH)))
         model = {**model, "max_length": min(room, LONGEST_MODEL), "truncate_sources": True}
     trained, notes = _trained(tokens, model)
-    longest = trained.mean(axis=0).max() * sum(lengths.pairs for lengths in statistics.kept)
+    source_tokens, target_tokens = map(float, trained.mean(axis=0))
+    longest = max(source_tokens, target_tokens) * sum(lengths.pairs for lengths in statistics.kept)
     batch_tokens = min(preset.batch_tokens, max(SMALLEST_BATCH, _power_of_two_below(longest / UPDATES_PER_EPOCH)))
     updates = max(preset.least_updates, math.ceil(preset.epochs * longest / batch_tokens))
     if statistics.target_ratio > MOST_SLOTS:
@@ -104,6 +107,7 @@ def decide(statistics: Statistics, preset: Preset) -> Decisions:
         model=model,
         learning_rate=learning_rate,
         batch_tokens=batch_tokens,
+        line_tokens=(math.ceil(source_tokens), math.ceil(target_tokens)),
         updates=updates,
         students=preset.students,
         slots=min(statistics.target_ratio, MOST_SLOTS),

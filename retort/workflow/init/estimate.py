@@ -19,24 +19,24 @@ from retort.workflow.init.decisions import Decisions, model_of
 
 SECONDS = 3.0
 """How long updates are timed, by the clock."""
-LINE_TOKENS = 24
 FIRST_TOKEN = 8
 """Smallest id of an ordinary piece."""
 
 
 def seconds_per_update(decisions: Decisions) -> float:
-    """Mean time of an update of the teacher on random tokens, the first one left out: of one thread on its processor,
-    whatever else runs there, or of the GPU. The precision is that of trainings."""
+    """Mean time of an update of the teacher on random tokens, in lines of the text's mean length, the first one left
+    out: of one thread on its processor, whatever else runs there, or of the GPU. The precision is that of trainings."""
     device, objective = prepare_device(1), Autoregressive(name="autoregressive")
     model = (
         AutoregressiveModel(model_of(decisions), decisions.vocabulary, decisions.vocabulary)
         .to(device, precision("auto", device))
         .train()
     )
-    lines = max(1, decisions.batch_tokens // LINE_TOKENS)
-    ids = torch.randint(min(FIRST_TOKEN, decisions.vocabulary - 1), decisions.vocabulary, (lines, LINE_TOKENS))
-    ids[:, -1] = EOS
-    batch = Batch(torch.arange(lines), ids, ids.clone()).to(device)
+    lines = max(1, decisions.batch_tokens // max(decisions.line_tokens))
+    first = min(FIRST_TOKEN, decisions.vocabulary - 1)
+    source, target = (torch.randint(first, decisions.vocabulary, (lines, tokens)) for tokens in decisions.line_tokens)
+    source[:, -1] = target[:, -1] = EOS
+    batch = Batch(torch.arange(lines), source, target).to(device)
     optimiser = torch.optim.AdamW(model.parameters())
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     times: list[float] = []

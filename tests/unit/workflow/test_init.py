@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,13 @@ from retort.config import Ctc, Dag, GeneratedCorpus, GlatCtc, TextCorpus, Vocabu
 from retort.config.load import load_config
 from retort.corpus.carving import carve
 from retort.corpus.language.generated import generate
+from retort.data.batches import Batch
 from retort.data.parquet import write_table
 from retort.data.references import corpus_table
 from retort.data.tables import CORPUS
 from retort.data.vocabulary_training import possible_vocabulary, train_vocabulary
 from retort.errors import RetortError
+from retort.objectives.autoregressive import compute
 from retort.workflow.init import estimate
 from retort.workflow.init.decisions import decide, model_of
 from retort.workflow.init.presets import PRESETS, Preset, preset_named
@@ -91,6 +94,25 @@ def test_minutes_are_whole_ones(updates: int, said: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(estimate, "seconds_per_update", lambda decisions: 0.2)
     decisions = replace(decide(different_pairs(300), PRESETS[1]), updates=updates)
     assert said in estimate.cost_line(decisions)
+
+
+def test_updates_of_long_lines_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[Batch] = []
+
+    def listening(model: Any, batch: Batch, **options: Any) -> Any:
+        timed.append(batch)
+        return compute(model, batch, **options)
+
+    monkeypatch.setattr(estimate, "compute", listening)
+    statistics = Statistics()
+    for number in range(300):
+        statistics.add([f"{number} {'one two ' * 1000}", f"target {number}"], set())
+    decisions = decide(statistics, PRESETS[1])
+    assert decisions.line_tokens[0] == decisions.model["max_length"] == 1024 and decisions.line_tokens[1] < 20
+    estimate.seconds_per_update(decisions)
+    batch = timed[0]
+    assert (batch.source_bs.shape[1], batch.target_bt.shape[1]) == decisions.line_tokens
+    assert batch.source_bs.numel() == decisions.batch_tokens
 
 
 def test_slots_cost_time() -> None:
