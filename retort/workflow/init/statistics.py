@@ -216,12 +216,7 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
         if paths[0].samefile(paths[1]):
             raise RetortError(f"{location}: named as both sides; expected two files, or one that holds both sides")
         for path in paths:
-            if fields := _text_fields(next(iter(_first_lines(str(path))), "")):
-                raise RetortError(
-                    f"{path}: line 1 is a JSON object (with {', '.join(map(repr, fields[:9]))}), and of two files each "
-                    f"line is a text; give a JSON lines file with both sides alone, or write its texts into a file of "
-                    f"lines; where JSON itself is the text, name the files in a configuration of your own"
-                )
+            _check_holds_texts(path)
         return {"source": location, "target": str(paths[1])}
     lines = _first_lines(location)
     if not lines:
@@ -260,6 +255,24 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
             f"parallel text: {advice}"
         )
     return {"source": sides[0], "target": sides[1]}
+
+
+def _check_holds_texts(path: Path) -> None:
+    """Raises RetortError where one of two files has more on its lines than a text."""
+    lines = _first_lines(str(path))
+    if fields := _text_fields(next(iter(lines), "")):
+        raise RetortError(
+            f"{path}: line 1 is a JSON object (with {', '.join(map(repr, fields[:9]))}), and of two files each "
+            f"line is a text; give a JSON lines file with both sides alone, or write its texts into a file of "
+            f"lines; where JSON itself is the text, name the files in a configuration of your own"
+        )
+    tabbed = sum("\t" in line for line in lines)
+    if tabbed > len(lines) / 2:
+        raise RetortError(
+            f"{path}: {tabbed} of the first {len(lines)} lines have a tab, and of two files each line is a text; write "
+            f"the column of the texts into a file of its own (cut -f 2), or name it in a configuration of your own, "
+            f"such as {{location: {path}, column: 1}} (docs/corpus.md)"
+        )
 
 
 def _first_lines(location: str) -> list[str]:

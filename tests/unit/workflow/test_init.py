@@ -371,6 +371,11 @@ def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
         (("three.jsonl",), "a line has the texts 'a', 'b', 'c'; expected two"),
         (("my.en", "my.jsonl"), "my.jsonl: line 1 is a JSON object (with 'translation.en', 'translation.de'), and of"),
         (("my.jsonl", "my.en"), "my.jsonl: line 1 is a JSON object"),
+        (("my.en", "my.tsv"), "my.tsv: 100 of the first 100 lines have a tab, and of two files each line is a text;"),
+        (
+            ("three.tsv", "my.en"),
+            "name it in a configuration of your own, such as {location: three.tsv, column: 1} (docs",
+        ),
         (("deep.jsonl",), "no line of the first 1 has a tab or two texts"),
         (("a\nb.tsv",), r"'a\nb.tsv': a configuration cannot hold this name of a file; rename it"),
         (("a{b}.tsv",), "cannot hold this name"),
@@ -445,6 +450,11 @@ def test_one_file_is_not_both_sides() -> None:
     Path("my.en").write_text("a\n" * 300)
     with pytest.raises(RetortError, match="my.en: named as both sides; expected two files, or one that holds both"):
         sides_of([Path("my.en"), Path("my.en").absolute()])
+
+
+def test_a_tab_in_some_lines_is_text() -> None:
+    Path("my.en").write_text("a tab\tin a line\n" * 40 + Path("my.en").read_text())
+    assert sides_of([Path("my.en"), Path("my.de.gz")]) == {"source": "my.en", "target": "my.de.gz"}
 
 
 def test_what_does_not_load_is_not_left() -> None:
