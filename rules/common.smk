@@ -198,8 +198,9 @@ shell.prefix(f"set -euo pipefail; {python_path}{package_path}{parent}".replace("
 
 
 def script(name):
-    """Parameter: path of a rule's script."""
-    return lambda wildcards: os.path.relpath(ROOT / "workflow_scripts" / f"{name}.py")
+    """Parameter: path of a rule's script. Snakemake does not track parameters that take the output as an argument: where
+    the checkout and the results are re-runs nothing."""
+    return lambda wildcards, output: os.path.relpath(ROOT / "workflow_scripts" / f"{name}.py")
 
 
 def code(name, imported=None):

@@ -32,7 +32,7 @@ rule draw_rules:
     conda:
         "../envs/retort.yaml"
     params:
-        snakefile=lambda wildcards: os.path.relpath(ROOT / "Snakefile"),
+        snakefile=lambda wildcards, output: os.path.relpath(ROOT / "Snakefile"),
         rules=text_digest(
             "Snakefile", "rules/*.smk", *(f"retort/workflow/{m}.py" for m in ("plan", "layout", "ngram_tables"))
         ),

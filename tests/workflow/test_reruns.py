@@ -11,6 +11,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +93,16 @@ def test_the_command_of_the_verdict_translates(finished: Checkout) -> None:
 
 def test_nothing_runs_twice(finished: Checkout) -> None:
     assert "Nothing to be done" in finished.snakemake("--dry-run", "--configfile", "tiny.yaml")
+
+
+def test_results_that_moved_with_their_records_run_nothing_again(finished: Checkout, tmp_path: Path) -> None:
+    moved = Checkout(tmp_path / "one/deeper")
+    for name in (".snakemake", "results"):
+        shutil.copytree(finished.path / name, moved.path / name)
+    snakefile = os.path.relpath(finished.path / "Snakefile", moved.path)
+    assert "Nothing to be done" in moved.snakemake(
+        "--dry-run", "--snakefile", snakefile, "--configfile", moved.configure(TINY)
+    )
 
 
 def test_run_time_knobs_re_run_nothing(finished: Checkout) -> None:
