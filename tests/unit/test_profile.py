@@ -30,6 +30,12 @@ def test_threads_are_the_cpus_that_are_asked_for(profile: dict[str, Any]) -> Non
     assert len(cpus) > 10 and cpus == threads
 
 
+def test_rules_that_compare_every_output_have_hours(profile: dict[str, Any]) -> None:
+    for rule in ("gather_interpolated", "gather_mixed", "judge_outputs"):
+        runtime = profile["set-resources"].get(rule, profile["default-resources"])["runtime"]
+        assert int(str(runtime).split()[0]) >= 480, rule
+
+
 def test_files_of_any_size_are_compared_by_content() -> None:
     """Snakemake's own limit is a megabyte: a larger text that was touched would re-run everything."""
     default = (ROOT / "profiles/default/config.yaml").read_text()
