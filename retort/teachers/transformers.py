@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from retort.config.external import SOURCE, TransformersTeacher
-from retort.errors import RetortError
+from retort.errors import RetortError, refusal
 from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line
 from retort.teachers.batching import batches, no_room
 
@@ -133,7 +134,9 @@ def _loaded(section: TransformersTeacher) -> tuple[Any, Any]:
         model, loading = kind.from_pretrained(
             section.model, dtype=section.dtype, use_safetensors=True, output_loading_info=True, **where
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AssertionError, SafetensorError) as error:
+        if isinstance(error, RuntimeError) and refusal(error):
+            raise
         said = one_line(str(error))
         advice = "give a directory with a model and its tokenizer, or a name on the Hub that this machine can reach"
         if "safetensors" in said:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +106,6 @@ def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    import json
-
     path.write_text(json.dumps(value))
 
 
@@ -256,4 +256,37 @@ def test_what_is_not_there_is_named(marian: Path, causal: Path, tmp_path: Path, 
         answers(["a"], marian, device="nowhere")
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(RetortError, match=r"pip install -r requirements-transformers\.txt"):
+        answers(["a"], marian)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def reconfigure(path: Path, **keys: Any) -> None:
+    write_json(path, json.loads(path.read_text()) | keys)
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "weights that are cut": lambda model: cut(model / "model.safetensors"),
+    "weights of another width": lambda model: reconfigure(model / "config.json", d_model=32),
+    "a padding token beyond the vocabulary": lambda model: reconfigure(model / "config.json", pad_token_id=900),
+    "word pieces that are cut": lambda model: cut(model / "source.spm"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_is_named(marian: Path, tmp_path: Path, damage: str) -> None:
+    model = shutil.copytree(marian, tmp_path / "model")
+    DAMAGES[damage](model)
+    with pytest.raises(RetortError, match=f"model: {model} cannot be loaded as task: translate: .*; give a directory"):
+        answers(["a"], model)
+
+
+def test_memory_that_is_lacking_is_not_the_model_s_fault(marian: Path, monkeypatch: Any) -> None:
+    def lack(*arguments: Any, **keys: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(transformers.AutoModelForSeq2SeqLM, "from_pretrained", lack)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
         answers(["a"], marian)
