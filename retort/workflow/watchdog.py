@@ -30,7 +30,7 @@ def end_with_workflow() -> None:
     Whatever is being written is written to a temporary file, so that ending at any instant leaves nothing half done.
     """
     pid = os.environ.get(VARIABLE, "")
-    if pid.isdecimal() and int(pid) > 1:
+    if pid.isdecimal() and int(pid) >= 1:
         threading.Thread(target=_watch, args=(int(pid), os.environ.get(STOP_VARIABLE)), daemon=True).start()
 
 
