@@ -33,7 +33,7 @@ class TrainingLog:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(events), purge_step=start + 1 if start else None)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(events), purge_step=start + 1)  # type: ignore[no-untyped-call]
 
     def add(self, update: int, split: str, metrics: dict[str, float], seconds: float) -> None:
         """Record metrics; validations, and training metrics where there is no bar, are also printed."""

@@ -34,3 +34,18 @@ def test_lines_without_a_terminal(
         "update 150/700, 21 %, about 3 min left, train: loss 2.5",
         "update 700/700, 100 %, valid: loss 2",
     ]
+
+
+def test_a_training_that_begins_anew_shows_its_own_curve_alone(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    for number, updates in enumerate(((500, 1000), (100, 200))):
+        training = TrainingLog(tmp_path, 1000, [], 0)
+        for update in updates:
+            training.add(update, "valid", {"loss": float(number)}, 1.0)
+        training.close()
+        # as if it had been written earlier: files are read in the order of their times
+        for path in tmp_path.glob("events.*") if number == 0 else ():
+            path.rename(path.with_name("events.out.tfevents.1.first"))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("valid/loss")] == [(100, 1.0), (200, 1.0)]
