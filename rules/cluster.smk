@@ -1,6 +1,7 @@
 # Runs whose jobs go to SLURM (profiles/slurm): what the main process sees to before it submits any.
 
-from retort.workflow.cluster import SlurmSettings, check_arrays, choose_status_command, end_jobs
+from retort.data.files import write_bytes
+from retort.workflow.cluster import SlurmSettings, check_arrays, check_names, choose_status_command, end_jobs
 
 
 def prepare_cluster():
@@ -13,7 +14,9 @@ def prepare_cluster():
         shards = len(gather.distill("{scatteritem}")) * seeds
         choose_status_command(settings, logger)
         check_arrays(settings, sharded, shards, workflow.resource_settings.nodes)
+        check_names([os.getcwd(), str(ROOT), *chain.from_iterable(job.input for job in jobs_to_do())])
         end_jobs(run_lock.replace_note(name_of_jobs()), logger)
+        give_resolved_configuration()
         record_finished_jobs()
 
 
@@ -21,6 +24,15 @@ def name_of_jobs():
     """The name that SLURM knows this call's jobs by; empty if there are none."""
     submitted = next((job for job in workflow.dag.jobs if not job.is_local), None)
     return workflow.scheduler.get_executor(submitted).run_uuid if submitted else ""
+
+
+def give_resolved_configuration():
+    """Have jobs read the configuration of now when they start, whatever is edited while they wait. Keys of --config are
+    in it: the shell that submits a job would expand them."""
+    text = to_json(run_config)
+    path = Path(".snakemake", f"{run_config.name}.{value_digest(text)[:16]}.json").absolute()
+    write_bytes(path, text.encode())
+    workflow.config_settings.configfiles, workflow.config_settings.config_args = [path], []
 
 
 def record_finished_jobs():

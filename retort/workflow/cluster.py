@@ -7,10 +7,13 @@ import logging
 import re
 import subprocess
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Protocol, runtime_checkable
 
 from retort.errors import RetortError
+
+EXPANDED = frozenset('$`"\\')
+"""Characters with a meaning within double quotes of a shell."""
 
 
 @runtime_checkable
@@ -54,6 +57,15 @@ def check_arrays(settings: SlurmSettings, sharded: Collection[str], shards: int,
             f"{shards} shards in job arrays need at least --jobs {2 * shards}, found {jobs}; "
             f"give more, fewer shards (--set-scatter distill=N) or no arrays (--slurm-array-jobs none)"
         )
+
+
+def check_names(files: Iterable[str]) -> None:
+    """Check that these files can be named in a job's command, within which the executor's shell expands what it does in
+    double quotes. Raises RetortError."""
+    for file in files:
+        if EXPANDED & set(file):
+            found = " ".join(sorted(EXPANDED & set(file)))
+            raise RetortError(f"{file}: a job of SLURM cannot be given a path with {found}; rename it")
 
 
 def end_jobs(name: str, logger: logging.Logger) -> None:

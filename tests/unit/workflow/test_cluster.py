@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from retort.errors import RetortError
-from retort.workflow.cluster import SlurmSettings, active_jobs, check_arrays, choose_status_command, end_jobs
+from retort.workflow.cluster import (
+    SlurmSettings,
+    active_jobs,
+    check_arrays,
+    check_names,
+    choose_status_command,
+    end_jobs,
+)
 
 LOGGER = logging.getLogger("test")
 
@@ -83,3 +90,10 @@ def test_jobs_of_an_earlier_call_are_ended(commands: Path) -> None:
 def test_a_machine_without_slurm_is_named(commands: Path) -> None:
     with pytest.raises(RetortError, match="squeue fails; is this a login node"):
         active_jobs("x")
+
+
+@pytest.mark.parametrize("name", ["$(touch executed).de", "`touch executed`.de", 'say "so".de', "a\\b.de"])
+def test_names_that_the_submitting_shell_would_expand_are_refused(name: str) -> None:
+    check_names(["it's a {name}; with * and & and é.de"])
+    with pytest.raises(RetortError, match="a job of SLURM cannot be given a path with"):
+        check_names(["text.de", name])
