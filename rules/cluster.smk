@@ -1,7 +1,14 @@
 # Runs whose jobs go to SLURM (profiles/slurm): what the main process sees to before it submits any.
 
 from retort.data.files import write_bytes
-from retort.workflow.cluster import SlurmSettings, check_arrays, check_names, choose_status_command, end_jobs
+from retort.workflow.cluster import (
+    SlurmSettings,
+    check_arrays,
+    check_names,
+    choose_status_command,
+    end_jobs,
+    record_submission,
+)
 
 
 def prepare_cluster():
@@ -18,6 +25,7 @@ def prepare_cluster():
         end_jobs(run_lock.replace_note(name_of_jobs()), logger)
         give_resolved_configuration()
         record_finished_jobs()
+        record_submitted_jobs()
 
 
 def name_of_jobs():
@@ -35,10 +43,24 @@ def give_resolved_configuration():
     workflow.config_settings.configfiles, workflow.config_settings.config_args = [path], []
 
 
+def record_submitted_jobs():
+    """Record what a job is made from when it is submitted. It may end after this call was killed, and keys and code be
+    changed by then."""
+    started = workflow.persistence.started
+
+    def record(job, external_jobid=None):
+        if external_jobid:
+            record_submission(workflow.persistence, job)
+        started(job, external_jobid)
+
+    workflow.persistence.started = record
+
+
 def record_finished_jobs():
-    """Record what jobs that ended after their call was killed were made from, or later changes would not re-run them."""
+    """Complete the records of jobs that ended after their call was killed, and that nothing has changed for since."""
     for job in workflow.dag.jobs:
-        if job.output and not workflow.dag.needrun(job) and not workflow.persistence.has_metadata(job):
+        records = map(workflow.persistence.metadata, job.output)
+        if not workflow.dag.needrun(job) and any(record and record.input_checksums is None for record in records):
             workflow.async_run(workflow.persistence.finished(job))
 
 

@@ -1,4 +1,5 @@
-"""What must hold before a workflow submits jobs to SLURM, and the end of the jobs of an earlier, killed call."""
+"""What must hold before a workflow submits jobs to SLURM, what is recorded when it does, and the end of the jobs of an
+earlier, killed call."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import re
 import subprocess
 import time
 from collections.abc import Collection, Iterable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from retort.errors import RetortError
 
@@ -66,6 +67,30 @@ def check_names(files: Iterable[str]) -> None:
         if EXPANDED & set(file):
             found = " ".join(sorted(EXPANDED & set(file)))
             raise RetortError(f"{file}: a job of SLURM cannot be given a path with {found}; rename it")
+
+
+def record_submission(persistence: Any, job: Any) -> None:
+    """Write Snakemake's record of a job, as far as it is known before its end: without checksums of inputs, which are
+    in the record of a job whose end was seen."""
+    from snakemake.persistence import RECORD_FORMAT_VERSION, MetadataRecord
+
+    now = time.time()
+    record = MetadataRecord(
+        rule=job.rule.name,
+        input=persistence._input(job),
+        log=persistence._log(job),
+        shellcmd=job.shellcmd,
+        params=persistence._params(job),
+        code=persistence._code(job.rule),
+        record_format_version=RECORD_FORMAT_VERSION,
+        conda_env=persistence._conda_env(job),
+        software_stack_hash=persistence._software_stack_hash(job),
+        starttime=now,
+        endtime=now,
+        input_checksums=None,
+    )
+    for output in job.output:
+        persistence._write_record(persistence._get_key(output), record)
 
 
 def end_jobs(name: str, logger: logging.Logger) -> None:

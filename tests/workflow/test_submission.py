@@ -107,3 +107,14 @@ def test_no_value_of_the_command_line_reaches_the_shell_that_submits(submitted: 
 
 def test_a_job_has_the_configuration_of_its_submission(submitted: Checkout) -> None:
     assert read_table(submitted.path / MADE, CORPUS).num_rows == TINY["corpus"]["train_pairs"]
+
+
+def test_what_a_job_made_after_its_call_was_killed_counts_as_made_from_that(submitted: Checkout) -> None:
+    assert submitted.planned(other(), MADE) == {"prepare_corpus"}
+    assert submitted.planned(TINY, MADE) == set()
+    (submitted.path / "refuse").touch()
+    submitted.configure(TINY, "tiny.yaml")
+    assert json.loads(marked(submitted, "metadata").read_text())["input_checksums"] is None
+    assert submit(submitted, "results/tiny/encoded/train.parquet").wait(timeout=300) != 0
+    assert json.loads(marked(submitted, "metadata").read_text())["input_checksums"] == {}
+    assert submitted.planned(TINY, MADE) == set() and submitted.planned(other(), MADE) == {"prepare_corpus"}
