@@ -174,7 +174,7 @@ def jobs(dry_run: str) -> set[str]:
     """The jobs in the output of a dry run, without the targets."""
     found: list[str] = []
     for line in dry_run.splitlines():
-        if match := re.match(r"(?:(?:local)?rule|checkpoint) (\w+):", line):
+        if match := re.match(r"(?:local)?(?:rule|checkpoint) (\w+):", line):
             found.append(match[1])
         elif match := re.match(r"    wildcards: (.*)", line):
             found[-1] += " " + "/".join(value.partition("=")[2] for value in match[1].split(", "))

@@ -19,7 +19,7 @@ import pytest
 
 from retort.data.parquet import read_table
 from retort.data.tables import AGREEMENT, ENCODED, GUARDS, MIXED, MULTIMODALITY, SELECTION
-from tests.workflow.checkouts import TINY_EM, Checkout, copy_checkout
+from tests.workflow.checkouts import TINY_EM, Checkout, copy_checkout, jobs
 
 pytestmark = pytest.mark.workflow
 
@@ -136,6 +136,14 @@ def test_other_held_out_pairs_make_all_texts_of_the_loop_again(loop: Checkout) -
     assert not {job for job in planned if job.startswith(("train_teacher", "decode_shard", "train_student ctc"))}
 
 
+def test_a_bound_that_is_still_met_trains_nothing_again(loop: Checkout, tmp_path: Path) -> None:
+    going = Checkout(tmp_path / "going")
+    shutil.copytree(loop.path, going.path)
+    name = going.configure(changed(guards={**TINY_EM["em"]["guards"], "likelihood": 99}))
+    done = jobs(going.snakemake("--configfile", name))
+    assert done == {"check_iteration 2/1", "gather_guards 2", "write_config", "draw_rules", "build_report"}
+
+
 def test_a_missed_bound_ends_the_loop_with_a_report(loop: Checkout, tmp_path: Path) -> None:
     ended = Checkout(tmp_path / "ended")
     shutil.copytree(loop.path, ended.path)
@@ -146,6 +154,7 @@ def test_a_missed_bound_ends_the_loop_with_a_report(loop: Checkout, tmp_path: Pa
     assert "Iteration <b>1</b> is kept" in (report / "report.html").read_text()
     systems = {line.split(",")[0] for line in (report / "results.csv").read_text().splitlines()}
     assert "em1" in systems and not systems & {"em2", "em2-teacher"}
+    (directory(ended) / "em/iteration2/seed1/selected.parquet").unlink()
     asked = ended.snakemake(
         "results/tiny-em/em/iteration2/seed1/selected.parquet", "--configfile", name, succeeds=False
     )
