@@ -16,6 +16,7 @@ onstart:
 
 onsuccess:
     forget_recorded(Path(R, "state"), is_recorded)
+    keep_done(Path(R))
     print_end()
 
 

@@ -1,5 +1,7 @@
 # Progress: the jobs that a call is to do, kept for the view of them and for retort status.
 
+from retort.workflow.progress import keep_done
+
 
 def record_progress():
     """Keep the jobs of this call, and tell the logger of retort run where they are."""

@@ -169,6 +169,14 @@ def snapshot(progress: Progress, base: Path, run: Path, alive: bool, now: float 
     return Snapshot([known.estimated(standing) for standing in seen], max(1, progress.parallel))
 
 
+def keep_done(run: Path) -> None:
+    """Leave in the record of a run, in the working directory, only the jobs that were done. Where the run has
+    succeeded, the others were not needed: they were planned before the EM loop's guards were known."""
+    progress = Progress.read(run)
+    done = snapshot(progress, Path(), run, alive=False).having("done")
+    replace(progress, jobs=[standing.job for standing in done]).write(run)
+
+
 class Speeds:
     """How long jobs take: as those of their kind did in this run, or else in other runs of this directory."""
 

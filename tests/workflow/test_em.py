@@ -19,6 +19,7 @@ import pytest
 
 from retort.data.parquet import read_table
 from retort.data.tables import AGREEMENT, ENCODED, GUARDS, MIXED, MULTIMODALITY, SELECTION
+from retort.workflow import status
 from tests.workflow.checkouts import TINY_EM, Checkout, copy_checkout, jobs
 
 pytestmark = pytest.mark.workflow
@@ -142,6 +143,7 @@ def test_a_bound_that_is_still_met_trains_nothing_again(loop: Checkout, tmp_path
     name = going.configure(changed(guards={**TINY_EM["em"]["guards"], "likelihood": 99}))
     done = jobs(going.snakemake("--configfile", name))
     assert done == {"check_iteration 2/1", "gather_guards 2", "write_config", "draw_rules", "build_report"}
+    assert "\nfinished; started " in "\n".join(status.lines(directory(going)))
 
 
 def test_a_missed_bound_ends_the_loop_with_a_report(loop: Checkout, tmp_path: Path) -> None:

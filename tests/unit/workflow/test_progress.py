@@ -19,7 +19,7 @@ import pytest
 from retort.errors import RetortError
 from retort.workflow import progress_view, status
 from retort.workflow.lock import RunLock, is_held, lock_of
-from retort.workflow.progress import Job, Progress, snapshot
+from retort.workflow.progress import Job, Progress, keep_done, snapshot
 from retort.workflow.progress_view import LiveView
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -116,6 +116,16 @@ def test_an_interrupted_job_has_not_failed(base: Path, monkeypatch: pytest.Monke
     assert progress_view.framed("Do train", RUN / "logs/train.log")[0].startswith("--- interrupted: Do train (")
     write(base, "logs/train.log", f"{LOG}{end}\nerror: train_system: no text\n", NOW + 61)
     assert seen(base).standings[1].state == "failed"
+
+
+def test_a_run_that_has_succeeded_is_finished_without_jobs_that_were_not_needed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(base)
+    assert "not under way" in status.lines(RUN)[1]
+    keep_done(RUN)
+    head, end = status.lines(RUN)
+    assert "1 of 1 jobs" in head and end.startswith("finished; started ")
 
 
 def test_what_a_failed_job_has_left_undone_counts(base: Path) -> None:
