@@ -83,7 +83,9 @@ def read_configuration():
 def guard_verdicts(iteration):
     """Why the EM loop ends before an iteration, by seed. Until that is known, Snakemake plans what is needed for it."""
     force_unfinished_outputs()
-    reasons = verdicts(read_table(checkpoints.gather_guards.get(iteration=iteration).output.guards, GUARDS))
+    guards = checkpoints.gather_guards.get(iteration=iteration).output.guards
+    with last_errors():
+        reasons = verdicts(read_table(guards, GUARDS))
     for reason in reasons.values():
         warn_of_end(reason)
     return reasons

@@ -146,6 +146,20 @@ def test_a_bound_that_is_still_met_trains_nothing_again(loop: Checkout, tmp_path
     assert "\nfinished; started " in "\n".join(status.lines(directory(going)))
 
 
+def test_guards_that_are_damaged_are_one_error(loop: Checkout) -> None:
+    guards = directory(loop) / "em/iteration2/guards.parquet"
+    before, times = guards.read_bytes(), guards.stat()
+    guards.write_bytes(before[:100])
+    os.utime(guards, ns=(times.st_atime_ns, times.st_mtime_ns))
+    try:
+        output = loop.snakemake("--dry-run", "--configfile", "em.yaml", succeeds=False)
+    finally:
+        guards.write_bytes(before)
+        os.utime(guards, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "error: results/tiny-em/em/iteration2/guards.parquet: " in output and "Traceback" not in output
+    assert "InputFunctionException" not in output
+
+
 def test_a_missed_bound_ends_the_loop_with_a_report(loop: Checkout, tmp_path: Path) -> None:
     ended = Checkout(tmp_path / "ended")
     shutil.copytree(loop.path, ended.path)
