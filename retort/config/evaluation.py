@@ -148,7 +148,7 @@ class Latency(Section):
     """Sentences in a row that a system decodes, at least a batch, before it is the next one's turn. From the second on
     it finds its own weights in the processor's caches, like a server of one model; with 1 it finds those of others."""
     threads: int | None = Field(1, ge=1, le=4096)
-    """CPU threads of each decoder; null: as many as the job is given. In an exported system a sentence alone has one."""
+    """CPU threads of each decoder; null: as many as the job is given. In an exported system a line alone has one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights in torch."""
     engines: list[Engine] = Field(list(ENGINES), min_length=1)
