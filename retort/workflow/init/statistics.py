@@ -18,7 +18,7 @@ import numpy as np
 
 from retort.config import Cleaning, TextPair, TextSource
 from retort.corpus.carving import components_of, sharing_hash
-from retort.corpus.cleaning import KEPT, length_verdict
+from retort.corpus.cleaning import KEPT, length_verdict, text_hash
 from retort.corpus.sources import TextReader, locate, read_pairs, readers
 from retort.data.appearance import is_column_name, side_named
 from retort.data.files import no_file
@@ -102,7 +102,7 @@ class Statistics:
         """Count one pair. Of those that are ``seen`` already only their number counts, as cleaning drops them."""
         self.pairs += 1
         self.empty += not all(sides)
-        key = hash(tuple(sides))
+        key = text_hash(*sides)
         if all(sides) and key in seen:
             self.repeated += 1
             return

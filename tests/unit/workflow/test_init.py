@@ -147,9 +147,9 @@ def test_more_text_gets_more_of_everything() -> None:
 
 def test_different_pairs_with_both_sides_are_held_out() -> None:
     statistics, seen = Statistics(), set[int]()
-    for _ in range(10):
+    for spaces in (" ", "  ") * 5:
         for number in range(5000):
-            statistics.add([f"some source {number}", f"some target {number}"], seen)
+            statistics.add([f"some{spaces}source {number}", f"some target {number}"], seen)
         statistics.add(["", "an empty side"], seen)
     assert (statistics.repeated, statistics.empty, statistics.different) == (45_000, 10, 5000)
     assert decide(statistics, preset_named("quick")).held_out == 100
