@@ -9,7 +9,7 @@ import textwrap
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.annotated_handlers import GetCoreSchemaHandler
@@ -113,6 +113,11 @@ class Section(BaseModel):
                     if isinstance(whole, int):
                         counts[name] = count_of(value, whole)
         return {**values, **counts}
+
+    @classmethod
+    def only_value(cls, key: str) -> str:
+        """The one value that the key can have, such as the ``kind`` that selects the section."""
+        return str(get_args(cls.model_fields[key].annotation)[0])
 
     @property
     def idle(self) -> dict[str, str]:

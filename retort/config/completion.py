@@ -114,7 +114,7 @@ def _completed_em(section: dict[str, Any], whole: dict[str, Any]) -> dict[str, A
 def _with_kind(corpus: dict[str, Any]) -> dict[str, Any]:
     """The corpus with the kind that its keys say; as it is where they do not say it."""
     kinds = [kind for kind in CORPORA if (needed := kind.required_keys()) and needed <= corpus.keys()]
-    return {"kind": kinds[0].kind_name(), **corpus} if len(kinds) == 1 else corpus
+    return {"kind": kinds[0].only_value("kind"), **corpus} if len(kinds) == 1 else corpus
 
 
 def _with_objective(system: Any, name: str) -> Any:

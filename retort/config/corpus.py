@@ -86,11 +86,6 @@ class CorpusSection(Section):
         """Keys that this kind cannot do without; where they are given, ``kind`` can be left out."""
         return {name for name, field in cls.model_fields.items() if field.is_required()} - {"kind"}
 
-    @classmethod
-    def kind_name(cls) -> str:
-        """The value of ``kind`` that selects this kind."""
-        return str(get_args(cls.model_fields["kind"].annotation)[0])
-
 
 class GeneratedCorpus(CorpusSection):
     """A made-up language pair from a seeded grammar; see retort/corpus/language/grammar.py."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
@@ -132,14 +132,9 @@ class ObjectiveSection(Section):
         return 1
 
     @classmethod
-    def objective_name(cls) -> str:
-        """The value of ``name`` that selects this objective."""
-        return str(get_args(cls.model_fields["name"].annotation)[0])
-
-    @classmethod
     def searches(cls) -> tuple[str, ...]:
         """Kinds of the searches that can decode the model."""
-        return tuple(s.kind_name() for p in cls.predicts for s in SEARCHES if s.decodes == p)
+        return tuple(s.only_value("kind") for p in cls.predicts for s in SEARCHES if s.decodes == p)
 
     @classmethod
     def default_searches(cls, options: Mapping[str, Any]) -> dict[str, SearchSection]:

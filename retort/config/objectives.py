@@ -174,9 +174,9 @@ OBJECTIVES: tuple[type[ObjectiveSection], ...] = get_args(get_args(Objective)[0]
 
 def objective_named(name: object) -> type[ObjectiveSection] | None:
     """The objective of this name, if there is one."""
-    return next((o for o in OBJECTIVES if o.objective_name() == name), None)
+    return next((o for o in OBJECTIVES if o.only_value("name") == name), None)
 
 
 def names_where(can: Callable[[type[ObjectiveSection]], object]) -> str:
     """The names, joined by "or", of the objectives of which ``can`` is true."""
-    return " or ".join(o.objective_name() for o in OBJECTIVES if can(o))
+    return " or ".join(o.only_value("name") for o in OBJECTIVES if can(o))

@@ -50,11 +50,6 @@ class SearchSection(Section):
         """The n-grams that the workflow counts for it, if it needs such a table and names none."""
         return None
 
-    @classmethod
-    def kind_name(cls) -> str:
-        """The value of ``kind`` that selects this search."""
-        return str(get_args(cls.model_fields["kind"].annotation)[0])
-
 
 class Greedy(SearchSection):
     """Left-to-right, best token each step."""

@@ -66,7 +66,7 @@ class System(Section):
                     f"it can use {' or '.join(allowed)}"
                 )
         if self.model.family == "gru" and self.objective.family != "autoregressive":
-            able = " or ".join(o.objective_name() for o in OBJECTIVES if o.family == "autoregressive")
+            able = " or ".join(o.only_value("name") for o in OBJECTIVES if o.family == "autoregressive")
             raise ValueError(f"a recurrent model cannot be trained as {self.objective.name}; use {able}")
         return self
 

@@ -54,7 +54,7 @@ def test_searches_stay_on_the_model_s_device(options: SearchSection) -> None:
     if teacher:
         mark_far(teacher)
     for objective in objectives_of(options.kind):
-        case = OBJECTIVE_CASES[objective.objective_name()]
+        case = OBJECTIVE_CASES[objective.only_value("name")]
         model = small_model(case).eval()
         mark_far(model)
         with FakeDevice():

@@ -43,10 +43,10 @@ CASES: dict[str, Callable[[Path], dict[str, object]]] = {"generated": generated,
 
 
 def test_every_kind_has_a_case() -> None:
-    assert set(CASES) == {kind.kind_name() for kind in CORPORA}, "a new kind of corpus needs a case in CASES"
+    assert set(CASES) == {kind.only_value("kind") for kind in CORPORA}, "a new kind of corpus needs a case in CASES"
 
 
-@pytest.fixture(params=[kind.kind_name() for kind in CORPORA])
+@pytest.fixture(params=[kind.only_value("kind") for kind in CORPORA])
 def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CorpusSection:
     monkeypatch.delenv("RETORT_MIRROR", raising=False)
     return TypeAdapter(Corpus).validate_python(CASES[request.param](tmp_path))

@@ -108,7 +108,7 @@ def objective_of(options):
 
 
 def search_of(options):
-    return next(s for s in config.SEARCHES if s.kind_name() == options["kind"])(**options)
+    return next(s for s in config.SEARCHES if s.only_value("kind") == options["kind"])(**options)
 
 
 def test_a_family_without_a_module_that_writes_graphs_has_no_searches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ COVERED = {(objective["name"], search["kind"]) for objective, search in CASES.va
 # a table of n-grams.
 CASES |= {
     f"{name}, {kind}, defaults": ({"name": name}, {"kind": kind})
-    for name in (objective.objective_name() for objective in config.OBJECTIVES)
+    for name in (objective.only_value("name") for objective in config.OBJECTIVES)
     for kind in searches(objective_of({"name": name}))
     if (name, kind) not in COVERED
     and not search_of({"kind": kind}).needs_teacher

@@ -94,7 +94,7 @@ def test_all_parameters_learn_and_dropout_is_for_training(tied):
 
 def test_the_family_is_one_of_a_left_to_right_student():
     shape = {"family": "gru", "d_model": 16, "heads": 2}
-    for name in [o.objective_name() for o in OBJECTIVES if o.family == "autoregressive"]:
+    for name in [o.only_value("name") for o in OBJECTIVES if o.family == "autoregressive"]:
         assert config.System(objective={"name": name}, model=shape).model.family == "gru"
     with pytest.raises(ValidationError, match="a recurrent model cannot be trained as ctc; use autoregressive or"):
         config.System(objective={"name": "ctc"}, model=shape)

@@ -69,13 +69,13 @@ BESIDE: dict[str, dict[str, Any]] = {
 }
 # least_encoder_gap is a bound for what a trained model has learnt, and only a model that has learnt skips tokens.
 HEEDED = [
-    (objective.objective_name(), option)
+    (objective.only_value("name"), option)
     for objective in OBJECTIVES
     for option in objective.model_fields
     if option not in ("name", "least_encoder_gap", "skip_target")
 ]
 
-every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.objective_name())
+every_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.only_value("name"))
 every_case = pytest.mark.parametrize("options", OBJECTIVE_CASES.values(), ids=list(OBJECTIVE_CASES))
 
 
@@ -92,7 +92,7 @@ def step_of(options: ObjectiveSection, seed: int = 1) -> Step:
 
 @every_objective
 def test_every_objective_has_a_case(objective: type[ObjectiveSection]) -> None:
-    name = objective.objective_name()
+    name = objective.only_value("name")
     assert name in OBJECTIVE_CASES, (
         f"objective {name} has no test: add {objective.__name__}(name={name!r}, ...) to OBJECTIVE_CASES in "
         f"tests/unit/fakes_objectives.py, with options that a tiny model learns with"
@@ -102,12 +102,12 @@ def test_every_objective_has_a_case(objective: type[ObjectiveSection]) -> None:
 
 def test_every_module_is_that_of_an_objective() -> None:
     modules = {path.stem for path in Path(objectives.__path__[0]).glob("*.py")} - {"__init__", "base"}
-    assert modules == {objective.objective_name() for objective in OBJECTIVES}
+    assert modules == {objective.only_value("name") for objective in OBJECTIVES}
 
 
 @every_objective
 def test_the_module_has_what_the_section_declares(objective: type[ObjectiveSection]) -> None:
-    name = objective.objective_name()
+    name = objective.only_value("name")
     declared = {
         "compute": True,
         "log_likelihood": objective.pretrains is None,
@@ -123,12 +123,12 @@ def test_the_module_has_what_the_section_declares(objective: type[ObjectiveSecti
 @every_objective
 def test_the_family_and_the_searches_exist(objective: type[ObjectiveSection]) -> None:
     assert callable(import_module(f"retort.models.{objective.family}").build)
-    assert small_model(OBJECTIVE_CASES[objective.objective_name()]).family == objective.family
+    assert small_model(OBJECTIVE_CASES[objective.only_value("name")]).family == objective.family
     kinds = {search.kind for search in objective.usual_searches.values()}
     kinds |= {search.kind for search in (objective.em_searches or {}).values()}
     assert kinds and kinds <= set(objective.searches())
     if objective.pretrains:
-        trained = next(o for o in OBJECTIVES if o.objective_name() == objective.pretrains)
+        trained = next(o for o in OBJECTIVES if o.only_value("name") == objective.pretrains)
         assert trained.family == objective.family
 
 

@@ -17,7 +17,7 @@ from tests.unit.fakes_models import padded, prefer_unknown
 from tests.unit.fakes_objectives import OBJECTIVE_CASES, SEARCH_CASES
 from tests.unit.fakes_training import small_model
 
-every_search = pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.kind_name())
+every_search = pytest.mark.parametrize("search", SEARCHES, ids=lambda s: s.only_value("kind"))
 every_case = pytest.mark.parametrize("options", SEARCH_CASES.values(), ids=list(SEARCH_CASES))
 
 
@@ -28,7 +28,7 @@ def objectives_of(kind: str) -> list[type[ObjectiveSection]]:
 
 @every_search
 def test_every_search_has_a_case(search: type[SearchSection]) -> None:
-    kind = search.kind_name()
+    kind = search.only_value("kind")
     assert kind in SEARCH_CASES, (
         f"search {kind} has no test: add {search.__name__}(kind={kind!r}, ...) to SEARCH_CASES in "
         f"tests/unit/fakes_objectives.py"
@@ -38,15 +38,15 @@ def test_every_search_has_a_case(search: type[SearchSection]) -> None:
 
 @every_search
 def test_every_search_has_a_module_and_an_objective(search: type[SearchSection]) -> None:
-    kind = search.kind_name()
+    kind = search.only_value("kind")
     assert callable(import_module(f"retort.search.{kind}").search)
     assert objectives_of(kind), f"no objective predicts {search.decodes!r}, which search {kind} decodes"
 
 
 @every_search
 def test_an_exported_search_ranks_as_many_outputs_and_scores_as_declared(search: type[SearchSection]) -> None:
-    if (Path(exported.__path__[0]) / f"{search.kind_name()}.py").exists():
-        module = import_module(f"{exported.__name__}.{search.kind_name()}")
+    if (Path(exported.__path__[0]) / f"{search.only_value('kind')}.py").exists():
+        module = import_module(f"{exported.__name__}.{search.only_value('kind')}")
         assert search.outputs_key == module.OUTPUTS_KEY
         assert search.scores_tokens == hasattr(module, "scored")
 
@@ -58,7 +58,7 @@ def test_the_unknown_piece_is_emitted_where_it_is_allowed_alone(options: SearchS
     rng = random.Random(1)
     source = padded([rng.choices(range(6, 16), k=length) for length in (2, 5, 9)])
     for objective in objectives_of(options.kind):
-        model = small_model(OBJECTIVE_CASES[objective.objective_name()]).eval()
+        model = small_model(OBJECTIVE_CASES[objective.only_value("name")]).eval()
         prefer_unknown(model)
         teacher = small_model(OBJECTIVE_CASES["autoregressive"], seed=9).eval() if options.needs_teacher else None
         best = run_search(model, source, options, teacher)
@@ -71,7 +71,7 @@ def test_the_unknown_piece_is_emitted_where_it_is_allowed_alone(options: SearchS
 def test_a_batch_of_eight_gives_what_eight_batches_of_one_give(options: SearchSection) -> None:
     rng = random.Random(1)
     sources = [rng.choices(range(6, 16), k=length) for length in (1, 2, 3, 5, 5, 8, 9, 12)]
-    objective = OBJECTIVE_CASES[objectives_of(options.kind)[0].objective_name()]
+    objective = OBJECTIVE_CASES[objectives_of(options.kind)[0].only_value("name")]
     teacher = small_model(OBJECTIVE_CASES["autoregressive"], seed=9).eval() if options.needs_teacher else None
     outputs = 0
     for seed in range(4):

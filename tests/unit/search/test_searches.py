@@ -363,7 +363,7 @@ def test_lengths_compete_by_their_probability_too(kind):
         "mask_predict": ((4, 3, 2), {"length_beam": 3, "iterations": 1}),
         "length_parallel": ((3, 4, 5), {"candidates": 3, "rescore": False, "deduplicate": "none"}),
     }[kind]
-    section = next(s for s in config.SEARCHES if s.kind_name() == kind)
+    section = next(s for s in config.SEARCHES if s.only_value("kind") == kind)
     outputs = []
     for weight in (0.0, 0.1, 1.0):
         model = FakeParallel(lambda _: torch.tensor([constant(a=p) for p in given]).log(), lengths=lengths)

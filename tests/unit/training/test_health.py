@@ -118,13 +118,13 @@ def test_tokens_left_out_on_purpose_are_an_error_only_where_nearly_all_are(share
         assert checks.warnings(state) == []
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.objective_name())
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.only_value("name"))
 def test_every_objective_declares_what_it_leaves_out(objective):
     from importlib import import_module
     from inspect import getsource
 
     parts = {declared.part for declared in objective.untrained}
-    source = getsource(import_module(f"retort.objectives.{objective.objective_name()}"))
+    source = getsource(import_module(f"retort.objectives.{objective.only_value('name')}"))
     counted = {part for part in ("infeasible", "skipped", "truncated") if f'"{part}"' in source}
     counted |= {"infeasible"} if "ctc_loss" in source or "graph_loss" in source else set()
     assert parts == counted
@@ -150,7 +150,7 @@ NO_SHARES = {
 
 
 @pytest.mark.parametrize(
-    "objective", [o for o in OBJECTIVES if not o.pretrains], ids=lambda objective: objective.objective_name()
+    "objective", [o for o in OBJECTIVES if not o.pretrains], ids=lambda objective: objective.only_value("name")
 )
 def test_every_share_that_an_objective_logs_is_declared_and_so_in_the_report(objective):
     import torch
@@ -159,7 +159,7 @@ def test_every_share_that_an_objective_logs_is_declared_and_so_in_the_report(obj
     from retort.report.summary import SHARES
     from tests.unit.fakes_training import small_model
 
-    options = objective(name=objective.objective_name())
+    options = objective(name=objective.only_value("name"))
     batch = sequences(8, 1).batch(np.arange(8))
     teacher = small_model(Autoregressive(name="autoregressive")).eval()
     step = Step(torch.Generator().manual_seed(0), progress=0.5, teacher=teacher)
