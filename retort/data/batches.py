@@ -53,6 +53,8 @@ class Batch:
     """Weight of each sample in the loss, from 0 to 1; None: all weigh 1."""
     scale: Tensor | None = None
     """What the loss, a mean by these weights, is multiplied by: a number; None: by 1."""
+    gone: tuple[int, int] = (0, 0)
+    """Samples that self-pacing took out of the batch by their losses, and those of them that no alignment fits."""
 
     @property
     def weights(self) -> Tensor:

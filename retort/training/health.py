@@ -49,12 +49,14 @@ class Health:
 
     def check_validation(self, state: State, rows: Rows) -> None:
         """Warn, once for each part of the loss, if the objective has left out much of the text, and if the metric has
-        not risen early on. Raises RetortError if most of the text is left out. ``rows``: the training log."""
+        not risen early on, or is that of a part of the validation set. Raises RetortError if most of the text is left
+        out. ``rows``: the training log."""
         for declared in self.objective.untrained:
             if declared.part in state.get("untrained", {}):
                 left_out, count = state["untrained"].pop(declared.part)
                 state.setdefault("checked", []).append(declared.part)
                 self._check_share(state, left_out / max(1, count), declared)
+                self._warn(state, self._unvalidated(rows, declared))
         if len(self._values(rows)) == EARLY and (flat := self._flat(rows)):
             logger.warning("%s", flat)
 
@@ -70,6 +72,14 @@ class Health:
                 f"{found}. At most {100 * allowed:g} % are allowed by training.max_untrained; {declared.remedy}"
             )
         self._warn(state, f"{found}; {declared.remedy}" if share > max(WARNED, declared.on_purpose) else None)
+
+    @staticmethod
+    def _unvalidated(rows: Rows, declared: Untrained) -> str | None:
+        """The share of the validation set that its loss is not of, if it is large."""
+        shares = [value for _, split, name, value, _ in rows if (split, name) == ("valid", declared.part)]
+        if declared.of != "sentences" or not shares or shares[-1] <= WARNED:
+            return None
+        return f"{100 * shares[-1]:.1f} % of the validation set are {declared.what}: its loss is that of the others"
 
     def _values(self, rows: Rows) -> list[float]:
         """The metric that chooses checkpoints, at each validation so far; higher is better."""

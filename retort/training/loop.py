@@ -46,6 +46,7 @@ class Result:
 
     updates: int
     epochs: int
+    """Whole passes over the training text."""
     seconds: float
     tokens: int
     stopped_by: str
@@ -57,7 +58,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Planned:
-    """The rows of a batch, its epoch, and the number of batches of the epoch up to this one."""
+    """The rows of a batch, the whole epochs up to it, and the batches of the next one up to it."""
 
     rows: np.ndarray
     epoch: int
@@ -275,7 +276,8 @@ class Trainer:
         while True:
             groups = epoch_batches(self.corpus, self.settings.batch_tokens, seed=self.seed, epoch=epoch)
             for used in range(position, len(groups)):
-                yield Planned(groups[used], epoch, used + 1)
+                last = used + 1 == len(groups)
+                yield Planned(groups[used], epoch + last, 0 if last else used + 1)
             epoch, position = epoch + 1, 0
 
     def _work(self) -> Iterator[Work]:
@@ -354,7 +356,12 @@ class Trainer:
                 f"training.precision float32"
             )
         named = dict(zip(loss.parts, parts, strict=True))
-        metrics = {"loss": value, **named, "tokens": batch.target_tokens, "sentences": len(batch.target_bt)}
+        gone, infeasible = batch.gone
+        sentences = len(batch.target_bt) + gone
+        for declared in self.objective.untrained:
+            if declared.of == "sentences" and declared.part in named:
+                named[declared.part] = (named[declared.part] * len(batch.target_bt) + infeasible) / sentences
+        metrics = {"loss": value, **named, "tokens": batch.target_tokens, "sentences": sentences}
         return metrics, {} if self.processes.count == 1 else counts
 
     def _log_training(self, log: TrainingLog) -> None:
@@ -376,6 +383,12 @@ class Trainer:
         log.add(progress.update, "valid", scores | spent, progress.seconds)
         if reason := unused_encoder(self.objective, progress.rows, self.settings.max_updates):
             raise RetortError(reason)
+        for name in ("loss", self.settings.select_by):
+            if math.isnan(scores[name]):
+                raise NotFinite(
+                    f"update {progress.update}: {name} of the validation is {scores[name]}; lower "
+                    f"training.learning_rate, raise training.warmup, or use training.precision float32"
+                )
         metric = scores[self.settings.select_by] * self.settings.selection_sign
         progress.since_best = 0 if not progress.best or metric > progress.best[0][0] else progress.since_best + 1
         progress.best.append((metric, progress.update))

@@ -13,7 +13,6 @@ from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import load_tokenizer
 from retort.models.base import EncoderDecoder
-from retort.models.kernels import reseed_dropout
 from retort.objectives.base import Step, load_objective
 from retort.search.decoding import decode
 
@@ -61,7 +60,6 @@ class Validator:
     def loss(self, model: EncoderDecoder, corpus: EncodedCorpus) -> dict[str, float]:
         compute = load_objective(self.objective.name).compute
         step = Step(torch.Generator().manual_seed(0))
-        reseed_dropout(0)
         of_sentences = {declared.part for declared in self.objective.untrained if declared.of == "sentences"}
         sums: dict[str, float] = {}
         totals: dict[str, float] = {}

@@ -111,8 +111,7 @@ class Weighting:
         share = quantile_at(self.paced, step.progress) if self.paced else 1.0
         paced = mixed
         if self.paced and share < 1:
-            paced_b = self._paced_weights(self.paced, share, model=model, batch=mixed, step=step, state=state)
-            paced = mixed.weighted(mixed.weights * paced_b)
+            paced = self._paced(self.paced, share, model=model, batch=mixed, step=step, state=state)
         _count(state, batch, paced)
         return paced
 
@@ -139,9 +138,10 @@ class Weighting:
         )
         return (chosen_b.to(distilled_b.device) == distilled_b).float()
 
-    def _paced_weights(
+    def _paced(
         self, paced: SelfPaced, share: float, model: EncoderDecoder, batch: Batch, step: Step, state: dict[str, Any]
-    ) -> Tensor:
+    ) -> Batch:
+        """The batch with the weights of its samples, without those that wait and the pairs that no alignment fits."""
         raw_b = torch.ones(len(batch.ids), dtype=torch.bool)
         if batch.distilled_b is not None:
             raw_b = ~batch.distilled_b.cpu()
@@ -154,11 +154,18 @@ class Weighting:
             values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
             if not paced.random:
                 values_b = self._values(paced, model, batch).cpu() + TIES * values_b
-        weight_b = torch.ones(len(batch.ids))
+            elif any(declared.of == "sentences" for declared in self.objective.untrained):
+                # the control leaves out the same pairs
+                values_b[self._values(paced, model, batch).cpu() == float("inf")] = float("inf")
+        fits_b = values_b != float("inf")
+        weight_b = fits_b.float()
         for kind, chosen_b in waiting.items():
-            if chosen_b.any():
-                weight_b[chosen_b] = self._weights_of_kind(kind, paced, share, values_b[chosen_b], state)
-        return weight_b.to(batch.weights.device)
+            if (chosen_b & fits_b).any():
+                fitting_b = values_b[chosen_b & fits_b]
+                weight_b[chosen_b & fits_b] = self._weights_of_kind(kind, paced, share, fitting_b, state)
+        kept = batch.weighted(batch.weights * weight_b.to(batch.weights.device))
+        gone = len(batch.ids) - len(kept.ids)
+        return replace(kept, gone=(gone, int((~fits_b).sum()))) if gone and paced.criterion == "loss" else kept
 
     def _weights_of_kind(
         self, kind: str, paced: SelfPaced, share: float, values_b: Tensor, state: dict[str, Any]
@@ -271,8 +278,8 @@ def quantile_at(paced: SelfPaced, progress: float) -> float:
 
 
 def last_values(window: list[float], values_b: Tensor, size: int) -> list[float]:
-    """The window with these values appended, finite ones only, cut to the last ``size``."""
-    return [*window, *values_b[values_b.isfinite()].tolist()][-size:]
+    """The window with these values appended but for those that are not numbers, cut to the last ``size``."""
+    return [*window, *values_b[~values_b.isnan()].tolist()][-size:]
 
 
 def weights_within(values_b: Tensor, window: list[float], share: float, kind: str) -> Tensor:
@@ -287,10 +294,7 @@ def weights_within(values_b: Tensor, window: list[float], share: float, kind: st
 
 
 def weights_of_easiest(values_b: Tensor, count: float, kind: str) -> Tensor:
-    """Self-paced weights [b]: the bound lies above the ``count`` lowest values, rounded, of which there is at least 1.
-
-    Infinite values, which no alignment fits, wait in any case.
-    """
+    """Self-paced weights [b]: the bound lies above the ``count`` lowest values, rounded, and above 1 at least."""
     kept = min(max(round(count), 1), len(values_b))
     order_b = values_b.argsort(stable=True)
     bound = float(values_b[order_b[kept]]) if kept < len(values_b) else float("inf")
@@ -298,7 +302,8 @@ def weights_of_easiest(values_b: Tensor, count: float, kind: str) -> Tensor:
     weight_b[order_b[:kept]] = 1.0
     if kind == "linear":
         weight_b *= (1 - values_b / max(bound, TIES)).clamp(min=0).float()
-    return weight_b.masked_fill(values_b == float("inf"), 0.0)
+    # the training loop reports values that are not numbers
+    return weight_b.masked_fill(values_b.isnan(), 1.0)
 
 
 def _scale(batch: Batch, weight_b: Tensor) -> Tensor:

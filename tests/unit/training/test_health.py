@@ -12,7 +12,7 @@ from retort.errors import RetortError
 from retort.objectives.base import Step
 from retort.training.health import EARLY, Health
 from retort.training.state import TrainingState
-from tests.unit.fakes_training import sequences
+from tests.unit.fakes_training import interrupt, sequences
 from tests.unit.training.test_loop import SEARCHES, short
 
 SETTINGS = {"max_updates": 12, "warmup": 2}
@@ -93,6 +93,29 @@ def test_a_resumed_training_counts_from_where_it_was(tmp_path):
     checks.count(state, {"infeasible": 1.0, "sentences": 10, "tokens": 9})
     checks.check_validation(state, rows(1.0, 2.0))
     assert len(checks.warnings(state)) == 1, "checked once"
+
+
+@pytest.mark.slow
+def test_a_resumed_training_warns_as_an_uninterrupted_one(tmp_path):
+    settings = {"long": 12, "checkpoint_minutes": 1e-9, "batch_tokens": 128}
+    expected = training(tmp_path / "whole", **settings).run(tmp_path / "events").warnings
+    interrupt(training(tmp_path / "parts", **settings), tmp_path / "events", 3)
+    resumed = training(tmp_path / "parts", **settings)
+    assert resumed.run(tmp_path / "events").warnings == expected and len(expected) == 1
+
+
+def test_a_validation_set_that_does_not_fit_is_warned_about_once(tmp_path):
+    state, checks = {}, health()
+    found = [[6, "valid", "loss", 0.0, 0.0], [6, "valid", "infeasible", 1.0, 0.0]]
+    for _ in range(2):
+        checks.count(state, {"infeasible": 0.0, "sentences": 30, "tokens": 1})
+        checks.check_validation(state, found)
+    (warning,) = checks.warnings(state)
+    assert warning.startswith("100.0 % of the validation set are pairs whose target does not fit")
+    found[1][3], state = 0.05, {}
+    checks.count(state, {"infeasible": 0.0, "sentences": 30, "tokens": 1})
+    checks.check_validation(state, found)
+    assert checks.warnings(state) == []
 
 
 def test_most_pairs_longer_than_the_model_are_an_error_before_the_first_update(tmp_path):

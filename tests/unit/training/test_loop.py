@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from retort.config import Argmax, Blocks, CtcCollapse, DagPath, Greedy, MaskPredict
-from retort.data.batches import EncodedCorpus, Ragged, length_batches
+from retort.data.batches import EncodedCorpus, Ragged, epoch_batches, length_batches
 from retort.data.parquet import read_provenance, read_table
 from retort.data.tables import TRAINING_LOG
 from retort.data.vocabulary import EOS
-from retort.errors import RetortError
+from retort.errors import NotFinite, RetortError
 from retort.losses.base import Loss
 from retort.search.base import run_search
 from retort.training import loop
@@ -256,6 +256,22 @@ def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, name, saved_at):
     assert timeless(result.rows) == timeless(expected.rows)
     for fact in ("updates", "epochs", "tokens", "stopped_by", "averaged_updates", "scores"):
         assert getattr(result, fact) == getattr(expected, fact)
+
+
+@pytest.mark.parametrize("name", ["loss", "BLEU"])
+def test_a_validation_that_is_no_number_is_an_error(tmp_path, name):
+    made = short(tmp_path, scores=[1.0, 2.0], validate_every=6)
+    validator = made.validator
+    made.validator = lambda model: {**validator(model), name: float("nan")}
+    with pytest.raises(NotFinite, match=f"update 6: {name} of the validation is nan; lower training.learning_rate"):
+        made.run(tmp_path / "events")
+
+
+def test_epochs_are_whole_passes(tmp_path):
+    batches = len(epoch_batches((made := short(tmp_path)).corpus, made.settings.batch_tokens, seed=1, epoch=0))
+    for updates, epochs in ((2 * batches - 1, 1), (2 * batches, 2)):
+        made = short(tmp_path / str(updates), scores=[], max_updates=updates, warmup=1)
+        assert made.run(tmp_path / "events").epochs == epochs
 
 
 def test_seeds_differ(tmp_path):

@@ -8,16 +8,19 @@ import torch
 
 from retort.config import Argmax, CtcCollapse, SelectiveMixture, SelfPaced, WeightedMixture
 from retort.data.batches import EncodedCorpus, Ragged
+from retort.errors import RetortError
 from retort.training import loop
 from retort.training.weighting import Scores, Weighting, samples_of_kinds
 from tests.unit.fakes_training import OBJECTIVES, interrupt, sequences, trainer
+from tests.unit.training.test_health import overfull
 
 SEARCHES = {"vanilla": Argmax(kind="argmax"), "ctc": CtcCollapse(kind="ctc_collapse")}
 RECIPES = {
-    "loss": (None, SelfPaced(window=50, full=0.9)),
-    "linear": (WeightedMixture(kind="weighted", weight=0.3), SelfPaced(weights="linear", window=50, full=0.9)),
-    "agreement": (None, SelfPaced(criterion="agreement", window=50, full=0.9)),
-    "random": (None, SelfPaced(random=True, window=50, full=0.9)),
+    "loss": (None, SelfPaced(full=0.9)),
+    "window": (None, SelfPaced(among="window", window=50, full=0.9)),
+    "linear": (WeightedMixture(kind="weighted", weight=0.3), SelfPaced(weights="linear", full=0.9)),
+    "agreement": (None, SelfPaced(criterion="agreement", among="window", window=50, full=0.9)),
+    "random": (None, SelfPaced(random=True, full=0.9)),
     "selective": (SelectiveMixture(kind="selective", evaluator="e"), None),
 }
 
@@ -25,14 +28,12 @@ RECIPES = {
 def two_targets(pairs: int) -> EncodedCorpus:
     """References are the source, translations its reverse."""
     raw, distilled = sequences(pairs, 1), sequences(pairs, 1, reverse=True)
-    lists = [
-        ragged.tokens[ragged.offsets[i] : ragged.offsets[i + 1]].tolist()
-        for ragged in (raw.source, raw.target, raw.source, distilled.target)
-        for i in range(pairs)
-    ]
-    source = Ragged.from_lists(lists[:pairs] + lists[2 * pairs : 3 * pairs])
-    target = Ragged.from_lists(lists[pairs : 2 * pairs] + lists[3 * pairs :])
+    source = Ragged.from_lists(raw.source.lists() * 2)
+    target = Ragged.from_lists(raw.target.lists() + distilled.target.lists())
     return EncodedCorpus(np.tile(raw.ids, 2), source, target, np.arange(2 * pairs) >= pairs)
+
+
+SHORT = {"max_updates": 8, "warmup": 2, "validate_every": 4, "decode_sentences": 5}
 
 
 def learner(path, recipe="loss", objective="vanilla", **settings):
@@ -76,7 +77,8 @@ def test_a_resumed_training_is_bit_equal(tmp_path, monkeypatch, recipe, objectiv
     interrupt(first, tmp_path / "events", 11)
     second = learner(tmp_path / "parts", recipe, objective)
     result = second.run(tmp_path / "events")
-    assert second.progress.weighting.get("windows") == whole.progress.weighting.get("windows")
+    windows = [made.progress.weighting.get("windows") for made in (whole, second)]
+    assert windows[0] == windows[1] and bool(windows[0]) == (recipe in ("window", "agreement"))
     assert torch.equal(second.optimiser.master, whole.optimiser.master)
     assert timeless(result.rows) == timeless(expected.rows)
     assert (result.tokens, result.scores) == (expected.tokens, expected.scores)
@@ -102,3 +104,27 @@ def test_a_selective_training_goes_over_to_the_teacher_s_targets(tmp_path, monke
     made = learner(tmp_path, "selective", max_updates=60, accumulate=1)
     shares = [row[3] for row in made.run(tmp_path / "events").rows if row[1:3] == ["train", "kept_distilled"]]
     assert 0.3 < shares[0] < 0.6 and shares[-1] > 0.85 and shares == pytest.approx(sorted(shares), abs=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("random", [False, True], ids=["easiest", "random"])
+@pytest.mark.parametrize("among", ["batch", "window"])
+def test_pairs_that_no_alignment_fits_are_counted_and_are_no_part_of_the_share(tmp_path, monkeypatch, among, random):
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
+    train = overfull(pairs=60, long=24)
+    made = trainer(tmp_path, "ctc", train, sequences(20, 2), SEARCHES["ctc"], **SHORT)
+    paced = SelfPaced(among=among, window=50, start=0.5, end=0.5, random=random, warmup=0.0)
+    made.weighting = Weighting(OBJECTIVES["ctc"], None, paced)
+    result = made.run(tmp_path / "events")
+    infeasible = [row[3] for row in result.rows if row[1:3] == ["train", "infeasible"]]
+    kept = [row[3] for row in result.rows if row[1:3] == ["train", "kept"]]
+    assert np.mean(infeasible) == pytest.approx(0.4, abs=0.05) and np.mean(kept) == pytest.approx(0.3, abs=0.05)
+    assert "are pairs whose target does not fit" in result.warnings[0]
+
+
+@pytest.mark.slow
+def test_samples_that_wait_hide_no_text_of_which_most_trains_nothing(tmp_path):
+    made = trainer(tmp_path, "ctc", overfull(pairs=60, long=42), sequences(20, 2), SEARCHES["ctc"], **SHORT)
+    made.weighting = Weighting(OBJECTIVES["ctc"], None, SelfPaced(warmup=0.0))
+    with pytest.raises(RetortError, match=r"\d+.\d % are pairs whose target does not fit"):
+        made.run(tmp_path / "events")
