@@ -30,7 +30,7 @@ from retort.evaluation.metrics import Score, score
 from retort.evaluation.tokenizers import chosen_tokenizer, words
 from retort.models.checkpoint import Checkpoint, load_checkpoint, weights_digest
 from retort.training.device import prepare_device
-from retort.workflow.arguments import threads
+from retort.workflow.arguments import seed, threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--guards", type=section(Guards), required=True, help="the em.guards section, JSON")
     arguments.add_argument("--iteration", type=int, required=True)
-    arguments.add_argument("--seed", type=int, required=True)
+    arguments.add_argument("--seed", type=seed, required=True)
     arguments.add_argument("--selected", type=Path, nargs="+", required=True, help="selection tables")
     arguments.add_argument("--first", type=Path, required=True, help="the first teacher's translations of the sources")
     arguments.add_argument("--first-teacher", type=Path, required=True, help="its checkpoint")

@@ -23,7 +23,7 @@ from retort.models.checkpoint import described, load_checkpoint, read_descriptio
 from retort.models.families import family_module
 from retort.search.decoding import translations_table
 from retort.training.device import PRECISIONS, describe_device, prepare_device
-from retort.workflow.arguments import count, threads
+from retort.workflow.arguments import count, seed, threads
 from retort.workflow.code import code_digest
 from retort.workflow.imports import decoding_modules
 from retort.workflow.scripting import run_script, section
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--distillation", type=section(Distillation), required=True)
     arguments.add_argument("--checkpoint", type=Path, required=True, help="directory of the autoregressive checkpoint")
     arguments.add_argument("--system", required=True, help="name of the model in the configuration")
-    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--seed", type=seed, required=True, help="seed of its training")
     arguments.add_argument("--search-name", required=True, help="name of the search in the table")
     arguments.add_argument("--corpus", type=Path, required=True, help="corpus table of the training pairs")
     arguments.add_argument("--shard", type=int, required=True, help="number of this shard, from 0")

@@ -17,7 +17,7 @@ from retort.evaluation.exposure import exposure
 from retort.evaluation.quality import read_tests
 from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
 from retort.training.device import describe_device, prepare_device
-from retort.workflow.arguments import count, threads
+from retort.workflow.arguments import count, seed, threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--student", type=Path, required=True, help="directory of its checkpoint")
     arguments.add_argument("--teacher", type=Path, required=True, help="directory of an autoregressive checkpoint")
     arguments.add_argument("--system", required=True, help="name of the student")
-    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--seed", type=seed, required=True, help="seed of its training")
     arguments.add_argument("--exposure", type=section(Exposure), required=True, help="evaluation.exposure, JSON")
     arguments.add_argument("--metrics", choices=get_args(Metric), nargs="+", required=True)
     arguments.add_argument("--tokenizer", choices=get_args(Tokenizer), default=AUTO, help="of the metrics")

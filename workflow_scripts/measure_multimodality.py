@@ -16,7 +16,7 @@ from retort.errors import RetortError
 from retort.evaluation.multimodality import multimodality
 from retort.models.checkpoint import load_checkpoint, weights_digest
 from retort.training.device import prepare_device
-from retort.workflow.arguments import threads
+from retort.workflow.arguments import seed, threads
 from retort.workflow.scripting import run_script
 
 
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--checkpoint", type=Path, required=True, help="directory of a non-autoregressive model")
     arguments.add_argument("--held-out", type=Path, required=True, help="encoded table of pairs it was not trained on")
     arguments.add_argument("--system", required=True, help="name of the system")
-    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--seed", type=seed, required=True, help="seed of its training")
     arguments.add_argument("--data", choices=get_args(Data), required=True, help="whose pairs these are")
     arguments.add_argument("--threads", type=threads, default=1)
     arguments.add_argument("--output", type=Path, required=True)

@@ -25,7 +25,7 @@ from retort.training.log import write_log
 from retort.training.loop import Result, Trainer
 from retort.training.state import TrainingState
 from retort.workflow import watchdog
-from retort.workflow.arguments import threads
+from retort.workflow.arguments import minutes, seed, threads
 from retort.workflow.code import code_digest
 from retort.workflow.imports import training_modules
 from retort.workflow.scripting import deadline, run_script, section
@@ -34,7 +34,7 @@ from retort.workflow.scripting import deadline, run_script, section
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--system", type=section(System), required=True, help="a system of the config, as JSON")
-    arguments.add_argument("--seed", type=int, required=True)
+    arguments.add_argument("--seed", type=seed, required=True)
     arguments.add_argument("--data", choices=get_args(Data), required=True, help="what --train holds")
     arguments.add_argument("--train", type=Path, required=True, help="encoded table, or a mixed one")
     arguments.add_argument("--valid", type=Path, required=True, help="encoded table")
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--agreement", type=Path, help="agreement table of a selective mixture's evaluator")
     arguments.add_argument("--labels", type=Path, help="labels table, for an objective that reads one")
     arguments.add_argument("--state", type=Path, required=True, help="directory of unfinished trainings' states")
-    arguments.add_argument("--time-limit", type=float, help="minutes this job has; it stops before, with status 75")
+    arguments.add_argument("--time-limit", type=minutes, help="minutes this job has; it stops before, with status 75")
     arguments.add_argument("--threads", type=threads, default=1, help="CPU threads, of all processes together")
     arguments.add_argument(
         "--processes",

@@ -18,7 +18,7 @@ from retort.filenames import test_set_of
 from retort.models.checkpoint import load_checkpoint, weights_digest
 from retort.search.decoding import decode_table, load_helpers
 from retort.training.device import describe_device, prepare_device
-from retort.workflow.arguments import count, threads
+from retort.workflow.arguments import count, seed, threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--checkpoint", type=Path, required=True)
     arguments.add_argument("--search", type=section(Search), required=True, help="a search of the config, as JSON")
     arguments.add_argument("--system", required=True, help="name of the system")
-    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--seed", type=seed, required=True, help="seed of its training")
     arguments.add_argument("--search-name", required=True, help="name of the search")
     arguments.add_argument("--teacher", type=Path, help="checkpoint, if the search has a teacher score its candidates")
     arguments.add_argument("--batch-tokens", type=count, default=4096)

@@ -18,7 +18,7 @@ from retort.evaluation.tuning import best, tried, tuning_table
 from retort.models.checkpoint import load_checkpoint, weights_digest
 from retort.search.decoding import load_helpers, translate_texts
 from retort.training.device import describe_device, prepare_device
-from retort.workflow.arguments import count, threads
+from retort.workflow.arguments import count, seed, threads
 from retort.workflow.scripting import run_script, section
 
 
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--checkpoint", type=Path, required=True)
     arguments.add_argument("--searches", type=section(Grid), required=True, help="a search, and values to try, JSON")
     arguments.add_argument("--system", required=True, help="name of the system")
-    arguments.add_argument("--seed", type=int, required=True, help="seed of its training")
+    arguments.add_argument("--seed", type=seed, required=True, help="seed of its training")
     arguments.add_argument("--search-name", required=True, help="name of the search")
     arguments.add_argument("--teacher", type=Path, help="checkpoint, if the search has a teacher score its candidates")
     arguments.add_argument("--valid", type=Path, required=True, help="corpus table of the validation set")

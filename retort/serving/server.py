@@ -192,9 +192,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(404, f"{self.path}: no such path; there are GET / and POST {PATH}")
         system = self.server.translator
         facts = {"retort": retort.__version__, "engine": system.engine, "precision": system.precision}
-        search = dict(system.search)
+        # where the server has its files is nothing to clients: neither the table nor the texts that were counted for it
+        search = {key: value for key, value in system.search.items() if key != "ngrams"}
         if search.get("table"):
-            # where the server has its files is nothing to clients
             search["table"] = PurePath(search["table"]).name
         return self._write(200, {**facts, "search": search})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 
 from retort.data.limits import MOST_THREADS
@@ -12,14 +13,27 @@ MOST = 10**9
 
 def count(text: str) -> int:
     """An argparse ``type``: a whole number from 1 to a thousand million."""
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is below 1")
     if value > MOST:
         raise argparse.ArgumentTypeError(f"a number of {len(text)} digits is above {MOST:,}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argparse ``type``: a seed of random numbers, from 0 to 2^63 - 1."""
+    value = _whole(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not between 0 and 2^63 - 1")
+    return value
+
+
+def minutes(text: str) -> float:
+    """An argparse ``type``: a number of minutes above 0."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is no number above 0")
     return value
 
 
@@ -33,14 +47,25 @@ def share(text: str) -> float:
     return _from_zero(text, 1)
 
 
-def _from_zero(text: str, highest: float) -> float:
+def _whole(text: str) -> int:
     try:
-        value = float(text)
+        return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number") from None
+
+
+def _from_zero(text: str, highest: float) -> float:
+    value = _number(text)
     if not 0 <= value <= highest:
         raise argparse.ArgumentTypeError(f"{text[:40]} is not between 0 and {highest}")
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number") from None
 
 
 def available_cores() -> int:

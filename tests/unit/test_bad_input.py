@@ -592,12 +592,16 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     ),
     "script: system no JSON": (training("{"), ("--system", "Invalid JSON")),
     "script: unknown key": (training({**TEACHER, "modle": {}}), ("--system", "modle")),
-    "script: no number": (training(seed="x"), ("--seed", "invalid int value: 'x'")),
+    "script: no number": (training(seed="x"), ("--seed", "'x' is no whole number")),
     "script: another vocabulary": (
         training(vocabulary=lambda h: h.tables.root / "foreign"),
         ("vocabulary", "train.parquet"),
     ),
     "script: threads": (training(threads=10**12), ("--threads",)),
+    "script: negative seed": (training(seed=-1), ("--seed: -1 is not between 0 and 2^63 - 1",)),
+    "script: long seed": (training(seed=2**70), ("--seed", "is not between")),
+    "script: no time": (training(**{"time-limit": 0}), ("--time-limit: 0 is no number above 0",)),
+    "script: time of no number": (training(**{"time-limit": "nan"}), ("--time-limit: nan is no number above 0",)),
     "script: no vocabulary": (
         training(vocabulary=lambda h: h.folder),
         ("source.model", "expected a sentencepiece model"),

@@ -85,7 +85,9 @@ def test_what_is_served(server: Server) -> None:
         facts = {"retort": retort.__version__, "engine": "onnx", "precision": "int8", "search": {"kind": "argmax"}}
         assert (response.status, json.loads(response.read())) == (200, facts)
     connected.close()
-    server.translator.search = {"kind": "ctc_beam", "table": "/srv/secret/a.ngrams"}  # type: ignore[misc]
+    texts = {"texts": [{"location": "/srv/secret/mono.txt"}]}
+    search = {"kind": "ctc_beam", "table": "/srv/secret/a.ngrams", "ngrams": texts}
+    server.translator.search = search  # type: ignore[misc]
     assert b'"search": {"kind": "ctc_beam", "table": "a.ngrams"}' in raw(server, "GET / HTTP/1.0\r\n\r\n")
     assert server.address == f"http://127.0.0.1:{server.server_address[1]}"
 
