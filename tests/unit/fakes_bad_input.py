@@ -294,10 +294,11 @@ def training(system: dict[str, Any] | str = TEACHER, **options: Any) -> Given:
         replaced = {"system": system if isinstance(system, str) else json.dumps(system)}
         replaced |= {key: str(value(house)) if callable(value) else str(value) for key, value in options.items()}
         for name, value in replaced.items():
-            if f"--{name}" in arguments:
-                arguments[arguments.index(f"--{name}") + 1] = value
+            option = f"--{name.replace('_', '-')}"
+            if option in arguments:
+                arguments[arguments.index(option) + 1] = value
             else:
-                arguments += [f"--{name}", value]
+                arguments += [option, value]
         return [train_system, *arguments]
 
     return given

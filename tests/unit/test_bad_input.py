@@ -600,8 +600,8 @@ CASES: dict[str, tuple[Given, tuple[str, ...]]] = {
     "script: threads": (training(threads=10**12), ("--threads",)),
     "script: negative seed": (training(seed=-1), ("--seed: -1 is not between 0 and 2^63 - 1",)),
     "script: long seed": (training(seed=2**70), ("--seed", "is not between")),
-    "script: no time": (training(**{"time-limit": 0}), ("--time-limit: 0 is no number above 0",)),
-    "script: time of no number": (training(**{"time-limit": "nan"}), ("--time-limit: nan is no number above 0",)),
+    "script: no time": (training(time_limit=0), ("--time-limit: 0 is no number above 0",)),
+    "script: time of no number": (training(time_limit="nan"), ("--time-limit: nan is no number above 0",)),
     "script: no vocabulary": (
         training(vocabulary=lambda h: h.folder),
         ("source.model", "expected a sentencepiece model"),
