@@ -32,6 +32,10 @@ COMPARED = 1000
 _REMEDY = (
     "train the teacher longer where its validation scores are low, and raise model.max_length where sources are longer"
 )
+_EXTERNAL_REMEDY = (
+    "look at the table of rejected outputs; raise external_teacher.max_length or max_tokens where outputs are cut, and "
+    "see external_teacher.filters"
+)
 
 
 class Rows:
@@ -93,15 +97,17 @@ class Gathered:
         check_decoded(decoded.column("id"), self.ids, train=train, names=self.names)
         truncated, empty = decoded.column("truncated"), decoded.column("empty")
         self.flaws = ["truncated", "empty", *(["rejected"] if "rejected" in decoded.table.names else [])]
-        rejected = np.zeros_like(empty)
+        judged = np.zeros_like(empty)
         if "rejected" in self.flaws:
-            rejected = np.array([reason is not None for reason in decoded.column("rejected")], dtype=bool)
+            judged = np.array([reason is not None for reason in decoded.column("rejected")], dtype=bool)
+        # the reasons of an external teacher's outputs name the other flaws, too
+        rejected = judged & ~truncated & ~empty
         self.counts: dict[str, int] = {
             "pairs": len(self.ids),
             "truncated": int(truncated.sum()),
             "empty": int(empty.sum()),
-            **({"rejected": int(rejected.sum())} if rejected.any() else {}),
-            "kept": int((~truncated & ~empty & ~rejected).sum()),
+            **({"rejected": int(rejected.sum())} if judged.any() else {}),
+            "kept": int((~truncated & ~empty & ~judged).sum()),
         }
         if not self.counts["kept"]:
             raise RetortError(f"{self._where}: {self._nothing_left()}")
@@ -109,12 +115,12 @@ class Gathered:
         if flawed > max_untrained * len(self.ids):
             raise RetortError(
                 f"{self._where}: {flawed:,} of {len(self.ids):,} outputs train nothing ({_flaws(self.counts)}). At "
-                f"most {100 * max_untrained:g} % are allowed by training.max_untrained; {_REMEDY}"
+                f"most {100 * max_untrained:g} % are allowed by training.max_untrained; {_remedy(self.counts)}"
             )
 
     def _nothing_left(self) -> str:
         """Why no output can be trained on."""
-        if not self.counts.get("rejected"):
+        if not _is_external(self.counts):
             return (
                 f"all {len(self.ids)} outputs are empty or cut at the length limit: the teacher has not learned to "
                 f"translate; look at its validation scores, and train it longer"
@@ -122,8 +128,8 @@ class Gathered:
         reasons = Counter(reason for reason in self.decoded.column("rejected") if reason is not None)
         found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         return (
-            f"all {len(self.ids)} outputs are rejected, empty or cut at the length limit. Rejected: {found}; look at "
-            f"them in the table of rejected outputs, and see external_teacher.filters"
+            f"all {len(self.ids)} outputs are rejected, empty or cut at the length limit. By reason: {found}; "
+            f"{_EXTERNAL_REMEDY}"
         )
 
     def pairs(self) -> Iterator[pa.Table]:
@@ -176,7 +182,16 @@ def left_out_warning(text: Path | str, counts: Mapping[str, Any]) -> str | None:
     if left_out <= WARNED * counts["pairs"]:
         return None
     share = 100 * left_out / counts["pairs"]
-    return f"{text}: {share:.3g} % of {counts['pairs']:,} outputs train nothing ({_flaws(counts)}); {_REMEDY}"
+    return f"{text}: {share:.3g} % of {counts['pairs']:,} outputs train nothing ({_flaws(counts)}); {_remedy(counts)}"
+
+
+def _is_external(counts: Mapping[str, Any]) -> bool:
+    """Whether the left-out outputs are an external teacher's, which alone are judged."""
+    return "rejected" in counts
+
+
+def _remedy(counts: Mapping[str, Any]) -> str:
+    return _EXTERNAL_REMEDY if _is_external(counts) else _REMEDY
 
 
 def _flaws(counts: Mapping[str, Any]) -> str:

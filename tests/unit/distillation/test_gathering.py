@@ -112,7 +112,7 @@ def test_of_tables_in_order_each_row_group_is_read_once(tmp_path, monkeypatch):
             decoded(IDS).set_column(
                 TRANSLATIONS.names.index("rejected"), "rejected", pa.array(["copied"] * 5 + ["ratio"])
             ),
-            "all 6 outputs are rejected, .* Rejected: copied 5, ratio 1; .* external_teacher.filters",
+            "all 6 outputs are rejected, .* By reason: copied 5, ratio 1; .* external_teacher.filters",
         ),
     ],
     ids=["missing", "unknown", "twice", "foreign", "negative", "flawed", "rejected"],
@@ -144,12 +144,41 @@ def test_more_outputs_without_use_than_are_allowed_are_an_error(tmp_path, train,
         Gathered(rows, train, VOCABULARY, max_untrained=0.5)
 
 
+def judged(tmp_path, flaws, reasons):
+    """Decoded rows of an external teacher, with a reason each."""
+    rows = decoded(IDS, flaws)
+    rejected = pa.array([reasons.get(i) for i in IDS], pa.string())
+    write_table(
+        tmp_path / "0.parquet",
+        TRANSLATIONS,
+        rows.set_column(TRANSLATIONS.names.index("rejected"), "rejected", rejected),
+    )
+    return Rows([tmp_path / "0.parquet"], TRANSLATIONS)
+
+
 def test_what_filters_reject_is_left_out_on_purpose_and_warned_of(tmp_path, train):
-    rejected = pa.array(["copied"] * 5 + [None])
-    rows = decoded(IDS).set_column(TRANSLATIONS.names.index("rejected"), "rejected", rejected)
-    write_table(tmp_path / "0.parquet", TRANSLATIONS, rows)
-    found = Gathered(Rows([tmp_path / "0.parquet"], TRANSLATIONS), train, VOCABULARY, max_untrained=0.5)
-    assert "83.3 % of 6 outputs train nothing (5 rejected by filters);" in left_out_warning("a", found.counts)
+    rows = judged(tmp_path, {}, dict.fromkeys(IDS[:5], "copied"))
+    found = Gathered(rows, train, VOCABULARY, max_untrained=0.5)
+    warning = left_out_warning("a", found.counts)
+    assert "83.3 % of 6 outputs train nothing (5 rejected by filters); look at the table of rejected" in warning
+
+
+def test_cut_and_empty_outputs_of_an_external_teacher_are_bounded_and_no_training_of_it_is_advised(tmp_path, train):
+    flaws = {3: "empty", 8: "truncated", 11: "truncated"}
+    rows = judged(tmp_path, flaws, {**flaws, 17: "copied"})
+    found = Gathered(rows, train, VOCABULARY, max_untrained=0.5)
+    assert found.counts == {"pairs": 6, "truncated": 2, "empty": 1, "rejected": 1, "kept": 2}
+    expected = r"3 of 6 outputs .*\(2 cut at the length limit, 1 empty, 1 rejected by filters\)\. At most 40 %"
+    with pytest.raises(RetortError, match=expected) as error:
+        Gathered(rows, train, VOCABULARY, max_untrained=0.4)
+    for message in (str(error.value), left_out_warning("a", found.counts)):
+        assert "external_teacher.max_length or max_tokens" in message and "longer" not in message
+
+
+def test_cut_outputs_of_an_external_teacher_alone_train_nothing(tmp_path, train):
+    flaws = dict.fromkeys(IDS, "truncated")
+    with pytest.raises(RetortError, match=r"By reason: truncated 6; .* external_teacher.max_length or max_tokens"):
+        Gathered(judged(tmp_path, flaws, flaws), train, VOCABULARY)
 
 
 @pytest.mark.parametrize(("kept", "warned"), [(1000, False), (950, False), (949, True), (1, True)])
