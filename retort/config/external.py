@@ -85,7 +85,8 @@ CHATTER = (
 
 class Filters(Section):
     """Which outputs of an external teacher train nothing. They are counted in the report and written to a table. An
-    empty output and one that was cut at the length limit never train. null or an empty list switches a filter off."""
+    empty output never trains, nor one that was cut: at the length limit, or by the filter of an endpoint. null or an
+    empty list switches a filter off."""
 
     copied: Probability | None = 0.9
     """Drop an output when at least this share of its words are the source's, counted from four words on; a shorter one

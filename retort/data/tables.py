@@ -121,7 +121,7 @@ TRANSLATIONS = Table(
             nullable=True,
         ),
         Column("score", pa.float32(), description="the search's own score, higher is better", unit="nats"),
-        Column("truncated", pa.bool_(), "the search hit its length limit"),
+        Column("truncated", pa.bool_(), "it hit its length limit, or an external teacher's is not whole"),
         Column("empty", pa.bool_(), "no token was produced"),
         Column("passes", pa.int32(), description="decoder passes spent on this source; 0: not known", unit="passes"),
         Column(

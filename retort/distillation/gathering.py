@@ -33,8 +33,8 @@ _REMEDY = (
     "train the teacher longer where its validation scores are low, and raise model.max_length where sources are longer"
 )
 _EXTERNAL_REMEDY = (
-    "look at the table of rejected outputs; raise external_teacher.max_length or max_tokens where outputs are cut, and "
-    "see external_teacher.filters"
+    "look at the table of rejected outputs; raise external_teacher.max_length or max_tokens where outputs ended by "
+    "length, and see external_teacher.filters"
 )
 
 
@@ -127,10 +127,7 @@ class Gathered:
             )
         reasons = Counter(reason for reason in self.decoded.column("rejected") if reason is not None)
         found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
-        return (
-            f"all {len(self.ids)} outputs are rejected, empty or cut at the length limit. By reason: {found}; "
-            f"{_EXTERNAL_REMEDY}"
-        )
+        return f"all {len(self.ids)} outputs are rejected, empty or cut. By reason: {found}; {_EXTERNAL_REMEDY}"
 
     def pairs(self) -> Iterator[pa.Table]:
         """Parts of the ENCODED table, in the order of ids. Raises RetortError for tokens of another vocabulary."""
@@ -196,7 +193,7 @@ def _remedy(counts: Mapping[str, Any]) -> str:
 
 def _flaws(counts: Mapping[str, Any]) -> str:
     """The flaws of outputs, an output with two under both."""
-    flaws = {"cut at the length limit": "truncated", "empty": "empty", "rejected by filters": "rejected"}
+    flaws = {"cut": "truncated", "empty": "empty", "rejected by filters": "rejected"}
     return ", ".join(f"{counts[flaw]:,} {what}" for what, flaw in flaws.items() if counts.get(flaw))
 
 

@@ -15,7 +15,7 @@ from retort.data.runs import Run
 from retort.data.tables import TRANSLATIONS
 from retort.errors import RetortError
 from retort.teachers.answers import Answers
-from retort.teachers.base import LENGTH, Output, Question, Teacher, one_line, open_external
+from retort.teachers.base import WHOLE, Output, Question, Teacher, one_line, open_external
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def translations_part(
             "rank": rank,
             "text": output.text,
             "score": output.score,
-            "truncated": output.ended == LENGTH,
+            "truncated": output.ended not in WHOLE,
             "empty": not output.text,
             "passes": 0,
             "ended": output.ended,

@@ -13,6 +13,8 @@ from retort.errors import RetortError
 
 STOP, LENGTH = "stop", "length"
 """Why an output ended: by itself, or at the length limit."""
+WHOLE = (None, STOP, "eos_token")
+"""Ends of whole outputs; versions of Text Generation Inference before 2.3 name theirs eos_token."""
 
 
 class Question(NamedTuple):

@@ -23,7 +23,7 @@ from typing import Any
 from retort.config.addresses import request_of
 from retort.config.external import SOURCE, OpenAITeacher
 from retort.errors import RetortError
-from retort.teachers.base import LENGTH, STOP, Answer, Output, Question, Teacher, one_line, secret_of
+from retort.teachers.base import Answer, Output, Question, Teacher, one_line, secret_of
 
 log = logging.getLogger(__name__)
 
@@ -164,8 +164,7 @@ class OpenAI(Teacher):
             raise _Again(f"{len(choices)} outputs; expected {self.section.outputs}")
         if not all(value is None or isinstance(value, str) for choice in choices for value in choice):
             raise _Again("an output, or the reason for its end, that is no text")
-        known = {STOP: STOP, LENGTH: LENGTH}
-        return [Output(one_line(text or ""), known.get(reason, reason)) for text, reason in choices], tokens
+        return [Output(one_line(text or ""), reason) for text, reason in choices], tokens
 
     def _body(self, source: str) -> bytes:
         section = self.section

@@ -331,9 +331,7 @@ def test_many_outputs_without_use_are_warned_of_and_most_are_an_error(tables, sh
             "--vocabulary", tables.vocabulary, "--output", tmp_path / "mixed.parquet",
         )  # fmt: skip
         said = capsys.readouterr().err
-        found = (
-            f"{cut / TRAIN_PAIRS * 100:.3g} % of {TRAIN_PAIRS} outputs train nothing ({cut} cut at the length limit)"
-        )
+        found = f"{cut / TRAIN_PAIRS * 100:.3g} % of {TRAIN_PAIRS} outputs train nothing ({cut} cut)"
         for name in ("encoded", "interpolated", "mixed"):
             assert (f"{tmp_path / name}.parquet: {found}; train the teacher longer" in said) == warned
     with pytest.raises(SystemExit) as end:

@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_refused(gathered, rows, message):
         ({3: "empty", 8: "truncated", 11: "truncated"}, None),
         (
             {3: "empty", 8: "truncated", 11: "truncated", 17: "truncated"},
-            r"0.parquet: 4 of 6 outputs train nothing \(3 cut at the length limit, 1 empty\). At most 50 % are allowed "
+            r"0.parquet: 4 of 6 outputs train nothing \(3 cut, 1 empty\). At most 50 % are allowed "
             r"by training.max_untrained; train the teacher longer",
         ),
     ],
@@ -168,7 +168,7 @@ def test_cut_and_empty_outputs_of_an_external_teacher_are_bounded_and_no_trainin
     rows = judged(tmp_path, flaws, {**flaws, 17: "copied"})
     found = Gathered(rows, train, VOCABULARY, max_untrained=0.5)
     assert found.counts == {"pairs": 6, "truncated": 2, "empty": 1, "rejected": 1, "kept": 2}
-    expected = r"3 of 6 outputs .*\(2 cut at the length limit, 1 empty, 1 rejected by filters\)\. At most 40 %"
+    expected = r"3 of 6 outputs .*\(2 cut, 1 empty, 1 rejected by filters\)\. At most 40 %"
     with pytest.raises(RetortError, match=expected) as error:
         Gathered(rows, train, VOCABULARY, max_untrained=0.4)
     for message in (str(error.value), left_out_warning("a", found.counts)):

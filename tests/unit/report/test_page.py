@@ -765,7 +765,7 @@ def test_the_report_begins_with_warnings_of_cleaning_trainings_and_ncm():
         "12 % are &lt;pairs&gt;",
         "train: cleaning takes 20 % of the pairs, most as ratio",
         "no NCM: none of 7",
-        "distilled/encoded.parquet: 10 % of 1,000 outputs train nothing (90 cut at the length limit, 10 empty); train",
+        "distilled/encoded.parquet: 10 % of 1,000 outputs train nothing (90 cut, 10 empty); train",
     ):
         assert html.index(text) < html.index("<section")
     row = '<th scope="row">distilled/encoded.parquet</th><td>1\N{THIN SPACE}000</td><td>90</td><td>10</td><td>0</td>'

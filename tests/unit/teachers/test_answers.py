@@ -108,6 +108,15 @@ def test_rows_name_the_teacher_and_have_no_tokens() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("ended", "is_cut"),
+    [(None, False), ("stop", False), ("eos_token", False), ("length", True), ("content_filter", True)],
+)
+def test_an_output_is_whole_only_where_it_ended_by_itself(ended: str | None, is_cut: bool) -> None:
+    (row,) = translations_part(SECTION, [0], {0: [Output("x", ended)]}, "train").to_pylist()
+    assert (row["truncated"], row["ended"]) == (is_cut, ended)
+
+
 def test_answers_depend_on_files_and_not_on_how_they_are_asked(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("1")
