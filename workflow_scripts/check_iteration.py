@@ -69,7 +69,7 @@ def main(args: argparse.Namespace) -> None:
     texts = gold["target"].to_pylist()
     referenced = [row for row, text in enumerate(texts) if text] or list(range(len(texts)))
     references = [[texts[row]] for row in referenced]
-    tokenizer = chosen_tokenizer(args.tokenizer, references)
+    tokenizer = chosen_tokenizer(args.tokenizer, references if any(texts) else [first["text"].to_pylist()])
 
     scores: list[Score] = []
 

@@ -372,6 +372,23 @@ def test_the_quality_of_the_choice_is_that_of_sources_with_a_reference(tables, m
     assert quality["first"] == pytest.approx(100) and quality["value"] < 100
 
 
+def test_words_of_a_language_without_spaces_are_counted_without_references(
+    tables, models, selected, candidates, tmp_path
+):
+    corpus = read_table(tables.corpus / "train.parquet", CORPUS)
+    place = corpus.schema.get_field_index("target")
+    nothing = corpus.set_column(place, "target", pa.array([""] * TRAIN_PAIRS))
+    write_table(tmp_path / "train.parquet", CORPUS, nothing)
+    rows = read_table(candidates, TRANSLATIONS)
+    place = rows.schema.get_field_index("text")
+    chinese = rows.set_column(place, "text", pa.array(["\u732b\u5750\u5728\u57ab\u5b50\u4e0a"] * rows.num_rows))
+    write_table(tmp_path / "chinese.parquet", TRANSLATIONS, chinese)
+    own = SimpleNamespace(corpus=tmp_path, encoded=tables.encoded)
+    path = checked(own, models, selected, tmp_path / "chinese.parquet", tmp_path / "x.parquet")
+    distinct = next(row for row in read_table(path, GUARDS).to_pylist() if row["metric"] == "distinct_words")
+    assert distinct["first"] == 6
+
+
 def test_a_selection_of_other_sources_is_not_measured(tables, models, selected, candidates, tmp_path):
     with pytest.raises(RetortError, match=r"selected1.parquet: its ids are not the 60 of"):
         checked(tables, models, selected[:1], candidates, tmp_path / "x.parquet")
