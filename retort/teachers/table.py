@@ -43,19 +43,17 @@ class TableAnswers(Teacher):
             if key == "" or self.outputs.get(key) == outputs:
                 continue
             if key in self.outputs:
-                first = next(place for place, earlier, _ in _rows(path, section.key) if earlier == key)
-                raise RetortError(
-                    f"{path}: {place}: {section.key} {key!r} is already in {first}, with other outputs; expected each "
-                    f"{section.key} once: remove one of the two"
-                )
+                raise self._contradiction(place, key, key)
             self.outputs[key] = outputs
         if path.name.lower().endswith(".tsv"):
             with path.open("rb") as table:
                 for suspicion in suspicions(table.read(BEGINNING), column=1):
                     log.warning("%s: %s", path, suspicion)
         # the spaces of a source may be others in the corpus
-        for key in [key for key in self.outputs if isinstance(key, str) and one_line(key) != key]:
-            self.outputs.setdefault(one_line(str(key)), self.outputs[key])
+        self._spaced: dict[str, list[str]] = {}
+        for source in map(str, self.outputs):
+            if (line := one_line(source)) != source:
+                self._spaced.setdefault(line, []).append(source)
 
     def answer(self, questions: Sequence[Question]) -> Iterator[Answer]:
         keys = list(map(self._key_of, questions))
@@ -70,10 +68,28 @@ class TableAnswers(Teacher):
             yield Answer(question, [Output(text) for text in self.outputs[key]])
 
     def _key_of(self, question: Question) -> Key:
-        """Its id, or its source: as it is where the table has it so, else on one line."""
+        """Its id, or its source: as it is where the table has it so, else on one line, else with other spaces."""
         if self.section.key == "id":
             return question.id
-        return question.source if question.source in self.outputs else one_line(question.source)
+        line = one_line(question.source)
+        for source in (question.source, line):
+            if source in self.outputs:
+                return source
+        first, *others = self._spaced.get(line, [line])
+        for other in others:
+            if self.outputs[other] != self.outputs[first]:
+                raise self._contradiction(self._place(other), other, first)
+        return first
+
+    def _contradiction(self, place: str, key: Key, earlier: Key) -> RetortError:
+        return RetortError(
+            f"{self.path}: {place}: {self.section.key} {key!r} is already in {self._place(earlier)}, with other "
+            f"outputs; expected each {self.section.key} once: remove one of the two"
+        )
+
+    def _place(self, key: Key) -> str:
+        """Where a key is first."""
+        return next(place for place, found, _ in _rows(self.path, self.section.key) if found == key)
 
 
 def open_teacher(section: TableTeacher, split: str, threads: int, spent: tuple[int, int]) -> TableAnswers:

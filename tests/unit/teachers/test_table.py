@@ -48,6 +48,17 @@ def test_a_source_is_found_by_its_words_whatever_the_spaces_between_them(tmp_pat
     assert list(answers(table, questions).values()) == [["eine Katze"], ["eine Katze"], ["ein Hund"], ["der Hund"]]
 
 
+def test_rows_that_differ_only_in_spaces_must_agree_where_neither_is_the_source(tmp_path: Path) -> None:
+    table = written(tmp_path / "a.tsv", "a  cat\tx\na\u00a0cat\tx\na  dog\tx\na dog.\tx\na\u00a0dog\ty\n")
+    assert answers(table, [Question(1, "a  dog"), Question(2, "a\u00a0dog"), Question(3, "a cat")]) == {
+        1: ["x"],
+        2: ["y"],
+        3: ["x"],
+    }
+    with pytest.raises(RetortError, match=r"line 5: source 'a\\xa0dog' is already in line 3, with other outputs"):
+        answers(table)
+
+
 def test_quotes_of_a_spreadsheet_and_names_of_columns_are_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
