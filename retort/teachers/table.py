@@ -209,6 +209,8 @@ def _ranked(path: Path, key: str, data: pa.Table) -> Iterator[Row]:
     previous: Any = None
     last_rank: Any = None
     for value, text, rank in zip(*(data[name].to_pylist() for name in (key, "text", "rank")), strict=True):
+        if key == "source" and isinstance(value, str) and not value.strip():
+            continue
         if own and value != previous:
             yield f"{key} {previous!r}", _key(path, f"{key} {previous!r}", key=key, value=previous), own
             own = []

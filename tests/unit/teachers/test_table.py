@@ -104,6 +104,10 @@ def test_rows_made_line_by_line_may_repeat_themselves_and_have_no_source(tmp_pat
         tmp_path / "r.parquet", id=[4, 9, 4], rank=[0, 0, 0], text=["eine Katze", "ein Hund", "eine Katze"]
     )
     assert answers(ranked, key="id") == expected
+    sources = ["", "a cat", "", " ", "a dog"]
+    texts = ["nichts", "eine Katze", "niemand", "", "ein Hund"]
+    unnamed = parquet(tmp_path / "u.parquet", source=sources, rank=[0] * 5, text=texts)
+    assert answers(unnamed) == expected
 
 
 def test_keys_of_ranked_rows_may_be_views_and_no_lists(tmp_path: Path) -> None:
