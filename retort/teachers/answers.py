@@ -1,7 +1,8 @@
-"""Answers of an external teacher, kept one by one as they come, so that no question is asked twice.
+"""Answers of an external teacher, kept one by one as they come, so that none that is kept is asked for again.
 
-One directory per teacher and settings, one file of JSON lines per job. A job reads the files of all jobs and appends to
-its own. A line that a kill left unfinished is dropped.
+One directory per teacher and settings, one file of JSON lines per job. A job reads the files of all jobs before
+it asks, and appends to its own; two jobs at the same time may ask about the same source. A line that a kill left
+unfinished is dropped.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ def path_digest(path: Path) -> str:
 def outputs_of(
     section: ExternalSection, questions: Sequence[Question], *, split: str, directory: Path, job: str, threads: int = 1
 ) -> dict[int, list[Output]]:
-    """The outputs of every question by its id, the best one first; each distinct source is asked once, ever.
+    """The outputs of every question by its id, the best one first; each distinct source is asked once, ever,
+    or once by each of several jobs that run at the same time.
 
     ``directory`` holds the answers that earlier jobs with the same teacher and settings got, ``job`` names the file for
     those of this one. Raises RetortError when the teacher cannot go on; answers up to then are kept. Those of a

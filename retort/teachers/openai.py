@@ -1,6 +1,6 @@
 """A language model behind an endpoint that is compatible with OpenAI's.
 
-No request is paid twice: each answer is handed over as it comes, and kept before the next one is. When the teacher must
+No kept answer is paid again: each is handed over as it comes, and kept before the next one is. When the teacher must
 stop, the requests in flight are waited for, and their answers are kept too.
 """
 
