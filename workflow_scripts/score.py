@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from retort.config import EXTERNAL, Corpus, Data, Evaluation
-from retort.data.parquet import read_provenance, write_table
+from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.runs import Run
 from retort.data.tables import SCORES
@@ -17,9 +17,8 @@ from retort.errors import RetortError
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.learned import SegmentScores
 from retort.evaluation.metrics import Score
-from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests
+from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests, signed
 from retort.evaluation.runs import run_of_translations
-from retort.filenames import test_set_of
 from retort.workflow.scripting import run_script, section
 
 
@@ -41,8 +40,6 @@ def main(args: argparse.Namespace) -> None:
     run = run_of_translations(args.translations)
     names = {**vars(run), "data": args.data}
     rows = []
-    # the references of a set that has none of its own are a teacher's outputs
-    notes = {test_set_of(path): read_provenance(path).get("references") for path in args.tests}
     parts = read_pairs(args.translations, read_tests(args.tests))
     learned = _learned_scores(args.learned, run, {pairs.test_set: pairs for pairs in parts})
     for pairs in parts:
@@ -51,18 +48,14 @@ def main(args: argparse.Namespace) -> None:
         scores += diagnostics(pairs, args.evaluation.metrics[0], args.evaluation.tokenizer)
         if args.language:
             scores.append(right_translations(pairs, args.language))
-        note = f"|references:outputs of {notes[pairs.test_set]}" if notes[pairs.test_set] else ""
-        rows += [
-            {**names, "test_set": pairs.test_set, "metric": s.metric, "value": s.value, "signature": s.signature + note}
-            for s in scores
-        ]
+        rows += [{**names, "test_set": pairs.test_set, **vars(score)} for score in scores]
     facts = provenance(
         evaluation=args.evaluation.model_dump(mode="json"),
         translations=file_digest(args.translations),
         tests={path.name: file_digest(path) for path in args.tests},
         learned=[file_digest(path) for path in args.learned],
     )
-    write_table(args.output, SCORES, data=SCORES.of_rows(rows), provenance=facts)
+    write_table(args.output, SCORES, data=SCORES.of_rows(signed(rows, args.tests)), provenance=facts)
 
 
 def _learned_scores(paths: Sequence[Path], run: Run, parts: Mapping[str, Pairs]) -> dict[str, list[Score]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from retort.config.tokenizers import AUTO
 from retort.data.ids import check_ids, check_unique
-from retort.data.parquet import read_table
+from retort.data.parquet import read_provenance, read_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS, TRANSLATIONS
 from retort.errors import RetortError
@@ -104,6 +105,13 @@ def join(translations: pa.Table, corpus: pa.Table, test_set: str, origin: str) -
 def quality(pairs: Pairs, metrics: Iterable[str], tokenizer: str = AUTO) -> list[Score]:
     """These metrics of one test set, in percent."""
     return [score(metric, pairs.hypotheses, references=pairs.references, tokenizer=tokenizer) for metric in metrics]
+
+
+def signed(rows: Iterable[dict[str, Any]], tests: Iterable[Path]) -> list[dict[str, Any]]:
+    """Rows of scores, by test set; their signatures name the teacher where a test set has its outputs as references."""
+    teachers = {test_set_of(path): read_provenance(path).get("references") for path in tests}
+    notes = {name: f"|references:outputs of {teacher}" if teacher else "" for name, teacher in teachers.items()}
+    return [{**row, "signature": row["signature"] + notes[row["test_set"]]} for row in rows]
 
 
 def _names(names: Iterable[str]) -> str:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from retort.data.parquet import read_provenance, read_table
-from retort.data.tables import COMPARISON, SCORES
+from retort.data.parquet import read_provenance, read_table, write_table
+from retort.data.tables import COMPARISON, CORPUS, LENGTHS, SCORES, TRANSLATIONS
 from retort.workflow.scripting import run_script
 from tests.unit.fakes_evaluation import corpus, translations
-from workflow_scripts import compare_systems, score
+from tests.unit.fakes_runs import call
+from workflow_scripts import compare_systems, score, score_by_length
 
 REFERENCES = ["one two three four five", "six seven eight nine ten", "a b c d e"]
 
@@ -72,3 +73,26 @@ def test_compare_systems_names_its_baseline(tmp_path: Path):
         ("teacher", "ctc/seed1/collapse", "chrF++"),
     ]
     assert read_provenance(output)["baseline"] == "teacher/seed1/beam5"
+
+
+@pytest.mark.parametrize("teacher", [None, "external"])
+def test_every_table_of_scores_names_the_teacher_whose_outputs_are_the_references(tmp_path: Path, teacher: str | None):
+    tests = {name: corpus(tmp_path / f"test.{name}.parquet", REFERENCES) for name in ("own", "test")}
+    write_table(tests["test"], CORPUS, read_table(tests["test"], CORPUS), {"references": teacher})
+    table = translations(tmp_path / "ctc/seed1/collapse.parquet", REFERENCES)
+    other = translations(tmp_path / "nat/seed1/argmax.parquet", [*REFERENCES[:2], "a"])
+    for path in (table, other):
+        rows = read_table(path, TRANSLATIONS).to_pylist()
+        write_table(path, TRANSLATIONS, TRANSLATIONS.of_rows([*rows, *({**row, "test_set": "own"} for row in rows)]))
+    output = tmp_path / "out.parquet"
+    common = ("--tests", *tests.values(), "--evaluation", '{"bootstrap_samples": 20}', "--output", output)
+    for script, options, kind in (
+        (score, ("--translations", table, "--data", "distilled"), SCORES),
+        (compare_systems, ("--translations", table, "--baseline", other), COMPARISON),
+        (score_by_length, ("--translations", table), LENGTHS),
+    ):
+        call(script, *options, *common)
+        rows = read_table(output, kind).to_pylist()
+        noted = {row["test_set"] for row in rows if row["signature"].endswith("|references:outputs of external")}
+        assert noted == ({"test"} if teacher else set())
+        assert {row["test_set"] for row in rows} == {"own", "test"}
