@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ class SegmentScores:
         return cls(path, runs.pop(), rows)
 
     def measures(self, corpora: Mapping[str, Pairs]) -> dict[tuple[str, str], Measured]:
-        """The corpus scores by test set and metric. Raises RetortError unless it has exactly the ids of these sets."""
+        """The corpus scores by test set and metric. Raises RetortError unless each metric has exactly the ids of these
+        sets."""
         found: dict[tuple[str, str], dict[int, float]] = {}
         signatures: dict[tuple[str, str], str] = {}
         for row in self.rows:
@@ -111,4 +113,7 @@ class SegmentScores:
                 resampling=ordered,
                 scorer=MeanOfSegments(),
             )
+        for test_set, metric in product(corpora, {metric for _, metric in measures}):
+            if (test_set, metric) not in measures:
+                raise RetortError(f"{self.path}: no {metric} of test set {test_set!r}; score the outputs again")
         return measures

@@ -104,6 +104,13 @@ def test_scores_of_other_outputs_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert "scores of nat/seed1/argmax; expected those of ctc/seed1/argmax" in capsys.readouterr().err
 
 
+def test_scores_that_lack_a_test_set_are_refused(tmp_path: Path) -> None:
+    table, path = learned(tmp_path, "ctc", LONG)
+    (pairs,) = read_pairs(table, read_tests([tmp_path / "test.test.parquet"]))
+    with pytest.raises(RetortError, match=r"argmax\.parquet: no words of test set 'other'; score the outputs again"):
+        SegmentScores.read(path).measures({"test": pairs, "other": pairs})
+
+
 SIGNED = 'print(\'{"signature": "x"}\');'
 NOT_A_NUMBER = SIGNED + 'print(\'{"score": NaN}\\n\' * 3, end="")'
 NO_SCORES = SIGNED + "print('[1]\\n' * 3, end='')"
