@@ -48,6 +48,8 @@ def test_each_filter_rejects_what_it_is_for(text: str, reason: str | None, filte
 def test_what_the_source_does_an_output_may_do() -> None:
     assert reason_against("I'm sorry, but I was late", "I am sorry, but", False, Filters()) is None
     assert reason_against("no no no no no", "nein nein nein nein nein", False, Filters()) is None
+    assert reason_against("no no no no", "nein nein nein nein", False, Filters(repeats=4)) is None
+    assert reason_against("no no no yes", "nein nein nein nein", False, Filters(repeats=4)) == "repeats"
     assert reason_against("Paris", "Paris", False, Filters()) == "copied"
     assert reason_against("x", "y", True, Filters()) == "truncated"
 
@@ -104,6 +106,13 @@ def test_the_choice_is_that_of_the_configuration() -> None:
     assert judged("mbr")[0][0]["text"].startswith("die Katze")
     assert judged("reference", {5: "die Katze sitzt dort"})[0][0]["text"] == "die Katze sitzt dort"
     assert judged("reference", {5: ""})[0][0]["text"].startswith("die Katze")
+
+
+def test_the_output_nearest_to_the_others_trains_wherever_it_is() -> None:
+    section = CommandTeacher(kind="command", arguments=["none"], outputs=3, choose="mbr")
+    outputs = {1: [Output("eins zwei"), Output("drei vier"), Output("eins zwei drei vier")]}
+    chosen, _ = Judge(section).judge(translations_part(section, [1], outputs, "train"), {1: "one two three four"}, {})
+    assert chosen["text"].to_pylist() == ["eins zwei drei vier"]
 
 
 def test_rows_of_a_source_are_taken_by_rank() -> None:

@@ -146,6 +146,17 @@ def test_scores_that_are_forgotten_are_computed_again(monkeypatch):
     assert [found(probs, forgetful, pruning(4)) for _ in range(2)] == [found(probs, kept, pruning(4))] * 2
 
 
+def test_too_many_kept_scores_are_forgotten(monkeypatch):
+    scorer = Scorer(ngrams(), 0.7, 0.5)
+    scorer.score(scorer.start(), 6)
+    before = scorer._kept
+    scorer.start()
+    assert scorer._kept == before
+    monkeypatch.setattr(ngram_scores, "MOST_KEPT", 0)
+    scorer.start()
+    assert scorer._kept < before
+
+
 def test_candidates_are_the_most_probable_ones_of_each_row():
     with np.errstate(divide="ignore"):
         log_probs = np.log([[0.1, 0.6, 0.3, 0.0], [0.25, 0.2, 0.15, 0.4]])

@@ -289,6 +289,14 @@ def test_mask_predict_masks_the_least_sure_tokens_and_keeps_the_others_probabili
     assert best.score == pytest.approx(mean, rel=1e-5)
 
 
+def test_mask_predict_masks_no_padding():
+    """A candidate of two slots beside one of four."""
+    sure = torch.tensor([constant(a=p) for p in (0.9, 0.6, 0.8, 0.7)]).log()
+    model = FakeParallel(lambda _: sure, lengths=[4, 2])
+    run_search(model, ONE, config.MaskPredict(kind="mask_predict", iterations=2, length_beam=2))
+    assert model.inputs[1].tolist() == [[6, MASK, 6, MASK], [6, MASK, PAD, PAD]]
+
+
 @pytest.mark.parametrize(("confidence", "second", "passes"), [(1.0, 3, 4), (0.75, 2, 2), (0.5, 0, 1), (0.0, 0, 1)])
 def test_sure_tokens_are_not_masked_again_and_passes_end(confidence, second, passes):
     later = torch.tensor([constant(b=0.97)] * 4).log()
