@@ -102,6 +102,12 @@ class Config(Section):
         beams = [search for search, section in system.searches.items() if section.kind == "beam"]
         return name, next(iter([*beams, *system.searches]), "")
 
+    @property
+    def original(self) -> tuple[str, str]:
+        """System and search whose quality the others are judged by: the external teacher where it is scored, timed or
+        not; or else what speed-ups are over."""
+        return (EXTERNAL, self.searches_of(EXTERNAL)[0]) if self.external_is_scored else self.reference
+
     @cached_property
     def trained(self) -> dict[str, System]:
         """Every system by name, with the pre-trained one, which is no rival of the others."""

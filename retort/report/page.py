@@ -122,11 +122,11 @@ def _environment() -> Environment:
 
 
 def _verdict(inputs: Inputs) -> dict[str, Any]:
-    """The verdict and its texts; outputs of the systems that it names beside the reference's."""
+    """The verdict and its texts; outputs of the systems that it names beside the original's."""
     found = verdict.verdict(inputs)
     shown = [system for system in [found.winner, *found.best] if system] if found else []
     beside = [
-        side_by_side(inputs, found.reference.key, key)
+        side_by_side(inputs, found.judge, key)
         for key in dict.fromkeys(system.key for system in shown)
         if found is not None
     ]

@@ -52,12 +52,13 @@ class Ranked:
     value: float
     """The leading metric, mean over seeds."""
     difference: Difference | None
-    """To the reference; None for the reference, and where it was not compared."""
+    """To the original; None for the original, and where it was not compared."""
     gap: float
-    """The leading metric minus the reference's: seed by seed where that was compared."""
+    """The leading metric minus the original's: seed by seed where that was compared."""
     worse_on: list[str]
-    """Other test sets on which it is significantly worse than the reference, for any seed."""
+    """Other test sets on which it is significantly worse than the original, for any seed."""
     speedup: Speedup | None
+    """Over the reference."""
     over_rival: Speedup | None
     """None for the rival, and where it is the reference."""
     latency: Latency
@@ -78,6 +79,15 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class Original:
+    """An external teacher that was scored and not timed."""
+
+    key: Key
+    value: float
+    """The leading metric."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a reader wants first; ``metric`` is the leading one, on the first test set."""
 
@@ -85,20 +95,28 @@ class Verdict:
     test_set: str
     agrees_only: bool
     """The references of this test set are outputs of the external teacher."""
+    original: Original | None
+    """The external teacher, whose quality the others are judged by, where it was not timed; None: the reference."""
     reference: Ranked
+    """What speed-ups are over; a copy of the original where that was not timed."""
     rival: Ranked | None
     """The fastest that decodes from left to right; None where that is the reference, or was not scored."""
     best: list[Ranked]
     """The best system at each speed-up, the fastest last; empty where none is known to be faster than the reference."""
     winner: Ranked | None
-    """The fastest of them that is not significantly worse than the reference, or else the best one; where none is
+    """The fastest of them that is not significantly worse than the original, or else the best one; where none is
     faster, the best of all. None where there is no other system."""
     is_worse: bool
-    """The winner is worse than the reference, as then all of them are."""
+    """The winner is worse than the original, as then all of them are."""
     no_rival: str | None
     """That no rival of few decoder layers was timed, as a sentence, and what to add; None where one was."""
     loaded: str | None
     """Why the times deserve doubt; None where they do not."""
+
+    @property
+    def judge(self) -> Key:
+        """What the others' quality is compared with."""
+        return self.original.key if self.original else self.reference.key
 
     @property
     def doubts(self) -> list[str]:
@@ -137,23 +155,23 @@ class Verdict:
 
 def verdict(inputs: Inputs) -> Verdict | None:
     """The verdict on a run; None where it has no scores, or no times at batch size 1 of what speed-ups are over."""
-    sets, reference = test_sets(inputs), inputs.config.reference
+    sets, reference, original = test_sets(inputs), inputs.config.reference, inputs.config.original
     scored = score_spreads(inputs, sets[0]) if sets else {}
     timed = {key: sizes[1] for key, sizes in latencies(inputs).items() if 1 in sizes}
     values = {key: metrics[inputs.leading].mean for key, metrics in scored.items() if inputs.leading in metrics}
-    if reference not in timed or reference not in values:
+    if reference not in timed or reference not in values or original not in values:
         return None
     faster, taken, changed = best_speedups(inputs, reference), engine_footprints(inputs), changed_outputs(inputs)
     rival = rival_key(inputs)
     faster_than_rival = {} if rival == reference else best_speedups(inputs, rival)
 
     def ranked(key: Key) -> Ranked:
-        tested, *others = [None if key == reference else _difference(inputs, key, reference, name) for name in sets]
+        tested, *others = [None if key == original else _difference(inputs, key, original, name) for name in sets]
         return Ranked(
             key=key,
             value=values[key],
             difference=tested,
-            gap=tested.mean if tested else values[key] - values[reference],
+            gap=tested.mean if tested else values[key] - values[original],
             worse_on=[name for name, d in zip(sets[1:], others, strict=True) if d and d.is_worse(inputs.leading_sign)],
             speedup=None if key == reference else faster.get(key),
             over_rival=None if key == rival else faster_than_rival.get(key),
@@ -172,6 +190,7 @@ def verdict(inputs: Inputs) -> Verdict | None:
         metric=inputs.leading,
         test_set=sets[0],
         agrees_only=sets[0] in inputs.config.filled,
+        original=None if original == reference else Original(original, values[original]),
         reference=ranked(reference),
         rival=next((other for other in others if other.key == rival), None),
         best=at_speedups(fast, inputs.leading_sign, chosen) if fast else [],
@@ -208,7 +227,7 @@ def _about_as_fast(a: Ranked, b: Ranked) -> bool:
 
 
 def winner(systems: list[Ranked], sign: int) -> Ranked | None:
-    """The fastest of these that is not significantly worse than the reference, the best of those about as fast; or
+    """The fastest of these that is not significantly worse than the original, the best of those about as fast; or
     else the best one."""
     equal = [system for system in systems if not is_worse(system, sign)]
     fastest = min(equal, key=lambda system: system.latency.median, default=None)
@@ -222,7 +241,7 @@ def _best(systems: list[Ranked], sign: int) -> Ranked | None:
 
 
 def is_worse(system: Ranked, sign: int) -> bool:
-    """Whether a system is worse than the reference on any test set: significantly, for any seed, where that was
+    """Whether a system is worse than the original on any test set: significantly, for any seed, where that was
     tested."""
     worse = system.difference.is_worse(sign) if system.difference else sign * system.gap < 0
     return worse or bool(system.worse_on)
@@ -254,9 +273,9 @@ def no_rival(inputs: Inputs) -> str | None:
     )
 
 
-def _difference(inputs: Inputs, key: Key, reference: Key, test_set: str) -> Difference | None:
-    """The compared difference to the reference; None in runs that were compared before it always was."""
-    system, search = reference
+def _difference(inputs: Inputs, key: Key, other: Key, test_set: str) -> Difference | None:
+    """The compared difference to a system; None in runs that were compared before it always was."""
+    system, search = other
     seeds = inputs.config.seeds_of(system)
     return difference(inputs, key, test_set, [str(Run(system, seed, search)) for seed in seeds])
 
@@ -303,6 +322,12 @@ def lines(found: Verdict | None, report: str | Path) -> list[str]:
         return [MISSING, f"report: {report}"]
     reference = found.reference
     result = [f"{name(reference.key)}: {reference.value:.1f} {found.metric} on {found.test_set}; {cost(reference)}"]
+    if found.original:
+        quality = f"{found.original.value:.1f} {found.metric} on {found.test_set}"
+        result = [
+            f"{name(found.original.key)}: {quality}; not timed, so speed-ups are over {name(reference.key)}",
+            f"{advantage(reference, found)}; {cost(reference)}",
+        ]
     result += [f"{advantage(system, found)}; {cost(system)}" for system in found.shown]
     if not found.best and found.winner:
         known = "no system is faster; " if found.winner.speedup else ""

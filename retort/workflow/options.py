@@ -127,7 +127,8 @@ class Options:
         """Pairs of runs to compare besides those with the baseline of all, seed by seed.
 
         Systems that differ in their training data only; the iterations of the EM loop, each search with the same one
-        of the first iteration; those that evaluation.baselines names; and all with what speed-ups are over.
+        of the first iteration; those that evaluation.baselines names; and all with what quality is judged by, and with
+        what speed-ups are over.
         """
         differing = data_pairs(self.config.systems)
         pairs = [(distilled, raw, self.plan.first_search(distilled)) for raw, distilled in differing]
@@ -146,11 +147,12 @@ class Options:
                 baseline = Run(name, self.plan.run_of(name, run.seed).seed, search)
                 if baseline != run:
                     compared.append((run, baseline))
-        return compared + self._compared_with_reference()
+        for key in dict.fromkeys((self.config.original, self.config.reference)):
+            compared += self._compared_with(*key)
+        return compared
 
-    def _compared_with_reference(self) -> list[tuple[Run, Run]]:
-        """All runs with what speed-ups are over, of the same seed or the first one, unless that is the baseline."""
-        name, search = self.config.reference
+    def _compared_with(self, name: str, search: str) -> list[tuple[Run, Run]]:
+        """All runs with a system's of the same seed or the first one, unless that is the baseline."""
         pairs = [(run, Run(name, self.plan.run_of(name, run.seed).seed, search)) for run in self.plan.decodings()]
         common = self.plan.baseline_run()
         return [(run, opponent) for run, opponent in pairs if opponent not in (run, common)]

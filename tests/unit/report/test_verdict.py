@@ -231,6 +231,29 @@ def test_beside_an_external_teacher_a_rival_has_fewer_layers_in_its_decoder_than
         assert ("fewer decoder layers than encoder layers" in str(verdict.no_rival(run))) == missing
 
 
+def test_quality_is_judged_by_an_external_teacher_that_is_not_timed(inputs: Inputs) -> None:
+    """Its copy, which speed-ups are over, may be far worse than itself, and a student as good as the copy is not."""
+    resolved = inputs.config.model_dump() | {"external_teacher": {"kind": "command", "arguments": ["cat"]}}
+    own = {"system": "external", "search": "command", "seed": 0, "value": 99.0}
+    beam = [row for row in inputs.scores if (row["system"], row["search"]) == ("teacher", "beam5")]
+    scores = [*inputs.scores, *({**row, **own} for row in beam)]
+    compared = [
+        {**row, "baseline": "external/seed0/command", "difference": -60.0, "difference_low": -70.0,
+         "difference_high": -50.0, "p_value": 0.001}
+        for row in inputs.comparison
+    ]  # fmt: skip
+    run = replace(inputs, config=load_config(resolved), scores=scores, comparison=compared)
+    found = verdict.verdict(run)
+    assert found and found.is_worse and found.reference.key == ("teacher", "beam5")
+    first, second, *rest = verdict.lines(found, "report.html")
+    assert first == "external command: 99.0 BLEU on flickr; not timed, so speed-ups are over teacher beam5"
+    assert second.startswith("teacher beam5, -") and " ms in ctranslate2" in second
+    assert any("x faster: ctc collapse, -60.0 BLEU (-70.0 to -50.0)" in line for line in rest)
+    assert any(line.startswith("All that are faster are significantly worse") for line in rest)
+    html = page.render(run, NO_FIGURES)
+    assert "since external was not timed" in html and "<td>not timed</td>" in html
+
+
 def test_outputs_that_the_engine_changes_are_in_the_line_and_many_are_doubted(inputs: Inputs) -> None:
     """Scores are of torch's outputs."""
     found = verdict.verdict(inputs)

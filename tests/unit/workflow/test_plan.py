@@ -502,6 +502,14 @@ def test_all_are_compared_with_what_speed_ups_are_over() -> None:
     ], "not what the common baseline is compared with already"
 
 
+def test_all_are_compared_with_an_external_teacher_that_is_not_timed() -> None:
+    external = {"kind": "command", "arguments": ["cat"]}
+    sections = {"teacher": {**TEACHER, "data": "distilled"}, "students": {"ctc": CTC}, "external_teacher": external}
+    options = Options(planned({**sections, "evaluation": {"baseline": "ctc"}}))
+    others = {str(other) for run, other in options.compared() if run == Run("ctc", 1, "collapse")}
+    assert others == {"external/seed0/command", "teacher/seed1/beam"}
+
+
 def test_translations_are_told_which_run_they_are_of() -> None:
     options = Options(planned(EM))
     first = ["--system", "teacher", "--seed", "3", "--search-name"]
