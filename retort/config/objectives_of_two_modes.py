@@ -48,6 +48,10 @@ class Janus(ObjectiveSection):
     length_weight: float = Field(0.1, ge=0, le=1_000_000)
     """Weight of the length predictor's loss."""
 
+    @property
+    def learns_left_to_right(self) -> bool:
+        return any((self.autoregressive_weight, self.kl_autoregressive_auxiliary, self.kl_autoregressive_parallel))
+
 
 class BartJanus(PretrainingObjective):
     """Pre-training of the same model on corrupted text (Liang et al. 2022), for the section pretraining alone."""

@@ -104,8 +104,8 @@ def load_teacher(
     """The autoregressive model that scores a student's candidates or labels its training text.
 
     ``student``: path for errors. ``vocabulary`` and ``max_length``: the student's; 0: no text is longer than the
-    teacher reads. Raises RetortError if there is no teacher, if it is not autoregressive, if it has another vocabulary,
-    or if it is too short.
+    teacher reads. Raises RetortError if there is no teacher, if it is not autoregressive, if it was not trained to be,
+    if it has another vocabulary, or if it is too short.
     """
     if directory is None:
         raise RetortError(
@@ -117,6 +117,11 @@ def load_teacher(
     if not teacher.teaches:
         raise RetortError(
             f"{directory}: a {teacher.family} model cannot be a teacher; give an autoregressive Transformer"
+        )
+    if checkpoint.objective.pretrains or not checkpoint.objective.learns_left_to_right:
+        raise RetortError(
+            f"{directory}: trained as {checkpoint.objective.name}, and not to translate from left to right, as a "
+            f"teacher must; give an autoregressive checkpoint, or one of bang with nar_ratio below 1"
         )
     if checkpoint.vocabulary.digest != vocabulary.digest:
         raise RetortError(

@@ -26,16 +26,20 @@ def teacher_checks(sections: Sections) -> Iterator[Problem]:
     if teacher is None:
         return
     objective = teacher.objective
+    given = sections.known(teacher) if teacher.checkpoint else None
     if not objective.can_teach:
         able = names_where(lambda o: o.can_teach).replace(" or ", ", or ")
         yield Problem("teacher.objective.name", f"the teacher must be {able}, not {objective.name}")
     elif not objective.left_to_right:
         yield Problem("teacher.objective.nar_ratio", "the teacher decodes from left to right; use 0")
+    elif given and not given.objective.learns_left_to_right:
+        found = f"{teacher.checkpoint} was trained in parallel alone, and the teacher decodes from left to right"
+        yield Problem("teacher.checkpoint", f"{found}; give one with nar_ratio below 1")
     if isinstance(objective, Bang) and objective.needs_teacher:
         yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; use 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")
-    elif (known := sections.known(teacher)) and known.model.family == "gru":
+    elif given and given.model.family == "gru":
         yield Problem("teacher.checkpoint", f"{teacher.checkpoint} is recurrent; the teacher must be a Transformer")
     if (
         sections.by_ctranslate2

@@ -31,10 +31,12 @@ def give(directory: Path, objective: Any = "autoregressive", **model: Any) -> st
     return str(directory)
 
 
-def problems(files: bool = True, teacher: str | None = None, **sections: Any) -> list[str]:
-    """Problems of a configuration with the model ``SMALL``."""
+def problems(
+    files: bool = True, teacher: str | None = None, objective: Any = "autoregressive", **sections: Any
+) -> list[str]:
+    """Problems of a configuration with the model ``SMALL``; ``objective`` is the teacher's."""
     raw: dict[str, Any] = {"name": "n", "corpus": {"kind": "generated"}, "model": SMALL}
-    raw["teacher"] = {"objective": "autoregressive", **({"checkpoint": teacher} if teacher else {})}
+    raw["teacher"] = {"objective": objective, **({"checkpoint": teacher} if teacher else {})}
     try:
         load_config({**raw, **sections}, texts=files)
     except RetortError as error:
@@ -78,6 +80,15 @@ def test_a_given_teacher_is_compared_by_its_own_model(
 ) -> None:
     (problem,) = problems(teacher=give(tmp_path / "t", **model), **sections)
     assert problem.startswith(expected.format(tmp_path / "t"))
+
+
+@pytest.mark.parametrize("trained", [1, 0.5])
+def test_a_given_teacher_has_learnt_to_decode_from_left_to_right(tmp_path: Path, trained: float) -> None:
+    """Whatever the configuration says of it."""
+    teacher = give(tmp_path / "t", {"name": "bang", "nar_ratio": trained})
+    found = problems(teacher=teacher, objective={"name": "bang", "nar_ratio": 0})
+    message = f"teacher.checkpoint: {teacher} was trained in parallel alone, and the teacher decodes from left to"
+    assert [problem.startswith(message) for problem in found] == [True] * (trained == 1)
 
 
 def test_a_system_that_fits_its_given_teacher_alone_is_accepted(tmp_path: Path) -> None:

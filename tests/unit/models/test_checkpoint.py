@@ -8,7 +8,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from retort.config import Autoregressive, Axe, Bang, Cmlm, Ctc, Dag, Glat, GlatCtc, Imitation, Janus, Model, Vanilla
+from retort.config import (
+    Autoregressive,
+    Axe,
+    Bang,
+    BangPretraining,
+    BartJanus,
+    Cmlm,
+    Ctc,
+    Dag,
+    Glat,
+    GlatCtc,
+    Imitation,
+    Janus,
+    Model,
+    Vanilla,
+)
 from retort.errors import RetortError
 from retort.models.checkpoint import (
     build_model,
@@ -140,6 +155,32 @@ def test_a_teacher_is_autoregressive(tmp_path, joint):
     saved(tmp_path, joint, OBJECTIVES[1])
     with pytest.raises(RetortError, match=f"{tmp_path}: a parallel model cannot be a teacher"):
         load_teacher(tmp_path, tmp_path / "student", joint, CPU)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Bang(name="bang"),
+        BangPretraining(name="bang_pretraining"),
+        BartJanus(name="bart_janus"),
+        Janus(name="janus", autoregressive_weight=0, kl_autoregressive_auxiliary=0, kl_autoregressive_parallel=0),
+    ],
+    ids=lambda objective: objective.name,
+)
+def test_a_teacher_was_trained_to_translate_from_left_to_right(tmp_path, joint, objective):
+    saved(tmp_path, joint, objective)
+    with pytest.raises(RetortError, match=f"{tmp_path}: trained as {objective.name}, and not to translate from left"):
+        load_teacher(tmp_path, tmp_path / "student", joint, CPU)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [Bang(name="bang", nar_ratio=0.5), Janus(name="janus"), Janus(name="janus", autoregressive_weight=0)],
+    ids=["bang", "janus", "janus, by divergences alone"],
+)
+def test_a_model_of_two_modes_that_learnt_both_is_a_teacher(tmp_path, joint, objective):
+    saved(tmp_path, joint, objective)
+    assert load_teacher(tmp_path, tmp_path, joint, CPU).family == objective.family
 
 
 def test_a_teacher_that_is_not_given_is_asked_for(tmp_path, joint):
