@@ -106,6 +106,9 @@ class Training(Section):
             raise ValueError(f"start layers are chosen from a teacher or a system, and warm_start is {self.warm_start}")
         if self.start_decoder_layers and self.warm_start == "teacher_encoder":
             raise ValueError("start_decoder_layers: teacher_encoder copies no decoder; name a system in warm_start")
+        for key, layers in self.start_layers.items():
+            if layers != sorted(set(layers)):
+                raise ValueError(f"start_{key} {layers} must be in ascending order, each layer once")
         if self.select_by != "loss" and self.decode_sentences == 0:
             raise ValueError(f"select_by {self.select_by} needs decode_sentences above 0")
         return self

@@ -122,6 +122,9 @@ def test_a_configuration_is_checked_before_anything_runs():
     assert "needs 3, found 2" in problems(shallow, warm_start="teacher", **three)
     assert "warm_start is none" in problems(shallow, start_encoder_layers=[1])
     assert "copies no decoder" in problems(shallow, warm_start="teacher_encoder", start_decoder_layers=[1])
+    for side, layers in (("encoder", [4, 1]), ("decoder", [1, 1])):
+        found = problems(shallow, warm_start="teacher", **{f"start_{side}_layers": layers})
+        assert f"start_{side}_layers {layers} must be in ascending order, each layer once" in found
 
 
 @pytest.mark.parametrize(
