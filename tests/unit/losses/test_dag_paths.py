@@ -78,6 +78,19 @@ def test_likely_dead_ends_do_not_hide_the_paths_beside_them(t, n):
     assert gradient.isfinite().all()
 
 
+def test_a_path_below_the_smallest_normal_number_is_none_and_its_gradient_finite():
+    """Beside the vertex of its second token there is one of probability 1, from which no edge leads on."""
+    transitions = torch.zeros(1, 4, 4, dtype=torch.float64)
+    transitions[0, 0, [1, 2]], transitions[0, 1, 3] = 0.5, 1.0
+    emissions = torch.zeros(3, 2, 4, dtype=torch.float64)
+    emissions[1, :, 1] = torch.tensor([-715.0, -700.0])
+    inputs = emissions.requires_grad_(), transitions.requires_grad_()
+    found = sum_of_paths(emissions, transitions.expand(2, -1, -1), torch.tensor([4, 4]), torch.tensor([3, 3]))
+    assert found.tolist() == [-math.inf, pytest.approx(-700 + math.log(0.5))]
+    visits, gradient = torch.autograd.grad(found.sum(), inputs)
+    assert visits[:, 0].eq(0).all() and visits[1, 1, 1] == pytest.approx(1) and gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_path_is_the_best_of_all(seed):
     sizes = [(6, 4), (6, 6), (5, 2), (6, 3), (4, 3)]
