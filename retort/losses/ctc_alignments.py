@@ -54,14 +54,16 @@ def ctc_loss(
 ) -> Loss:
     """Weighted mean per target token (no eos), over the sentences whose slots can hold their target.
 
-    The other sentences are counted as ``infeasible``. The total is averaged over the ``layers`` of states [b, t, d]
-    that predict; ``nll`` is the last layer's. ``weight_b`` are the samples' weights.
+    The other sentences are counted as ``infeasible``; targets without tokens are left out, too. The total is averaged
+    over the ``layers`` of states [b, t, d] that predict; ``nll`` is the last layer's. ``weight_b`` are the samples'
+    weights.
 
     Label smoothing moves its share of the loss to the cross entropy of the slots with the uniform distribution: for
     each target token the mean over the sentence's slots.
     """
     feasible_b = slots_b >= target.slots_b
-    tokens = (target.length_b * feasible_b * weight_b).sum().clamp(min=MIN_WEIGHT)
+    counted_b = feasible_b & (target.length_b > 0)
+    tokens = (target.length_b * counted_b * weight_b).sum().clamp(min=MIN_WEIGHT)
     nlls, totals = [], []
     for states_btd in layers:
         log_probs_btk = token_log_probs(states_btd, weight_vd, target.classes_bk)
@@ -72,7 +74,7 @@ def ctc_loss(
             inside_bt = torch.arange(uniform_bt.shape[1], device=slots_b.device) < slots_b[:, None]
             uniform_b = -(uniform_bt * inside_bt).sum(1) / slots_b * target.length_b
             total_b = (1 - label_smoothing) * nll_b + label_smoothing * uniform_b
-        nll, total = ((torch.where(feasible_b, x_b, 0.0) * weight_b).sum() / tokens for x_b in (nll_b, total_b))
+        nll, total = ((torch.where(counted_b, x_b, 0.0) * weight_b).sum() / tokens for x_b in (nll_b, total_b))
         nlls.append(nll.detach())
         totals.append(total)
     parts = {"nll": nlls[-1], "infeasible": (~feasible_b).float().mean()}

@@ -5,7 +5,7 @@ import torch
 
 from retort import config
 from retort.losses.ctc_alignments import ctc_nll, ctc_target
-from retort.objectives import ctc, glat_ctc
+from retort.objectives import ctc, glat_ctc, nmla
 from retort.objectives.base import Step
 from tests.unit.fakes_models import assert_left_out, batch, parallel
 
@@ -23,6 +23,32 @@ def test_a_batch_without_any_sentence_that_fits_has_a_loss_of_zero():
     loss.total.backward()
     assert (loss.total, loss.parts["infeasible"]) == (0, 1)
     assert all((p.grad == 0).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("objective", "options"),
+    [
+        (ctc, config.Ctc(name="ctc", label_smoothing=0.1)),
+        (glat_ctc, config.GlatCtc(name="glat_ctc", start=0, end=0)),
+        (nmla, config.Nmla(name="nmla", likelihood_weight=1)),
+    ],
+    ids=lambda given: getattr(given, "name", ""),
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_targets_without_tokens_are_left_out(objective, options, training):
+    model = parallel(upsampling=2).train(training)
+    sources, targets = [[7, 8], [8, 9, 6]], [[], [7, 8]]
+    empty, both, other = (
+        objective.compute(model, batch(sources[rows], targets[rows]), options, Step(torch.Generator()))
+        for rows in (slice(1), slice(2), slice(1, 2))
+    )
+    assert empty.parts["nll"] == empty.parts["infeasible"] == 0 and empty.total.isfinite()
+    assert both.parts["nll"] == pytest.approx(other.parts["nll"].item())
+    torch.testing.assert_close(both.total, other.total)
+    for loss in (empty, both):
+        model.zero_grad()
+        loss.total.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 @pytest.mark.parametrize(("objective", "options"), [(ctc, config.Ctc), (glat_ctc, config.GlatCtc)])
