@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer
 
 from retort.config.base import Probability, ShapesWeights
-from retort.config.objective_base import ALIGNMENT, GRAPH, OVERFULL, DeepSupervision, Glancing, ObjectiveSection
+from retort.config.objective_base import (
+    ALIGNMENT,
+    GRAPH,
+    OVERFULL,
+    DeepSupervision,
+    Glancing,
+    ObjectiveSection,
+    Untrained,
+)
 
 
 def _plain(number: float) -> int | float:
@@ -22,7 +30,7 @@ class Upsampled(ObjectiveSection):
     """An objective of several decoder slots per source token."""
 
     weighs_samples = True
-    untrained = (OVERFULL,)
+    untrained: ClassVar[tuple[Untrained, ...]] = (OVERFULL,)
     upsampling: Annotated[SlotsPerToken, ShapesWeights()] = Field(2, ge=0.01, le=100)
     """Decoder slots per source token, eos among them, to a thousandth. A sentence's number of slots is rounded up."""
 
@@ -78,6 +86,15 @@ class Nmla(Alignment):
     alignments, Shao and Feng 2022); the parallel family. To fine-tune a system that ctc or glat_ctc has trained, named
     in training.warm_start: from random weights it learns little."""
 
+    untrained = (
+        OVERFULL,
+        Untrained(
+            "short",
+            "pairs whose target is of fewer than two tokens, and so has no bigram",
+            "set objective.likelihood_weight above 0",
+            of="sentences",
+        ),
+    )
     name: Literal["nmla"]
     likelihood_weight: float = Field(0.0, ge=0, le=1_000_000)
     """Weight of the loss of ctc, added to 1 - F1."""

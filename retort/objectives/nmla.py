@@ -27,15 +27,19 @@ def compute(model: ParallelModel, batch: Batch, options: Nmla, step: Step) -> Lo
     """1 - F1, weighted mean over the sentences that have bigrams and over the layers that predict, plus
     ``likelihood_weight`` x the loss of ``ctc``.
 
-    ``f1`` is the last layer's. In evaluation mode ``nll`` is that of ``ctc``.
+    ``f1`` is the last layer's. In evaluation mode ``nll`` is that of ``ctc``. Where the likelihood has no weight,
+    ``short`` is the share of the sentences without bigrams, which train nothing.
     """
     layers, slots_b = model.layers_of_upsampled(batch.source_bs, *model.encode(batch.source_bs))
     target, weight_vd = ctc_target(batch), model.embeddings.output
     f1_lb = torch.stack([bigram_f1(states_btd, weight_vd, target=target, slots_b=slots_b) for states_btd in layers])
-    weights_b = batch.weights * (target.length_b > 1)
+    short_b = target.length_b < 2
+    weights_b = batch.weights * ~short_b
     sentences = weights_b.sum().clamp(min=MIN_WEIGHT)
     f1_l = (f1_lb * weights_b).sum(1) / sentences
     total, parts, counts = 1 - f1_l.mean(), {"f1": f1_l[-1].detach()}, {}
+    if not options.likelihood_weight:
+        parts["short"] = short_b.float().mean()
     if options.likelihood_weight or not model.training:
         likelihood = ctc_loss(layers, weight_vd, target=target, slots_b=slots_b, weight_b=batch.weights)
         total, parts = total + options.likelihood_weight * likelihood.total, parts | likelihood.parts

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from retort.config import Training
+from retort.config.objective_base import OVERFULL
 from retort.data.batches import Batch, EncodedCorpus, epoch_batches
 from retort.data.teacher_labels import StoredLabels
 from retort.errors import Interrupted, NotFinite, OutOfTime, RetortError
@@ -358,9 +359,8 @@ class Trainer:
         named = dict(zip(loss.parts, parts, strict=True))
         gone, infeasible = batch.gone
         sentences = len(batch.target_bt) + gone
-        for declared in self.objective.untrained:
-            if declared.of == "sentences" and declared.part in named:
-                named[declared.part] = (named[declared.part] * len(batch.target_bt) + infeasible) / sentences
+        if OVERFULL.part in named:
+            named[OVERFULL.part] = (named[OVERFULL.part] * len(batch.target_bt) + infeasible) / sentences
         metrics = {"loss": value, **named, "tokens": batch.target_tokens, "sentences": sentences}
         return metrics, {} if self.processes.count == 1 else counts
 

@@ -45,6 +45,23 @@ def precision_times_brevity(model):
     return precision * brevity
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_targets_without_bigrams_train_nothing_and_are_counted_unless_their_likelihood_counts(training):
+    model, options = parallel(2).train(training), config.Nmla(name="nmla")
+    sources, targets = sentences([3, 9, 6, 5]), sentences([1, 4, 0, 2], seed=1)
+    loss, likely = (
+        nmla.compute(model, batch(sources, targets), options.model_copy(update={"likelihood_weight": weight}), STEP)
+        for weight in (0, 0.5)
+    )
+    assert loss.parts["short"] == 0.5 and "short" not in likely.parts
+    rest = nmla.compute(model, batch(sources[1::2], targets[1::2]), options, STEP)
+    assert rest.parts["short"] == 0
+    torch.testing.assert_close(loss.total, rest.total)
+    short = nmla.compute(model, batch(sources[::2], targets[::2]), options, STEP)
+    short.total.backward()
+    assert short.parts["short"] == 1 and all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
+
+
 # the objective's module, its options, a model for it, what it rewards, and the objective of its likelihood
 CASES = {
     "nmla": (nmla, config.Nmla(name="nmla"), lambda: parallel(2), f1_of, (ctc, config.Ctc(name="ctc"))),

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 
-from retort.config import OBJECTIVES, Autoregressive, Axe, Ctc, Dag, Oaxe, Training
+from retort.config import OBJECTIVES, Autoregressive, Axe, Ctc, Dag, Nmla, Oaxe, Training
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.errors import RetortError
 from retort.objectives.base import Step
@@ -42,6 +42,13 @@ def training(tmp_path, long: int, **settings):
     made = short(tmp_path, "ctc", scores=[1.0, 2.0, 3.0], validate_every=6, **settings)
     made.corpus = overfull(40, long)
     return made
+
+
+def test_a_training_most_of_whose_targets_have_no_bigram_ends_if_these_are_its_loss():
+    state, checks = {}, Health(Nmla(name="nmla"), Training(**SETTINGS))
+    checks.count(state, {"short": 0.6, "sentences": 10, "tokens": 12})
+    with pytest.raises(RetortError, match=r"60.0 % are pairs whose target is of fewer.* set objective.likelihood_we"):
+        checks.check_validation(state, rows(1.0))
 
 
 def test_a_training_most_of_whose_pairs_do_not_fit_ends_at_the_first_validation(tmp_path):
@@ -148,7 +155,7 @@ def test_every_objective_declares_what_it_leaves_out(objective):
 
     parts = {declared.part for declared in objective.untrained}
     source = getsource(import_module(f"retort.objectives.{objective.only_value('name')}"))
-    counted = {part for part in ("infeasible", "skipped", "truncated") if f'"{part}"' in source}
+    counted = {part for part in ("infeasible", "skipped", "truncated", "short") if f'"{part}"' in source}
     counted |= {"infeasible"} if "ctc_loss" in source or "graph_loss" in source else set()
     assert parts == counted
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from retort.config import Argmax, CtcCollapse, SelectiveMixture, SelfPaced, WeightedMixture
+from retort.config import Argmax, CtcCollapse, Nmla, SelectiveMixture, SelfPaced, WeightedMixture
 from retort.data.batches import EncodedCorpus, Ragged
 from retort.errors import RetortError
+from retort.objectives.base import Step
 from retort.training import loop
 from retort.training.weighting import Scores, Weighting, samples_of_kinds
 from tests.unit.fakes_training import OBJECTIVES, interrupt, sequences, trainer
@@ -120,6 +121,18 @@ def test_pairs_that_no_alignment_fits_are_counted_and_are_no_part_of_the_share(t
     kept = [row[3] for row in result.rows if row[1:3] == ["train", "kept"]]
     assert np.mean(infeasible) == pytest.approx(0.4, abs=0.05) and np.mean(kept) == pytest.approx(0.3, abs=0.05)
     assert "are pairs whose target does not fit" in result.warnings[0]
+
+
+def test_pairs_that_no_alignment_fits_count_as_no_other_kind_that_trains_nothing(tmp_path, monkeypatch):
+    """Targets are of two tokens or more."""
+    objective = Nmla(name="nmla")
+    monkeypatch.setitem(OBJECTIVES, "nmla", objective)
+    corpus = overfull(pairs=10, long=4)
+    made = trainer(tmp_path, "nmla", corpus, corpus, SEARCHES["ctc"], **SHORT)
+    made.weighting = Weighting(objective, None, SelfPaced(start=0.5, end=0.5, warmup=0.0))
+    step = Step(torch.Generator().manual_seed(0), progress=0.5)
+    metrics, _ = made._gradients(1, 0, batch=corpus.batch(np.arange(10)), step=step)
+    assert metrics["short"] == 0 and metrics["sentences"] == 10
 
 
 @pytest.mark.slow
