@@ -53,12 +53,12 @@ def compute(model: ParallelModel, batch: Batch, options: Axe, step: Step) -> Los
     aligned_tokens = (weights_bjk[:, :, 1:] > 0).any(2).sum()
     parts = {
         "nll": (aligned_b.detach() * batch.weights).sum() / weighted_tokens,
-        "length": length.detach(),
         "blanks": weights_bjk[:, :, 0].sum() / slots_b.sum(),
         "skipped": (tokens - aligned_tokens) / tokens,
     }
-    total = (total_b * batch.weights).sum() / weighted_tokens + options.length_weight * length
-    return Loss(total, parts, counts={"length": batch.weights.sum(), "blanks": slots_b.sum()})
+    total = (total_b * batch.weights).sum() / weighted_tokens
+    loss = Loss(total, parts, counts={"blanks": slots_b.sum()})
+    return loss.plus(options.length_weight * length, batch.weights.sum(), {"length": length.detach()})
 
 
 @torch.no_grad()

@@ -28,15 +28,15 @@ def compute(model: DagModel, batch: Batch, options: FuzzyDag, step: Step) -> Los
     """
     graph, parts = trained_graph(model, batch, options, step)
     precision_b, brevity_b = bigram_precision(graph, batch.target_bt)
-    sentences, counts = batch.weights.sum().clamp(min=MIN_WEIGHT), {}
+    sentences = batch.weights.sum().clamp(min=MIN_WEIGHT)
     total = 1 - (precision_b * brevity_b * batch.weights).sum() / sentences
     parts["precision"] = (precision_b * batch.weights).sum().detach() / sentences
     parts["brevity"] = (brevity_b * batch.weights).sum().detach() / sentences
+    loss = Loss(total, parts, sentences)
     if options.likelihood_weight or not model.training:
         likelihood = graph_loss(graph, batch)
-        total, parts = total + options.likelihood_weight * likelihood.total, parts | likelihood.parts
-        counts = {"nll": likelihood.tokens}
-    return Loss(total, parts, sentences, counts)
+        loss = loss.plus(options.likelihood_weight * likelihood.total, likelihood.tokens, likelihood.parts)
+    return loss
 
 
 def bigram_precision(graph: TargetGraph, target_bt: Tensor) -> tuple[Tensor, Tensor]:

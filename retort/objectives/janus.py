@@ -57,14 +57,17 @@ def janus_loss(model: JanusModel, batch: Batch, options: Janus, masked_bt: Tenso
     tokens = batch.target_tokens
     masked = masked_bt.sum()
     autoregressive, auxiliary, parallel = joint.nlls
-    return Loss(
-        joint.total + options.length_weight * length,
+    of_tokens = options.autoregressive_weight * autoregressive / tokens
+    loss = Loss(
+        joint.total,
         {
             "nll": autoregressive / tokens,
             "auxiliary": auxiliary / masked,
             "parallel": parallel / masked,
             "divergence": joint.divergence / masked,
-            "length": length.detach(),
         },
-        counts=dict.fromkeys(("auxiliary", "parallel", "divergence"), masked) | {"length": batch.weights.sum()},
+        counts=dict.fromkeys(("auxiliary", "parallel", "divergence"), masked),
+        # without smoothing, as in validation, which asks for them
+        summands=((of_tokens, None), (joint.total - of_tokens, masked)),
     )
+    return loss.plus(options.length_weight * length, batch.weights.sum(), {"length": length.detach()})

@@ -37,14 +37,14 @@ def compute(model: ParallelModel, batch: Batch, options: Nmla, step: Step) -> Lo
     weights_b = batch.weights * ~short_b
     sentences = weights_b.sum().clamp(min=MIN_WEIGHT)
     f1_l = (f1_lb * weights_b).sum(1) / sentences
-    total, parts, counts = 1 - f1_l.mean(), {"f1": f1_l[-1].detach()}, {}
+    parts = {"f1": f1_l[-1].detach()}
     if not options.likelihood_weight:
         parts["short"] = short_b.float().mean()
+    loss = Loss(1 - f1_l.mean(), parts, sentences)
     if options.likelihood_weight or not model.training:
         likelihood = ctc_loss(layers, weight_vd, target=target, slots_b=slots_b, weight_b=batch.weights)
-        total, parts = total + options.likelihood_weight * likelihood.total, parts | likelihood.parts
-        counts = {"nll": likelihood.tokens}
-    return Loss(total, parts, sentences, counts)
+        loss = loss.plus(options.likelihood_weight * likelihood.total, likelihood.tokens, likelihood.parts)
+    return loss
 
 
 def bigram_f1(states_btd: Tensor, weight_vd: Tensor, target: CtcTarget, slots_b: Tensor) -> Tensor:

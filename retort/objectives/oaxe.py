@@ -52,5 +52,5 @@ def compute(model: ParallelModel, batch: Batch, options: Oaxe, step: Step) -> Lo
         total = (1 - options.label_smoothing) * truncated_nll + options.label_smoothing * uniform
     length = length_loss(model, batch, memory_bsd)
     truncated = (truncated_btn * tokens_btn).sum() / real_bt.sum()
-    parts = {"nll": nll.detach() / tokens, "length": length.detach(), "truncated": truncated}
-    return Loss(total / tokens + options.length_weight * length, parts, counts={"length": batch.weights.sum()})
+    loss = Loss(total / tokens, {"nll": nll.detach() / tokens, "truncated": truncated})
+    return loss.plus(options.length_weight * length, batch.weights.sum(), {"length": length.detach()})

@@ -12,6 +12,7 @@ from retort.data.batches import LENGTH_STEP, EncodedCorpus, round_up
 from retort.data.vocabulary import Vocabulary
 from retort.evaluation.metrics import score
 from retort.evaluation.tokenizers import load_tokenizer
+from retort.losses.base import Mean
 from retort.models.base import EncoderDecoder
 from retort.objectives.base import Step, load_objective
 from retort.search.decoding import decode
@@ -43,8 +44,8 @@ class Validator:
         self.subset = corpus.head(sentences) if sentences else None
 
     def __call__(self, model: EncoderDecoder) -> dict[str, float]:
-        """The loss (training objective without smoothing, mean per target token), its parts, and the metrics;
-        loss_<name> of other pairs."""
+        """The loss (training objective without smoothing; each of its means over the whole set), its parts, and the
+        metrics; loss_<name> of other pairs."""
         model.eval()
         scores = self.loss(model, self.corpus)
         scores |= {f"loss_{name}": self.loss(model, corpus)["loss"] for name, corpus in self.others.items()}
@@ -63,16 +64,20 @@ class Validator:
         of_sentences = {declared.part for declared in self.objective.untrained if declared.of == "sentences"}
         sums: dict[str, float] = {}
         totals: dict[str, float] = {}
+        summands: dict[str, Mean] = {}
         for rows in corpus.batches(self.tokens):
             batch = corpus.batch(rows)
             loss = compute(model, batch.to(model.device), self.objective, step)
-            for name, value in {"loss": loss.total, **loss.parts}.items():
-                count = loss.counts.get(name, loss.tokens)
+            parts = {name: (value, loss.counts.get(name, loss.tokens)) for name, value in loss.parts.items()}
+            summands = {f"summand {number}": mean for number, mean in enumerate(loss.means)}
+            for name, (value, count) in (parts | summands).items():
                 tokens = batch.target_tokens if count is None else float(count)
                 weight = len(rows) if name in of_sentences else tokens
                 sums[name] = sums.get(name, 0.0) + float(value) * weight
                 totals[name] = totals.get(name, 0.0) + weight
-        return {name: value / totals[name] for name, value in sums.items()}
+        means = {name: value / totals[name] for name, value in sums.items()}
+        total = sum(means.pop(name) for name in summands)
+        return {"loss": total, **means}
 
     @torch.no_grad()
     def encoder_gap(self, model: EncoderDecoder) -> float | None:

@@ -53,14 +53,15 @@ def masked_loss(
     nll = losses[-1][1]
     tokens = weights_n.sum().clamp(min=MIN_WEIGHT)
     length = length_loss(model, batch, memory_bsd)
-    parts = {"nll": nll / tokens, "length": length.detach()}
+    parts = {"nll": nll / tokens}
     if teacher is not None and isinstance(options, TaughtSlots) and model.training:
         taught = token_distillation_loss(
             teacher, batch, layers, weight_vd=weight_vd, chosen_bt=masked_bt, top_k=options.teacher_top_k
         )
         parts["taught"] = taught.detach() / tokens
         total = total + options.teacher_weight * taught
-    return Loss(total / tokens + options.length_weight * length, parts, tokens, counts={"length": batch.weights.sum()})
+    loss = Loss(total / tokens, parts, tokens)
+    return loss.plus(options.length_weight * length, batch.weights.sum(), {"length": length.detach()})
 
 
 @torch.no_grad()

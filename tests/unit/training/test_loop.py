@@ -362,8 +362,23 @@ def test_pairs_that_do_not_fit_change_the_validation_loss_in_no_batching(name):
     assert together["loss"] == pytest.approx(alone["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["nmla", "fuzzy_dag", "cmlm", "vanilla", "axe", "oaxe", "janus", "bang_pretraining"])
-def test_means_over_sentences_masks_or_slots_are_the_same_in_any_batching(monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("nmla", {"upsampling": 2}),
+        ("nmla", {"upsampling": 2, "likelihood_weight": 0.5}),
+        ("fuzzy_dag", {"upsampling": 2}),
+        ("fuzzy_dag", {"upsampling": 2, "likelihood_weight": 0.5}),
+        ("ctc", {"upsampling": 2}),
+        ("glat_ctc", {"upsampling": 2}),
+        ("dag", {"upsampling": 2}),
+        ("bang_pretraining", {"mask_ratio": 1.0, "span_block": 3}),
+        ("vanilla", {"deep_supervision": True}),
+        *((name, {}) for name in ("imitation", "bang", "vanilla", "cmlm", "glat", "axe", "oaxe", "janus")),
+    ],
+    ids=str,
+)
+def test_means_over_sentences_masks_or_slots_are_the_same_in_any_batching(monkeypatch, name, options):
     """One target is of a single token, and one does not fit into the slots."""
     for module in ("cmlm", "janus"):
         mask = f"retort.objectives.{module}.random_mask"
@@ -374,16 +389,30 @@ def test_means_over_sentences_masks_or_slots_are_the_same_in_any_batching(monkey
     if name == "bang_pretraining":
         sources = targets
     corpus = EncodedCorpus(np.arange(4), Ragged.from_lists(sources), Ragged.from_lists(targets))
-    options = {"upsampling": 2} if name in ("nmla", "fuzzy_dag") else {}
-    options |= {"mask_ratio": 1.0, "span_block": 3} if name == "bang_pretraining" else {}
-    objective = OBJECTIVE_CASES[name].model_copy(update={"length_weight": 0.0, **options})
-    model = small_model(objective)
+    objective = OBJECTIVE_CASES[name].model_copy(update=options)
+    model = small_model(objective, decoder_layers=2)
     together, apart = (
         Validator(corpus, Numerals(), objective, None, 0, tokens).loss(model.eval(), corpus) for tokens in (4096, 8)
     )
-    if name == "janus":  # its loss is a sum of means over all tokens and over masked ones
-        assert apart.pop("loss") != together.pop("loss")
     assert apart == pytest.approx(together, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("vanilla", {"nll": 1, "length": 0.1}),
+        (
+            "janus",
+            {"nll": 0.7, "auxiliary": 0.5, "parallel": 0.5, "divergence": 1, "length": 0.1},
+        ),
+    ],
+)
+def test_the_validation_loss_is_the_sum_of_its_parts(name, weights):
+    objective = OBJECTIVE_CASES[name].model_copy(update={"autoregressive_weight": 0.7})
+    corpus = sequences(40, 3)
+    model = small_model(objective).eval()
+    found = Validator(corpus, Numerals(), objective, None, 0, 128).loss(model, corpus)
+    assert found["loss"] == pytest.approx(sum(weight * found[part] for part, weight in weights.items()), rel=1e-5)
 
 
 def test_validation_batches_hold_few_pairs_of_long_sources():
