@@ -37,12 +37,14 @@ def end_with_workflow() -> None:
 def stop_jobs_on_signals(path: Path | str) -> None:
     """For the workflow's main process: SIGINT and SIGTERM first ask its jobs to stop, by the file at ``path``.
 
-    Then they do what they did before.
+    Then they do what they did before. One that is ignored, as in the background of a script, stays so.
     """
     path = Path(path)
     path.unlink(missing_ok=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         before = signal.getsignal(number)
+        if before == signal.SIG_IGN:
+            continue
 
         def ask(number: int, frame: Any, before: Any = before) -> None:
             path.touch()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retort.workflow.watchdog import EXIT_ORPHANED, STOP_VARIABLE, VARIABLE
+from retort.workflow.watchdog import EXIT_ORPHANED, STOP_VARIABLE, VARIABLE, stop_jobs_on_signals
 
 ROOT = Path(__file__).resolve().parents[3]
 JOB = (
@@ -84,3 +84,15 @@ def test_a_workflow_that_gets_a_signal_asks_its_jobs_to_stop_and_then_does_what_
     end = workflow.wait(timeout=20)
     assert (tmp_path / "stop").exists()
     assert status in (workflow.stdout.read().strip(), str(end))
+
+
+def test_a_signal_that_a_workflow_ignores_stops_no_job(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
+    try:
+        stop_jobs_on_signals(tmp_path / "stop")
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not (tmp_path / "stop").exists()
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
