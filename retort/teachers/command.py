@@ -98,8 +98,8 @@ class _Stream:
             except queue.Empty:
                 killed(self.process)
                 raise RetortError(
-                    f"{_too_slow(self.command, len(lines), self.section.timeout)} {len(answers)} lines came. It must "
-                    f"answer each line at once, and flush; otherwise set streams: false"
+                    f"{_too_slow(self.command, len(lines), self.section.timeout)} {len(answers)} lines came. A "
+                    f"stream must answer each line at once, and flush; otherwise set streams: false"
                 ) from None
             if line is None:
                 status = self.process.wait()
@@ -155,4 +155,7 @@ def open_teacher(section: CommandTeacher, split: str, threads: int, spent: tuple
 
 
 def _too_slow(command: str, lines: int, seconds: float) -> str:
-    return f"{command}: no answer to {lines} lines within external_teacher.timeout, {seconds:g} seconds."
+    return (
+        f"{command}: no answer to {lines} lines within external_teacher.timeout, {seconds:g} seconds. None of these is "
+        f"kept; earlier answers are. Raise timeout, or lower external_teacher.lines, after which answers are kept."
+    )

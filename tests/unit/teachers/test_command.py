@@ -118,7 +118,11 @@ def test_a_program_that_fails_is_named_with_what_it_wrote(tmp_path: Path, stream
 
 
 def test_a_program_that_hangs_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(RetortError, match="no answer to 25 lines within external_teacher.timeout, 0.5 seconds"):
+    message = (
+        "no answer to 25 lines within external_teacher.timeout, 0.5 seconds. None of these is kept; earlier answers "
+        "are. Raise timeout, or lower external_teacher.lines, after which answers are kept."
+    )
+    with pytest.raises(RetortError, match=message):
         texts(command(tmp_path, "import time\ntime.sleep(60)\n", timeout=0.5))
 
 
