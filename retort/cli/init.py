@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from retort.data.streams import write_out
@@ -44,4 +45,4 @@ def run(args: argparse.Namespace) -> None:
     from retort.workflow.init.estimate import cost_line
 
     write_out(f"{output}: written, with the reasons of its values. {cost_line(decisions)}.\n")
-    write_out(f"Now: retort run {output}\n")
+    write_out(f"Now: retort run {shlex.quote(str(output))}\n")

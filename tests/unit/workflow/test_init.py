@@ -82,6 +82,13 @@ def test_what_it_writes_loads(
     assert Path("my.yaml").read_text() == text
 
 
+def test_the_command_to_go_on_with_can_be_pasted(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert command(monkeypatch, "init", "my.tsv", "--output", "a b.yaml") == 0
+    assert capfd.readouterr().out.endswith("Now: retort run 'a b.yaml'\n")
+
+
 def different_pairs(pairs: int, more: str = "") -> Statistics:
     statistics = Statistics()
     for number in range(pairs):
