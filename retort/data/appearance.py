@@ -93,17 +93,17 @@ def side_named(name: str) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def suspicions(beginning: bytes, column: int | None = None) -> Iterator[str]:
-    """What to warn about in a text that is read line by line; ``column``: of tab-separated lines."""
+def suspicions(beginning: bytes, column: int | None = None, separator: str = "\t") -> Iterator[str]:
+    """What to warn about in a text that is read line by line; ``column``: of lines whose fields are separated so."""
     if is_old_mac(beginning):
         yield "its lines end with \\r alone, as on old Macs, and \\r does not end a line here; convert it first"
     text = beginning.decode("utf-8", "ignore").removeprefix("\ufeff").lstrip()
     line = text.partition("\n")[0]
     if text.startswith("<?xml") or text[:4].lower() == "<tmx":
         yield "it begins as XML, such as a TMX file, and is read line by line, tags and all; use layout: tmx"
-    elif column is not None and all(map(_heads_a_column, map(str.strip, line.split("\t")))):
+    elif column is not None and all(_heads_a_column(field.strip('" \r')) for field in line.split(separator)):
         yield f"line 1 looks like names of columns ({line.strip()[:_SHOWN]!r}) and is read as text; remove it"
-    if column is not None:
+    if column is not None and separator == "\t":
         rows = [row.split("\t") for row in text.split("\n")[:-1]]
         fields = [row[column].strip() for row in rows if column < len(row)]
         quoted = list(filter(_QUOTED.fullmatch, fields))

@@ -25,6 +25,7 @@ SHOWN = 5
 SHOWN_LETTERS = 200
 LONGEST_FIELD = 32 << 20
 """Characters of a field of CSV."""
+SEPARATORS = {".tsv": "\t", ".csv": ","}
 
 Key = int | str
 Row = tuple[str, Key, list[str]]
@@ -45,9 +46,9 @@ class TableAnswers(Teacher):
             if key in self.outputs:
                 raise self._contradiction(place, key, key)
             self.outputs[key] = outputs
-        if path.name.lower().endswith(".tsv"):
+        if separator := SEPARATORS.get(path.suffix.lower()):
             with path.open("rb") as table:
-                for suspicion in suspicions(table.read(BEGINNING), column=1):
+                for suspicion in suspicions(table.read(BEGINNING), column=1, separator=separator):
                     log.warning("%s: %s", path, suspicion)
         # the spaces of a source may be others in the corpus
         self._spaced: dict[str, list[str]] = {}
@@ -102,11 +103,10 @@ def open_teacher(section: TableTeacher, split: str, threads: int, spent: tuple[i
 
 def _rows(path: Path, key: str) -> Iterator[Row]:
     """Rows of a table by the ending of its name."""
-    name = path.name.lower()
-    if name.endswith(".parquet"):
+    if path.name.lower().endswith(".parquet"):
         return _parquet_rows(path, key)
-    if name.endswith((".tsv", ".csv")):
-        return _text_rows(path, key, "," if name.endswith(".csv") else "\t")
+    if separator := SEPARATORS.get(path.suffix.lower()):
+        return _text_rows(path, key, separator)
     return _json_rows(path, key)
 
 
@@ -160,8 +160,12 @@ def _json_rows(path: Path, key: str) -> Iterator[Row]:
             row = json.loads(line)
             value, text = row[key], row["text"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            found = f"{type(error).__name__}: {str(error)[:SHOWN_LETTERS]}"
-            raise RetortError(f"{path}: line {number}: {found}; expected a JSON object with {key} and text") from None
+            found = f"{type(error).__name__}: {error}"
+            if isinstance(error, KeyError):
+                found = f"found the fields {', '.join(map(repr, row)) or 'of an empty object'}"
+            raise RetortError(
+                f"{path}: line {number}: {found[:SHOWN_LETTERS]}; expected a JSON object with {key} and text"
+            ) from None
         yield f"line {number}", _key(path, f"line {number}", key=key, value=value), _texts(path, f"line {number}", text)
 
 

@@ -64,14 +64,16 @@ def test_quotes_of_a_spreadsheet_and_names_of_columns_are_warned_of(
 ) -> None:
     quoted = written(tmp_path / "q.tsv", 'a cat\t"Er sagte ""ja""."\na dog\tein Hund\n')
     assert answers(quoted)[4] == ['"Er sagte ""ja""."']
-    named = written(tmp_path / "n.tsv", "source\ttext\na cat\teine Katze\na dog\tein Hund\n")
+    named = [written(tmp_path / "n.tsv", "source\ttext\na cat\teine Katze\na dog\tein Hund\n")]
+    named.append(written(tmp_path / "n.csv", '"source",text\r\na cat,eine Katze\r\na dog,ein Hund\r\n'))
     usual = [written(tmp_path / "u.tsv", 'a cat\t"Ja."\na dog\tein Hund\n')]
     usual.append(written(tmp_path / "u.csv", 'a cat,"Er sagte ""ja""."\na dog,"ein Hund"\n'))
-    for path in (named, *usual):
+    for path in (*named, *usual):
         answers(path)
-    assert len(caplog.messages) == 2
+    assert len(caplog.messages) == 3
     assert "q.tsv: quotes of a spreadsheet" in caplog.messages[0] and "column 1 without" in caplog.messages[0]
-    assert "n.tsv: line 1 looks like names of columns" in caplog.messages[1]
+    for path, message in zip(named, caplog.messages[1:], strict=True):
+        assert f"{path.name}: line 1 looks like names of columns" in message
 
 
 def test_every_form_gives_the_same_outputs(tmp_path: Path) -> None:
@@ -133,7 +135,8 @@ def test_a_field_of_csv_may_be_long(tmp_path: Path) -> None:
         ("a.csv", b"a cat,K\xe4tzchen\n", {}, "line 1: not UTF-8 (byte 0xe4"),
         ("a.tsv", "a cat\n", {}, "line 1: 1 column(s); expected the source and the output, separated by a tab"),
         ("a.tsv", "a cat\tx\n", {"key": "id"}, "line 1: id is 'a cat'; expected an integer"),
-        ("a.jsonl", '{"source": "a cat"}\n', {}, "line 1: KeyError: 'text'"),
+        ("a.jsonl", '{"source": "a cat"}\n', {}, "line 1: found the fields 'source'; expected a JSON"),
+        ("a.jsonl", "{}\n", {}, "line 1: found the fields of an empty object; expected a JSON"),
         ("a.jsonl", "[1\n", {}, "line 1: JSONDecodeError"),
         ("a.jsonl", '{"source": "a cat", "text": 3}\n', {}, "line 1: text is 3; expected a text"),
         ("a.jsonl", '{"id": true, "text": "x"}\n', {"key": "id"}, "line 1: id is True"),
