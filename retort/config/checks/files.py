@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -27,6 +28,7 @@ LARGEST_COUNTED = 64 << 20
 _BLOCK = 1 << 20
 PARQUET, NGRAMS = b"PAR1", b"\x93NUMPY"
 """What these files begin with; n-grams are arrays of numpy."""
+_CSV = re.compile(r".*\.csv(\.(gz|bz2|xz|zst))?", re.IGNORECASE | re.DOTALL)
 
 
 def file_checks(sections: Sections) -> Iterator[Problem]:
@@ -50,6 +52,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
     yield from _other_vocabularies(sections)
     yield from _wrong_ngrams(sections)
     yield from _missing_texts(sections)
+    yield from _comma_separated(sections)
     yield from _wrong_mirror(sections)
     yield from _unequal_texts(sections)
     yield from _too_few_to_hold_out(sections)
@@ -173,6 +176,15 @@ def _missing_texts(sections: Sections) -> Iterator[Problem]:
             where = "relative paths start where Retort runs"
             found = "is a directory" if os.path.isdir(text.location) else "no such file"
             yield Problem(key, f"{text.location}: {found}; expected a text ({where}){_near(text.location)}")
+
+
+def _comma_separated(sections: Sections) -> Iterator[Problem]:
+    """Texts of which a whole row, with both sides, would be taken for a sentence."""
+    for key, text in _texts(sections, without_replaceable=True):
+        name = text.member or text.location
+        if text.layout == "lines" and text.column is None and _CSV.fullmatch(name):
+            remedy = "write it as tab-separated text and give column, or as JSON lines with layout: json"
+            yield Problem(key, f"{name}: CSV is not read: {remedy}; where each line is a text, rename it")
 
 
 def _wrong_mirror(sections: Sections) -> Iterator[Problem]:

@@ -36,6 +36,10 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         SPLIT.replace("my.en", "my.eng"),
         [("corpus.train.source[0]", 3, "no such file.*did you mean my.en?")],
     ),
+    "a text of commas, and one of tabs that is called so": (
+        SPLIT.replace("my.en", "out.csv").replace("my.de", "{location: out.csv, column: 1}"),
+        [("corpus.train.source[0]", 3, "out.csv: CSV is not read: write it as tab-separated text and give column")],
+    ),
     "two kinds of targets and no splits": (
         "name: my\ncorpus:\n  train: {source: my.en, target: my.de, references: my.de}\n" + TEACHER,
         [("corpus.train", 3, "give target"), ("corpus", 2, "give valid")],
@@ -305,7 +309,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RETORT_MIRROR", raising=False)
     Path("old").mkdir()
-    for name, lines in (("my.en", 40), ("my.de", 40), ("short.de", 39)):
+    for name, lines in (("my.en", 40), ("my.de", 40), ("out.csv", 40), ("short.de", 39)):
         Path(name).write_text("".join(f"line {number}\n" for number in range(lines)))
     return tmp_path
 
