@@ -87,8 +87,12 @@ def merged(raw: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...
     """``raw`` with the keys of ``over`` laid on top, mapping by mapping; ``path`` is where they are.
 
     A null removes what has a name, such as a student or a test set, so that a file can drop what the one before it has.
+    A section of another kind replaces the one before, as it has other keys.
     """
     droppable = any(len(path) == len(keys) and all(map(_fits, path, keys)) for keys in DROPPABLE)
+    before, now = raw.get("kind"), over.get("kind")
+    if not droppable and before and now and before != now:
+        return dict(over)
     result = dict(raw)
     for key, value in over.items():
         below = raw.get(key)

@@ -15,7 +15,7 @@ from retort.config.checks.idle import idle_keys
 from retort.config.checks.sections import valid_sections
 from retort.config.completion import complete
 from retort.config.files import merged, places_of, read_yaml
-from retort.config.problems import Problem, bounded, problems_of
+from retort.config.problems import Problem, bounded, path_of, problems_of
 from retort.config.repair import further_errors, with_names_corrected, without_broken_sections
 from retort.config.run import Config
 from retort.errors import RetortError
@@ -44,7 +44,10 @@ def load_config(
     config, problems = _resolved({key: value for key, value in raw.items() if value is not None}, texts)
     if config is None or problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "".join(f"  {line}\n" for line in _lines(problems, places_of(files, given or {})))
+        # a file may have keys that a later one has replaced
+        written = set(_written(raw))
+        places = {path: place for path, place in places_of(files, given or {}).items() if path in written}
+        lines = "".join(f"  {line}\n" for line in _lines(problems, places))
         raise RetortError(f"{where}: {count}:\n{lines}Every key is described in docs/configuration.md.")
     return config
 
@@ -70,6 +73,14 @@ def load_files(
 
 def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _written(value: Any, keys: tuple[str | int, ...] = ()) -> Iterator[str]:
+    """Paths of a value and of everything in it."""
+    yield path_of(keys)
+    parts = dict(enumerate(value)) if isinstance(value, list) else value
+    for key, part in parts.items() if isinstance(parts, Mapping) else ():
+        yield from _written(part, (*keys, key))
 
 
 def _lines(problems: Iterable[Problem], places: Mapping[str, str]) -> Iterator[str]:

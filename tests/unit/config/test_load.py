@@ -15,7 +15,7 @@ from retort import cli
 from retort.config import GeneratedCorpus, TextCorpus
 from retort.config import reference as config_docs
 from retort.config.files import local_files, merged, read_yaml
-from retort.config.load import load_config, to_json
+from retort.config.load import load_config, load_files, to_json
 from retort.config.reference import main
 from retort.errors import RetortError
 
@@ -471,6 +471,27 @@ def test_a_file_over_another_one_changes_adds_and_drops():
     assert merged(raw, {"students": {"typo": None}})["students"]["typo"] is None
     baselines = {"evaluation": {"baselines": {"a": "b", "c": "d"}}}
     assert merged(baselines, {"evaluation": {"baselines": {"a": None}}}) == {"evaluation": {"baselines": {"c": "d"}}}
+
+
+def test_a_section_of_another_kind_replaces_the_one_before() -> None:
+    base = {**BASE, "teacher": None, "students": {}, "external_teacher": {"kind": "transformers", "model": "m/m"}}
+    layer = {"external_teacher": {"kind": "command", "arguments": ["cat"], "lines": 5}}
+    teacher = load_config(merged(base, layer)).external_teacher
+    assert teacher is not None and (teacher.kind, teacher.model_dump()["lines"]) == ("command", 5)
+    same = merged(layer, {"external_teacher": {"kind": "command", "lines": 6}})
+    assert same == {"external_teacher": {"kind": "command", "arguments": ["cat"], "lines": 6}}
+    # a test set of this name
+    held_out = "external_teacher.held_out"
+    sets = merged(nested(held_out, {"kind": "a.tsv", "x": "x.tsv"}), nested(held_out, {"kind": "b.tsv"}))
+    assert sets == nested(held_out, {"kind": "b.tsv", "x": "x.tsv"})
+
+
+def test_a_key_that_the_new_kind_lacks_is_missing_in_its_file(tmp_path: Path) -> None:
+    files = [tmp_path / "base.yaml", tmp_path / "layer.yaml"]
+    files[0].write_text(f"{json.dumps(BASE)[:-1]}, external_teacher: {{kind: transformers,\n model: m/m}}}}")
+    files[1].write_text("external_teacher:\n  kind: openai\n  base_url: http://localhost\n  prompt: '{source}'\n")
+    with pytest.raises(RetortError, match=r"external_teacher.model \(.*layer.yaml, line 1\): missing"):
+        load_files(files, {})
 
 
 def nested(path: str, value: dict[str, Any]) -> dict[str, Any]:
