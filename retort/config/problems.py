@@ -207,6 +207,9 @@ def _explain(path: str, section: type[BaseModel] | None, detail: dict[str, Any])
         return Problem(path, str(context["error"]))
     if (meant := meant_list(detail)) is not None:
         return Problem(path, f"must be a list, such as {shown(meant)}, found {shown(value)}")
+    if kind == "dict_type" and value is None and section:
+        dropped = "leave it out, or drop an entry of an earlier file by {NAME: null}"
+        return Problem(path, f"must be {SHAPES[kind]}, found nothing; {dropped}")
     if kind in SHAPES:
         return Problem(path, f"must be {SHAPES[kind]}, found {shown(value)}")
     if kind == "string_type" and isinstance(value, bool | int | float):

@@ -40,6 +40,14 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         SPLIT.replace("my.en", "out.csv").replace("my.de", "{location: out.csv, column: 1}"),
         [("corpus.train.source[0]", 3, "out.csv: CSV is not read: write it as tab-separated text and give column")],
     ),
+    "nothing to tune, and none of the options": (
+        MADE_UP + "students:\n  a: {objective: ctc, tune: null}\n  b:\n    objective: ctc\n"
+        "    searches: {c: {kind: ctc_beam}}\n    tune: {c: null}\n",
+        [
+            ("students.a.tune", 5, "found nothing; leave it out, or drop an entry of an earlier file by {NAME: null}"),
+            ("students.b.tune.c", 9, "must be a mapping of names, found nothing$"),
+        ],
+    ),
     "two kinds of targets and no splits": (
         "name: my\ncorpus:\n  train: {source: my.en, target: my.de, references: my.de}\n" + TEACHER,
         [("corpus.train", 3, "give target"), ("corpus", 2, "give valid")],
