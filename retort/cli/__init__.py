@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add(commands)
     for one in commands.choices.values():
-        one.set_defaults(parser=one)
+        one.set_defaults(parser=one, advice=one.get_default("advice") or "")
     return arguments
 
 
@@ -45,7 +45,7 @@ def main() -> None:
         args, unknown = parser().parse_known_args()
         if unknown:
             # with the usage of its command
-            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{args.advice}")
         args.call(args)
     except RetortError as error:
         _fail(str(error))

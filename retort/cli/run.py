@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     # which argparse takes for required
     more.required = False
-    command.set_defaults(call=run)
+    command.set_defaults(call=run, advice="; a configuration goes before targets and flags")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -63,4 +63,4 @@ def test_a_flag_before_the_configuration_shows_the_order(started, capsys: pytest
     assert end.value.code == 2
     told = capsys.readouterr().err
     assert told.startswith("usage: retort run CONFIGURATION [CONFIGURATION ...] [TARGET ...]")
-    assert "unrecognized arguments: -n" in told
+    assert "unrecognized arguments: -n; a configuration goes before targets and flags" in told
