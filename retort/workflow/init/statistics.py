@@ -245,7 +245,10 @@ def sides_of(paths: Sequence[Path]) -> dict[str, Any]:
         sides = [{"location": location, "column": column} for column in (0, 1)]
     else:
         only = f" (only {fields[0]!r})" if fields else ""
-        advice = "give a second file with the translations"
+        advice = (
+            "give a second file with the translations; a text without any needs a teacher "
+            "(docs/teachers.md#text-without-references)"
+        )
         if location.lower().endswith(".csv"):
             advice = "CSV is not read: write it as tab-separated text, or as JSON lines"
         elif fields:

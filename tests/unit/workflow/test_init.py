@@ -371,6 +371,7 @@ def test_a_first_line_with_an_empty_side_hides_no_tab() -> None:
         (("my.en", "few.de"), "300 pairs with 7 different targets cannot be split"),
         (("nothing.en",), "nothing.en: no such file"),
         (("my.en",), "no line of the first 100 has a tab or two texts in a JSON object; expected"),
+        (("my.en",), "a text without any needs a teacher (docs/teachers.md#text-without-references)"),
         (("short.en", "short.de"), "1 pairs, 0 of them repeated and 0 with an empty side, are too few"),
         (("my.en", "short.de"), "300 lines and short.de has 1"),
         (("my.en", "my.en", "my.en"), "3 files; expected two"),
