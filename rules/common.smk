@@ -36,7 +36,7 @@ from retort.teachers.base import secret_of
 from retort.workflow.call import Call, keys_given
 from retort.workflow.code import CodeRecords
 from retort.workflow.contents import Contents, given_files
-from retort.workflow.lock import RunLock, check_place, lock_of
+from retort.workflow.lock import RunLock, check_place, lock_of, stop_file_of
 from retort.workflow.modules import Modules
 from retort.workflow.options import Options
 from retort.workflow.plan import Plan
@@ -191,7 +191,7 @@ else:
     python_path = f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; "
 package_path = f"export PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}; "
 # Jobs end themselves when this process is killed, or asks them to stop: retort/workflow/watchdog.py.
-STOP_FILE = Path(".snakemake").resolve() / f"{run_config.name}.stop"
+STOP_FILE = stop_file_of(run_config.name, Path().resolve())
 parent = f"export {VARIABLE}=$PPID; export {STOP_VARIABLE}={shlex.quote(str(STOP_FILE))}; "
 shell.prefix(f"set -euo pipefail; {python_path}{package_path}{parent}".replace("{", "{{").replace("}", "}}"))
 

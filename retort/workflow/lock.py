@@ -19,6 +19,11 @@ def lock_of(name: str, base: Path) -> Path:
     return base / ".snakemake" / f"{name}.run-lock"
 
 
+def stop_file_of(name: str, base: Path) -> Path:
+    """The file that is there from when the run ``name`` was interrupted until it is started again."""
+    return base / ".snakemake" / f"{name}.stop"
+
+
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock in this file."""
     try:

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from retort.data.durations import UNITS
 from retort.data.files import read_text, write_json
 from retort.errors import RetortError
+from retort.workflow.lock import stop_file_of
 
 NAME = "progress.json"
 TAIL_BYTES = 20_000
@@ -162,9 +163,10 @@ class Snapshot:
 
 def snapshot(progress: Progress, base: Path, run: Path, alive: bool, now: float | None = None) -> Snapshot:
     """Where the jobs stand. ``base``: the working directory of the run, which paths are relative to. ``alive``: whether
-    it is under way; otherwise what has begun and not ended has failed."""
+    it is under way; otherwise what has begun and not ended was interrupted with it, or has failed."""
     now = time.time() if now is None else now
-    seen = [_standing(job, base, progress.started, alive=alive, now=now) for job in progress.jobs]
+    begun: State = "running" if alive else "interrupted" if stop_file_of(run.name, base).exists() else "failed"
+    seen = [_standing(job, base, progress.started, begun=begun, now=now) for job in progress.jobs]
     known = Speeds(seen, base / run)
     return Snapshot([known.estimated(standing) for standing in seen], max(1, progress.parallel))
 
@@ -213,7 +215,7 @@ class Speeds:
         return statistics.median(self.rules[job.rule])
 
 
-def _standing(job: Job, base: Path, started: float, alive: bool, now: float) -> Standing:
+def _standing(job: Job, base: Path, started: float, begun: State, now: float) -> Standing:
     # the benchmark is written last, and stays where an output is temporary
     made = [job.benchmark] if job.benchmark else job.outputs
     if made and min(_written(base / path) for path in made) >= started - EARLIER:
@@ -223,7 +225,7 @@ def _standing(job: Job, base: Path, started: float, alive: bool, now: float) -> 
         return Standing(job, "waiting", 0.0, left=0.0)
     text = tail(log)
     began = _first_time(log) or written
-    state: State = "running" if alive and not FAILED.search(text) else "failed"
+    state = "failed" if FAILED.search(text) else begun
     if INTERRUPTED.search(text):
         state = "interrupted"
     last = now if state == "running" else written

@@ -18,7 +18,7 @@ import pytest
 
 from retort.errors import RetortError
 from retort.workflow import progress_view, status
-from retort.workflow.lock import RunLock, is_held, lock_of
+from retort.workflow.lock import RunLock, is_held, lock_of, stop_file_of
 from retort.workflow.progress import Job, Progress, keep_done, snapshot
 from retort.workflow.progress_view import LiveView
 
@@ -104,6 +104,20 @@ def test_a_job_that_wrote_an_error_has_failed(base: Path) -> None:
     assert seen(base).standings[1].state == "failed"
     frame = progress_view.framed("Do train", base / RUN / "logs/train.log")
     assert "failed: Do train" in frame[0] and frame[-2] == "| error: train_system: no text"
+
+
+def test_a_job_that_ended_with_its_interrupted_run_has_not_failed(base: Path) -> None:
+    assert seen(base, alive=False).standings[1].state == "failed"
+    stopped(base)
+    assert [seen(base, alive).standings[1].state for alive in (True, False)] == ["running", "interrupted"]
+    write(base, "logs/train.log", f"{LOG}error: train_system: no text\n", NOW + 61)
+    assert seen(base, alive=False).standings[1].state == "failed"
+
+
+def stopped(base: Path) -> None:
+    """As after a signal to the workflow."""
+    stop_file_of(RUN.name, base).parent.mkdir()
+    stop_file_of(RUN.name, base).touch()
 
 
 @pytest.mark.parametrize("end", ["train_system: interrupted after update 60; its state is saved", INTERRUPTED])
@@ -280,6 +294,24 @@ def test_without_a_terminal_there_is_one_line_per_event(handler: Any) -> None:
     say(handler, event=LogEvent.JOB_FINISHED, job_id=7)
     assert say(handler, at_the_end, logging.ERROR) == f"{at_the_end}\n", "a second attempt ended well"
     assert say(handler, "the verdict", retort_text=True) == "the verdict\n"
+
+
+def test_an_interrupted_run_says_how_it_goes_on(handler: Any) -> None:
+    from snakemake_interface_logger_plugins.common import LogEvent
+
+    handler.on_terminal = False
+    say(handler, retort_run=str(RUN))
+    stopped(Path())
+    Path("quiet.log").write_text("update 1/2\n")
+    facts: dict[str, Any] = {"jobid": 7, "rule_msg": None, "rule_name": "score"}
+    assert say(handler, event=LogEvent.JOB_ERROR, log=["quiet.log"], **facts) == "interrupted: score\n"
+    assert "--- failed: score (failed.log)" in framed_failure(handler)
+    command = (
+        "RuleException:\nCalledProcessError in file 'a.smk', line 1:\nCommand 'x' returned non-zero exit status 143."
+    )
+    assert say(handler, command, logging.ERROR) == ""
+    end = "WorkflowError:\nAt least one job did not complete successfully."
+    assert say(handler, end, logging.ERROR) == "interrupted: the same command goes on\n"
 
 
 def test_a_target_that_nothing_makes_is_named_with_the_stages(handler: Any) -> None:

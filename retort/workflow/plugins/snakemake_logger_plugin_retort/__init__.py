@@ -19,12 +19,14 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from retort.config.problems import nearest
 from retort.errors import RetortError
-from retort.workflow.progress import Job, Progress, Snapshot, snapshot
+from retort.workflow.lock import stop_file_of
+from retort.workflow.progress import FAILED, Job, Progress, Snapshot, snapshot, tail
 from retort.workflow.progress_view import LiveView, framed, summary, telling, view
 
 SECONDS_BETWEEN_VIEWS = 1.0
 NOTHING = "Nothing to be done"
 EXITING = "Exiting because a job execution failed"
+NOT_ALL = "WorkflowError:\nAt least one job did not complete successfully."
 FAILED_COMMAND = re.compile(r"RuleException:\nCalledProcessError in .*'.*' ([^']+)\.\s*", re.DOTALL)
 """With the whole command, which fills a screen, and then how it ended. The job's log comes after it."""
 INTERRUPTED = re.compile(r"died with <Signals\.SIG(TERM|INT)\b.*")
@@ -81,12 +83,19 @@ class LogHandler(LogHandlerBase):
             # Snakemake gives no message with an error
             title = self.failed[facts["jobid"]] = self.titles.get(facts["jobid"]) or facts["rule_name"]
             logs = telling([Path(log) for log in facts["log"]])
-            self.live.write("\n".join(line for log in logs for line in framed(title, log)))
+            if self._is_interrupted() and not any(FAILED.search(tail(log)) for log in logs):
+                self.live.write(f"interrupted: {title}")
+            else:
+                self.live.write("\n".join(line for log in logs for line in framed(title, log)))
         elif TEXT in facts:
             self.ended.set()
             self.live.write(record.getMessage())
         elif record.getMessage().startswith(EXITING) and self.failed:
             self.live.write(f"failed: {'; '.join(self.failed.values())}. retort status {self.run} shows their logs.")
+        elif self._is_interrupted() and FAILED_COMMAND.fullmatch(record.getMessage()):
+            pass  # its log, if it says anything, is shown
+        elif self._is_interrupted() and record.getMessage().startswith(NOT_ALL):
+            self.live.write("interrupted: the same command goes on")
         elif end := FAILED_COMMAND.fullmatch(record.getMessage()):
             more = "; the same command goes on from it" if INTERRUPTED.fullmatch(end[1]) else ""
             self.live.write(f"a job {end[1]}{more}")
@@ -120,6 +129,10 @@ class LogHandler(LogHandlerBase):
                 )
             )
             self.progress.write(self.run)
+
+    def _is_interrupted(self) -> bool:
+        """Whether the run was interrupted."""
+        return self.run is not None and stop_file_of(self.run.name, Path()).exists()
 
     def _say(self, text: str) -> None:
         """One line of an event, where there is no view."""
