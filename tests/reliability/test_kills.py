@@ -49,8 +49,15 @@ def nothing_goes_on() -> Iterator[None]:
 
 
 def launch(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a process in a group of its own."""
-    STARTED.append(subprocess.Popen([sys.executable, *command], start_new_session=True, **options))
+    """Start a process in a group of its own. It can be interrupted, though the tests may run in a script's background,
+    where that is ignored."""
+
+    def interruptible() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    STARTED.append(
+        subprocess.Popen([sys.executable, *command], start_new_session=True, preexec_fn=interruptible, **options)
+    )
     return STARTED[-1]
 
 
