@@ -625,6 +625,7 @@ def test_a_size_holds_every_character() -> None:
     assert possible_vocabulary(lines, 8)[0] == possible_vocabulary(lines, 320)[0] == 307
 
 
+@pytest.mark.slow
 def test_words_that_are_cut_cost_no_updates() -> None:
     statistics = Statistics()
     for number in range(1000):
