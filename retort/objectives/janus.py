@@ -67,7 +67,7 @@ def janus_loss(model: JanusModel, batch: Batch, options: Janus, masked_bt: Tenso
             "divergence": joint.divergence / masked,
         },
         counts=dict.fromkeys(("auxiliary", "parallel", "divergence"), masked),
-        # without smoothing, as in validation, which asks for them
+        # for validation, where labels are not smoothed: the first is the mean over all tokens
         summands=((of_tokens, None), (joint.total - of_tokens, masked)),
     )
     return loss.plus(options.length_weight * length, batch.weights.sum(), {"length": length.detach()})

@@ -321,13 +321,15 @@ def lines(found: Verdict | None, report: str | Path) -> list[str]:
     if found is None:
         return [MISSING, f"report: {report}"]
     reference = found.reference
-    result = [f"{name(reference.key)}: {reference.value:.1f} {found.metric} on {found.test_set}; {cost(reference)}"]
+    judge = found.original or reference
+    quality = f"{name(judge.key)}: {judge.value:.1f} {found.metric} on {found.test_set}"
     if found.original:
-        quality = f"{found.original.value:.1f} {found.metric} on {found.test_set}"
         result = [
-            f"{name(found.original.key)}: {quality}; not timed, so speed-ups are over {name(reference.key)}",
+            f"{quality}; not timed, so speed-ups are over {name(reference.key)}",
             f"{advantage(reference, found)}; {cost(reference)}",
         ]
+    else:
+        result = [f"{quality}; {cost(reference)}"]
     result += [f"{advantage(system, found)}; {cost(system)}" for system in found.shown]
     if not found.best and found.winner:
         known = "no system is faster; " if found.winner.speedup else ""

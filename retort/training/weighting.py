@@ -278,7 +278,7 @@ def quantile_at(paced: SelfPaced, progress: float) -> float:
 
 
 def last_values(window: list[float], values_b: Tensor, size: int) -> list[float]:
-    """The window with these values appended but for those that are not numbers, cut to the last ``size``."""
+    """The window with these values appended, without NaN, cut to the last ``size``."""
     return [*window, *values_b[~values_b.isnan()].tolist()][-size:]
 
 
@@ -294,7 +294,7 @@ def weights_within(values_b: Tensor, window: list[float], share: float, kind: st
 
 
 def weights_of_easiest(values_b: Tensor, count: float, kind: str) -> Tensor:
-    """Self-paced weights [b]: the bound lies above the ``count`` lowest values, rounded, and above 1 at least."""
+    """Self-paced weights [b]: the bound lies above the ``count`` lowest values, rounded; at least one is below it."""
     kept = min(max(round(count), 1), len(values_b))
     order_b = values_b.argsort(stable=True)
     bound = float(values_b[order_b[kept]]) if kept < len(values_b) else float("inf")
