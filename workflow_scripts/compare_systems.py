@@ -10,7 +10,7 @@ from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import COMPARISON
 from retort.evaluation.comparison import compare
-from retort.evaluation.quality import signed
+from retort.evaluation.quality import with_teachers_named
 from retort.evaluation.runs import runs_of
 from retort.workflow.scripting import run_script, section
 
@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> None:
         tokenizer=args.evaluation.tokenizer,
         learned=args.learned,
     )
-    rows = signed(table.to_pylist(), args.tests)
+    rows = with_teachers_named(table.to_pylist(), args.tests)
     runs = runs_of([args.baseline, *args.translations, *(path for pair in pairs for path in pair)])
     facts = provenance(
         baseline=str(runs[args.baseline]),

@@ -14,7 +14,7 @@ from retort.data.provenance import file_digest, provenance
 from retort.data.tables import EXPOSURE
 from retort.errors import RetortError
 from retort.evaluation.exposure import exposure
-from retort.evaluation.quality import read_tests, signed
+from retort.evaluation.quality import read_tests, with_teachers_named
 from retort.models.checkpoint import load_checkpoint, load_teacher, weights_digest
 from retort.training.device import describe_device, prepare_device
 from retort.workflow.arguments import count, seed, threads
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> None:
         tests={path.name: file_digest(path) for path in args.tests},
         device=describe_device(device),
     )
-    write_table(args.output, EXPOSURE, data=EXPOSURE.of_rows(signed(rows, args.tests)), provenance=facts)
+    write_table(args.output, EXPOSURE, data=EXPOSURE.of_rows(with_teachers_named(rows, args.tests)), provenance=facts)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from retort.errors import RetortError
 from retort.evaluation.diagnostics import diagnostics, right_translations
 from retort.evaluation.learned import SegmentScores
 from retort.evaluation.metrics import Score
-from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests, signed
+from retort.evaluation.quality import Pairs, quality, read_pairs, read_tests, with_teachers_named
 from retort.evaluation.runs import run_of_translations
 from retort.workflow.scripting import run_script, section
 
@@ -55,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
         tests={path.name: file_digest(path) for path in args.tests},
         learned=[file_digest(path) for path in args.learned],
     )
-    write_table(args.output, SCORES, data=SCORES.of_rows(signed(rows, args.tests)), provenance=facts)
+    write_table(args.output, SCORES, data=SCORES.of_rows(with_teachers_named(rows, args.tests)), provenance=facts)
 
 
 def _learned_scores(paths: Sequence[Path], run: Run, parts: Mapping[str, Pairs]) -> dict[str, list[Score]]:

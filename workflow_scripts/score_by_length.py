@@ -10,7 +10,7 @@ from retort.data.parquet import write_table
 from retort.data.provenance import file_digest, provenance
 from retort.data.tables import LENGTHS
 from retort.evaluation.lengths import scores_by_length
-from retort.evaluation.quality import read_pairs, read_tests, signed
+from retort.evaluation.quality import read_pairs, read_tests, with_teachers_named
 from retort.evaluation.runs import runs_of
 from retort.workflow.scripting import run_script, section
 
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
         translations={str(run): file_digest(path) for path, run in runs.items()},
         tests={path.name: file_digest(path) for path in args.tests},
     )
-    write_table(args.output, LENGTHS, data=LENGTHS.of_rows(signed(rows, args.tests)), provenance=facts)
+    write_table(args.output, LENGTHS, data=LENGTHS.of_rows(with_teachers_named(rows, args.tests)), provenance=facts)
 
 
 if __name__ == "__main__":

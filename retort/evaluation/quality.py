@@ -107,7 +107,7 @@ def quality(pairs: Pairs, metrics: Iterable[str], tokenizer: str = AUTO) -> list
     return [score(metric, pairs.hypotheses, references=pairs.references, tokenizer=tokenizer) for metric in metrics]
 
 
-def signed(rows: Iterable[dict[str, Any]], tests: Iterable[Path]) -> list[dict[str, Any]]:
+def with_teachers_named(rows: Iterable[dict[str, Any]], tests: Iterable[Path]) -> list[dict[str, Any]]:
     """Rows of scores, by test set; their signatures name the teacher where a test set has its outputs as references."""
     teachers = {test_set_of(path): read_provenance(path).get("references") for path in tests}
     notes = {name: f"|references:outputs of {teacher}" if teacher else "" for name, teacher in teachers.items()}
