@@ -128,6 +128,7 @@ def test_a_line_out_for_a_line_in(retort, expected, tmp_path, name, piped):
     assert all(bool(expected(line)) == bool(line.strip()) for line in lines)
 
 
+@pytest.mark.slow
 def test_lines_longer_than_a_read_stay_whole(retort, expected, tmp_path):
     texts = [f"ü{'abcdefg'[i % 7]} " * (i % 5 * 2 + 2) for i in range(3000)]
     path = tmp_path / "input.txt"

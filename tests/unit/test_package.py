@@ -26,6 +26,8 @@ from retort import config
 from retort.search import native
 from tests.unit.fakes_export import exported
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", *sorted(path.name for path in ROOT.glob("requirements*.txt")))
 NAME = f"retort_distill-{retort.__version__}"
@@ -60,7 +62,6 @@ def metadata(wheel):
         return message_from_bytes(content.read(f"{NAME}.dist-info/METADATA"))
 
 
-@pytest.mark.slow
 def test_a_wheel_has_all_modules_and_files(wheel):
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
@@ -127,7 +128,6 @@ print(retort.__version__, [name for name in heavy if find_spec(name)])
 """
 
 
-@pytest.mark.slow
 def test_a_deployment_pulls_neither_torch_nor_snakemake_nor_pandas(deployment):
     assert run(deployment, "-c", ABSENT).stdout == f"{retort.__version__} []\n"
 
@@ -138,7 +138,6 @@ def systems(tmp_path_factory):
     return exported(tmp_path_factory.mktemp("systems"), **{objective.name: objective for objective in objectives})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "search", "options"),
     [

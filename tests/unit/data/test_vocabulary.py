@@ -116,6 +116,7 @@ def test_errors_while_reading_the_corpus_are_not_lost(tmp_path, joint):
         train_vocabulary(tmp_path / "train.parquet", config.Vocabulary(joint=joint), 1, tmp_path / "v")
 
 
+@pytest.mark.slow
 def test_long_texts_and_those_with_a_sign_of_sentencepiece_are_learnt_from(corpus, tmp_path):
     rows = [
         ("the house\u2585Ω", "das Haus"),

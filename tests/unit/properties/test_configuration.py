@@ -47,6 +47,7 @@ def test_any_sections_are_accepted_or_refused(sections):
     accepted({**BASE, **sections})
 
 
+@pytest.mark.slow
 @few
 @given(st.sampled_from(SECTIONS), st.data())
 def test_any_value_of_any_key_is_accepted_or_refused(section, data):

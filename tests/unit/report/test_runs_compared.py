@@ -47,6 +47,7 @@ def change(path: Path, table: Table, rows: Change, **facts: Any) -> None:
     write_table(path, table, pa.Table.from_pylist(data, schema=table.schema), {**provenance, **facts})
 
 
+@pytest.mark.slow
 def test_systems_of_both_runs_are_in_one_table_and_figure(runs: tuple[Path, Path]) -> None:
     compared = compare_runs(runs)
     assert {(row.run, row.key[0]) for row in compared.rows} == {

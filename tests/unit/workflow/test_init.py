@@ -103,6 +103,7 @@ def test_minutes_are_whole_ones(updates: int, said: str, monkeypatch: pytest.Mon
     assert said in estimate.cost_line(decisions)
 
 
+@pytest.mark.slow
 def test_updates_of_long_lines_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[Batch] = []
 
@@ -142,6 +143,7 @@ def test_every_preset_loads_and_longer_ones_cost_more(preset: Preset) -> None:
     assert model_of(decisions).d_model == config.model.d_model
 
 
+@pytest.mark.slow
 def test_more_text_gets_more_of_everything() -> None:
     small, large = different_pairs(1000), different_pairs(20_001, " and more" * 8)
     few, many = (decide(statistics, preset_named("usual")) for statistics in (small, large))
