@@ -25,8 +25,8 @@ rule train_teacher:
         script=script("train_system"),
         code=code("train_system", modules.training),
         contents=contents_of(plan.training_files),
-        # Saving more or less often must not train again: Snakemake does not track a parameter that takes the output as an
-        # argument. What decides the result is the next one.
+        # Saving more or less often, or another bound, must not train again: Snakemake does not track a parameter that
+        # takes the output as an argument. What decides the result is the next one.
         system=lambda wildcards, output: options.system(wildcards.system),
         deciding=of_job(options.deciding),
         data=of_job(options.data),

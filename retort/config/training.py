@@ -10,8 +10,8 @@ from retort.config.base import BelowOne, Name, Section, ShareOf
 from retort.config.metrics import ValidationMetric, metric_named
 from retort.config.tokenizers import Tokenizer
 
-CHANGES_NO_WEIGHT = {"checkpoint_minutes"}
-"""Keys of ``Training`` that decide nothing of what is trained."""
+CHANGES_NO_WEIGHT = {"checkpoint_minutes", "max_untrained"}
+"""Keys of ``Training`` on which no weight of a training that ends well depends."""
 WARNED = 0.05
 """Share of a text that trains nothing, above which there is a warning."""
 

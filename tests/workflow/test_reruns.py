@@ -124,6 +124,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], set[str]]] = {
         {f"score {run}/{search}" for run, search in SEARCH.items()} | {"compare_systems"} | REPORT | CONFIG,
     ),
     "minutes between saves of a training": (lambda c: c["training"].update(checkpoint_minutes=9), REPORT | CONFIG),
+    "how much of a text may train nothing": (lambda c: c["training"].update(max_untrained=0.99), REPORT | CONFIG),
     "one student's training": (
         lambda c: c["students"]["vanilla-raw"].update(training={"learning_rate": 0.5}),
         from_training(VANILLA) | CONFIG,

@@ -82,6 +82,7 @@ def test_a_state_belongs_to_all_that_decides_a_training(tables, begun, monkeypat
 
     own = key(FEW)
     assert key(changed(FEW, "training", checkpoint_minutes=0.5)) == own, "how often it is saved decides nothing"
+    assert key(changed(FEW, "training", max_untrained=0.9)) == own, "a bound changes no weight"
     others = [
         key(changed(FEW, "training", learning_rate=0.02)),
         key(changed(FEW, "training", precision="bfloat16")),

@@ -699,11 +699,12 @@ def test_the_longest_training_starts_first() -> None:
     assert sorted("vcds", key=plan.training_cost) == ["s", "v", "c", "d"] and plan.training_cost("s") > 1
 
 
-def test_how_often_a_training_saves_is_given_to_it_and_decides_nothing() -> None:
-    often, seldom = (Options(planned({"training": {"checkpoint_minutes": minutes}})) for minutes in (1, 30))
-    assert often.system("teacher") != seldom.system("teacher")
-    assert often.deciding("teacher") == seldom.deciding("teacher")
-    assert often.deciding("teacher") != Options(planned({"training": {"warmup": 7}})).deciding("teacher")
+@pytest.mark.parametrize("key", ["checkpoint_minutes", "max_untrained"])
+def test_what_changes_no_weight_is_given_to_a_training_and_decides_nothing(key: str) -> None:
+    low, high = (Options(planned({"training": {key: value}})) for value in (0.1, 0.9))
+    assert low.system("teacher") != high.system("teacher")
+    assert low.deciding("teacher") == high.deciding("teacher")
+    assert low.deciding("teacher") != Options(planned({"training": {"warmup": 7}})).deciding("teacher")
 
 
 def test_the_files_of_a_learned_metric_are_those_of_its_command(tmp_path: Path) -> None:
