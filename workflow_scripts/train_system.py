@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from retort.config import CHANGES_NO_WEIGHT, Data, System
+from retort.config import Data, System
 from retort.data.provenance import provenance, value_digest
 from retort.data.vocabulary import Vocabulary
 from retort.errors import NotFinite, RetortError
@@ -126,7 +126,7 @@ def identify(
     args: argparse.Namespace, inputs: dict[str, str], modules: set[str], dtype: str, device_type: str
 ) -> Identity:
     """The identity of a training that reads these inputs and imports these modules by their names."""
-    settings = args.system.model_dump(mode="json", exclude={"training": CHANGES_NO_WEIGHT})
+    settings = args.system.model_dump(mode="json", exclude=args.system.changes_no_weight)
     code = code_digest([Path(__file__)], extra=sorted(modules))
     facts = {"seed": args.seed, "data": args.data, "inputs": inputs, "code": code}
     # systems may train alike, and differ in later searches only: each has a state of its own, which moves with the run
@@ -142,7 +142,7 @@ def save(args: argparse.Namespace, trainer: Trainer, result: Result, identity: I
     facts = provenance(**identity.facts, device=device, precision=identity.dtype, settings=value_digest(settings))
     write_log(args.output / "training.parquet", result.rows, facts)
     description = {
-        "objective": settings["objective"],
+        "objective": args.system.objective.model_dump(mode="json"),
         "model": settings["model"],
         "search": first_search(args.system).model_dump(mode="json"),
         "data": args.data,

@@ -58,11 +58,10 @@ from retort.config.search import (
     SearchSection,
 )
 from retort.config.systems import PRETRAINED, Data, System
-from retort.config.training import CHANGES_NO_WEIGHT, Training
+from retort.config.training import Training
 from retort.config.tuning import Grid
 
 __all__ = [
-    "CHANGES_NO_WEIGHT",
     "CORPORA",
     "DIAGNOSTICS",
     "EXTERNAL",

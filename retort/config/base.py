@@ -119,6 +119,12 @@ class Section(BaseModel):
         """The one value that the key can have, such as the ``kind`` that selects the section."""
         return str(get_args(cls.model_fields[key].annotation)[0])
 
+    @classmethod
+    def marked(cls, mark: type) -> list[str]:
+        """Keys that have such a mark in their annotation."""
+        fields = cls.model_fields.items()
+        return [key for key, field in fields if any(isinstance(own, mark) for own in field.metadata)]
+
     @property
     def idle(self) -> dict[str, str]:
         """Keys that are set and have no effect beside the others of this section, with the reason."""
@@ -133,6 +139,10 @@ class Section(BaseModel):
 
 class ShapesWeights:
     """Marks a key that the weights of a model depend on, in the key's annotation."""
+
+
+class ChangesNoWeight:
+    """Marks a key on which no weight of a training that ends well depends, in the key's annotation."""
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]

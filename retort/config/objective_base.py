@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
-from pydantic.fields import FieldInfo
 
-from retort.config.base import Section, ShapesWeights, ShortForm
+from retort.config.base import ChangesNoWeight, Section, ShapesWeights, ShortForm
 from retort.config.search import (
     SEARCHES,
     Argmax,
@@ -26,10 +25,6 @@ from retort.config.search import (
 
 BY_NAME = ShortForm("name")
 """An objective without options is written as its name."""
-
-
-def _shapes_weights(field: FieldInfo) -> bool:
-    return any(isinstance(mark, ShapesWeights) for mark in field.metadata)
 
 
 @dataclass(frozen=True)
@@ -123,8 +118,7 @@ class ObjectiveSection(Section):
     @property
     def weight_options(self) -> dict[str, object]:
         """Keys that the model's weights depend on, with their values."""
-        marked = [name for name, field in type(self).model_fields.items() if _shapes_weights(field)]
-        return {name: getattr(self, name) for name in marked}
+        return {key: getattr(self, key) for key in self.marked(ShapesWeights)}
 
     @property
     def prepared_updates(self) -> int:
@@ -218,7 +212,7 @@ class PretrainingObjective(ObjectiveSection):
 
     shorter_spans: ClassVar[str]
     """How to have shorter spans, where the model does not learn to use its encoder."""
-    least_encoder_gap: float = Field(0.2, ge=0, le=1_000_000)
+    least_encoder_gap: Annotated[float, ChangesNoWeight()] = Field(0.2, ge=0, le=1_000_000)
     """Nats per token by which the loss must rise where the encoder reads another text instead. Each validation logs
     this encoder_gap. A training in which it has stayed below until the middle of its updates has not learnt to use its
     encoder, and stops with an error; 0 lets it go on."""

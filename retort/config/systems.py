@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from retort.config.base import FilePath, Name, Section, Seeds
+from retort.config.base import ChangesNoWeight, FilePath, Name, Section, Seeds
 from retort.config.corpus import Texts
 from retort.config.mixing import DataMixture, SelfPaced
 from retort.config.model import Model
@@ -114,6 +114,12 @@ class System(Section):
     def grid(self, name: str) -> Grid:
         """A search as it is written, and the values of ``tune``."""
         return Grid(search=self.searches[name], values=self.tune.get(name, {}))
+
+    @property
+    def changes_no_weight(self) -> dict[str, set[str]]:
+        """Keys on which no weight of a training that ends well depends, by section."""
+        sections = {name: section for name, section in self if isinstance(section, Section)}
+        return {name: set(section.marked(ChangesNoWeight)) for name, section in sections.items()}
 
     def unshareable(self, processes: int) -> str:
         """Why so many processes cannot train it together; empty if they can."""

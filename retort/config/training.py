@@ -6,12 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retort.config.base import BelowOne, Name, Section, ShareOf
+from retort.config.base import BelowOne, ChangesNoWeight, Name, Section, ShareOf
 from retort.config.metrics import ValidationMetric, metric_named
 from retort.config.tokenizers import Tokenizer
 
-CHANGES_NO_WEIGHT = {"checkpoint_minutes", "max_untrained"}
-"""Keys of ``Training`` on which no weight of a training that ends well depends."""
 WARNED = 0.05
 """Share of a text that trains nothing, above which there is a warning."""
 
@@ -63,13 +61,13 @@ class Training(Section):
     long_pairs: Literal["drop", "refuse"] = "drop"
     """Pairs with a side of more tokens than model.max_length allows. drop: they are left out of training and
     validation, and counted. refuse: they are an error."""
-    max_untrained: float = Field(0.5, ge=0, le=1)
+    max_untrained: Annotated[float, ChangesNoWeight()] = Field(0.5, ge=0, le=1)
     """A training with a larger share of pairs, or of target tokens, that train nothing ends with an error: pairs longer
     than the model at once; targets that do not fit into the slots, and tokens that an objective leaves out, at the
     first validation after they were counted. Above a twentieth there is a warning. Objectives that leave out tokens on
     purpose allow more of them: axe a fifth without a warning, oaxe nine tenths. The run's own value, in the section
     training, also bounds the teacher's outputs that are empty or cut at the length limit. 1: never an error."""
-    checkpoint_minutes: float = Field(5.0, gt=0, le=10_000_000)
+    checkpoint_minutes: Annotated[float, ChangesNoWeight()] = Field(5.0, gt=0, le=10_000_000)
     """Minutes between saves of the training state."""
     warm_start: Name = "none"
     """What the weights start from. none: random ones. teacher_encoder: the teacher's embeddings and encoder; its layers

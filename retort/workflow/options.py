@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import reduce
 from typing import Any
 
-from retort.config import CHANGES_NO_WEIGHT, EXTERNAL, Beam, em_student
+from retort.config import EXTERNAL, Beam, em_student
 from retort.config.base import Section
 from retort.config.external import JUDGING
 from retort.data.runs import Run
@@ -228,18 +228,17 @@ class Options:
         section = self.config.external_teacher
         return as_json(section.model_dump(mode="json", include=set(JUDGING)) if section else None)
 
-    def system(self, system: str, left_out: Collection[str] = ()) -> str:
+    def system(self, system: str, left_out: Mapping[str, set[str]] | None = None) -> str:
         """What a training is given: not its name, and of its searches only the first one, which validates."""
         section = self.config.trained[system]
         excluded: dict[str, bool | set[str]] = dict.fromkeys(("seeds", "checkpoint", "searches", "tune"), True)
-        excluded["training"] = set(left_out)
-        value = section.model_dump(mode="json", exclude=excluded)
+        value = section.model_dump(mode="json", exclude=excluded | dict(left_out or {}))
         search = section.searches[self.plan.first_search(system)].model_dump(mode="json")
         return as_json({**value, "searches": {"validation": search}})
 
     def deciding(self, system: str) -> str:
         """Of that, what a training's result depends on."""
-        return self.system(system, left_out=CHANGES_NO_WEIGHT)
+        return self.system(system, left_out=self.config.trained[system].changes_no_weight)
 
     def decoding_search(self, system: str, seed: int, search: str) -> str:
         """What the tests are decoded with: a search of a system, or the file of its tuned form."""

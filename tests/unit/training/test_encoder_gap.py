@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,9 @@ from retort.models.base import EncoderDecoder
 from retort.objectives.base import Step, load_objective
 from retort.training.validation import Validator, unused_encoder
 from tests.unit.fakes_models import batch, sentences
+from tests.unit.fakes_runs import TEACHER, call, changed, make_tables
 from tests.unit.fakes_training import OBJECTIVES, sequences, small_model, trainer
+from workflow_scripts import train_system
 
 PRETRAINING = [BartJanus(name="bart_janus"), BangPretraining(name="bang_pretraining", span_block=4, mask_ratio=0.5)]
 TEXTS = sentences([5, 7, 6, 7], seed=2)
@@ -105,3 +108,16 @@ def test_the_loop_logs_the_gap_and_ends(tmp_path: Path, monkeypatch: pytest.Monk
         stopped.run(None)
     logged = [row for row in stopped.progress.rows if row[2] == "encoder_gap"]
     assert [row[0] for row in logged] == [2, 4]
+
+
+def test_a_training_that_stopped_goes_on_without_the_bound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = make_tables(tmp_path)
+    often = changed(TEACHER, "training", max_updates=8, validate_every=2, decode_sentences=0, checkpoint_minutes=1e-9)
+    bounded = {**often, "objective": {"name": "bart_janus", "least_encoder_gap": 50}, "data": "monolingual"}
+    with pytest.raises(SystemExit):
+        call(train_system, *tables.training(bounded, tmp_path / "output", tmp_path / "state"))
+    assert "least_encoder_gap: 0 goes on" in capsys.readouterr().err
+    tables.train(changed(bounded, "objective", least_encoder_gap=0), tmp_path / "output")
+    assert "going on from update 3" in capsys.readouterr().err
+    description = json.loads((tmp_path / "output/model.json").read_text())
+    assert (description["updates"], description["objective"]["least_encoder_gap"]) == (8, 0)

@@ -707,6 +707,14 @@ def test_what_changes_no_weight_is_given_to_a_training_and_decides_nothing(key: 
     assert low.deciding("teacher") != Options(planned({"training": {"warmup": 7}})).deciding("teacher")
 
 
+def test_the_least_encoder_gap_is_given_to_a_pretraining_and_decides_nothing() -> None:
+    objectives = ({"name": "bart_janus", "least_encoder_gap": gap} for gap in (0.2, 0))
+    sections = ({"system": {"objective": objective}} for objective in objectives)
+    low, none = (Options(planned({"vocabulary": {"joint": True}, "pretraining": section})) for section in sections)
+    assert low.system("pretrained") != none.system("pretrained")
+    assert low.deciding("pretrained") == none.deciding("pretrained")
+
+
 def test_the_files_of_a_learned_metric_are_those_of_its_command(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text("print()")
     command = ["python", str(tmp_path / "worker.py"), "--model", "comet"]
