@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from retort.config import EXTERNAL, PRETRAINED, Beam, Config, em_iteration, em_student, em_teacher
+from retort.config import EXTERNAL, PRETRAINED, Beam, Config, NgramSearch, em_iteration, em_student, em_teacher
 from retort.config.files import local_files
 from retort.data.runs import Run
 from retort.filenames import table_name
@@ -238,8 +238,10 @@ class Plan:
             files["agreement"] = self.layout.agreement(evaluator)
         if labels := self.stored_labels(system):
             files["labels"] = labels
-        if system in self.config.systems and (tables := self.ngrams.files_of(system, self.first_search(system))):
-            files["ngrams"] = tables[0]
+        # tuned forms may use a counted table; the search as it is written, which validates, has at most a given one
+        validating = self.config.trained[system].searches[self.first_search(system)]
+        if isinstance(validating, NgramSearch) and validating.table:
+            files["ngrams"] = validating.table
         return files
 
     def training_text(self, system: str, seed: int) -> str:

@@ -381,6 +381,14 @@ def test_a_search_may_need_a_table_of_n_grams() -> None:
     assert unclean.ngrams.held_out(texts) == []
 
 
+def test_a_training_reads_no_table_that_only_tuned_forms_of_its_first_search_use() -> None:
+    beam = {"kind": "ctc_beam", "lm_weight": 0, "ngrams": {"data": "distilled"}}
+    student = {"objective": {"name": "ctc"}, "searches": {"beam": beam}, "tune": {"beam": {"lm_weight": [0.2, 0.4]}}}
+    plan = planned({"students": {"c": student}})
+    assert "ngrams" not in plan.training_files("c", 1)
+    assert plan.ngrams.files_of("c", "beam") == [f"{R}/ngrams/distilled.order4.most20000000.ngrams"]
+
+
 def test_texts_are_files_where_they_are_local(tmp_path: Path) -> None:
     pair = {"source": [{"location": "a"}], "target": [{"location": "https://x.org/b"}]}
     corpus = {"kind": "text", "train": pair, "valid": VALID, "tests": {"one": pair}, "mirror": None}
