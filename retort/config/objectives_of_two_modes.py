@@ -92,6 +92,11 @@ class Bang(TokenDistillation):
     def left_to_right(self) -> bool:
         return self.nar_ratio == 0
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's distribution is a target; it labels the parallel mode's slots alone."""
+        return super().needs_teacher and not self.left_to_right
+
     @classmethod
     def default_searches(cls, options: Mapping[str, Any]) -> dict[str, SearchSection]:
         """Those of the modes that are trained, in blocks as large as these."""

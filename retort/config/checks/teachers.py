@@ -35,7 +35,7 @@ def teacher_checks(sections: Sections) -> Iterator[Problem]:
     elif given and not given.objective.learns_left_to_right:
         found = f"{teacher.checkpoint} was trained in parallel alone, and the teacher decodes from left to right"
         yield Problem("teacher.checkpoint", f"{found}; give one with nar_ratio below 1")
-    if isinstance(objective, Bang) and objective.needs_teacher:
+    if isinstance(objective, Bang) and objective.teacher_weight:
         yield Problem("teacher.objective.teacher_weight", "the teacher has no teacher; use 0")
     if teacher.model.family == "gru":
         yield Problem("teacher.model.family", "the teacher must be a Transformer; give the students their own family")

@@ -89,6 +89,7 @@ def test_a_teacher_labels_the_slots_of_the_parallel_mode():
     untaught = bang.compute(model, pairs, left, step)
     assert untaught.parts["taught"] == 0 and torch.equal(untaught.total, bang.compute(model, pairs, left, STEP).total)
     assert "taught" not in bang.compute(model.eval(), pairs, options, step).parts
+    assert options.needs_teacher and not left.needs_teacher
 
 
 @pytest.mark.parametrize(("changes", "size"), [({"nar_ratio": 0}, 1), ({"block": 3}, 3), ({}, 7)])
