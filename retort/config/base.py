@@ -126,9 +126,14 @@ class Section(BaseModel):
         return [key for key, field in fields if any(isinstance(own, mark) for own in field.metadata)]
 
     @property
-    def idle(self) -> dict[str, str]:
-        """Keys that are set and have no effect beside the others of this section, with the reason."""
+    def without_effect(self) -> dict[str, str]:
+        """Keys that have no effect beside the others of this section, with the reason."""
         return {}
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """Those of them that are set."""
+        return {key: reason for key, reason in self.without_effect.items() if key in self.changed}
 
     @property
     def changed(self) -> list[str]:

@@ -401,9 +401,9 @@ class Vocabulary(Section):
     """At most this many texts are read to train it."""
 
     @property
-    def idle(self) -> dict[str, str]:
+    def without_effect(self) -> dict[str, str]:
         reason = "nothing is made of it, as vocabulary.path gives a vocabulary that is used as it is"
-        return {key: reason for key in self.changed if key != "path"} if self.path else {}
+        return {key: reason for key in type(self).model_fields if key != "path"} if self.path else {}
 
     @field_validator("symbols")
     @classmethod

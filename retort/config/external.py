@@ -105,9 +105,8 @@ class Filters(Section):
     refusals and chatter of language models."""
 
     @property
-    def idle(self) -> dict[str, str]:
-        counted = self.scripts or "script_share" not in self.changed
-        return {} if counted else {"script_share": "it is a share of the letters of scripts, and none is named"}
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.scripts else {"script_share": "it is a share of the letters of scripts, and none is named"}
 
 
 class ExternalSection(Section):

@@ -71,9 +71,8 @@ class SelfPaced(Section):
     """The control: random numbers are the criterion, so that as many samples wait, but any."""
 
     @property
-    def idle(self) -> dict[str, str]:
-        used = self.among == "window" or "window" not in self.changed
-        return {} if used else {"window": f"it is of among: window, found among: {self.among}"}
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.among == "window" else {"window": f"it is of among: window, found among: {self.among}"}
 
     @model_validator(mode="after")
     def _fits(self) -> SelfPaced:

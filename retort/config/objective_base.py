@@ -190,6 +190,11 @@ class TokenDistillation(ObjectiveSection):
     all of it."""
 
     @property
+    def without_effect(self) -> dict[str, str]:
+        reason = "it is of the teacher's distribution, and teacher_weight is 0"
+        return {} if self.teacher_weight else {"teacher_top_k": reason}
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether the teacher's distribution is a target."""
         return self.teacher_weight > 0

@@ -38,6 +38,10 @@ class Mixture(Section):
     least: Probability = 0.0
     """Lower bound of the share at every update. A student that cannot end its outputs yet learns little from them."""
 
+    @property
+    def without_effect(self) -> dict[str, str]:
+        return {"share": "reverse_sigmoid goes from 1 to 0"} if self.schedule == "reverse_sigmoid" else {}
+
     @model_validator(mode="after")
     def _fits(self) -> Mixture:
         if self.schedule == "exponential" and self.share == 0:
@@ -62,9 +66,8 @@ class Rollout(Section):
     asked to stop, or is out of time, ends after the last of them."""
 
     @property
-    def idle(self) -> dict[str, str]:
-        used = self.kind == "sample" or "top_k" not in self.changed
-        return {} if used else {"top_k": f"it is of kind: sample, found kind: {self.kind}"}
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.kind == "sample" else {"top_k": f"it is of kind: sample, found kind: {self.kind}"}
 
 
 class Imitation(ObjectiveSection):
@@ -104,6 +107,13 @@ class Imitation(ObjectiveSection):
         if self.labels != "full" and self.temperature != 1:
             raise ValueError(f"labels: {self.labels} have no temperature; use labels: full, or leave it at 1")
         return self
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        found = {} if self.mixes else {"rollout": "nothing is decoded, as beta keeps the data's prefixes throughout"}
+        if self.labels == "hard":
+            return {**found, "top_k": "it is of the teacher's distribution, and labels: hard have none"}
+        return {**found, "label_smoothing": f"it is of labels: hard, found labels: {self.labels}"}
 
     @property
     def mixes(self) -> bool:

@@ -93,6 +93,12 @@ class Bang(TokenDistillation):
         return self.nar_ratio == 0
 
     @property
+    def without_effect(self) -> dict[str, str]:
+        reason = "it is of the parallel mode, which nar_ratio: 0 does not train"
+        parallel = ("block", "teacher_weight", "teacher_top_k") if self.left_to_right else ()
+        return super().without_effect | dict.fromkeys(parallel, reason)
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether the teacher's distribution is a target; it labels the parallel mode's slots alone."""
         return super().needs_teacher and not self.left_to_right

@@ -77,6 +77,17 @@ class Beam(SearchSection):
 Deduplication = Literal["none", "remove", "odd"]
 
 
+def _of_odd(deduplicate: Deduplication) -> dict[str, str]:
+    """The key without effect where repeats are not decoded by odd."""
+    reason = f"it is of deduplicate: odd, found deduplicate: {deduplicate}"
+    return {} if deduplicate == "odd" else {"repeat_penalty": reason}
+
+
+def _of_lengths(length_beam: int) -> dict[str, str]:
+    """The key without effect where one length is tried."""
+    return {} if length_beam > 1 else {"length_weight": "lengths compete where length_beam is above 1, and it is 1"}
+
+
 class Argmax(SearchSection):
     """One pass over the predicted length, best token at each position."""
 
@@ -92,6 +103,10 @@ class Argmax(SearchSection):
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
     length_weight: float = Field(0.0, ge=0, le=1000)
     """Weight of log p(length), added to the mean log-probability where lengths compete."""
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        return _of_odd(self.deduplicate) | _of_lengths(self.length_beam)
 
 
 class LengthParallel(SearchSection):
@@ -114,6 +129,11 @@ class LengthParallel(SearchSection):
     """alpha of ((5 + length) / 6) ** alpha, which divides the teacher's log-probability; the length counts eos."""
     length_weight: float = Field(0.0, ge=0, le=1000)
     """Weight of log p(length), added to the model's own mean log-probability where lengths compete."""
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        key, chooses = ("length_weight", "the teacher") if self.rescore else ("length_penalty", "the model itself")
+        return _of_odd(self.deduplicate) | {key: f"{chooses} chooses, as rescore is {str(self.rescore).lower()}"}
 
     @property
     def needs_teacher(self) -> bool:
@@ -140,6 +160,10 @@ class MaskPredict(SearchSection):
     """Lengths tried, the most probable ones; the best mean log-probability wins."""
     length_weight: float = Field(0.0, ge=0, le=1000)
     """Weight of log p(length), added to the mean log-probability where lengths compete."""
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        return _of_lengths(self.length_beam)
 
 
 class Blocks(SearchSection):
@@ -178,6 +202,10 @@ class DagPath(SearchSection):
     """What the next vertex is chosen by. greedy: its transition. lookahead: its transition and its best token."""
     beta: float = Field(1.0, ge=0, le=100)
     """Weight of the log-probability of that token in lookahead."""
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        return {} if self.method == "lookahead" else {"beta": f"it is of method: lookahead, found {self.method}"}
 
 
 class JointViterbi(SearchSection):

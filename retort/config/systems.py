@@ -116,6 +116,16 @@ class System(Section):
         return Grid(search=self.searches[name], values=self.tune.get(name, {}))
 
     @property
+    def idle(self) -> dict[str, str]:
+        """Keys of its searches that are set and that none of the forms that are tried uses, with the reason."""
+        return {
+            f"searches.{name}.{key}": reason
+            for name, search in self.searches.items()
+            for key, reason in search.idle.items()
+            if all(key in form.without_effect for form in self.tried_searches(name))
+        }
+
+    @property
     def changes_no_weight(self) -> dict[str, set[str]]:
         """Keys on which no weight of a training that ends well depends, by section."""
         sections = {name: section for name, section in self if isinstance(section, Section)}

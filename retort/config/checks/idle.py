@@ -9,6 +9,7 @@ from retort.config.base import Section
 from retort.config.corpus import TextCorpus
 from retort.config.problems import Problem
 from retort.config.run import Config, resolve
+from retort.config.search import SearchSection
 from retort.config.systems import PRETRAINED
 
 
@@ -28,7 +29,10 @@ def idle_keys(config: Config) -> Iterator[Problem]:
 
 
 def _within(section: Any, path: str = "") -> Iterator[Problem]:
-    """What sections say of their own keys, section by section."""
+    """What sections say of their own keys, section by section; systems, which know the tuned forms, say it of their
+    searches."""
+    if isinstance(section, SearchSection):
+        return
     if isinstance(section, Section):
         yield from (Problem(path + key, reason) for key, reason in section.idle.items())
     if isinstance(section, Section | dict):

@@ -308,6 +308,56 @@ IDLE: dict[str, tuple[str, list[str]]] = {
         MADE_UP + "students: {a: {objective: {name: imitation, rollout: {top_k: 9}}}}\n",
         ["students.a.objective.rollout.top_k: it is of kind: sample, found kind: greedy"],
     ),
+    "options of a mode or a teacher that an objective does without": (
+        MADE_UP
+        + "students:\n"
+        + "  v: {objective: {name: vanilla, teacher_top_k: 4}}\n"
+        + "  b: {objective: {name: bang, nar_ratio: 0, block: 4, teacher_weight: 1}}\n"
+        + "  used: {objective: {name: bang, nar_ratio: 0.5, block: 4, teacher_weight: 1, teacher_top_k: 4}}\n",
+        [
+            "students.v.objective.teacher_top_k: it is of the teacher's distribution, and teacher_weight is 0",
+            "students.b.objective.block: it is of the parallel mode, which nar_ratio: 0 does not train",
+            "students.b.objective.teacher_weight: it is of the parallel mode",
+        ],
+    ),
+    "options of other labels and prefixes": (
+        MADE_UP
+        + "students:\n"
+        + "  full: {objective: {name: imitation, label_smoothing: 0.3,\n"
+        + "    beta: {schedule: reverse_sigmoid, share: 0.4}}}\n"
+        + "  hard: {objective: {name: imitation, labels: hard, top_k: 4, label_smoothing: 0, rollout: {updates: 4},\n"
+        + "    beta: {schedule: constant, share: 1}}}\n",
+        [
+            "students.full.objective.label_smoothing: it is of labels: hard, found labels: full",
+            "students.full.objective.beta.share: reverse_sigmoid goes from 1 to 0",
+            "students.hard.objective.rollout: nothing is decoded, as beta keeps the data's prefixes throughout",
+            "students.hard.objective.top_k: it is of the teacher's distribution, and labels: hard have none",
+        ],
+    ),
+    "options of other ways to search": (
+        MADE_UP
+        + "students:\n"
+        + "  v: {objective: vanilla, searches: {a: {kind: argmax, repeat_penalty: 0.3, length_weight: 2},\n"
+        + "    own: {kind: length_parallel, rescore: false, length_penalty: 0.3, length_weight: 2},\n"
+        + "    taught: {kind: length_parallel, repeat_penalty: 1, length_penalty: 0.3, length_weight: 2}}}\n"
+        + "  c: {objective: cmlm, searches: {a: {kind: mask_predict, length_beam: 1, length_weight: 2},\n"
+        + "    used: {kind: mask_predict, length_weight: 2}}}\n"
+        + "  d: {objective: dag, searches: {a: {kind: dag_path, method: greedy, beta: 2},\n"
+        + "    used: {kind: dag_path, beta: 2}}}\n",
+        [
+            "students.v.searches.a.repeat_penalty: it is of deduplicate: odd, found deduplicate: none",
+            "students.v.searches.a.length_weight: lengths compete where length_beam is above 1, and it is 1",
+            "students.v.searches.own.length_penalty: the model itself chooses, as rescore is false",
+            "students.v.searches.taught.length_weight: the teacher chooses, as rescore is true",
+            "students.c.searches.a.length_weight: lengths compete",
+            "students.d.searches.a.beta: it is of method: lookahead, found greedy",
+        ],
+    ),
+    "what a tuned form of a search uses": (
+        MADE_UP + "students: {v: {objective: vanilla, searches: {a: {kind: argmax, length_weight: 2}},\n"
+        "  tune: {a: {length_beam: [1, 3]}}}}\n",
+        [],
+    ),
     "nothing": (MADE_UP + "students: {a: {objective: imitation, data: distilled, self_paced: null}}\n", []),
 }
 
