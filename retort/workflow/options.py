@@ -279,7 +279,7 @@ class Options:
         return as_json(section)
 
     def timed_systems(self) -> str:
-        """The systems to time, each with its first seed and all its searches."""
+        """The systems to time, each with one seed and all its searches."""
         return as_json([self._timed(run) for run in self.plan.timed_runs()])
 
     def _timed(self, run: Run) -> dict[str, Any]:

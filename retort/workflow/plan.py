@@ -280,8 +280,16 @@ class Plan:
         return [path for run in self.timed_runs() for path in self.tuned_files(run.system, run.seed, run.search)]
 
     def timed_runs(self) -> list[Run]:
-        """What is timed: each system with its first seed and all its searches."""
-        return [run for run in self.decodings() if run.seed == self.first_run(run.system).seed]
+        """What is timed: one seed of each system, with all its searches."""
+        timed = self._timed_seeds()
+        return [run for run in self.decodings() if run.seed == timed[run.system]]
+
+    def _timed_seeds(self) -> dict[str, int]:
+        """The first seed of each system that runs: guards may end the EM loop for its first seed alone."""
+        seeds: dict[str, int] = {}
+        for run in self.runs():
+            seeds.setdefault(run.system, run.seed)
+        return seeds
 
     def multimodality_files(self, system: str, seed: int) -> dict[str, str]:
         """A parallel system, and pairs of its training text that it has not seen."""
@@ -307,8 +315,8 @@ class Plan:
         return self._checkpoint_files(self.runs(systems))
 
     def timed_checkpoints(self) -> list[str]:
-        """The same of the first seed of every system: seeds of one configuration take the same time."""
-        return self._checkpoint_files(run for run in self.runs() if run == self.first_run(run.system))
+        """The same of the timed seed of every system: seeds of one configuration take the same time."""
+        return self._checkpoint_files(Run(*timed) for timed in self._timed_seeds().items())
 
     def shortlist_text(self) -> list[str]:
         """Encoded training text that shortlists are made from; none where none are timed, or where it has no targets

@@ -615,6 +615,13 @@ def test_every_search_of_a_first_seed_is_timed() -> None:
     assert timed[2]["search"] == json.loads(options.search("v", "own"))
 
 
+def test_an_iteration_that_only_a_later_seed_reaches_is_timed_with_that_seed() -> None:
+    plan = planned(EM, ended(2, 1))
+    timed = {run.system: run.seed for run in plan.timed_runs()}
+    assert timed == {"teacher": 3, "em1": 1, "em2-teacher": 2, "em2": 2, "em3-teacher": 2, "em3": 2}
+    assert set(checkpoint(f"{R}/systems/em2/seed2")) < set(plan.timed_checkpoints())
+
+
 def test_a_tuned_search_is_timed_with_what_was_chosen_for_the_seed_that_is_timed() -> None:
     student = {**VANILLA, "searches": RESCORED, "tune": {"own": {"length_beam": [1, 3]}}, "seeds": [4, 5]}
     plan = planned({"students": {"v": student}})
