@@ -49,8 +49,8 @@ class Readings:
     baseline: str
     by_clock: bool
     """Whether a log has no processor time."""
-    updates: Reading
-    seconds: Reading
+    updates: Reading | None
+    seconds: Reading | None
 
 
 def readings(inputs: Inputs) -> list[Readings]:
@@ -70,20 +70,24 @@ def readings(inputs: Inputs) -> list[Readings]:
     return result
 
 
-def reading(pairs: Iterable[Pair], budget: Budget, sign: int) -> Reading:
-    """The best scores of both trainings up to the budget of the one that ended earlier; ``sign`` -1: lowest is best."""
+def reading(pairs: Iterable[Pair], budget: Budget, sign: int) -> Reading | None:
+    """The best scores of both trainings up to the budget of the one that ended earlier; ``sign`` -1: lowest is best.
+
+    A pair of which one was not validated by then is left out; None where no other is left.
+    """
     budgets, own, differences = [], [], []
     others: dict[Run, list[float]] = {}
     for *pair, baseline in pairs:
         limit = min(getattr(validations[-1], budget) for validations in pair)
-        first = max(getattr(validations[0], budget) for validations in pair)
-        # of one that was not validated by then, its first validation counts
-        limit = max(limit, first)
+        if any(getattr(validations[0], budget) > limit for validations in pair):
+            continue
         score, other = (sign * max(sign * v.score for v in vs if getattr(v, budget) <= limit) for vs in pair)
         budgets.append(limit)
         own.append(score)
         differences.append(score - other)
         others.setdefault(baseline, []).append(other)
+    if not budgets:
+        return None
     distinct = [fmean(scores) for scores in others.values()]
     return Reading(spread(budgets), spread(own), baseline=spread(distinct), difference=spread(differences))
 

@@ -9,7 +9,7 @@ import pytest
 from retort.config.load import load_config
 from retort.data.runs import Run
 from retort.evaluation.significance import spread
-from retort.report.budgets import Validation, reading, readings
+from retort.report.budgets import Reading, Readings, Validation, reading, readings
 from retort.report.inputs import Inputs
 
 
@@ -34,6 +34,12 @@ def inputs(logs: dict[Run, list[dict[str, Any]]], **evaluation: Any) -> Inputs:
     return Inputs(config=config, baseline="teacher/seed1/beam5", logs=logs)
 
 
+def at_equal(found: Readings) -> tuple[Reading, Reading]:
+    """Its readings at equal updates and at equal time, which must be there."""
+    assert found.updates and found.seconds
+    return found.updates, found.seconds
+
+
 def test_a_method_that_costs_three_times_as_much_is_read_at_a_third_of_its_updates() -> None:
     logs = {
         Run("teacher", 1): log([10, 20, 30, 31, 32, 33]),
@@ -41,9 +47,10 @@ def test_a_method_that_costs_three_times_as_much_is_read_at_a_third_of_its_updat
     }
     (found,) = readings(inputs(logs))
     assert (found.system, found.baseline, found.by_clock) == ("slow", "teacher", False)
-    assert (found.updates.budget.mean, found.updates.own.mean, found.updates.baseline.mean) == (60, 35, 33)
-    assert found.updates.difference.mean == pytest.approx(2)
-    assert (found.seconds.budget.mean, found.seconds.own.mean, found.seconds.baseline.mean) == (60, 5, 33)
+    updates, seconds = at_equal(found)
+    assert (updates.budget.mean, updates.own.mean, updates.baseline.mean) == (60, 35, 33)
+    assert updates.difference.mean == pytest.approx(2)
+    assert (seconds.budget.mean, seconds.own.mean, seconds.baseline.mean) == (60, 5, 33)
 
 
 def test_baselines_are_those_of_the_configuration_and_of_the_same_seed() -> None:
@@ -53,21 +60,33 @@ def test_baselines_are_those_of_the_configuration_and_of_the_same_seed() -> None
     }  # fmt: skip
     found = {(r.system, r.baseline): r for r in readings(inputs(logs, baselines={"b": ["a", "teacher"]}))}
     assert set(found) == {("a", "teacher"), ("b", "a"), ("b", "teacher")}
-    assert found["b", "a"].updates.own.mean == pytest.approx((20 + 33 + 40) / 3)
-    assert found["b", "a"].updates.difference.mean == pytest.approx((0 + 3 + 20) / 3), "seed 3 meets seed 1"
-    assert found["b", "a"].updates.baseline == spread([20, 30]), "seed 1 counts once"
-    assert (found["b", "teacher"].updates.baseline.n, found["b", "teacher"].updates.own.n) == (1, 3)
+    updates, _ = at_equal(found["b", "a"])
+    assert updates.own.mean == pytest.approx((20 + 33 + 40) / 3)
+    assert updates.difference.mean == pytest.approx((0 + 3 + 20) / 3), "seed 3 meets seed 1"
+    assert updates.baseline == spread([20, 30]), "seed 1 counts once"
+    updates, _ = at_equal(found["b", "teacher"])
+    assert (updates.baseline.n, updates.own.n) == (1, 3)
 
 
 def test_where_a_log_has_no_processor_time_the_clock_is_named() -> None:
     logs = {Run("teacher", 1): log([10, 20]), Run("a", 1): log([30, 31], processor=False)}
     (found,) = readings(inputs(logs))
-    assert found.by_clock and found.seconds.budget.mean == 20
-    assert found.seconds.own.mean == 30
+    _, seconds = at_equal(found)
+    assert found.by_clock and seconds.budget.mean == 20
+    assert seconds.own.mean == 30
 
 
-def test_lower_is_better_for_some_metrics_and_a_late_first_validation_counts() -> None:
+def test_lower_is_better_for_some_metrics() -> None:
+    both = [Validation(10, 1, 5.0), Validation(20, 2, 4.0), Validation(30, 3, 4.5)]
+    found = reading([(both[:2], both[:1], Run("b", 1))], "updates", -1)
+    assert found and (found.own.mean, found.baseline.mean, found.budget.mean) == (5.0, 5.0, 10)
+    found = reading([(both, both, Run("b", 1))], "updates", -1)
+    assert found and found.own.mean == 4.0
+
+
+def test_a_training_that_was_not_validated_by_then_is_not_compared() -> None:
     early, late = [Validation(10, 1, 5.0), Validation(20, 2, 4.0)], [Validation(40, 9, 3.0)]
-    found = reading([(late, early, Run("b", 1))], "seconds", -1)
-    assert (found.own.mean, found.baseline.mean, found.budget.mean) == (3.0, 4.0, 9)
-    assert reading([(early, early, Run("b", 1))], "updates", -1).own.mean == 4.0
+    pairs = [(late, early, Run("b", 1)), (early, late, Run("b", 2))]
+    assert reading(pairs, "seconds", -1) is reading(pairs, "updates", -1) is None
+    found = reading([*pairs, (early, early, Run("b", 3))], "seconds", -1)
+    assert found and (found.own.mean, found.budget.mean, found.budget.n) == (4.0, 2, 1)
