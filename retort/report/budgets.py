@@ -54,13 +54,14 @@ class Readings:
 
 
 def readings(inputs: Inputs) -> list[Readings]:
-    """Of each system with logs and each of its baselines, in the config's order."""
+    """Of each system with logs and each of its baselines, in the config's order: that of all where none but other
+    searches of the same system is named."""
     common = inputs.baseline.partition("/")[0]
     result = []
     for system in sorted({run.system for run in inputs.logs}, key=inputs.order):
-        named = inputs.config.evaluation.baselines.get(system) or [common]
-        names = [named] if isinstance(named, str) else named
-        for baseline in dict.fromkeys(name.partition("/")[0] for name in names):
+        named = inputs.config.evaluation.baselines.get(system, [])
+        names = [name.partition("/")[0] for name in ([named] if isinstance(named, str) else named)]
+        for baseline in dict.fromkeys([name for name in names if name != system] or [common]):
             if baseline != system and (pairs := list(_pairs(inputs, system, baseline))):
                 sign = inputs.leading_sign
                 runs = [run for run in inputs.logs if run.system in (system, baseline)]

@@ -68,6 +68,12 @@ def test_baselines_are_those_of_the_configuration_and_of_the_same_seed() -> None
     assert (updates.baseline.n, updates.own.n) == (1, 3)
 
 
+def test_a_system_that_is_compared_with_its_own_search_alone_has_the_baseline_of_all() -> None:
+    logs = {Run("teacher", 1): log([10]), Run("a", 1): log([20])}
+    (found,) = readings(inputs(logs, baselines={"a": "a/beam5"}))
+    assert (found.system, found.baseline) == ("a", "teacher")
+
+
 def test_where_a_log_has_no_processor_time_the_clock_is_named() -> None:
     logs = {Run("teacher", 1): log([10, 20]), Run("a", 1): log([30, 31], processor=False)}
     (found,) = readings(inputs(logs))
