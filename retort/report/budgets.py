@@ -95,8 +95,9 @@ def reading(pairs: Iterable[Pair], budget: Budget, sign: int) -> Reading | None:
 
 def _pairs(inputs: Inputs, system: str, baseline: str) -> Iterable[Pair]:
     """Validations of both, seed by seed; a baseline that lacks a seed takes part with its first one."""
-    theirs = sorted(run for run in inputs.logs if run.system == baseline)
-    for run in sorted(run for run in inputs.logs if run.system == system):
+    runs = inputs.runs_in_order(inputs.logs)
+    theirs = [run for run in runs if run.system == baseline]
+    for run in [run for run in runs if run.system == system]:
         same = [other for other in theirs if other.seed == run.seed] or theirs
         if same:
             own, other = _validations(inputs, run), _validations(inputs, same[0])

@@ -155,7 +155,7 @@ def mixed_training(inputs: Inputs) -> bytes | None:
         plain_style(axes)
         axes.set_xlabel("updates")
         axes.set_ylabel(label)
-    first = {run.system: run for run in sorted(inputs.logs, key=lambda run: -run.seed)}
+    first = {run.system: run for run in reversed(inputs.runs_in_order(inputs.logs))}
     for index, system in enumerate(systems):
         log, colour = inputs.logs[first[system]], COLOURS[index % len(COLOURS)]
         for axes, split, name in ((left, "train", "kept"), (right, "valid", "loss")):

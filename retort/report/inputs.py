@@ -198,12 +198,17 @@ class Inputs:
         )
 
     def rows_in_order(self, rows: Iterable[Row]) -> list[Row]:
-        """Rows with a system, perhaps a search, and a seed, in the order of ``order``."""
-        return sorted(rows, key=lambda row: (*self.order(row["system"], row.get("search", "")), row["seed"]))
+        """Rows with a system, perhaps a search, and a seed, in the order of ``runs_in_order``."""
+        return sorted(rows, key=lambda row: self._run_order(Run(row["system"], row["seed"], row.get("search", ""))))
 
     def runs_in_order(self, runs: Iterable[Run]) -> list[Run]:
-        """The same of runs."""
-        return sorted(runs, key=lambda run: (*self.order(run.system, run.search), run.seed))
+        """Runs in the order of ``order`` and of the config's seeds: a system's first seed comes first."""
+        return sorted(runs, key=self._run_order)
+
+    def _run_order(self, run: Run) -> tuple[Any, ...]:
+        seeds = self.config.seeds_of(run.system) if run.system in [EXTERNAL, *self.systems] else []
+        place = seeds.index(run.seed) if run.seed in seeds else len(seeds)
+        return *self.order(run.system, run.search), place, run.seed
 
     @property
     def training_data(self) -> dict[str, str]:

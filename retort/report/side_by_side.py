@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +13,6 @@ from markupsafe import Markup
 from retort.config.tokenizers import tokenizer_named
 from retort.data.parquet import read_table
 from retort.data.references import references_of
-from retort.data.runs import Run
 from retort.data.tables import CORPUS
 from retort.evaluation.tokenizers import chosen_tokenizer
 from retort.report.inputs import Inputs, best_outputs
@@ -88,8 +86,8 @@ def marked(first: Sequence[str], second: Sequence[str], space: str = " ") -> tup
 
 def _outputs(inputs: Inputs, key: Key) -> dict[int, str]:
     """The outputs of the first seed on the sampled test set, by id."""
-    files: dict[Run, Path] = {run: path for run, path in inputs.translated.items() if (run.system, run.search) == key}
-    if not files:
+    runs = inputs.runs_in_order(run for run in inputs.translated if (run.system, run.search) == key)
+    if not runs:
         return {}
-    data = best_outputs(files[min(files, key=lambda run: run.seed)], inputs.samples_of)
+    data = best_outputs(inputs.translated[runs[0]], inputs.samples_of)
     return dict(zip(data["id"].to_pylist(), data["text"].to_pylist(), strict=True))

@@ -26,10 +26,11 @@ def log(scores: list[float], every: int = 10, cost: float = 1.0, processor: bool
     return rows
 
 
-def inputs(logs: dict[Run, list[dict[str, Any]]], **evaluation: Any) -> Inputs:
+def inputs(logs: dict[Run, list[dict[str, Any]]], teacher_seeds: list[int] | None = None, **evaluation: Any) -> Inputs:
     objective = {"objective": {"name": "autoregressive"}}
     students = {run.system: objective for run in logs if run.system != "teacher"}
-    raw = {"name": "r", "corpus": {"kind": "generated"}, "teacher": objective, "students": students}
+    raw = {"name": "r", "corpus": {"kind": "generated"}, "students": students}
+    raw["teacher"] = {**objective, "seeds": teacher_seeds}
     config = load_config({**raw, "evaluation": evaluation})
     return Inputs(config=config, baseline="teacher/seed1/beam5", logs=logs)
 
@@ -72,6 +73,12 @@ def test_a_system_that_is_compared_with_its_own_search_alone_has_the_baseline_of
     logs = {Run("teacher", 1): log([10]), Run("a", 1): log([20])}
     (found,) = readings(inputs(logs, baselines={"a": "a/beam5"}))
     assert (found.system, found.baseline) == ("a", "teacher")
+
+
+def test_a_baseline_that_lacks_a_seed_takes_part_with_the_first_one_of_the_configuration() -> None:
+    logs = {Run("teacher", 1): log([10]), Run("teacher", 3): log([30]), Run("a", 2): log([20])}
+    (found,) = readings(inputs(logs, teacher_seeds=[3, 1]))
+    assert at_equal(found)[0].difference.mean == pytest.approx(-10)
 
 
 def test_where_a_log_has_no_processor_time_the_clock_is_named() -> None:

@@ -55,6 +55,15 @@ def test_what_differs_most_comes_first_and_equal_outputs_are_counted(inputs: Inp
     assert few and few.pairs == found.pairs[:2]
 
 
+def test_the_first_seed_is_that_of_the_configuration(tmp_path: Path) -> None:
+    arguments = run_on_disk(tmp_path, ["teacher", "ctc"], seeds=(3, 1), sentences=8)
+    inputs = read_inputs(Paths(**{**arguments, "checkpoints": []}))
+    assert {run.seed for run in inputs.sampled.values()} == {3}
+    both = ("teacher", "beam5"), ("ctc", "collapse")
+    of_first = {run: path for run, path in inputs.translated.items() if run.seed == 3}
+    assert side_by_side(inputs, *both) == side_by_side(replace(inputs, translated=of_first), *both) is not None
+
+
 def test_without_outputs_there_is_none(inputs: Inputs) -> None:
     assert side_by_side(inputs, ("teacher", "beam5"), ("absent", "collapse")) is None
 
