@@ -137,7 +137,8 @@ class Latency(Section):
     """Latency and throughput over real test sentences."""
 
     sentences: int = Field(100, ge=1, le=1_000_000_000)
-    """Test sentences timed at batch size 1 (and at least two batches of each other size)."""
+    """Test sentences timed at batch size 1; of each other size as many, rounded up to whole batches, and at least two
+    batches."""
     batch_sizes: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field([1, 8, 64], min_length=1)
     """Batch sizes of the sweep."""
     warmup: int = Field(5, ge=1, le=1_000_000)

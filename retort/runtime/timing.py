@@ -105,8 +105,9 @@ def _turns(batches: Sequence[list[str]], length: int) -> Iterator[list[tuple[int
 
 
 def test_batches(texts: Sequence[str], size: int, sentences: int) -> list[list[str]]:
-    """Consecutive non-empty test sentences in batches of ``size``: ``sentences`` of them, and at least two batches
-    where there are as many sentences. A last batch that would be smaller is left out if there is another."""
+    """Consecutive non-empty test sentences in batches of ``size``: ``sentences`` of them, rounded up to whole batches,
+    and at least two batches, where there are as many sentences. A smaller batch at the end of the test set is left out
+    if there is another."""
     texts = [text for text in texts if text.strip()]
     count = min(len(texts), max(sentences, 2 * size))
     batches = [list(texts[start : start + size]) for start in range(0, count, size)]

@@ -74,6 +74,7 @@ def test_batches_are_whole_and_skip_empty_sentences():
     assert batches_of(["a", "", " ", "b", "c"], 1, 3) == [["a"], ["b"], ["c"]]
     assert batches_of(TEXTS, 4, 10) == [TEXTS[:4], TEXTS[4:8]]
     assert batches_of(TEXTS, 3, 1) == [TEXTS[:3], TEXTS[3:6]], "two batches at least"
+    assert batches_of(TEXTS, 3, 7) == [TEXTS[:3], TEXTS[3:6], TEXTS[6:9]], "rounded up"
     assert batches_of(TEXTS[:3], 8, 100) == [TEXTS[:3]], "a lone batch may be smaller"
 
 
