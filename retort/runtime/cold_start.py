@@ -79,7 +79,10 @@ def _run(directory: Path, request: str) -> tuple[float, dict[str, Any]]:
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     # files, so that nobody waits for a full or broken pipe
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as given, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as given,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+    ):
         given.write(request)
         given.seek(0)
         start = time.perf_counter()
@@ -88,7 +91,8 @@ def _run(directory: Path, request: str) -> tuple[float, dict[str, Any]]:
             stdin=given,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            # outputs are of any script, whatever the locale
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"},
             text=True,
             encoding="utf-8",
         ) as process:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +40,18 @@ def test_a_process_that_fails_says_why(bundle, tmp_path):
         cold_start(bundle, ["abcd"], runs=1, search={"kind": "beam"})
     with pytest.raises(RetortError, match="there is no line with text"):
         cold_start(bundle, ["", "  "], runs=1)
+
+
+def test_outputs_and_errors_are_of_any_script_whatever_the_locale(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr("retort.runtime.cold_start.first_line", SimpleNamespace(__name__="answer"))
+    figures = '{"processor_seconds": 0.1, "peak_bytes": null}'
+    (tmp_path / "answer.py").write_text(f"print('語 Straße')\nprint('{figures}')\n")
+    assert cold_start(tmp_path, ["abcd"], runs=1).cold_start_processor_seconds == 0.1
+    (tmp_path / "answer.py").write_text("raise SystemExit('語 Straße')\n")
+    with pytest.raises(RetortError, match="ended with status 1: 語 Straße"):
+        cold_start(tmp_path, ["abcd"], runs=1)
 
 
 @pytest.mark.parametrize(
