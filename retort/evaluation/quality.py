@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retort.config.tokenizers import AUTO
-from retort.data.ids import check_ids, check_unique
+from retort.data.ids import SHOWN, check_ids, check_unique
 from retort.data.parquet import read_provenance, read_table
 from retort.data.references import references_of
 from retort.data.tables import CORPUS, TRANSLATIONS
@@ -42,7 +42,7 @@ class Pairs:
 def read_tests(paths: Iterable[Path | str]) -> dict[str, pa.Table]:
     """Read test sets, named by their files: ``test.<name>.parquet``.
 
-    Raises RetortError on other file names, an empty test set, and a repeated name or id.
+    Raises RetortError on other file names, an empty test set, a repeated name or id, and a source without a reference.
     """
     tests: dict[str, pa.Table] = {}
     for path in map(Path, paths):
@@ -53,6 +53,12 @@ def read_tests(paths: Iterable[Path | str]) -> dict[str, pa.Table]:
         if not data.num_rows:
             raise RetortError(f"{path}: an empty test set; expected at least one pair")
         check_unique(data["id"].to_numpy(), path, "run the stage that wrote the file again")
+        without = data.filter(pc.equal(pc.list_value_length(data["references"]), 0))["id"].to_pylist()
+        if without:
+            raise RetortError(
+                f"{path}: {len(without)} of {data.num_rows} sources have no reference, such as those with the ids "
+                f"{without[:SHOWN]}; expected one or more of each: add them, or leave these sources out"
+            )
         tests[name] = data
     if not tests:
         raise RetortError("no test set given; expected at least one file test.<test set>.parquet")

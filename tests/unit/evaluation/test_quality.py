@@ -57,6 +57,12 @@ def test_wrong_names_and_empty_test_sets_are_refused(tmp_path: Path):
         read_tests([])
 
 
+def test_sources_without_a_reference_are_refused_with_file_count_and_ids(tmp_path: Path):
+    path = corpus(tmp_path / "test.test.parquet", ["a", [], ["b", "c"], []])
+    with pytest.raises(RetortError, match=r"test.test.parquet: 2 of 4 sources have no reference.* \[1, 3\];"):
+        read_tests([path])
+
+
 def test_diagnostics_count_what_they_say(tmp_path: Path):
     # 4 + 3 + 0 + 2 tokens; adjacent repeats: "a a a" has 2, "b b" across two outputs has none.
     hypotheses = ["a a a b", "b c ...", "", "c c"]
