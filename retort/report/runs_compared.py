@@ -36,6 +36,7 @@ class Compared:
     run: str
     key: Key
     scores: dict[str, Spread]
+    """Means over seeds."""
     latency: Latency | None
     megabytes: float | None
 
@@ -187,11 +188,12 @@ def _same_clock(runs: dict[str, Inputs], directories: dict[str, Path], refused: 
 def columns(compared: Comparison) -> list[list[str]]:
     """The table's rows, the head first."""
     milliseconds = "processor ms" if compared.columns == {"processor_seconds"} else "ms"
-    head = ["run", "system", "search", *compared.metrics, milliseconds, "engine", "MB"]
+    head = ["run", "system", "search", "seeds", *compared.metrics, milliseconds, "engine", "MB"]
     body = [
         [
             row.run,
             *row.key,
+            str(max((score.n for score in row.scores.values()), default=0)),
             *(f"{row.scores[metric].mean:.2f}" if metric in row.scores else "" for metric in compared.metrics),
             f"{row.latency.median * 1000:.2f}" if row.latency else "",
             f"{row.latency.engine} {row.latency.precision}" if row.latency else "",

@@ -55,8 +55,8 @@ def test_systems_of_both_runs_are_in_one_table_and_figure(runs: tuple[Path, Path
     }
     assert compared.metrics == ["BLEU", "chrF", "TER"] and not compared.refused
     head, *body = as_csv(compared).splitlines()
-    assert head == "run,system,search,BLEU,chrF,TER,ms,engine,MB" and len(body) == 6
-    (ctc,) = [row for row in body if row.startswith("second,ctc,collapse,")]
+    assert head == "run,system,search,seeds,BLEU,chrF,TER,ms,engine,MB" and len(body) == 6
+    (ctc,) = [row for row in body if row.startswith("second,ctc,collapse,1,")]
     assert ctc.endswith(",onnx int8,7.0")
     assert len(lines(compared)) == 8
     assert {row.latency.batch_size for row in compared.rows if row.latency} == {1}
@@ -77,6 +77,21 @@ def test_scores_that_an_earlier_configuration_left_are_left_out(runs: tuple[Path
         data = pa.Table.from_pylist([row | changed | {"value": 10.0} for row in rows], schema=SCORES.schema)
         write_table(left, SCORES, data, {})
     assert as_csv(compare_runs(runs)) == clean
+
+
+def test_a_row_says_how_many_seeds_its_scores_are_means_of(runs: tuple[Path, Path]) -> None:
+    config = json.loads((runs[1] / "config.json").read_text())
+    config["students"]["ctc"]["seeds"] = [1, 2]
+    (runs[1] / "config.json").write_text(json.dumps(config))
+    again = runs[1] / "scores/ctc/seed2/collapse.parquet"
+    again.parent.mkdir()
+    shutil.copy(runs[1] / "scores/ctc/seed1/collapse.parquet", again)
+    change(again, SCORES, lambda rows: [row.update(seed=2) for row in rows])
+    rows = [line.split(",")[:4] for line in as_csv(compare_runs(runs)).splitlines()]
+    assert rows[0][3] == "seeds"
+    assert {tuple(row) for row in rows if row[1] == "ctc"} == {
+        ("first", "ctc", "collapse", "1"), ("second", "ctc", "collapse", "2")
+    }  # fmt: skip
 
 
 def test_times_of_another_device_are_left_out(runs: tuple[Path, Path]) -> None:
