@@ -71,6 +71,12 @@ def readings(inputs: Inputs) -> list[Readings]:
     return result
 
 
+def unvalidated(inputs: Inputs) -> list[str]:
+    """Systems with logs in which no validation has the leading metric, in the config's order."""
+    validated = {run.system for run in inputs.logs if _validations(inputs, run)}
+    return sorted({run.system for run in inputs.logs} - validated, key=inputs.order)
+
+
 def reading(pairs: Iterable[Pair], budget: Budget, sign: int) -> Reading | None:
     """The best scores of both trainings up to the budget of the one that ended earlier; ``sign`` -1: lowest is best.
 

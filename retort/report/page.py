@@ -83,6 +83,7 @@ def render(inputs: Inputs, figures: Mapping[str, bytes | None]) -> str:
             },
             training_shares=shares,
             readings=budgets.readings(inputs),
+            unvalidated=budgets.unvalidated(inputs),
             warnings=summary.warnings(inputs),
             significant=summary.SIGNIFICANT,
             facts=flatten({key: value for key, value in inputs.facts.items() if key != "provenance"}),

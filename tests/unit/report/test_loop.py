@@ -195,6 +195,19 @@ def test_the_section_is_there_only_with_a_loop_or_a_measurement(inputs):
     assert "is kept" in unmeasured and "NCM of all that was measured" not in unmeasured
 
 
+def test_a_leading_metric_that_no_training_was_validated_by_is_named(inputs):
+    figures = NO_FIGURES | {"training_curves": b"png"}
+    html = page.render(inputs, figures)
+    assert "Trainings are validated by" not in html and "<h3>At equal updates" in html
+    logs = {run: [row for row in log if row["metric"] != "BLEU"] for run, log in inputs.logs.items()}
+    checkpoints = {run: found.model_copy(update={"validation": {}}) for run, found in inputs.checkpoints.items()}
+    html = page.render(replace(inputs, logs=logs, checkpoints=checkpoints), figures)
+    assert "Which iteration is kept is left out: there is no validation BLEU. Trainings are validated by" in html
+    names = "teacher, vanilla-raw, em1, em2-teacher, em2"
+    assert f"equal time, without a validation BLEU: {names}. Trainings are validated by" in html
+    assert "training.select_by</code>." in html and "<h3>At equal updates" not in html
+
+
 def test_iterations_are_drawn_once_there_are_two(inputs):
     assert em_iterations(inputs, "flickr").startswith(b"\x89PNG")
     one = replace(inputs, scores=[row for row in inputs.scores if row["system"] != "em2"])
