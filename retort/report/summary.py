@@ -157,7 +157,7 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
                 search=search,
                 data=_data(inputs, system),
                 objective=objective(inputs, system),
-                is_baseline=inputs.baseline in {str(Run(system, seed, search)) for seed in _seeds(inputs, system)},
+                is_baseline=inputs.baseline in _runs(inputs, key),
                 parameters=parameters[0] if parameters else None,
                 scores=scores,
                 differences=_differences(inputs, key, test_set),
@@ -174,11 +174,14 @@ def entries(inputs: Inputs, test_set: str) -> list[Entry]:
 
 def _differences(inputs: Inputs, key: Key, test_set: str) -> list[tuple[Key | None, Difference]]:
     """To the baselines that the configuration names for this system, or else to the common one."""
+    if not inputs.comparison:
+        return []
     system, search = key
     named = inputs.config.evaluation.baselines.get(system)
     pairs = counterparts(search, named, inputs.config.searches_of) if named else []
-    runs = {pair: [str(Run(pair[0], seed, pair[1])) for seed in _seeds(inputs, pair[0])] for pair in pairs}
-    common = [inputs.baseline]
+    runs = {pair: _runs(inputs, pair) for pair in pairs}
+    baseline = Run.parse(inputs.baseline)
+    common = _runs(inputs, (baseline.system, baseline.search))
     opponents = {None if own == common else pair: own for pair, own in runs.items() if pair != key} or {None: common}
     found = [(opponent, difference(inputs, key, test_set, own)) for opponent, own in opponents.items()]
     return sorted(((opponent, d) for opponent, d in found if d), key=lambda pair: pair[0] is not None)
@@ -193,8 +196,7 @@ def gaps(inputs: Inputs, test_set: str) -> list[Gap]:
             below, above = scores.get((raw, search)), scores.get((distilled, search))
             if not below or not above:
                 continue
-            baselines = [str(Run(raw, seed, search)) for seed in _seeds(inputs, raw)]
-            tested = difference(inputs, (distilled, search), test_set=test_set, baselines=baselines)
+            tested = difference(inputs, (distilled, search), test_set, baselines=_runs(inputs, (raw, search)))
             result.append(
                 Gap(
                     objective=objective(inputs, raw),
@@ -263,6 +265,11 @@ def objective(inputs: Inputs, system: str) -> str:
 
 def _data(inputs: Inputs, system: str) -> str:
     return ", ".join(dict.fromkeys(row["data"] for row in inputs.scores if row["system"] == system))
+
+
+def _runs(inputs: Inputs, key: Key) -> list[str]:
+    """A system and search with each of its seeds."""
+    return [str(Run(key[0], seed, key[1])) for seed in _seeds(inputs, key[0])]
 
 
 def _seeds(inputs: Inputs, system: str) -> list[int]:
