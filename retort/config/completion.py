@@ -29,7 +29,7 @@ def complete(raw: Mapping[str, Any]) -> dict[str, Any]:
     if scoring and _is_section(raw.get("training")):
         whole["training"] = {**scoring, **_keys(raw.get("training"))}
     if isinstance(raw.get("corpus"), dict):
-        whole["corpus"] = _with_kind(raw["corpus"])
+        whole["corpus"] = with_kind(raw["corpus"])
     if "teacher" in whole:
         whole["teacher"] = _completed(whole["teacher"], whole)
     if isinstance(whole.get("students"), dict):
@@ -111,7 +111,7 @@ def _completed_em(section: dict[str, Any], whole: dict[str, Any]) -> dict[str, A
     }
 
 
-def _with_kind(corpus: dict[str, Any]) -> dict[str, Any]:
+def with_kind(corpus: Mapping[str, Any]) -> Mapping[str, Any]:
     """The corpus with the kind that its keys say; as it is where they do not say it."""
     kinds = [kind for kind in CORPORA if (needed := kind.required_keys()) and needed <= corpus.keys()]
     return {"kind": kinds[0].only_value("kind"), **corpus} if len(kinds) == 1 else corpus

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from retort.config.completion import with_kind
 from retort.config.corpus import TextSource
-from retort.config.problems import PATHS_OF_SYSTEMS
+from retort.config.problems import PATHS_OF_SYSTEMS, tag_at
 from retort.config.run import Config
 from retort.config.yaml_reader import lines_of, read_mapping
 from retort.errors import RetortError
@@ -87,15 +88,16 @@ def merged(raw: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...
     """``raw`` with the keys of ``over`` laid on top, mapping by mapping; ``path`` is where they are.
 
     A null removes what has a name, such as a student or a test set, so that a file can drop what the one before it has.
-    A section of another kind replaces the one before, as it has other keys.
+    Another objective, or a section of another kind, replaces the one before, as it has other keys.
     """
-    droppable = any(len(path) == len(keys) and all(map(_fits, path, keys)) for keys in DROPPABLE)
-    before, now = raw.get("kind"), over.get("kind")
-    if not droppable and before and now and before != now:
+    if _is_another(raw, over, path):
         return dict(over)
+    droppable = any(len(path) == len(keys) and all(map(_fits, path, keys)) for keys in DROPPABLE)
     result = dict(raw)
     for key, value in over.items():
         below = raw.get(key)
+        if isinstance(below, str) and isinstance(value, Mapping) and (tag := tag_at((*path, key), Config)):
+            below = {tag: below}
         if value is None and droppable and key in raw:
             del result[key]
         elif isinstance(below, Mapping) and isinstance(value, Mapping):
@@ -103,6 +105,17 @@ def merged(raw: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...
         else:
             result[key] = value
     return result
+
+
+def _is_another(raw: Mapping[str, Any], over: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether the two select different ones of the sections that ``path`` can have."""
+    tag = tag_at(path, Config)
+    if tag is None:
+        return False
+    if path == ("corpus",):
+        raw, over = with_kind(raw), with_kind(over)
+    before, now = raw.get(tag), over.get(tag)
+    return bool(before and now) and before != now
 
 
 def _fits(key: str, known: str) -> bool:

@@ -129,14 +129,27 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
+def tag_at(keys: Iterable[str], model: type[BaseModel]) -> str | None:
+    """The key whose value selects one of several sections at ``keys``, such as ``name`` for an objective; None where no
+    key does."""
+    members: list[Any] = [model]
+    for key in keys:
+        members = [inner for member in members for inner in _members(_step(member, key)[1])]
+    sections = [member for member in members if _is_section(member)]
+    tags = {_tag_key(section) for section in sections}
+    return tags.pop() if len(sections) > 1 and len(tags) == 1 else None
+
+
+def _tag_key(section: Any) -> str | None:
+    """The key, ``name`` or ``kind``, that selects this section in a union."""
+    fields = section.model_fields if _is_section(section) else {}
+    return next((key for key in ("name", "kind") if key in fields and len(get_args(fields[key].annotation)) == 1), None)
+
+
 def _tag(section: Any) -> str | None:
-    """The value of ``name`` or ``kind`` that selects this section in a union."""
-    for key in ("name", "kind"):
-        field = section.model_fields.get(key) if _is_section(section) else None
-        values = get_args(field.annotation) if field else ()
-        if len(values) == 1:
-            return str(values[0])
-    return None
+    """The value of that key."""
+    key = _tag_key(section)
+    return str(get_args(section.model_fields[key].annotation)[0]) if key else None
 
 
 def _is_section(annotation: Any) -> bool:

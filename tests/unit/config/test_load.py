@@ -486,6 +486,39 @@ def test_a_section_of_another_kind_replaces_the_one_before() -> None:
     assert sets == nested(held_out, {"kind": "b.tsv", "x": "x.tsv"})
 
 
+@pytest.mark.parametrize(
+    ("path", "below", "over", "expected"),
+    [
+        ("objective", {"name": "ctc", "upsampling": 3}, {"name": "dag", "end": 0}, {"name": "dag", "end": 0}),
+        ("objective", {"name": "ctc", "upsampling": 3}, {"upsampling": 2}, {"name": "ctc", "upsampling": 2}),
+        ("objective", "ctc", {"upsampling": 2}, {"name": "ctc", "upsampling": 2}),
+        ("objective", "ctc", {"name": "dag"}, {"name": "dag"}),
+        ("objective", {"name": "ctc", "upsampling": 3}, "ctc", "ctc"),
+        ("searches.a", "ctc_beam", {"lm_weight": 1}, {"kind": "ctc_beam", "lm_weight": 1}),
+        ("searches.a", {"kind": "ctc_beam", "lm_weight": 1}, {"kind": "ctc_collapse"}, {"kind": "ctc_collapse"}),
+        # an option of one section
+        ("objective.rollout", {"kind": "sample", "updates": 4}, {"kind": "greedy"}, {"kind": "greedy", "updates": 4}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("system", ["teacher", "students.kind", "em.student", "pretraining.system"])
+def test_another_objective_or_search_replaces_the_one_before(
+    system: str, path: str, below: Any, over: Any, expected: Any
+) -> None:
+    where = f"{system}.{path}"
+    assert merged(nested(where, below), nested(where, over)) == nested(where, expected)
+
+
+@pytest.mark.parametrize("kind", [{}, {"kind": "text"}], ids=["inferred", "written"])
+def test_text_replaces_a_generated_corpus_and_the_other_way_round(kind: dict[str, str]) -> None:
+    generated, text = {"kind": "generated", "train_pairs": 50}, {**kind, "train": PAIR, "carve": {"test_pairs": 5}}
+    assert merged({"corpus": generated}, {"corpus": text}) == {"corpus": text}
+    assert merged({"corpus": text}, {"corpus": generated}) == {"corpus": generated}
+    more = merged({"corpus": text}, {"corpus": {"train_pairs": 7}})
+    assert more == {"corpus": {**text, "train_pairs": 7}}
+    load_config({**BASE, **merged({"corpus": generated}, {"corpus": text})})
+
+
 def test_a_key_that_the_new_kind_lacks_is_missing_in_its_file(tmp_path: Path) -> None:
     files = [tmp_path / "base.yaml", tmp_path / "layer.yaml"]
     files[0].write_text(f"{json.dumps(BASE)[:-1]}, external_teacher: {{kind: transformers,\n model: m/m}}}}")
