@@ -51,6 +51,9 @@ def without_broken_sections(whole: dict[str, Any], details: Details, model: type
     """A copy in which each section that has an error counts as valid, so that those around it are checked, too."""
     result = copy.deepcopy(whole)
     for detail in details:
+        if detail["loc"][-1:] == ("[key]",):
+            # a wrong name; what has it may be right
+            continue
         keys, owner = traced((*detail["loc"], "?"), model)
         value, parent = _at(result, keys[:-1]), _at(result, keys[:-2])
         if owner is None or not isinstance(value, dict):

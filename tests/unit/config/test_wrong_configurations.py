@@ -48,6 +48,10 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
             ("students.b.tune.c", 9, "must be a mapping of names, found nothing$"),
         ],
     ),
+    "the name of a test set": (
+        TEXT + "  valid: {source: my.en, target: my.de}\n  tests: {a/b: {source: my.en, target: short.de}}\n" + TEACHER,
+        [("corpus.tests.a/b", 5, "'a/b' is not allowed here; use letters")],
+    ),
     "two kinds of targets and no splits": (
         "name: my\ncorpus:\n  train: {source: my.en, target: my.de, references: my.de}\n" + TEACHER,
         [("corpus.train", 3, "give target"), ("corpus", 2, "give valid")],
