@@ -58,7 +58,8 @@ def wrong_values(
     search: SearchSection, values: Mapping[str, Sequence[int | float]], where: tuple[str, ...]
 ) -> Iterator[InitErrorDetails]:
     """Errors of options that a search does not have, and of values that they cannot have. ``where`` leads to them."""
-    written, able = search.model_dump(), _numbers(search)
+    # a search that is wrong itself holds values of other types
+    written, able = search.model_dump(warnings=False), _numbers(search)
     for option, tried in values.items():
         if option not in able:
             message = f"{search.kind} has no number of this name; it has {' or '.join(able) or 'none'}"
@@ -70,9 +71,10 @@ def wrong_values(
                 type(search).model_validate(written | {option: value})
             except ValidationError as error:
                 for detail in error.errors():
-                    yield InitErrorDetails(
-                        type=detail["type"], loc=(*where, option, index), input=value, ctx=detail.get("ctx", {})
-                    )
+                    if detail["loc"][:1] == (option,):
+                        yield InitErrorDetails(
+                            type=detail["type"], loc=(*where, option, index), input=value, ctx=detail.get("ctx", {})
+                        )
 
 
 def wrong(where: tuple[str, ...], value: Any, message: str) -> InitErrorDetails:

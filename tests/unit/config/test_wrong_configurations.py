@@ -215,6 +215,16 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
             ("students.a.tune.other", 13, "names no search of the system; it can be ngrams"),
         ],
     ),
+    "values to tune of searches that are wrong": (
+        MADE_UP
+        + "students:\n  a:\n    objective: ctc\n    searches:\n"
+        + "      b: {kind: ctc_beam, lm_weight: '0.4'}\n      c: {kind: ctc_beam, ngrams: {data: raw, texts: my.de}}\n"
+        + "    tune: {b: {token_bonus: [0.5, 1]}, c: {lm_weight: [1]}}\n",
+        [
+            ("students.a.searches.b.lm_weight", 8, "must be a valid number, found '0.4'"),
+            ("students.a.searches.c.ngrams", 9, "texts are counted instead of data"),
+        ],
+    ),
     "no values to tune, and no numbers": (
         MADE_UP
         + "students:\n  a:\n    objective: ctc\n    searches: {ngrams: ctc_beam}\n    tune:\n      ngrams:\n"
@@ -439,6 +449,7 @@ def test_there_are_enough() -> None:
     assert len(WRONG) >= 25
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", WRONG)
 def test_the_whole_list_at_once(folder: Path, name: str) -> None:
     text, expected = WRONG[name]
