@@ -205,6 +205,32 @@ def test_a_damaged_download_is_removed(tmp_path, content, found):
     assert not path.exists()
 
 
+NO_UTF8 = b"a\n\xff\n" * 10
+CRC_OF_ANOTHER_TEXT = gzip.compress(NO_UTF8)[:-8] + gzip.compress(CONTENT)[-8:]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "found"),
+    [
+        (CRC_OF_ANOTHER_TEXT, {}, "CRC check failed.* removed: run again"),
+        (CRC_OF_ANOTHER_TEXT, {"layout": "json", "field": "x"}, "CRC check failed.* removed: run again"),
+        (NO_UTF8, {"sha256": "0" * 64}, "expected 000.* removed: run again"),
+        (gzip.compress(NO_UTF8), {}, "line 2, byte 2 .*convert the file first$"),
+        (NO_UTF8, {"sha256": hashlib.sha256(NO_UTF8).hexdigest()}, "line 2, byte 2 .*convert the file first$"),
+        (gzip.compress(CONTENT), {"layout": "json", "field": "x"}, "line 1: no text 'x'"),
+    ],
+    ids=["crc", "crc of JSON", "checksum", "whole", "whole and plain", "another layout"],
+)
+def test_a_download_that_makes_no_sense_is_removed_where_it_is_damaged(tmp_path, monkeypatch, content, options, found):
+    monkeypatch.setattr(sources, "_CHUNK", 5)
+    address = "https://example.org/text.gz"
+    path = cached_path(address, tmp_path)
+    path.write_bytes(content)
+    with pytest.raises(RetortError, match=found):
+        list(TextReader(locate(TextSource(location=address, **options), None, tmp_path)))
+    assert path.exists() == ("removed" not in found)
+
+
 def test_a_damaged_file_is_removed_only_from_the_cache(tmp_path, monkeypatch):
     address, whole = "https://example.org/text.gz", gzip.compress(CONTENT * 100)
     (tmp_path / "text.gz").write_bytes(whole[:-20])
