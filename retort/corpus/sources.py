@@ -122,6 +122,8 @@ class TextReader:
         self.text = text
         self.several = several
         self.lines = 0
+        self.row = 0
+        """Line of a JSON file that has the last of them; 0 for other layouts."""
         self.sha256 = ""
 
     def __iter__(self) -> Iterator[str]:
@@ -138,7 +140,7 @@ class TextReader:
             case "lines":
                 return self._plain_lines()
             case "json":
-                lines = json_lines.lines(self._raw_lines(), text.field, text.name, self.several)
+                lines = json_lines.lines(self._rows(), text.field, text.name, self.several)
                 return self._extracted_lines(lines)
             case "tmx":
                 return self._extracted_lines(tmx.lines(_chunks(text), text.field, text.name))
@@ -173,6 +175,12 @@ class TextReader:
             raise _unreadable(self.text, error) from error
         self.sha256 = digest.hexdigest()
         self._check()
+
+    def _rows(self) -> Iterator[str]:
+        """The lines of a JSON file, blank ones, too."""
+        for line in self._raw_lines():
+            self.row += 1
+            yield line
 
     def _raw_lines(self) -> Iterator[str]:
         digest, splitter = hashlib.sha256(), LineSplitter(self.text.name)
@@ -277,9 +285,10 @@ def readers(pair: TextPair, mirror: Path | None, cache: Path) -> list[tuple[Text
 def _references(line: str, reader: TextReader) -> list[str]:
     references = [reference.strip() for reference in line.split("\t")] if line.strip() else [""]
     if len(references) > 1 and not all(references):
+        line_number, number = reader.row or reader.lines, references.index("") + 1
         raise RetortError(
-            f"{reader.text.name}: line {reader.lines}: reference {references.index('') + 1} of {len(references)} is "
-            f"empty; expected texts, separated by single tabs"
+            f"{reader.text.name}: line {line_number}: reference {number} of {len(references)} is empty; expected "
+            f"texts, separated by single tabs"
         )
     return references
 

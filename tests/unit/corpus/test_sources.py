@@ -384,6 +384,9 @@ def test_several_references_of_a_line(tmp_path):
         (tmp_path / "r").write_text(f"a\n{line}\nd\ne\n")
         with pytest.raises(RetortError, match=rf"/r: line 2: reference {number} of 3 is empty"):
             list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
+    (tmp_path / "r").write_text('\n{"r": "a"}\n\n{"r": ["b", "", "c"]}\n')
+    with pytest.raises(RetortError, match=r"/r: line 4: reference 2 of 3 is empty"):
+        list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r", layout="json", field="r"))]))
     (tmp_path / "r").write_text("a\tb\n")
     with pytest.raises(RetortError, match=r"/s has 4 lines and .*/r has 1;"):
         list(read_pairs([(reader(tmp_path / "s"), references(tmp_path / "r"))]))
