@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,8 @@ from retort.filenames import CHECKPOINT_FILES, MODEL_DESCRIPTION, VOCABULARY_MOD
 
 LARGEST_COUNTED = 64 << 20
 """Bytes of a text whose lines are counted here; the corpus stage counts those of every text."""
+LONGEST_TEXTS = 120_000
+"""Bytes of the texts' sections, as JSON, that fit into a command: Linux has 131,072 for all of it."""
 _BLOCK = 1 << 20
 PARQUET, NGRAMS = b"PAR1", b"\x93NUMPY"
 """What these files begin with; n-grams are arrays of numpy."""
@@ -52,6 +56,7 @@ def file_checks(sections: Sections) -> Iterator[Problem]:
     yield from _other_vocabularies(sections)
     yield from _wrong_ngrams(sections)
     yield from _missing_texts(sections)
+    yield from _too_many_texts(sections)
     yield from _comma_separated(sections)
     yield from _wrong_mirror(sections)
     yield from _unequal_texts(sections)
@@ -176,6 +181,20 @@ def _missing_texts(sections: Sections) -> Iterator[Problem]:
             where = "relative paths start where Retort runs"
             found = "is a directory" if os.path.isdir(text.location) else "no such file"
             yield Problem(key, f"{text.location}: {found}; expected a text ({where}){_near(text.location)}")
+
+
+def _too_many_texts(sections: Sections) -> Iterator[Problem]:
+    """Texts whose names are too long, together, for the command that reads them."""
+    sizes: Counter[str] = Counter()
+    for key, text in _texts(sections):
+        owner = "corpus" if key.startswith("corpus.") else key.partition("[")[0]
+        # as retort/workflow/options.py writes them
+        section = text.model_dump(mode="json", exclude_none="ngrams" not in owner)
+        sizes[owner] += len(json.dumps(section, ensure_ascii=False).encode()) + len(", ")
+    for owner, size in sizes.items():
+        if size > LONGEST_TEXTS:
+            found = f"the names of its texts take {size:,} bytes of a command that may have {LONGEST_TEXTS:,}"
+            yield Problem(owner, f"{found}; concatenate shards, plain or compressed, such as by cat")
 
 
 def _comma_separated(sections: Sections) -> Iterator[Problem]:

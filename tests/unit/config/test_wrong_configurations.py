@@ -36,6 +36,10 @@ WRONG: dict[str, tuple[str, list[tuple[str, int | None, str]]]] = {
         SPLIT.replace("my.en", "my.eng"),
         [("corpus.train.source[0]", 3, "no such file.*did you mean my.en?")],
     ),
+    "shards for more than a command": (
+        SPLIT.replace("my.en", "[" + "my.en, " * 1500 + "]").replace("my.de", "[" + "my.de, " * 1500 + "]"),
+        [("corpus", 2, "its texts take 12.,... bytes of a command that may have 120,000; concatenate shards")],
+    ),
     "a text of commas, and one of tabs that is called so": (
         SPLIT.replace("my.en", "out.csv").replace("my.de", "{location: out.csv, column: 1}"),
         [("corpus.train.source[0]", 3, "out.csv: CSV is not read: write it as tab-separated text and give column")],
