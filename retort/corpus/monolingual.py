@@ -70,10 +70,10 @@ def prepare_monolingual(
 
 
 def both_sides(corpus: Path) -> Iterator[str]:
-    """The sources of a CORPUS table, and then its targets."""
+    """The sources of a CORPUS table, and then its targets; source-only rows have none."""
     for side in ("source", "target"):
         for part in iterate_table(corpus, CORPUS):
-            yield from part.column(side).to_pylist()
+            yield from filter(None, part.column(side).to_pylist())
 
 
 def clean(lines: Iterable[str], rules: Cleaning, held_out: HeldOut, counts: Counter[str]) -> Iterator[str]:

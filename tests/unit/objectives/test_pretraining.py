@@ -235,12 +235,14 @@ def test_a_cleaning_that_takes_much_of_the_text_is_warned_of(tmp_path, vocabular
 
 
 def test_the_training_corpus_can_be_the_text(tmp_path, vocabulary):
-    pairs = corpus_table([5, 9, 7], ["abba", "fade", "bead"], [["ha ha"], ["fade"], ["ebb"]])
+    pairs = corpus_table([5, 9, 7, 8], ["abba", "fade", "bead", "cab"], [["ha ha"], ["fade"], ["ebb"], []])
     write_table(tmp_path / "corpus.parquet", CORPUS, pairs)
     options = ["--texts", "[]", "--corpus", tmp_path / "corpus.parquet", "--block-tokens", "9", "--valid-blocks", "0"]
     prepared(tmp_path, vocabulary, *options)
     found = read_table(tmp_path / "made" / "train.parquet", ENCODED).column("target").to_pylist()
-    assert " ".join(vocabulary.decode_target(found)) == "abba fade bead ha ha ebb"
+    assert " ".join(vocabulary.decode_target(found)) == "abba fade bead cab ha ha ebb"
+    lines = read_provenance(tmp_path / "made" / "train.parquet")["lines"]
+    assert lines == {"read": 7, "kept": 6, "duplicate": 1}
 
 
 def test_the_text_is_not_held_in_memory(tmp_path, vocabulary, monkeypatch):
