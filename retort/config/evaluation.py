@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from retort.config.base import FilePath, Name, Section
+from retort.config.base import FilePath, Name, Section, ShortForm
 from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
 from retort.config.tokenizers import Tokenizer
@@ -60,7 +60,7 @@ class Exposure(Section):
     """Students that decode left to right; empty: none is measured."""
     shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.5], min_length=1)
     """How much of an output is given, as shares of its tokens."""
-    search: Annotated[Greedy | Beam, Field(discriminator="kind")] = Greedy(kind="greedy")
+    search: Annotated[Greedy | Beam, Field(discriminator="kind"), ShortForm("kind")] = Greedy(kind="greedy")
     """How both decode."""
 
 

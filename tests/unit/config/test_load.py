@@ -67,6 +67,12 @@ def test_the_resolved_configuration_loads_as_itself() -> None:
     assert load_config(json.loads(to_json(config))) == config
 
 
+@pytest.mark.parametrize("search", ["beam", "greedy"])
+def test_a_search_without_options_is_its_name(search: str) -> None:
+    config = load_config({**BASE, "distillation": {"search": search}, "evaluation": {"exposure": {"search": search}}})
+    assert config.distillation.search.kind == config.evaluation.exposure.search.kind == search
+
+
 def test_empty_sections_are_as_if_left_out() -> None:
     assert load_config({**BASE, "training": None, "students": None}) == load_config({**BASE, "students": {}})
 
