@@ -398,7 +398,7 @@ class Vocabulary(Section):
     symbols: list[Annotated[str, Field(min_length=1, max_length=100)]] = []
     """Pieces that are never split, such as placeholders and markup: [<num>, <br>]. size counts them."""
     sample_sentences: int = Field(1_000_000, ge=1, le=1_000_000_000)
-    """At most this many texts are read to train it."""
+    """At most this many texts are read to train it; with joint: false, this many per side."""
 
     @property
     def without_effect(self) -> dict[str, str]:
