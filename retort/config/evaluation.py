@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from retort.config.base import FilePath, Name, Section, ShortForm
 from retort.config.metrics import DIAGNOSTICS, LEADING_METRICS, METRICS, Metric
 from retort.config.search import Beam, Greedy, Search
 from retort.config.tokenizers import Tokenizer
 from retort.engines import ENGINES, Engine
+
+
+def _are_different(values: list[Any]) -> list[Any]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{values} repeats a value; give each once")
+    return values
+
+
+Different = AfterValidator(_are_different)
 
 
 class Distillation(Section):
@@ -58,7 +67,7 @@ class Exposure(Section):
 
     systems: list[Name] = []
     """Students that decode left to right; empty: none is measured."""
-    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field([0.5], min_length=1)
+    shares: Annotated[list[Annotated[float, Field(gt=0, lt=1)]], Different] = Field([0.5], min_length=1)
     """How much of an output is given, as shares of its tokens."""
     search: Annotated[Greedy | Beam, Field(discriminator="kind"), ShortForm("kind")] = Greedy(kind="greedy")
     """How both decode."""
@@ -139,7 +148,7 @@ class Latency(Section):
     sentences: int = Field(100, ge=1, le=1_000_000_000)
     """Test sentences timed at batch size 1; of each other size as many, rounded up to whole batches, and at least two
     batches."""
-    batch_sizes: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field([1, 8, 64], min_length=1)
+    batch_sizes: Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], Different] = Field([1, 8, 64], min_length=1)
     """Batch sizes of the sweep."""
     warmup: int = Field(5, ge=1, le=1_000_000)
     """Batches decoded before the clock starts."""
@@ -152,7 +161,7 @@ class Latency(Section):
     """CPU threads of each decoder; null: as many as the job is given. In an exported system a line alone has one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the weights in torch."""
-    engines: list[Engine] = Field(list(ENGINES), min_length=1)
+    engines: Annotated[list[Engine], Different] = Field(list(ENGINES), min_length=1)
     """Engines that time each system, as far as they can run it: torch runs all, onnx what decodes in parallel without a
     teacher, ctranslate2 Transformers that decode from left to right. A system's latency is that in its fastest one."""
     exported_precision: Literal["int8", "float32"] = "int8"
@@ -163,13 +172,6 @@ class Latency(Section):
     cold_starts: int = Field(3, ge=0, le=1000)
     """New processes of each system and engine, and of each search with a table of n-grams, in which cold start and peak
     memory are measured; 0: none."""
-
-    @field_validator("batch_sizes")
-    @classmethod
-    def _sizes_differ(cls, sizes: list[int]) -> list[int]:
-        if len(set(sizes)) < len(sizes):
-            raise ValueError(f"{sizes} repeats a batch size; give each once")
-        return sizes
 
 
 class Report(Section):
