@@ -35,6 +35,9 @@ RAW, DISTILLED = "raw", "distilled"
 TIES = 1e-6
 """Scale of the random numbers that are added to the values, so that a quantile splits equal values."""
 
+HARDEST = 1e4
+"""Loss per token, in nats, of a target whose length has no class: it waits longest, and trains by the nearest class."""
+
 WINDOW = 10_000
 """Number of sources whose similarity gives the quantiles."""
 
@@ -151,12 +154,8 @@ class Weighting:
             values_b[raw_b] = self.unlikeness.of(batch.ids.cpu()[raw_b])
         else:
             waiting = {RAW: raw_b, DISTILLED: ~raw_b}
-            values_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
-            if not paced.random:
-                values_b = self._values(paced, model, batch).cpu() + TIES * values_b
-            elif any(declared.of == "sentences" for declared in self.objective.untrained):
-                # the control leaves out the same pairs
-                values_b[self._values(paced, model, batch).cpu() == float("inf")] = float("inf")
+            random_b = torch.rand(len(batch.ids), generator=step.generator, dtype=torch.float64)
+            values_b = self._values(paced, model, batch).cpu() + (1 if paced.random else TIES) * random_b
         fits_b = values_b != float("inf")
         weight_b = fits_b.float()
         for kind, chosen_b in waiting.items():
@@ -165,7 +164,7 @@ class Weighting:
                 weight_b[chosen_b & fits_b] = self._weights_of_kind(kind, paced, share, fitting_b, state)
         kept = batch.weighted(batch.weights * weight_b.to(batch.weights.device))
         gone = len(batch.ids) - len(kept.ids)
-        return replace(kept, gone=(gone, int((~fits_b).sum()))) if gone and paced.criterion == "loss" else kept
+        return replace(kept, gone=(gone, int((~fits_b).sum()))) if gone and paced.criterion != "similarity" else kept
 
     def _weights_of_kind(
         self, kind: str, paced: SelfPaced, share: float, values_b: Tensor, state: dict[str, Any]
@@ -188,15 +187,24 @@ class Weighting:
         return weight_b
 
     def _values(self, paced: SelfPaced, model: EncoderDecoder, batch: Batch) -> Tensor:
-        """The criterion of each sample [b], without dropout; larger is harder."""
+        """The criterion of each sample [b], without dropout, 0 in the control; larger is harder.
+
+        Infinite in both where no alignment fits.
+        """
+        aligned = any(declared.of == "sentences" for declared in self.objective.untrained)
+        criterion = None if paced.random else paced.criterion
+        values_b = torch.zeros_like(batch.weights)
         training = model.training
         model.eval()
         with torch.no_grad():
-            if paced.criterion == "agreement":
-                values_b = 1 - self.module.agreement(model, batch, self.objective)
-            else:
+            if aligned or criterion == "loss":
                 length_b = (batch.target_bt != PAD).sum(1)
-                values_b = -self.module.log_likelihood(model, batch, self.objective) / length_b
+                nll_b = -self.module.log_likelihood(model, batch, self.objective) / length_b
+                if not aligned:
+                    nll_b = nll_b.clamp(max=HARDEST)
+                values_b = nll_b if criterion == "loss" else values_b.masked_fill(nll_b == float("inf"), float("inf"))
+            if criterion == "agreement":
+                values_b = values_b + 1 - self.module.agreement(model, batch, self.objective)
         model.train(training)
         return values_b
 

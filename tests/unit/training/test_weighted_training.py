@@ -108,13 +108,14 @@ def test_a_selective_training_goes_over_to_the_teacher_s_targets(tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("random", [False, True], ids=["easiest", "random"])
+@pytest.mark.parametrize("criterion", ["loss", "agreement", "random"])
 @pytest.mark.parametrize("among", ["batch", "window"])
-def test_pairs_that_no_alignment_fits_are_counted_and_are_no_part_of_the_share(tmp_path, monkeypatch, among, random):
+def test_pairs_that_no_alignment_fits_are_counted_and_are_no_part_of_the_share(tmp_path, monkeypatch, among, criterion):
     monkeypatch.setattr(loop, "LOG_EVERY", 2)
     train = overfull(pairs=60, long=24)
     made = trainer(tmp_path, "ctc", train, sequences(20, 2), SEARCHES["ctc"], **SHORT)
-    paced = SelfPaced(among=among, window=50, start=0.5, end=0.5, random=random, warmup=0.0)
+    paced = SelfPaced(among=among, window=50, start=0.5, end=0.5, warmup=0.0)
+    paced = paced.model_copy(update={"random": True} if criterion == "random" else {"criterion": criterion})
     made.weighting = Weighting(OBJECTIVES["ctc"], None, paced)
     result = made.run(tmp_path / "events")
     infeasible = [row[3] for row in result.rows if row[1:3] == ["train", "infeasible"]]

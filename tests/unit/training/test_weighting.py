@@ -318,14 +318,23 @@ def test_nothing_is_asked_of_the_model_while_no_sample_waits(monkeypatch):
     assert weighting.metrics(state) == {}
 
 
-def test_pairs_that_no_alignment_fits_wait_and_do_not_count_for_the_quantile():
+@pytest.mark.parametrize("criterion", ["loss", "agreement"])
+def test_pairs_that_no_alignment_fits_wait_and_do_not_count_for_the_quantile(criterion):
     from retort.config import Ctc
 
     pairs = batch([[7], [7, 8, 9], [6, 8]], [[6, 6, 6, 6, 6], [6], [7]])
     state = {}
-    weighting = Weighting(Ctc(name="ctc"), None, windowed(start=0.99))
+    weighting = Weighting(Ctc(name="ctc"), None, windowed(start=0.99, criterion=criterion))
     found = weighting(parallel(2), pairs, step(0.1), state)
     assert 0 not in found.ids.tolist() and len(state["windows"]["raw"]) == 2
+
+
+def test_targets_whose_length_has_no_class_wait_longest_and_are_no_others_debt():
+    """They train by the nearest class, as all do without a weighting."""
+    pairs = batch([[7] * 80] * 3 + [[7]], [[6]] * 3 + [[6]])
+    weighting = Weighting(VANILLA, None, SelfPaced(start=0.5, end=0.5, warmup=0.0))
+    found = weighting(parallel(max_length=100), pairs, step(0.1), {})
+    assert len(found.ids) == 2 and 3 in found.ids.tolist() and found.gone == (2, 0)
 
 
 def test_paced_weights_multiply_those_of_the_mixture(monkeypatch):
