@@ -18,7 +18,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# All but what is marked slow: one to one and a half minutes of two cores.
+# All but what is marked slow: one to two minutes of two cores.
 unit: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -m "not slow" --numprocesses 2 --quiet
 
