@@ -19,7 +19,7 @@ from retort.report.figures import (
 from retort.report.inputs import Paths, read_inputs
 from retort.report.page import render
 from retort.report.results import differences_csv, results_csv
-from retort.report.summary import test_sets
+from retort.report.summary import test_sets, warnings
 from retort.workflow.scripting import run_script
 
 
@@ -72,8 +72,8 @@ def main(args: argparse.Namespace) -> None:
     write_bytes(args.output / "results.csv", results_csv(inputs).encode())
     write_bytes(args.output / "differences.csv", differences_csv(inputs).encode())
     write_bytes(args.output / "report.html", render(inputs, figures).encode())
-    summary = verdict.lines(verdict.verdict(inputs), args.output / "report.html")
-    write_bytes(args.output / "verdict.txt", "".join(f"{line}\n" for line in summary).encode())
+    lines = verdict.lines(verdict.verdict(inputs), args.output / "report.html", warnings=len(warnings(inputs)))
+    write_bytes(args.output / "verdict.txt", "".join(f"{line}\n" for line in lines).encode())
 
 
 if __name__ == "__main__":

@@ -316,10 +316,13 @@ def _options(search: SearchSection) -> dict[str, Any]:
 # ---- text -----------------------------------------------------------------------------------------------------------
 
 
-def lines(found: Verdict | None, report: str | Path) -> list[str]:
-    """The verdict for a terminal, or why there is none; ``report`` is the path of the report."""
+def lines(found: Verdict | None, report: str | Path, warnings: int = 0) -> list[str]:
+    """The verdict for a terminal, or why there is none; ``report`` is the path of the report, which begins with as many
+    ``warnings``."""
+    begins = f", which begins with {warnings} warning{'s' * (warnings > 1)}" if warnings else ""
+    where = f"report: {report}{begins}"
     if found is None:
-        return [MISSING, f"report: {report}"]
+        return [MISSING, where]
     reference = found.reference
     judge = found.original or reference
     quality = f"{name(judge.key)}: {judge.value:.1f} {found.metric} on {found.test_set}"
@@ -337,7 +340,7 @@ def lines(found: Verdict | None, report: str | Path) -> list[str]:
     if found.agrees_only:
         result.append(f"The references of {found.test_set} are the teacher's outputs: scores are agreement with it.")
     result += [f"{doubt}." for doubt in found.doubts]
-    result.append(f"report: {report}")
+    result.append(where)
     if found.winner and found.best:
         result.append(f"{found.choice} is {name(found.winner.key)}:")
     return [*result, *(f"  {command}" for command in commands(found))]

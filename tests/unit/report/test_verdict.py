@@ -371,6 +371,15 @@ def test_whether_a_machine_was_loaded_is_not_asked_once_per_row(
     assert 1 < ratio.call_count <= 1 + len({row["system"] for row in inputs.latency})
 
 
+@pytest.mark.parametrize(
+    ("warnings", "said"),
+    [(0, ""), (1, ", which begins with 1 warning"), (2, ", which begins with 2 warnings")],
+)
+def test_the_text_says_that_the_report_begins_with_warnings(inputs: Inputs, warnings: int, said: str) -> None:
+    for found in (verdict.verdict(inputs), None):
+        assert f"report: report.html{said}" in verdict.lines(found, "report.html", warnings=warnings)
+
+
 def test_without_times_at_batch_size_1_there_is_none(inputs: Inputs) -> None:
     assert verdict.verdict(replace(inputs, latency=[])) is None
     batches = [row for row in inputs.latency if row["batch_size"] != 1]
