@@ -50,7 +50,7 @@ class Diagonals(NamedTuple):
 
 def span_length(options: BangPretraining, tokens: int) -> int:
     """Tokens of the span in a block of ``tokens`` tokens."""
-    return max(1, int(options.mask_ratio * tokens + 1e-5))  # 0.15 x 20 must not round down to 2
+    return max(1, int(options.mask_ratio * tokens + 1e-5))  # 0.7 x 90 must not round down to 62
 
 
 def random_spans(tokens_bt: Tensor, options: BangPretraining, generator: torch.Generator) -> Masked:

@@ -48,6 +48,8 @@ def test_similarity_is_100_for_the_same_text_and_falls():
     found = similarities(["a dog runs", "a dog runs", "xyz"], ["a dog runs", "the dog ran", "a dog runs"])
     assert found[0] == pytest.approx(100) and 100 > found[1] > found[2] == 0
     assert np.isnan(similarities(["a dog runs"], [""])).all(), "there is nothing to compare with"
+    partial = similarities(["abcdef gh", "the cat"], ["abc", "the cat sat on the mat"])
+    assert partial == pytest.approx([65.5660, 27.2533], abs=1e-3), "what the second text has counts more"
 
 
 @pytest.fixture(scope="module")

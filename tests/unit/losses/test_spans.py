@@ -29,6 +29,12 @@ def test_spans_stay_within_their_sentence_and_their_budget(ratio, mean):
         assert cover[row].nonzero()[:, 0].tolist() == sorted(inside)
 
 
+@pytest.mark.parametrize(("n", "ratio", "budget"), [(10, 0.25, 3), (1, 0.3, 1), (50, 0.33, 17)])
+def test_the_budget_is_rounded_up(n, ratio, budget):
+    spans = random_spans(sentences_of([n] * 500), ratio, 1.0, torch.Generator().manual_seed(1))
+    assert (spans.length_bt * spans.chosen_bt).sum(1).max() == budget
+
+
 def test_lengths_are_poisson_and_starts_uniform():
     spans = random_spans(sentences_of([400] * 300), 0.3, 3.0, torch.Generator().manual_seed(2))
     first = spans.length_bt[:, :10].flatten()

@@ -309,6 +309,15 @@ def test_sure_tokens_are_not_masked_again_and_passes_end(confidence, second, pas
     assert best.passes == passes == len(masks) and masks[1:2] == [second] * (passes > 1)
 
 
+def test_a_token_as_sure_as_asked_is_not_masked_again():
+    logits = torch.full((3, 10), -200.0)
+    logits[:, 6] = 0.0
+    logits[2, 7] = -1.0
+    model = FakeParallel(lambda _: logits, lengths=[3])
+    run_search(model, ONE, config.MaskPredict(kind="mask_predict", iterations=3, length_beam=1, confidence=1.0))
+    assert [int((tokens == MASK).sum()) for tokens in model.inputs] == [3, 1, 1]
+
+
 def test_one_iteration_is_argmax():
     model, source = parallel(), padded(sentences([3, 9, 6, 1]))
     once = config.MaskPredict(kind="mask_predict", iterations=1, length_beam=3)

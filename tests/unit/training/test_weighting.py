@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -216,6 +217,15 @@ def test_the_hardest_of_each_kind_wait_by_their_likelihood_without_dropout():
         assert sorted(found.ids[found.distilled_b == (kind == "distilled")].tolist()) == sorted(easiest.tolist())
 
 
+def test_the_pairs_on_which_outputs_agree_most_train_first(monkeypatch):
+    agreement = torch.tensor([0.9, 0.2, 0.1, 0.8, 0.6, 0.7, 0.3, 0.4])
+    weighting = Weighting(VANILLA, None, SelfPaced(criterion="agreement", start=0.5, end=0.5, warmup=0.0))
+    monkeypatch.setattr(weighting, "module", SimpleNamespace(agreement=lambda *given: agreement))
+    found = weighting(parallel(), mixed(), step(0.1), {})
+    kept = list(zip(found.ids.tolist(), found.distilled_b.tolist(), strict=True))
+    assert kept == [(0, False), (1, True), (2, False), (2, True)]
+
+
 def test_kinds_have_quantiles_of_their_own(monkeypatch):
     """All references are harder than all translations, and as many of them count."""
     pairs, state = mixed(200), {}
@@ -291,6 +301,14 @@ def test_the_most_unlike_references_can_be_left_out_for_good():
         assert found.ids[~found.distilled_b].tolist() == [0, 2]
 
 
+def test_linear_weights_of_unlike_references_fall_with_their_similarity():
+    similarity = Scores(np.arange(4), np.array([80.0, 20.0, 90.0, 60.0]))
+    paced = windowed(criterion="similarity", weights="linear", warmup=0, start=0.5, end=0.5)
+    found = Weighting(VANILLA, None, paced, similarity)(parallel(), mixed(), step(0.1), {})
+    assert found.ids[~found.distilled_b].tolist() == [0, 2]
+    assert found.weights[~found.distilled_b].tolist() == pytest.approx([1 / 3, 2 / 3], abs=1e-4)
+
+
 def test_which_references_wait_by_similarity_changes_with_the_share_alone():
     """The control's are others, each time the same, and as many."""
     similarity = Scores(np.arange(100), np.arange(100.0))
@@ -364,6 +382,13 @@ def test_every_batch_keeps_the_same_share_of_each_kind_however_hard_it_is(monkey
     assert kept["window"][2] < 20
 
 
+def test_linear_weights_of_a_batch_fall_towards_its_first_that_waits(monkeypatch):
+    weighting = Weighting(VANILLA, None, SelfPaced(weights="linear", start=0.5, end=0.5, warmup=0.0))
+    monkeypatch.setattr(weighting, "_values", lambda *given: torch.tensor([1, 1, 2, 3, 4, 5, 4.5, 6]).float())
+    found = weighting(parallel(), mixed(), step(0.1), {})
+    assert found.weights.tolist() == pytest.approx([0.75, 0.8, 0.5, 0.4], abs=1e-4)
+
+
 def test_what_is_rounded_off_in_a_batch_is_carried_to_the_next():
     weighting, state, kept = Weighting(VANILLA, None, SelfPaced(random=True, start=0.3)), {}, []
     for seed in range(20):
@@ -374,6 +399,15 @@ def test_what_is_rounded_off_in_a_batch_is_carried_to_the_next():
     for seed in range(20):
         found = weighting(parallel(), replace(mixed(5, seed=seed), distilled_b=None), step(0.1, seed=seed), state)
         kept.append(int((found.weights > 0).sum()))
+    assert sum(kept) == 30 and set(kept) == {1, 2}
+
+
+def test_each_kind_carries_what_was_rounded_off_of_its_own():
+    weighting, state, kept = Weighting(VANILLA, None, SelfPaced(random=True, start=0.3)), {}, []
+    for seed in range(20):
+        pairs = replace(mixed(8, seed=seed), distilled_b=torch.arange(8) < 5)
+        found = weighting(parallel(), pairs, step(0.1, seed=seed), state)
+        kept.append(int(found.distilled_b.sum()))
     assert sum(kept) == 30 and set(kept) == {1, 2}
 
 
