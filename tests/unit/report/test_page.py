@@ -89,6 +89,7 @@ def test_the_page_shows_the_numbers(report, inputs):
     readings = {pair.system: pair for pair in budgets.readings(inputs)}
     assert "At equal updates, and at equal time" in html and readings["ctc"].by_clock
     assert f"<td>{page.signed(readings['ctc'].seconds.difference.mean)}</td>" in html
+    assert '<th scope="row">ctc collapse</th><td class="text">teacher beam5</td>' in html
     assert gap.difference is not None
     for text in (
         "28\N{THIN SPACE}765",
