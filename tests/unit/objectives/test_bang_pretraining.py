@@ -70,7 +70,16 @@ def test_spans_begin_anywhere_in_their_block():
 
 @pytest.mark.parametrize(
     ("ratio", "size", "length"),
-    [(0.15, 20, 3), (0.15, 64, 9), (0.29, 100, 29), (0.7, 90, 63), (0.58, 50, 29), (1.0, 7, 7), (0, 9, 1)],
+    [
+        (0.15, 20, 3),
+        (0.15, 64, 9),
+        (0.3, 10, 3),
+        (0.29, 100, 29),
+        (0.7, 90, 63),
+        (0.58, 50, 29),
+        (1.0, 7, 7),
+        (0, 9, 1),
+    ],
 )
 def test_spans_have_their_share(ratio, size, length):
     options = config.BangPretraining(name="bang_pretraining", span_block=size, mask_ratio=ratio)
