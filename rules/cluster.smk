@@ -1,5 +1,7 @@
 # Runs whose jobs go to SLURM (profiles/slurm): what the main process sees to before it submits any.
 
+from collections import Counter
+
 from retort.data.files import write_bytes
 from retort.workflow.cluster import (
     SlurmSettings,
@@ -7,6 +9,7 @@ from retort.workflow.cluster import (
     check_names,
     choose_status_command,
     end_jobs,
+    ready_at_once,
     record_submission,
 )
 
@@ -16,16 +19,24 @@ def prepare_cluster():
     elsewhere."""
     settings = workflow.executor_settings
     if isinstance(settings, SlurmSettings):
-        seeds = len(run_config.seeds_of(em_student(1))) if run_config.em.iterations else 1
-        sharded = {rule.name for rule in workflow.rules if "scatteritem" in rule.wildcard_names}
-        shards = len(gather.distill("{scatteritem}")) * seeds
         choose_status_command(settings, logger)
-        check_arrays(settings, sharded, shards, workflow.resource_settings.nodes)
+        check_arrays(settings, jobs_ready_at_once(), workflow.resource_settings.nodes)
         check_names([os.getcwd(), str(ROOT), *chain.from_iterable(job.input for job in jobs_to_do())])
         end_jobs(run_lock.replace_note(name_of_jobs()), logger)
         give_resolved_configuration()
         record_finished_jobs()
         record_submitted_jobs()
+
+
+def jobs_ready_at_once():
+    """At most how many jobs of each rule are ready for the cluster at once."""
+    ready = ready_at_once(
+        (job.rule.name, job.wildcards_dict.get("iteration")) for job in jobs_to_do() if not job.is_local
+    )
+    if "gather_guards" in ready:  # behind that checkpoint come its iteration's text and the next candidates
+        shards = len(run_config.seeds_of(em_student(1))) * len(gather.distill("{scatteritem}"))
+        ready |= Counter(decode_iteration=shards, decode_candidates=shards)
+    return ready
 
 
 def name_of_jobs():

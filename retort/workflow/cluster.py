@@ -8,7 +8,8 @@ import logging
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from retort.errors import RetortError
@@ -46,16 +47,27 @@ def choose_status_command(settings: SlurmSettings, logger: logging.Logger) -> No
         )
 
 
-def check_arrays(settings: SlurmSettings, sharded: Collection[str], shards: int, jobs: int) -> None:
-    """Check that an array of ``shards`` jobs can become complete; ``sharded`` rules have one, ``jobs`` run at once.
+def ready_at_once(jobs: Iterable[tuple[str, str | None]]) -> Counter[str]:
+    """By rule, at most how many of these jobs are ready at once; each is its rule and the iteration of the EM loop that
+    it belongs to, if any. Iterations follow on one another."""
+    most: Counter[str] = Counter()
+    for (rule, _), number in Counter(jobs).items():
+        most[rule] = max(most[rule], number)
+    return most
 
-    The executor waits until all jobs of an array are ready, so the limit of jobs must not hold some of them back.
-    Raises RetortError.
+
+def check_arrays(settings: SlurmSettings, ready: Mapping[str, int], jobs: int) -> None:
+    """Check that arrays can become complete: ``ready`` has by rule the jobs that can be ready at once, ``jobs`` run at
+    once.
+
+    The executor keeps the jobs of an array back until all have come, so the limit of jobs must not hold one back. What
+    takes up the limit beside them are other jobs, and other arrays of which a part has come. Raises RetortError.
     """
     arrays = {name.strip() for name in (settings.array_jobs or "").split(",")}
-    if arrays & {"all", *sharded} and 2 * shards > jobs:
+    needed = sum(ready.values())
+    if needed > jobs and any(number > 1 and arrays & {"all", rule} for rule, number in ready.items()):
         raise RetortError(
-            f"{shards} shards in job arrays need at least --jobs {2 * shards}, found {jobs}; "
+            f"{needed} jobs can be ready at once, which job arrays need at least --jobs {needed} for, found {jobs}; "
             f"give more, fewer shards (--set-scatter distill=N) or no arrays (--slurm-array-jobs none)"
         )
 

@@ -17,6 +17,7 @@ from retort.workflow.cluster import (
     check_names,
     choose_status_command,
     end_jobs,
+    ready_at_once,
 )
 
 LOGGER = logging.getLogger("test")
@@ -65,14 +66,23 @@ def test_slurm_must_remember_jobs_until_they_are_asked_for(commands: Path) -> No
     choose_status_command(Settings(init_seconds_before_status_checks=33), LOGGER)
 
 
-def test_an_array_must_fit_the_jobs_that_run_at_once() -> None:
-    check_arrays(Settings(), {"decode_shard"}, shards=4, jobs=8)
-    with pytest.raises(RetortError, match=r"^4 shards in job arrays need at least --jobs 8, found 7; give more"):
-        check_arrays(Settings(), {"decode_shard"}, shards=4, jobs=7)
+def test_arrays_and_other_jobs_that_are_ready_at_once_must_fit_the_jobs_that_run_at_once() -> None:
+    ready = {"decode_shard": 4, "label_shard": 8, "train_student": 3}
+    check_arrays(Settings(), ready, jobs=15)
+    with pytest.raises(RetortError, match=r"^15 jobs can be ready at once, .* at least --jobs 15 for, found 14; give"):
+        check_arrays(Settings(), ready, jobs=14)
     with pytest.raises(RetortError):
-        check_arrays(Settings(array_jobs="all"), {"decode_shard"}, shards=4, jobs=7)
-    check_arrays(Settings(array_jobs=None), {"decode_shard"}, shards=4, jobs=1)
-    check_arrays(Settings(array_jobs="score"), {"decode_shard"}, shards=4, jobs=1)
+        check_arrays(Settings(array_jobs="all"), {"score": 2}, jobs=1)
+    check_arrays(Settings(array_jobs=None), ready, jobs=1)
+    check_arrays(Settings(array_jobs="score"), ready | {"score": 1}, jobs=1)
+
+
+def test_iterations_of_the_em_loop_are_not_ready_at_once() -> None:
+    jobs = [("decode_candidates", str(iteration)) for iteration in (2, 3) for _ in range(4)]
+    assert ready_at_once([*jobs, ("decode_candidates", "3"), ("train_student", None)]) == {
+        "decode_candidates": 5,
+        "train_student": 1,
+    }
 
 
 def test_jobs_of_an_earlier_call_are_ended(commands: Path) -> None:
