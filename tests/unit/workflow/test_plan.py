@@ -11,6 +11,7 @@ import pytest
 
 from retort.config import GeneratedCorpus, Grid, resolve
 from retort.data.runs import Run
+from retort.engines import ENGINES, EXPORT_ENGINES
 from retort.workflow.layout import Layout
 from retort.workflow.modules import Modules
 from retort.workflow.ngram_tables import NgramTables
@@ -696,9 +697,9 @@ def test_jobs_of_a_system_and_of_all() -> None:
     assert modules.translation("v", "rescored") == {PARALLEL, f"{search}.length_parallel", AUTOREGRESSIVE}
     assert named(modules.exposure("teacher")) == {AUTOREGRESSIVE, f"{search}.greedy"}
     kinds = ("beam", "greedy", "argmax", "length_parallel", "ctc_collapse", "dag_path", "joint_viterbi")
-    exported = {"retort.export.ctranslate2", "retort.export.onnx"}
+    exported = {f"retort.export.{engine}" for engine in EXPORT_ENGINES}
     exported |= {f"retort.export.onnx.{family}" for family in ("parallel", "dag")}
-    engines = {f"retort.runtime.{engine}_engine" for engine in ("torch", "onnx", "ctranslate2")}
+    engines = {f"retort.runtime.{engine}_engine" for engine in ENGINES}
     models = {PARALLEL, AUTOREGRESSIVE, "retort.models.dag"}
     in_numpy = {f"retort.runtime.search.{kind}" for kind in kinds if kind not in ("beam", "greedy")}
     assert modules.latency() == models | {f"{search}.{kind}" for kind in kinds} | exported | engines | in_numpy

@@ -95,7 +95,7 @@ def test_times_depend_on_how_it_is_asked_and_answers_do_not(
 
 def test_keys_that_change_times_are_of_those_that_change_no_answer() -> None:
     kinds = get_args(get_args(ExternalTeacher)[0])
-    assert len(kinds) == 5 and all(kind.timing_keys <= kind.local_keys for kind in kinds)
+    assert len(kinds) > 1 and all(kind.timing_keys <= kind.local_keys for kind in kinds)
 
 
 def test_without_an_external_teacher_nothing_is_asked_or_timed() -> None:
