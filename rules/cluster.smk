@@ -5,10 +5,10 @@ from collections import Counter
 from retort.data.files import write_bytes
 from retort.workflow.cluster import (
     SlurmSettings,
-    check_arrays,
     check_names,
     choose_status_command,
     end_jobs,
+    give_up_arrays,
     ready_at_once,
     record_submission,
 )
@@ -20,7 +20,8 @@ def prepare_cluster():
     settings = workflow.executor_settings
     if isinstance(settings, SlurmSettings):
         choose_status_command(settings, logger)
-        check_arrays(settings, jobs_ready_at_once(), workflow.resource_settings.nodes)
+        if executor := cluster_executor():
+            give_up_arrays(executor.array_jobs, jobs_ready_at_once(), workflow.resource_settings.nodes, logger)
         check_names([os.getcwd(), str(ROOT), *chain.from_iterable(job.input for job in jobs_to_do())])
         end_jobs(run_lock.replace_note(name_of_jobs()), logger)
         give_resolved_configuration()
@@ -39,10 +40,16 @@ def jobs_ready_at_once():
     return ready
 
 
+def cluster_executor():
+    """What submits this call's jobs; None if there are none."""
+    submitted = next((job for job in workflow.dag.jobs if not job.is_local), None)
+    return submitted and workflow.scheduler.get_executor(submitted)
+
+
 def name_of_jobs():
     """The name that SLURM knows this call's jobs by; empty if there are none."""
-    submitted = next((job for job in workflow.dag.jobs if not job.is_local), None)
-    return workflow.scheduler.get_executor(submitted).run_uuid if submitted else ""
+    executor = cluster_executor()
+    return executor.run_uuid if executor else ""
 
 
 def give_resolved_configuration():

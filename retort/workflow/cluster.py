@@ -23,7 +23,6 @@ class SlurmSettings(Protocol):
     """The settings of Snakemake's executor for SLURM that matter here."""
 
     status_command: str
-    array_jobs: str | None
     init_seconds_before_status_checks: int
 
 
@@ -56,20 +55,20 @@ def ready_at_once(jobs: Iterable[tuple[str, str | None]]) -> Counter[str]:
     return most
 
 
-def check_arrays(settings: SlurmSettings, ready: Mapping[str, int], jobs: int) -> None:
-    """Check that arrays can become complete: ``ready`` has by rule the jobs that can be ready at once, ``jobs`` run at
-    once.
+def give_up_arrays(arrays: set[str], ready: Mapping[str, int], jobs: int, logger: logging.Logger) -> None:
+    """Empty ``arrays``, the rules whose jobs are submitted as arrays, where one might never become complete.
 
-    The executor keeps the jobs of an array back until all have come, so the limit of jobs must not hold one back. What
-    takes up the limit beside them are other jobs, and other arrays of which a part has come. Raises RetortError.
+    ``ready`` has by rule the jobs that can be ready at once; ``jobs`` run at once. The executor keeps the jobs of an
+    array back until all have come, so the limit of jobs must not hold one back. What takes up the limit beside them are
+    other jobs, and other arrays of which a part has come.
     """
-    arrays = {name.strip() for name in (settings.array_jobs or "").split(",")}
     needed = sum(ready.values())
     if needed > jobs and any(number > 1 and arrays & {"all", rule} for rule, number in ready.items()):
-        raise RetortError(
-            f"{needed} jobs can be ready at once, which job arrays need at least --jobs {needed} for, found {jobs}; "
-            f"give more, fewer shards (--set-scatter distill=N) or no arrays (--slurm-array-jobs none)"
+        logger.info(
+            f"{needed} jobs can be ready at once, and {jobs} run: shards go to SLURM one by one; "
+            f"with --jobs {needed} they would be job arrays."
         )
+        arrays.clear()
 
 
 def check_names(files: Iterable[str]) -> None:

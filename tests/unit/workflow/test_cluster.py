@@ -13,10 +13,10 @@ from retort.errors import RetortError
 from retort.workflow.cluster import (
     SlurmSettings,
     active_jobs,
-    check_arrays,
     check_names,
     choose_status_command,
     end_jobs,
+    give_up_arrays,
     ready_at_once,
 )
 
@@ -26,7 +26,6 @@ LOGGER = logging.getLogger("test")
 @dataclass
 class Settings:
     status_command: str = "sacct"
-    array_jobs: str | None = "decode_shard, label_shard"
     init_seconds_before_status_checks: int = 40
 
 
@@ -66,15 +65,21 @@ def test_slurm_must_remember_jobs_until_they_are_asked_for(commands: Path) -> No
     choose_status_command(Settings(init_seconds_before_status_checks=33), LOGGER)
 
 
-def test_arrays_and_other_jobs_that_are_ready_at_once_must_fit_the_jobs_that_run_at_once() -> None:
-    ready = {"decode_shard": 4, "label_shard": 8, "train_student": 3}
-    check_arrays(Settings(), ready, jobs=15)
-    with pytest.raises(RetortError, match=r"^15 jobs can be ready at once, .* at least --jobs 15 for, found 14; give"):
-        check_arrays(Settings(), ready, jobs=14)
-    with pytest.raises(RetortError):
-        check_arrays(Settings(array_jobs="all"), {"score": 2}, jobs=1)
-    check_arrays(Settings(array_jobs=None), ready, jobs=1)
-    check_arrays(Settings(array_jobs="score"), ready | {"score": 1}, jobs=1)
+@pytest.mark.parametrize(
+    ("arrays", "jobs", "kept"),
+    [
+        ({"decode_shard", "label_shard"}, 15, True),
+        ({"decode_shard", "label_shard"}, 14, False),
+        ({"all"}, 14, False),
+        ({"score"}, 1, True),  # one job, which is no array
+        (set(), 1, True),
+    ],
+)
+def test_there_are_no_arrays_where_jobs_ready_at_once_do_not_fit(arrays: set[str], jobs: int, kept: bool) -> None:
+    ready = {"decode_shard": 4, "label_shard": 8, "train_student": 2, "score": 1}
+    left = set(arrays)
+    give_up_arrays(left, ready, jobs, LOGGER)
+    assert left == (arrays if kept else set())
 
 
 def test_iterations_of_the_em_loop_are_not_ready_at_once() -> None:
